@@ -1,0 +1,153 @@
+"""Every error Crucible raises on purpose, as one tree.
+
+::
+
+    CrucibleError
+    ├── InputError                what a client sent cannot be used; names the field
+    │   └── ConflictError         the same id was used before with other content
+    ├── SettingsError             configuration that must not start; names the setting
+    ├── RequirementError          something the machine lacks; carries the remedy
+    ├── BrokerError               the queue server
+    │   ├── BrokerUnavailable     no answer in time; nothing is known to be stored
+    │   └── QueueFull             a queue holds as many messages as it may
+    ├── MessageError              bytes that are not a task message
+    ├── TaskError                 how a task ended, told to whoever waits for it
+    │   ├── TaskFailed            the task raised
+    │   ├── TaskRevoked           the task was cancelled or expired
+    │   └── ResultTimeout         no result within the deadline
+    └── ExecutorError             the platform could not run a program; never a verdict on it
+        ├── ExecutorUnavailable   temporary: engine gone, no sandbox in time; may be retried
+        └── ExecutorRefused       permanent: unknown language, no image; a retry cannot help
+
+Foreign exceptions are translated at one place per library: ``broker.connection`` for redis-py and
+``executor.engine`` for aiodocker.
+"""
+
+from __future__ import annotations
+
+
+class CrucibleError(Exception):
+    """Base of every error Crucible raises on purpose."""
+
+
+class InputError(CrucibleError):
+    """What a client sent cannot be used.
+
+    Attributes:
+        field: path of the offending field, such as ``limits.memory_mb``; empty for the whole body.
+        detail: one sentence for people.
+    """
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(f"{field}: {detail}" if field else detail)
+        self.field = field
+        self.detail = detail
+
+
+class ConflictError(InputError):
+    """The same evaluation id was used before with other content."""
+
+
+class SettingsError(CrucibleError):
+    """Configuration that must not start.
+
+    Attributes:
+        setting: the environment name of the setting, such as ``CRUCIBLE_PORT``.
+        detail: one sentence for people; never the value of a secret.
+    """
+
+    def __init__(self, setting: str, detail: str) -> None:
+        super().__init__(f"{setting}: {detail}")
+        self.setting = setting
+        self.detail = detail
+
+
+class RequirementError(CrucibleError):
+    """Something the machine lacks.
+
+    Attributes:
+        remedy: what to type or install; empty where nothing helps.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(f"{message} ({remedy})" if remedy else message)
+        self.remedy = remedy
+
+
+class BrokerError(CrucibleError):
+    """The queue server refused or failed."""
+
+
+class BrokerUnavailable(BrokerError):  # noqa: N818 - a state of the server, named as users see it
+    """The queue server did not answer in time; nothing is known to be stored."""
+
+
+class QueueFull(BrokerError):  # noqa: N818 - a state of the queue, named as users see it
+    """A queue holds as many messages as it may.
+
+    Attributes:
+        queue: its name.
+        depth: messages waiting when the submission was refused.
+    """
+
+    def __init__(self, queue: str, depth: int) -> None:
+        super().__init__(f"queue {queue} is full: {depth} messages are waiting")
+        self.queue = queue
+        self.depth = depth
+
+
+class MessageError(CrucibleError):
+    """Bytes that are not a task message, or not one that may be run."""
+
+
+class TaskError(CrucibleError):
+    """How a task ended, told to whoever waits for it."""
+
+
+class TaskFailed(TaskError):  # noqa: N818 - the Celery state it stands for
+    """The task raised.
+
+    Attributes:
+        exc_type: qualified name of the exception class on the worker's side.
+        exc_message: its arguments, as far as JSON carries them.
+        exc_module: module of the class.
+        traceback: text of the worker's traceback, or None.
+    """
+
+    def __init__(
+        self,
+        exc_type: str,
+        exc_message: object = (),
+        exc_module: str = "",
+        traceback: str | None = None,
+    ) -> None:
+        shown = (
+            ", ".join(map(str, exc_message))
+            if isinstance(exc_message, (list, tuple))
+            else str(exc_message)
+        )
+        super().__init__(f"{exc_type}: {shown}" if shown else exc_type)
+        self.exc_type = exc_type
+        self.exc_message = exc_message
+        self.exc_module = exc_module
+        self.traceback = traceback
+
+
+class TaskRevoked(TaskError):  # noqa: N818 - the Celery state it stands for
+    """The task was revoked, terminated, or expired before it ran."""
+
+
+class ResultTimeout(TaskError):  # noqa: N818 - a timeout, as users search for it
+    """No result came within the deadline; the task may still end later."""
+
+
+class ExecutorError(CrucibleError):
+    """The platform could not run a program; never a verdict on the program."""
+
+
+class ExecutorUnavailable(ExecutorError):  # noqa: N818 - a state of the executor
+    """Temporary: the engine is gone or no sandbox was free in time. Trying again may help."""
+
+
+class ExecutorRefused(ExecutorError):  # noqa: N818 - an answer of the executor
+    """Permanent: unknown language or missing image. Trying again cannot help."""

@@ -1,0 +1,211 @@
+"""The plain data of an evaluation: what to run, how it ended, and what a client is told.
+
+Nothing here does I/O. Durations are float seconds (``_s``) inside and integer milliseconds
+(``_ms``) only on the wire, as the HTTP contract has them.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Literal
+
+import msgspec
+
+
+class Verdict(enum.StrEnum):
+    """How a program ended."""
+
+    OK = "ok"
+    NONZERO_EXIT = "nonzero_exit"
+    SIGNALLED = "signalled"
+    TIMEOUT = "timeout"
+    CPU_LIMIT = "cpu_limit"
+    MEMORY_LIMIT = "memory_limit"
+    OUTPUT_LIMIT = "output_limit"
+    DISK_LIMIT = "disk_limit"
+    PIDS_LIMIT = "pids_limit"
+    INTERNAL_ERROR = "internal_error"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Status(enum.StrEnum):
+    """Where an evaluation stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+#: The program came to its own end, whatever its exit code.
+OWN_END = frozenset({Verdict.OK, Verdict.NONZERO_EXIT, Verdict.SIGNALLED})
+#: No further change of an evaluation in one of these.
+ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+
+
+def status_of(verdict: Verdict) -> Status:
+    """The status an evaluation has once its program ended with ``verdict``."""
+    if verdict in OWN_END:
+        return Status.COMPLETED
+    return Status.CANCELLED if verdict is Verdict.CANCELLED else Status.FAILED
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one program may use; every limit is a positive finite number.
+
+    Attributes:
+        wall_time_s: seconds from the program's start to SIGKILL, kept from outside.
+        cpu_time_s: CPU seconds summed over every process of the program.
+        memory_mb: memory plus swap, in MiB; swap is never on top.
+        pids: processes and threads alive at once.
+        output_kb: KiB of stdout kept, and the same of stderr.
+        disk_mb: MiB of temporary files.
+    """
+
+    wall_time_s: float = 10.0
+    cpu_time_s: float = 10.0
+    memory_mb: int = 256
+    pids: int = 64
+    output_kb: int = 1024
+    disk_mb: int = 64
+
+
+class SourceFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file laid beside the program before it starts.
+
+    Attributes:
+        name: relative path below the working directory, without ``..``.
+        content: text, or base64 where ``encoding`` says so.
+        encoding: how ``content`` is written.
+    """
+
+    name: str
+    content: str
+    encoding: Literal["utf-8", "base64"] = "utf-8"
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """One program to run once: all an executor needs, and nothing about queues.
+
+    Attributes:
+        language: a name from the language table.
+        code: source text.
+        stdin: exact bytes on descriptor 0.
+        args: arguments after the program's own name.
+        env: environment variables on top of the sandbox's own.
+        files: laid beside the program before it starts.
+        output_files: names of regular files to hand back after the end.
+        limits: what it may use.
+        isolation: ``container`` (one fresh container, the default) or ``shared``.
+        tenant: whose program it is; sandboxes are never shared across tenants.
+        eval_id: for labels and logs only.
+    """
+
+    language: str
+    code: str
+    stdin: bytes = b""
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    files: tuple[SourceFile, ...] = ()
+    output_files: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    isolation: Literal["container", "shared"] = "container"
+    tenant: str = ""
+    eval_id: str = ""
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program used.
+
+    Attributes:
+        wall_time_ms: from its start to its end.
+        cpu_time_ms: user and system time of all its processes.
+        memory_peak_kb: highest memory of the sandbox in KiB, as the cgroup accounts it.
+    """
+
+    wall_time_ms: int = 0
+    cpu_time_ms: int = 0
+    memory_peak_kb: int = 0
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How an executor found a program to end.
+
+    Attributes:
+        verdict: how it ended.
+        exit_code: the program's own exit code; None when it did not exit by itself.
+        signal: number of the signal that ended it, or None.
+        stdout: bytes kept of descriptor 1, at most ``limits.output_kb``.
+        stderr: bytes kept of descriptor 2, at most ``limits.output_kb``.
+        output_truncated: the program wrote more than was kept, on either.
+        message: one sentence for people about the verdict, or None.
+        usage: what it used.
+        sandbox_s: seconds spent waiting for and preparing a sandbox.
+        run_s: seconds from handing the program over to its end.
+        files: requested output files that were regular files, by name.
+    """
+
+    verdict: Verdict
+    exit_code: int | None = None
+    signal: int | None = None
+    stdout: bytes = b""
+    stderr: bytes = b""
+    output_truncated: bool = False
+    message: str | None = None
+    usage: Usage = Usage()
+    sandbox_s: float = 0.0
+    run_s: float = 0.0
+    files: dict[str, bytes] = {}
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the time went, in milliseconds.
+
+    Attributes:
+        queued: from submission to a worker's start on it.
+        sandbox: waiting for and preparing a sandbox.
+        run: from handing the program over to its end.
+        total: from submission to the stored result.
+    """
+
+    queued: int = 0
+    sandbox: int = 0
+    run: int = 0
+    total: int = 0
+
+
+class Evaluation(msgspec.Struct, kw_only=True):
+    """An evaluation as a client sees it (``GET /api/eval/{eval_id}``).
+
+    ``output`` and ``error`` are text; where the bytes are not UTF-8 they are base64 and
+    ``output_encoding`` or ``error_encoding`` says so.
+    """
+
+    eval_id: str
+    task_id: str
+    status: Status
+    verdict: Verdict | None = None
+    output: str = ""
+    error: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    message: str | None = None
+    output_truncated: bool = False
+    queue: str = ""
+    queue_system: Literal["celery", "legacy"] = "celery"
+    celery_task_id: str | None = None
+    retry_count: int = 0
+    worker: str | None = None
+    language: str = ""
+    usage: Usage | None = None
+    timing_ms: Timing | None = None
+    created_at: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    output_encoding: Literal["utf-8", "base64"] = "utf-8"
+    error_encoding: Literal["utf-8", "base64"] = "utf-8"
+    files: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
