@@ -1,0 +1,1 @@
+"""Celery on Redis lists, spoken by asyncio: producing, claiming, results."""

@@ -1,0 +1,1 @@
+"""Runs one program in one container. Knows nothing of queues."""

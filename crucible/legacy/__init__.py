@@ -1,0 +1,1 @@
+"""The in-memory queue service that Crucible replaces, and its worker."""

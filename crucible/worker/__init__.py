@@ -1,0 +1,1 @@
+"""Runs anybody's tasks from the queues."""

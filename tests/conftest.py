@@ -1,0 +1,51 @@
+"""Fixtures shared by every tier: a real server, and an empty database of it for each test."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from crucible.embedded.server import EmbeddedServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import pytest
+
+_databases = itertools.cycle(range(1, 16))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def redis_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedServer]:
+    """One server for the session; tests take databases of it through ``redis_url``."""
+    directory = tmp_path_factory.mktemp("redis")
+    async with EmbeddedServer(directory, durable=False) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def scratch_server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
+    """A durable server of the test's own, for tests that stop, restart or configure one."""
+    async with EmbeddedServer(tmp_path / "server") as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def redis_url(redis_server: EmbeddedServer) -> AsyncIterator[str]:
+    """URL of an empty database that no other running test uses."""
+    url = f"redis://127.0.0.1:{redis_server.port}/{next(_databases)}"
+    async with Redis.from_url(url) as client:
+        await client.flushdb()
+        yield url
+        await client.flushdb()
+
+
+@pytest_asyncio.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of the test's database, for looking behind the scenes."""
+    async with Redis.from_url(redis_url) as client:
+        yield client

