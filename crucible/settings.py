@@ -1,0 +1,303 @@
+"""The settings, read once at the edge: flags, environment, ``crucible.toml``, defaults.
+
+Each setting is one field of ``Settings``. Its environment name is ``CRUCIBLE_`` and the field's
+name in capitals, except for the six that carry the names of the systems they come from.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Meta
+
+from crucible.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Meta(gt=0.0)]
+
+#: Served strictly in this order by async and stock workers alike.
+QUEUES = ("high_priority", "evaluation", "batch", "maintenance")
+#: Settings whose environment name has no ``CRUCIBLE_`` in front.
+FOREIGN_NAMES = frozenset(
+    {
+        "celery_enabled",
+        "celery_percentage",
+        "force_legacy_queue",
+        "celery_broker_url",
+        "celery_result_backend",
+        "queue_service_url",
+    }
+)
+#: Shown as ``***``.
+SECRETS = frozenset({"executor_token"})
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
+    """The effective settings.
+
+    Attributes:
+        celery_enabled: new evaluations may go to Celery queues.
+        celery_percentage: share of new evaluations that do, 0.0 to 1.0.
+        force_legacy_queue: all go to the legacy queue, whatever else says.
+        celery_broker_url: the task queue server.
+        celery_result_backend: where results are stored; empty means the task queue server.
+        queue_service_url: the legacy queue service; empty means there is none.
+        event_bus_url: the server that carries events.
+        executor_urls: executor services; empty means containers are started here.
+        executor_token: bearer token of the executor services.
+        host: address the api listens on.
+        port: port the api listens on.
+        data_dir: where ``crucible up`` keeps its servers' data.
+        queues: queues a worker serves, in order.
+        concurrency: programs a worker runs at once; 0 means one per core, at least two.
+        queue_limit: messages a queue may hold before submissions get 503; 0 means no limit.
+        max_deliveries: deliveries of one message without an end before it is a dead letter.
+        claim: ``atomic`` (cannot lose) or ``brpop`` (for servers without scripting).
+        visibility_timeout_s: seconds until stock workers hand a foreign claim back; every
+            worker on the queues must have the same.
+        result_ttl_s: seconds a result is kept.
+        publish_deadline_s: seconds after which a submission fails when the server is silent.
+        global_keyprefix: put before every key of the task queue.
+        drain_s: seconds running programs may take to end after SIGTERM.
+        docker_url: the engine; empty means its default socket.
+        docker_runtime: ``runc``, ``crun``, ``runsc``; empty means the engine's default.
+        sandbox_image: image programs run in.
+        sandbox_packages_file: an operator's list of packages to add to the image.
+        pool_min: sandboxes kept ready at least.
+        pool_max: sandboxes alive at most, busy ones included; 0 means twice the concurrency.
+        max_body_kb: KiB a request body may have.
+        max_wait_s: seconds a ``?wait=`` may last at most.
+        max_wall_time_s: ceiling of ``limits.wall_time_s``.
+        max_cpu_time_s: ceiling of ``limits.cpu_time_s``.
+        max_memory_mb: ceiling of ``limits.memory_mb``.
+        max_pids: ceiling of ``limits.pids``.
+        max_output_kb: ceiling of ``limits.output_kb``.
+        max_disk_mb: ceiling of ``limits.disk_mb``.
+        log_level: least severity that is logged.
+    """
+
+    celery_enabled: bool = True
+    celery_percentage: Share = 1.0
+    force_legacy_queue: bool = False
+    celery_broker_url: str = "redis://127.0.0.1:6380/0"
+    celery_result_backend: str = ""
+    queue_service_url: str = ""
+    event_bus_url: str = "redis://127.0.0.1:6379/0"
+    executor_urls: tuple[str, ...] = ()
+    executor_token: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    data_dir: Path = Path("~/.local/share/crucible")
+    queues: tuple[str, ...] = QUEUES
+    concurrency: Count = 0
+    queue_limit: Count = 1_000_000
+    max_deliveries: Positive = 5
+    claim: Literal["atomic", "brpop"] = "atomic"
+    visibility_timeout_s: Seconds = 3600.0
+    result_ttl_s: Positive = 86_400
+    publish_deadline_s: Annotated[float, Meta(gt=0.0, lt=2.0)] = 1.5
+    global_keyprefix: str = ""
+    drain_s: Seconds = 30.0
+    docker_url: str = ""
+    docker_runtime: Literal["", "runc", "crun", "runsc"] = ""
+    sandbox_image: str = "crucible-sandbox:latest"
+    sandbox_packages_file: str = ""
+    pool_min: Count = 2
+    pool_max: Count = 0
+    max_body_kb: Positive = 2048
+    max_wait_s: Seconds = 60.0
+    max_wall_time_s: Seconds = 120.0
+    max_cpu_time_s: Seconds = 120.0
+    max_memory_mb: Positive = 1024
+    max_pids: Positive = 256
+    max_output_kb: Positive = 8192
+    max_disk_mb: Positive = 512
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def result_url(self) -> str:
+        """Where results are stored."""
+        return self.celery_result_backend or self.celery_broker_url
+
+    def __repr__(self) -> str:
+        """Effective values with secrets masked."""
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.masked().items())
+        return f"Settings({shown})"
+
+    def masked(self) -> dict[str, Any]:
+        """Every setting by its environment name; passwords and tokens replaced by ``***``."""
+        return {env_name(name): _mask(name, getattr(self, name)) for name in self.__struct_fields__}
+
+
+def env_name(field: str) -> str:
+    """The environment name of a setting."""
+    return field.upper() if field in FOREIGN_NAMES else f"CRUCIBLE_{field.upper()}"
+
+
+def _mask(field: str, value: object) -> object:
+    if field in SECRETS:
+        return "***" if value else ""
+    if isinstance(value, tuple):
+        return [_mask(field, item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return mask_url(value) if isinstance(value, str) and "://" in value else value
+
+
+def mask_url(url: str) -> str:
+    """``url`` with its password replaced by ``***``, for logs and messages."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    credentials, _, place = parts.netloc.rpartition("@")
+    user = credentials.partition(":")[0]
+    masked = f"{user}:***@{place}" if ":" in credentials else f"***@{place}"
+    return urlunsplit(parts._replace(netloc=masked))
+
+
+def load_settings(
+    environ: Mapping[str, str] | None = None,
+    *,
+    flags: Mapping[str, object] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """Read the settings once.
+
+    Args:
+        environ: the environment; the process's own by default.
+        flags: command line values by field name; None values mean "not given".
+        file: the configuration file; ``$CRUCIBLE_CONFIG``, else ``crucible.toml`` here.
+
+    Raises:
+        SettingsError: a value cannot be used, or several contradict each other.
+    """
+    env = os.environ if environ is None else environ
+    named = file or Path(env.get("CRUCIBLE_CONFIG") or "crucible.toml")
+    values = _from_file(named, must_exist=bool(file or env.get("CRUCIBLE_CONFIG")))
+    for field in Settings.__struct_fields__:
+        # An empty variable means "not set", as docker compose and systemd leave them.
+        if text := env.get(env_name(field), "").strip():
+            values[field] = text
+    values.update({name: value for name, value in (flags or {}).items() if value is not None})
+    hints = get_type_hints(Settings, include_extras=True)
+    settings = Settings(
+        **{name: _convert(name, value, hints[name]) for name, value in values.items()}
+    )
+    check(settings)
+    return settings
+
+
+def _from_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
+    if not path.exists():
+        if must_exist:
+            raise SettingsError("CRUCIBLE_CONFIG", f"{path} does not exist")
+        return {}
+    try:
+        values = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(path.name, str(error)) from error
+    known = set(Settings.__struct_fields__)
+    fields = {key.lower().removeprefix("crucible_"): value for key, value in values.items()}
+    for key in fields.keys() - known:
+        raise SettingsError(path.name, f"unknown setting {key!r}")
+    return fields
+
+
+def _convert(field: str, value: object, hint: Any) -> Any:
+    if get_origin(hint) is tuple and isinstance(value, str):
+        value = [item.strip() for item in value.split(",") if item.strip()]
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value).expanduser()
+    try:
+        # Text from the environment may become a number or a bool; a TOML value has its type.
+        converted = msgspec.convert(value, hint, strict=False)
+    except msgspec.ValidationError as error:
+        shown = "" if field in SECRETS else f"{_mask(field, value)!r}: "
+        raise SettingsError(env_name(field), f"{shown}{_sentence(error, hint)}") from None
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise SettingsError(env_name(field), f"{value!r}: must be a finite number")
+    return converted
+
+
+def _sentence(error: msgspec.ValidationError, hint: Any) -> str:
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if get_origin(bare) is Literal:
+        choices = ", ".join(repr(choice) for choice in get_args(bare))
+        return f"must be one of {choices}"
+    sentence = str(error).partition(" - at `")[0]
+    return sentence[:1].lower() + sentence[1:]
+
+
+def check(settings: Settings) -> None:
+    """Refuse combinations that cannot work.
+
+    Raises:
+        SettingsError: naming the setting to change.
+    """
+    _check_urls(settings)
+    if settings.pool_max and settings.pool_max < settings.pool_min:
+        raise SettingsError("CRUCIBLE_POOL_MAX", "must not be below CRUCIBLE_POOL_MIN")
+    if not settings.queues:
+        raise SettingsError("CRUCIBLE_QUEUES", "names no queue")
+    if settings.force_legacy_queue and not settings.queue_service_url:
+        raise SettingsError("FORCE_LEGACY_QUEUE", "needs QUEUE_SERVICE_URL")
+    legacy_share = 1.0 - settings.celery_percentage if settings.celery_enabled else 1.0
+    if legacy_share > 0 and not settings.queue_service_url:
+        raise SettingsError(
+            "CELERY_PERCENTAGE" if settings.celery_enabled else "CELERY_ENABLED",
+            "sends evaluations to the legacy queue, which needs QUEUE_SERVICE_URL",
+        )
+
+
+def check_exposure(host: str) -> None:
+    """Refuse to serve people without keys anywhere but on loopback.
+
+    Raises:
+        SettingsError: ``host`` is not a loopback address.
+    """
+    if not is_loopback(host):
+        raise SettingsError(
+            "CRUCIBLE_HOST", f"{host!r}: only a loopback address is served without API keys"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel", "redis+socket")
+_HTTP_SCHEMES = ("http", "https", "unix")
+
+
+def _check_urls(settings: Settings) -> None:
+    for field in ("celery_broker_url", "celery_result_backend", "event_bus_url"):
+        _check_scheme(field, getattr(settings, field), _REDIS_SCHEMES)
+    _check_scheme("queue_service_url", settings.queue_service_url, _HTTP_SCHEMES)
+    for url in settings.executor_urls:
+        _check_scheme("executor_urls", url, _HTTP_SCHEMES)
+
+
+def _check_scheme(field: str, url: str, schemes: tuple[str, ...]) -> None:
+    if url and (":" not in url or urlsplit(url).scheme not in schemes):
+        raise SettingsError(
+            env_name(field), f"{mask_url(url)!r}: must start with {', '.join(schemes)} and ://"
+        )
