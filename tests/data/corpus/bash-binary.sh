@@ -1,0 +1,2 @@
+printf '\x00\x01\xfe\xff\r\n\x1b[0m'
+printf 'no newline'

@@ -1,0 +1,2 @@
+echo "looping"
+while :; do sleep 0.05; done

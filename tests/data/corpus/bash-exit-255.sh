@@ -1,0 +1,2 @@
+echo "bad state" >&2
+exit 255

@@ -1,0 +1,3 @@
+. ./lib.sh
+greet "$(head -n 1 names.txt)"
+grep -c . names.txt

@@ -1,0 +1,2 @@
+echo before
+no_such_command_here --please

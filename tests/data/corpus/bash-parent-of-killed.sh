@@ -1,0 +1,3 @@
+bash -c 'kill -9 $$'
+echo "child ended with $?"
+exit 0

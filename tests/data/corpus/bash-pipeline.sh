@@ -1,0 +1,2 @@
+export LC_ALL=C
+tr -cs 'A-Za-z' '\n' | tr 'A-Z' 'a-z' | sort | uniq -c | sort -k1,1nr -k2 | head -5 | sed 's/^ *//'

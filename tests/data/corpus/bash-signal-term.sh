@@ -1,0 +1,3 @@
+echo "asking to stop"
+kill -TERM $$
+echo "never printed"

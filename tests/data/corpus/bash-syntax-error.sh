@@ -1,0 +1,3 @@
+echo "printed, since a shell reads line by line"
+if true; then
+  echo "fi is missing"

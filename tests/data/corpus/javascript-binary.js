@@ -1,0 +1,1 @@
+process.stdout.write(Buffer.from(Array.from({ length: 512 }, (_, i) => i & 255)));

@@ -1,0 +1,4 @@
+console.log('before');
+const settings = undefined;
+function port() { return settings.port; }
+port();

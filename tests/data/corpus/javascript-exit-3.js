@@ -1,0 +1,3 @@
+process.on('exit', (code) => console.log('leaving with', code));
+process.stderr.write('giving up\n');
+process.exit(3);

@@ -1,0 +1,2 @@
+console.log('waiting');
+Promise.reject(new RangeError('nobody catches this'));

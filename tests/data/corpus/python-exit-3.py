@@ -1,0 +1,4 @@
+import sys
+
+print("partial work")
+sys.exit(3)
