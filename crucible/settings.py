@@ -76,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         docker_runtime: ``runc``, ``crun``, ``runsc``; empty means the engine's default.
         sandbox_image: image programs run in.
         sandbox_packages_file: an operator's list of packages to add to the image.
+        debian_mirror: archive to build the image from; empty means debootstrap's own default.
         pool_min: sandboxes kept ready at least.
         pool_max: sandboxes alive at most, busy ones included; 0 means twice the concurrency.
         max_body_kb: KiB a request body may have.
@@ -115,6 +116,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     docker_runtime: Literal["", "runc", "crun", "runsc"] = ""
     sandbox_image: str = "crucible-sandbox:latest"
     sandbox_packages_file: str = ""
+    debian_mirror: str = ""
     pool_min: Count = 2
     pool_max: Count = 0
     max_body_kb: Positive = 2048

@@ -1,0 +1,197 @@
+"""Brings the sandbox image into the engine: already there, pulled, or built here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crucible.errors import RequirementError
+from crucible.images.archive import write_archive, write_layer
+from crucible.images.definition import LATEST, REPOSITORY, load_definition
+from crucible.images.rootfs import PREFIX, installed_tree
+from crucible.images.store import (
+    LABEL,
+    engine_machine,
+    find_image,
+    is_local,
+    is_pinned,
+    load_archive,
+    open_engine,
+    pull_image,
+    tag_image,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import aiodocker
+
+    from crucible.images.definition import ImageDefinition
+    from crucible.images.rootfs import Progress
+    from crucible.images.store import ImageInfo
+    from crucible.settings import Settings
+
+#: Seconds to wait for another build on this machine, and between two looks at it.
+LOCK_S = 1800.0
+LOCK_LOOK_S = 0.5
+
+
+async def ensure_image(
+    settings: Settings, *, progress: Progress = lambda _line: None, rebuild: bool = False
+) -> ImageInfo:
+    """The image that programs run in, brought into the engine when it is not there.
+
+    Args:
+        settings: which image, which engine, what to add, where to build.
+        progress: called with one line for people at each step; never when all is there.
+        rebuild: build even when an image of the same definition is there.
+
+    Raises:
+        SettingsError: the operator's package list cannot be used.
+        RequirementError: no engine, or the image can neither be pulled nor built.
+    """
+    definition = load_definition(settings.sandbox_packages_file)
+    wanted = settings.sandbox_image
+    async with open_engine(settings.docker_url) as docker:
+        own = wanted in {REPOSITORY, LATEST, definition.reference}
+        if not own:
+            if found := await _foreign(docker, wanted, progress):
+                return found
+            progress(f"building Crucible's own image in place of {wanted}")
+        workspace = settings.data_dir / "images"
+        mirror = settings.debian_mirror
+        async with build_lock(workspace, progress):
+            info = None if rebuild else await find_image(docker, definition.reference)
+            if info is None:
+                info = await build_image(
+                    docker, definition, workspace, mirror=mirror, progress=progress
+                )
+            name = LATEST if own else wanted
+            if name not in info.tags:
+                await tag_image(docker, info.image_id, name)
+        return await find_image(docker, wanted) or info
+
+
+async def build_image(
+    docker: aiodocker.Docker,
+    definition: ImageDefinition,
+    workspace: Path,
+    *,
+    mirror: str = "",
+    progress: Progress = lambda _line: None,
+) -> ImageInfo:
+    """Build ``definition`` from Debian packages and load it into the engine.
+
+    Args:
+        docker: the engine.
+        definition: what the image holds.
+        workspace: an existing directory for the tree and the archive, about 1 GB for a minute.
+        mirror: address of a Debian archive; empty means debootstrap's own default.
+        progress: called with one line for people at each step.
+
+    Raises:
+        RequirementError: it cannot be built here.
+    """
+    machine = await engine_machine(docker)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=workspace) as directory:
+        layer, archive = Path(directory, "layer.tar"), Path(directory, "image.tar")
+        async with installed_tree(definition, workspace, mirror=mirror, progress=progress) as root:
+            progress("packing")
+            digest = await asyncio.to_thread(write_layer, root, layer)
+        labels = {LABEL: definition.digest, "crucible.image.suite": definition.suite}
+        image = await asyncio.to_thread(
+            write_archive,
+            layer,
+            digest,
+            archive,
+            reference=definition.reference,
+            labels=labels,
+            machine=machine,
+        )
+        progress("loading the image into the engine")
+        await load_archive(docker, archive)
+    info = await find_image(docker, definition.reference)
+    if info is None:
+        raise RequirementError(f"the engine took {image} in but does not show it")
+    progress(f"built {info.reference}, {info.size_bytes / 1e6:.0f} MB")
+    return info
+
+
+async def _foreign(
+    docker: aiodocker.Docker, reference: str, progress: Progress
+) -> ImageInfo | None:
+    """The image that somebody else made, from the engine or its registry.
+
+    None when an image of our own may stand for it: it could not be pulled, and its name does not
+    promise one content.
+    """
+    if found := await find_image(docker, reference):
+        return found
+    if is_local(reference):
+        raise RequirementError(
+            f"the engine has no image {reference}, and no registry can have it",
+            "unset CRUCIBLE_SANDBOX_IMAGE, or load the image",
+        )
+    why = await pull_image(docker, reference, progress)
+    if not why:
+        return await find_image(docker, reference)
+    if is_pinned(reference):
+        raise RequirementError(f"cannot pull {reference}: {why}", "load it, or name another image")
+    progress(f"cannot pull {reference}: {why}")
+    return None
+
+
+@contextlib.asynccontextmanager
+async def build_lock(workspace: Path, progress: Progress) -> AsyncIterator[None]:
+    """One build at a time in ``workspace``; what a killed one left is removed first.
+
+    Raises:
+        RequirementError: another build held it for ``LOCK_S``, or the directory cannot be made.
+    """
+    handle = _open_lock(workspace)
+    try:
+        await _take(handle, progress)
+        await asyncio.to_thread(_remove_leftovers, workspace)
+        yield
+    finally:
+        os.close(handle)
+
+
+async def _take(handle: int, progress: Progress) -> None:
+    told = False
+    try:
+        async with asyncio.timeout(LOCK_S):
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if not told:
+                        progress("another build is running; waiting for it")
+                        told = True
+                    await asyncio.sleep(LOCK_LOOK_S)
+                else:
+                    return
+    except TimeoutError as error:
+        raise RequirementError("another image build does not end") from error
+
+
+def _open_lock(workspace: Path) -> int:
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+        return os.open(workspace / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise RequirementError(
+            f"cannot use {workspace} to build images: {error}", "set CRUCIBLE_DATA_DIR"
+        ) from error
+
+
+def _remove_leftovers(workspace: Path) -> None:
+    """Whoever made these trees held the lock that this process holds now."""
+    for left in workspace.glob(f"{PREFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,236 @@
+"""Installs Debian packages into an empty directory, with every trace removed on the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crucible.errors import RequirementError
+from crucible.images.cleaning import clean
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from crucible.images.definition import ImageDefinition
+
+    Progress = Callable[[str], None]
+
+#: Seconds an installer may take in all, and without a word.
+TOTAL_S = 1800.0
+SILENCE_S = 300.0
+#: Seconds between two lines of progress inside one stage.
+STAGE_LINE_S = 5.0
+#: Names of temporary trees; what a killed build left is known by them.
+PREFIX = "crucible-rootfs-"
+_TAIL = 15
+_STAGES = {
+    "Retrieving": "downloading packages",
+    "Validating": "downloading packages",
+    "Extracting": "unpacking the base",
+    "Unpacking": "unpacking packages",
+    "Configuring": "configuring packages",
+}
+_PLATFORMS = tuple(f"manylinux_2_{minor}" for minor in (36, 35, 34, 31, 28, 24, 17))
+
+
+def require_builder() -> str:
+    """Path of debootstrap.
+
+    Raises:
+        RequirementError: this process cannot build a root file system.
+    """
+    found = shutil.which("debootstrap", path=_PATH)
+    if not found:
+        raise RequirementError(
+            "building the sandbox image needs debootstrap", "apt-get install debootstrap"
+        )
+    if os.geteuid() != 0:
+        raise RequirementError(
+            "building the sandbox image needs root, since debootstrap uses chroot",
+            "sudo crucible images build",
+        )
+    return found
+
+
+#: Where administration tools are, also when a user's PATH leaves them out.
+_PATH = ":".join(
+    dict.fromkeys([*os.environ.get("PATH", "").split(":"), "/usr/sbin", "/usr/bin", "/sbin"])
+)
+
+
+def stage_of(line: str) -> str:
+    """What people are told about a line of debootstrap's output; empty when it is not worth it."""
+    words = line.split()
+    return _STAGES.get(words[1], "") if len(words) > 1 and words[0] == "I:" else ""
+
+
+def debootstrap_command(
+    program: str, definition: ImageDefinition, root: Path, mirror: str
+) -> list[str]:
+    """The command line that installs ``definition`` into ``root``."""
+    command = [
+        program,
+        "--variant=minbase",
+        # Without it a missing keyring would mean unverified packages.
+        "--force-check-gpg",
+        f"--include={','.join(definition.packages)}",
+        definition.suite,
+        str(root),
+    ]
+    if mirror:
+        command.append(mirror)
+    if unshare := shutil.which("unshare", path=_PATH):
+        # Its mounts of proc and sys go with the process, however that ends: removing the tree
+        # never reaches into a file system of the host.
+        command = [unshare, "--mount", "--propagation", "private", *command]
+    return command
+
+
+@contextlib.asynccontextmanager
+async def installed_tree(
+    definition: ImageDefinition, workspace: Path, *, mirror: str, progress: Progress
+) -> AsyncIterator[Path]:
+    """A cleaned tree with ``definition`` installed, removed on leaving.
+
+    Raises:
+        RequirementError: it cannot be built here; says what the installer said.
+    """
+    program = require_builder()
+    root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=workspace))
+    try:
+        progress(f"installing {', '.join(definition.packages)} (Debian {definition.suite})")
+        await _run(debootstrap_command(program, definition, root, mirror), _debian_env(), progress)
+        if definition.python_packages:
+            progress(f"installing {', '.join(definition.python_packages)}")
+            await _run(pip_command(definition, root), dict(os.environ), None)
+        progress("compiling Python modules, removing what a sandbox does not need")
+        for command in compile_commands(root):
+            await _run(command, {"PATH": _PATH, "PYTHONHASHSEED": "0"}, None)
+        await asyncio.to_thread(clean, root, definition)
+        yield root
+    finally:
+        # A cancelled build waits for the removal too: the tree is gone when the task is.
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, root, ignore_errors=True))
+
+
+def python_library(root: Path) -> Path:
+    """The directory of the installed Python's standard library, such as ``usr/lib/python3.11``.
+
+    Raises:
+        RequirementError: the tree has no Python.
+    """
+    for path in sorted(root.glob("usr/lib/python3.*/os.py")):
+        return path.parent
+    raise RequirementError("the image has no Python; its package list must have python3")
+
+
+def pip_command(definition: ImageDefinition, root: Path) -> list[str]:
+    """The command line that installs the pinned Python distributions into ``root``.
+
+    The platform is named, so a builder with another Python picks the same wheels.
+    """
+    version = python_library(root).name.removeprefix("python")
+    target = root / f"usr/local/lib/python{version}/dist-packages"
+    machine = os.uname().machine
+    return [
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--no-compile"),
+        *("--root-user-action=ignore", "--disable-pip-version-check", "--only-binary=:all:"),
+        *("--implementation", "cp", "--python-version", version),
+        *(word for name in _PLATFORMS for word in ("--platform", f"{name}_{machine}")),
+        *("--target", str(target)),
+        *definition.python_packages,
+    ]
+
+
+def compile_commands(root: Path) -> list[list[str]]:
+    """The command lines that compile the tree's Python modules with its own Python.
+
+    Unchecked: the image is read-only and all its times are equal, so comparing a source's time
+    would only recompile the library at every start.
+    """
+    name = python_library(root).name
+    compiler = ["chroot", str(root), f"/usr/bin/{name}", "-m", "compileall", "-q", "-f"]
+    compiler += ["--invalidation-mode", "unchecked-hash"]
+    extras = ("usr/lib/python3/dist-packages", f"usr/local/lib/{name}/dist-packages")
+    # Distributions may ship templates that are no valid Python: those stay as they are.
+    tolerant = ["sh", "-c", '"$@" || [ $? -eq 1 ]', "sh", *compiler]
+    return [
+        [*compiler, f"/usr/lib/{name}"],
+        *([*tolerant, f"/{extra}"] for extra in extras if (root / extra).is_dir()),
+    ]
+
+
+def _debian_env() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+    return kept | {
+        "PATH": _PATH,
+        "LC_ALL": "C.UTF-8",
+        "DEBIAN_FRONTEND": "noninteractive",
+        "PYTHONHASHSEED": "0",
+    }
+
+
+async def _run(command: Sequence[str], env: Mapping[str, str], progress: Progress | None) -> None:
+    """Run a command to its end, telling its stages; killed with all its children otherwise.
+
+    Raises:
+        RequirementError: it failed, or said nothing for ``SILENCE_S``.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=dict(env),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+        cwd="/",
+    )
+    tail: list[str] = []
+    try:
+        async with asyncio.timeout(TOTAL_S):
+            await _follow(process, tail, progress)
+            await process.wait()
+    except TimeoutError as error:
+        raise RequirementError(
+            f"{command[0]} gave no answer in time: {' / '.join(tail)}"
+        ) from error
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await asyncio.shield(process.wait())
+    if process.returncode:
+        name = Path(command[0]).name
+        raise RequirementError(
+            f"{name} ended with exit code {process.returncode}: {' / '.join(tail)}",
+            "check that Debian packages can be fetched, or set CRUCIBLE_DEBIAN_MIRROR",
+        )
+
+
+async def _follow(
+    process: asyncio.subprocess.Process, tail: list[str], progress: Progress | None
+) -> None:
+    stream = process.stdout
+    if stream is None:
+        return
+    loop = asyncio.get_running_loop()
+    stage, told_at = "", 0.0
+    while True:
+        async with asyncio.timeout(SILENCE_S):
+            raw = await stream.readline()
+        if not raw:
+            return
+        line = raw.decode("utf-8", "replace").rstrip()
+        tail.append(line)
+        del tail[:-_TAIL]
+        now = stage_of(line)
+        if progress and now and (now != stage or loop.time() - told_at >= STAGE_LINE_S):
+            progress(now if now != stage else f"{now}: {line.split()[2].rstrip('.')}")
+            stage, told_at = now, loop.time()

@@ -1,0 +1,158 @@
+"""Images in a Docker engine: look, list, load, tag, pull."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import aiodocker
+import aiohttp
+import msgspec
+
+from crucible.errors import RequirementError
+from crucible.images.definition import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from crucible.images.rootfs import Progress
+
+#: On every image built here; its value is the definition's digest.
+LABEL = "crucible.image.definition"
+DEFAULT_URL = "unix:///var/run/docker.sock"
+ENGINE_REMEDY = "start Docker, or run `make setup`, or set CRUCIBLE_DOCKER_URL"
+#: Seconds an engine may take to answer a question, to take an image in, to pull one.
+ANSWER_S = 30.0
+LOAD_S = 600.0
+PULL_S = 600.0
+_CHUNK = 1 << 20
+
+
+class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An image in the engine.
+
+    Attributes:
+        reference: the name it was asked for by.
+        image_id: ``sha256:…`` of its configuration, which names its content.
+        tags: all its names.
+        size_bytes: uncompressed.
+        created: ISO time; images built here all carry the same.
+        definition: digest of the definition it was built from; empty for foreign images.
+    """
+
+    reference: str
+    image_id: str
+    tags: tuple[str, ...] = ()
+    size_bytes: int = 0
+    created: str = ""
+    definition: str = ""
+
+
+@contextlib.asynccontextmanager
+async def open_engine(docker_url: str) -> AsyncIterator[aiodocker.Docker]:
+    """A client of the engine at ``docker_url`` (empty: its default socket).
+
+    Whatever the client library raises inside leaves as ours.
+
+    Raises:
+        RequirementError: the engine does not answer or refuses.
+    """
+    where = docker_url or DEFAULT_URL
+    try:
+        async with aiodocker.Docker(url=where) as docker:
+            yield docker
+    except aiodocker.DockerError as error:
+        remedy = ENGINE_REMEDY if error.status == _UNREACHABLE else ""
+        raise RequirementError(f"the Docker engine refused: {error.message}", remedy) from error
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise RequirementError(f"no Docker engine at {where}: {error}", ENGINE_REMEDY) from error
+
+
+#: What aiodocker calls a failed connection.
+_UNREACHABLE = 900
+_NOT_FOUND = 404
+
+
+async def find_image(docker: aiodocker.Docker, reference: str) -> ImageInfo | None:
+    """The image called ``reference``, or None when the engine has none."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            found = await docker.images.inspect(reference)
+    except aiodocker.DockerError as error:
+        if error.status == _NOT_FOUND:
+            return None
+        raise
+    labels = (found.get("Config") or {}).get("Labels") or {}
+    return ImageInfo(
+        reference=reference,
+        image_id=str(found["Id"]),
+        tags=tuple(sorted(found.get("RepoTags") or ())),
+        size_bytes=int(found.get("Size") or 0),
+        created=str(found.get("Created") or ""),
+        definition=labels.get(LABEL, ""),
+    )
+
+
+async def list_images(docker: aiodocker.Docker) -> list[ImageInfo]:
+    """Every image built by Crucible, by name."""
+    async with asyncio.timeout(ANSWER_S):
+        rows = await docker.images.list(filters={"label": [LABEL]})
+    infos = []
+    for row in rows:
+        tags = sorted(row.get("RepoTags") or ())
+        if info := await find_image(docker, tags[0] if tags else row["Id"]):
+            infos.append(info)
+    return sorted(infos, key=lambda info: info.reference)
+
+
+async def tag_image(docker: aiodocker.Docker, image: str, name: str) -> None:
+    """Give an image one more name, ``repository:tag``."""
+    repository, _, tag = name.rpartition(":")
+    if not repository or "/" in tag:
+        repository, tag = name, "latest"
+    async with asyncio.timeout(ANSWER_S):
+        await docker.images.tag(image, repository, tag=tag)
+
+
+async def load_archive(docker: aiodocker.Docker, archive: Path) -> None:
+    """Hand an image archive to the engine."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        with archive.open("rb") as file:
+            while block := await asyncio.to_thread(file.read, _CHUNK):
+                yield block
+
+    async with asyncio.timeout(LOAD_S):
+        await docker.images.import_image(chunks())
+
+
+async def pull_image(docker: aiodocker.Docker, reference: str, progress: Progress) -> str:
+    """Pull ``reference``; empty when that went well, else why not, in a sentence."""
+    progress(f"pulling {reference}")
+    try:
+        async with asyncio.timeout(PULL_S):
+            await docker.images.pull(reference)
+    except aiodocker.DockerError as error:
+        return str(error.message)
+    except TimeoutError:
+        return f"no answer within {PULL_S:.0f} s"
+    return ""
+
+
+async def engine_machine(docker: aiodocker.Docker) -> str:
+    """The engine's architecture as images name it, such as ``amd64``."""
+    async with asyncio.timeout(ANSWER_S):
+        version: dict[str, Any] = await docker.version()
+    return str(version.get("Arch") or "amd64")
+
+
+def is_local(reference: str) -> bool:
+    """Whether ``reference`` names an image that only this machine can have."""
+    return reference == REPOSITORY or reference.startswith((f"{REPOSITORY}:", "sha256:"))
+
+
+def is_pinned(reference: str) -> bool:
+    """Whether ``reference`` names one content for ever, so that nothing else may stand for it."""
+    return "@" in reference or reference.startswith("sha256:")
