@@ -1,0 +1,171 @@
+"""A stock client behind a pipe: one JSON request a line in, one JSON answer a line out.
+
+Runs inside a stock environment (``python -m stock_rig.client_program``); ``client.py`` drives it.
+An answer is ``{"ok": …}`` or ``{"error": "<class>: <text>"}``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from celery import chain, chord, group
+from celery.result import AsyncResult, GroupResult
+
+from stock_rig.values import decode
+
+Request = dict[str, Any]
+
+_module, _, _attribute = os.environ.get("RIG_APP", "stock_rig.rig_app:app").partition(":")
+app = getattr(importlib.import_module(_module), _attribute or "app")
+#: Results of canvases; a GroupResult cannot be found again by its id alone.
+sent: dict[str, Any] = {}
+
+
+def signature(spec: Request) -> Any:
+    """A stock signature out of a decoded ``$signature``."""
+    return app.signature(
+        spec["task"],
+        args=spec.get("args", ()),
+        kwargs=spec.get("kwargs", {}),
+        options=spec.get("options", {}),
+        immutable=spec.get("immutable", False),
+    )
+
+
+def canvas(spec: Any) -> Any:
+    """A canvas out of ``{"chain": […]}``, ``{"group": […]}``, ``{"chord": {"header", "body"}}``,
+    ``{"map"|"starmap"|"chunks": {…}}`` or a ``$signature``; nested at will.
+    """
+    if not isinstance(spec, dict) or len(spec) != 1:
+        return decode(spec, signature)
+    ((kind, inner),) = spec.items()
+    if kind == "chain":
+        return chain(*[canvas(part) for part in inner], app=app)
+    if kind == "group":
+        return group([canvas(part) for part in inner], app=app)
+    if kind == "chord":
+        return chord([canvas(part) for part in inner["header"]], canvas(inner["body"]), app=app)
+    if kind in ("map", "starmap"):
+        return getattr(app.tasks[inner["task"]], kind)(decode(inner["items"], signature))
+    if kind == "chunks":
+        return app.tasks[inner["task"]].chunks(decode(inner["items"], signature), inner["size"])
+    return decode(spec, signature)
+
+
+def send(request: Request) -> Request:
+    """Publishes one call of the golden table's form; answers with the ids of all its parts."""
+    call = request["call"]
+    options = decode(call.get("options", {}), signature)
+    if "canvas" in call:
+        work = canvas(call["canvas"])
+        for stamps in call.get("stamps", []):
+            work.stamp(**stamps)
+        result = work.apply_async(**options)
+    else:
+        args, kwargs = decode(call.get("args", [])), decode(call.get("kwargs", {}))
+        if request.get("via", "send_task") == "send_task":
+            result = app.send_task(call["task"], args, kwargs, **options)
+        else:
+            result = app.tasks[call["task"]].apply_async(args, kwargs, **options)
+    sent[result.id] = result
+    return describe(result)
+
+
+def describe(result: Any) -> Request:
+    """The ids of a result, its parents and its children."""
+    shown: Request = {"id": result.id}
+    if result.parent is not None:
+        shown["parent"] = describe(result.parent)
+    if isinstance(result, GroupResult):
+        shown["children"] = [describe(child) for child in result.results]
+    return shown
+
+
+def get(request: Request) -> Any:
+    """``AsyncResult.get``: the value, or the exception as an error answer."""
+    result = sent.get(request["id"]) or AsyncResult(request["id"], app=app)
+    return result.get(timeout=request.get("timeout", 10), propagate=request.get("propagate", True))
+
+
+def state(request: Request) -> Request:
+    """What an ``AsyncResult`` shows without waiting."""
+    result = AsyncResult(request["id"], app=app)
+    return {
+        "state": result.state,
+        "info": result.info,
+        "traceback": result.traceback,
+        "name": result.name,
+        "worker": result.worker,
+        "retries": result.retries,
+        "queue": result.queue,
+        "date_done": result.date_done,
+        "children": [describe(child) for child in result.children or []],
+    }
+
+
+def inspect(request: Request) -> Any:
+    """``app.control.inspect(…).<method>(*args)``: node name -> reply, or None."""
+    inspector = app.control.inspect(
+        destination=request.get("destination"), timeout=request.get("timeout", 1.0)
+    )
+    return getattr(inspector, request["method"])(*request.get("args", []))
+
+
+def control(request: Request) -> Any:
+    """``app.control.<method>(*args, **kwargs)``, such as ``revoke`` or ``broadcast``."""
+    method = getattr(app.control, request["method"])
+    return method(*request.get("args", []), **request.get("kwargs", {}))
+
+
+def run(request: Request) -> Any:
+    """Runs a snippet of the test's own; the value it leaves in ``answer`` is the answer."""
+    names: Request = {"app": app, "sent": sent, "given": request.get("given")}
+    exec(request["code"], names)
+    return names.get("answer")
+
+
+def versions(_request: Request) -> Request:
+    """What is installed here."""
+    import celery
+    import kombu
+    import redis
+
+    return {
+        "celery": celery.__version__,
+        "kombu": kombu.__version__,
+        "redis-py": redis.__version__,
+        "python": sys.version.split()[0],
+    }
+
+
+VERBS: dict[str, Callable[[Request], Any]] = {
+    verb.__name__: verb for verb in (send, get, state, inspect, control, run, versions)
+}
+
+
+def answer(line: str) -> Request:
+    """The answer to one request line."""
+    request = json.loads(line)
+    try:
+        return {"ok": VERBS[request["do"]](request)}
+    except Exception as error:  # noqa: BLE001 - every failure is an answer; the driver raises it
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def main() -> None:
+    """Serve requests until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    # Anything printed by a library must not be taken for an answer.
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        answers.write(json.dumps(answer(line), default=repr) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
