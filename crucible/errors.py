@@ -15,12 +15,17 @@
     │   ├── TaskFailed            the task raised
     │   ├── TaskRevoked           the task was cancelled or expired
     │   └── ResultTimeout         no result within the deadline
+    ├── LegacyError               the in-memory queue being left behind
+    │   ├── LegacyUnavailable     no usable answer in time; what was asked may have happened
+    │   ├── LegacyRefused         it takes nothing new: draining or full
+    │   ├── LegacyTaskUnknown     it has no such task: never had it, forgot it, lost it in a crash
+    │   └── LegacyWrongState      the task's status does not allow what was asked
     └── ExecutorError             the platform could not run a program; never a verdict on it
         ├── ExecutorUnavailable   temporary: engine gone, no sandbox in time; may be retried
         └── ExecutorRefused       permanent: unknown language, no image; a retry cannot help
 
-Foreign exceptions are translated at one place per library: ``broker.connection`` for redis-py and
-``executor.engine`` for aiodocker.
+Foreign exceptions are translated at one place per library: ``broker.connection`` for redis-py,
+``executor.engine`` for aiodocker, and ``legacy.client`` for the legacy queue's HTTP.
 """
 
 from __future__ import annotations
@@ -139,6 +144,26 @@ class TaskRevoked(TaskError):  # noqa: N818 - the Celery state it stands for
 
 class ResultTimeout(TaskError):  # noqa: N818 - a timeout, as users search for it
     """No result came within the deadline; the task may still end later."""
+
+
+class LegacyError(CrucibleError):
+    """The in-memory queue being left behind refused or failed."""
+
+
+class LegacyUnavailable(LegacyError):  # noqa: N818 - a state of the service, as users see it
+    """The legacy queue gave no usable answer in time; what was asked may have happened."""
+
+
+class LegacyRefused(LegacyError):  # noqa: N818 - an answer of the service
+    """The legacy queue takes nothing new: it is draining or full."""
+
+
+class LegacyTaskUnknown(LegacyError):  # noqa: N818 - an answer of the service
+    """The legacy queue has no such task: it never had it, forgot it, or lost it in a crash."""
+
+
+class LegacyWrongState(LegacyError):  # noqa: N818 - an answer of the service
+    """The status of a legacy task does not allow what was asked."""
 
 
 class ExecutorError(CrucibleError):
