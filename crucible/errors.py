@@ -44,9 +44,13 @@ class InputError(CrucibleError):
     """
 
     def __init__(self, field: str, detail: str) -> None:
-        super().__init__(f"{field}: {detail}" if field else detail)
+        # The arguments as given: pickle and Celery's result backends rebuild errors from them.
+        super().__init__(field, detail)
         self.field = field
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.detail}" if self.field else self.detail
 
 
 class ConflictError(InputError):
@@ -62,21 +66,29 @@ class SettingsError(CrucibleError):
     """
 
     def __init__(self, setting: str, detail: str) -> None:
-        super().__init__(f"{setting}: {detail}")
+        super().__init__(setting, detail)
         self.setting = setting
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.detail}"
 
 
 class RequirementError(CrucibleError):
     """Something the machine lacks.
 
     Attributes:
+        message: what is missing.
         remedy: what to type or install; empty where nothing helps.
     """
 
     def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(f"{message} ({remedy})" if remedy else message)
+        super().__init__(message, remedy)
+        self.message = message
         self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.remedy})" if self.remedy else self.message
 
 
 class BrokerError(CrucibleError):
@@ -96,9 +108,12 @@ class QueueFull(BrokerError):  # noqa: N818 - a state of the queue, named as use
     """
 
     def __init__(self, queue: str, depth: int) -> None:
-        super().__init__(f"queue {queue} is full: {depth} messages are waiting")
+        super().__init__(queue, depth)
         self.queue = queue
         self.depth = depth
+
+    def __str__(self) -> str:
+        return f"queue {self.queue} is full: {self.depth} messages are waiting"
 
 
 class MessageError(CrucibleError):
@@ -126,16 +141,17 @@ class TaskFailed(TaskError):  # noqa: N818 - the Celery state it stands for
         exc_module: str = "",
         traceback: str | None = None,
     ) -> None:
-        shown = (
-            ", ".join(map(str, exc_message))
-            if isinstance(exc_message, (list, tuple))
-            else str(exc_message)
-        )
-        super().__init__(f"{exc_type}: {shown}" if shown else exc_type)
+        super().__init__(exc_type, exc_message, exc_module, traceback)
         self.exc_type = exc_type
         self.exc_message = exc_message
         self.exc_module = exc_module
         self.traceback = traceback
+
+    def __str__(self) -> str:
+        message = self.exc_message
+        several = isinstance(message, (list, tuple))
+        shown = ", ".join(map(str, message)) if several else str(message)
+        return f"{self.exc_type}: {shown}" if shown else self.exc_type
 
 
 class TaskRevoked(TaskError):  # noqa: N818 - the Celery state it stands for
