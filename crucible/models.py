@@ -124,11 +124,13 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         wall_time_ms: from its start to its end.
         cpu_time_ms: user and system time of all its processes.
         memory_peak_kb: highest memory of the sandbox in KiB, as the cgroup accounts it.
+        processes: most processes and threads seen at once; 0 where nobody counted.
     """
 
     wall_time_ms: int = 0
     cpu_time_ms: int = 0
     memory_peak_kb: int = 0
+    processes: int = 0
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

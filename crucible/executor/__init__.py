@@ -1,1 +1,51 @@
-"""Runs one program in one container. Knows nothing of queues."""
+"""Runs one program in one container. Knows nothing of queues.
+
+``open_executor`` is the way in::
+
+    async with open_executor(ExecutorConfig()) as executor:
+        outcome = await executor.run(Program(language="python", code="print(6 * 7)"))
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from crucible.executor.config import ExecutorConfig
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from crucible.models import Outcome, Program
+
+__all__ = ["Executor", "ExecutorConfig", "open_executor"]
+
+
+class Executor(Protocol):
+    """Runs programs; each call is one program in a sandbox of its own."""
+
+    async def run(self, program: Program) -> Outcome:
+        """Run a program to its end.
+
+        Cancelling the call kills the program.
+
+        Raises:
+            ExecutorUnavailable: the platform could not run it now; another try may help.
+            ExecutorRefused: it can never run as asked.
+        """
+
+    async def check(self) -> None:
+        """Return when programs can run now.
+
+        Raises:
+            ExecutorError: they cannot.
+        """
+
+
+@asynccontextmanager
+async def open_executor(config: ExecutorConfig) -> AsyncIterator[Executor]:
+    """Open the executor that ``config`` asks for: containers here, or other executors."""
+    from crucible.executor.docker import DockerExecutor
+
+    async with DockerExecutor.open(config) as executor:
+        yield executor

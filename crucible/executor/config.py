@@ -1,0 +1,60 @@
+"""What an executor is told when it is opened."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import msgspec
+
+
+def own_name() -> str:
+    """This process, so that another can tell whether it still lives: host:pid:start time."""
+    stat = Path("/proc/self/stat").read_bytes()
+    started = stat[stat.rindex(b")") + 2 :].split()[19].decode()
+    return f"{socket.gethostname()}:{os.getpid()}:{started}"
+
+
+class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How programs are run.
+
+    Attributes:
+        urls: executors to send programs to instead of running them here; ``http://host:port``
+            or ``unix:///path``. Empty: this process starts containers itself.
+        token: bearer token for those, or None.
+        docker_url: engine, such as ``unix:///var/run/docker.sock``; None finds it as the
+            ``docker`` command would.
+        runtime: OCI runtime by the name the engine knows it under; None is the engine's default.
+        image: sandbox image, by tag or digest.
+        owner: value of the label ``crucible`` on every container of this process.
+        pool_min: sandboxes kept waiting when nothing happens; 0 starts every one on demand.
+        pool_max: sandboxes in existence at once, running ones included.
+        max_waiting: programs that may wait for a sandbox before more are turned away.
+        acquire_s: longest wait for a sandbox, in seconds.
+        max_age_s: seconds after which a waiting sandbox is replaced.
+        max_uses: programs a container may serve, each after a restart, before it is replaced.
+        refill: sandboxes made ready at once.
+        cpus: processors a sandbox may use at once.
+        file_mb: MiB of output files handed back at most, per program.
+        engine_s: longest wait for one answer of the engine, in seconds.
+        grace_s: seconds past the wall limit after which the container is killed from outside.
+    """
+
+    urls: tuple[str, ...] = ()
+    token: str | None = None
+    docker_url: str | None = None
+    runtime: str | None = None
+    image: str = "crucible-sandbox:latest"
+    owner: str = msgspec.field(default_factory=own_name)
+    pool_min: int = 2
+    pool_max: int = 8
+    max_waiting: int = 256
+    acquire_s: float = 30.0
+    max_age_s: float = 600.0
+    max_uses: int = 1000
+    refill: int = 2
+    cpus: float = 1.0
+    file_mb: int = 16
+    engine_s: float = 15.0
+    grace_s: float = 0.4

@@ -1,0 +1,183 @@
+"""The container engine: the few calls a sandbox needs, each with a deadline.
+
+The one place that knows aiodocker. Whatever it, aiohttp or the socket raise leaves here as an
+``ExecutorError``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Self
+
+import aiodocker
+import aiohttp
+
+from crucible.errors import ExecutorRefused, ExecutorUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiodocker.stream import Stream
+
+#: Answers that another try cannot change: a bad request, a missing image, an unknown runtime.
+_PERMANENT = frozenset({400, 401, 403, 406})
+
+
+class ContainerGone(ExecutorUnavailable):
+    """The engine does not know the container any more."""
+
+
+@contextlib.asynccontextmanager
+async def translated(doing: str, deadline_s: float | None = None) -> AsyncIterator[None]:
+    """Turn what the engine's libraries raise into our errors, within a deadline.
+
+    Raises:
+        ExecutorRefused: the engine understood and will never do it.
+        ExecutorUnavailable: it did not answer, or not this time.
+    """
+    try:
+        async with asyncio.timeout(deadline_s):
+            yield
+    except aiodocker.DockerError as error:
+        raise _translate(doing, error) from error
+    except TimeoutError as error:
+        raise ExecutorUnavailable(f"{doing}: no answer in {deadline_s} s") from error
+    except (aiohttp.ClientError, OSError, ValueError, AssertionError, RuntimeError) as error:
+        # The last three are aiodocker's and aiohttp's own words for a connection lost at a bad
+        # moment (no socket found, upgraded connection already gone, session closing).
+        raise ExecutorUnavailable(f"{doing}: {str(error) or type(error).__name__}") from error
+
+
+def _translate(doing: str, error: aiodocker.DockerError) -> Exception:
+    text = f"{doing}: {error.message}"
+    lowered = str(error.message).lower()
+    if error.status == 404 and "image" in lowered:
+        return ExecutorRefused(text)
+    if error.status == 404:
+        return ContainerGone(text)
+    if error.status in _PERMANENT or ("runtime" in lowered and "unknown" in lowered):
+        return ExecutorRefused(text)
+    return ExecutorUnavailable(text)
+
+
+class Attachment:
+    """The two ends of a container's descriptors: write to 0, read from 1 and 2."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    async def write(self, data: bytes) -> None:
+        """Write all of ``data`` to descriptor 0."""
+        async with translated("write to sandbox"):
+            await self._stream.write_in(data)
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """The next piece and the descriptor it came from; None once the container has ended."""
+        async with translated("read from sandbox"):
+            message = await self._stream.read_out()
+        return None if message is None else (message.stream, message.data)
+
+    async def close(self) -> None:
+        """Hang up."""
+        with contextlib.suppress(aiohttp.ClientError, OSError, AssertionError):
+            await self._stream.close()
+
+
+class Engine:
+    """A connection to a Docker-compatible engine.
+
+    Args:
+        url: its address, or None to find it as the ``docker`` command would.
+        deadline_s: longest wait for one answer.
+    """
+
+    def __init__(self, url: str | None = None, deadline_s: float = 15.0) -> None:
+        self._url = url
+        self._deadline_s = deadline_s
+        self._client: aiodocker.Docker | None = None
+
+    async def __aenter__(self) -> Self:
+        async with translated("connect to the container engine"):
+            self._client = aiodocker.Docker(url=self._url)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    @property
+    def _docker(self) -> aiodocker.Docker:
+        if self._client is None:
+            raise ExecutorUnavailable("the engine is not open")
+        return self._client
+
+    async def version(self) -> dict[str, Any]:
+        """What the engine says it is."""
+        async with translated("ask the engine's version", self._deadline_s):
+            return dict(await self._docker.version())
+
+    async def image_id(self, image: str) -> str:
+        """The digest an image name stands for now.
+
+        Raises:
+            ExecutorRefused: there is no such image.
+        """
+        async with translated(f"look up image {image}", self._deadline_s):
+            return str((await self._docker.images.inspect(image))["Id"])
+
+    async def create(self, body: dict[str, Any], name: str | None = None) -> str:
+        """Create a container; its id."""
+        async with translated("create sandbox", self._deadline_s):
+            container = await self._docker.containers.create(body, name=name)
+        return str(container.id)
+
+    async def attach(self, container_id: str) -> Attachment:
+        """Attach to descriptors 0, 1 and 2; done before the start, nothing is missed."""
+        container = self._docker.containers.container(container_id)
+        stream = container.attach(stdin=True, stdout=True, stderr=True)
+        async with translated("attach to sandbox", self._deadline_s):
+            await stream.__aenter__()
+        return Attachment(stream)
+
+    async def start(self, container_id: str) -> None:
+        """Start a created or stopped container."""
+        async with translated("start sandbox", self._deadline_s):
+            await self._docker.containers.container(container_id).start()
+
+    async def kill(self, container_id: str) -> None:
+        """SIGKILL the whole container; one that has ended already is fine."""
+        try:
+            async with translated("kill sandbox", self._deadline_s):
+                await self._docker.containers.container(container_id).kill()
+        except ExecutorUnavailable as error:
+            cause = error.__cause__
+            if not (isinstance(cause, aiodocker.DockerError) and cause.status in (404, 409)):
+                raise
+
+    async def wait(self, container_id: str) -> None:
+        """Wait until a container is not running."""
+        async with translated("wait for sandbox", self._deadline_s):
+            await self._docker.containers.container(container_id).wait()
+
+    async def state(self, container_id: str) -> dict[str, Any]:
+        """The ``State`` part of an inspection."""
+        async with translated("inspect sandbox", self._deadline_s):
+            shown = await self._docker.containers.container(container_id).show()
+        return dict(shown["State"])
+
+    async def remove(self, container_id: str) -> None:
+        """Kill and remove a container; one that is gone or going is fine."""
+        try:
+            async with translated("remove sandbox", self._deadline_s):
+                await self._docker.containers.container(container_id).delete(force=True, v=True)
+        except ExecutorUnavailable as error:
+            cause = error.__cause__
+            if not (isinstance(cause, aiodocker.DockerError) and cause.status in (404, 409)):
+                raise
+
+    async def labelled(self, label: str) -> dict[str, str]:
+        """Containers that carry ``label``, running or not: id and the label's value."""
+        async with translated("list sandboxes", self._deadline_s):
+            found = await self._docker.containers.list(all=True, filters={"label": [label]})
+        return {item.id: str(item["Labels"].get(label, "")) for item in found}

@@ -1,0 +1,51 @@
+"""The supervisor: process 1 of every sandbox, and the only code of ours that runs inside one.
+
+Its source is handed to the container as the argument of ``python3 -c``, so that image and code
+cannot drift apart. It imports nothing but modules built into the interpreter: each start of a
+sandbox pays for every import.
+
+It owns the real descriptors of the container. The program gets pipes of its own and never sees
+the frames, so nothing it prints can be taken for one. Process 1 of a pid namespace ignores every
+signal it has no handler for when it comes from inside, SIGKILL and SIGSTOP included, and not
+being dumpable closes its memory, descriptors and environment to the program, although both have
+the same user id (a container without capabilities cannot have two).
+
+One request comes in on descriptor 0: four bytes of length, then ``marshal`` (from the host, which
+is trusted). Frames go out on descriptor 1: one byte of kind, four bytes of length, the payload.
+``R`` ready, ``O`` standard output, ``E`` standard error, ``F`` a file (two bytes length of its
+name, name, content), ``X`` the end as JSON. After the end, process 1 exits and takes everything
+in its pid namespace along.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.resources
+
+#: In this order they make one script; each uses only names of those before it.
+PARTS = ("kernel", "become", "run", "main")
+
+
+@functools.cache
+def source() -> str:
+    """The supervisor as one script: its parts joined, without docstrings and comments.
+
+    Imports of one part by another are dropped, since all names end up in one namespace.
+    """
+    folder = importlib.resources.files(__package__)
+    body: list[ast.stmt] = []
+    for part in PARTS:
+        tree = ast.parse(folder.joinpath(f"{part}.py").read_text("utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("crucible."):
+                continue
+            body.append(node)
+    for inner in ast.walk(ast.Module(body=body, type_ignores=[])):
+        _drop_docstring(inner)
+    return ast.unparse(ast.Module(body=body, type_ignores=[]))
+
+
+def _drop_docstring(node: ast.AST) -> None:
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
+        node.body = node.body[1:] or [ast.Pass()]

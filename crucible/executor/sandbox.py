@@ -1,0 +1,203 @@
+"""One container, one program at a time: prepared, run once, then recycled or removed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from crucible.errors import ExecutorUnavailable
+from crucible.executor import frames
+from crucible.executor.frames import FrameError, FrameReader
+from crucible.executor.options import create_body
+from crucible.executor.verdicts import outcome_of, outcome_of_lost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from crucible.executor.config import ExecutorConfig
+    from crucible.executor.engine import Attachment, Engine
+    from crucible.executor.frames import End
+    from crucible.executor.languages import Language
+    from crucible.models import Limits, Outcome, Program
+
+#: Bytes of the supervisor's own complaints worth keeping.
+_COMPLAINT_BYTES = 4096
+#: Seconds for the last bytes of a killed container to arrive.
+_LAST_BYTES_S = 2.0
+
+
+class _Output:
+    """What came back from one program, capped on this side too."""
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        self.kept = {frames.STDOUT: bytearray(), frames.STDERR: bytearray()}
+        self.files: dict[str, bytes] = {}
+        self.end: End | None = None
+        self.ready = False
+        self.complaint = b""
+
+    def take(self, kind: bytes, payload: bytes) -> None:
+        if kind in self.kept:
+            kept = self.kept[kind]
+            kept += payload[: self.cap - len(kept)]
+        elif kind == frames.FILE:
+            name, content = frames.decode_file(payload)
+            self.files[name] = content
+        elif kind == frames.END:
+            self.end = frames.decode_end(payload)
+        elif kind == frames.READY:
+            self.ready = True
+
+
+class Sandbox:
+    """A container made for one set of limits.
+
+    Attributes:
+        container_id: the engine's name for it.
+        uid: user id of everything in it.
+        limits: what it was created with.
+        uses: programs it has served.
+        ready_at: monotonic second since which it has been waiting.
+        clean: the last run ended by the book, so that a restart gives a fresh sandbox.
+    """
+
+    def __init__(self, engine: Engine, config: ExecutorConfig, limits: Limits, uid: int) -> None:
+        self.container_id = ""
+        self.uid = uid
+        self.limits = limits
+        self.uses = 0
+        self.ready_at = 0.0
+        self.clean = True
+        self._engine = engine
+        self._config = config
+        self._attachment: Attachment | None = None
+        self._reader = FrameReader()
+
+    async def create(self, image: str | None = None) -> None:
+        """Create the container, not yet started."""
+        body = create_body(self.limits, self._config, uid=self.uid, image=image)
+        self.container_id = await self._engine.create(body)
+
+    async def prepare(self, deadline_s: float = 15.0) -> None:
+        """Attach, start, and wait until the supervisor says it is ready.
+
+        Raises:
+            ExecutorUnavailable: it did not come up in time.
+        """
+        await self._hang_up()
+        self._reader = FrameReader()
+        self._attachment = await self._engine.attach(self.container_id)
+        await self._engine.start(self.container_id)
+        output = _Output(0)
+        try:
+            async with asyncio.timeout(deadline_s):
+                alive = await self._read(output, lambda: output.ready)
+        except TimeoutError as error:
+            raise ExecutorUnavailable("a sandbox did not come up in time") from error
+        if not alive:
+            text = output.complaint.decode("utf-8", "replace")
+            raise ExecutorUnavailable(f"a sandbox did not come up: {text}")
+        self.ready_at = time.monotonic()
+
+    async def run(self, program: Program, language: Language) -> Outcome:
+        """Run one program; the container is of no further use until recycled.
+
+        Raises:
+            ExecutorUnavailable: the engine was lost on the way.
+        """
+        self.uses += 1
+        self.clean = False
+        limits = program.limits
+        output = _Output(limits.output_kb * 1024)
+        request = frames.encode_request(
+            program, language, cpus=self._config.cpus, file_bytes=self._config.file_mb << 20
+        )
+        started = time.monotonic()
+        timed_out = False
+        try:
+            async with asyncio.timeout(limits.wall_time_s + self._config.grace_s):
+                await self._write(request)
+                await self._read(output, lambda: output.end is not None)
+        except TimeoutError:
+            timed_out = True
+            await self._cut_short(output)
+        run_s = time.monotonic() - started
+        outcome = await self._conclude(output, limits, timed_out=timed_out, wall_s=run_s)
+        return msgspec.structs.replace(outcome, run_s=run_s)
+
+    async def wait_stopped(self) -> None:
+        """Wait until the engine has seen the container end after a clean run."""
+        await self._hang_up()
+        await self._engine.wait(self.container_id)
+
+    async def remove(self) -> None:
+        """Kill and remove the container."""
+        await self._hang_up()
+        if self.container_id:
+            await self._engine.remove(self.container_id)
+
+    async def _hang_up(self) -> None:
+        if self._attachment is not None:
+            await self._attachment.close()
+            self._attachment = None
+
+    def _attached(self) -> Attachment:
+        if self._attachment is None:
+            raise ExecutorUnavailable("the sandbox is not attached")
+        return self._attachment
+
+    async def _write(self, data: bytes) -> None:
+        # A supervisor that is gone reads nothing; the end of its output says why.
+        with contextlib.suppress(ExecutorUnavailable):
+            await self._attached().write(data)
+
+    async def _read(self, output: _Output, done: Callable[[], bool]) -> bool:
+        """Read frames until ``done``; False when the container ended before that."""
+        attachment = self._attached()
+        while not done():
+            piece = await attachment.read()
+            if piece is None:
+                return False
+            descriptor, data = piece
+            if descriptor != 1:
+                output.complaint = (output.complaint + data)[-_COMPLAINT_BYTES:]
+                continue
+            try:
+                for kind, payload in self._reader.feed(data):
+                    output.take(kind, payload)
+            except FrameError as error:
+                raise ExecutorUnavailable(f"a sandbox sent garbage: {error}") from error
+        return True
+
+    async def _cut_short(self, output: _Output) -> None:
+        """The wall clock has struck outside: kill the container, keep what it wrote."""
+        await self._engine.kill(self.container_id)
+        with contextlib.suppress(TimeoutError, ExecutorUnavailable):
+            async with asyncio.timeout(_LAST_BYTES_S):
+                await self._read(output, lambda: False)
+
+    async def _conclude(
+        self, output: _Output, limits: Limits, *, timed_out: bool, wall_s: float
+    ) -> Outcome:
+        stdout, stderr = (bytes(output.kept[kind]) for kind in (frames.STDOUT, frames.STDERR))
+        if output.end is not None:
+            if output.end.reason == "abandoned":
+                raise ExecutorUnavailable("the connection to a sandbox was lost")
+            self.clean = not timed_out
+            return outcome_of(output.end, limits, stdout, stderr, output.files)
+        state = await self._engine.state(self.container_id)
+        if state.get("Running") and not timed_out:
+            raise ExecutorUnavailable("the connection to a sandbox was lost")
+        return outcome_of_lost(
+            limits,
+            stdout,
+            stderr,
+            oom_killed=bool(state.get("OOMKilled")),
+            timed_out=timed_out,
+            wall_s=wall_s,
+        )
