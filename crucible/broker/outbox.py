@@ -1,0 +1,216 @@
+"""Group commit: what waits is sent together, one round trip for all of it.
+
+Callers append a write and wait for its outcome. One task takes all that piled up while the flush
+before was under way. A write is plain data; how it reaches the server is the ``Sender``'s matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, Self
+
+from crucible.errors import BrokerError, BrokerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_log = logging.getLogger(__name__)
+
+#: Bounds of one flush; a single write larger than the bytes goes alone.
+MAX_FLUSH_MESSAGES = 1000
+MAX_FLUSH_BYTES = 2 * 1024 * 1024
+#: Less time than this before its deadline, and a write is refused instead of sent into doubt.
+_TOO_LATE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """Makes a publication happen once.
+
+    Attributes:
+        key: full name of the Redis key that remembers it.
+        value: what the key holds, and what a repetition is handed.
+        ttl_s: seconds it is remembered.
+    """
+
+    key: str
+    value: bytes
+    ttl_s: float
+
+
+class Write:
+    """Messages for one list, and who waits for them.
+
+    Attributes:
+        queue: the queue's name without any prefix.
+        list_key: the list they are pushed to.
+        messages: encoded, in the order they are to be served.
+        once: for a single message only.
+        done: the outcome, for whoever waits.
+        expires_at: loop time by which the outcome is due.
+        size: bytes of all messages.
+    """
+
+    __slots__ = ("done", "expires_at", "list_key", "messages", "once", "queue", "size")
+
+    def __init__(
+        self,
+        queue: str,
+        list_key: str,
+        messages: Sequence[bytes],
+        once: Once | None,
+        done: asyncio.Future[Outcome],
+        expires_at: float,
+    ) -> None:
+        self.queue = queue
+        self.list_key = list_key
+        self.messages = messages
+        self.once = once
+        self.done = done
+        self.expires_at = expires_at
+        self.size = len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a write.
+
+    Attributes:
+        pushed: messages now in the list.
+        existing: the value found under the once key; nothing was pushed then.
+        error: why not all were pushed.
+    """
+
+    pushed: int = 0
+    existing: bytes | None = None
+    error: BrokerError | None = None
+
+
+class Sender(Protocol):
+    """Sends one flush."""
+
+    async def send(self, writes: Sequence[Write]) -> Sequence[Outcome]:
+        """One outcome a write. Raises BrokerError when the flush as a whole failed."""
+
+
+class Outbox:
+    """Collects writes and flushes them. Open it with ``async with``."""
+
+    def __init__(self, sender: Sender, deadline_s: float) -> None:
+        self._sender = sender
+        self._deadline_s = deadline_s
+        self._waiting: deque[Write] = deque()
+        self._flusher: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Let what waits be sent, within the deadline it has anyway."""
+        self._closed = True
+        flusher = self._flusher
+        if flusher is not None:
+            # Each write keeps its own deadline, so this ends within the latest of them.
+            await asyncio.wait([flusher], timeout=2 * self._deadline_s)
+            flusher.cancel()
+            await asyncio.gather(flusher, return_exceptions=True)
+        self._refuse_waiting(BrokerUnavailable("the publisher was closed"))
+
+    def add(
+        self, queue: str, list_key: str, messages: Sequence[bytes], once: Once | None = None
+    ) -> asyncio.Future[Outcome]:
+        """Queue a write for the next flush.
+
+        Raises:
+            BrokerUnavailable: the outbox is closed.
+        """
+        if self._closed:
+            raise BrokerUnavailable("the publisher is closed")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Outcome] = loop.create_future()
+        expires_at = loop.time() + self._deadline_s
+        self._waiting.append(Write(queue, list_key, messages, once, done, expires_at))
+        if self._flusher is None:
+            self._flusher = loop.create_task(self._flush_all(), name="crucible-outbox")
+        return done
+
+    async def _flush_all(self) -> None:
+        try:
+            while self._waiting:
+                writes = self._take()
+                if writes:
+                    await self._flush(writes)
+        finally:
+            # No await between the last look at what waits and this: nothing can slip through.
+            self._flusher = None
+
+    def _take(self) -> list[Write]:
+        """The next flush, without those whose caller went away or whose time is up."""
+        now = asyncio.get_running_loop().time()
+        taken: list[Write] = []
+        count = size = 0
+        while self._waiting:
+            write = self._waiting[0]
+            if taken and (
+                count + len(write.messages) > MAX_FLUSH_MESSAGES
+                or size + write.size > MAX_FLUSH_BYTES
+            ):
+                break
+            self._waiting.popleft()
+            if write.done.done():
+                continue
+            if write.expires_at - now < _TOO_LATE_S:
+                write.done.set_exception(_too_late())
+                continue
+            taken.append(write)
+            count += len(write.messages)
+            size += write.size
+        return taken
+
+    async def _flush(self, writes: Sequence[Write]) -> None:
+        try:
+            async with asyncio.timeout_at(writes[0].expires_at):
+                outcomes = await self._sender.send(writes)
+        except TimeoutError:
+            _fail(writes, _too_late())
+            # They waited behind a server that does not answer; another wait would not help them.
+            self._refuse_waiting(_too_late())
+        except BrokerError as error:
+            _fail(writes, error)
+        except asyncio.CancelledError:
+            _fail(writes, BrokerUnavailable("the publisher was closed"))
+            raise
+        except Exception as error:  # noqa: BLE001 - supervision, see below
+            # A defect of our own: whoever waits must learn of it, and the next flush must run.
+            _log.exception("a flush of %d writes failed", len(writes))
+            _fail(writes, BrokerError(f"publishing failed: {error!r}"))
+        else:
+            for write, outcome in zip(writes, outcomes, strict=True):
+                if not write.done.done():
+                    write.done.set_result(outcome)
+
+    def _refuse_waiting(self, error: BrokerError) -> None:
+        _fail(self._waiting, error)
+        self._waiting.clear()
+
+
+def _too_late() -> BrokerUnavailable:
+    return BrokerUnavailable("the queue server did not answer in time")
+
+
+def _fail(writes: Sequence[Write] | deque[Write], error: BrokerError) -> None:
+    for write in writes:
+        if not write.done.done():
+            # Each its own: a raised exception collects the frames of whoever raises it.
+            write.done.set_exception(_copy(error))
+
+
+def _copy(error: BrokerError) -> BrokerError:
+    kind = BrokerUnavailable if isinstance(error, BrokerUnavailable) else BrokerError
+    copied = kind(str(error))
+    copied.__cause__ = error.__cause__
+    return copied

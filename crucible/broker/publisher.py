@@ -1,0 +1,255 @@
+"""The producer: sends tasks that stock Celery workers run, and waits for their results.
+
+::
+
+    async with Publisher.connect("redis://127.0.0.1:6380/0") as publisher:
+        result = await publisher.send_task("proj.tasks.add", args=[1, 2])
+        assert await result.get(timeout=10) == 3
+
+A publication returns once the server confirmed it. When the server does not answer within the
+deadline it raises ``BrokerUnavailable``; whether the message arrived is then unknown, and sending
+it again may run it twice, unless it carries ``Once``: then a repetition finds the first one.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Unpack
+
+from crucible.broker.connection import open_client
+from crucible.broker.envelope import TaskCall, TaskOptions, encode_call
+from crucible.broker.ids import default_origin, default_reply_to, new_id
+from crucible.broker.keys import Keys
+from crucible.broker.link import Link
+from crucible.broker.lookup import Lookup
+from crucible.broker.outbox import Once, Outbox
+from crucible.broker.priority import step_of
+from crucible.broker.sender import PipelineSender, ScriptSender
+from crucible.broker.task_result import Results, TaskResult
+from crucible.broker.waiter import Waiter
+from crucible.errors import BrokerError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from crucible.broker.outbox import Outcome
+
+__all__ = ["Once", "Publisher", "TaskCall", "TaskResult"]
+
+#: Messages of a batch encoded before the loop gets a turn.
+_CHUNK = 250
+
+
+class Publisher:
+    """Sends tasks. Made by ``Publisher.connect``.
+
+    Attributes:
+        keys: how keys are spelt here.
+        results: stored results, and waiting for them.
+    """
+
+    def __init__(self, outbox: Outbox, results: Results, keys: Keys, origin: str) -> None:
+        self.keys = keys
+        self.results = results
+        self._outbox = outbox
+        self._origin = origin
+        self._reply_to = default_reply_to()
+        self._lists: dict[tuple[str, int | None], str] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        url: str,
+        *,
+        result_url: str | None = None,
+        global_keyprefix: str = "",
+        result_keyprefix: str = "",
+        queue_limit: int = 0,
+        deadline_s: float = 1.5,
+        scripting: bool = True,
+        origin: str | None = None,
+    ) -> AsyncIterator[Publisher]:
+        """A publisher for one task queue server; nothing is connected before it is needed.
+
+        Args:
+            url: the task queue server, see ``broker.connection`` for the forms.
+            result_url: where results are stored; None is the same server.
+            global_keyprefix: Celery's broker transport option of that name.
+            result_keyprefix: the same for the result backend, as it stands in front of keys.
+            queue_limit: messages a queue may hold; 0 is no limit.
+            deadline_s: seconds until a publication that got no answer fails.
+            scripting: False for servers without Lua.
+            origin: written into messages; None is ``gen<pid>@<host>``.
+
+        Raises:
+            ValueError: a URL cannot be used.
+        """
+        keys = Keys(global_keyprefix, result_keyprefix)
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(open_client(url, command_timeout_s=None))
+            result_client = client
+            if result_url and result_url != url:
+                result_client = await stack.enter_async_context(
+                    open_client(result_url, command_timeout_s=None)
+                )
+            result_link = Link(result_client)
+            lookup = await stack.enter_async_context(Lookup(result_link, keys, deadline_s))
+            waiter = await stack.enter_async_context(Waiter(result_link, lookup, keys))
+            kind = ScriptSender if scripting else PipelineSender
+            sender = kind(Link(client), keys, queue_limit)
+            outbox = await stack.enter_async_context(Outbox(sender, deadline_s))
+            results = Results(result_link, lookup, waiter, keys, deadline_s)
+            yield cls(outbox, results, keys, origin or default_origin())
+
+    async def publish(
+        self, raw: bytes, *, queue: str, priority: int | None = None, once: Once | None = None
+    ) -> bytes | None:
+        """Push one encoded message.
+
+        Args:
+            raw: the message, as ``encode_task`` or ``TaskTemplate.render`` make it.
+            queue: its queue.
+            priority: picks the queue's list; must be the one written in the message.
+            once: push only if nothing was pushed under this key before.
+
+        Returns:
+            None, or the value kept under ``once.key`` by an earlier publication.
+
+        Raises:
+            QueueFull: the queue holds as many as it may; nothing was pushed.
+            BrokerUnavailable: no answer within the deadline. The message may have arrived; with
+                ``once`` it is safe to try again.
+            BrokerError: the server refused.
+        """
+        outcome = await self._outbox.add(queue, self._list(queue, priority), (raw,), once)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.existing
+
+    async def send_task(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        task_id: str | None = None,
+        queue: str = "celery",
+        priority: int | None = None,
+        ignore_result: bool | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> TaskResult:
+        """Send one task; see ``TaskCall`` and ``TaskOptions`` for the arguments.
+
+        Raises:
+            TypeError: arguments the serializer cannot carry.
+            ValueError: an unknown serializer, or a circular argument.
+            QueueFull: the queue holds as many as it may.
+            BrokerUnavailable: no answer within the deadline; it may have been sent all the same.
+        """
+        call = TaskCall(name, args, kwargs, task_id, queue, priority, ignore_result, options)
+        return await self.send(call)
+
+    async def send(self, call: TaskCall) -> TaskResult:
+        """Send one call; raises what ``send_task`` raises."""
+        task_id = call.task_id or new_id()
+        raw = encode_call(call, task_id, self._origin, self._reply_to)
+        await self.publish(raw, queue=call.queue, priority=call.priority)
+        return TaskResult(task_id, self.results)
+
+    async def send_batch(self, calls: Sequence[TaskCall]) -> list[TaskResult]:
+        """Send many calls, each queue in the given order.
+
+        Raises:
+            BrokerError: the first failure, once the outcome of all is known; those before and
+                beside it may have been sent.
+            TypeError: arguments the serializer cannot carry; what came before was sent.
+        """
+        outcomes = await self.try_batch(calls)
+        for outcome in outcomes:
+            if not isinstance(outcome, TaskResult):
+                raise outcome
+        return [outcome for outcome in outcomes if isinstance(outcome, TaskResult)]
+
+    async def try_batch(self, calls: Sequence[TaskCall]) -> list[TaskResult | BrokerError]:
+        """Send many calls, each queue in the given order, and tell what became of each.
+
+        Raises:
+            TypeError: arguments the serializer cannot carry; what came before was sent.
+        """
+        sent: list[TaskResult | BrokerError] = []
+        under_way: list[_Chunk] = []
+        for start in range(0, len(calls), _CHUNK):
+            under_way.append(self._begin_chunk(calls[start : start + _CHUNK]))
+            # One chunk is encoded while the one before travels.
+            if len(under_way) > 1:
+                sent += await under_way.pop(0).finish(self.results)
+        for chunk in under_way:
+            sent += await chunk.finish(self.results)
+        return sent
+
+    def _begin_chunk(self, calls: Sequence[TaskCall]) -> _Chunk:
+        chunk = _Chunk()
+        for call in calls:
+            task_id = call.task_id or new_id()
+            raw = encode_call(call, task_id, self._origin, self._reply_to)
+            chunk.add(call.queue, self._list(call.queue, call.priority), task_id, raw)
+        chunk.begin(self._outbox)
+        return chunk
+
+    def _list(self, queue: str, priority: int | None) -> str:
+        name = self._lists.get((queue, priority))
+        if name is None:
+            name = self._lists[queue, priority] = self.keys.step_list(queue, step_of(priority))
+        return name
+
+
+class _Chunk:
+    """Part of a batch: its messages by list, and where each belongs in the whole."""
+
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+        self._lists: dict[str, _ListPart] = {}
+
+    def add(self, queue: str, list_key: str, task_id: str, raw: bytes) -> None:
+        part = self._lists.get(list_key)
+        if part is None:
+            part = self._lists[list_key] = _ListPart(queue)
+        part.positions.append(len(self._ids))
+        part.messages.append(raw)
+        self._ids.append(task_id)
+
+    def begin(self, outbox: Outbox) -> None:
+        for list_key, part in self._lists.items():
+            part.done = outbox.add(part.queue, list_key, part.messages)
+
+    async def finish(self, results: Results) -> list[TaskResult | BrokerError]:
+        sent: list[TaskResult | BrokerError] = [TaskResult(i, results) for i in self._ids]
+        for part in self._lists.values():
+            pushed, error = await part.outcome()
+            if error is not None:
+                for position in part.positions[pushed:]:
+                    sent[position] = error
+        return sent
+
+
+class _ListPart:
+    """The messages of a chunk that go to one list."""
+
+    __slots__ = ("done", "messages", "positions", "queue")
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        self.messages: list[bytes] = []
+        self.positions: list[int] = []
+        self.done: asyncio.Future[Outcome] | None = None
+
+    async def outcome(self) -> tuple[int, BrokerError | None]:
+        if self.done is None:
+            raise RuntimeError("a part is finished before it began")
+        try:
+            outcome = await self.done
+        except BrokerError as error:
+            return 0, error
+        return outcome.pushed, outcome.error
