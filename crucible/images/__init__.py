@@ -1,16 +1,18 @@
 """The sandbox image: what it holds, how it is built from Debian packages and gets to the engine."""
 
-from crucible.images.build import build_image, ensure_image
+from crucible.images.build import build_image, ensure_image, present_image
 from crucible.images.definition import (
+    LATEST,
     REPOSITORY,
     SANDBOX_GID,
     SANDBOX_UID,
     ImageDefinition,
     load_definition,
 )
-from crucible.images.store import ImageInfo, list_images
+from crucible.images.store import ImageInfo, find_image, is_local, list_images, open_engine
 
 __all__ = [
+    "LATEST",
     "REPOSITORY",
     "SANDBOX_GID",
     "SANDBOX_UID",
@@ -18,6 +20,10 @@ __all__ = [
     "ImageInfo",
     "build_image",
     "ensure_image",
+    "find_image",
+    "is_local",
     "list_images",
     "load_definition",
+    "open_engine",
+    "present_image",
 ]

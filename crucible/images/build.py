@@ -42,6 +42,27 @@ LOCK_S = 1800.0
 LOCK_LOOK_S = 0.5
 
 
+async def present_image(settings: Settings) -> ImageInfo | None:
+    """The image that programs run in, when the engine has it as the settings define it.
+
+    Raises:
+        SettingsError: the operator's package list cannot be used.
+        RequirementError: no engine.
+    """
+    definition = load_definition(settings.sandbox_packages_file)
+    wanted = settings.sandbox_image
+    async with open_engine(settings.docker_url) as docker:
+        info = await find_image(docker, wanted)
+    if info and follows_definition(wanted, definition) and info.definition != definition.digest:
+        return None
+    return info
+
+
+def follows_definition(wanted: str, definition: ImageDefinition) -> bool:
+    """Whether ``wanted`` means "the image of today's definition" and not one certain image."""
+    return wanted in {REPOSITORY, LATEST, definition.reference}
+
+
 async def ensure_image(
     settings: Settings, *, progress: Progress = lambda _line: None, rebuild: bool = False
 ) -> ImageInfo:
@@ -58,23 +79,26 @@ async def ensure_image(
     """
     definition = load_definition(settings.sandbox_packages_file)
     wanted = settings.sandbox_image
+    if not rebuild and (found := await present_image(settings)):
+        return found
     async with open_engine(settings.docker_url) as docker:
-        own = wanted in {REPOSITORY, LATEST, definition.reference}
+        own = follows_definition(wanted, definition)
         if not own:
             if found := await _foreign(docker, wanted, progress):
                 return found
             progress(f"building Crucible's own image in place of {wanted}")
-        workspace = settings.data_dir / "images"
-        mirror = settings.debian_mirror
+        workspace = workspace_of(settings)
         async with build_lock(workspace, progress):
+            # Looked for again: another build may have made it while this one waited.
             info = None if rebuild else await find_image(docker, definition.reference)
-            if info is None:
-                info = await build_image(
-                    docker, definition, workspace, mirror=mirror, progress=progress
-                )
-            name = LATEST if own else wanted
-            if name not in info.tags:
-                await tag_image(docker, info.image_id, name)
+            info = info or await build_image(
+                docker,
+                definition,
+                workspace,
+                mirror=settings.debian_mirror,
+                progress=progress,
+            )
+            await tag_image(docker, info.image_id, LATEST if own else wanted)
         return await find_image(docker, wanted) or info
 
 
@@ -145,6 +169,11 @@ async def _foreign(
         raise RequirementError(f"cannot pull {reference}: {why}", "load it, or name another image")
     progress(f"cannot pull {reference}: {why}")
     return None
+
+
+def workspace_of(settings: Settings) -> Path:
+    """Where trees and archives are while an image is built."""
+    return settings.data_dir.expanduser() / "images"
 
 
 @contextlib.asynccontextmanager

@@ -28,6 +28,9 @@ ANSWER_S = 30.0
 LOAD_S = 600.0
 PULL_S = 600.0
 _CHUNK = 1 << 20
+#: What aiodocker calls a failed connection.
+_UNREACHABLE = 900
+_NOT_FOUND = 404
 
 
 class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,36 +57,47 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
 async def open_engine(docker_url: str) -> AsyncIterator[aiodocker.Docker]:
     """A client of the engine at ``docker_url`` (empty: its default socket).
 
-    Whatever the client library raises inside leaves as ours.
+    Raises:
+        RequirementError: the address cannot be used.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            docker = await stack.enter_async_context(
+                aiodocker.Docker(url=docker_url or DEFAULT_URL)
+            )
+        except (OSError, ValueError) as error:
+            raise RequirementError(f"no Docker engine: {error}", ENGINE_REMEDY) from error
+        yield docker
+
+
+@contextlib.asynccontextmanager
+async def answer_within(deadline_s: float) -> AsyncIterator[None]:
+    """Engine calls with a deadline; whatever the client library raises leaves as ours.
 
     Raises:
         RequirementError: the engine does not answer or refuses.
     """
-    where = docker_url or DEFAULT_URL
     try:
-        async with aiodocker.Docker(url=where) as docker:
-            yield docker
+        async with asyncio.timeout(deadline_s):
+            yield
     except aiodocker.DockerError as error:
         remedy = ENGINE_REMEDY if error.status == _UNREACHABLE else ""
-        raise RequirementError(f"the Docker engine refused: {error.message}", remedy) from error
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise RequirementError(f"no Docker engine at {where}: {error}", ENGINE_REMEDY) from error
-
-
-#: What aiodocker calls a failed connection.
-_UNREACHABLE = 900
-_NOT_FOUND = 404
+        raise RequirementError(f"Docker engine: {error.message}", remedy) from error
+    except TimeoutError as error:
+        raise RequirementError(f"no answer from the Docker engine in {deadline_s:.0f} s") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise RequirementError(f"Docker engine: {error}", ENGINE_REMEDY) from error
 
 
 async def find_image(docker: aiodocker.Docker, reference: str) -> ImageInfo | None:
     """The image called ``reference``, or None when the engine has none."""
-    try:
-        async with asyncio.timeout(ANSWER_S):
+    async with answer_within(ANSWER_S):
+        try:
             found = await docker.images.inspect(reference)
-    except aiodocker.DockerError as error:
-        if error.status == _NOT_FOUND:
-            return None
-        raise
+        except aiodocker.DockerError as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise
     labels = (found.get("Config") or {}).get("Labels") or {}
     return ImageInfo(
         reference=reference,
@@ -97,7 +111,7 @@ async def find_image(docker: aiodocker.Docker, reference: str) -> ImageInfo | No
 
 async def list_images(docker: aiodocker.Docker) -> list[ImageInfo]:
     """Every image built by Crucible, by name."""
-    async with asyncio.timeout(ANSWER_S):
+    async with answer_within(ANSWER_S):
         rows = await docker.images.list(filters={"label": [LABEL]})
     infos = []
     for row in rows:
@@ -112,7 +126,7 @@ async def tag_image(docker: aiodocker.Docker, image: str, name: str) -> None:
     repository, _, tag = name.rpartition(":")
     if not repository or "/" in tag:
         repository, tag = name, "latest"
-    async with asyncio.timeout(ANSWER_S):
+    async with answer_within(ANSWER_S):
         await docker.images.tag(image, repository, tag=tag)
 
 
@@ -124,7 +138,7 @@ async def load_archive(docker: aiodocker.Docker, archive: Path) -> None:
             while block := await asyncio.to_thread(file.read, _CHUNK):
                 yield block
 
-    async with asyncio.timeout(LOAD_S):
+    async with answer_within(LOAD_S):
         await docker.images.import_image(chunks())
 
 
@@ -132,18 +146,16 @@ async def pull_image(docker: aiodocker.Docker, reference: str, progress: Progres
     """Pull ``reference``; empty when that went well, else why not, in a sentence."""
     progress(f"pulling {reference}")
     try:
-        async with asyncio.timeout(PULL_S):
+        async with answer_within(PULL_S):
             await docker.images.pull(reference)
-    except aiodocker.DockerError as error:
-        return str(error.message)
-    except TimeoutError:
-        return f"no answer within {PULL_S:.0f} s"
+    except RequirementError as error:
+        return str(error)
     return ""
 
 
 async def engine_machine(docker: aiodocker.Docker) -> str:
     """The engine's architecture as images name it, such as ``amd64``."""
-    async with asyncio.timeout(ANSWER_S):
+    async with answer_within(ANSWER_S):
         version: dict[str, Any] = await docker.version()
     return str(version.get("Arch") or "amd64")
 

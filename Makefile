@@ -1,0 +1,23 @@
+.DEFAULT_GOAL := help
+.PHONY: setup run test lint help
+VENV := .venv/bin
+# More arguments for pytest, such as make test PYTEST_ARGS='-k retry'.
+PYTEST_ARGS ?=
+
+setup: ## virtual environment, Docker engine, sandbox image; seconds when all is there
+	@scripts/setup
+
+run: setup ## the whole service on this machine, and one evaluation's result
+	@exec $(VENV)/crucible up --sample
+
+test: setup ## every test, on real Redis, Docker and Celery
+	@$(VENV)/pytest $(PYTEST_ARGS)
+
+lint: setup ## style, format and types
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
