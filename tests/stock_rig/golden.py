@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import platform
+import re
+import sys
 from typing import Any
 
-from stock_rig.environments import TESTS
+from stock_rig.environments import ROOT, TESTS
 
+_BODY = re.compile(r'"body": "([A-Za-z0-9+/=]*)"')
+#: Where this machine would show in a capture: tracebacks and the ``report`` command.
+_THIS_MACHINE = {
+    str(ROOT): "/checkout",
+    sys.base_prefix: "/python",
+    platform.release(): "<kernel>",
+    platform.version(): "<kernel>",
+}
 GOLDEN = TESTS / "golden"
 #: Versions with captures; those in between write the same bytes.
 GOLDEN_VERSIONS = ("5.3.6", "5.7.0")
@@ -15,6 +27,12 @@ GOLDEN_VERSIONS = ("5.3.6", "5.7.0")
 def calls() -> list[dict[str, Any]]:
     """The table of calls every capture of publishes was made from."""
     table: list[dict[str, Any]] = json.loads((GOLDEN / "calls.json").read_text())
+    return table
+
+
+def scenarios() -> list[dict[str, Any]]:
+    """The table of scenarios the traces were made from."""
+    table: list[dict[str, Any]] = json.loads((GOLDEN / "scenarios.json").read_text())
     return table
 
 
@@ -29,9 +47,33 @@ def load(version: str, name: str) -> dict[str, Any]:
     return capture
 
 
+def without_this_machine(value: Any) -> Any:
+    """A capture with paths and kernel of the machine it was made on replaced, inside bodies too."""
+    if isinstance(value, dict):
+        return {key: without_this_machine(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_this_machine(item) for item in value]
+    return _neutral_message(value) if isinstance(value, str) else value
+
+
+def _neutral_message(text: str) -> str:
+    body = _BODY.search(text)
+    if body is not None:
+        content = base64.b64decode(body[1]).decode("utf-8", "surrogateescape")
+        neutral = _neutral(content).encode("utf-8", "surrogateescape")
+        text = f"{text[: body.start(1)]}{base64.b64encode(neutral).decode()}{text[body.end(1) :]}"
+    return _neutral(text)
+
+
+def _neutral(text: str) -> str:
+    for own, neutral in _THIS_MACHINE.items():
+        text = text.replace(own, neutral)
+    return text
+
+
 def save(version: str, name: str, versions: dict[str, str], entries: list[Any]) -> None:
     """Write one capture, an entry a line block, so that a new capture gives a readable diff."""
     path = GOLDEN / version / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    content = {"versions": versions, "entries": entries}
+    content = {"versions": versions, "entries": without_this_machine(entries)}
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

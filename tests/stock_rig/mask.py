@@ -31,7 +31,7 @@ _NODE = re.compile(r"\b(?:celery|stock\d+|node\d*|crucible[\w-]*)@[\w.-]+")
 #: Members of events, results and control replies that differ from one run to the next.
 _NUMBERS = re.compile(
     r'("(?:pid|worker_pid|clock|timestamp|local_received|runtime|time_start|uptime|expires|'
-    r'processed|freq)": ?)(?:-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|"\d+")'
+    r'processed|freq|expiration)": ?)(?:-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|"\d+")'
 )
 _LOAD = re.compile(r'("loadavg": ?)\[[^\]]*\]')
 _BODY = re.compile(r'"body": ?"(?P<base64>[A-Za-z0-9+/=]*)"')

@@ -138,6 +138,13 @@ def started(x: Any, y: Any) -> Any:
     return x + y
 
 
+@task(name="rig.slow", track_started=True)
+def slow(seconds: float) -> str:
+    """Takes ``seconds``, and tells in its STARTED state that it has begun."""
+    time.sleep(seconds)
+    return "slow"
+
+
 @task(name="rig.progress", bind=True)
 def progress(self: Any, total: int = 2) -> str:
     """Writes a PROGRESS state a step."""

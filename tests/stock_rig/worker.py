@@ -19,8 +19,6 @@ _LOUD = re.compile(r": (WARNING|ERROR|CRITICAL)/|^Traceback |Warning: ")
 ALLOWED = (
     # Tests run as root in a container.
     re.compile(r"superuser privileges|SecurityWarning"),
-    # A stock worker says so of a task that was retried or revoked on purpose, at INFO or WARNING.
-    re.compile(r"Discarding revoked task"),
 )
 _numbers = itertools.count(1)
 

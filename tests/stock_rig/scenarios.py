@@ -1,0 +1,144 @@
+"""What a worker writes while it runs a scenario: results, acknowledgements, events.
+
+``run_scenario`` serves any worker on the database, so that Crucible's can be put beside stock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio import Redis
+
+from stock_rig import golden
+from stock_rig.client import StockClient
+from stock_rig.monitor import Monitor
+from stock_rig.worker import StockWorker
+
+if TYPE_CHECKING:
+    from stock_rig.monitor import Command
+
+#: Commands that only subscribe, wait, or set up a connection.
+NOISE = frozenset(
+    {
+        *("AUTH", "BRPOP", "CLIENT", "ECHO", "EXISTS", "HELLO", "HLEN", "INFO", "LLEN", "LRANGE"),
+        *("PING", "PSUBSCRIBE", "PUNSUBSCRIBE", "SCAN", "SCRIPT", "SELECT", "SUBSCRIBE"),
+        *("UNSUBSCRIBE", "UNWATCH", "WATCH", "ZREVRANGEBYSCORE"),
+    }
+)
+#: Keys of kombu's restore sweep, which comes by at times of its own.
+SWEEP = frozenset({"unacked_mutex"})
+#: Seconds without a command after which a scenario is over, once nothing is queued or unacked.
+QUIET_S = 0.25
+SCENARIO_DEADLINE_S = 30.0
+
+
+def trace(commands: list[Command]) -> list[list[str]]:
+    """The commands that tell something, in the server's order; empty transactions are left out."""
+    kept: list[list[str]] = []
+    for command in commands:
+        words = command.words
+        if words[0] in NOISE or SWEEP.intersection(words[1:3]):
+            continue
+        if words == ["EXEC"] and kept and kept[-1] == ["MULTI"]:
+            kept.pop()
+        else:
+            kept.append(words)
+    return kept
+
+
+async def until_state(client: StockClient, task_id: str, state: str) -> None:
+    """Wait until a task has reached ``state``.
+
+    Raises:
+        TimeoutError: it did not.
+    """
+    async with asyncio.timeout(SCENARIO_DEADLINE_S):
+        while (await client.state(task_id))["state"] != state:
+            await asyncio.sleep(0.02)
+
+
+async def until_quiet(monitor: Monitor, redis: Redis) -> None:
+    """Wait until nothing is queued or unacked and nothing was said for ``QUIET_S``.
+
+    Raises:
+        TimeoutError: that did not come to be.
+    """
+    async with asyncio.timeout(SCENARIO_DEADLINE_S):
+        while True:
+            before = await monitor.settle()
+            await asyncio.sleep(QUIET_S)
+            after = await monitor.settle()
+            if trace(monitor.commands[before:after]):
+                continue
+            queued = [key async for key in redis.scan_iter(_type="list")]
+            if not queued and not await redis.exists("unacked"):
+                return
+
+
+async def run_scenario(
+    scenario: dict[str, Any], client: StockClient, monitor: Monitor, redis: Redis
+) -> dict[str, Any]:  # fmt: skip
+    """One scenario's trace, from the client's publish to silence."""
+    await redis.flushdb()
+    start = await monitor.settle()
+    result = await client.send(scenario["call"], scenario.get("via", default_via(scenario)))
+    if "after" in scenario:
+        await until_state(client, result["id"], scenario["after"])
+    if "then" in scenario:
+        step = json.loads(json.dumps(scenario["then"]).replace("$id", result["id"]))
+        await client.control(step["method"], *step["args"], **step.get("kwargs", {}))
+    if scenario.get("wait", "result") == "result":
+        await client.ask("get", id=result["id"], propagate=False, timeout=20)
+    await until_quiet(monitor, redis)
+    kept = trace(monitor.commands[start:])
+    return {
+        "scenario": scenario["scenario"],
+        "result": result,
+        "state": await client.state(result["id"]),
+        "trace": kept,
+        "keys": {
+            str(key): await redis.ttl(str(key))
+            async for key in redis.scan_iter()
+            if not str(key).startswith("_kombu")
+        },
+    }
+
+
+def default_via(scenario: dict[str, Any]) -> str:
+    """How a scenario's call is sent unless it says so."""
+    return "canvas" if "canvas" in scenario["call"] else "send_task"
+
+
+def kind_of_worker(scenario: dict[str, Any]) -> tuple[str, str]:
+    """Scenarios of the same kind share one worker."""
+    return scenario.get("pool", "solo"), json.dumps(scenario.get("config", {}))
+
+
+async def run_table(version: str, url: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """What a stock worker of ``version`` writes for each scenario of the table.
+
+    Returns:
+        The versions installed, and an entry a scenario.
+    """
+    entries: list[dict[str, Any]] = []
+    versions: dict[str, str] = {}
+    for (pool, config), chosen in itertools.groupby(golden.scenarios(), kind_of_worker):
+        async with (
+            Redis.from_url(url, decode_responses=True) as redis,
+            StockClient(version, url) as client,
+            StockWorker(
+                version, url, pool=pool, events=True, node="stock1@rig",
+                config=json.loads(config), arguments=["--without-heartbeat"],
+            ),
+            Monitor(url) as monitor,
+        ):  # fmt: skip
+            versions = await client.versions()
+            # The first publish declares the queue; a scenario is about the call itself.
+            await client.get(await client.send_task("rig.echo"))
+            entries.extend(
+                [await run_scenario(scenario, client, monitor, redis) for scenario in chosen]
+            )
+    return versions, entries
