@@ -149,8 +149,8 @@ class TaskFailed(TaskError):  # noqa: N818 - the Celery state it stands for
 
     def __str__(self) -> str:
         message = self.exc_message
-        several = isinstance(message, (list, tuple))
-        shown = ", ".join(map(str, message)) if several else str(message)
+        parts = message if isinstance(message, (list, tuple)) else (message,)
+        shown = ", ".join(map(str, parts))
         return f"{self.exc_type}: {shown}" if shown else self.exc_type
 
 

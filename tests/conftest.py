@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
 from crucible.embedded.server import EmbeddedServer
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+# A busy machine must not decide a test.
+settings.register_profile(
+    "crucible", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("crucible")
 
 _databases = itertools.cycle(range(1, 16))
 

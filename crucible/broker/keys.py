@@ -24,6 +24,10 @@ GROUP_PREFIX = "celery-taskset-meta-"
 ONCE_PREFIX = "crucible:once:"
 #: STRING, refreshed by a living worker; value: its node name. TTL ``WORKER_TTL_S``.
 WORKER_PREFIX = "crucible:worker:"
+#: ZSET worker id -> last sign of life. A sweep removes the dead.
+WORKERS = "crucible:workers"
+#: STRING, set by who took a worker's claims away, so that one that wakes again knows. Has a TTL.
+FENCE_PREFIX = "crucible:fence:"
 #: STREAM of dead letters. Bounded by MAXLEN.
 DLQ = "crucible:dlq"
 
@@ -65,6 +69,15 @@ class Keys:
     def worker(self, worker_id: str) -> str:
         """The sign of life of one worker process."""
         return f"{self.prefix}{WORKER_PREFIX}{worker_id}"
+
+    def fence(self, worker_id: str) -> str:
+        """The mark that a worker was taken for dead."""
+        return f"{self.prefix}{FENCE_PREFIX}{worker_id}"
+
+    @property
+    def workers(self) -> str:
+        """The workers known, dead or alive."""
+        return f"{self.prefix}{WORKERS}"
 
     @property
     def unacked(self) -> str:

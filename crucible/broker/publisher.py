@@ -13,10 +13,11 @@ it again may run it twice, unless it carries ``Once``: then a repetition finds t
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
-from crucible.broker.connection import open_client
+from crucible.broker.connection import open_client, translated
 from crucible.broker.envelope import TaskCall, TaskOptions, encode_call
 from crucible.broker.ids import default_origin, default_reply_to, new_id
 from crucible.broker.keys import Keys
@@ -30,7 +31,6 @@ from crucible.broker.waiter import Waiter
 from crucible.errors import BrokerError
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from crucible.broker.outbox import Outcome
@@ -49,10 +49,21 @@ class Publisher:
         results: stored results, and waiting for them.
     """
 
-    def __init__(self, outbox: Outbox, results: Results, keys: Keys, origin: str) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        results: Results,
+        keys: Keys,
+        origin: str,
+        *,
+        link: Link,
+        deadline_s: float,
+    ) -> None:
         self.keys = keys
         self.results = results
         self._outbox = outbox
+        self._link = link
+        self._deadline_s = deadline_s
         self._origin = origin
         self._reply_to = default_reply_to()
         self._lists: dict[tuple[str, int | None], str] = {}
@@ -98,10 +109,12 @@ class Publisher:
             lookup = await stack.enter_async_context(Lookup(result_link, keys, deadline_s))
             waiter = await stack.enter_async_context(Waiter(result_link, lookup, keys))
             kind = ScriptSender if scripting else PipelineSender
-            sender = kind(Link(client), keys, queue_limit)
+            link = Link(client)
+            sender = kind(link, keys, queue_limit)
             outbox = await stack.enter_async_context(Outbox(sender, deadline_s))
             results = Results(result_link, lookup, waiter, keys, deadline_s)
-            yield cls(outbox, results, keys, origin or default_origin())
+            origin = origin or default_origin()
+            yield cls(outbox, results, keys, origin, link=link, deadline_s=deadline_s)
 
     async def publish(
         self, raw: bytes, *, queue: str, priority: int | None = None, once: Once | None = None
@@ -127,6 +140,18 @@ class Publisher:
         if outcome.error is not None:
             raise outcome.error
         return outcome.existing
+
+    async def recall(self, key: str) -> bytes | None:
+        """What a publication keeps under its ``Once`` key, None when nothing was published.
+
+        Raises:
+            BrokerUnavailable: no answer within the deadline.
+            BrokerError: the server refused.
+        """
+        with translated():
+            async with asyncio.timeout(self._deadline_s):
+                value: bytes | None = await self._link.call("GET", key)
+                return value
 
     async def send_task(
         self,

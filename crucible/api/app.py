@@ -1,0 +1,78 @@
+"""The HTTP application: its routes, and what it opens and closes."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from crucible.api import evaluations, health, openapi
+from crucible.api.gateway import Gateway
+from crucible.api.keys import GATEWAY, READINESS, SETTINGS
+from crucible.api.problems import problems
+from crucible.api.readiness import Readiness
+from crucible.broker import Publisher
+from crucible.evaluation.limits import ceilings_of
+from crucible.executor.languages import LANGUAGES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp.typedefs import Handler
+
+    from crucible.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of the API."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+ROUTES = (
+    Route("POST", "/api/eval", evaluations.submit),
+    Route("GET", "/api/eval/{eval_id}", evaluations.show),
+    Route("GET", "/api/languages", evaluations.languages),
+    Route("GET", "/health", health.live),
+    Route("GET", "/ready", health.ready),
+    Route("GET", "/openapi.json", openapi.document),
+    Route("GET", "/docs", openapi.page),
+)
+
+
+def build_app(settings: Settings) -> web.Application:
+    """The application; it opens its connections when it starts and closes them when it ends."""
+    app = web.Application(middlewares=[problems], client_max_size=settings.max_body_kb * 1024)
+    app[SETTINGS] = settings
+    app.cleanup_ctx.append(_connections)
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, route.handler)
+    return app
+
+
+async def _connections(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    async with AsyncExitStack() as stack:
+        publisher = await stack.enter_async_context(
+            Publisher.connect(
+                settings.celery_broker_url,
+                result_url=settings.result_url,
+                global_keyprefix=settings.global_keyprefix,
+                queue_limit=settings.queue_limit,
+                deadline_s=settings.publish_deadline_s,
+                scripting=settings.claim == "atomic",
+            )
+        )
+        app[GATEWAY] = Gateway(
+            publisher,
+            languages=LANGUAGES,
+            ceilings=ceilings_of(settings),
+            result_ttl_s=settings.result_ttl_s,
+        )
+        app[READINESS] = await stack.enter_async_context(Readiness.connect(settings))
+        yield

@@ -1,0 +1,129 @@
+"""The handlers of ``/api/eval`` and ``/api/languages``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from crucible.api.keys import GATEWAY, SETTINGS
+from crucible.errors import InputError
+from crucible.evaluation.record import task_id_of
+from crucible.evaluation.request import decode_request
+from crucible.executor.languages import LANGUAGES
+from crucible.models import ENDED, Evaluation
+
+if TYPE_CHECKING:
+    from crucible.api.gateway import Gateway
+
+JSON_TYPE = "application/json"
+#: The client should come back with a fresh id rather than send a longer key.
+MAX_KEY_LENGTH = 255
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of a 202: the evaluation is durably queued.
+
+    Attributes:
+        eval_id: its id.
+        task_id: id of its Celery task.
+        status: ``queued``.
+        queue: where its message is.
+        queue_system: ``celery`` or ``legacy``.
+        href: where to ask for it.
+    """
+
+    eval_id: str
+    task_id: str
+    status: str
+    queue: str
+    queue_system: str
+    href: str
+
+
+async def submit(request: web.Request) -> web.Response:
+    """``POST /api/eval``: queue one program, and with ``?wait=`` answer with its end."""
+    if request.content_type != JSON_TYPE and not request.content_type.endswith("+json"):
+        # A browser may send other types to a loopback address from any page, unasked.
+        raise web.HTTPUnsupportedMediaType(reason=f"Content-Type must be {JSON_TYPE}")
+    wait_s = wait_of(request)
+    asked = decode_request(await request.read())
+    gateway = request.app[GATEWAY]
+    eval_id, queue, new = await gateway.submit(asked, _key_of(request))
+    if wait_s is not None and await gateway.wait(eval_id, wait_s):
+        return await _show(gateway, eval_id)
+    if not new:
+        return await _show(gateway, eval_id)
+    accepted = Accepted(
+        eval_id=eval_id,
+        task_id=task_id_of(eval_id),
+        status="queued",
+        queue=queue,
+        queue_system="celery",
+        href=f"/api/eval/{eval_id}",
+    )
+    return web.Response(
+        body=_encode(accepted),
+        status=202,
+        content_type=JSON_TYPE,
+        headers={"Location": accepted.href},
+    )
+
+
+async def show(request: web.Request) -> web.Response:
+    """``GET /api/eval/{eval_id}``: what is known; with ``?wait=`` once it has ended."""
+    eval_id = request.match_info["eval_id"]
+    gateway, wait_s = request.app[GATEWAY], wait_of(request)
+    evaluation = await gateway.look_up(eval_id)
+    if wait_s and evaluation.status not in ENDED and await gateway.wait(eval_id, wait_s):
+        evaluation = await gateway.look_up(eval_id)
+    return _json(evaluation)
+
+
+async def languages(request: web.Request) -> web.Response:
+    """``GET /api/languages``: what programs may be written in, and what they may use."""
+    return _json(
+        [
+            {"name": name, "file_name": language.file_name, "compiled": bool(language.compile)}
+            for name, language in LANGUAGES.items()
+        ]
+    )
+
+
+def wait_of(request: web.Request) -> float | None:
+    """Seconds the client is willing to wait, None where it did not say.
+
+    More than the installation allows is lowered to that: the client gets a 202 and asks again.
+
+    Raises:
+        InputError: not a number of seconds.
+    """
+    text = request.query.get("wait")
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds) or seconds < 0:
+        raise InputError("wait", "must be a number of seconds, zero or more")
+    return min(seconds, request.app[SETTINGS].max_wait_s)
+
+
+def _key_of(request: web.Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
+        raise InputError("Idempotency-Key", f"must have 1 to {MAX_KEY_LENGTH} characters")
+    return key
+
+
+async def _show(gateway: Gateway, eval_id: str) -> web.Response:
+    return _json(await gateway.look_up(eval_id))
+
+
+def _json(value: Evaluation | list[dict[str, Any]], status: int = 200) -> web.Response:
+    return web.Response(body=_encode(value), status=status, content_type=JSON_TYPE)

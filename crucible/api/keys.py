@@ -1,0 +1,13 @@
+"""What the application carries for its handlers."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from crucible.api.gateway import Gateway
+from crucible.api.readiness import Readiness
+from crucible.settings import Settings
+
+SETTINGS = web.AppKey("settings", Settings)
+GATEWAY = web.AppKey("gateway", Gateway)
+READINESS = web.AppKey("readiness", Readiness)

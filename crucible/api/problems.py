@@ -1,0 +1,107 @@
+"""Errors as ``application/problem+json`` (RFC 9457), each translated here and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from crucible.errors import (
+    BrokerUnavailable,
+    ConflictError,
+    CrucibleError,
+    InputError,
+    QueueFull,
+)
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+#: Seconds a client is told to wait while the queue server is away or a queue is full.
+RETRY_AFTER_S = 2
+
+
+class NotFound(CrucibleError):  # noqa: N818 - the name of the HTTP status
+    """No evaluation has this id."""
+
+
+def problem(
+    status: int,
+    title: str,
+    detail: str = "",
+    *,
+    field: str | None = None,
+    headers: dict[str, str] | None = None,
+    **extra: Any,
+) -> web.Response:
+    """A problem document.
+
+    Args:
+        status: HTTP status.
+        title: the kind of problem, the same for every occurrence.
+        detail: this occurrence, for people.
+        field: path of the offending field; ``body`` stands for the whole of it.
+        headers: further headers.
+        extra: further members.
+    """
+    document: dict[str, Any] = {"type": "about:blank", "title": title, "status": status}
+    if detail:
+        document["detail"] = detail
+    if field is not None:
+        document["field"] = field or "body"
+        document["errors"] = [{"field": field or "body", "detail": detail}]
+    return web.Response(
+        body=msgspec.json.encode(document | extra),
+        status=status,
+        content_type=CONTENT_TYPE,
+        headers=headers,
+    )
+
+
+def translate(error: CrucibleError) -> web.Response:
+    """The response a client gets for an error of ours."""
+    match error:
+        case ConflictError():
+            return problem(409, "Conflict", error.detail, field=error.field)
+        case InputError(field=""):
+            return problem(400, "Malformed body", error.detail, field="")
+        case InputError():
+            return problem(422, "Unprocessable field", error.detail, field=error.field)
+        case NotFound():
+            return problem(404, "Not found", str(error))
+        case QueueFull():
+            return _busy(str(error), queue=error.queue, depth=error.depth)
+        case BrokerUnavailable():
+            return _busy("the queue server does not answer; nothing was queued")
+        case _:
+            log.error("unexpected error: %r", error)
+            return problem(500, "Internal error")
+
+
+def _busy(detail: str, **extra: Any) -> web.Response:
+    headers = {"Retry-After": str(RETRY_AFTER_S)}
+    return problem(503, "Service unavailable", detail, headers=headers, **extra)
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever a handler raises into a problem document."""
+    try:
+        return await handler(request)
+    except CrucibleError as error:
+        return translate(error)
+    except web.HTTPRequestEntityTooLarge as error:
+        return problem(413, "Body too large", error.text or "", field="")
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        headers = {name: value for name, value in error.headers.items() if name == "Allow"}
+        return problem(error.status, error.reason, headers=headers)
+    except Exception:  # the last line of defence: a client must never see a traceback
+        log.exception("unhandled error in %s %s", request.method, request.path)
+        return problem(500, "Internal error")

@@ -1,0 +1,62 @@
+"""The stock Celery application: ``celery -A crucible.celery_app worker`` (or ``flower``).
+
+It serves the same registry as ``crucible worker``. None of it runs on Crucible's own request
+path; it is here so that operators can attach what they know.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, signals
+
+from crucible.evaluation.tasks import build_registry
+from crucible.settings import Settings, load_settings
+from crucible.stock.bridge import Bridge
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """Celery's settings for the queues of ``settings``."""
+    transport = {
+        # The timeout applied is that of whoever scans, so all workers must share it.
+        "visibility_timeout": settings.visibility_timeout_s,
+        # Queues strictly in the order of -Q; without it stock takes turns.
+        "queue_order_strategy": "priority",
+        "global_keyprefix": settings.global_keyprefix,
+    }
+    return {
+        "broker_url": settings.celery_broker_url,
+        "result_backend": settings.result_url,
+        "broker_transport_options": transport,
+        "result_expires": settings.result_ttl_s,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        # Never pickle: whoever can write to the queue must not run code in a worker.
+        "accept_content": ["json", "msgpack"],
+        "result_accept_content": ["json"],
+        "task_default_queue": "evaluation",
+        # A worker that dies must not take its evaluations with it.
+        "task_acks_late": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        "broker_connection_retry_on_startup": True,
+        "worker_hijack_root_logger": True,
+    }
+
+
+def create_app(settings: Settings) -> Celery:
+    """The application, with every task of the platform registered."""
+    app = Celery("crucible")
+    app.conf.update(configuration(settings))
+    bridge = Bridge(app, build_registry(settings))
+
+    def close(**_: Any) -> None:
+        bridge.close()
+
+    # weak=False: the closure has no other owner.
+    signals.worker_process_shutdown.connect(close, weak=False)
+    signals.worker_shutdown.connect(close, weak=False)
+    return app
+
+
+app = create_app(load_settings())

@@ -1,0 +1,227 @@
+"""``crucible submit``, ``status`` and ``result``: a client of the HTTP API."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import aiohttp
+import msgspec
+import typer
+from rich.console import Console
+
+from crucible.cli.options import Json
+from crucible.errors import CrucibleError
+from crucible.models import ENDED, Evaluation, Verdict
+from crucible.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Seconds one request waits for an end before it is asked again.
+WAIT_SLICE_S = 20.0
+#: Seconds a request may take beyond its wait.
+REQUEST_S = 10.0
+
+LANGUAGE_OF_SUFFIX = {
+    ".py": "python",
+    ".js": "javascript",
+    ".mjs": "javascript",
+    ".sh": "bash",
+    ".bash": "bash",
+    ".c": "c",
+}
+
+Url = Annotated[
+    str | None,
+    typer.Option(help="The API; by default CRUCIBLE_HOST and CRUCIBLE_PORT.", show_default=False),
+]
+
+
+class ApiError(CrucibleError):
+    """The API refused, or did not answer."""
+
+
+def submit(
+    file: Annotated[str, typer.Argument(help="The program; - reads it from standard input.")],
+    language: Annotated[
+        str | None, typer.Option("--language", "-l", help="By default from the file's ending.")
+    ] = None,
+    arg: Annotated[list[str] | None, typer.Option("--arg", help="An argument; repeat.")] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE; repeat.")] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option("--limit", help="NAME=NUMBER, as wall_time_s=2; repeat.")
+    ] = None,
+    stdin: Annotated[
+        Path | None, typer.Option(help="A file the program reads on standard input.")
+    ] = None,
+    priority: Annotated[int | None, typer.Option(help="0 to 9; 9 is most urgent.")] = None,
+    eval_id: Annotated[str | None, typer.Option(help="An id of your own.")] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for the end and print the output.")
+    ] = True,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Submit a program; its output is printed, and the exit code is 0 when it ended well."""
+    body: dict[str, Any] = {
+        "code": _source(file),
+        "language": language or LANGUAGE_OF_SUFFIX.get(Path(file).suffix, "python"),
+        "args": arg or None,
+        "env": _pairs("--env", env),
+        "limits": {name: _number(value) for name, value in _pairs("--limit", limit).items()},
+        "priority": priority,
+        "eval_id": eval_id,
+        **_stdin(stdin),
+    }
+    asyncio.run(_submit(_base(url), {k: v for k, v in body.items() if v}, wait, as_json))
+
+
+def status(eval_id: str, url: Url = None, as_json: Json = False) -> None:
+    """Print where an evaluation stands."""
+    found = asyncio.run(_ask(_base(url), "GET", f"/api/eval/{eval_id}"))
+    if as_json:
+        _print_json(found)
+    else:
+        verdict = f" ({found['verdict']})" if found.get("verdict") else ""
+        typer.echo(f"{found['status']}{verdict}")
+
+
+def result(
+    eval_id: str,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the end.", min=0)] = 0,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a program printed; exit code 1 while it has not ended."""
+    found = asyncio.run(_ended(_base(url), eval_id, wait))
+    _show(found, as_json)
+
+
+def _base(url: str | None) -> str:
+    if url:
+        return url.rstrip("/")
+    settings = load_settings()
+    return f"http://{settings.host}:{settings.port}"
+
+
+def _source(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ApiError(f"cannot read {file}: {error}") from None
+
+
+def _stdin(file: Path | None) -> dict[str, str]:
+    if file is None:
+        return {}
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ApiError(f"cannot read {file}: {error}") from None
+    return {"stdin": base64.b64encode(content).decode(), "stdin_encoding": "base64"}
+
+
+def _pairs(option: str, items: list[str] | None) -> dict[str, str]:
+    pairs = [item.partition("=") for item in items or []]
+    if any(not separator for _, separator, _ in pairs):
+        raise typer.BadParameter("must be NAME=VALUE", param_hint=option)
+    return {name: value for name, _, value in pairs}
+
+
+def _number(text: str) -> float | int | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    # The API says what is wrong with it and names the field.
+    return text
+
+
+async def _submit(base: str, body: Mapping[str, Any], wait: bool, as_json: bool) -> None:
+    accepted = await _ask(base, "POST", "/api/eval", body)
+    if not wait:
+        if as_json:
+            _print_json(accepted)
+        else:
+            typer.echo(accepted["eval_id"])
+        return
+    with Console(stderr=True).status(f"{accepted['eval_id']} …"):
+        found = await _ended(base, accepted["eval_id"], None)
+    _show(found, as_json)
+
+
+async def _ended(base: str, eval_id: str, wait_s: float | None) -> dict[str, Any]:
+    """The evaluation once it has ended, or as it is after ``wait_s`` seconds (None: no end)."""
+    left = wait_s
+    while True:
+        slice_s = WAIT_SLICE_S if left is None else min(left, WAIT_SLICE_S)
+        found = await _ask(base, "GET", f"/api/eval/{eval_id}?wait={slice_s:g}", wait_s=slice_s)
+        if left is not None:
+            left -= slice_s
+        if found["status"] in ENDED or (left is not None and left <= 0):
+            return found
+
+
+async def _ask(
+    base: str, method: str, path: str, body: Mapping[str, Any] | None = None, wait_s: float = 0
+) -> dict[str, Any]:
+    timeout = aiohttp.ClientTimeout(total=wait_s + REQUEST_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.request(method, base + path, json=body) as response,
+        ):
+            return _checked(response.status, await response.read())
+    except (aiohttp.ClientError, TimeoutError) as error:
+        reason = str(error) or type(error).__name__
+        raise ApiError(f"the API at {base} does not answer: {reason}") from None
+
+
+def _checked(status: int, content: bytes) -> dict[str, Any]:
+    try:
+        answer = msgspec.json.decode(content, type=dict[str, Any])
+    except msgspec.DecodeError:
+        raise ApiError(f"the API answered {status} with something that is not JSON") from None
+    if status < 400:
+        return answer
+    field, detail = answer.get("field"), answer.get("detail") or answer.get("title")
+    raise ApiError(f"{field}: {detail}" if field else str(detail))
+
+
+def _print_json(value: Mapping[str, Any]) -> None:
+    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def _show(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(found)
+    else:
+        _print_output(msgspec.convert(found, Evaluation))
+    if found.get("verdict") != Verdict.OK:
+        raise typer.Exit(1)
+
+
+def _print_output(evaluation: Evaluation) -> None:
+    sys.stdout.buffer.write(_bytes(evaluation.output, evaluation.output_encoding))
+    sys.stdout.buffer.flush()
+    sys.stderr.buffer.write(_bytes(evaluation.error, evaluation.error_encoding))
+    sys.stderr.buffer.flush()
+    if evaluation.verdict == Verdict.OK:
+        return
+    said = [f"{evaluation.status}", f"verdict {evaluation.verdict}"]
+    if evaluation.exit_code is not None:
+        said.append(f"exit code {evaluation.exit_code}")
+    if evaluation.signal is not None:
+        said.append(f"signal {evaluation.signal}")
+    if evaluation.message:
+        said.append(evaluation.message)
+    typer.echo(f"crucible: {', '.join(said)}", err=True)
+
+
+def _bytes(text: str, encoding: str) -> bytes:
+    return base64.b64decode(text) if encoding == "base64" else text.encode()

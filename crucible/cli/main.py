@@ -1,0 +1,63 @@
+"""The ``crucible`` command: what it can do, and what becomes of errors.
+
+Exit codes: 0 done, 1 it could not be done (one line says why), 2 the command line was wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+import crucible
+from crucible.cli import api, client, doctor, images, settings, up, worker
+from crucible.errors import CrucibleError
+
+app = typer.Typer(
+    name="crucible",
+    help="Runs untrusted code: HTTP in, throw-away containers, Celery's wire on Redis between.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"crucible {crucible.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    pass
+
+
+app.command("up")(up.command)
+app.command("api")(api.command)
+app.command("worker")(worker.command)
+app.command("submit")(client.submit)
+app.command("status")(client.status)
+app.command("result")(client.result)
+app.command("doctor")(doctor.command)
+app.command("settings")(settings.command)
+app.add_typer(images.app, name="images")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except CrucibleError as error:
+        typer.echo(f"crucible: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

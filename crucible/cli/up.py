@@ -1,0 +1,97 @@
+"""``crucible up``: everything on this machine, in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import aiohttp
+import msgspec
+import typer
+
+from crucible.cli.options import Concurrency, EventBusUrl, Host, LogLevel, Port, QueueUrl
+from crucible.cli.running import StopSignals, run
+from crucible.evaluation.sandboxes import executor_config
+from crucible.settings import Settings, load_settings
+
+#: The program whose result ``--sample`` prints.
+SAMPLE = {"code": "print(6*7)", "language": "python"}
+
+
+def command(
+    host: Host = None,
+    port: Port = None,
+    concurrency: Concurrency = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where the servers keep data (CRUCIBLE_DATA_DIR).", show_default=False),
+    ] = None,
+    queue_url: QueueUrl = None,
+    event_bus_url: EventBusUrl = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Run a sample program first and print its result.")
+    ] = False,
+    log_level: LogLevel = None,
+) -> None:
+    """Start servers, api and worker; Ctrl-C drains and stops them, data is kept.
+
+    A server is started for each of --queue-url and --event-bus-url that is not given.
+    """
+    flags = {
+        "host": host,
+        "port": port,
+        "concurrency": concurrency,
+        "data_dir": data_dir,
+        "celery_broker_url": queue_url,
+        "event_bus_url": event_bus_url,
+        "log_level": log_level,
+    }
+    settings = load_settings(flags=flags)
+    run(_up(settings, queue_url is None, event_bus_url is None, sample), settings.log_level)
+
+
+def _write(name: str, line: str) -> None:
+    typer.echo(f"{name:<7}| {line}")
+
+
+async def _up(settings: Settings, own_queue: bool, own_bus: bool, sample: bool) -> None:
+    signals = StopSignals()
+    running = asyncio.create_task(_run(settings, own_queue, own_bus, sample, signals.stop))
+    stopped = asyncio.create_task(signals.hurry.wait())
+    await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not running.done():
+        typer.echo("crucible: stopping now", err=True)
+        running.cancel()
+    await asyncio.wait({running})
+    if not running.cancelled():
+        running.result()
+
+
+async def _run(
+    settings: Settings, own_queue: bool, own_bus: bool, sample: bool, stop: asyncio.Event
+) -> None:
+    # Imported here so that other commands need not load what only this one starts.
+    from crucible.up.stack import check_engine, describe, run_stack
+
+    if not settings.executor_urls:
+        await check_engine(executor_config(settings))
+    async with run_stack(
+        settings, own_queue=own_queue, own_event_bus=own_bus, write=_write
+    ) as stack:
+        if sample:
+            typer.echo(await _sample(stack.url))
+        for line in describe(stack):
+            typer.echo(line)
+        await stop.wait()
+
+
+async def _sample(url: str) -> str:
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as session,
+        session.post(f"{url}/api/eval?wait=30", json=SAMPLE) as response,
+    ):
+        answer = await response.read()
+    return f"sample     {SAMPLE['code']}\n{msgspec.json.format(answer).decode()}"

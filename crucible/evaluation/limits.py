@@ -1,0 +1,67 @@
+"""Limits as a client asks for them, held between a floor and the installation's ceiling.
+
+Checked at the door and again in the worker, with the same function: a message may come from
+anybody who can write to the queue.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from crucible.errors import InputError
+from crucible.models import Limits
+
+if TYPE_CHECKING:
+    from crucible.settings import Settings
+
+#: Zero means "unlimited" to somebody down the line, so every limit has a floor above it.
+FLOORS = Limits(wall_time_s=0.1, cpu_time_s=0.1, memory_mb=16, pids=2, output_kb=1, disk_mb=1)
+DEFAULTS = Limits()
+
+
+class LimitsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits a client may give; absent ones take the default. Units as in ``models.Limits``."""
+
+    wall_time_s: float | None = None
+    cpu_time_s: float | None = None
+    memory_mb: int | None = None
+    pids: int | None = None
+    output_kb: int | None = None
+    disk_mb: int | None = None
+
+
+def ceilings_of(settings: Settings) -> Limits:
+    """The most a program may ask for in this installation."""
+    return Limits(
+        wall_time_s=settings.max_wall_time_s,
+        cpu_time_s=settings.max_cpu_time_s,
+        memory_mb=settings.max_memory_mb,
+        pids=settings.max_pids,
+        output_kb=settings.max_output_kb,
+        disk_mb=settings.max_disk_mb,
+    )
+
+
+def checked_limits(asked: LimitsRequest | None, ceilings: Limits) -> Limits:
+    """The limits a program gets.
+
+    A default above the ceiling is lowered to it; a value asked for is not, it is refused.
+
+    Raises:
+        InputError: a value is not finite, below the floor or above the ceiling.
+    """
+    chosen: dict[str, float] = {}
+    for name in Limits.__struct_fields__:
+        ceiling = getattr(ceilings, name)
+        value = getattr(asked, name) if asked is not None else None
+        if value is None:
+            chosen[name] = min(getattr(DEFAULTS, name), ceiling)
+            continue
+        floor = getattr(FLOORS, name)
+        if not math.isfinite(value) or not floor <= value <= ceiling:
+            raise InputError(f"limits.{name}", f"must be between {floor:g} and {ceiling:g}")
+        chosen[name] = value
+    return Limits(**chosen)  # type: ignore[arg-type]  # each value has its field's own type

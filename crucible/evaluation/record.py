@@ -1,0 +1,51 @@
+"""What is remembered of a submission beside its message: who asked for what, and when."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """The value of the ``once`` key of an evaluation. Small: one is kept for each queued message.
+
+    Attributes:
+        digest: fingerprint of the content, to tell a repeated request from a different one.
+        created_ms: when the submission was accepted, milliseconds since the epoch.
+        queue: where its message went.
+        language: of the program.
+        queue_system: which side of a migration took it.
+        metadata: the client's own, handed back unread.
+    """
+
+    digest: bytes
+    created_ms: int
+    queue: str
+    language: str
+    queue_system: Literal["celery", "legacy"] = "celery"
+    metadata: dict[str, Any] | None = None
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Record)
+
+
+def encode_record(record: Record) -> bytes:
+    """As stored."""
+    return _encoder.encode(record)
+
+
+def decode_record(data: bytes) -> Record:
+    """The inverse of ``encode_record``."""
+    return _decoder.decode(data)
+
+
+def task_id_of(eval_id: str) -> str:
+    """The id of an evaluation's Celery task."""
+    return f"eval-{eval_id}"
+
+
+def once_name(eval_id: str) -> str:
+    """The name under which a submission is remembered."""
+    return f"eval:{eval_id}"

@@ -1,0 +1,285 @@
+"""What a client may ask for, and what becomes of it: a program and the arguments of its task."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from crucible.errors import InputError
+from crucible.evaluation.limits import LimitsRequest, checked_limits
+from crucible.models import Program, SourceFile
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from crucible.models import Limits
+
+#: An id is part of Redis keys, URLs and labels.
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z"
+MAX_ARGS = 1000
+MAX_ARGS_BYTES = 128 * 1024
+MAX_FILES = 100
+MAX_METADATA_BYTES = 4096
+#: ext4, tmpfs and the rest take no longer name.
+MAX_NAME_BYTES = 255
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
+#: Control characters, the newline and NUL among them, and the path separator of elsewhere.
+_UNFIT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\\]")
+_MISSING_OR_UNKNOWN = re.compile(r"field `([^`]*)`")
+_PATH = re.compile(r" - at `\$\.?([^`]*)`\Z")
+
+
+class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may come with a program: the keyword arguments of ``tasks.evaluate_code``.
+
+    Attributes:
+        stdin: what the program reads on descriptor 0.
+        stdin_encoding: ``base64`` where stdin is not text.
+        args: arguments after the program's own name.
+        env: environment variables.
+        files: laid beside the program.
+        output_files: names of files to hand back.
+        limits: what it may use.
+        isolation: ``container``, or ``shared`` for trusted programs.
+    """
+
+    stdin: str = ""
+    stdin_encoding: Literal["utf-8", "base64"] = "utf-8"
+    args: list[str] = []
+    env: dict[str, str] = {}
+    files: list[SourceFile] = []
+    output_files: list[str] = []
+    limits: LimitsRequest | None = None
+    isolation: Literal["container", "shared"] = "container"
+
+
+class EvalRequest(EvalOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of ``POST /api/eval``.
+
+    Attributes:
+        code: source text, not empty.
+        language: a name from the language table.
+        eval_id: the client's own id; the same id again returns the first evaluation.
+        priority: 0 to 9, 9 is the most urgent.
+        metadata: handed back unread with the evaluation.
+    """
+
+    code: str
+    language: str = "python"
+    eval_id: Annotated[str, Meta(pattern=ID_PATTERN)] | None = None
+    priority: Annotated[int, Meta(ge=0, le=9)] = 5
+    metadata: dict[str, Any] | None = None
+
+
+_request_decoder = msgspec.json.Decoder(EvalRequest)
+_option_defaults = EvalOptions()
+
+
+def decode_request(body: bytes) -> EvalRequest:
+    """Parse and shape-check a request body.
+
+    Raises:
+        InputError: not JSON (``field`` is empty), or of the wrong shape (``field`` is named).
+    """
+    try:
+        return _request_decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise input_error(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError("", f"the body is not valid JSON: {error}") from None
+
+
+def input_error(error: msgspec.ValidationError) -> InputError:
+    """A schema error as one that names the field."""
+    text = str(error)
+    path = match[1] if (match := _PATH.search(text)) else ""
+    detail = _PATH.sub("", text)
+    if named := _MISSING_OR_UNKNOWN.search(detail):
+        path = f"{path}.{named[1]}" if path else named[1]
+    return InputError(path, detail[:1].lower() + detail[1:])
+
+
+def queue_of(priority: int) -> str:
+    """The queue of a user priority: 7-9 ``high_priority``, 3-6 ``evaluation``, 0-2 ``batch``."""
+    if priority >= 7:
+        return "high_priority"
+    return "evaluation" if priority >= 3 else "batch"
+
+
+def celery_priority(priority: int) -> int:
+    """The Celery priority of a user priority; on Redis the lower number is served first."""
+    return 9 - priority
+
+
+def options_of(request: EvalOptions) -> dict[str, Any]:
+    """The keyword arguments of the task: what differs from the default, as plain JSON types."""
+    return {
+        name: msgspec.to_builtins(value)
+        for name in EvalOptions.__struct_fields__
+        if (value := getattr(request, name)) != getattr(_option_defaults, name)
+    }
+
+
+def digest_of(request: EvalRequest) -> bytes:
+    """A fingerprint of the content: two requests under one id must agree in it.
+
+    The id itself is left out, so that the caller may keep it beside the fingerprint.
+    """
+    fields = [getattr(request, name) for name in _DIGESTED]
+    encoded = msgspec.json.encode(fields, order="deterministic")
+    return hashlib.blake2b(encoded, digest_size=16).digest()
+
+
+_DIGESTED = tuple(name for name in EvalRequest.__struct_fields__ if name != "eval_id")
+
+
+def check_request(request: EvalRequest, languages: Collection[str], ceilings: Limits) -> None:
+    """Refuse what could never run.
+
+    Raises:
+        InputError: naming the first field that is wrong.
+    """
+    if request.metadata and len(msgspec.json.encode(request.metadata)) > MAX_METADATA_BYTES:
+        raise InputError("metadata", f"must not exceed {MAX_METADATA_BYTES} bytes of JSON")
+    _check_program(request.code, request.language, languages)
+    _check_options(request)
+    checked_limits(request.limits, ceilings)
+
+
+def program_from(
+    eval_id: str,
+    code: str,
+    language: str,
+    options: Mapping[str, Any],
+    *,
+    languages: Collection[str],
+    ceilings: Limits,
+) -> Program:
+    """The program of a task message, checked anew: anybody may write to a queue.
+
+    Raises:
+        InputError: naming the argument that is wrong.
+    """
+    try:
+        arguments = msgspec.convert(
+            {"code": code, "language": language, "eval_id": eval_id, **options}, EvalRequest
+        )
+    except msgspec.ValidationError as error:
+        raise input_error(error) from None
+    _check_program(arguments.code, arguments.language, languages)
+    _check_options(arguments)
+    return Program(
+        language=language,
+        code=code,
+        stdin=_stdin_bytes(arguments),
+        args=tuple(arguments.args),
+        env=arguments.env,
+        files=tuple(arguments.files),
+        output_files=tuple(arguments.output_files),
+        limits=checked_limits(arguments.limits, ceilings),
+        isolation=arguments.isolation,
+        eval_id=eval_id,
+    )
+
+
+def _check_program(code: str, language: str, languages: Collection[str]) -> None:
+    if not code or code.isspace():
+        raise InputError("code", "must not be empty")
+    if language not in languages:
+        raise InputError("language", f"{language[:40]!r} is unknown; have {', '.join(languages)}")
+
+
+def _check_options(options: EvalOptions) -> None:
+    if options.args:
+        _check_args(options.args)
+    if options.env:
+        _check_env(options.env)
+    if options.files:
+        _check_files(options.files)
+    if options.output_files:
+        _check_output_files(options.output_files)
+    if options.stdin_encoding == "base64":
+        _stdin_bytes(options)
+
+
+def _stdin_bytes(options: EvalOptions) -> bytes:
+    if options.stdin_encoding == "utf-8":
+        return options.stdin.encode()
+    return _from_base64("stdin", options.stdin)
+
+
+def _from_base64(field: str, text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError(field, "is not valid base64") from None
+
+
+def _check_args(args: list[str]) -> None:
+    if len(args) > MAX_ARGS or sum(map(len, args)) > MAX_ARGS_BYTES:
+        raise InputError("args", f"at most {MAX_ARGS} arguments of {MAX_ARGS_BYTES} bytes in all")
+    for index, argument in enumerate(args):
+        if "\0" in argument:
+            raise InputError(f"args[{index}]", "must not contain NUL")
+
+
+def _check_env(env: dict[str, str]) -> None:
+    if len(env) > MAX_ARGS or sum(len(k) + len(v) for k, v in env.items()) > MAX_ARGS_BYTES:
+        raise InputError("env", f"at most {MAX_ARGS} variables of {MAX_ARGS_BYTES} bytes in all")
+    for name, value in env.items():
+        if not _ENV_NAME.match(name):
+            raise InputError("env", f"{name[:40]!r} is not a variable name")
+        if "\0" in value:
+            raise InputError(f"env.{name}", "must not contain NUL")
+
+
+def _check_files(files: list[SourceFile]) -> None:
+    if len(files) > MAX_FILES:
+        raise InputError("files", f"at most {MAX_FILES} files")
+    seen: set[str] = set()
+    for index, file in enumerate(files):
+        field = f"files[{index}]"
+        check_file_name(f"{field}.name", file.name)
+        if file.name in seen:
+            raise InputError(f"{field}.name", f"{file.name!r} comes twice")
+        seen.add(file.name)
+        if file.encoding == "base64":
+            _from_base64(f"{field}.content", file.content)
+    for name in seen:
+        # "a" and "a/b" cannot both be files.
+        if any(parent in seen for parent in _parents(name)):
+            raise InputError("files", f"{name!r} lies below another file")
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def _check_output_files(names: list[str]) -> None:
+    if len(names) > MAX_FILES:
+        raise InputError("output_files", f"at most {MAX_FILES} files")
+    for index, name in enumerate(names):
+        check_file_name(f"output_files[{index}]", name)
+
+
+def check_file_name(field: str, name: str) -> None:
+    """Refuse names that would leave the working directory or confuse a reader.
+
+    Raises:
+        InputError: absolute, with ``..`` or an empty part, a control character, or too long.
+    """
+    parts = name.split("/")
+    if not name or name.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        raise InputError(field, "must be a relative path without '..' or empty parts")
+    if _UNFIT_IN_NAMES.search(name):
+        raise InputError(field, "must not contain control characters or backslashes")
+    if any(len(part.encode()) > MAX_NAME_BYTES for part in parts) or len(parts) > 16:
+        raise InputError(field, f"at most {MAX_NAME_BYTES} bytes a part and 16 parts")

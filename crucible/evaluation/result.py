@@ -1,0 +1,109 @@
+"""What ``tasks.evaluate_code`` returns: a JSON object any Celery client can read."""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import Any, Literal
+
+import msgspec
+
+from crucible.models import Outcome, Status, Usage, Verdict, status_of
+
+
+class RunTiming(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds a worker spent.
+
+    Attributes:
+        sandbox: waiting for and preparing a sandbox.
+        run: from handing the program over to its end.
+    """
+
+    sandbox: int = 0
+    run: int = 0
+
+
+class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How one evaluation ended. Field meanings as in ``models.Evaluation``."""
+
+    eval_id: str
+    status: Status
+    verdict: Verdict
+    output: str = ""
+    error: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    message: str | None = None
+    output_truncated: bool = False
+    usage: Usage = Usage()
+    timing_ms: RunTiming = RunTiming()
+    retry_count: int = 0
+    worker: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    output_encoding: Literal["utf-8", "base64"] = "utf-8"
+    error_encoding: Literal["utf-8", "base64"] = "utf-8"
+    files: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+def result_of(
+    eval_id: str,
+    outcome: Outcome,
+    *,
+    worker: str,
+    retry_count: int,
+    started_at: str,
+    finished_at: str,
+) -> EvalResult:
+    """An executor's outcome as the task's result."""
+    output, output_encoding = text_of(outcome.stdout)
+    error, error_encoding = text_of(outcome.stderr)
+    return EvalResult(
+        eval_id=eval_id,
+        status=status_of(outcome.verdict),
+        verdict=outcome.verdict,
+        output=output,
+        error=error,
+        exit_code=outcome.exit_code,
+        signal=outcome.signal,
+        message=outcome.message,
+        output_truncated=outcome.output_truncated,
+        usage=outcome.usage,
+        timing_ms=RunTiming(sandbox=whole_ms(outcome.sandbox_s), run=whole_ms(outcome.run_s)),
+        retry_count=retry_count,
+        worker=worker,
+        started_at=started_at,
+        finished_at=finished_at,
+        output_encoding=output_encoding,
+        error_encoding=error_encoding,
+        files={name: file_of(content) for name, content in outcome.files.items()}
+        if outcome.files
+        else msgspec.UNSET,
+    )
+
+
+def text_of(data: bytes) -> tuple[str, Literal["utf-8", "base64"]]:
+    """Bytes as text where they are UTF-8, else as base64, and which of both it is.
+
+    No byte is ever replaced: what a program printed arrives intact either way.
+    """
+    try:
+        return data.decode(), "utf-8"
+    except UnicodeDecodeError:
+        return base64.b64encode(data).decode(), "base64"
+
+
+def bytes_of(text: str, encoding: str) -> bytes:
+    """The inverse of ``text_of``."""
+    return base64.b64decode(text) if encoding == "base64" else text.encode()
+
+
+def file_of(content: bytes) -> dict[str, str]:
+    """One returned file as JSON."""
+    text, encoding = text_of(content)
+    return {"content": text, "encoding": encoding}
+
+
+def whole_ms(seconds: float) -> int:
+    """Seconds as whole milliseconds, never below zero."""
+    return max(0, math.floor(seconds * 1000))

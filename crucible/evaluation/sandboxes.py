@@ -1,0 +1,32 @@
+"""How the settings ask for an executor."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from crucible.executor import ExecutorConfig
+
+if TYPE_CHECKING:
+    from crucible.settings import Settings
+
+#: A worker with one slot would stand still behind one long program.
+LEAST_CONCURRENCY = 2
+
+
+def concurrency_of(settings: Settings) -> int:
+    """Programs a worker runs at once: as set, else one for each core it may use."""
+    return settings.concurrency or max(LEAST_CONCURRENCY, len(os.sched_getaffinity(0)))
+
+
+def executor_config(settings: Settings) -> ExecutorConfig:
+    """What ``open_executor`` is told."""
+    return ExecutorConfig(
+        urls=settings.executor_urls,
+        token=settings.executor_token or None,
+        docker_url=settings.docker_url or None,
+        runtime=settings.docker_runtime or None,
+        image=settings.sandbox_image,
+        pool_min=settings.pool_min,
+        pool_max=settings.pool_max or 2 * max(concurrency_of(settings), settings.pool_min),
+    )

@@ -1,0 +1,126 @@
+"""The evaluation a client sees, put together from its record and its task's stored meta."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from crucible.broker.results import FAILURE, PENDING, RETRY, REVOKED, SUCCESS
+from crucible.evaluation.record import task_id_of
+from crucible.evaluation.result import EvalResult
+from crucible.models import Evaluation, Status, Timing, Verdict
+
+if TYPE_CHECKING:
+    from crucible.broker.results import Meta
+    from crucible.evaluation.record import Record
+
+
+def evaluation_of(eval_id: str, record: Record | None, meta: Meta | None) -> Evaluation:
+    """What is known of one evaluation.
+
+    Args:
+        eval_id: its id.
+        record: what the api remembered; None for a task that some Celery client sent itself.
+        meta: the stored Celery result; None while nothing is stored.
+    """
+    view = Evaluation(eval_id=eval_id, task_id=task_id_of(eval_id), status=Status.QUEUED)
+    if record is not None:
+        view.queue, view.language = record.queue, record.language
+        view.queue_system = record.queue_system
+        view.created_at = _text_time(record.created_ms)
+        if record.metadata is not None:
+            view.metadata = record.metadata
+    if view.queue_system == "celery":
+        view.celery_task_id = view.task_id
+    if meta is not None:
+        _add_meta(view, meta)
+    if record is not None and view.finished_at is not None:
+        _add_timing(view, record.created_ms)
+    return view
+
+
+def _add_meta(view: Evaluation, meta: Meta) -> None:
+    state, result = meta.status, meta.result
+    if state == SUCCESS:
+        _add_result(view, result)
+    elif state == FAILURE:
+        view.status, view.verdict = Status.FAILED, Verdict.INTERNAL_ERROR
+        view.message = _exception_text(result)
+    elif state == REVOKED:
+        expired = "expired" in _exception_text(result)
+        view.status = Status.FAILED if expired else Status.CANCELLED
+        view.verdict = Verdict.EXPIRED if expired else Verdict.CANCELLED
+    elif state == RETRY:
+        view.status = Status.RETRYING
+        view.message = _exception_text(result)
+    elif state not in (PENDING, "RECEIVED"):
+        view.status = Status.RUNNING
+        view.worker = result.get("hostname") if isinstance(result, dict) else None
+    if view.finished_at is None and meta.ready and meta.date_done is not None:
+        view.finished_at = _normal_time(meta.date_done)
+
+
+def _add_result(view: Evaluation, result: object) -> None:
+    try:
+        ended = msgspec.convert(result, EvalResult)
+    except msgspec.ValidationError:
+        view.status, view.verdict = Status.FAILED, Verdict.INTERNAL_ERROR
+        view.message = "the task stored something that is not the result of an evaluation"
+        return
+    for name in _SHARED:
+        setattr(view, name, getattr(ended, name))
+    view.timing_ms = Timing(sandbox=ended.timing_ms.sandbox, run=ended.timing_ms.run)
+
+
+#: Fields that mean the same in the task's result and in the view.
+_SHARED = tuple(
+    name
+    for name in EvalResult.__struct_fields__
+    if name in Evaluation.__struct_fields__ and name not in ("eval_id", "timing_ms")
+)
+
+
+def _add_timing(view: Evaluation, created_ms: int) -> None:
+    """Queue and total time; clocks of two hosts may differ, so neither is below what is known."""
+    run = view.timing_ms or Timing()
+    started = _ms(view.started_at)
+    queued = max(0, started - created_ms) if started is not None else 0
+    finished = _ms(view.finished_at)
+    total = max(0, finished - created_ms) if finished is not None else 0
+    view.timing_ms = Timing(queued=queued, sandbox=run.sandbox, run=run.run, total=total)
+
+
+def _exception_text(result: object) -> str:
+    if not isinstance(result, dict):
+        return str(result)
+    message = result.get("exc_message")
+    shown = ", ".join(map(str, message)) if isinstance(message, list) else str(message)
+    return f"{result.get('exc_type')}: {shown}"
+
+
+def now_text() -> str:
+    """The time as the HTTP contract writes it: UTC with milliseconds and ``Z``."""
+    return _text_of(datetime.now(UTC))
+
+
+def _text_time(ms: int) -> str:
+    return _text_of(datetime.fromtimestamp(ms / 1000, UTC))
+
+
+def _normal_time(text: str) -> str | None:
+    """Celery's ``date_done``, which 5.3 writes without an offset, as the contract writes it."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return _text_of(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def _text_of(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _ms(text: str | None) -> int | None:
+    return None if text is None else int(datetime.fromisoformat(text).timestamp() * 1000)

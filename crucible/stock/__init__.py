@@ -1,0 +1,1 @@
+"""Serving a task registry from stock Celery workers."""

@@ -1,0 +1,115 @@
+"""A registry's tasks as tasks of a stock Celery application: same functions, same results."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from celery import exceptions
+
+from crucible.stock.loop import LoopThread
+from crucible.worker import outcomes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from celery import Celery
+
+    from crucible.worker.registry import Task, TaskRegistry
+
+
+class StockContext:
+    """The context of one run in a stock worker; attributes as in ``worker.TaskContext``."""
+
+    def __init__(self, celery_task: Any, task: Task, state: Any) -> None:
+        request = celery_task.request
+        self._celery_task = celery_task
+        self._task = task
+        self.args: list[Any] = list(request.args or ())
+        self.kwargs: dict[str, Any] = dict(request.kwargs or {})
+        self.id: str = request.id
+        self.name = task.name
+        self.retries: int = request.retries
+        self.headers: Mapping[str, Any] = request.headers or {}
+        self.hostname: str = request.hostname or ""
+        self.root_id: str = request.root_id or request.id
+        self.parent_id: str | None = request.parent_id
+        self.group: str | None = request.group
+        self.state = state
+
+    @property
+    def delivery_info(self) -> Mapping[str, Any]:
+        """Exchange, routing_key, priority, redelivered."""
+        info: Mapping[str, Any] = self._celery_task.request.delivery_info or {}
+        return info
+
+    async def update_state(self, state: str, meta: Any = None) -> None:
+        """Store a state of the task's own through the stock backend."""
+        self._celery_task.update_state(task_id=self.id, state=state, meta=meta)
+
+    def retry(
+        self,
+        *,
+        exc: BaseException | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+    ) -> BaseException:
+        """The exception to raise to run again; as in ``worker.RunContext.retry``."""
+        limit = self._task.max_retries if max_retries is None else max_retries
+        if limit is not None and self.retries >= limit:
+            return exc or outcomes.MaxRetriesExceeded(f"Can't retry {self.name}[{self.id}]")
+        delay = self._task.retry_delay_s if countdown is None else countdown
+        return outcomes.Retry(max(0.0, delay), exc)
+
+
+class Bridge:
+    """Registers every task of a registry with a Celery application.
+
+    Args:
+        app: the application.
+        registry: the tasks.
+    """
+
+    def __init__(self, app: Celery, registry: TaskRegistry) -> None:
+        self._loop = LoopThread(registry)
+        for task in registry:
+            self._register(app, task)
+
+    def _register(self, app: Celery, task: Task) -> None:
+        def run(celery_task: Any, *args: Any, **kwargs: Any) -> Any:
+            return self._run(celery_task, task, args, kwargs)
+
+        app.task(
+            run,
+            name=task.name,
+            bind=True,
+            track_started=task.track_started,
+            ignore_result=task.ignore_result,
+            max_retries=task.max_retries,
+            default_retry_delay=task.retry_delay_s,
+            time_limit=task.time_limit,
+            soft_time_limit=task.soft_time_limit,
+            rate_limit=task.rate_limit,
+        )
+
+    def _run(self, celery_task: Any, task: Task, args: Any, kwargs: Any) -> Any:
+        context = StockContext(celery_task, task, self._loop.state_of(task.home))
+        try:
+            result = task.function(context, *args, **kwargs)
+            return self._loop.run(result) if inspect.iscoroutine(result) else result
+        except outcomes.Retry as retry:
+            # max_retries was looked at in ctx.retry already; None keeps stock from doing it again.
+            raise celery_task.retry(
+                exc=retry.exc, countdown=retry.countdown, max_retries=self._unlimited, throw=False
+            ) from retry
+        except outcomes.Ignore as ignore:
+            raise exceptions.Ignore from ignore
+        except outcomes.Reject as reject:
+            raise exceptions.Reject(reject.reason, requeue=reject.requeue) from reject
+
+    #: More tries than any task has; stock reads None as "the task's own number".
+    _unlimited = 1_000_000_000
+
+    def close(self) -> None:
+        """Close what the tasks opened in this process."""
+        self._loop.close()

@@ -1,0 +1,200 @@
+"""Starting everything in order, and stopping it in the reverse one."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from crucible.embedded.server import EmbeddedServer, free_port
+from crucible.errors import ExecutorError, RequirementError
+from crucible.executor.engine import Engine
+from crucible.settings import check_exposure, mask_url
+from crucible.up.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from crucible.executor import ExecutorConfig
+    from crucible.settings import Settings
+
+log = logging.getLogger(__name__)
+
+QUEUE_PORT = 6380
+EVENT_BUS_PORT = 6379
+#: Seconds until the api must answer and a worker must be there.
+READY_S = 60.0
+#: Seconds the api may take to end; a worker gets its own drain time on top.
+API_STOP_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What is running.
+
+    Attributes:
+        url: the HTTP API.
+        queue_url: the task queue server.
+        event_bus_url: the event bus server.
+    """
+
+    url: str
+    queue_url: str
+    event_bus_url: str
+
+
+@asynccontextmanager
+async def run_stack(
+    settings: Settings,
+    *,
+    own_queue: bool,
+    own_event_bus: bool,
+    write: Callable[[str, str], None],
+) -> AsyncIterator[Stack]:
+    """Servers, api and worker, from ready to stopped.
+
+    Args:
+        settings: what they run with.
+        own_queue: start a task queue server here instead of using the configured one.
+        own_event_bus: the same for the event bus.
+        write: takes each child's name and log line.
+
+    Raises:
+        RequirementError: the port or the data directory is taken, or something did not start.
+        SettingsError: the address may not be served.
+    """
+    check_exposure(settings.host)
+    _check_port(settings.host, settings.port)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_locked(settings.data_dir))
+        queue_url, bus_url = settings.celery_broker_url, settings.event_bus_url
+        if own_queue:
+            queue_url = await _server(stack, settings.data_dir, "queue", QUEUE_PORT)
+        if own_event_bus:
+            bus_url = await _server(stack, settings.data_dir, "event-bus", EVENT_BUS_PORT)
+        environ = _environ(settings, queue_url, bus_url)
+        # Entered first is left last: the api stops taking work before the worker drains.
+        worker_s = settings.drain_s + 10.0
+        worker = Service("worker", ["worker"], environ, write, stop_s=worker_s)
+        await stack.enter_async_context(worker)
+        api = Service("api", ["api"], environ, write, stop_s=API_STOP_S)
+        await stack.enter_async_context(api)
+        url = f"http://{settings.host}:{settings.port}"
+        await _ready(url, worker, api)
+        yield Stack(url, queue_url, bus_url)
+        log.info("stopping: requests, then running programs, then the servers")
+
+
+async def check_engine(config: ExecutorConfig) -> None:
+    """Refuse to start where no program could run.
+
+    Raises:
+        RequirementError: no engine answers, or it has no sandbox image.
+    """
+    async with Engine(config.docker_url) as engine:
+        try:
+            await engine.version()
+        except ExecutorError as error:
+            raise RequirementError(f"no Docker engine answers: {error}", "make setup") from None
+        try:
+            await engine.image_id(config.image)
+        except ExecutorError:
+            raise RequirementError(
+                f"the engine has no image {config.image}", "crucible images build"
+            ) from None
+
+
+async def _server(stack: AsyncExitStack, data_dir: Path, name: str, preferred: int) -> str:
+    port = free_port(preferred)
+    if port != preferred:
+        log.warning("port %d is taken, the %s server listens on %d", preferred, name, port)
+    server = await stack.enter_async_context(EmbeddedServer(data_dir / name, port))
+    log.info("%s server on port %d, data in %s", name, port, server.directory)
+    return server.url
+
+
+def _environ(settings: Settings, queue_url: str, bus_url: str) -> dict[str, str]:
+    """The children's environment: ours, with what the command line and we decided."""
+    decided = {
+        "CELERY_BROKER_URL": queue_url,
+        "CELERY_RESULT_BACKEND": settings.celery_result_backend,
+        "CRUCIBLE_EVENT_BUS_URL": bus_url,
+        "CRUCIBLE_HOST": settings.host,
+        "CRUCIBLE_PORT": str(settings.port),
+        "CRUCIBLE_CONCURRENCY": str(settings.concurrency),
+        "CRUCIBLE_DATA_DIR": str(settings.data_dir),
+        "CRUCIBLE_LOG_LEVEL": settings.log_level,
+    }
+    return {**os.environ, **decided}
+
+
+def _check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            raise RequirementError(
+                f"port {port} on {host} is taken", "choose another with --port"
+            ) from None
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Two servers appending to one file would ruin it."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        handle = (data_dir / "up.lock").open("w")
+    except OSError as error:
+        raise RequirementError(f"cannot use {data_dir}: {error.strerror}") from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RequirementError(
+                f"{data_dir} is in use by another crucible up", "choose another with --data-dir"
+            ) from None
+        yield
+
+
+async def _ready(url: str, *services: Service) -> None:
+    """Wait until the api answers and a worker is connected."""
+    try:
+        async with asyncio.timeout(READY_S), aiohttp.ClientSession() as session:
+            while not await _is_ready(session, url):
+                for service in services:
+                    if not service.running:
+                        raise RequirementError(f"{service.name} did not start; its log says why")
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise RequirementError(f"not ready within {READY_S:.0f} s; the log says why") from None
+
+
+async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(f"{url}/ready") as response:
+            report = await response.json()
+            return bool(report["ready"] and report["workers_connected"])
+    except (aiohttp.ClientError, KeyError, ValueError):
+        return False
+
+
+def describe(stack: Stack) -> list[str]:
+    """What to tell the person who started it."""
+    return [
+        f"api        {stack.url}   (docs at {stack.url}/docs)",
+        f"queue      {mask_url(stack.queue_url)}",
+        f"event bus  {mask_url(stack.event_bus_url)}",
+        f"try        curl -s '{stack.url}/api/eval?wait=20' -H 'content-type: application/json'"
+        ' -d \'{"code":"print(6*7)"}\'',
+        "stop       Ctrl-C",
+    ]

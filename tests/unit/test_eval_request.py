@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import contextlib
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crucible.errors import InputError
+from crucible.evaluation.limits import DEFAULTS, FLOORS, LimitsRequest, checked_limits
+from crucible.evaluation.request import (
+    EvalRequest,
+    celery_priority,
+    check_request,
+    decode_request,
+    digest_of,
+    options_of,
+    program_from,
+    queue_of,
+)
+from crucible.models import Limits
+
+LANGUAGES = ("python", "bash")
+CEILINGS = Limits(
+    wall_time_s=60, cpu_time_s=60, memory_mb=512, pids=128, output_kb=4096, disk_mb=256
+)
+
+
+def refused(body: object) -> InputError:
+    """The error a body gets, from its bytes to the end of all checks."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises(InputError) as caught:
+        check_request(decode_request(raw), LANGUAGES, CEILINGS)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"", ""),
+        (b"{", ""),
+        (b"[1", ""),
+        (b"\xff\xfe", ""),
+        (b'{"code": NaN}', ""),
+        ([], ""),
+        ("text", ""),
+        ({}, "code"),
+        ({"code": None}, "code"),
+        ({"code": 5}, "code"),
+        ({"code": ""}, "code"),
+        ({"code": " \n\t"}, "code"),
+        ({"code": "x", "language": "cobol"}, "language"),
+        ({"code": "x", "language": 5}, "language"),
+        ({"code": "x", "nosuch": 1}, "nosuch"),
+        ({"code": "x", "eval_id": "a b"}, "eval_id"),
+        ({"code": "x", "eval_id": "../x"}, "eval_id"),
+        ({"code": "x", "eval_id": "a\n"}, "eval_id"),
+        ({"code": "x", "eval_id": ""}, "eval_id"),
+        ({"code": "x", "eval_id": "a" * 129}, "eval_id"),
+        ({"code": "x", "priority": 10}, "priority"),
+        ({"code": "x", "priority": -1}, "priority"),
+        ({"code": "x", "priority": "5"}, "priority"),
+        ({"code": "x", "priority": True}, "priority"),
+        ({"code": "x", "args": "a"}, "args"),
+        ({"code": "x", "args": ["a", 5]}, "args[1]"),
+        ({"code": "x", "args": ["a", "b\0"]}, "args[1]"),
+        ({"code": "x", "args": ["a"] * 100_000}, "args"),
+        ({"code": "x", "args": ["a" * 200_000]}, "args"),
+        ({"code": "x", "env": {"A=B": "x"}}, "env"),
+        ({"code": "x", "env": {"A": "x\0"}}, "env.A"),
+        ({"code": "x", "env": {"A": 5}}, "env[...]"),
+        ({"code": "x", "stdin": 5}, "stdin"),
+        ({"code": "x", "stdin": "!", "stdin_encoding": "base64"}, "stdin"),
+        ({"code": "x", "metadata": {"a": "b" * 5000}}, "metadata"),
+        ({"code": "x", "limits": {"memory_mb": 0}}, "limits.memory_mb"),
+        ({"code": "x", "limits": {"memory_mb": -1}}, "limits.memory_mb"),
+        ({"code": "x", "limits": {"memory_mb": 513}}, "limits.memory_mb"),
+        ({"code": "x", "limits": {"memory_mb": "5"}}, "limits.memory_mb"),
+        ({"code": "x", "limits": {"memory_mb": 1.5}}, "limits.memory_mb"),
+        ({"code": "x", "limits": {"wall_time_s": 1e308}}, "limits.wall_time_s"),
+        ({"code": "x", "limits": {"wall_time_s": 0}}, "limits.wall_time_s"),
+        ({"code": "x", "limits": {"wall_time": 1}}, "limits.wall_time"),
+        ({"code": "x", "limits": []}, "limits"),
+        ({"code": "x", "files": [{"name": "../x", "content": ""}]}, "files[0].name"),
+        ({"code": "x", "files": [{"name": "/x", "content": ""}]}, "files[0].name"),
+        ({"code": "x", "files": [{"name": "a\nb", "content": ""}]}, "files[0].name"),
+        ({"code": "x", "files": [{"name": "a" * 256, "content": ""}]}, "files[0].name"),
+        ({"code": "x", "files": [{"name": "", "content": ""}]}, "files[0].name"),
+        ({"code": "x", "files": [{"name": "a", "content": ""}] * 2}, "files[1].name"),
+        (
+            {"code": "x", "files": [{"name": n, "content": ""} for n in ("a", "a/b")]},
+            "files",
+        ),
+        (
+            {"code": "x", "files": [{"name": "a", "content": "!", "encoding": "base64"}]},
+            "files[0].content",
+        ),
+        ({"code": "x", "output_files": ["a/../b"]}, "output_files[0]"),
+    ],
+)
+def test_a_bad_body_is_refused_with_its_field_named(body: object, field: str) -> None:
+    """Whatever is wrong, the error says where."""
+    assert refused(body).field == field
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_raise_anything_but_an_input_error(body: bytes) -> None:
+    """Garbage is a client's error, never a crash."""
+    with contextlib.suppress(InputError):
+        decode_request(body)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["code", "language", "limits", "env", "args", "files", "priority"]),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            max_leaves=5,
+        ),
+    )
+)
+def test_no_shape_raises_anything_but_an_input_error(body: dict[str, object]) -> None:
+    """The same for JSON of any shape."""
+    with contextlib.suppress(InputError):
+        check_request(decode_request(json.dumps(body).encode()), LANGUAGES, CEILINGS)
+
+
+def test_only_what_differs_from_the_default_is_sent() -> None:
+    """A plain program's message carries no options at all."""
+    assert options_of(EvalRequest(code="x", priority=7)) == {}
+    given_ = decode_request(b'{"code":"x","args":["a"],"limits":{"pids":5,"memory_mb":64}}')
+    assert options_of(given_)["args"] == ["a"]
+    limits = {k: v for k, v in options_of(given_)["limits"].items() if v is not None}
+    assert limits == {"pids": 5, "memory_mb": 64}
+
+
+def test_what_is_sent_comes_back_as_the_program() -> None:
+    """The worker rebuilds exactly what the client asked for."""
+    body = {
+        "code": "x",
+        "language": "bash",
+        "stdin": "/wA=",
+        "stdin_encoding": "base64",
+        "args": ["a", ""],
+        "env": {"A": "b"},
+        "files": [{"name": "d/f", "content": "c"}],
+        "output_files": ["out"],
+        "limits": {"wall_time_s": 2, "pids": 9},
+    }
+    asked = decode_request(json.dumps(body).encode())
+    sent = json.loads(json.dumps(options_of(asked)))
+    program = program_from(
+        "id", asked.code, asked.language, sent, languages=LANGUAGES, ceilings=CEILINGS
+    )
+    assert program.stdin == b"\xff\x00"
+    assert (program.args, program.env) == (("a", ""), {"A": "b"})
+    assert (program.files[0].name, program.output_files) == ("d/f", ("out",))
+    assert (program.limits.wall_time_s, program.limits.pids) == (2.0, 9)
+    assert program.limits.memory_mb == DEFAULTS.memory_mb
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"limits": {"pids": 10**9}}, {"limits": {"wall_time_s": float("nan")}}, {"nosuch": 1}],
+)
+def test_the_worker_checks_again(options: dict[str, object]) -> None:
+    """A message written straight into the queue gets no more than one through the door."""
+    with pytest.raises(InputError):
+        program_from("id", "x", "bash", options, languages=LANGUAGES, ceilings=CEILINGS)
+
+
+@given(st.builds(LimitsRequest, memory_mb=st.integers(), pids=st.integers() | st.none()))
+def test_limits_are_within_bounds_or_refused(asked: LimitsRequest) -> None:
+    """No way leads to a limit below its floor or above its ceiling."""
+    try:
+        limits = checked_limits(asked, CEILINGS)
+    except InputError:
+        return
+    for name in Limits.__struct_fields__:
+        assert getattr(FLOORS, name) <= getattr(limits, name) <= getattr(CEILINGS, name)
+
+
+def test_defaults_are_lowered_to_a_low_ceiling() -> None:
+    """An installation smaller than the defaults still runs programs that ask for nothing."""
+    assert checked_limits(None, FLOORS) == FLOORS
+
+
+def test_the_digest_tells_content_apart_and_nothing_else() -> None:
+    """Two spellings of one request agree, any difference in content does not."""
+    one = decode_request(b'{"code":"x","env":{"A":"1","B":"2"},"eval_id":"a"}')
+    same = decode_request(b'{ "env":{"B":"2","A":"1"}, "code":"x", "language":"python"}')
+    assert digest_of(one) == digest_of(same)
+    for name in EvalRequest.__struct_fields__:
+        if name == "eval_id":
+            continue
+        changed = msgspec.structs.replace(one, **{name: "changed"})
+        assert digest_of(changed) != digest_of(one), name
+
+
+def test_priorities_choose_queues_as_the_contract_says() -> None:
+    """9 is the most urgent for users; on Redis the lower number goes first."""
+    queues = [queue_of(priority) for priority in range(10)]
+    assert queues == ["batch"] * 3 + ["evaluation"] * 4 + ["high_priority"] * 3
+    assert [celery_priority(priority) for priority in (0, 5, 9)] == [9, 4, 0]

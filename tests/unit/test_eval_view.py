@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crucible.broker.results import Meta
+from crucible.evaluation.record import Record, decode_record, encode_record
+from crucible.evaluation.result import bytes_of, result_of, text_of
+from crucible.evaluation.tasks import RETRY_LONGEST_S, plain, retry_delay_s
+from crucible.evaluation.view import evaluation_of
+from crucible.models import Outcome, Status, Usage, Verdict, status_of
+
+RECORD = Record(b"d" * 16, 1_800_000_000_000, "evaluation", "python", "celery", {"k": 1})
+CREATED = "2027-01-15T08:00:00.000Z"
+
+
+def meta(status: str, result: object, date_done: str | None = None) -> Meta:
+    """A stored Celery result."""
+    return Meta(task_id="eval-e", status=status, result=result, date_done=date_done)
+
+
+def test_a_record_survives_storage() -> None:
+    """What was remembered is what is read."""
+    assert decode_record(encode_record(RECORD)) == RECORD
+
+
+def test_queued_until_something_is_stored() -> None:
+    """A submission without any stored meta waits in its queue."""
+    view = evaluation_of("e", RECORD, None)
+    assert (view.status, view.task_id, view.queue) == (Status.QUEUED, "eval-e", "evaluation")
+    assert (view.created_at, view.metadata, view.verdict) == (CREATED, {"k": 1}, None)
+
+
+def test_the_result_of_the_task_is_what_the_client_sees() -> None:
+    """Output, verdict, usage and all three times arrive."""
+    outcome = Outcome(
+        verdict=Verdict.NONZERO_EXIT,
+        exit_code=3,
+        stdout=b"42\n",
+        stderr=b"\xff",
+        usage=Usage(wall_time_ms=19),
+        sandbox_s=0.0021,
+        run_s=0.019,
+    )
+    ended = result_of(
+        "e",
+        outcome,
+        worker="w@h",
+        retry_count=1,
+        started_at="2027-01-15T08:00:00.005Z",
+        finished_at="2027-01-15T08:00:00.030Z",
+    )
+    view = evaluation_of("e", RECORD, meta("SUCCESS", plain(ended)))
+    assert (view.status, view.verdict, view.exit_code) == (Status.COMPLETED, "nonzero_exit", 3)
+    assert (view.output, view.output_encoding) == ("42\n", "utf-8")
+    assert bytes_of(view.error, view.error_encoding) == b"\xff"
+    assert (view.worker, view.retry_count) == ("w@h", 1)
+    assert view.timing_ms is not None
+    timing = view.timing_ms
+    assert (timing.queued, timing.sandbox, timing.run, timing.total) == (5, 2, 19, 30)
+
+
+@pytest.mark.parametrize(
+    ("state", "result", "status", "verdict"),
+    [
+        ("STARTED", {"pid": 1, "hostname": "w@h"}, "running", None),
+        ("PROGRESS", {"done": 1}, "running", None),
+        ("PENDING", None, "queued", None),
+        ("RETRY", {"exc_type": "ExecutorUnavailable", "exc_message": ["x"]}, "retrying", None),
+        ("FAILURE", {"exc_type": "E", "exc_message": ["x"]}, "failed", "internal_error"),
+        ("REVOKED", {"exc_type": "T", "exc_message": ["revoked"]}, "cancelled", "cancelled"),
+        ("REVOKED", {"exc_type": "T", "exc_message": ["terminated"]}, "cancelled", "cancelled"),
+        ("REVOKED", {"exc_type": "T", "exc_message": ["expired"]}, "failed", "expired"),
+        ("SUCCESS", "of another task", "failed", "internal_error"),
+    ],
+)
+def test_every_celery_state_is_a_status(
+    state: str, result: object, status: str, verdict: str | None
+) -> None:
+    """Whatever a worker stores, the client gets one of the contract's words for it."""
+    view = evaluation_of("e", None, meta(state, result, None))
+    assert (view.status, view.verdict) == (status, verdict)
+
+
+@pytest.mark.parametrize("done", ["2027-01-15T08:00:01.5", "2027-01-15T09:00:01.5+01:00"])
+def test_date_done_of_every_celery_version_is_understood(done: str) -> None:
+    """5.3 writes naive UTC, later versions an offset."""
+    view = evaluation_of("e", RECORD, meta("FAILURE", {"exc_type": "E"}, done))
+    assert view.finished_at == "2027-01-15T08:00:01.500Z"
+    assert view.timing_ms is not None
+    assert view.timing_ms.total == 1500
+
+
+@given(st.binary())
+def test_no_byte_of_output_is_lost(data: bytes) -> None:
+    """Text where it is text, base64 where not; back again it is the same."""
+    assert bytes_of(*text_of(data)) == data
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_every_verdict_has_a_status(verdict: Verdict) -> None:
+    """Own end is completed, a limit or a fault is failed."""
+    own = verdict in (Verdict.OK, Verdict.NONZERO_EXIT, Verdict.SIGNALLED)
+    expected = Status.COMPLETED if own else Status.FAILED
+    assert status_of(verdict) == (Status.CANCELLED if verdict is Verdict.CANCELLED else expected)
+
+
+@given(st.integers(0, 100), st.floats(0, 1))
+def test_retry_delays_are_bounded_and_never_zero(retries: int, spread: float) -> None:
+    """Backoff grows to its longest and stays there."""
+    assert 0 < retry_delay_s(retries, spread) <= RETRY_LONGEST_S
