@@ -1,1 +1,14 @@
-"""Runs anybody's tasks from the queues."""
+"""Running anybody's tasks: registry, context, loops."""
+
+from crucible.worker.context import TaskContext
+from crucible.worker.outcomes import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from crucible.worker.registry import TaskRegistry
+
+__all__ = [
+    "Ignore",
+    "Reject",
+    "Retry",
+    "SoftTimeLimitExceeded",
+    "TaskContext",
+    "TaskRegistry",
+]

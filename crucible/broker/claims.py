@@ -1,0 +1,313 @@
+"""Claims: messages taken from the lists and recorded in ``unacked``, each change one script.
+
+A claim's field is ``crucible|<worker id>|<number>``. Every script is atomic, so a process may die
+at any instant: a message is in its list, or in ``unacked``, or ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from crucible.broker.clock import ServerClock
+from crucible.broker.connection import COMMAND_TIMEOUT_S, translated
+from crucible.broker.jsontypes import quote
+from crucible.broker.keys import CLAIM_PREFIX, WORKER_TTL_S, Keys
+from crucible.broker.link import Link
+from crucible.broker.luafiles import claim_script
+from crucible.broker.priority import STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+#: Start of the fields of delayed messages; ``<step>|<random>`` follows. No worker has this id.
+DELAYED_PREFIX = f"{CLAIM_PREFIX}delayed|"
+#: About how many dead letters are kept.
+DLQ_LIMIT = 10_000
+#: Seconds after which stock workers hand a claim to somebody else (kombu's default).
+VISIBILITY_TIMEOUT_S = 3600.0
+#: Seconds results are kept (celery's ``result_expires`` default: one day).
+RESULT_TTL_S = 86_400
+#: More claims than this go in several script calls: Lua's ``unpack`` takes about 8000 values.
+MAX_BATCH = 1000
+
+
+def new_worker_id() -> str:
+    """A random id for one worker process; it never equals the marker of delayed messages."""
+    return f"w{secrets.token_hex(8)}"
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """One message that is ours to end.
+
+    Attributes:
+        field: its name in ``unacked``.
+        queue: name of the queue it came from.
+        step: priority step of the list it came from.
+        raw: its exact bytes.
+    """
+
+    field: str
+    queue: str
+    step: int
+    raw: bytes
+
+
+class Move(StrEnum):
+    """Where a message goes that does not simply end."""
+
+    HEAD = "head"  # the end consumers take from
+    TAIL = "tail"  # the end producers push to
+    PARK = "park"  # delayed
+    BURY = "bury"  # dead letter
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Onward:
+    """What becomes of a claimed message besides its result.
+
+    Attributes:
+        move: where it goes.
+        raw: the message as it goes on.
+        eta: when it is due, seconds since the epoch; for ``PARK``.
+        letter: further fields of the dead letter; for ``BURY``.
+    """
+
+    move: Move
+    raw: bytes
+    eta: float = 0.0
+    letter: Mapping[str, str] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Ending:
+    """How a claim ends.
+
+    Attributes:
+        claim: the claim; None stores a result only.
+        result_key: where ``meta`` is stored; empty for no result.
+        meta: the encoded result.
+        onward: where the message goes on to; None drops it.
+    """
+
+    claim: Claim | None
+    result_key: str = ""
+    meta: bytes = b""
+    onward: Onward | None = None
+
+
+class Claims:
+    """One worker's claims on the lists of some queues.
+
+    Args:
+        client: of the queue server; answers are bytes.
+        worker_id: from ``new_worker_id``.
+        queues: in the order of service.
+        keys: key names.
+        results: client of the result server where that is another; a result is stored there
+            before its claim is dropped.
+        visibility_timeout_s: as stock workers on the same server have it.
+        result_ttl_s: seconds results are kept, 0 for ever.
+        steps: priority steps.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        worker_id: str,
+        queues: Sequence[str],
+        *,
+        keys: Keys | None = None,
+        results: Redis | None = None,
+        visibility_timeout_s: float = VISIBILITY_TIMEOUT_S,
+        result_ttl_s: int = RESULT_TTL_S,
+        steps: Sequence[int] = STEPS,
+    ) -> None:
+        self.keys = keys or Keys()
+        self.worker_id = worker_id
+        self.visibility_timeout_s = visibility_timeout_s
+        self.result_ttl_s = result_ttl_s
+        self.clock = ServerClock()
+        self._link = Link(client)
+        self._results = Link(results) if results is not None else None
+        self._steps = tuple(steps)
+        self._prefix = f"{CLAIM_PREFIX}{worker_id}|"
+        self._number = 0
+        self.serve(queues)
+
+    def serve(self, queues: Sequence[str]) -> None:
+        """Take from these queues from now on, in this order."""
+        self.queues = tuple(queues)
+        self._lists = [(queue, step) for queue in self.queues for step in self._steps]
+        self.list_keys = [self.keys.step_list(queue, step) for queue, step in self._lists]
+        self._queue_names = [quote(queue) for queue, _ in self._lists]
+
+    async def _run(
+        self, name: str, keys: Sequence[Any], args: Sequence[Any], link: Link | None = None
+    ) -> Any:
+        with translated():
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                return await claim_script(name).run((link or self._link).call, keys, args)
+
+    async def take(self, limit: int) -> list[Claim]:
+        """Claim up to ``limit`` messages, the most urgent first; garbage becomes dead letters."""
+        if not self._lists:
+            return []
+        first = self._number
+        # Counted on before the answer: a call that times out may still have been executed.
+        self._number += min(limit, MAX_BATCH)
+        lists = self._lists
+        reply = await self._run(
+            "claim",
+            keys=[self.keys.unacked, self.keys.unacked_index, self.keys.dlq, *self.list_keys],
+            args=[self._prefix, first, self._number - first, DLQ_LIMIT, *self._queue_names],
+        )
+        self.clock.observe(reply[0], reply[1])
+        claims = []
+        for at in range(3, len(reply), 2):
+            queue, step = lists[reply[at] - 1]
+            first += 1
+            claims.append(Claim(f"{self._prefix}{first}", queue, step, reply[at + 1]))
+        return claims
+
+    async def finish(self, endings: Sequence[Ending]) -> int:
+        """End claims; returns how many of them were still ours.
+
+        Raises:
+            BrokerError: nothing is known to have happened; doing it again is safe.
+        """
+        if self._results is not None:
+            # Another server: the result first, so that a crash in between repeats the task.
+            await self._store_results(endings)
+        ours = 0
+        plain = [ending for ending in endings if ending.onward is None]
+        for start in range(0, len(plain), MAX_BATCH):
+            ours += await self._drop(plain[start : start + MAX_BATCH])
+        for ending in endings:
+            if ending.onward is not None:
+                ours += await self._settle(ending, ending.onward)
+        return ours
+
+    async def _store_results(self, endings: Sequence[Ending]) -> None:
+        stored = [ending for ending in endings if ending.result_key]
+        for start in range(0, len(stored), MAX_BATCH):
+            part = stored[start : start + MAX_BATCH]
+            await self._run(
+                "finish",
+                link=self._results,
+                keys=["", "", *[ending.result_key for ending in part]],
+                args=[self.result_ttl_s, 0, *[ending.meta for ending in part]],
+            )
+
+    async def _drop(self, endings: Sequence[Ending]) -> int:
+        keys: list[str] = [self.keys.unacked, self.keys.unacked_index]
+        fields: list[Any] = []
+        metas: list[Any] = []
+        store = self._results is None
+        for ending in endings:
+            if ending.claim is not None:
+                fields.append(ending.claim.field)
+            if store and ending.result_key:
+                keys.append(ending.result_key)
+                metas.append(ending.meta)
+        if not fields and not metas:
+            return 0
+        reply = await self._run(
+            "finish", keys=keys, args=[self.result_ttl_s, len(fields), *fields, *metas]
+        )
+        return int(reply[0])
+
+    async def _settle(self, ending: Ending, onward: Onward) -> int:
+        claim = ending.claim
+        if claim is None:
+            raise ValueError("only a claimed message can go on")
+        where = self.keys.step_list(claim.queue, claim.step)
+        extra: list[Any] = []
+        if onward.move is Move.PARK:
+            extra = [
+                _delayed_field(claim.step),
+                f"{onward.eta:.6f}",
+                str(self.visibility_timeout_s),
+                quote(claim.queue),
+            ]
+        elif onward.move is Move.BURY:
+            where = self.keys.dlq
+            extra = [DLQ_LIMIT]
+            for name, value in (onward.letter or {}).items():
+                extra += [name, value]
+        keys = [self.keys.unacked, self.keys.unacked_index, where]
+        meta: bytes = b""
+        if self._results is None and ending.result_key:
+            keys.append(ending.result_key)
+            meta = ending.meta
+        args = [claim.field, onward.move.value, onward.raw, meta, self.result_ttl_s, *extra]
+        return int(await self._run("settle", keys=keys, args=args))
+
+    async def park(self, claims: Sequence[tuple[Claim, float]]) -> list[Claim]:
+        """Delay claims until their eta (seconds since the epoch); returns those already due."""
+        args: list[Any] = [str(self.visibility_timeout_s)]
+        for claim, eta in claims:
+            args += [claim.field, _delayed_field(claim.step), f"{eta:.6f}"]
+        reply = await self._run(
+            "park", keys=[self.keys.unacked, self.keys.unacked_index], args=args
+        )
+        self.clock.observe(reply[0], reply[1])
+        due = {field.decode() for field in reply[2:]}
+        return [claim for claim, _ in claims if claim.field in due]
+
+    async def give_back(self, claims: Sequence[Claim]) -> int:
+        """Return claims that were not started, oldest first in ``claims``; how many were ours."""
+        returned = 0
+        # Newest first: the list's end they go to is the end messages are taken from.
+        newest_first = list(reversed(claims))
+        for start in range(0, len(newest_first), MAX_BATCH):
+            part = newest_first[start : start + MAX_BATCH]
+            lists = list(dict.fromkeys((claim.queue, claim.step) for claim in part))
+            args: list[Any] = []
+            for claim in part:
+                args += [claim.field, lists.index((claim.queue, claim.step)) + 1]
+            keys = [self.keys.step_list(queue, step) for queue, step in lists]
+            returned += await self._run(
+                "give_back", keys=[self.keys.unacked, self.keys.unacked_index, *keys], args=args
+            )
+        return returned
+
+    async def renew(self, claims: Sequence[Claim], node_name: str) -> list[Claim]:
+        """Show life and renew claims; returns those that somebody else has taken away.
+
+        A claim that vanished without a trace of a sweep (a server that lost its last writes) is
+        not among them: its task is better run to its end.
+        """
+        keys = [
+            self.keys.unacked_index,
+            self.keys.worker(self.worker_id),
+            self.keys.fence(self.worker_id),
+            self.keys.workers,
+        ]
+        lost: set[str] = set()
+        fenced = False
+        for start in range(0, max(1, len(claims)), MAX_BATCH):
+            fields = [claim.field for claim in claims[start : start + MAX_BATCH]]
+            args = [node_name, round(WORKER_TTL_S), self.worker_id, *fields]
+            reply = await self._run("renew", keys=keys, args=args)
+            self.clock.observe(reply[0], reply[1])
+            fenced = fenced or reply[2] == 1
+            lost.update(field.decode() for field in reply[3:])
+        return [claim for claim in claims if claim.field in lost] if fenced else []
+
+    async def leave(self) -> None:
+        """Take back the sign of life: this worker has no claims any more."""
+        with translated():
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                await self._link.call("DEL", self.keys.worker(self.worker_id))
+                await self._link.call("ZREM", self.keys.workers, self.worker_id)
+
+
+def _delayed_field(step: int) -> str:
+    return f"{DELAYED_PREFIX}{step}|{secrets.token_hex(16)}"

@@ -1,0 +1,33 @@
+"""The queue server's clock, as far as this process knows it.
+
+Workers on machines whose clocks differ must agree on when a message is due, so the server's TIME
+decides. Scripts return it, and the last answer carries until the next.
+"""
+
+from __future__ import annotations
+
+import time
+
+
+class ServerClock:
+    """Estimates the server's time from the answers of scripts.
+
+    The estimate is never ahead of the server by more than the drift since the last answer: the
+    time in an answer was read before the answer arrived.
+    """
+
+    def __init__(self) -> None:
+        self._offset_s = 0.0
+
+    def observe(self, seconds: bytes | int, microseconds: bytes | int) -> None:
+        """Take note of a TIME reply that has just arrived."""
+        self._offset_s = int(seconds) + int(microseconds) / 1e6 - time.time()
+
+    @property
+    def offset_s(self) -> float:
+        """Seconds to add to ``time.time()``."""
+        return self._offset_s
+
+    def now(self) -> float:
+        """Seconds since the epoch on the server's clock."""
+        return time.time() + self._offset_s

@@ -1,0 +1,86 @@
+-- Take up to n messages from the lists, in their order, and record each as a claim, in one step.
+--
+-- KEYS[1] unacked            KEYS[2] unacked_index       KEYS[3] dead letters
+-- KEYS[4..] step lists, in the order of service
+-- ARGV[1] start of the field names      ARGV[2] number of the last field used
+-- ARGV[3] n                             ARGV[4] how many dead letters are kept, about
+-- ARGV[5..] name of each list's queue as a JSON string, one a list
+-- Returns {server seconds, microseconds, dead letters made, list number, raw, list number, raw ...}
+--
+-- A stock sweep removes what it cannot restore, so only an object whose headers and delivery_info
+-- can take kombu's `redelivered` enters `unacked`; the rest becomes a dead letter in the same step.
+
+-- A key of another type must fail here: after a pop it would be too late.
+redis.call('HLEN', KEYS[1])
+redis.call('ZCARD', KEYS[2])
+
+-- Absent is fine for kombu; an array is not, and decodes to the same empty table as an object.
+local function takes_flag(value, name, raw)
+  if value == nil then
+    return true
+  end
+  if type(value) ~= 'table' or value[1] ~= nil then
+    return false
+  end
+  return next(value) ~= nil or not string.find(raw, '"' .. name .. '"%s*:%s*%[')
+end
+
+local function restorable(raw)
+  if string.byte(raw, 1) ~= 123 then
+    return false
+  end
+  local ok, message = pcall(cjson.decode, raw)
+  if not ok or type(message) ~= 'table' then
+    return false
+  end
+  local properties = message.properties
+  if not takes_flag(message.headers, 'headers', raw)
+    or not takes_flag(properties, 'properties', raw) then
+    return false
+  end
+  return properties == nil or takes_flag(properties.delivery_info, 'delivery_info', raw)
+end
+
+local function bury(raw, queue, now)
+  local reply = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], '*',
+    'raw', raw, 'queue', cjson.decode('[' .. queue .. ']')[1], 'reason', 'unreadable',
+    'detail', 'not a message stock workers could restore', 'at', now)
+  return not (type(reply) == 'table' and reply.err)
+end
+
+local time = redis.call('TIME')
+local now = time[1] .. '.' .. string.format('%06d', time[2])
+local out = { time[1], time[2], 0 }
+local counter, room = tonumber(ARGV[2]), tonumber(ARGV[3])
+local last = counter + room
+local hash, index, taken = {}, {}, 0
+
+for number = 4, #KEYS do
+  if counter >= last then
+    break
+  end
+  local raws = redis.pcall('RPOP', KEYS[number], last - counter)
+  -- false: an empty list; an error: a key of another type, which must not stop the other lists.
+  if raws and not raws.err then
+    local queue = ARGV[number + 1]
+    local tail = ', "", ' .. queue .. ']'
+    for _, raw in ipairs(raws) do
+      if not restorable(raw) and bury(raw, queue, now) then
+        out[3] = out[3] + 1
+      else
+        counter = counter + 1
+        local field = ARGV[1] .. string.format('%d', counter)
+        taken = taken + 1
+        hash[2 * taken - 1], hash[2 * taken] = field, '[' .. raw .. tail
+        index[2 * taken - 1], index[2 * taken] = now, field
+        out[2 * taken + 2], out[2 * taken + 3] = number - 3, raw
+      end
+    end
+  end
+end
+
+if taken > 0 then
+  redis.call('HSET', KEYS[1], unpack(hash))
+  redis.call('ZADD', KEYS[2], unpack(index))
+end
+return out

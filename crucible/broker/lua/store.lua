@@ -1,0 +1,30 @@
+-- How a result is stored; put in front of the scripts that store one.
+--
+-- A terminal result, once stored, stays (celery's own backend keeps SUCCESS only). The key is the
+-- channel as well. Stock writes the status first, so the first bytes tell it; else it is decoded.
+
+local function is_terminal(key)
+  local head = redis.pcall('GETRANGE', key, 0, 30)
+  if type(head) == 'table' or head == '' then
+    return false
+  end
+  local status = string.match(head, '^{"status": ?"([%u%l_-]+)"')
+  if not status then
+    local ok, meta = pcall(cjson.decode, redis.call('GET', key))
+    status = ok and type(meta) == 'table' and meta.status
+  end
+  return status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED'
+end
+
+local function store(key, meta, ttl)
+  if is_terminal(key) then
+    return 0
+  end
+  if tonumber(ttl) > 0 then
+    redis.call('SET', key, meta, 'EX', ttl)
+  else
+    redis.call('SET', key, meta)
+  end
+  redis.call('PUBLISH', key, meta)
+  return 1
+end

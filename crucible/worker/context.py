@@ -1,0 +1,146 @@
+"""What a task's function is told about its own run, and the few things it may ask for.
+
+The surface is small on purpose: a stock Celery worker that serves the same functions provides it
+with an adapter of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from crucible.worker.outcomes import MaxRetriesExceeded, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from crucible.broker.message import Message
+    from crucible.worker.registry import Task
+
+
+class TaskContext(Protocol):
+    """The first argument of every task function.
+
+    Attributes:
+        id: the task's id.
+        name: its registered name.
+        args: positional arguments of the message.
+        kwargs: keyword arguments of the message.
+        retries: how often it was tried before; 0 at the first try.
+        headers: the message's headers.
+        delivery_info: exchange, routing_key, priority, redelivered.
+        hostname: node name of the worker.
+        root_id: id of the first task of its tree.
+        parent_id: id of the task that sent it, or None.
+        group: id of its group or chord, or None.
+        state: value of the registry's lifespan.
+    """
+
+    id: str
+    name: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    retries: int
+    headers: Mapping[str, Any]
+    hostname: str
+    root_id: str
+    parent_id: str | None
+    group: str | None
+    state: Any
+
+    @property
+    def delivery_info(self) -> Mapping[str, Any]:
+        """Exchange, routing_key, priority, redelivered."""
+
+    async def update_state(self, state: str, meta: Any = None) -> None:
+        """Store a state of the task's own, such as PROGRESS, and publish it."""
+
+    def retry(
+        self,
+        *,
+        exc: BaseException | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+    ) -> BaseException:
+        """The exception to raise to run again after ``countdown`` seconds."""
+
+
+class RunContext:
+    """The context of one run in an async worker."""
+
+    __slots__ = (
+        "_message",
+        "_store",
+        "_task",
+        "args",
+        "group",
+        "headers",
+        "hostname",
+        "id",
+        "kwargs",
+        "name",
+        "parent_id",
+        "retries",
+        "root_id",
+        "state",
+    )
+
+    def __init__(
+        self,
+        message: Message,
+        task: Task,
+        hostname: str,
+        state: Any,
+        store: Callable[[Message, str, Any], Awaitable[None]],
+    ) -> None:
+        self._message = message
+        self._task = task
+        self._store = store
+        self.args, self.kwargs, _ = message.decode_body()
+        self.id = message.id
+        self.name = message.task
+        self.retries = message.retries
+        self.headers: Mapping[str, Any] = message.headers
+        self.hostname = hostname
+        self.root_id = message.root_id
+        self.parent_id = message.parent_id
+        self.group = message.group
+        self.state = state
+
+    @property
+    def delivery_info(self) -> Mapping[str, Any]:
+        """Exchange, routing_key, priority, redelivered, as stock requests have them."""
+        message = self._message
+        return {
+            "exchange": message.exchange,
+            "routing_key": message.queue,
+            "priority": message.priority,
+            "redelivered": message.redelivered,
+        }
+
+    async def update_state(self, state: str, meta: Any = None) -> None:
+        """Store a state of the task's own and publish it; a result already there stays.
+
+        Raises:
+            TypeError: ``meta`` is of a kind JSON cannot carry.
+        """
+        await self._store(self._message, state, meta)
+
+    def retry(
+        self,
+        *,
+        exc: BaseException | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+    ) -> BaseException:
+        """The exception to raise to run again after ``countdown`` seconds.
+
+        Returns ``exc``, or ``MaxRetriesExceeded``, once ``max_retries`` (the task's own where
+        None) are used up: raising that fails the task, as stock's ``retry`` does.
+        """
+        limit = self._task.max_retries if max_retries is None else max_retries
+        if limit is not None and self.retries >= limit:
+            return exc or MaxRetriesExceeded(
+                f"Can't retry {self.name}[{self.id}] args:{self.args} kwargs:{self.kwargs}"
+            )
+        delay = self._task.retry_delay_s if countdown is None else countdown
+        return Retry(max(0.0, delay), exc)

@@ -1,0 +1,95 @@
+"""Group commit of endings: whatever ended while one flush was on its way goes with the next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from crucible.errors import BrokerError, BrokerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from crucible.broker.claims import Claims, Ending
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between attempts while the server does not answer.
+_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+#: Most endings of one flush: a long one would hold up the loop.
+_MAX_FLUSH = 500
+
+
+class Finisher:
+    """Writes endings, again and again until the server has them.
+
+    Args:
+        claims: writes them.
+        written: called with endings the server has.
+    """
+
+    def __init__(self, claims: Claims, written: Callable[[Sequence[Ending]], None]) -> None:
+        self._claims = claims
+        self._written = written
+        self._pending: list[tuple[Ending, asyncio.Future[None] | None]] = []
+        self._wanted = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self.finished = 0
+
+    def put(self, ending: Ending) -> None:
+        """Write an ending soon."""
+        self._pending.append((ending, None))
+        self._quiet.clear()
+        self._wanted.set()
+
+    async def write(self, ending: Ending) -> None:
+        """Write an ending; returns when the server has it."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending.append((ending, written))
+        self._quiet.clear()
+        self._wanted.set()
+        await written
+
+    async def flushed(self) -> None:
+        """Return when nothing is waiting to be written."""
+        await self._quiet.wait()
+
+    async def run(self, beat: Callable[[], None]) -> None:
+        """Write until cancelled; what is in hand then stays to be written by the next run."""
+        while True:
+            if not self._pending:
+                self._quiet.set()
+                self._wanted.clear()
+                beat()
+                await self._wanted.wait()
+            batch = self._pending[:_MAX_FLUSH]
+            await self._write([ending for ending, _ in batch], beat)
+            del self._pending[: len(batch)]
+            for _, written in batch:
+                if written is not None and not written.done():
+                    written.set_result(None)
+
+    async def _write(self, endings: Sequence[Ending], beat: Callable[[], None]) -> None:
+        """Write endings; one the server refuses for itself does not hold up the others."""
+        attempt = 0
+        while True:
+            beat()
+            try:
+                await self._claims.finish(endings)
+                break
+            except BrokerUnavailable as error:
+                logger.warning("%d results wait for the server: %s", len(endings), error)
+            except BrokerError:
+                if len(endings) > 1:
+                    for ending in endings:
+                        await self._write([ending], beat)
+                    return
+                logger.exception("the server refuses an ending; its claim stays")
+                if attempt >= len(_PAUSES_S):
+                    return
+            await asyncio.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
+            attempt += 1
+        self.finished += len(endings)
+        self._written(endings)

@@ -1,0 +1,87 @@
+"""Ways a task may end other than by returning: what its function raises to say so.
+
+``wire_type`` is the name a stored result or an event gives the exception, so that stock clients
+meet the class they know.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Retry(Exception):  # noqa: N818 - named as in Celery
+    """Raised to run the task again later; made by ``ctx.retry``.
+
+    Attributes:
+        countdown: seconds until the next try.
+        exc: what went wrong, or None.
+    """
+
+    wire_type: ClassVar = ("Retry", "celery.exceptions")
+
+    def __init__(self, countdown: float = 0.0, exc: BaseException | None = None) -> None:
+        super().__init__(*(() if exc is None else (repr(exc),)))
+        self.countdown = countdown
+        self.exc = exc
+
+    def __str__(self) -> str:
+        cause = f": {self.exc!r}" if self.exc is not None else ""
+        return f"Retry in {self.countdown:g}s{cause}"
+
+
+class Reject(Exception):  # noqa: N818 - named as in Celery
+    """Raised to refuse the message: back to its queue, or to the dead letters.
+
+    Attributes:
+        reason: anything that says why.
+        requeue: give it to another worker instead of dropping it.
+    """
+
+    wire_type: ClassVar = ("Reject", "celery.exceptions")
+
+    def __init__(self, reason: object = None, requeue: bool = False) -> None:
+        super().__init__(reason, requeue)
+        self.reason = reason
+        self.requeue = requeue
+
+
+class Ignore(Exception):  # noqa: N818 - named as in Celery
+    """Raised to end the task without a result and without a final event."""
+
+    wire_type: ClassVar = ("Ignore", "celery.exceptions")
+
+
+class SoftTimeLimitExceeded(Exception):  # noqa: N818 - named as in Celery
+    """Raised inside a task when its soft time limit has passed; it may still clean up."""
+
+    wire_type: ClassVar = ("SoftTimeLimitExceeded", "billiard.exceptions")
+
+
+class TimeLimitExceeded(Exception):  # noqa: N818 - named as in Celery
+    """What a task that ran into its hard time limit failed with."""
+
+    wire_type: ClassVar = ("TimeLimitExceeded", "billiard.exceptions")
+
+
+class MaxRetriesExceeded(Exception):  # noqa: N818 - named as in Celery
+    """Raised by ``ctx.retry`` when no tries are left and no other exception was given."""
+
+    wire_type: ClassVar = ("MaxRetriesExceededError", "celery.exceptions")
+
+
+class NotRegistered(Exception):  # noqa: N818 - named as in Celery
+    """The message names a task this worker does not have."""
+
+    wire_type: ClassVar = ("NotRegistered", "celery.exceptions")
+
+
+class EncodeError(Exception):
+    """The task's result is of a kind that JSON cannot carry."""
+
+    wire_type: ClassVar = ("EncodeError", "kombu.exceptions")
+
+
+class WorkerLost(Exception):  # noqa: N818 - named as in Celery
+    """Every worker that took the message went away without ending it."""
+
+    wire_type: ClassVar = ("WorkerLostError", "billiard.exceptions")

@@ -1,0 +1,145 @@
+"""Tasks by name: what a worker can run.
+
+Importing this module starts nothing and needs no event loop, so a stock Celery application can
+serve the same registry.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
+    Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
+    TaskFunction = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Task:
+    """One task.
+
+    Attributes:
+        name: its registered name.
+        function: called with the context, then the message's arguments; a plain function is run
+            in a thread.
+        is_async: whether it is a coroutine function.
+        track_started: store STARTED when it starts.
+        ignore_result: store no result unless the message wants one.
+        max_retries: tries after the first; None for any number.
+        retry_delay_s: seconds until the next try where ``ctx.retry`` names none.
+        time_limit: seconds after which it is stopped, or None.
+        soft_time_limit: seconds after which ``SoftTimeLimitExceeded`` is raised in it, or None.
+        rate_limit: as Celery writes it (``10/m``), or None.
+        home: the registry it was defined in, whose lifespan value it is given.
+    """
+
+    name: str
+    function: TaskFunction
+    is_async: bool
+    track_started: bool
+    ignore_result: bool
+    max_retries: int | None
+    retry_delay_s: float
+    time_limit: float | None
+    soft_time_limit: float | None
+    rate_limit: str | None
+    home: TaskRegistry
+
+
+class TaskRegistry:
+    """Tasks by name.
+
+    Args:
+        lifespan: makes an async context manager that is entered when a worker starts and left
+            when it stops; its value is ``ctx.state`` of every task defined here.
+    """
+
+    def __init__(self, lifespan: Lifespan | None = None) -> None:
+        self.lifespan = lifespan
+        self._tasks: dict[str, Task] = {}
+
+    def task(
+        self,
+        name: str,
+        *,
+        track_started: bool = False,
+        ignore_result: bool = False,
+        max_retries: int | None = 3,
+        retry_delay_s: float = 180.0,
+        time_limit: float | None = None,
+        soft_time_limit: float | None = None,
+        rate_limit: str | None = None,
+    ) -> Callable[[TaskFunction], TaskFunction]:
+        """Register the decorated function under ``name``; see ``Task`` for the options.
+
+        Raises:
+            ValueError: the name is taken, or empty.
+        """
+
+        def register(function: TaskFunction) -> TaskFunction:
+            self.add(
+                Task(
+                    name=name,
+                    function=function,
+                    is_async=inspect.iscoroutinefunction(function),
+                    track_started=track_started,
+                    ignore_result=ignore_result,
+                    max_retries=max_retries,
+                    retry_delay_s=retry_delay_s,
+                    time_limit=time_limit,
+                    soft_time_limit=soft_time_limit,
+                    rate_limit=rate_limit,
+                    home=self,
+                )
+            )
+            return function
+
+        return register
+
+    def add(self, task: Task) -> None:
+        """Register a task made elsewhere.
+
+        Raises:
+            ValueError: the name is taken, or empty.
+        """
+        if not task.name:
+            raise ValueError("a task needs a name")
+        if task.name in self._tasks:
+            raise ValueError(f"task {task.name!r} is registered already")
+        self._tasks[task.name] = task
+
+    def include(self, other: TaskRegistry) -> None:
+        """Serve the tasks of another registry too, with that registry's lifespan.
+
+        Raises:
+            ValueError: both have a task of the same name.
+        """
+        for task in other:
+            self.add(task)
+
+    @property
+    def homes(self) -> list[TaskRegistry]:
+        """Every registry whose tasks are served here, each once; this one first."""
+        return list(dict.fromkeys([self, *(task.home for task in self)]))
+
+    @property
+    def names(self) -> list[str]:
+        """The registered names, sorted."""
+        return sorted(self._tasks)
+
+    def get(self, name: str) -> Task | None:
+        """The task of this name, or None."""
+        return self._tasks.get(name)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._tasks.values())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tasks
+
+    def __len__(self) -> int:
+        return len(self._tasks)

@@ -1,0 +1,147 @@
+"""Keeping a worker's loops alive, and noticing when one stops making progress."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from crucible.errors import BrokerUnavailable, CrucibleError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    #: A loop runs until cancelled and calls its argument whenever it has made progress.
+    Loop = Callable[[Callable[[], None]], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before a loop that failed is run again: for the first failure in a row, the second, …
+_PAUSES_S = (0.1, 0.2, 0.5, 1.0)
+#: Failures in a row, other than the server's absence, after which the worker gives up.
+_MAX_FAILURES = 10
+#: Seconds of good work after which earlier failures no longer count.
+_FORGIVEN_S = 30.0
+
+
+class WorkerFailed(CrucibleError):  # noqa: N818 - a state of the worker
+    """A loop of the worker could not be kept alive; the process should end and be started anew."""
+
+
+@dataclass(slots=True, eq=False)
+class _Supervised:
+    name: str
+    loop: Loop
+    stall_s: float
+    last_beat: float
+    worker: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    """Runs loops, each again when it fails, and restarts one that shows no progress.
+
+    An async context manager; leaving cancels the loops, the last started first.
+    """
+
+    def __init__(self) -> None:
+        self._loops: list[_Supervised] = []
+        self._keepers: list[asyncio.Task[None]] = []
+        self._watchdog: asyncio.Task[None] | None = None
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.restarts: dict[str, int] = {}
+
+    async def __aenter__(self) -> Self:
+        self._watchdog = asyncio.create_task(self._watch(), name="crucible-watchdog")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        tasks = [*reversed(self._keepers)]
+        if self._watchdog is not None:
+            tasks.insert(0, self._watchdog)
+        for task in tasks:
+            task.cancel()
+            await asyncio.wait([task])
+        self._failure.cancel()
+
+    def start(self, name: str, loop: Loop, *, stall_s: float) -> None:
+        """Keep ``loop`` running; one without a beat for ``stall_s`` seconds is started anew."""
+        supervised = _Supervised(name, loop, stall_s, self._now())
+        self._loops.append(supervised)
+        self._keepers.append(asyncio.create_task(self._keep(supervised), name=f"crucible-{name}"))
+
+    async def stop(self, name: str) -> None:
+        """Cancel one loop and wait for its end."""
+        for at, supervised in enumerate(self._loops):
+            if supervised.name == name:
+                del self._loops[at]
+                keeper = self._keepers.pop(at)
+                keeper.cancel()
+                await asyncio.wait([keeper])
+                return
+
+    async def failed(self) -> None:
+        """Wait for a loop that cannot be kept alive.
+
+        Raises:
+            WorkerFailed: when that happens.
+        """
+        await asyncio.shield(self._failure)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _keep(self, supervised: _Supervised) -> None:
+        failures = 0
+        while True:
+            began = supervised.last_beat = self._now()
+            task = asyncio.ensure_future(self._guard(supervised))
+            supervised.worker = task
+            try:
+                await asyncio.wait([task])
+            finally:
+                if not task.done():
+                    task.cancel()
+                    await asyncio.wait([task])
+            error = None if task.cancelled() else task.exception()
+            if self._now() - began > _FORGIVEN_S:
+                failures = 0
+            failures += 1
+            self._report(supervised, error, failures)
+            self.restarts[supervised.name] = self.restarts.get(supervised.name, 0) + 1
+            await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S)) - 1])
+
+    async def _guard(self, supervised: _Supervised) -> None:
+        def beat() -> None:
+            supervised.last_beat = self._now()
+
+        await supervised.loop(beat)
+
+    def _report(self, supervised: _Supervised, error: BaseException | None, failures: int) -> None:
+        if isinstance(error, BrokerUnavailable):
+            # Waited out for as long as it takes; said once, and again now and then.
+            if failures in (1, 10) or failures % 60 == 0:
+                logger.warning("%s: %s; trying again", supervised.name, error)
+            return
+        if error is not None:
+            logger.error("%s failed; starting it again", supervised.name, exc_info=error)
+        else:
+            logger.error("%s ended; starting it again", supervised.name)
+        if failures >= _MAX_FAILURES and not self._failure.done():
+            self._failure.set_exception(WorkerFailed(f"{supervised.name} cannot be kept running"))
+
+    async def _watch(self) -> None:
+        """Cancel loops that show no progress; their keepers start them again."""
+        before = self._now()
+        while True:
+            await asyncio.sleep(1.0)
+            now = self._now()
+            # A process that was stopped, or a loop that was held up, is no fault of the loops.
+            asleep = max(0.0, now - before - 1.0)
+            before = now
+            for supervised in self._loops:
+                if asleep > 1.0:
+                    supervised.last_beat = now
+                elif now - supervised.last_beat > supervised.stall_s and supervised.worker:
+                    logger.error("%s shows no progress; starting it again", supervised.name)
+                    supervised.worker.cancel()

@@ -1,0 +1,350 @@
+"""What happens to one message, from its bytes to how its claim ends (protocol.md 7).
+
+No Redis here: a run comes in, an ``Ending`` comes out, and the worker writes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+import traceback as tracebacks
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from crucible.broker.claims import Ending, Move, Onward
+from crucible.broker.message import decode
+from crucible.broker.redelivery import next_try, parse, redelivered
+from crucible.broker.results import STARTED
+from crucible.errors import MessageError
+from crucible.worker.context import RunContext
+from crucible.worker.drive import drive
+from crucible.worker.hooks import Stop, TurnedAway
+from crucible.worker.metas import error_result
+from crucible.worker.outcomes import (
+    EncodeError,
+    Ignore,
+    NotRegistered,
+    Reject,
+    Retry,
+    TimeLimitExceeded,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Container, Mapping
+    from concurrent.futures import Executor
+
+    from crucible.broker.clock import ServerClock
+    from crucible.broker.keys import Keys
+    from crucible.broker.message import Message
+    from crucible.worker.hooks import Canvas, Run, TaskHooks
+    from crucible.worker.metas import MetaWriter
+    from crucible.worker.registry import Task, TaskRegistry
+
+logger = logging.getLogger(__name__)
+
+
+class Delayed(Exception):  # noqa: N818 - a way out of the trace, never seen by tasks
+    """The message is not due yet.
+
+    Attributes:
+        eta: seconds since the epoch.
+    """
+
+    def __init__(self, eta: float) -> None:
+        super().__init__(eta)
+        self.eta = eta
+
+
+class Trace:
+    """Runs messages of one worker.
+
+    Args:
+        registry: its tasks.
+        hostname: its node name.
+        keys: key names.
+        clock: of the queue server.
+        metas: encodes results.
+        states: lifespan values by registry.
+        store: stores a result now and returns when it is stored.
+        threads: runs plain functions.
+        revoked: ids of revoked tasks.
+        limits: overrides of tasks' time limits by name: hard, soft.
+        hooks: told what happens; None while nobody listens.
+        canvas: does the duties of callbacks, chains and chords; None leaves them undone.
+    """
+
+    def __init__(
+        self,
+        registry: TaskRegistry,
+        hostname: str,
+        *,
+        keys: Keys,
+        clock: ServerClock,
+        metas: MetaWriter,
+        states: Mapping[TaskRegistry, Any],
+        store: Callable[[Ending], Awaitable[None]],
+        threads: Executor,
+        revoked: Container[str] = frozenset(),
+        limits: Mapping[str, tuple[float | None, float | None]] | None = None,
+        hooks: TaskHooks | None = None,
+        canvas: Canvas | None = None,
+    ) -> None:
+        self.hooks = hooks
+        self.canvas = canvas
+        self.revoked = revoked
+        self._registry = registry
+        self._hostname = hostname
+        self._result_prefix = keys.result("")
+        self._clock = clock
+        self._metas = metas
+        self._states = states
+        self._store = store
+        self._threads = threads
+        self._limits = limits if limits is not None else {}
+
+    async def perform(self, run: Run) -> Ending | None:
+        """Run one message; None when its claim is no longer ours to end.
+
+        Raises:
+            Delayed: it is not due yet.
+            asyncio.CancelledError: the slot itself is cancelled.
+        """
+        try:
+            message = run.message = decode(run.claim.raw)
+        except MessageError as error:
+            return self._bury(run, "unreadable", str(error))
+        ending = self._turn_away(run, message)
+        if ending is not None:
+            return ending
+        task = run.task = self._registry.get(message.task)
+        hooks = self.hooks
+        if hooks is not None:
+            hooks.received(run)
+        if task is None:
+            return await self._unknown(run, message)
+        run.started_at = time.time()
+        if task.track_started and not self._ignored(message, task):
+            await self._update(message, STARTED, {"pid": os.getpid(), "hostname": self._hostname})
+        if hooks is not None:
+            hooks.started(run)
+        return await self._outcome(run, message, task)
+
+    async def _outcome(self, run: Run, message: Message, task: Task) -> Ending | None:
+        try:
+            result = await self._call(run, message, task)
+        except asyncio.CancelledError as error:
+            return await self._stopped(run, message, task, error)
+        except Retry as retry:
+            return self._retry(run, message, task, retry)
+        except Reject as reject:
+            return self._rejected(run, message, reject)
+        except Ignore:
+            self._tell_turned_away(run, TurnedAway.IGNORED)
+            return Ending(run.claim)
+        except Exception as error:  # noqa: BLE001 - whatever a task raises is its result
+            return await self._failed(run, message, task, error, tracebacks.format_exc())
+        return await self._succeeded(run, message, task, result)
+
+    def _turn_away(self, run: Run, message: Message) -> Ending | None:
+        """What ends the message before it runs: expired, revoked; Delayed if not due."""
+        if message.expires is not None and message.expires < self._clock.now():
+            return self._revoke(run, message, TurnedAway.EXPIRED)
+        if message.id in self.revoked:
+            return self._revoke(run, message, TurnedAway.REVOKED)
+        if message.eta is not None and message.eta > self._clock.now():
+            raise Delayed(message.eta)
+        return None
+
+    async def _call(self, run: Run, message: Message, task: Task) -> Any:
+        context = RunContext(
+            message, task, self._hostname, self._states.get(task.home), self._update
+        )
+        hard, soft = message.timelimit
+        if hard is None or soft is None:
+            task_hard, task_soft = self._limits.get(
+                task.name, (task.time_limit, task.soft_time_limit)
+            )
+            hard = task_hard if hard is None else hard
+            soft = task_soft if soft is None else soft
+        work: Awaitable[Any]
+        if task.is_async:
+            work = drive(task.function(context, *context.args, **context.kwargs), run)
+        else:
+            work = self._in_thread(task, context)
+        if not hard and not soft:
+            return await work
+        with _limited(run, hard, soft):
+            return await work
+
+    async def _in_thread(self, task: Task, context: RunContext) -> Any:
+        loop = asyncio.get_running_loop()
+        enter = copy_context().run
+        function = task.function
+        return await loop.run_in_executor(
+            self._threads, lambda: enter(function, context, *context.args, **context.kwargs)
+        )
+
+    async def _update(self, message: Message, state: str, result: Any) -> None:
+        meta = self._metas.state(message, state, result)
+        await self._store(Ending(None, self._result_prefix + message.id, meta))
+
+    def _ignored(self, message: Message, task: Task | None) -> bool:
+        return message.headers.get("ignore_result") is True or (
+            task is not None and task.ignore_result
+        )
+
+    async def _succeeded(self, run: Run, message: Message, task: Task, result: Any) -> Ending:
+        canvas = self.canvas if _has_duties(message) else None
+        try:
+            if canvas is not None:
+                run.children.extend(await canvas.before_success(run, result))
+            ignored = self._ignored(message, task)
+            meta = b"" if ignored else self._metas.success(message, result, run.children)
+        except (TypeError, ValueError, RecursionError) as error:
+            failure = EncodeError(f"{type(error).__name__}: {error}")
+            return await self._failed(run, message, task, failure, tracebacks.format_exc())
+        ending = Ending(run.claim, self._result_prefix + message.id if meta else "", meta)
+        if canvas is not None:
+            ending = await self._store_first(ending)
+            await canvas.after_success(run, result)
+        if self.hooks is not None:
+            self.hooks.succeeded(run, result, time.time() - run.started_at)
+        return ending
+
+    async def _failed(
+        self,
+        run: Run,
+        message: Message,
+        task: Task | None,
+        error: BaseException,
+        traceback: str | None,
+        onward: Onward | None = None,
+    ) -> Ending:
+        meta = b""
+        if not self._ignored(message, task):
+            meta = self._metas.failure(message, error, traceback, run.children)
+        key = self._result_prefix + message.id if meta else ""
+        ending = Ending(run.claim, key, meta, onward)
+        if self.canvas is not None and _has_duties(message):
+            ending = await self._store_first(ending)
+            await self.canvas.after_failure(run, error, error_result(error))
+        if self.hooks is not None:
+            self.hooks.failed(run, error, traceback)
+        return ending
+
+    async def _store_first(self, ending: Ending) -> Ending:
+        """Store the result now; what remains is dropping the claim."""
+        if ending.meta:
+            await self._store(Ending(None, ending.result_key, ending.meta))
+        return Ending(ending.claim, onward=ending.onward)
+
+    async def _unknown(self, run: Run, message: Message) -> Ending:
+        """Stock stores NotRegistered and drops the message; here it is kept as a dead letter."""
+        logger.error("received unregistered task %r, id %s", message.task, message.id)
+        letter = self._letter(run, "unregistered", f"no task {message.task!r} here")
+        onward = Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
+        return await self._failed(run, message, None, NotRegistered(message.task), None, onward)
+
+    def _retry(self, run: Run, message: Message, task: Task, retry: Retry) -> Ending:
+        eta = self._clock.now() + retry.countdown
+        text = tracebacks.format_exc()
+        meta = b""
+        if not self._ignored(message, task):
+            meta = self._metas.retry(message, retry.exc, text)
+        if self.hooks is not None:
+            self.hooks.retried(run, retry.exc or retry, text)
+        onward = Onward(move=Move.PARK, raw=next_try(run.claim.raw, eta), eta=eta)
+        return Ending(run.claim, self._result_prefix + message.id if meta else "", meta, onward)
+
+    def _rejected(self, run: Run, message: Message, reject: Reject) -> Ending:
+        if reject.requeue:
+            self._tell_turned_away(run, TurnedAway.REQUEUED)
+            raw = redelivered(parse(run.claim.raw))
+            return Ending(run.claim, onward=Onward(move=Move.TAIL, raw=raw))
+        # 5.7 stores the rejection as a failure, 5.3 leaves clients waiting.
+        meta = self._metas.failure(message, reject, tracebacks.format_exc())
+        if self.hooks is not None:
+            self.hooks.failed(run, reject, None)
+        self._tell_turned_away(run, TurnedAway.REJECTED)
+        letter = self._letter(run, "rejected", str(reject.reason))
+        onward = Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
+        return Ending(run.claim, self._result_prefix + message.id, meta, onward)
+
+    async def _stopped(
+        self, run: Run, message: Message, task: Task, error: asyncio.CancelledError
+    ) -> Ending | None:
+        if run.stop is None:
+            if run.runner is not None and run.runner.cancelling():
+                raise error  # the slot itself is being cancelled
+            return await self._failed(run, message, task, error, tracebacks.format_exc())
+        if run.runner is not None:
+            while run.runner.cancelling():
+                run.runner.uncancel()
+        if run.stop is Stop.TERMINATED:
+            return self._revoke(run, message, TurnedAway.TERMINATED)
+        if run.stop is Stop.TIME_LIMIT:
+            hard = message.timelimit[0] or task.time_limit
+            return await self._failed(run, message, task, TimeLimitExceeded(hard), None)
+        if run.stop is Stop.GIVEN_BACK:
+            raw = redelivered(parse(run.claim.raw))
+            return Ending(run.claim, onward=Onward(move=Move.HEAD, raw=raw))
+        return None
+
+    def _revoke(self, run: Run, message: Message, why: TurnedAway) -> Ending:
+        self._tell_turned_away(run, why)
+        if self._ignored(message, run.task):
+            return Ending(run.claim)
+        meta = self._metas.revoked(message, why.value)
+        return Ending(run.claim, self._result_prefix + message.id, meta)
+
+    def _tell_turned_away(self, run: Run, why: TurnedAway) -> None:
+        if self.hooks is not None:
+            self.hooks.turned_away(run, why)
+
+    def _bury(self, run: Run, reason: str, detail: str) -> Ending:
+        logger.error("dead letter from queue %s: %s", run.claim.queue, detail)
+        letter = self._letter(run, reason, detail)
+        return Ending(run.claim, onward=Onward(move=Move.BURY, raw=run.claim.raw, letter=letter))
+
+    def _letter(self, run: Run, reason: str, detail: str) -> dict[str, str]:
+        letter = {"queue": run.claim.queue, "reason": reason, "detail": detail}
+        if run.message is not None:
+            letter["task_id"], letter["task"] = run.message.id, run.message.task
+        letter["at"] = f"{self._clock.now():.6f}"
+        letter["worker"] = self._hostname
+        return letter
+
+
+def _has_duties(message: Message) -> bool:
+    embed = message.embed
+    return bool(embed["callbacks"] or embed["errbacks"] or embed["chain"] or embed["chord"])
+
+
+@contextlib.contextmanager
+def _limited(run: Run, hard: float | None, soft: float | None) -> Any:
+    loop = asyncio.get_running_loop()
+    timers = []
+    if soft:
+        timers.append(loop.call_later(soft, _soft_limit, run))
+    if hard:
+        timers.append(loop.call_later(hard, _hard_limit, run))
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def _soft_limit(run: Run) -> None:
+    if run.stop is None and run.runner is not None:
+        run.soft_limit = True
+        run.runner.cancel()
+
+
+def _hard_limit(run: Run) -> None:
+    if run.stop is None and run.runner is not None:
+        run.stop = Stop.TIME_LIMIT
+        run.runner.cancel()

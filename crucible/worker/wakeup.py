@@ -1,0 +1,128 @@
+"""Knowing at once that a list has something, without taking it and without asking again and again.
+
+``CLIENT TRACKING … BCAST`` makes the server say which keys with some prefix changed, whoever
+changed them and however: a stock producer's plain LPUSH is enough. Nothing is popped by waiting,
+so nothing can be lost by a connection that dies while it waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio import Redis  # noqa: TC002
+from redis.exceptions import RedisError
+
+from crucible.broker.connection import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between pings: a link that is dead without saying so is found out by them.
+PING_S = 5.0
+
+
+def prefixes_of(names: Sequence[str]) -> list[str]:
+    """Names without those that begin with another: the server refuses prefixes that overlap."""
+    kept: list[str] = []
+    for name in sorted(set(names)):
+        if not kept or not name.startswith(kept[-1]):
+            kept.append(name)
+    return kept
+
+
+class WakeUp:
+    """Watches lists on a connection of its own.
+
+    Args:
+        client: of the queue server; .
+        list_keys: the lists.
+    """
+
+    def __init__(self, client: Redis, list_keys: Sequence[str]) -> None:
+        self._client = client
+        self._keys = {key.encode() for key in list_keys}
+        self._prefixes = prefixes_of(list_keys)
+        self._news = asyncio.Event()
+        self.armed = False
+
+    def clear(self) -> None:
+        """Forget what was said; to be called before looking into the lists."""
+        self._news.clear()
+
+    def ring(self) -> None:
+        """Wake whoever waits."""
+        self._news.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when a list may have changed since ``clear``, or after ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def run(self, beat: Callable[[], None]) -> None:
+        """Listen until cancelled.
+
+        Raises:
+            BrokerUnavailable: the connection is gone or silent; run again to connect anew.
+        """
+        pool: Any = self._client.connection_pool
+        connection = await self._connect(pool)
+        try:
+            await self._listen(connection, beat)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise translate(error) from error
+        finally:
+            self.armed = False
+            self._news.set()
+            await connection.disconnect(nowait=True)
+            await pool.release(connection)
+
+    async def _connect(self, pool: Any) -> Any:
+        try:
+            async with asyncio.timeout(PING_S):
+                connection = await pool.get_connection()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise translate(error) from error
+        parser = connection._parser  # noqa: SLF001 - redis-py has no public way to take pushes
+        parser.set_invalidation_push_handler(self._heard)
+        return connection
+
+    async def _listen(self, connection: Any, beat: Callable[[], None]) -> None:
+        async with asyncio.timeout(PING_S):
+            await connection.send_command("HELLO", 3)
+            await connection.read_response()
+        command: list[Any] = ["CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP"]
+        for prefix in self._prefixes:
+            command += ["PREFIX", prefix]
+        async with asyncio.timeout(PING_S):
+            await connection.send_command(*command)
+            await connection.read_response()
+        self.armed = True
+        self._news.set()  # what was pushed before tracking was on was not announced
+        while True:
+            beat()
+            try:
+                async with asyncio.timeout(PING_S):
+                    await connection.read_response(
+                        timeout=math.inf, push_request=True, disconnect_on_error=False
+                    )
+            except TimeoutError:
+                await self._ping(connection)
+
+    async def _ping(self, connection: Any) -> None:
+        async with asyncio.timeout(PING_S):
+            await connection.send_command("PING")
+            while await connection.read_response(push_request=True) not in (b"PONG", "PONG"):
+                pass
+
+    async def _heard(self, push: Sequence[Any]) -> None:
+        keys = push[1]
+        if keys is None or not self._keys.isdisjoint(keys):  # None: the server was flushed
+            self._news.set()
