@@ -1,0 +1,191 @@
+"""A circuit breaker: after some failures in a row a downstream is let alone for a while.
+
+No I/O and no loop; the clock is injected. ::
+
+    closed ── `failures` in a row ──▶ open ── `open_s` later ──▶ half open
+      ▲                                ▲                            │
+      └──────── `trials` successes ────┼────────────────────────────┤
+                                       └──────── one failure ───────┘
+
+Use::
+
+    permit = breaker.permit()
+    if permit is None:
+        ...  # let alone; breaker.retry_after_s tells for how long
+    else:
+        with permit:  # success, failure, or neither, by how the block ends
+            await downstream()
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self
+
+from crucible.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+
+class BreakerState(enum.StrEnum):
+    """Whether a downstream is asked."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakerPolicy:
+    """When a breaker opens and closes.
+
+    Attributes:
+        failures: failures in a row that open it.
+        open_s: seconds it stays open before it tries again.
+        trials: successes that close it again, and attempts let through at once until then.
+
+    Raises:
+        SettingsError: a value is out of range.
+    """
+
+    failures: int = 5
+    open_s: float = 10.0
+    trials: int = 1
+
+    def __post_init__(self) -> None:
+        if self.failures < 1:
+            raise SettingsError("CRUCIBLE_BREAKER_FAILURES", "must be at least 1")
+        if not (math.isfinite(self.open_s) and self.open_s > 0):
+            raise SettingsError("CRUCIBLE_BREAKER_OPEN_S", "must be above 0 and finite")
+        if self.trials < 1:
+            raise SettingsError("CRUCIBLE_BREAKER_TRIALS", "must be at least 1")
+
+
+class CircuitBreaker:
+    """The breaker of one downstream.
+
+    Attributes:
+        name: the downstream, for metrics and ``/ready``.
+        opened_total: how often it has opened.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *counted: type[BaseException],
+        policy: BreakerPolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """A closed breaker.
+
+        Args:
+            name: the downstream.
+            counted: exceptions that are failures of the downstream; every other exception, a
+                cancellation for one, says nothing about it. ``Exception`` when none is given.
+            policy: thresholds.
+            clock: monotonic seconds.
+        """
+        self.name = name
+        self.opened_total = 0
+        self._counted = counted or (Exception,)
+        self._policy = policy or BreakerPolicy()
+        self._clock = clock
+        self._state = BreakerState.CLOSED
+        self._opened_s = -math.inf
+        self._failed = 0
+        self._succeeded = 0
+        self._trying = 0
+        # Counts changes of state, so that an attempt begun in another state is not mistaken
+        # for one of this state: a slow success from before the trip must not close the circuit.
+        self._epoch = 0
+
+    @property
+    def state(self) -> BreakerState:
+        """The state now; time alone turns open into half open."""
+        if self._state is BreakerState.OPEN and self._waited():
+            self._enter(BreakerState.HALF_OPEN)
+        return self._state
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds until the next attempt may be let through; 0 unless open."""
+        if self.state is not BreakerState.OPEN:
+            return 0.0
+        return max(0.0, self._opened_s + self._policy.open_s - self._clock())
+
+    def permit(self) -> Permit | None:
+        """Leave for one attempt, or None while the downstream is let alone."""
+        state = self.state
+        if state is BreakerState.OPEN:
+            return None
+        if state is BreakerState.HALF_OPEN:
+            if self._trying + self._succeeded >= self._policy.trials:
+                return None
+            self._trying += 1
+        return Permit(self, self._epoch)
+
+    def classify(self, error: BaseException | None) -> Literal["success", "failure", "neither"]:
+        """What the end of an attempt says about the downstream."""
+        if error is None:
+            return "success"
+        return "failure" if isinstance(error, self._counted) else "neither"
+
+    def settle(self, epoch: int, end: Literal["success", "failure", "neither"]) -> None:
+        """Take note of how an attempt ended that was let through in ``epoch``."""
+        # Reading the state first lets time pass: an attempt of a past epoch settles nothing.
+        state = self.state
+        if epoch != self._epoch:
+            return
+        if state is BreakerState.HALF_OPEN:
+            self._trying -= 1
+        if end == "failure":
+            self._failed += 1
+            if state is BreakerState.HALF_OPEN or self._failed >= self._policy.failures:
+                self._enter(BreakerState.OPEN)
+        elif end == "success":
+            self._failed = 0
+            self._succeeded += 1
+            if state is BreakerState.HALF_OPEN and self._succeeded >= self._policy.trials:
+                self._enter(BreakerState.CLOSED)
+
+    def _enter(self, state: BreakerState) -> None:
+        self._state = state
+        self._epoch += 1
+        self._failed = self._succeeded = self._trying = 0
+        if state is BreakerState.OPEN:
+            self._opened_s = self._clock()
+            self.opened_total += 1
+
+    def _waited(self) -> bool:
+        return self._clock() >= self._opened_s + self._policy.open_s
+
+
+class Permit:
+    """Leave for one attempt; a context manager that tells the breaker how it ended, once."""
+
+    __slots__ = ("_breaker", "_epoch", "_used")
+
+    def __init__(self, breaker: CircuitBreaker, epoch: int) -> None:
+        self._breaker = breaker
+        self._epoch = epoch
+        self._used = False
+
+    def __enter__(self) -> Self:
+        """Begin the attempt."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End it; the exception goes on its way."""
+        if not self._used:
+            self._used = True
+            self._breaker.settle(self._epoch, self._breaker.classify(exc))

@@ -1,0 +1,172 @@
+"""Which queue system an evaluation goes to: a pure function of switches, id and circuit.
+
+Modes, in the order of a migration:
+
+==================  ========================================================================
+``legacy_only``     everything to the legacy queue (Celery off, at 0 %, or overruled by force)
+``dual_write``      legacy answers; the same evaluation also goes to Celery, to be compared
+``split``           a share of the ids to Celery, the rest to legacy
+``celery_primary``  everything to Celery; to legacy where Celery does not take it
+``celery_only``     everything to Celery; there is no legacy queue
+==================  ========================================================================
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import math
+from dataclasses import dataclass
+
+from crucible.errors import SettingsError
+
+ENABLED = "CELERY_ENABLED"
+PERCENTAGE = "CELERY_PERCENTAGE"
+FORCE_LEGACY = "FORCE_LEGACY_QUEUE"
+DUAL_WRITE = "CRUCIBLE_DUAL_WRITE"
+LEGACY_URL = "QUEUE_SERVICE_URL"
+
+
+class Mode(enum.StrEnum):
+    """Where the migration stands."""
+
+    LEGACY_ONLY = "legacy_only"
+    DUAL_WRITE = "dual_write"
+    SPLIT = "split"
+    CELERY_PRIMARY = "celery_primary"
+    CELERY_ONLY = "celery_only"
+
+
+class Side(enum.StrEnum):
+    """A queue system; the value is ``queue_system`` of an evaluation."""
+
+    CELERY = "celery"
+    LEGACY = "legacy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switches:
+    """What an operator sets. Made only in combinations that mean something.
+
+    Attributes:
+        celery_enabled: evaluations may go to Celery at all.
+        celery_percentage: share of the ids that do, 0.0 to 1.0.
+        force_legacy_queue: everything to the legacy queue, whatever else says.
+        dual_write: legacy answers, Celery gets a copy.
+        queue_service_url: the legacy queue service; empty means there is none.
+
+    Raises:
+        SettingsError: out of range, contradictory, or without the legacy queue they need.
+    """
+
+    celery_enabled: bool = True
+    celery_percentage: float = 1.0
+    force_legacy_queue: bool = False
+    dual_write: bool = False
+    queue_service_url: str = ""
+
+    def __post_init__(self) -> None:
+        share = self.celery_percentage
+        if not math.isfinite(share) or not 0.0 <= share <= 1.0:
+            raise SettingsError(PERCENTAGE, f"{share} is not from 0.0 to 1.0; a tenth is 0.1")
+        if self.dual_write and not self.celery_enabled:
+            raise SettingsError(DUAL_WRITE, f"writes to Celery as well, which {ENABLED} forbids")
+        if self.dual_write and 0.0 < share < 1.0:
+            raise SettingsError(
+                DUAL_WRITE,
+                f"sends every evaluation both ways, which contradicts {PERCENTAGE} {share}",
+            )
+        if not self.queue_service_url and (asker := self._legacy_asker()):
+            raise SettingsError(LEGACY_URL, f"is missing, and {asker} needs the legacy queue")
+
+    @property
+    def mode(self) -> Mode:
+        """Where these switches put the migration."""
+        if self.force_legacy_queue or not self.celery_enabled:
+            return Mode.LEGACY_ONLY
+        if self.dual_write:
+            return Mode.DUAL_WRITE
+        if self.celery_percentage == 0.0:
+            return Mode.LEGACY_ONLY
+        if self.celery_percentage < 1.0:
+            return Mode.SPLIT
+        return Mode.CELERY_PRIMARY if self.queue_service_url else Mode.CELERY_ONLY
+
+    def _legacy_asker(self) -> str:
+        """The switch that cannot do without the legacy queue, or nothing."""
+        if self.force_legacy_queue:
+            return FORCE_LEGACY
+        if not self.celery_enabled:
+            return f"{ENABLED} off"
+        if self.dual_write:
+            return DUAL_WRITE
+        if self.celery_percentage < 1.0:
+            return f"{PERCENTAGE} {self.celery_percentage}"
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Where one evaluation goes.
+
+    Attributes:
+        mode: the mode it was decided in.
+        primary: the side whose acceptance the client waits for, and whose result it gets.
+        shadow: the side that gets a copy; its success or failure never reaches the client.
+        failover: the side to try when ``primary`` does not take the evaluation.
+    """
+
+    mode: Mode
+    primary: Side
+    shadow: Side | None = None
+    failover: Side | None = None
+
+
+def decide(
+    switches: Switches,
+    eval_id: str,
+    *,
+    celery_open: bool = False,
+    earlier: Side | None = None,
+) -> Decision:
+    """Where the evaluation ``eval_id`` goes.
+
+    The same id under the same switches always goes the same way. Raising the percentage only
+    moves ids from legacy to Celery, lowering it only back.
+
+    Args:
+        switches: what the operator set.
+        eval_id: the evaluation's id.
+        celery_open: the circuit to Celery is open; it is neither waited for nor sent copies.
+        earlier: the side that took this id before. A repeated submission goes there again,
+            even after the switches changed, unless the legacy queue is no more.
+    """
+    mode = switches.mode
+    if earlier is not None and (earlier is Side.CELERY or switches.queue_service_url):
+        return Decision(mode=mode, primary=earlier)
+    match mode:
+        case Mode.LEGACY_ONLY:
+            return Decision(mode=mode, primary=Side.LEGACY)
+        case Mode.DUAL_WRITE:
+            shadow = None if celery_open else Side.CELERY
+            return Decision(mode=mode, primary=Side.LEGACY, shadow=shadow)
+        case Mode.SPLIT:
+            chosen = share_of(eval_id) < switches.celery_percentage
+            return Decision(mode=mode, primary=Side.CELERY if chosen else Side.LEGACY)
+        case Mode.CELERY_PRIMARY if celery_open:
+            return Decision(mode=mode, primary=Side.LEGACY)
+        case Mode.CELERY_PRIMARY:
+            return Decision(mode=mode, primary=Side.CELERY, failover=Side.LEGACY)
+        case Mode.CELERY_ONLY:
+            return Decision(mode=mode, primary=Side.CELERY)
+
+
+def share_of(eval_id: str) -> float:
+    """The place of an id in [0, 1): evenly spread, the same in every process and for ever.
+
+    A digest and not ``hash``, which differs between processes; never change it, or running
+    migrations would see ids change sides.
+    """
+    digest = hashlib.blake2b(eval_id.encode(), digest_size=8, person=b"crucible-split").digest()
+    # 53 bits are what a float holds exactly; more could round up to 1.0.
+    return (int.from_bytes(digest, "big") >> 11) / 2**53
