@@ -56,7 +56,6 @@ class TaskOptions(TypedDict, total=False):
     argsrepr: str | None
     kwargsrepr: str | None
     replaced_task_nesting: int
-    properties: Mapping[str, Any] | None
 
 
 class TaskCall(msgspec.Struct):
@@ -83,6 +82,8 @@ class TaskCall(msgspec.Struct):
     options: TaskOptions | None = None
 
 
+#: Options that stock writes into the properties too, in the order they were given.
+_LEAKED = frozenset({"argsrepr", "kwargsrepr", "origin"})
 _NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -233,7 +234,7 @@ def _encode_in_full(
     properties: dict[str, Any] = {
         "correlation_id": task_id,
         "reply_to": options.get("reply_to") or reply_to or default_reply_to(),
-        **(options.get("properties") or {}),
+        **{name: value for name, value in options.items() if name in _LEAKED},
         "delivery_mode": 2,
         **_expiration(options.get("expires"), now),
         "delivery_info": {"exchange": "", "routing_key": call.queue},
