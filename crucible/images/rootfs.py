@@ -86,11 +86,23 @@ def debootstrap_command(
     ]
     if mirror:
         command.append(mirror)
-    if unshare := shutil.which("unshare", path=_PATH):
-        # Its mounts of proc and sys go with the process, however that ends: removing the tree
-        # never reaches into a file system of the host.
-        command = [unshare, "--mount", "--propagation", "private", *command]
     return command
+
+
+async def private_mounts() -> tuple[str, ...]:
+    """What to put before a command so that its mounts go with it, however it ends.
+
+    Removing the tree then never reaches into a file system of the host that debootstrap mounted.
+    Empty inside a chroot or a container that may not do so.
+    """
+    wrapper = ("unshare", "--mount", "--propagation", "private")
+    if not shutil.which(wrapper[0], path=_PATH):
+        return ()
+    try:
+        await _run([*wrapper, "true"], {"PATH": _PATH}, None)
+    except RequirementError:
+        return ()
+    return wrapper
 
 
 @contextlib.asynccontextmanager
@@ -106,7 +118,11 @@ async def installed_tree(
     root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=workspace))
     try:
         progress(f"installing {', '.join(definition.packages)} (Debian {definition.suite})")
-        await _run(debootstrap_command(program, definition, root, mirror), _debian_env(), progress)
+        command = [
+            *await private_mounts(),
+            *debootstrap_command(program, definition, root, mirror),
+        ]
+        await _run(command, _debian_env(), progress)
         if definition.python_packages:
             progress(f"installing {', '.join(definition.python_packages)}")
             await _run(pip_command(definition, root), dict(os.environ), None)
@@ -207,10 +223,10 @@ async def _run(command: Sequence[str], env: Mapping[str, str], progress: Progres
                 os.killpg(process.pid, signal.SIGKILL)
             await asyncio.shield(process.wait())
     if process.returncode:
-        name = Path(command[0]).name
         raise RequirementError(
-            f"{name} ended with exit code {process.returncode}: {' / '.join(tail)}",
-            "check that Debian packages can be fetched, or set CRUCIBLE_DEBIAN_MIRROR",
+            f"{Path(command[0]).name} ended with exit code {process.returncode}: "
+            f"{' / '.join(tail)}",
+            "check that packages can be fetched, or set CRUCIBLE_DEBIAN_MIRROR",
         )
 
 

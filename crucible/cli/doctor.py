@@ -1,0 +1,31 @@
+"""``crucible doctor``: what this machine lacks, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import typer
+
+from crucible.cli.options import Json
+from crucible.settings import load_settings
+
+_MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
+
+
+def command(as_json: Json = False) -> None:
+    """Check everything Crucible needs; exit code 1 when something is missing."""
+    # Imported here so that other commands need not load the engine's client.
+    from crucible.doctor import run_checks
+
+    checks = asyncio.run(run_checks(load_settings()))
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(checks)).decode())
+    else:
+        for check in checks:
+            word, colour = _MARKS[check.severity]
+            typer.echo(f"{typer.style(word, fg=colour)} {check.name}: {check.detail}")
+            if check.remedy:
+                typer.echo(f"     → {check.remedy}")
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
