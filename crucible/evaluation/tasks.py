@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.errors import ExecutorUnavailable
+from crucible.evaluation.condition import Condition
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.request import program_from
 from crucible.evaluation.result import EvalResult, result_of
@@ -61,13 +62,17 @@ def retry_delay_s(retries: int, spread: float) -> float:
 
 def build_registry(settings: Settings) -> TaskRegistry:
     """The registry that workers serve, with its executor opened and closed beside the worker."""
+    condition = Condition()
 
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
-        async with open_executor(executor_config(settings)) as executor:
+        async with (
+            open_executor(executor_config(settings)) as executor,
+            condition.watching(executor),
+        ):
             yield Platform(executor, ceilings_of(settings))
 
-    registry = TaskRegistry(lifespan=platform)
+    registry = TaskRegistry(lifespan=platform, trouble=lambda: condition.trouble)
     for name in ("tasks.evaluate_code", "tasks.high_priority_eval"):
         registry.task(name, track_started=True, max_retries=MAX_RETRIES)(evaluate_code)
     registry.task("tasks.batch_evaluation", track_started=True, max_retries=MAX_RETRIES)(

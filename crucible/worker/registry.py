@@ -56,10 +56,15 @@ class TaskRegistry:
     Args:
         lifespan: makes an async context manager that is entered when a worker starts and left
             when it stops; its value is ``ctx.state`` of every task defined here.
+        trouble: says what keeps the tasks from being run now, or nothing; workers tell it with
+            their sign of life. Must not block.
     """
 
-    def __init__(self, lifespan: Lifespan | None = None) -> None:
+    def __init__(
+        self, lifespan: Lifespan | None = None, trouble: Callable[[], str] | None = None
+    ) -> None:
         self.lifespan = lifespan
+        self.trouble = trouble
         self._tasks: dict[str, Task] = {}
 
     def task(

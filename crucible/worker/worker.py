@@ -21,6 +21,7 @@ from crucible.broker.claims import (
 from crucible.broker.connection import open_client, read_url
 from crucible.broker.delayed import DueMessages
 from crucible.broker.keys import WORKER_TTL_S, Keys
+from crucible.broker.signs import SignOfLife, encode_sign
 from crucible.errors import BrokerError, BrokerUnavailable
 from crucible.worker.finisher import Finisher
 from crucible.worker.hooks import Run, Stop
@@ -164,10 +165,14 @@ class Worker:
         self._slots = await stack.enter_async_context(Slots(self._perform, self._concurrency))
         await self._start_loops()
 
+    def _sign(self) -> str:
+        troubles = [home.trouble() for home in self.registry.homes if home.trouble]
+        return encode_sign(SignOfLife(self.hostname, "; ".join(filter(None, troubles))))
+
     async def _start_loops(self) -> None:
         # The sign of life comes before the first claim: a sweep must never find one without.
         try:
-            await self._claims.renew([], self.hostname)
+            await self._claims.renew([], self._sign())
         except BrokerUnavailable as error:
             logger.warning("the queue server is not there yet: %s", error)
         start = self._supervisor.start
@@ -339,7 +344,7 @@ class Worker:
     async def _lease(self, beat: Callable[[], None]) -> None:
         while True:
             held = [run.claim for run in self._held.values()]
-            lost = await self._claims.renew(held, self.hostname)
+            lost = await self._claims.renew(held, self._sign())
             beat()
             for claim in lost:
                 run = self._held.pop(claim.field, None)
