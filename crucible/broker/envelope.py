@@ -84,7 +84,8 @@ class TaskCall(msgspec.Struct):
 
 #: Options that stock writes into the properties too, in the order they were given.
 _LEAKED = frozenset({"argsrepr", "kwargsrepr", "origin"})
-_NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+_NO_KWARGS = '"{}"'
+_NO_EMBED = '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}'
 
 
 class TaskTemplate:
@@ -144,11 +145,16 @@ class TaskTemplate:
             ValueError: a circular argument.
         """
         shown_id = quote(task_id)
-        body = b2a_base64(dumps((args, kwargs, _NO_EMBED)).encode(), newline=False).decode()
+        # Most calls have either positional or keyword arguments, and none of the embedded.
+        shown_args = dumps(args) if args else "[]"
+        shown_kwargs = dumps(kwargs) if kwargs else "{}"
+        content = f"[{shown_args}, {shown_kwargs}, {_NO_EMBED}]"
+        body = b2a_base64(content.encode(), newline=False).decode()
         return (
             f'{{"body": "{body}{self._head}{shown_id}{self._after_args}{shown_id}'
             f', "parent_id": null, "argsrepr": {quote(bounded_repr(args))}, '
-            f'"kwargsrepr": {quote(bounded_repr(kwargs))}{self._after_kwargs}{shown_id}'
+            f'"kwargsrepr": {quote(bounded_repr(kwargs)) if kwargs else _NO_KWARGS}'
+            f"{self._after_kwargs}{shown_id}"
             f'{self._before_tag}{new_id()}"}}}}'
         ).encode()
 

@@ -11,6 +11,8 @@ from functools import lru_cache
 #: Ids made from one read of the system's randomness, which costs more than shaping them.
 _BATCH = 256
 _pool: list[str] = []
+#: Two bits of the digit are fixed, two are random (RFC 9562, 4.1).
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def _refill() -> str:
@@ -22,7 +24,7 @@ def _refill() -> str:
 
 
 def _shape(digits: str) -> str:
-    variant = "89ab"[int(digits[16], 16) & 3]
+    variant = _VARIANTS[digits[16]]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 

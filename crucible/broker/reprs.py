@@ -18,7 +18,7 @@ MAX_LENGTH = 1024
 MAX_LEVELS = 3
 
 
-class _TooLong(Exception):  # noqa: N818 - a way out, never seen outside
+class _NotPlain(Exception):  # noqa: N818 - a way out, never seen outside
     """The quick way met something it does not handle."""
 
 
@@ -28,10 +28,10 @@ class _Full(Exception):  # noqa: N818 - a way out, never seen outside
 
 def bounded_repr(value: Any, max_length: int = MAX_LENGTH, max_levels: int = MAX_LEVELS) -> str:
     """Celery's repr of ``value`` with about ``max_length`` characters of content."""
-    if type(value) in _SHOWN_QUICKLY:
+    if type(value) in _CONTAINERS:
         try:
             text = _quick(value, max_levels, max_length, ())
-        except _TooLong:
+        except _NotPlain:
             pass
         else:
             # Nothing is cut while all of it is shorter than the bound.
@@ -40,44 +40,57 @@ def bounded_repr(value: Any, max_length: int = MAX_LENGTH, max_levels: int = MAX
     return _Writer(max_length, max_levels).write(value)
 
 
+_CONTAINERS = frozenset({list, tuple, dict})
+_SHOWN_AS_STR = frozenset({int, float, bool, type(None)})
+
+
 def _quick(value: Any, levels: int, limit: int, parents: tuple[Any, ...]) -> str:
-    """The uncut text of plain built-in values.
+    """The uncut text of a plain built-in container of plain values.
 
     Raises:
-        _TooLong: another type, a cycle, or a text that cannot fit.
+        _NotPlain: another type inside, a cycle, or a text that cannot fit.
     """
-    kind = type(value)
-    if kind is str:
-        if len(value) >= limit:
-            raise _TooLong
-        return "'" + value.replace("'", "\\'") + "'" if "'" in value else f"'{value}'"
-    if kind is int or kind is float or kind is bool or value is None:
-        return str(value)
-    if kind not in _SHOWN_QUICKLY or len(value) > limit:
-        raise _TooLong
     if levels == 0:
         return _elided(value)
+    if len(value) > limit:
+        raise _NotPlain
     for parent in parents:
         if parent is value:
-            raise _TooLong
-    inside = (*parents, value)
-    below = levels - 1
-    if kind is dict:
-        pairs = [
-            # A key starts afresh: its own levels, nothing above it.
-            f"{_quick(key, MAX_LEVELS, limit, ())}: {_quick(item, below, limit, inside)}"
-            if type(key) is not str or "'" in key
-            else f"'{key}': {_quick(item, below, limit, inside)}"
-            for key, item in value.items()
-        ]
-        return "{" + ", ".join(pairs) + "}"
-    items = [_quick(item, below, limit, inside) for item in value]
-    if kind is list:
-        return "[" + ", ".join(items) + "]"
-    return f"({items[0]},)" if len(items) == 1 else "(" + ", ".join(items) + ")"
+            raise _NotPlain
+    parts = []
+    for item in value.values() if type(value) is dict else value:
+        kind = type(item)
+        if kind is str:
+            if len(item) >= limit:
+                raise _NotPlain
+            parts.append(f"'{item}'" if "'" not in item else _quoted(item))
+        elif kind in _SHOWN_AS_STR:
+            parts.append(str(item))
+        elif kind in _CONTAINERS:
+            parts.append(_quick(item, levels - 1, limit, (*parents, value)))
+        else:
+            raise _NotPlain
+    return _joined(value, parts)
 
 
-_SHOWN_QUICKLY = frozenset({list, tuple, dict})
+def _joined(value: Any, parts: list[str]) -> str:
+    if type(value) is dict:
+        return "{" + ", ".join(map(_pair, value, parts)) + "}"
+    if type(value) is list:
+        return "[" + ", ".join(parts) + "]"
+    return f"({parts[0]},)" if len(parts) == 1 else "(" + ", ".join(parts) + ")"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "\\'") + "'"
+
+
+def _pair(key: Any, shown: str) -> str:
+    if type(key) is str:
+        return f"{_quoted(key)}: {shown}"
+    if type(key) in _SHOWN_AS_STR:
+        return f"{key}: {shown}"
+    raise _NotPlain
 
 
 def _brackets(value: Any) -> tuple[str, str]:
@@ -150,7 +163,7 @@ class _Writer:
     def _value(self, value: Any) -> None:
         if isinstance(value, (str, bytes)):
             self._need_room()
-            self._put(self._quoted(value))
+            self._put(self._shown_text(value))
         elif isinstance(value, Number) and not isinstance(value, Decimal):
             self._text(str(value))
         elif isinstance(value, (tuple, dict, list, set, frozenset)):
@@ -158,10 +171,10 @@ class _Writer:
         else:
             self._text(_own_repr(value))
 
-    def _quoted(self, value: str | bytes) -> str:
+    def _shown_text(self, value: str | bytes) -> str:
         if isinstance(value, bytes):
             return _bytes_text(value, self._left)
-        return "'" + _cut(value, self._left).replace("'", "\\'") + "'"
+        return _quoted(_cut(value, self._left))
 
     def _text(self, text: str) -> None:
         self._need_room()
@@ -199,11 +212,7 @@ class _Writer:
 
     def _pair(self, key: Any, item: Any) -> None:
         self._need_room()
-        self._put(bounded_repr_of_key(key, self._left, self._levels))
+        # A key starts afresh: its own levels, nothing above it.
+        self._put(_Writer(self._left, self._levels).write(key))
         self._put(": ")
         self._value(item)
-
-
-def bounded_repr_of_key(key: Any, max_length: int, max_levels: int) -> str:
-    """A dictionary's key, bounded by what is left for the whole."""
-    return _Writer(max_length, max_levels).write(key)
