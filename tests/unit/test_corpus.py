@@ -10,7 +10,11 @@ import msgspec
 import pytest
 from corpus import CORPUS, CorpusError, CorpusProgram, ExpectedBytes, Observed, load_corpus
 
+from crucible.evaluation.limits import ceilings_of
+from crucible.evaluation.request import check_request, decode_request, options_of, program_from
+from crucible.executor.languages import LANGUAGES
 from crucible.models import OWN_END, Limits, Outcome, Verdict
+from crucible.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +52,7 @@ def seen(program: CorpusProgram, **changes: object) -> Observed:
 
 
 def test_corpus_is_broad() -> None:
-    """Ninety programs and more: at least twenty in each interpreted language, some in C."""
+    """Ninety programs and more, at least twenty in each interpreted language, some in C."""
     count = Counter(program.language for program in PROGRAMS)
     assert len(PROGRAMS) >= 90
     assert min(count["python"], count["javascript"], count["bash"]) >= 20
@@ -58,7 +62,8 @@ def test_corpus_is_broad() -> None:
 def test_corpus_covers_the_ends() -> None:
     """Every verdict a program can earn honestly and cheaply is earned by some program."""
     verdicts = {program.verdict for program in PROGRAMS}
-    assert verdicts >= {*OWN_END, Verdict.TIMEOUT, Verdict.CPU_LIMIT, Verdict.MEMORY_LIMIT}
+    limits = {verdict for verdict in Verdict if verdict.endswith("_limit")}
+    assert verdicts == {*OWN_END, *limits, Verdict.TIMEOUT}
     assert {program.exit_code for program in PROGRAMS} >= {0, 1, 2, 3, 127, 137, 255, None}
     assert {program.signal for program in PROGRAMS} >= {9, 11, 15}
     assert any(program.truncated for program in PROGRAMS)
@@ -84,7 +89,25 @@ def test_program_is_whole(program: CorpusProgram) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
-def test_interpreted_source_is_not_touched(program: CorpusProgram) -> None:
+def test_program_passes_the_door(program: CorpusProgram) -> None:
+    """Its request is accepted with default settings, and becomes the program meant."""
+    request = decode_request(msgspec.json.encode(program.request()))
+    ceilings = ceilings_of(Settings())
+    check_request(request, LANGUAGES, ceilings)
+    arguments = options_of(request)
+    made = program_from(
+        program.program().eval_id,
+        request.code,
+        request.language,
+        arguments,
+        languages=LANGUAGES,
+        ceilings=ceilings,
+    )
+    assert made == program.program()
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_source_is_not_touched(program: CorpusProgram) -> None:
     """The code sent is the source file byte for byte."""
     (source,) = (p for p in CORPUS.glob(f"{program.name}.*") if p.suffix != ".toml")
     assert program.code.encode() == source.read_bytes()
@@ -104,7 +127,11 @@ def test_interpreted_source_is_not_touched(program: CorpusProgram) -> None:
         ("exit_code = 0", "exit_code = 3", "exit_code 3"),
         ("exit_code = 0", "exit_code = 0\nsignal = 9", "signal 9"),
         ('verdict = "ok"', 'verdict = "signalled"', "signalled"),
-        ('verdict = "ok"', 'verdict = "timeout"', "timeout"),
+        (
+            'verdict = "ok"\nexit_code = 0',
+            'verdict = "timeout"\nexit_code = 1\nsignal = 9',
+            "timeout",
+        ),
         ("truncated = false", "", "truncated"),
         ('stderr = ""', "", "stderr"),
         ('stderr = ""', 'stderr = ""\nstderr_regex = ""', "stderr"),
