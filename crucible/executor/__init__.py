@@ -16,6 +16,7 @@ from crucible.executor.config import ExecutorConfig
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from crucible.executor.hooks import ExecutorHooks
     from crucible.models import Outcome, Program
 
 __all__ = ["Executor", "ExecutorConfig", "open_executor"]
@@ -43,9 +44,11 @@ class Executor(Protocol):
 
 
 @asynccontextmanager
-async def open_executor(config: ExecutorConfig) -> AsyncIterator[Executor]:
+async def open_executor(
+    config: ExecutorConfig, hooks: ExecutorHooks | None = None
+) -> AsyncIterator[Executor]:
     """Open the executor that ``config`` asks for: containers here, or other executors."""
     from crucible.executor.docker import DockerExecutor
 
-    async with DockerExecutor.open(config) as executor:
+    async with DockerExecutor.open(config, hooks) as executor:
         yield executor

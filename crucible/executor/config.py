@@ -8,6 +8,9 @@ from pathlib import Path
 
 import msgspec
 
+from crucible.executor.admission import CEILING
+from crucible.models import Limits  # noqa: TC001 - msgspec reads the annotation
+
 
 def own_name() -> str:
     """This process, so that another can tell whether it still lives: host:pid:start time."""
@@ -38,6 +41,7 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
         cpus: processors a sandbox may use at once.
         file_mb: MiB of output files handed back at most, per program.
         engine_s: longest wait for one answer of the engine, in seconds.
+        ceiling: most that a program's limits may ask for.
         grace_s: seconds past the wall limit after which the container is killed from outside.
     """
 
@@ -57,4 +61,5 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
     cpus: float = 1.0
     file_mb: int = 16
     engine_s: float = 15.0
+    ceiling: Limits = CEILING
     grace_s: float = 0.4

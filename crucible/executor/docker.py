@@ -2,56 +2,116 @@
 
 from __future__ import annotations
 
-import itertools
-import secrets
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from crucible.errors import ExecutorRefused, ExecutorUnavailable, InputError
+from crucible.executor.admission import check_program
 from crucible.executor.engine import Engine
+from crucible.executor.hooks import NoHooks, ProgramEnded
 from crucible.executor.languages import language_of
-from crucible.executor.options import FIRST_UID, UID_COUNT
-from crucible.executor.sandbox import Sandbox
+from crucible.executor.pool import Pool
+from crucible.executor.reaper import Reaper
+from crucible.executor.sandbox import NotStarted, Shape
+from crucible.models import Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from crucible.executor.config import ExecutorConfig
+    from crucible.executor.hooks import ExecutorHooks
+    from crucible.executor.languages import Language
     from crucible.models import Outcome, Program
 
 
 class DockerExecutor:
-    """Runs every program in a container of its own."""
+    """Runs every program in a container of its own, from a pool."""
 
-    def __init__(self, engine: Engine, config: ExecutorConfig) -> None:
+    def __init__(
+        self, engine: Engine, pool: Pool, config: ExecutorConfig, hooks: ExecutorHooks
+    ) -> None:
         self._engine = engine
+        self._pool = pool
         self._config = config
-        self._uids = itertools.count(secrets.randbelow(UID_COUNT))
+        self._hooks = hooks
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, config: ExecutorConfig) -> AsyncIterator[DockerExecutor]:
+    async def open(
+        cls, config: ExecutorConfig, hooks: ExecutorHooks | None = None
+    ) -> AsyncIterator[DockerExecutor]:
         """Connect to the engine and keep sandboxes ready."""
-        async with Engine(config.docker_url, config.engine_s) as engine:
-            yield cls(engine, config)
+        listener = hooks or NoHooks()
+        default = Shape(disk_mb=Limits().disk_mb)
+        async with (
+            Engine(config.docker_url, config.engine_s) as engine,
+            Reaper(engine, config, listener) as reaper,
+            Pool(engine, config, default, listener) as pool,
+        ):
+            reaper.watch(pool)
+            yield cls(engine, pool, config, listener)
 
     async def check(self) -> None:
-        """Raise ``ExecutorError`` when programs cannot run now."""
+        """Return when the engine answers and has the image.
+
+        Raises:
+            ExecutorError: it does not, or has not.
+        """
         await self._engine.image_id(self._config.image)
 
+    def stats(self) -> dict[str, Any]:
+        """What the pool has now; numbers, and seconds where the name ends in ``_s``."""
+        now_s = time.monotonic()
+        demand = self._pool.demand
+        return {
+            **msgspec.structs.asdict(self._pool.counts),
+            "arrivals_per_s": round(demand.rate_per_s(now_s), 3),
+            "expected_during_preparation": round(demand.during_preparation(now_s), 3),
+        }
+
     async def run(self, program: Program) -> Outcome:
-        """Run one program in a fresh container."""
-        language = language_of(program.language)
-        started = time.monotonic()
-        uid = FIRST_UID + next(self._uids) % UID_COUNT
-        sandbox = Sandbox(self._engine, self._config, program.limits, uid)
+        """Run one program in a fresh sandbox.
+
+        Raises:
+            ExecutorRefused: it can never run as asked.
+            ExecutorUnavailable: it cannot run now.
+        """
         try:
-            await sandbox.create(language.image)
-            await sandbox.prepare()
-            sandbox_s = time.monotonic() - started
+            check_program(program, self._config.ceiling)
+        except InputError as error:
+            raise ExecutorRefused(str(error)) from error
+        language = language_of(program.language)
+        started_s = time.monotonic()
+        # After a restart of the engine every idle sandbox is dead: try each, then a new one.
+        for _ in range(self._config.pool_max + 1):
+            try:
+                return await self._run_once(program, language, started_s)
+            except NotStarted:
+                continue
+        raise ExecutorUnavailable("no sandbox stayed alive until the program started")
+
+    async def _run_once(self, program: Program, language: Language, started_s: float) -> Outcome:
+        shape = Shape(disk_mb=program.limits.disk_mb, image=language.image)
+        sandbox = await self._pool.acquire(shape)
+        try:
+            await sandbox.fit(program.limits)
+            sandbox_s = time.monotonic() - started_s
             outcome = await sandbox.run(program, language)
+        except BaseException:
+            sandbox.clean = False
+            raise
         finally:
-            await sandbox.remove()
+            self._pool.release(sandbox)
+        self._hooks.program_ended(
+            ProgramEnded(
+                language=language.name,
+                isolation="container",
+                verdict=outcome.verdict,
+                sandbox_s=sandbox_s,
+                run_s=outcome.run_s,
+            )
+        )
         return msgspec.structs.replace(outcome, sandbox_s=sandbox_s)

@@ -145,6 +145,12 @@ class Engine:
         async with translated("start sandbox", self._deadline_s):
             await self._docker.containers.container(container_id).start()
 
+    async def update(self, container_id: str, body: dict[str, Any]) -> None:
+        """Change the limits of a container; aiodocker has no call of its own for it."""
+        path = f"containers/{container_id}/update"
+        async with translated("update sandbox", self._deadline_s):
+            await self._docker._query_json(path, "POST", data=body)  # noqa: SLF001
+
     async def kill(self, container_id: str) -> None:
         """SIGKILL the whole container; one that has ended already is fine."""
         try:

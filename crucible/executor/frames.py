@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from crucible.executor.languages import Language
     from crucible.models import Program
 
-READY, STDOUT, STDERR, FILE, END = b"R", b"O", b"E", b"F", b"X"
+READY, STARTED, STDOUT, STDERR, FILE, END = b"R", b"S", b"O", b"E", b"F", b"X"
 
+_KINDS = frozenset((READY, STARTED, STDOUT, STDERR, FILE, END))
 #: Largest frame the supervisor may send: a whole output file with its name.
 MAX_FRAME_BYTES = 64 << 20
 #: Marshal's version 2 is the same in every Python 3, whichever the image has.
@@ -125,7 +126,7 @@ class FrameReader:
         while len(self._buffer) >= 5:
             kind = bytes(self._buffer[:1])
             size = int.from_bytes(self._buffer[1:5], "big")
-            if kind not in (READY, STDOUT, STDERR, FILE, END):
+            if kind not in _KINDS:
                 raise FrameError(f"unknown frame {kind!r}")
             if size > self._max:
                 raise FrameError(f"a frame of {size} bytes")

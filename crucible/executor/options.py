@@ -81,6 +81,16 @@ def host_config(limits: Limits, config: ExecutorConfig, *, uid: int) -> dict[str
     return host
 
 
+def update_body(limits: Limits) -> dict[str, Any]:
+    """The body of ``POST /containers/{id}/update`` that gives a container other limits."""
+    memory_bytes = limits.memory_mb * _MIB
+    return {
+        "Memory": memory_bytes,
+        "MemorySwap": memory_bytes,
+        "PidsLimit": limits.pids + SUPERVISOR_PIDS,
+    }
+
+
 def create_body(
     limits: Limits, config: ExecutorConfig, *, uid: int, image: str | None = None
 ) -> dict[str, Any]:

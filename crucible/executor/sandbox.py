@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ import msgspec
 from crucible.errors import ExecutorUnavailable
 from crucible.executor import frames
 from crucible.executor.frames import FrameError, FrameReader
-from crucible.executor.options import create_body
+from crucible.executor.options import create_body, update_body
 from crucible.executor.verdicts import outcome_of, outcome_of_lost
+from crucible.models import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from crucible.executor.engine import Attachment, Engine
     from crucible.executor.frames import End
     from crucible.executor.languages import Language
-    from crucible.models import Limits, Outcome, Program
+    from crucible.models import Outcome, Program
 
 #: Bytes of the supervisor's own complaints worth keeping.
 _COMPLAINT_BYTES = 4096
@@ -39,6 +41,7 @@ class _Output:
         self.files: dict[str, bytes] = {}
         self.end: End | None = None
         self.ready = False
+        self.started = False
         self.complaint = b""
 
     def take(self, kind: bytes, payload: bytes) -> None:
@@ -52,6 +55,24 @@ class _Output:
             self.end = frames.decode_end(payload)
         elif kind == frames.READY:
             self.ready = True
+        elif kind == frames.STARTED:
+            self.started = True
+
+
+class NotStarted(ExecutorUnavailable):
+    """The sandbox was lost before the program started; another may run it."""
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a container is fixed when it is created.
+
+    Attributes:
+        disk_mb: size of its temporary file system.
+        image: an image of its own, or None for the executor's.
+    """
+
+    disk_mb: int
+    image: str | None = None
 
 
 class Sandbox:
@@ -60,16 +81,20 @@ class Sandbox:
     Attributes:
         container_id: the engine's name for it.
         uid: user id of everything in it.
-        limits: what it was created with.
+        shape: what cannot be changed about it.
+        limits: what it has now.
+        jitter: a number in 0..1 of its own, so that not all age at once.
         uses: programs it has served.
         ready_at: monotonic second since which it has been waiting.
         clean: the last run ended by the book, so that a restart gives a fresh sandbox.
     """
 
-    def __init__(self, engine: Engine, config: ExecutorConfig, limits: Limits, uid: int) -> None:
+    def __init__(self, engine: Engine, config: ExecutorConfig, shape: Shape, uid: int) -> None:
         self.container_id = ""
         self.uid = uid
-        self.limits = limits
+        self.shape = shape
+        self.limits = Limits(disk_mb=shape.disk_mb)
+        self.jitter = random.random()  # noqa: S311 - spreads load, guards nothing
         self.uses = 0
         self.ready_at = 0.0
         self.clean = True
@@ -78,9 +103,9 @@ class Sandbox:
         self._attachment: Attachment | None = None
         self._reader = FrameReader()
 
-    async def create(self, image: str | None = None) -> None:
+    async def create(self) -> None:
         """Create the container, not yet started."""
-        body = create_body(self.limits, self._config, uid=self.uid, image=image)
+        body = create_body(self.limits, self._config, uid=self.uid, image=self.shape.image)
         self.container_id = await self._engine.create(body)
 
     async def prepare(self, deadline_s: float = 15.0) -> None:
@@ -104,10 +129,20 @@ class Sandbox:
             raise ExecutorUnavailable(f"a sandbox did not come up: {text}")
         self.ready_at = time.monotonic()
 
+    async def fit(self, limits: Limits) -> None:
+        """Give the container the memory and pids that a program may use."""
+        if (limits.memory_mb, limits.pids) == (self.limits.memory_mb, self.limits.pids):
+            return
+        await self._engine.update(self.container_id, update_body(limits))
+        self.limits = msgspec.structs.replace(
+            self.limits, memory_mb=limits.memory_mb, pids=limits.pids
+        )
+
     async def run(self, program: Program, language: Language) -> Outcome:
         """Run one program; the container is of no further use until recycled.
 
         Raises:
+            NotStarted: the sandbox was lost before it had the program.
             ExecutorUnavailable: the engine was lost on the way.
         """
         self.uses += 1
@@ -190,6 +225,8 @@ class Sandbox:
                 raise ExecutorUnavailable("the connection to a sandbox was lost")
             self.clean = not timed_out
             return outcome_of(output.end, limits, stdout, stderr, output.files)
+        if not output.started and not timed_out:
+            raise NotStarted("the sandbox was lost before the program started")
         state = await self._engine.state(self.container_id)
         if state.get("Running") and not timed_out:
             raise ExecutorUnavailable("the connection to a sandbox was lost")

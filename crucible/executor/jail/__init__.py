@@ -12,9 +12,9 @@ the same user id (a container without capabilities cannot have two).
 
 One request comes in on descriptor 0: four bytes of length, then ``marshal`` (from the host, which
 is trusted). Frames go out on descriptor 1: one byte of kind, four bytes of length, the payload.
-``R`` ready, ``O`` standard output, ``E`` standard error, ``F`` a file (two bytes length of its
-name, name, content), ``X`` the end as JSON. After the end, process 1 exits and takes everything
-in its pid namespace along.
+``R`` ready, ``S`` request received, ``O`` standard output, ``E`` standard error, ``F`` a file (two
+bytes length of its name, name, content), ``X`` the end as JSON. After the end, process 1 exits and
+takes everything in its pid namespace along.
 """
 
 from __future__ import annotations

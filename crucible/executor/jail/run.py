@@ -60,6 +60,7 @@ class Supervisor:
         body = read_exactly(self.control, size) if len(header) == 4 else b""
         if not body or len(body) < size:
             return False
+        self.send(b"S", b"")
         self.request = marshal.loads(body)  # noqa: S302 - from the host, which is trusted
         return True
 

@@ -1,0 +1,121 @@
+"""What an executor tells whoever measures it: one protocol, one frozen detail object a method.
+
+No metrics, tracing or logging library is known here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from crucible.models import Verdict
+
+
+class SandboxReady(msgspec.Struct, frozen=True, kw_only=True):
+    """A sandbox has become ready.
+
+    Attributes:
+        took_s: seconds of preparation.
+        recycled: it was restarted, not created.
+        uses: programs it has served before.
+    """
+
+    took_s: float
+    recycled: bool
+    uses: int
+
+
+class SandboxTaken(msgspec.Struct, frozen=True, kw_only=True):
+    """A program got a sandbox.
+
+    Attributes:
+        hit: one was waiting.
+        waited_s: seconds from asking to getting.
+        age_s: seconds the sandbox had been ready.
+    """
+
+    hit: bool
+    waited_s: float
+    age_s: float
+
+
+class SandboxRetired(msgspec.Struct, frozen=True, kw_only=True):
+    """A container was removed.
+
+    Attributes:
+        reason: ``unclean``, ``used_up``, ``too_old``, ``not_needed``, ``closing``, ``orphan``.
+        uses: programs it served.
+    """
+
+    reason: str
+    uses: int
+
+
+class ProgramEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """A program has ended, whatever its verdict.
+
+    Attributes:
+        language: its language.
+        isolation: ``container`` or ``shared``.
+        verdict: how it ended.
+        sandbox_s: seconds spent waiting for and preparing a sandbox.
+        run_s: seconds from handing the program over to its end.
+    """
+
+    language: str
+    isolation: str
+    verdict: Verdict
+    sandbox_s: float
+    run_s: float
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """The platform failed at something; no program is to blame.
+
+    Attributes:
+        doing: what was being done, such as ``prepare``.
+        error: what went wrong.
+    """
+
+    doing: str
+    error: Exception
+
+
+class ExecutorHooks(Protocol):
+    """Called in the event loop; must return at once and raise nothing."""
+
+    def sandbox_ready(self, details: SandboxReady) -> None:
+        """A sandbox has become ready."""
+
+    def sandbox_taken(self, details: SandboxTaken) -> None:
+        """A program got a sandbox."""
+
+    def sandbox_retired(self, details: SandboxRetired) -> None:
+        """A container was removed."""
+
+    def program_ended(self, details: ProgramEnded) -> None:
+        """A program has ended."""
+
+    def trouble(self, details: Trouble) -> None:
+        """The platform failed at something."""
+
+
+class NoHooks:
+    """Listens to nothing."""
+
+    def sandbox_ready(self, details: SandboxReady) -> None:
+        """Ignore it."""
+
+    def sandbox_taken(self, details: SandboxTaken) -> None:
+        """Ignore it."""
+
+    def sandbox_retired(self, details: SandboxRetired) -> None:
+        """Ignore it."""
+
+    def program_ended(self, details: ProgramEnded) -> None:
+        """Ignore it."""
+
+    def trouble(self, details: Trouble) -> None:
+        """Ignore it."""

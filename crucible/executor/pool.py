@@ -1,0 +1,350 @@
+"""Sandboxes started ahead of need: prepared in the background, lent once, emptied, lent again.
+
+Policy lives in ``pool_policy``; here are the mechanics. Callers only ever wait on a future of
+their own. Whatever talks to the engine runs in a task that the pool owns, so a caller that is
+cancelled at any await leaves no container behind: one handed to it but not taken goes back, one
+it was using is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Self
+
+from crucible.errors import ExecutorError, ExecutorRefused, ExecutorUnavailable
+from crucible.executor.hooks import NoHooks, SandboxReady, SandboxRetired, SandboxTaken, Trouble
+from crucible.executor.options import FIRST_UID, UID_COUNT
+from crucible.executor.pool_policy import Demand, PoolCounts, PoolPolicy
+from crucible.executor.sandbox import Sandbox, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from crucible.executor.config import ExecutorConfig
+    from crucible.executor.engine import Engine
+    from crucible.executor.hooks import ExecutorHooks
+
+#: Seconds between looks at age and demand when nothing else happens.
+LOOK_S = 1.0
+
+
+class PoolFull(ExecutorUnavailable):
+    """More programs wait for a sandbox than may."""
+
+
+class PoolTimeout(ExecutorUnavailable):
+    """No sandbox became free within the time a program may wait for one."""
+
+
+class PoolClosed(ExecutorUnavailable):
+    """The pool is shutting down."""
+
+
+class _Waiter:
+    """A program waiting for a sandbox of a shape."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.future: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
+        #: A preparation of this shape is under way for it.
+        self.served = False
+
+
+class Pool:
+    """A pool of sandboxes on one engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: ExecutorConfig,
+        default: Shape,
+        hooks: ExecutorHooks | None = None,
+    ) -> None:
+        self._engine = engine
+        self._config = config
+        self._default = default
+        self._hooks: ExecutorHooks = hooks or NoHooks()
+        self.policy = PoolPolicy(
+            pool_min=config.pool_min,
+            pool_max=config.pool_max,
+            max_waiting=config.max_waiting,
+            refill=config.refill,
+            max_age_s=config.max_age_s,
+        )
+        self.demand = Demand()
+        self._idle: deque[Sandbox] = deque()
+        self._parked: deque[Sandbox] = deque()
+        self._busy: set[Sandbox] = set()
+        self._alive: set[Sandbox] = set()
+        self._waiters: deque[_Waiter] = deque()
+        self._preparing = 0
+        self._settling = 0
+        self._failures = 0
+        self._hold_until_s = 0.0
+        self._closed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._keeper: asyncio.Task[None] | None = None
+        self._uids = itertools.count(secrets.randbelow(UID_COUNT))
+
+    async def __aenter__(self) -> Self:
+        self._keeper = asyncio.create_task(self._keep(), name="sandbox-pool")
+        self._balance()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closed = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        for waiter in self._waiters:
+            if not waiter.future.done():
+                waiter.future.set_exception(PoolClosed("the executor is closing"))
+        self._waiters.clear()
+        for sandbox in [*self._busy, *self._idle, *self._parked]:
+            self._retire(sandbox, "closing")
+        self._busy.clear()
+        self._idle.clear()
+        self._parked.clear()
+        # Each is bounded by the engine's deadline; removing is what they end with.
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    @property
+    def counts(self) -> PoolCounts:
+        """What the pool has now."""
+        return PoolCounts(
+            idle=len(self._idle),
+            busy=len(self._busy),
+            preparing=self._preparing,
+            settling=self._settling,
+            parked=len(self._parked),
+            waiting=len(self._waiters),
+        )
+
+    @property
+    def container_ids(self) -> set[str]:
+        """Every container this pool knows of, whatever is being done with it."""
+        return {sandbox.container_id for sandbox in self._alive}
+
+    async def acquire(self, shape: Shape) -> Sandbox:
+        """Lend a ready sandbox; it has to be given to ``release`` whatever happens.
+
+        Raises:
+            PoolFull: too many are waiting already.
+            PoolTimeout: none became free in time.
+            PoolClosed: the pool is shutting down.
+            ExecutorError: the engine cannot make one.
+        """
+        if self._closed:
+            raise PoolClosed("the executor is closing")
+        asked_s = time.monotonic()
+        self.demand.arrived(asked_s)
+        if not self._waiters and (sandbox := self._pop_idle(shape)) is not None:
+            self._busy.add(sandbox)
+            self._balance()
+            self._taken(sandbox, asked_s, hit=True)
+            return sandbox
+        sandbox = await self._wait(shape)
+        self._taken(sandbox, asked_s, hit=False)
+        return sandbox
+
+    def release(self, sandbox: Sandbox) -> None:
+        """Take back a sandbox after use; what has to be done for that happens later."""
+        self._busy.discard(sandbox)
+        if self._closed:
+            self._retire(sandbox, "closing")
+        elif not sandbox.clean:
+            self._retire(sandbox, "unclean")
+        elif sandbox.shape != self._default or sandbox.uses >= self._config.max_uses:
+            self._retire(sandbox, "used_up")
+        else:
+            self._settling += 1
+            self._spawn(self._settle(sandbox))
+
+    def discard(self, sandbox: Sandbox) -> None:
+        """Take back a sandbox that turned out to be dead before it ran anything."""
+        sandbox.clean = False
+        self.release(sandbox)
+
+    async def _wait(self, shape: Shape) -> Sandbox:
+        if not self.policy.admits(self.counts):
+            raise PoolFull(f"{len(self._waiters)} programs are waiting for a sandbox")
+        waiter = _Waiter(shape)
+        self._waiters.append(waiter)
+        self._balance()
+        try:
+            async with asyncio.timeout(self._config.acquire_s):
+                return await waiter.future
+        except BaseException as error:
+            self._withdraw(waiter)
+            if isinstance(error, TimeoutError):
+                text = f"no sandbox became free in {self._config.acquire_s:g} s"
+                raise PoolTimeout(text) from error
+            raise
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        """A waiter gives up; a sandbox that was already handed to it goes to the next."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+        future = waiter.future
+        if future.done() and not future.cancelled() and future.exception() is None:
+            sandbox = future.result()
+            self._busy.discard(sandbox)
+            self._offer(sandbox)
+
+    def _pop_idle(self, shape: Shape) -> Sandbox | None:
+        for sandbox in self._idle:
+            if sandbox.shape == shape:
+                self._idle.remove(sandbox)
+                return sandbox
+        return None
+
+    def _offer(self, sandbox: Sandbox) -> None:
+        """A sandbox is ready: to the first who waits for its shape, else to the idle ones."""
+        if self._closed:
+            self._retire(sandbox, "closing")
+            return
+        for waiter in self._waiters:
+            if waiter.shape == sandbox.shape and not waiter.future.done():
+                self._waiters.remove(waiter)
+                self._busy.add(sandbox)
+                waiter.future.set_result(sandbox)
+                break
+        else:
+            if sandbox.shape == self._default:
+                self._idle.append(sandbox)
+            else:
+                self._retire(sandbox, "not_needed")
+        self._balance()
+
+    def _balance(self) -> None:
+        """Begin the preparations that are due."""
+        now_s = time.monotonic()
+        if self._closed or now_s < self._hold_until_s:
+            return
+        expected = self.demand.during_preparation(now_s)
+        for _ in range(self.policy.to_prepare(self.counts, expected)):
+            self._begin()
+        if self._needs_room():
+            self._retire((self._parked or self._idle).popleft(), "not_needed")
+
+    def _begin(self) -> None:
+        """Begin one preparation, for the first who waits for one or for nobody yet."""
+        waiter = next((w for w in self._waiters if not w.served), None)
+        shape = waiter.shape if waiter else self._default
+        sandbox = None
+        if shape == self._default and self._parked:
+            sandbox = self._parked.popleft()
+        elif self.counts.total >= self.policy.pool_max:
+            return
+        if waiter is not None:
+            waiter.served = True
+        self._preparing += 1
+        self._spawn(self._prepare(sandbox, shape))
+
+    def _needs_room(self) -> bool:
+        """Somebody waits for an unusual shape while usual containers fill the pool."""
+        unusual = sum(1 for w in self._waiters if w.shape != self._default and not w.served)
+        counts = self.counts
+        full = counts.total >= self.policy.pool_max
+        return full and unusual > self._settling and bool(counts.idle + counts.parked)
+
+    async def _prepare(self, recycled: Sandbox | None, shape: Shape) -> None:
+        started_s = time.monotonic()
+        uid = FIRST_UID + next(self._uids) % UID_COUNT
+        sandbox = recycled or Sandbox(self._engine, self._config, shape, uid)
+        self._alive.add(sandbox)
+        try:
+            if recycled is None:
+                await sandbox.create()
+            await sandbox.prepare()
+        except ExecutorError as error:
+            self._preparing -= 1
+            self._retire(sandbox, "unclean")
+            self._failed(error, shape)
+            return
+        self._preparing -= 1
+        self._failures = 0
+        took_s = time.monotonic() - started_s
+        self.demand.prepared(took_s)
+        self._hooks.sandbox_ready(
+            SandboxReady(took_s=took_s, recycled=recycled is not None, uses=sandbox.uses)
+        )
+        self._offer(sandbox)
+
+    def _failed(self, error: ExecutorError, shape: Shape) -> None:
+        """The engine could not make one: tell whoever waits, and pause before the next try."""
+        self._failures += 1
+        pause_s = self.policy.backoff_s(self._failures)
+        self._hold_until_s = time.monotonic() + pause_s
+        self._hooks.trouble(Trouble(doing="prepare", error=error))
+        # One failure may be chance; a second in a row, or a refusal, is told to those waiting.
+        final = self._failures > 1 or isinstance(error, ExecutorRefused)
+        for waiter in [w for w in self._waiters if w.shape == shape]:
+            waiter.served = False
+            if final:
+                self._waiters.remove(waiter)
+                if not waiter.future.done():
+                    waiter.future.set_exception(error)
+        asyncio.get_running_loop().call_later(pause_s, self._balance)
+
+    async def _settle(self, sandbox: Sandbox) -> None:
+        """Wait until a used container has stopped, then park it."""
+        try:
+            await sandbox.wait_stopped()
+        except ExecutorError as error:
+            self._settling -= 1
+            self._hooks.trouble(Trouble(doing="settle", error=error))
+            self._retire(sandbox, "unclean")
+            return
+        self._settling -= 1
+        if self._closed:
+            self._retire(sandbox, "closing")
+        else:
+            self._parked.append(sandbox)
+            self._balance()
+
+    def _retire(self, sandbox: Sandbox, reason: str) -> None:
+        self._settling += 1
+        self._spawn(self._remove(sandbox, reason))
+
+    async def _remove(self, sandbox: Sandbox, reason: str) -> None:
+        try:
+            await sandbox.remove()
+        except ExecutorError as error:
+            # The reaper finds it by its label once the engine answers again.
+            self._hooks.trouble(Trouble(doing="remove", error=error))
+        finally:
+            self._settling -= 1
+            self._alive.discard(sandbox)
+        self._hooks.sandbox_retired(SandboxRetired(reason=reason, uses=sandbox.uses))
+        self._balance()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep(self) -> None:
+        """Replace what got too old, let go what is not needed, try again after a pause."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now_s = time.monotonic()
+            for sandbox in list(self._idle):
+                if self.policy.is_too_old(now_s - sandbox.ready_at, sandbox.jitter):
+                    self._idle.remove(sandbox)
+                    self._retire(sandbox, "too_old")
+            expected = self.demand.during_preparation(now_s)
+            for _ in range(self.policy.to_retire(self.counts, expected)):
+                self._retire(self._idle.popleft(), "not_needed")
+            self._balance()
+
+    def _taken(self, sandbox: Sandbox, asked_s: float, *, hit: bool) -> None:
+        now_s = time.monotonic()
+        self._hooks.sandbox_taken(
+            SandboxTaken(hit=hit, waited_s=now_s - asked_s, age_s=now_s - sandbox.ready_at)
+        )

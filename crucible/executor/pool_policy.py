@@ -1,0 +1,107 @@
+"""How many sandboxes to keep: decisions without I/O, from counts and a clock that is handed in.
+
+The pool keeps between a floor and a ceiling ready, following demand: enough for the programs that
+arrive while one sandbox is being prepared, twice over. It prepares few at a time, because each
+costs the engine tens of milliseconds of processor time that programs under way need too.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+#: Weight of the past in the arrival rate falls to 1/e in this many seconds.
+RATE_MEMORY_S = 10.0
+#: Preparation times below this many seconds are not believed.
+LEAST_PREPARE_S = 0.02
+
+
+class PoolCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pool has at one moment.
+
+    Attributes:
+        idle: ready and waiting.
+        busy: running a program.
+        preparing: being created or restarted.
+        settling: being emptied or removed after a program.
+        parked: stopped containers that a restart makes ready.
+        waiting: programs waiting for a sandbox.
+    """
+
+    idle: int = 0
+    busy: int = 0
+    preparing: int = 0
+    settling: int = 0
+    parked: int = 0
+    waiting: int = 0
+
+    @property
+    def total(self) -> int:
+        """Containers that exist."""
+        return self.idle + self.busy + self.preparing + self.settling + self.parked
+
+
+class Demand:
+    """The rate at which programs arrive, and what one preparation takes."""
+
+    def __init__(self) -> None:
+        self._rate_per_s = 0.0
+        self._seen_s = -math.inf
+        self._prepare_s = 0.1
+
+    def arrived(self, now_s: float) -> None:
+        """A program asked for a sandbox."""
+        self._rate_per_s = self.rate_per_s(now_s) + 1.0 / RATE_MEMORY_S
+        self._seen_s = now_s
+
+    def prepared(self, took_s: float) -> None:
+        """A sandbox took this long to become ready."""
+        self._prepare_s += 0.2 * (max(took_s, LEAST_PREPARE_S) - self._prepare_s)
+
+    def rate_per_s(self, now_s: float) -> float:
+        """Arrivals a second, lately."""
+        if math.isinf(self._seen_s):
+            return 0.0
+        return self._rate_per_s * math.exp((self._seen_s - now_s) / RATE_MEMORY_S)
+
+    def during_preparation(self, now_s: float) -> float:
+        """Arrivals expected while one sandbox is being prepared."""
+        return self.rate_per_s(now_s) * self._prepare_s
+
+
+class PoolPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """The rules of one pool; see ``ExecutorConfig`` for what the numbers mean."""
+
+    pool_min: int
+    pool_max: int
+    max_waiting: int
+    refill: int
+    max_age_s: float
+
+    def admits(self, counts: PoolCounts) -> bool:
+        """Whether one more program may wait."""
+        return counts.waiting < self.max_waiting
+
+    def wanted_idle(self, counts: PoolCounts, expected: float) -> int:
+        """Sandboxes that should be ready or on their way now."""
+        ahead = max(self.pool_min, math.ceil(2 * expected))
+        return max(0, min(counts.waiting + ahead, self.pool_max - counts.busy))
+
+    def to_prepare(self, counts: PoolCounts, expected: float) -> int:
+        """Preparations to begin now, from parked containers or new ones."""
+        missing = self.wanted_idle(counts, expected) - counts.idle - counts.preparing
+        room = self.pool_max - counts.total + counts.parked
+        return max(0, min(missing, self.refill - counts.preparing, room))
+
+    def to_retire(self, counts: PoolCounts, expected: float) -> int:
+        """Idle sandboxes more than twice what is wanted, to let go one look at a time."""
+        return 1 if counts.idle > max(self.pool_min, 2 * self.wanted_idle(counts, expected)) else 0
+
+    def is_too_old(self, age_s: float, jitter: float) -> bool:
+        """Whether a waiting sandbox is to be replaced; ``jitter`` in 0..1 spreads the moment."""
+        return age_s > self.max_age_s * (0.8 + 0.2 * jitter)
+
+    def backoff_s(self, failures: int) -> float:
+        """Pause before the next preparation after so many failures in a row."""
+        return 0.0 if failures == 0 else min(5.0, 0.1 * 2.0 ** min(failures - 1, 10))

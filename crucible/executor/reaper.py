@@ -1,0 +1,99 @@
+"""Removes containers that a dead process left, and only those.
+
+The label ``crucible`` on a container is its owner's name, ``host:pid:start time``. A process of
+this host with that pid and that start time lives; anything else of this host is dead. Containers
+of other hosts, and of owners with names of another form, are nobody's business here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from crucible.errors import ExecutorError
+from crucible.executor.hooks import SandboxRetired, Trouble
+from crucible.executor.options import LABEL
+
+if TYPE_CHECKING:
+    from crucible.executor.config import ExecutorConfig
+    from crucible.executor.engine import Engine
+    from crucible.executor.hooks import ExecutorHooks
+    from crucible.executor.pool import Pool
+
+#: Seconds between sweeps.
+SWEEP_S = 30.0
+
+
+def is_dead(owner: str, host: str, proc: Path = Path("/proc")) -> bool:
+    """Whether a label names a process of this host that is no more."""
+    name, _, rest = owner.rpartition(":")[0].rpartition(":")
+    pid, started = rest, owner.rpartition(":")[2]
+    if name != host or not pid.isdigit() or not started.isdigit():
+        return False
+    try:
+        stat = (proc / pid / "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    except OSError:
+        return False
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return fields[0] in (b"Z", b"X") or fields[19].decode() != started
+
+
+class Reaper:
+    """Sweeps at the start, at times, and once more at the end for what this process left."""
+
+    def __init__(self, engine: Engine, config: ExecutorConfig, hooks: ExecutorHooks) -> None:
+        self._engine = engine
+        self._owner = config.owner
+        self._hooks = hooks
+        self._pool: Pool | None = None
+        self._suspects: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._keep(), name="sandbox-reaper")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        # The pool is closed by now: whatever still carries our name was left by accident.
+        await self._sweep(closing=True)
+
+    def watch(self, pool: Pool) -> None:
+        """Containers of our own name that ``pool`` does not know are orphans too."""
+        self._pool = pool
+
+    async def _keep(self) -> None:
+        while True:
+            await self._sweep(closing=False)
+            await asyncio.sleep(SWEEP_S)
+
+    async def _sweep(self, *, closing: bool) -> None:
+        """Remove orphans; a sweep that fails is tried again at the next."""
+        try:
+            found = await self._engine.labelled(LABEL)
+            mine = {key for key, owner in found.items() if owner == self._owner}
+            host = socket.gethostname()
+            dead = {key for key, owner in found.items() if is_dead(owner, host)} - mine
+            for container_id in dead | (mine if closing else self._strays(mine)):
+                await self._engine.remove(container_id)
+                self._hooks.sandbox_retired(SandboxRetired(reason="orphan", uses=0))
+        except ExecutorError as error:
+            self._hooks.trouble(Trouble(doing="sweep", error=error))
+
+    def _strays(self, mine: set[str]) -> set[str]:
+        """Containers of ours that nobody knew at two sweeps in a row.
+
+        An engine that answers a creation too late leaves one. Between two sweeps lies more than
+        the engine's deadline, so one that is just being created is never taken for a stray.
+        """
+        if self._pool is None:
+            return set()
+        unknown = mine - self._pool.container_ids
+        strays, self._suspects = unknown & self._suspects, unknown
+        return strays
