@@ -216,10 +216,14 @@ class Publisher:
 
     def _begin_chunk(self, calls: Sequence[TaskCall]) -> _Chunk:
         chunk = _Chunk()
-        for call in calls:
+        origin, reply_to = self._origin, self._reply_to
+        for position, call in enumerate(calls):
             task_id = call.task_id or new_id()
-            raw = encode_call(call, task_id, self._origin, self._reply_to)
-            chunk.add(call.queue, self._list(call.queue, call.priority), task_id, raw)
+            raw = encode_call(call, task_id, origin, reply_to)
+            part = chunk.part(call.queue, self._list(call.queue, call.priority))
+            part.messages.append(raw)
+            part.positions.append(position)
+            chunk.ids.append(task_id)
         chunk.begin(self._outbox)
         return chunk
 
@@ -234,23 +238,21 @@ class _Chunk:
     """Part of a batch: its messages by list, and where each belongs in the whole."""
 
     def __init__(self) -> None:
-        self._ids: list[str] = []
+        self.ids: list[str] = []
         self._lists: dict[str, _ListPart] = {}
 
-    def add(self, queue: str, list_key: str, task_id: str, raw: bytes) -> None:
+    def part(self, queue: str, list_key: str) -> _ListPart:
         part = self._lists.get(list_key)
         if part is None:
             part = self._lists[list_key] = _ListPart(queue)
-        part.positions.append(len(self._ids))
-        part.messages.append(raw)
-        self._ids.append(task_id)
+        return part
 
     def begin(self, outbox: Outbox) -> None:
         for list_key, part in self._lists.items():
             part.done = outbox.add(part.queue, list_key, part.messages)
 
     async def finish(self, results: Results) -> list[TaskResult | BrokerError]:
-        sent: list[TaskResult | BrokerError] = [TaskResult(i, results) for i in self._ids]
+        sent: list[TaskResult | BrokerError] = [TaskResult(i, results) for i in self.ids]
         for part in self._lists.values():
             pushed, error = await part.outcome()
             if error is not None:
