@@ -107,7 +107,9 @@ class Gateway:
     def _template(self, queue: str, priority: int) -> TaskTemplate:
         template = self._templates.get(priority)
         if template is None:
-            template = self._templates[priority] = TaskTemplate(TASK, queue, priority)
+            template = self._templates[priority] = TaskTemplate(
+                TASK, queue, priority, ignore_result=False
+            )
         return template
 
     def _once_key(self, eval_id: str) -> str:

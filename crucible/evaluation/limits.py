@@ -22,7 +22,9 @@ FLOORS = Limits(wall_time_s=0.1, cpu_time_s=0.1, memory_mb=16, pids=2, output_kb
 DEFAULTS = Limits()
 
 
-class LimitsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LimitsRequest(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """Limits a client may give; absent ones take the default. Units as in ``models.Limits``."""
 
     wall_time_s: float | None = None

@@ -83,6 +83,8 @@ class Bridge:
             run,
             name=task.name,
             bind=True,
+            # A shared task would be registered with every application of the process.
+            shared=False,
             track_started=task.track_started,
             ignore_result=task.ignore_result,
             max_retries=task.max_retries,
