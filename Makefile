@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: setup run test lint help
+.PHONY: setup run test lint images-check help
 VENV := .venv/bin
 # More arguments for pytest, such as make test PYTEST_ARGS='-k retry'.
 PYTEST_ARGS ?=
@@ -18,6 +18,9 @@ lint: setup ## style, format and types
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 
+images-check: setup ## build the sandbox image once more: its id must not change (a minute, root)
+	@before=$$($(VENV)/crucible images build); after=$$($(VENV)/crucible images build --force); \
+	echo "$$after"; test "$$before" = "$$after"
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
