@@ -7,6 +7,7 @@ The one place where aiohttp's errors become ours: whatever goes wrong on the way
 from __future__ import annotations
 
 import asyncio
+import io
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote
 
@@ -183,7 +184,8 @@ class LegacyClient:
     ) -> bytes:
         if self._session is None:
             raise LegacyUnavailable("the client is not open")
-        data = msgspec.json.encode(body) if body is not None else None
+        # As a file: aiohttp writes large ones in pieces and warns about large bytes.
+        data = io.BytesIO(msgspec.json.encode(body)) if body is not None else None
         headers = {"Content-Type": "application/json"} if data is not None else {}
         try:
             async with self._session.request(

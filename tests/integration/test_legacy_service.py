@@ -108,6 +108,24 @@ async def test_whole_corpus_arrives_unchanged(url: str, client: LegacyClient) ->
     assert ran == programs
 
 
+async def test_large_outcome(url: str, client: LegacyClient) -> None:
+    """Megabytes of binary output and files come back whole."""
+    large = Outcome(
+        verdict=Verdict.OK,
+        exit_code=0,
+        stdout=bytes(range(256)) * 32_768,
+        stderr=b"\xff" * 8_000_000,
+        files={"f.bin": b"\x00" * 4_000_000},
+    )
+
+    async def run(_: Program) -> Outcome:
+        return large
+
+    async with worker(url, run):
+        await client.submit("a", program("#" * 3_000_000))
+        assert (await client.wait("a", WAIT_S)).outcome == large
+
+
 async def test_raw_contract(url: str) -> None:
     """Statuses and bodies of the bare HTTP contract, one life of a task."""
     body = '{"id":"a","program":{"language":"python","code":"1"}}'
