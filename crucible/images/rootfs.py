@@ -214,9 +214,7 @@ async def _run(command: Sequence[str], env: Mapping[str, str], progress: Progres
             await _follow(process, tail, progress)
             await process.wait()
     except TimeoutError as error:
-        raise RequirementError(
-            f"{command[0]} gave no answer in time: {' / '.join(tail)}"
-        ) from error
+        raise RequirementError(f"{_name(command)} does not end: {' / '.join(tail)}") from error
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -224,10 +222,15 @@ async def _run(command: Sequence[str], env: Mapping[str, str], progress: Progres
             await asyncio.shield(process.wait())
     if process.returncode:
         raise RequirementError(
-            f"{Path(command[0]).name} ended with exit code {process.returncode}: "
-            f"{' / '.join(tail)}",
+            f"{_name(command)} ended with exit code {process.returncode}: {' / '.join(tail)}",
             "check that packages can be fetched, or set CRUCIBLE_DEBIAN_MIRROR",
         )
+
+
+def _name(command: Sequence[str]) -> str:
+    """The program people know, not what was put before it."""
+    known = (Path(word).name for word in command)
+    return next((n for n in known if n in {"debootstrap", "pip", "compileall"}), command[0])
 
 
 async def _follow(
