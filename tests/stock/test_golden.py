@@ -81,6 +81,9 @@ def test_traces_tell_results_and_events_in_order(version: str) -> None:
         "expired": ["REVOKED"],
         "unknown_task": ["FAILURE"],
         "chain_failure": ["FAILURE", "FAILURE", "FAILURE"],
+        "track_started_everywhere": ["STARTED", "SUCCESS"],
+        "errors_kept_though_ignored": ["FAILURE"],
+        "prefixed_chord": ["SUCCESS", "SUCCESS", "SUCCESS"],
     }
     for name, expected in states.items():
         assert [result["status"] for result in results(traces[name]["trace"])] == expected, name

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from stock_rig.client import StockClient, StockClientError
-from stock_rig.environments import FLOWER_VERSIONS, NEWEST, OLDEST, VERSIONS
+from stock_rig.environments import FLOWER_VERSIONS, NEWEST, OLDEST, ROOT, TESTS, VERSIONS
 from stock_rig.flower import Flower
 from stock_rig.monitor import Monitor, parse
 from stock_rig.reading import events, messages, replies, results
@@ -115,6 +118,17 @@ async def test_a_failing_task_makes_the_log_loud(redis_url: str) -> None:
         with pytest.raises(AssertionError, match="not quiet"):
             worker.assert_quiet()
         worker.assert_quiet("raised unexpected", "^Traceback")
+
+
+def test_environments_are_pinned_and_made_once() -> None:
+    """Every pin is exact and names no index, and making environments again does nothing."""
+    for version in VERSIONS:
+        pins = (TESTS / "stock" / "requirements" / f"{version}.txt").read_text().splitlines()
+        assert f"celery=={version}" in pins
+        assert not [pin for pin in pins if not re.match(r"[a-z0-9-]+==[\w.]+( ;|$)", pin)]
+    again = [sys.executable, str(ROOT / "scripts" / "stock-envs")]
+    made = subprocess.run(again, capture_output=True, text=True, timeout=60, check=True)
+    assert made.stdout == ""
 
 
 def test_only_warnings_and_worse_are_loud() -> None:

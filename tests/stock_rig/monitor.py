@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 _LINE = re.compile(rb"\+(?P<at>[\d.]+) \[(?P<db>\d+) (?P<by>[^\]]*)\] (?P<words>.*)\r\n", re.DOTALL)
@@ -117,6 +118,21 @@ class Monitor:
         async with asyncio.timeout(SETTLE_DEADLINE_S), self._news:
             await self._news.wait_for(lambda: self._forget(mark))
         return len(self.commands)
+
+    async def until(
+        self, wanted: Callable[[Command], bool], start: int = 0, timeout: float = 20.0
+    ) -> Command:
+        """The first command from ``start`` on that is ``wanted``; asks the server nothing.
+
+        Raises:
+            TimeoutError: none came within ``timeout`` seconds.
+        """
+        async with asyncio.timeout(timeout), self._news:
+            while True:
+                for command in self.commands[start:]:
+                    if wanted(command):
+                        return command
+                await self._news.wait()
 
     def _forget(self, mark: str) -> bool:
         """Drop the marker, and say whether it was there."""

@@ -84,7 +84,7 @@ def told(commands: list[Command], method: str) -> list[list[str]]:
     ]
 
 
-async def give_work(client: StockClient) -> None:
+async def give_work(client: StockClient, monitor: Monitor) -> None:
     """One task active, one reserved, one delayed for long."""
     for task_id, options in (
         (ACTIVE, {}),
@@ -94,7 +94,7 @@ async def give_work(client: StockClient) -> None:
         await client.send_task("rig.slow", [120], {"kw": 1} if options else {}, task_id=task_id,
                                **options)  # fmt: skip
         if task_id == ACTIVE:
-            await until_state(client, ACTIVE, "STARTED")
+            await until_state(monitor, ACTIVE, "STARTED")
 
 
 async def all_received(redis: Redis) -> None:
@@ -163,7 +163,7 @@ async def run_commands(version: str, url: str) -> tuple[dict[str, str], list[dic
         Monitor(url) as monitor,
     ):
         await redis.flushdb()
-        await give_work(client)
+        await give_work(client, monitor)
         await all_received(redis)
         for method, arguments, destination in json.loads(json.dumps(COMMANDS)):
             entries.append(await ask(client, monitor, method, arguments, destination))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -181,6 +182,18 @@ def late(seconds: float = 0.0) -> str:
     """Acknowledged after it ran."""
     time.sleep(seconds)
     return "late"
+
+
+@task(name="rig.die")
+def die() -> None:
+    """Kills the pool process it runs in, after it was acknowledged."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(name="rig.die_late", acks_late=True)
+def die_late() -> None:
+    """Kills the pool process it runs in, before it is acknowledged."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @task(name="rig.soft", soft_time_limit=0.3)
