@@ -41,7 +41,7 @@ async def test_a_failed_installer_is_quoted(
     workspace = tmp_path / "work"
     workspace.mkdir()
     with pytest.raises(
-        RequirementError, match=r"debootstrap ended with exit code 3: E: no such suite"
+        RequirementError, match="debootstrap ended with exit code 3: E: no"
     ) as caught:
         await install(workspace, [])
     assert caught.value.remedy
