@@ -6,24 +6,20 @@ at any instant: a message is in its list, or in ``unacked``, or ended.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.clock import ServerClock
-from crucible.broker.connection import COMMAND_TIMEOUT_S, translated
 from crucible.broker.jsontypes import quote
 from crucible.broker.keys import CLAIM_PREFIX, WORKER_TTL_S, Keys
-from crucible.broker.link import Link
-from crucible.broker.luafiles import claim_script
 from crucible.broker.priority import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from redis.asyncio import Redis
+    from crucible.broker.atomic import Steps
 
 #: Start of the fields of delayed messages; ``<step>|<random>`` follows. No worker has this id.
 DELAYED_PREFIX = f"{CLAIM_PREFIX}delayed|"
@@ -106,37 +102,37 @@ class Claims:
     """One worker's claims on the lists of some queues.
 
     Args:
-        client: of the queue server; answers are bytes.
+        steps: atomic steps on the queue server.
         worker_id: from ``new_worker_id``.
         queues: in the order of service.
         keys: key names.
-        results: client of the result server where that is another; a result is stored there
+        results: steps on the result server where that is another; a result is stored there
             before its claim is dropped.
         visibility_timeout_s: as stock workers on the same server have it.
         result_ttl_s: seconds results are kept, 0 for ever.
-        steps: priority steps.
+        priority_steps: as stock workers on the same server have them.
     """
 
     def __init__(
         self,
-        client: Redis,
+        steps: Steps,
         worker_id: str,
         queues: Sequence[str],
         *,
         keys: Keys | None = None,
-        results: Redis | None = None,
+        results: Steps | None = None,
         visibility_timeout_s: float = VISIBILITY_TIMEOUT_S,
         result_ttl_s: int = RESULT_TTL_S,
-        steps: Sequence[int] = STEPS,
+        priority_steps: Sequence[int] = STEPS,
     ) -> None:
         self.keys = keys or Keys()
         self.worker_id = worker_id
         self.visibility_timeout_s = visibility_timeout_s
         self.result_ttl_s = result_ttl_s
         self.clock = ServerClock()
-        self._link = Link(client)
-        self._results = Link(results) if results is not None else None
-        self._steps = tuple(steps)
+        self._steps = steps
+        self._results = results
+        self._priority_steps = tuple(priority_steps)
         self._prefix = f"{CLAIM_PREFIX}{worker_id}|"
         self._number = 0
         self.serve(queues)
@@ -144,16 +140,9 @@ class Claims:
     def serve(self, queues: Sequence[str]) -> None:
         """Take from these queues from now on, in this order."""
         self.queues = tuple(queues)
-        self._lists = [(queue, step) for queue in self.queues for step in self._steps]
+        self._lists = [(queue, step) for queue in self.queues for step in self._priority_steps]
         self.list_keys = [self.keys.step_list(queue, step) for queue, step in self._lists]
         self._queue_names = [quote(queue) for queue, _ in self._lists]
-
-    async def _run(
-        self, name: str, keys: Sequence[Any], args: Sequence[Any], link: Link | None = None
-    ) -> Any:
-        with translated():
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                return await claim_script(name).run((link or self._link).call, keys, args)
 
     async def take(self, limit: int) -> list[Claim]:
         """Claim up to ``limit`` messages, the most urgent first; garbage becomes dead letters."""
@@ -163,7 +152,7 @@ class Claims:
         # Counted on before the answer: a call that times out may still have been executed.
         self._number += min(limit, MAX_BATCH)
         lists = self._lists
-        reply = await self._run(
+        reply = await self._steps.run(
             "claim",
             keys=[self.keys.unacked, self.keys.unacked_index, self.keys.dlq, *self.list_keys],
             args=[self._prefix, first, self._number - first, DLQ_LIMIT, *self._queue_names],
@@ -184,7 +173,7 @@ class Claims:
         """
         if self._results is not None:
             # Another server: the result first, so that a crash in between repeats the task.
-            await self._store_results(endings)
+            await self._store_results(self._results, endings)
         ours = 0
         plain = [ending for ending in endings if ending.onward is None]
         for start in range(0, len(plain), MAX_BATCH):
@@ -194,13 +183,12 @@ class Claims:
                 ours += await self._settle(ending, ending.onward)
         return ours
 
-    async def _store_results(self, endings: Sequence[Ending]) -> None:
+    async def _store_results(self, results: Steps, endings: Sequence[Ending]) -> None:
         stored = [ending for ending in endings if ending.result_key]
         for start in range(0, len(stored), MAX_BATCH):
             part = stored[start : start + MAX_BATCH]
-            await self._run(
+            await results.run(
                 "finish",
-                link=self._results,
                 keys=["", "", *[ending.result_key for ending in part]],
                 args=[self.result_ttl_s, 0, *[ending.meta for ending in part]],
             )
@@ -218,7 +206,7 @@ class Claims:
                 metas.append(ending.meta)
         if not fields and not metas:
             return 0
-        reply = await self._run(
+        reply = await self._steps.run(
             "finish", keys=keys, args=[self.result_ttl_s, len(fields), *fields, *metas]
         )
         return int(reply[0])
@@ -247,14 +235,14 @@ class Claims:
             keys.append(ending.result_key)
             meta = ending.meta
         args = [claim.field, onward.move.value, onward.raw, meta, self.result_ttl_s, *extra]
-        return int(await self._run("settle", keys=keys, args=args))
+        return int(await self._steps.run("settle", keys=keys, args=args))
 
     async def park(self, claims: Sequence[tuple[Claim, float]]) -> list[Claim]:
         """Delay claims until their eta (seconds since the epoch); returns those already due."""
         args: list[Any] = [str(self.visibility_timeout_s)]
         for claim, eta in claims:
             args += [claim.field, _delayed_field(claim.step), f"{eta:.6f}"]
-        reply = await self._run(
+        reply = await self._steps.run(
             "park", keys=[self.keys.unacked, self.keys.unacked_index], args=args
         )
         self.clock.observe(reply[0], reply[1])
@@ -273,12 +261,12 @@ class Claims:
             for claim in part:
                 args += [claim.field, lists.index((claim.queue, claim.step)) + 1]
             keys = [self.keys.step_list(queue, step) for queue, step in lists]
-            returned += await self._run(
+            returned += await self._steps.run(
                 "give_back", keys=[self.keys.unacked, self.keys.unacked_index, *keys], args=args
             )
         return returned
 
-    async def renew(self, claims: Sequence[Claim], node_name: str) -> list[Claim]:
+    async def renew(self, claims: Sequence[Claim], sign: str) -> list[Claim]:
         """Show life and renew claims; returns those that somebody else has taken away.
 
         A claim that vanished without a trace of a sweep (a server that lost its last writes) is
@@ -294,8 +282,8 @@ class Claims:
         fenced = False
         for start in range(0, max(1, len(claims)), MAX_BATCH):
             fields = [claim.field for claim in claims[start : start + MAX_BATCH]]
-            args = [node_name, round(WORKER_TTL_S), self.worker_id, *fields]
-            reply = await self._run("renew", keys=keys, args=args)
+            args: list[Any] = [sign, round(WORKER_TTL_S), self.worker_id, *fields]
+            reply = await self._steps.run("renew", keys=keys, args=args)
             self.clock.observe(reply[0], reply[1])
             fenced = fenced or reply[2] == 1
             lost.update(field.decode() for field in reply[3:])
@@ -303,10 +291,8 @@ class Claims:
 
     async def leave(self) -> None:
         """Take back the sign of life: this worker has no claims any more."""
-        with translated():
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                await self._link.call("DEL", self.keys.worker(self.worker_id))
-                await self._link.call("ZREM", self.keys.workers, self.worker_id)
+        await self._steps.command("DEL", self.keys.worker(self.worker_id))
+        await self._steps.command("ZREM", self.keys.workers, self.worker_id)
 
 
 def _delayed_field(step: int) -> str:

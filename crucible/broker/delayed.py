@@ -6,18 +6,13 @@ them back when due; ours does so on time.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from crucible.broker.claims import DELAYED_PREFIX
-from crucible.broker.connection import COMMAND_TIMEOUT_S, translated
 from crucible.broker.keys import SEP, Keys
-from crucible.broker.link import Link
-from crucible.broker.luafiles import claim_script
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
+    from crucible.broker.atomic import Steps
     from crucible.broker.clock import ServerClock
 
 #: Rows looked at by one script call, which holds up the server for about a millisecond.
@@ -28,16 +23,16 @@ class DueMessages:
     """Moves delayed messages to their lists when their time has come.
 
     Args:
-        client: of the queue server.
+        steps: atomic steps on the queue server.
         keys: key names.
         visibility_timeout_s: as stock workers on the same server have it.
         clock: learns the server's time.
     """
 
     def __init__(
-        self, client: Redis, keys: Keys, visibility_timeout_s: float, clock: ServerClock
+        self, steps: Steps, keys: Keys, visibility_timeout_s: float, clock: ServerClock
     ) -> None:
-        self._link = Link(client)
+        self._steps = steps
         self._keys = keys
         self._visibility_timeout_s = visibility_timeout_s
         self._clock = clock
@@ -54,19 +49,11 @@ class DueMessages:
             BrokerError: the server did not do it.
         """
         while True:
-            with translated():
-                async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                    reply = await claim_script("due").run(
-                        self._link.call,
-                        [self._keys.unacked, self._keys.unacked_index],
-                        [
-                            str(self._visibility_timeout_s),
-                            _LIMIT,
-                            self._keys.prefix,
-                            SEP,
-                            DELAYED_PREFIX,
-                        ],
-                    )
+            reply = await self._steps.run(
+                "due",
+                [self._keys.unacked, self._keys.unacked_index],
+                [str(self._visibility_timeout_s), _LIMIT, self._keys.prefix, SEP, DELAYED_PREFIX],
+            )
             self._clock.observe(reply[0], reply[1])
             rows = [value.decode() for value in reply[4:]]
             stale = list(zip(rows[::2], rows[1::2], strict=True))

@@ -28,6 +28,8 @@ WORKER_PREFIX = "crucible:worker:"
 WORKERS = "crucible:workers"
 #: STRING, set by who took a worker's claims away, so that one that wakes again knows. Has a TTL.
 FENCE_PREFIX = "crucible:fence:"
+#: STRING, set by whoever sweeps; the next sweep is due when it is gone. Has a TTL.
+SWEEP = "crucible:sweep"
 #: STREAM of dead letters. Bounded by MAXLEN.
 DLQ = "crucible:dlq"
 
@@ -73,6 +75,11 @@ class Keys:
     def fence(self, worker_id: str) -> str:
         """The mark that a worker was taken for dead."""
         return f"{self.prefix}{FENCE_PREFIX}{worker_id}"
+
+    @property
+    def sweep(self) -> str:
+        """The mark that a sweep was made just now."""
+        return f"{self.prefix}{SWEEP}"
 
     @property
     def workers(self) -> str:

@@ -62,6 +62,14 @@ class Run:
     children: list[Any] = field(default_factory=list)
 
 
+def stop_run(run: Run, why: Stop) -> None:
+    """Stop a run from outside; the first reason counts."""
+    if run.stop is None:
+        run.stop = why
+        if run.runner is not None:
+            run.runner.cancel()
+
+
 class TaskHooks(Protocol):
     """Told what happens to each task, in order. Calls must be quick and must not raise."""
 

@@ -12,6 +12,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
+from crucible.worker.hooks import Stop, stop_run
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
@@ -123,6 +125,11 @@ class Slots:
         self._waiting.clear()
         self._changed.set()
         return waiting
+
+    def hand_back(self) -> None:
+        """Stop everything that runs; its messages return to their lists."""
+        for run in list(self.running):
+            stop_run(run, Stop.GIVEN_BACK)
 
     def waiting_since(self) -> float | None:
         """time.monotonic() when the oldest message not started was claimed."""

@@ -33,9 +33,12 @@ class WorkerFailed(CrucibleError):  # noqa: N818 - a state of the worker
 class _Supervised:
     name: str
     loop: Loop
-    stall_s: float
+    stall_s: float | None
     last_beat: float
     worker: asyncio.Task[None] | None = None
+
+    def stalled(self, now: float) -> bool:
+        return self.stall_s is not None and now - self.last_beat > self.stall_s
 
 
 class Supervisor:
@@ -64,8 +67,14 @@ class Supervisor:
             await asyncio.wait([task])
         self._failure.cancel()
 
-    def start(self, name: str, loop: Loop, *, stall_s: float) -> None:
-        """Keep ``loop`` running; one without a beat for ``stall_s`` seconds is started anew."""
+    def start(self, name: str, loop: Loop, *, stall_s: float | None) -> None:
+        """Keep ``loop`` running.
+
+        Args:
+            name: for the log and ``stop``.
+            loop: runs until cancelled.
+            stall_s: without a beat for so many seconds it is started anew; None: never.
+        """
         supervised = _Supervised(name, loop, stall_s, self._now())
         self._loops.append(supervised)
         self._keepers.append(asyncio.create_task(self._keep(supervised), name=f"crucible-{name}"))
@@ -142,6 +151,6 @@ class Supervisor:
             for supervised in self._loops:
                 if asleep > 1.0:
                     supervised.last_beat = now
-                elif now - supervised.last_beat > supervised.stall_s and supervised.worker:
+                elif supervised.stalled(now) and supervised.worker is not None:
                     logger.error("%s shows no progress; starting it again", supervised.name)
                     supervised.worker.cancel()

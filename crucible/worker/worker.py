@@ -6,11 +6,11 @@ import asyncio
 import logging
 import os
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from crucible.broker.atomic import LuaSteps, Steps
 from crucible.broker.claims import (
     RESULT_TTL_S,
     VISIBILITY_TIMEOUT_S,
@@ -20,33 +20,31 @@ from crucible.broker.claims import (
 )
 from crucible.broker.connection import open_client, read_url
 from crucible.broker.delayed import DueMessages
-from crucible.broker.keys import WORKER_TTL_S, Keys
-from crucible.broker.signs import SignOfLife, encode_sign
+from crucible.broker.keys import Keys
+from crucible.broker.sweeper import MAX_DELIVERIES, Sweeper
+from crucible.broker.transactions import TransactionSteps
 from crucible.errors import BrokerError, BrokerUnavailable
 from crucible.worker.finisher import Finisher
-from crucible.worker.hooks import Run, Stop
+from crucible.worker.hooks import Run, Stop, stop_run
+from crucible.worker.intake import PATIENCE_S, POLL_S, Holdings, Intake
 from crucible.worker.metas import MetaWriter
 from crucible.worker.slots import Slots
 from crucible.worker.supervisor import Supervisor
 from crucible.worker.trace import Delayed, Trace
+from crucible.worker.upkeep import Upkeep
 from crucible.worker.wakeup import WakeUp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
-    from crucible.broker.claims import Claim, Ending
-    from crucible.worker.hooks import TaskHooks
+    from redis.asyncio import Redis
+
+    from crucible.broker.claims import Ending
+    from crucible.worker.hooks import Canvas, TaskHooks
     from crucible.worker.registry import TaskRegistry
 
 logger = logging.getLogger(__name__)
-
-#: Seconds between looks into the lists while nothing is announced: the net below the wake-up.
-_RECHECK_S = 5.0
-#: The same where the server cannot announce anything.
-_POLL_S = 0.1
-#: Seconds a message may wait in this worker for a slot before it is given back to others.
-_PATIENCE_S = 1.0
 
 
 class Worker:
@@ -62,13 +60,18 @@ class Worker:
         queues: in the order of service.
         concurrency: tasks run at once.
         name: node name, ``name@host``; None makes one.
+        claim: ``atomic`` loses nothing; ``brpop`` takes as stock does, for servers without
+            scripting, and has stock's gap between taking and recording.
         key_prefix: ``global_keyprefix`` of the broker.
         result_prefix: the same of the result backend.
         visibility_timeout_s: as stock workers on the same server have it.
         result_ttl_s: seconds results are kept, 0 for ever.
         result_extended: keep name, arguments, worker, retries and queue with each result.
+        max_deliveries: deliveries of a message that ended with their worker before it becomes a
+            dead letter and its task a failure.
         drain_s: seconds that running tasks are given when the worker stops.
         hooks: told what happens to each task.
+        canvas: does the duties of callbacks, chains and chords.
     """
 
     def __init__(
@@ -80,37 +83,50 @@ class Worker:
         queues: Sequence[str] = ("celery",),
         concurrency: int = 10,
         name: str | None = None,
+        claim: Literal["atomic", "brpop"] = "atomic",
         key_prefix: str = "",
         result_prefix: str = "",
         visibility_timeout_s: float = VISIBILITY_TIMEOUT_S,
         result_ttl_s: int = RESULT_TTL_S,
         result_extended: bool = False,
+        max_deliveries: int = MAX_DELIVERIES,
         drain_s: float = 30.0,
         hooks: TaskHooks | None = None,
+        canvas: Canvas | None = None,
     ) -> None:
         self.registry = registry
         self.worker_id = new_worker_id()
         self.hostname = name or f"crucible{os.getpid()}@{socket.gethostname()}"
         self.revoked: set[str] = set()
+        self.time_limits: dict[str, tuple[float | None, float | None]] = {}
         self._broker_url = broker_url
         self._result_url = result_url
         self._queues = tuple(queues)
         self._concurrency = concurrency
+        self._claim = claim
         self._keys = Keys(key_prefix, result_prefix)
         self._visibility_timeout_s = visibility_timeout_s
         self._result_ttl_s = result_ttl_s
-        self._result_extended = result_extended
+        self._max_deliveries = max_deliveries
         self._drain_s = drain_s
+        self._metas = MetaWriter(self.hostname, extended=result_extended)
         self._hooks = hooks
+        self._canvas = canvas
         self._stack = AsyncExitStack()
-        self._held: dict[str, Run] = {}
-        self._due_sooner = asyncio.Event()
-        self._next_due: float | None = None
-        self._taking = True
+        self._held = Holdings()
+        self._taking = False
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            await self._open(stack)
+            states = await self._enter_lifespans(stack)
+            client = await stack.enter_async_context(open_client(self._broker_url, name="worker"))
+            steps = self._steps(client)
+            results = await self._result_steps(stack)
+            self._open_claims(steps, results)
+            self._open_trace(stack, states)
+            self._supervisor = await stack.enter_async_context(Supervisor())
+            self._slots = await stack.enter_async_context(Slots(self._perform, self._concurrency))
+            await self._start_loops(client)
             self._stack = stack.pop_all()
         return self
 
@@ -125,18 +141,25 @@ class Worker:
         finally:
             await self._stack.aclose()
 
-    async def _open(self, stack: AsyncExitStack) -> None:
-        """Open what is used last first: leaving closes in the reverse order."""
-        states = {
-            home: await stack.enter_async_context(home.lifespan()) if home.lifespan else None
+    async def _enter_lifespans(self, stack: AsyncExitStack) -> dict[TaskRegistry, Any]:
+        return {
+            home: await stack.enter_async_context(home.lifespan())
             for home in self.registry.homes
+            if home.lifespan is not None
         }
-        client = await stack.enter_async_context(open_client(self._broker_url, name="worker"))
-        results = None
-        if self._result_url and read_url(self._result_url) != read_url(self._broker_url):
-            results = await stack.enter_async_context(open_client(self._result_url))
+
+    def _steps(self, client: Redis) -> Steps:
+        return LuaSteps(client) if self._claim == "atomic" else TransactionSteps(client)
+
+    async def _result_steps(self, stack: AsyncExitStack) -> Steps | None:
+        """Steps on the result server where it is not the queue server's own database."""
+        if not self._result_url or read_url(self._result_url) == read_url(self._broker_url):
+            return None
+        return self._steps(await stack.enter_async_context(open_client(self._result_url)))
+
+    def _open_claims(self, steps: Steps, results: Steps | None) -> None:
         self._claims = Claims(
-            client,
+            steps,
             self.worker_id,
             self._queues,
             keys=self._keys,
@@ -145,8 +168,11 @@ class Worker:
             result_ttl_s=self._result_ttl_s,
         )
         self._finisher = Finisher(self._claims, self._ended)
-        self._wake_up = WakeUp(client, self._claims.list_keys)
-        self._due = DueMessages(client, self._keys, self._visibility_timeout_s, self._claims.clock)
+        due = DueMessages(steps, self._keys, self._visibility_timeout_s, self._claims.clock)
+        sweeper = Sweeper.beside(self._claims, steps, results, self._max_deliveries)
+        self._upkeep = Upkeep(self._claims, self._held, due, sweeper, self.hostname)
+
+    def _open_trace(self, stack: AsyncExitStack, states: dict[TaskRegistry, Any]) -> None:
         threads = ThreadPoolExecutor(max(1, self._concurrency), "crucible-task")
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         self.trace = Trace(
@@ -154,51 +180,59 @@ class Worker:
             self.hostname,
             keys=self._keys,
             clock=self._claims.clock,
-            metas=MetaWriter(self.hostname, extended=self._result_extended),
+            metas=self._metas,
             states=states,
             store=self._finisher.write,
             threads=threads,
             revoked=self.revoked,
+            limits=self.time_limits,
             hooks=self._hooks,
+            canvas=self._canvas,
         )
-        self._supervisor = await stack.enter_async_context(Supervisor())
-        self._slots = await stack.enter_async_context(Slots(self._perform, self._concurrency))
-        await self._start_loops()
 
-    def _sign(self) -> str:
-        troubles = [home.trouble() for home in self.registry.homes if home.trouble]
-        return encode_sign(SignOfLife(self.hostname, "; ".join(filter(None, troubles))))
-
-    async def _start_loops(self) -> None:
+    async def _start_loops(self, client: Redis) -> None:
         # The sign of life comes before the first claim: a sweep must never find one without.
         try:
-            await self._claims.renew([], self._sign())
+            await self._upkeep.show_life()
         except BrokerUnavailable as error:
             logger.warning("the queue server is not there yet: %s", error)
         start = self._supervisor.start
-        start("finish", self._finisher.run, stall_s=30.0)
-        start("lease", self._lease, stall_s=15.0)
-        start("wake-up", self._wake_up.run, stall_s=20.0)
-        start("due", self._move_due, stall_s=30.0)
-        start("intake", self._intake, stall_s=30.0)
+        wake_up = None
+        if self._claim == "atomic":
+            wake_up = WakeUp(client, self._claims.list_keys)
+            start("wake-up", wake_up.run, stall_s=20.0)
+        self._intake = Intake(self._claims, self._slots, self._held, wake_up)
+        start("finish", self._finisher.run, stall_s=None)
+        start("lease", self._upkeep.lease, stall_s=15.0)
+        start("due", self._upkeep.hand_out_due, stall_s=30.0)
+        start("sweep", self._upkeep.sweep, stall_s=60.0)
+        start("intake", self._intake.run, stall_s=30.0)
+        self._taking = True
 
-    async def run(self, until: asyncio.Event) -> None:
-        """Serve until ``until`` is set, then drain.
+    async def run(self, until: asyncio.Event, hurry: asyncio.Event | None = None) -> None:
+        """Serve until ``until`` is set, then drain; ``hurry`` cuts the draining short.
 
         Raises:
             WorkerFailed: a loop could not be kept alive.
         """
-        waiting = asyncio.ensure_future(until.wait())
-        failing = asyncio.ensure_future(self._supervisor.failed())
+        failing = asyncio.create_task(self._supervisor.failed())
+        waiting = asyncio.create_task(until.wait())
+        hurrying = asyncio.create_task(hurry.wait() if hurry else _never())
+        draining: asyncio.Task[None] | None = None
         try:
-            await asyncio.wait([waiting, failing], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([failing, waiting], return_when=asyncio.FIRST_COMPLETED)
+            draining = asyncio.create_task(self.drain(self._drain_s))
+            await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
+            if not draining.done():
+                self._slots.hand_back()
+            await draining
             if failing.done():
                 failing.result()
         finally:
-            waiting.cancel()
-            failing.cancel()
-            await asyncio.wait([waiting, failing])
-        await self.drain(self._drain_s)
+            tasks = [task for task in (failing, waiting, hurrying, draining) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def drain(self, deadline_s: float) -> None:
         """Stop taking messages, hand back what was not started, let the rest end.
@@ -209,7 +243,7 @@ class Worker:
             return
         self._taking = False
         await self._supervisor.stop("intake")
-        await self._give_back(self._slots.take_waiting())
+        await self._intake.give_back(self._slots.take_waiting())
         try:
             async with asyncio.timeout(deadline_s):
                 await self._slots.wait_until_idle()
@@ -218,10 +252,9 @@ class Worker:
         await self._flush(deadline_s)
 
     async def _hand_back_running(self) -> None:
-        for run in list(self._slots.running):
-            self._stop(run, Stop.GIVEN_BACK)
+        self._slots.hand_back()
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(PATIENCE_S):
                 await self._slots.wait_until_idle()
         except TimeoutError:
             logger.warning("%d tasks do not react to being stopped", len(self._slots.running))
@@ -230,7 +263,9 @@ class Worker:
         try:
             async with asyncio.timeout(max(1.0, deadline_s)):
                 await self._finisher.flushed()
-                await self._claims.leave()
+                if not self._held:
+                    await self._supervisor.stop("lease")
+                    await self._claims.leave()
         except (TimeoutError, BrokerError) as error:
             # Claims that stay are restored by others once our sign of life has run out.
             logger.warning("stopping with results unwritten: %s", error)
@@ -239,7 +274,7 @@ class Worker:
         """Stop a running task by id; it is stored as REVOKED. False when it does not run here."""
         for run in self._slots.running:
             if run.message is not None and run.message.id == task_id:
-                self._stop(run, Stop.TERMINATED)
+                stop_run(run, Stop.TERMINATED)
                 return True
         return False
 
@@ -248,69 +283,28 @@ class Worker:
         self._slots.resize(concurrency)
 
     @property
+    def concurrency(self) -> int:
+        """Tasks run at once."""
+        return self._slots.size
+
+    @property
     def runs(self) -> Iterable[Run]:
         """Everything claimed and not ended yet."""
-        return self._held.values()
+        return self._held
 
-    @staticmethod
-    def _stop(run: Run, why: Stop) -> None:
-        if run.stop is None:
-            run.stop = why
-            if run.runner is not None:
-                run.runner.cancel()
+    @property
+    def finished(self) -> int:
+        """Claims ended since the worker started."""
+        return self._finisher.finished
 
-    async def _intake(self, beat: Callable[[], None]) -> None:
-        slots, wake_up = self._slots, self._wake_up
-        while True:
-            beat()
-            room = slots.room
-            if room == 0:
-                try:
-                    async with asyncio.timeout(_PATIENCE_S):
-                        await slots.wait_for_room()
-                except TimeoutError:
-                    await self._return_the_patient()
-                continue
-            wake_up.clear()
-            claims = await self._claims.take(room)
-            if claims:
-                self._admit(claims)
-            else:
-                await wake_up.wait(_RECHECK_S if wake_up.armed else _POLL_S)
+    @property
+    def trouble(self) -> str:
+        """What keeps this worker from running tasks now; shown with its sign of life."""
+        return self._upkeep.trouble
 
-    def _admit(self, claims: Sequence[Claim]) -> None:
-        now = time.monotonic()
-        runs = [Run(claim, now) for claim in claims]
-        for run in runs:
-            self._held[run.claim.field] = run
-        self._slots.offer(runs)
-
-    async def _return_the_patient(self) -> None:
-        """Give back what was claimed ahead and cannot start: other workers may be free."""
-        since = self._slots.waiting_since()
-        if since is not None and time.monotonic() - since > _PATIENCE_S:
-            await self._give_back(self._slots.take_waiting())
-
-    async def _give_back(self, runs: Sequence[Run]) -> None:
-        claims = [run.claim for run in runs]
-        if not claims:
-            return
-        try:
-            await self._claims.give_back(claims)
-        except BrokerUnavailable as error:
-            logger.warning("%d claims are left to a sweep: %s", len(claims), error)
-        self._dropped(claims)
-
-    def _ended(self, endings: Sequence[Ending]) -> None:
-        for ending in endings:
-            if ending.claim is not None:
-                self._held.pop(ending.claim.field, None)
-            if ending.onward is not None and ending.onward.move is Move.PARK:
-                self._expect_due(ending.onward.eta)
-
-    def _dropped(self, claims: Sequence[Claim]) -> None:
-        for claim in claims:
-            self._held.pop(claim.field, None)
+    @trouble.setter
+    def trouble(self, text: str) -> None:
+        self._upkeep.trouble = text
 
     async def _perform(self, run: Run) -> None:
         try:
@@ -319,9 +313,16 @@ class Worker:
             await self._park(run, delayed.eta)
             return
         if ending is None:
-            self._held.pop(run.claim.field, None)
+            self._held.drop(run.claim)
         else:
             self._finisher.put(ending)
+
+    def _ended(self, endings: Sequence[Ending]) -> None:
+        for ending in endings:
+            if ending.claim is not None:
+                self._held.drop(ending.claim)
+            if ending.onward is not None and ending.onward.move is Move.PARK:
+                self._upkeep.expect_due(ending.onward.eta)
 
     async def _park(self, run: Run, eta: float) -> None:
         while True:
@@ -329,40 +330,13 @@ class Worker:
                 due = await self._claims.park([(run.claim, eta)])
                 break
             except BrokerUnavailable:
-                await asyncio.sleep(_POLL_S)
+                await asyncio.sleep(POLL_S)
         if due:
             self._slots.offer([run])
             return
-        self._held.pop(run.claim.field, None)
-        self._expect_due(eta)
+        self._held.drop(run.claim)
+        self._upkeep.expect_due(eta)
 
-    def _expect_due(self, eta: float) -> None:
-        if self._next_due is None or eta < self._next_due:
-            self._next_due = eta
-            self._due_sooner.set()
 
-    async def _lease(self, beat: Callable[[], None]) -> None:
-        while True:
-            held = [run.claim for run in self._held.values()]
-            lost = await self._claims.renew(held, self._sign())
-            beat()
-            for claim in lost:
-                run = self._held.pop(claim.field, None)
-                if run is not None:
-                    logger.warning("the claim on a task was taken away: %s", claim.field)
-                    self._stop(run, Stop.LOST)
-            await asyncio.sleep(min(WORKER_TTL_S / 3, self._visibility_timeout_s / 3))
-
-    async def _move_due(self, beat: Callable[[], None]) -> None:
-        while True:
-            self._due_sooner.clear()
-            self._next_due, _stale = await self._due.move()
-            beat()
-            wait_s = _RECHECK_S
-            if self._next_due is not None:
-                wait_s = min(wait_s, self._next_due - self._claims.clock.now())
-            try:
-                async with asyncio.timeout(max(0.001, wait_s)):
-                    await self._due_sooner.wait()
-            except TimeoutError:
-                pass
+async def _never() -> None:
+    await asyncio.get_running_loop().create_future()

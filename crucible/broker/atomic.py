@@ -1,0 +1,73 @@
+"""Atomic steps on claims: each is one Lua script of the same name.
+
+``transactions`` has the same steps for servers without scripting, so whoever needs one asks for
+``Steps`` and does not care.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Protocol
+
+from crucible.broker.connection import COMMAND_TIMEOUT_S, translated
+from crucible.broker.link import Link
+from crucible.broker.scripts import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+    Argument = bytes | str | int
+
+_INCLUDE = "-- include: "
+
+
+@cache
+def claim_script(name: str) -> Script:
+    """The script ``lua/<name>.lua``; a file its first line includes is put in front of it."""
+    folder = files("crucible.broker").joinpath("lua")
+    text = folder.joinpath(f"{name}.lua").read_text("utf-8")
+    first, _, rest = text.partition("\n")
+    if first.startswith(_INCLUDE):
+        text = folder.joinpath(first.removeprefix(_INCLUDE)).read_text("utf-8") + rest
+    return Script(text)
+
+
+class Steps(Protocol):
+    """Runs named steps; their KEYS, ARGV and answers stand at the head of each script."""
+
+    async def run(self, name: str, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
+        """Run one step.
+
+        Raises:
+            BrokerError: the server refused it, or is not available; then it may have run or not.
+        """
+
+    async def command(self, *command: Argument) -> Any:
+        """Run one plain command; raises the same."""
+
+
+class LuaSteps:
+    """Steps as scripts.
+
+    Args:
+        client: of the queue server; answers are bytes.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._link = Link(client)
+
+    async def run(self, name: str, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
+        """Run one step; see ``Steps``."""
+        with translated():
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                return await claim_script(name).run(self._link.call, keys, args)
+
+    async def command(self, *command: Argument) -> Any:
+        """Run one plain command; see ``Steps``."""
+        with translated():
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                return await self._link.call(*command)

@@ -1,0 +1,117 @@
+"""Taking messages from the lists, no more than this worker can start on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from crucible.errors import BrokerUnavailable
+from crucible.worker.hooks import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from crucible.broker.claims import Claim, Claims
+    from crucible.worker.slots import Slots
+    from crucible.worker.wakeup import WakeUp
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between looks into the lists while nothing is announced: the net below the wake-up.
+RECHECK_S = 5.0
+#: The same while nothing can be announced.
+POLL_S = 0.1
+#: Seconds a message may wait in this worker for a slot before it is given back to others.
+PATIENCE_S = 1.0
+
+
+class Holdings:
+    """Every claim this worker has taken and not ended yet."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Run] = {}
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(list(self._runs.values()))
+
+    def take(self, claims: Iterable[Claim]) -> list[Run]:
+        """Hold claims that were just made; returns their runs."""
+        now = time.monotonic()
+        runs = [Run(claim, now) for claim in claims]
+        for run in runs:
+            self._runs[run.claim.field] = run
+        return runs
+
+    def drop(self, claim: Claim) -> Run | None:
+        """Hold a claim no longer."""
+        return self._runs.pop(claim.field, None)
+
+
+class Intake:
+    """Claims messages for the slots.
+
+    Args:
+        claims: takes them.
+        slots: run them.
+        held: keeps account of them.
+        wake_up: says when a list may have something; None where ``claims`` waits by itself.
+    """
+
+    def __init__(
+        self, claims: Claims, slots: Slots, held: Holdings, wake_up: WakeUp | None
+    ) -> None:
+        self._claims = claims
+        self._slots = slots
+        self._held = held
+        self._wake_up = wake_up
+
+    async def run(self, beat: Callable[[], None]) -> None:
+        """Claim until cancelled.
+
+        Raises:
+            BrokerError: the server is gone or refuses; run again.
+        """
+        wake_up = self._wake_up
+        while True:
+            beat()
+            room = self._slots.room
+            if room == 0:
+                await self._wait_for_room()
+                continue
+            if wake_up is not None:
+                wake_up.clear()
+            claims = await self._claims.take(room)
+            if claims:
+                self._slots.offer(self._held.take(claims))
+            elif wake_up is not None:
+                await wake_up.wait(RECHECK_S if wake_up.armed else POLL_S)
+
+    async def _wait_for_room(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._slots.wait_for_room()
+        except TimeoutError:
+            await self._return_the_patient()
+
+    async def _return_the_patient(self) -> None:
+        """Give back what was claimed ahead and cannot start: other workers may be free."""
+        since = self._slots.waiting_since()
+        if since is not None and time.monotonic() - since > PATIENCE_S:
+            await self.give_back(self._slots.take_waiting())
+
+    async def give_back(self, runs: Sequence[Run]) -> None:
+        """Return claims that were not started to where they came from."""
+        if not runs:
+            return
+        claims = [run.claim for run in runs]
+        try:
+            await self._claims.give_back(claims)
+        except BrokerUnavailable as error:
+            logger.warning("%d claims are left to a sweep: %s", len(claims), error)
+        for claim in claims:
+            self._held.drop(claim)

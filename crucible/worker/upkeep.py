@@ -1,0 +1,111 @@
+"""What a worker does beside running tasks: shows life, renews, hands out what is due, sweeps."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from crucible.broker.keys import WORKER_TTL_S
+from crucible.broker.signs import SignOfLife, encode_sign
+from crucible.broker.sweeper import SWEEP_S
+from crucible.worker.hooks import Stop, stop_run
+from crucible.worker.intake import RECHECK_S, Holdings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from crucible.broker.claims import Claims
+    from crucible.broker.delayed import DueMessages
+    from crucible.broker.sweeper import Sweeper
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between signs of life. At a third of their TTL two may be missed.
+_RENEW_S = WORKER_TTL_S / 3
+#: Shortest pause between two looks for due messages.
+_SHORTEST_WAIT_S = 0.001
+
+
+class Upkeep:
+    """The loops of one worker that keep the queues in order.
+
+    Args:
+        claims: the worker's own.
+        held: what it holds.
+        due: hands out delayed messages.
+        sweeper: gives back what dead workers held.
+        hostname: the worker's node name.
+
+    Attributes:
+        trouble: what keeps the worker from running tasks now, for whoever reads its sign of life.
+    """
+
+    def __init__(
+        self,
+        claims: Claims,
+        held: Holdings,
+        due: DueMessages,
+        sweeper: Sweeper,
+        hostname: str,
+    ) -> None:
+        self.trouble = ""
+        self._claims = claims
+        self._held = held
+        self._due = due
+        self._sweeper = sweeper
+        self._hostname = hostname
+        self._next_due: float | None = None
+        self._due_sooner = asyncio.Event()
+
+    async def show_life(self) -> None:
+        """Show life and renew every claim; runs whose claim was taken away are stopped.
+
+        Raises:
+            BrokerError: the server is gone or refuses.
+        """
+        sign = encode_sign(SignOfLife(self._hostname, self.trouble))
+        lost = await self._claims.renew([run.claim for run in self._held], sign)
+        for claim in lost:
+            run = self._held.drop(claim)
+            if run is not None:
+                logger.warning("taken for dead: a task here runs elsewhere now: %s", claim.field)
+                stop_run(run, Stop.LOST)
+
+    async def lease(self, beat: Callable[[], None]) -> None:
+        """Show life until cancelled."""
+        pause_s = min(_RENEW_S, self._claims.visibility_timeout_s / 3)
+        while True:
+            await self.show_life()
+            beat()
+            await asyncio.sleep(pause_s)
+
+    def expect_due(self, eta: float) -> None:
+        """A message was parked until ``eta``, seconds since the epoch on the server's clock."""
+        if self._next_due is None or eta < self._next_due:
+            self._next_due = eta
+            self._due_sooner.set()
+
+    async def hand_out_due(self, beat: Callable[[], None]) -> None:
+        """Move delayed messages to their lists, on time, until cancelled."""
+        while True:
+            self._due_sooner.clear()
+            self._next_due, old = await self._due.move()
+            if old:
+                await self._sweeper.restore_old(old)
+            beat()
+            wait_s = RECHECK_S
+            if self._next_due is not None:
+                wait_s = min(wait_s, self._next_due - self._claims.clock.now())
+            try:
+                async with asyncio.timeout(max(_SHORTEST_WAIT_S, wait_s)):
+                    await self._due_sooner.wait()
+            except TimeoutError:
+                continue
+
+    async def sweep(self, beat: Callable[[], None]) -> None:
+        """Give back what dead workers held, until cancelled."""
+        while True:
+            await self._sweeper.sweep()
+            beat()
+            await asyncio.sleep(SWEEP_S)

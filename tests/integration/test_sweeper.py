@@ -1,0 +1,159 @@
+"""Claims of workers that are gone return, on a real server."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from crucible.broker.atomic import LuaSteps, Steps
+from crucible.broker.claims import Claim, Claims, Ending, new_worker_id
+from crucible.broker.connection import open_client
+from crucible.broker.envelope import encode_task
+from crucible.broker.keys import SEP, Keys
+from crucible.broker.sweeper import Sweeper
+from crucible.broker.transactions import TransactionSteps
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+
+@pytest.fixture(params=[LuaSteps, TransactionSteps])
+async def steps(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Steps]:
+    async with open_client(redis_url) as client:
+        yield request.param(client)
+
+
+async def send(redis: Redis, task_id: str, queue: str = "celery", priority: int = 0) -> None:
+    raw = encode_task("t.x", [[], 1.50], task_id=task_id, queue=queue, priority=priority)
+    step = 3 if priority >= 3 else 0
+    await redis.lpush(f"{queue}{SEP}{step}" if step else queue, raw)
+
+
+async def claim(steps: Steps, count: int, queues: tuple[str, ...] = ("celery",)) -> list[Claim]:
+    """What a worker that lives has claimed, one call a message where it must be."""
+    claims = Claims(steps, new_worker_id(), queues)
+    await claims.renew([], "w@test")
+    taken: list[Claim] = []
+    while len(taken) < count:
+        taken += await claims.take(count - len(taken))
+    return taken
+
+
+async def bury_owner(redis: Redis, claim: Claim) -> None:
+    """Let the sign of life of a claim's worker run out."""
+    await redis.delete(f"crucible:worker:{claim.field.split('|')[1]}")
+
+
+async def swept(redis: Redis, sweeper: Sweeper) -> Any:
+    await redis.delete("crucible:sweep")
+    return await sweeper.sweep()
+
+
+async def ids(redis: Redis, key: str) -> list[str]:
+    """Ids in the order they will be served."""
+    return [json.loads(raw)["headers"]["id"] for raw in reversed(await redis.lrange(key, 0, -1))]
+
+
+async def test_dead_workers_claims_return_in_order(redis: Redis, steps: Steps) -> None:
+    """They are served next, oldest first, flagged and counted, in the list of their priority."""
+    for number in range(3):
+        await send(redis, f"a{number}")
+    await send(redis, "p", priority=4)
+    claims = await claim(steps, 4)
+    await send(redis, "later")
+    sweeper = Sweeper(steps, Keys())
+    await bury_owner(redis, claims[0])
+    assert (await swept(redis, sweeper)).restored == 4
+    assert await ids(redis, "celery") == ["a0", "a1", "a2", "later"]
+    assert await ids(redis, f"celery{SEP}3") == ["p"]
+    message = json.loads((await redis.lrange("celery", -1, -1))[0])
+    assert message["headers"]["redelivered"] is True
+    assert message["properties"]["delivery_info"]["redelivered"] is True
+    assert message["headers"]["crucible_deliveries"] == 1
+    assert not await redis.hlen("unacked")
+    assert not await redis.zcard("unacked_index")
+    assert not await redis.zcard("crucible:workers")
+
+
+async def test_living_workers_keep_theirs(redis: Redis, steps: Steps) -> None:
+    """A sweep leaves claims alone whose worker shows life, however old they are."""
+    await send(redis, "a")
+    (held,) = await claim(steps, 1)
+    await redis.zadd("unacked_index", {held.field: 1.0})
+    assert (await swept(redis, Sweeper(steps, Keys()))).restored == 0
+    assert await redis.hlen("unacked") == 1
+
+
+async def test_a_claim_of_nobody_is_found(redis: Redis, steps: Steps) -> None:
+    """A claim whose worker is in no register, or that is in no index, returns all the same."""
+    await send(redis, "a")
+    await send(redis, "b")
+    first, second = await claim(steps, 2)
+    await bury_owner(redis, first)
+    await redis.delete("crucible:workers")
+    await redis.zrem("unacked_index", second.field)
+    assert (await swept(redis, Sweeper(steps, Keys()))).restored == 2
+
+
+async def test_poison_becomes_a_dead_letter(redis: Redis, steps: Steps) -> None:
+    """A message that outlived max_deliveries workers fails, for its client, and is kept."""
+    await send(redis, "bad")
+    sweeper = Sweeper(steps, Keys(), max_deliveries=3)
+    for _ in range(3):
+        (held,) = await claim(steps, 1)
+        await bury_owner(redis, held)
+        await swept(redis, sweeper)
+    assert not await redis.llen("celery")
+    assert not await redis.hlen("unacked")
+    rows: Any = await redis.xrange("crucible:dlq")
+    ((_, letter),) = rows
+    assert letter[b"reason"] == b"undeliverable"
+    assert letter[b"attempts"] == b"3"
+    stored = json.loads(await redis.get("celery-task-meta-bad") or b"")
+    assert stored["status"] == "FAILURE"
+    assert stored["result"]["exc_type"] == "WorkerLostError"
+
+
+async def test_a_woken_worker_learns_what_it_lost(redis: Redis, steps: Steps) -> None:
+    """Claims taken from a worker that was only asleep are named to it; its result still counts."""
+    await send(redis, "a")
+    claims = Claims(steps, new_worker_id(), ["celery"])
+    await claims.renew([], "w@test")
+    taken: list[Claim] = []
+    while not taken:
+        taken = await claims.take(1)
+    await redis.delete(Keys().worker(claims.worker_id))
+    await swept(redis, Sweeper(steps, Keys()))
+    assert await claims.renew(taken, "w@test") == taken
+    (other,) = await claim(steps, 1)
+    ours = await claims.finish([Ending(taken[0], "celery-task-meta-a", b'{"status": "SUCCESS"}')])
+    assert ours == 0
+    assert await redis.hexists("unacked", other.field)
+    assert await redis.get("celery-task-meta-a") == b'{"status": "SUCCESS"}'
+
+
+async def test_a_terminal_result_stays(redis: Redis, steps: Steps) -> None:
+    """The second result of a task is not stored, whoever brings it."""
+    claims = Claims(steps, new_worker_id(), ["celery"])
+    key = "celery-task-meta-a"
+    for meta in (b'{"status": "FAILURE"}', b'{"status": "SUCCESS"}', b'{"status": "STARTED"}'):
+        await claims.finish([Ending(None, key, meta)])
+    assert await redis.get(key) == b'{"status": "FAILURE"}'
+    await redis.set(key, b'{"task_id": "a", "status": "REVOKED"}')
+    await claims.finish([Ending(None, key, b'{"status": "SUCCESS"}')])
+    assert b"REVOKED" in (await redis.get(key) or b"")
+
+
+async def test_old_stock_claims_return_as_stock_returns_them(redis: Redis, steps: Steps) -> None:
+    """A claim of a stock worker older than the visibility timeout goes to its queue's list."""
+    raw = encode_task("t.x", [1], task_id="s", queue="celery").decode()
+    await redis.hset("unacked", "some-tag", f'[{raw}, "", "elsewhere"]')
+    await redis.zadd("unacked_index", {"some-tag": 5.25})
+    sweeper = Sweeper(steps, Keys())
+    assert (await sweeper.restore_old([("some-tag", "5.5")])).restored == 0
+    assert (await sweeper.restore_old([("some-tag", "5.25")])).restored == 1
+    assert await ids(redis, "elsewhere") == ["s"]
