@@ -1,0 +1,108 @@
+"""What every hostile program has to leave untouched, asserted around each run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiodocker
+
+from crucible.executor import ExecutorConfig
+from crucible.executor.docker import DockerExecutor
+from crucible.models import Limits, Outcome, Program, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+#: The promise is one second past the wall limit. A machine shared with other work gets three.
+LATE_S = 3.0
+GROWTH_BYTES = 20 << 20
+HONEST = Program(
+    language="python", code="print(sum(range(100_000)))", limits=Limits(wall_time_s=30)
+)
+HONEST_OUTPUT = b"4999950000\n"
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_descriptors() -> int:
+    """Descriptors this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def containers_of(owner: str) -> list[str]:
+    """Containers that carry the owner's label, running or not."""
+    async with aiodocker.Docker() as docker:
+        found = await docker.containers.list(all=True, filters={"label": [f"crucible={owner}"]})
+    return [container.id for container in found]
+
+
+def processes_of(container_ids: list[str]) -> list[str]:
+    """Processes of this machine in a control group of one of the containers."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                groups = (entry / "cgroup").read_text()
+            except OSError:
+                continue
+            found += [entry.name for key in container_ids if key in groups]
+    return found
+
+
+async def honest(executor: DockerExecutor) -> Outcome:
+    """An honest program gives the right answer."""
+    outcome = await executor.run(HONEST)
+    assert outcome.verdict is Verdict.OK, outcome
+    assert outcome.stdout == HONEST_OUTPUT
+    return outcome
+
+
+async def attack(executor: DockerExecutor, program: Program) -> Outcome:
+    """Run a hostile program beside an honest one, and one more afterwards.
+
+    Asserts that the honest ones are right, that the hostile one ended in time, and that this
+    process did not grow.
+    """
+    before = resident_bytes()
+    beside = asyncio.create_task(honest(executor))
+    try:
+        outcome = await executor.run(program)
+    finally:
+        await beside
+    assert outcome.run_s < program.limits.wall_time_s + LATE_S, outcome
+    assert outcome.verdict is not Verdict.INTERNAL_ERROR, outcome
+    await honest(executor)
+    assert resident_bytes() - before < GROWTH_BYTES
+    return outcome
+
+
+@asynccontextmanager
+async def besieged() -> AsyncIterator[DockerExecutor]:
+    """An executor that has to be as good as new after whatever the tests do to it.
+
+    Asserts at the end that 20 more programs pass, and that no container, process, mount or
+    descriptor is left.
+    """
+    owner = f"{socket.gethostname()}-siege:{os.getpid()}:{os.urandom(4).hex()}"
+    before = open_descriptors()
+    config = ExecutorConfig(owner=owner, pool_min=2, pool_max=6)
+    async with DockerExecutor.open(config) as executor:
+        yield executor
+        for _ in range(20):
+            await honest(executor)
+        known = await containers_of(owner)
+        assert known
+    assert await containers_of(owner) == []
+    assert processes_of(known) == []
+    mounts = Path("/proc/mounts").read_text()
+    assert not [key for key in known if key in mounts]
+    assert open_descriptors() <= before
