@@ -96,6 +96,12 @@ def fail(kind: str = "value") -> None:
     raise _FAILURES[kind]()
 
 
+@task(name="rig.fail_late", acks_late=True)
+def fail_late(kind: str = "value") -> None:
+    """Raises the exception named ``kind`` while its message is not acknowledged yet."""
+    raise _FAILURES[kind]()
+
+
 @task(name="rig.fail_from")
 def fail_from() -> None:
     """Raises an exception that has a cause."""
