@@ -17,6 +17,9 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
+from crucible.broker.batch import Chunk
+from crucible.broker.canvas import ChordSize, Plan, plan
+from crucible.broker.chords import ChordKeys
 from crucible.broker.connection import open_client, translated
 from crucible.broker.envelope import TaskCall, TaskOptions, encode_call
 from crucible.broker.ids import default_origin, default_reply_to, new_id
@@ -26,14 +29,15 @@ from crucible.broker.lookup import Lookup
 from crucible.broker.outbox import Once, Outbox
 from crucible.broker.priority import step_of
 from crucible.broker.sender import PipelineSender, ScriptSender
-from crucible.broker.task_result import Results, TaskResult
+from crucible.broker.signature import chain, chord, group
+from crucible.broker.task_result import GroupResult, Results, TaskResult, group_of, handle_of
 from crucible.broker.waiter import Waiter
-from crucible.errors import BrokerError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-    from crucible.broker.outbox import Outcome
+    from crucible.errors import BrokerError
+
 
 __all__ = ["Once", "Publisher", "TaskCall", "TaskResult"]
 
@@ -57,12 +61,14 @@ class Publisher:
         origin: str,
         *,
         link: Link,
+        chords: ChordKeys,
         deadline_s: float,
     ) -> None:
         self.keys = keys
         self.results = results
         self._outbox = outbox
         self._link = link
+        self._chords = chords
         self._deadline_s = deadline_s
         self._origin = origin
         self._reply_to = default_reply_to()
@@ -79,6 +85,7 @@ class Publisher:
         result_keyprefix: str = "",
         queue_limit: int = 0,
         deadline_s: float = 1.5,
+        result_expires_s: float = 86400,
         scripting: bool = True,
         origin: str | None = None,
     ) -> AsyncIterator[Publisher]:
@@ -91,6 +98,7 @@ class Publisher:
             result_keyprefix: the same for the result backend, as it stands in front of keys.
             queue_limit: messages a queue may hold; 0 is no limit.
             deadline_s: seconds until a publication that got no answer fails.
+            result_expires_s: seconds that the keys of a chord are kept.
             scripting: False for servers without Lua.
             origin: written into messages; None is ``gen<pid>@<host>``.
 
@@ -114,7 +122,10 @@ class Publisher:
             outbox = await stack.enter_async_context(Outbox(sender, deadline_s))
             results = Results(result_link, lookup, waiter, keys, deadline_s)
             origin = origin or default_origin()
-            yield cls(outbox, results, keys, origin, link=link, deadline_s=deadline_s)
+            chords = ChordKeys(result_link, keys, deadline_s, result_expires_s)
+            yield cls(
+                outbox, results, keys, origin, link=link, chords=chords, deadline_s=deadline_s
+            )
 
     async def publish(
         self, raw: bytes, *, queue: str, priority: int | None = None, once: Once | None = None
@@ -204,7 +215,7 @@ class Publisher:
             TypeError: arguments the serializer cannot carry; what came before was sent.
         """
         sent: list[TaskResult | BrokerError] = []
-        under_way: list[_Chunk] = []
+        under_way: list[Chunk] = []
         for start in range(0, len(calls), _CHUNK):
             under_way.append(self._begin_chunk(calls[start : start + _CHUNK]))
             # One chunk is encoded while the one before travels.
@@ -214,8 +225,62 @@ class Publisher:
             sent += await chunk.finish(self.results)
         return sent
 
-    def _begin_chunk(self, calls: Sequence[TaskCall]) -> _Chunk:
-        chunk = _Chunk()
+    async def send_canvas(
+        self, work: Mapping[str, Any], args: Sequence[Any] = (), **options: Any
+    ) -> TaskResult | GroupResult:
+        """Start a signature: a task, chain, group or chord.
+
+        Args:
+            work: made with ``broker.signature``, or out of a message.
+            args: arguments in front of its own.
+            options: execution options over its own, such as ``queue`` or ``link_error``.
+
+        Returns:
+            The last task of a chain, the body of a chord, or the group.
+
+        Raises:
+            ValueError: ``work`` is no signature.
+            BrokerError: some of it could not be sent; what came before was.
+        """
+        planned = plan(work, args, reply_to=self._reply_to, **options)
+        await self.send_plan(planned)
+        return handle_of(planned.result, self.results)
+
+    async def send_plan(self, planned: Plan) -> None:
+        """Carry out a plan in its order; raises what ``send_canvas`` raises."""
+        calls: list[TaskCall] = []
+        for step in planned.steps:
+            if isinstance(step, TaskCall):
+                calls.append(step)
+                continue
+            await self.send_batch(calls)
+            calls = []
+            if isinstance(step, ChordSize):
+                await self._chords.set_size(step.group_id, step.size)
+            else:
+                await self._chords.save_group(step.group_id, step.result)
+        await self.send_batch(calls)
+
+    async def send_chain(
+        self, *parts: Mapping[str, Any], **options: Any
+    ) -> TaskResult | GroupResult:
+        """Start tasks one after the other; the handle is that of the last step."""
+        return await self.send_canvas(chain(*parts), **options)
+
+    async def send_group(self, parts: Iterable[Mapping[str, Any]], **options: Any) -> GroupResult:
+        """Start tasks beside one another."""
+        planned = plan(group(parts), reply_to=self._reply_to, **options)
+        await self.send_plan(planned)
+        return group_of(planned.result, self.results)
+
+    async def send_chord(
+        self, header: Iterable[Mapping[str, Any]], body: Mapping[str, Any], **options: Any
+    ) -> TaskResult | GroupResult:
+        """Start tasks beside one another, and ``body`` with the list of their results."""
+        return await self.send_canvas(chord(header, body), **options)
+
+    def _begin_chunk(self, calls: Sequence[TaskCall]) -> Chunk:
+        chunk = Chunk()
         origin, reply_to = self._origin, self._reply_to
         for position, call in enumerate(calls):
             task_id = call.task_id or new_id()
@@ -232,51 +297,3 @@ class Publisher:
         if name is None:
             name = self._lists[queue, priority] = self.keys.step_list(queue, step_of(priority))
         return name
-
-
-class _Chunk:
-    """Part of a batch: its messages by list, and where each belongs in the whole."""
-
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-        self._lists: dict[str, _ListPart] = {}
-
-    def part(self, queue: str, list_key: str) -> _ListPart:
-        part = self._lists.get(list_key)
-        if part is None:
-            part = self._lists[list_key] = _ListPart(queue)
-        return part
-
-    def begin(self, outbox: Outbox) -> None:
-        for list_key, part in self._lists.items():
-            part.done = outbox.add(part.queue, list_key, part.messages)
-
-    async def finish(self, results: Results) -> list[TaskResult | BrokerError]:
-        sent: list[TaskResult | BrokerError] = [TaskResult(i, results) for i in self.ids]
-        for part in self._lists.values():
-            pushed, error = await part.outcome()
-            if error is not None:
-                for position in part.positions[pushed:]:
-                    sent[position] = error
-        return sent
-
-
-class _ListPart:
-    """The messages of a chunk that go to one list."""
-
-    __slots__ = ("done", "messages", "positions", "queue")
-
-    def __init__(self, queue: str) -> None:
-        self.queue = queue
-        self.messages: list[bytes] = []
-        self.positions: list[int] = []
-        self.done: asyncio.Future[Outcome] | None = None
-
-    async def outcome(self) -> tuple[int, BrokerError | None]:
-        if self.done is None:
-            raise RuntimeError("a part is finished before it began")
-        try:
-            outcome = await self.done
-        except BrokerError as error:
-            return 0, error
-        return outcome.pushed, outcome.error

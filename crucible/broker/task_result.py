@@ -11,6 +11,7 @@ from crucible.broker.results import PENDING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from crucible.broker.frozen import Frozen
     from crucible.broker.keys import Keys
     from crucible.broker.link import Link
     from crucible.broker.lookup import Lookup
@@ -74,12 +75,16 @@ class TaskResult:
 
     Attributes:
         id: its id.
+        parent: what runs before it in a canvas, or None.
     """
 
-    __slots__ = ("_results", "id")
+    __slots__ = ("_results", "id", "parent")
 
-    def __init__(self, task_id: str, results: Results) -> None:
+    def __init__(
+        self, task_id: str, results: Results, parent: TaskResult | GroupResult | None = None
+    ) -> None:
         self.id = task_id
+        self.parent = parent
         self._results = results
 
     def __repr__(self) -> str:
@@ -110,3 +115,59 @@ class TaskResult:
     async def forget(self) -> None:
         """Delete what is stored. Raises BrokerUnavailable."""
         await self._results.forget(self.id)
+
+
+class GroupResult:
+    """Tasks that were sent beside one another.
+
+    Attributes:
+        id: the group's id.
+        results: one a member, in order.
+        parent: what runs before the group in a canvas, or None.
+    """
+
+    __slots__ = ("id", "parent", "results")
+
+    def __init__(
+        self,
+        group_id: str,
+        results: list[TaskResult | GroupResult],
+        parent: TaskResult | GroupResult | None = None,
+    ) -> None:
+        self.id = group_id
+        self.results = results
+        self.parent = parent
+
+    def __repr__(self) -> str:
+        return f"GroupResult({self.id!r}, {self.results!r})"
+
+    async def get(self, timeout: float) -> list[Any]:
+        """What the members returned, in order; raises what the first to fail raises.
+
+        Args:
+            timeout: seconds to wait for all of them.
+        """
+        waits = [asyncio.ensure_future(member.get(timeout)) for member in self.results]
+        try:
+            return list(await asyncio.gather(*waits))
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+
+def handle_of(node: Frozen, results: Results) -> TaskResult | GroupResult:
+    """The handle of a planned canvas."""
+    if node.children is not None:
+        return group_of(node, results)
+    return TaskResult(node.id, results, _parent_of(node, results))
+
+
+def group_of(node: Frozen, results: Results) -> GroupResult:
+    """The handle of a planned group."""
+    members = [handle_of(child, results) for child in node.children or ()]
+    return GroupResult(node.id, members, _parent_of(node, results))
+
+
+def _parent_of(node: Frozen, results: Results) -> TaskResult | GroupResult | None:
+    return handle_of(node.parent, results) if node.parent is not None else None
