@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 from api_rig import running_api
-from crucible.celery_app import create_app
-from crucible.settings import load_settings
 from redis.asyncio import Redis
 from stock_rig.golden import GOLDEN_VERSIONS, load
 from stock_rig.mask import mask_message
+
+from crucible.celery_app import create_app
+from crucible.settings import load_settings
 
 REQUESTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"code": "print(6*7)"}, {}),

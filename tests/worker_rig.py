@@ -1,0 +1,45 @@
+"""Real worker processes of both kinds, for tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from stock_rig.child import Child
+from stock_rig.environments import PROJECT
+from stock_rig.worker import StockWorker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: What the platform's workers serve.
+QUEUES = ("high_priority", "evaluation", "batch", "maintenance")
+START_S = 60.0
+
+
+def crucible(arguments: Sequence[str], **environment: str) -> Child:
+    """A ``crucible`` command as a child process with nothing else of ours in its environment."""
+    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
+    return Child(
+        [sys.executable, "-m", "crucible", *arguments],
+        {**kept, "PYTHONUNBUFFERED": "1", **environment},
+    )
+
+
+def async_worker(queue_url: str, *arguments: str, **environment: str) -> Child:
+    """``crucible worker`` on the queues of ``queue_url``."""
+    return crucible(["worker", *arguments], CELERY_BROKER_URL=queue_url, **environment)
+
+
+def stock_worker(queue_url: str, *, pool: str = "prefork", concurrency: int = 2) -> StockWorker:
+    """``celery -A crucible.celery_app worker`` on the same queues."""
+    return StockWorker(
+        PROJECT,
+        queue_url,
+        queues=QUEUES,
+        pool=pool,
+        concurrency=concurrency,
+        app="crucible.celery_app",
+        environment={"CELERY_BROKER_URL": queue_url},
+    )
