@@ -56,6 +56,8 @@ def process_environment(
         "PYTHONPATH": str(TESTS),
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
+        # Celery writes stamped_headers in the order of a set; without this it is a coin toss.
+        "PYTHONHASHSEED": "0",
         "TZ": "UTC",
         "RIG_BROKER_URL": broker_url,
         "RIG_RESULT_BACKEND": backend_url or broker_url,
