@@ -50,7 +50,8 @@ async def check_engine(settings: Settings) -> list[Check]:
             version, info = await _describe(docker)
             image = await find_image(docker, settings.sandbox_image)
     except RequirementError as error:
-        return [failed("Docker engine", str(error), error.remedy or ENGINE_REMEDY)]
+        detail = str(error).removesuffix(f" ({error.remedy})").removeprefix("Docker engine: ")
+        return [failed("Docker engine", detail, error.remedy or ENGINE_REMEDY)]
     return [
         passed("Docker engine", f"{version.get('Version')} answers"),
         *engine.judge_version(version, info),
