@@ -30,8 +30,21 @@ WORKERS = "crucible:workers"
 FENCE_PREFIX = "crucible:fence:"
 #: STRING, set by whoever sweeps; the next sweep is due when it is gone. Has a TTL.
 SWEEP = "crucible:sweep"
+#: ZSET id of a revoked task -> when, seconds since the epoch. Bounded in number and age.
+REVOKED = "crucible:revoked"
 #: STREAM of dead letters. Bounded by MAXLEN.
 DLQ = "crucible:dlq"
+
+#: Channel of remote control requests, after ``/<db>.`` (kombu ``pidbox.py``).
+PIDBOX = "celery.pidbox"
+#: Exchange of replies to them; also the end of the names of the lists they are pushed to.
+REPLY_EXCHANGE = "reply.celery.pidbox"
+#: Start of the channels of events, after ``/<db>.``; the routing key follows a slash.
+EVENT_EXCHANGE = "celeryev"
+#: SET of ``<routing key> SEP SEP <list>``: where replies go. Members belong to waiting clients.
+REPLY_BINDING = f"_kombu.binding.{REPLY_EXCHANGE}"
+#: ZSET exchange -> deadline in milliseconds; stock workers of 5.7 sweep bindings left behind.
+BINDING_DEADLINES = "_kombu.binding_deadlines"
 
 #: Start of every ``unacked`` field that Crucible writes: ``crucible|<worker_id>|<counter>``.
 CLAIM_PREFIX = "crucible|"
@@ -95,6 +108,29 @@ class Keys:
     def unacked_index(self) -> str:
         """The times of claims."""
         return f"{self.prefix}{UNACKED_INDEX}"
+
+    def pidbox(self, db: int) -> str:
+        """The channel of remote control requests; ``db`` is the broker's database number."""
+        return f"{self.prefix}/{db}.{PIDBOX}"
+
+    def event(self, db: int, routing_key: str) -> str:
+        """The channel of events with one routing key."""
+        return f"{self.prefix}/{db}.{EVENT_EXCHANGE}/{routing_key}"
+
+    @property
+    def reply_binding(self) -> str:
+        """The lists of clients that wait for replies."""
+        return f"{self.prefix}{REPLY_BINDING}"
+
+    @property
+    def binding_deadlines(self) -> str:
+        """When bindings of clients that died may be swept."""
+        return f"{self.prefix}{BINDING_DEADLINES}"
+
+    @property
+    def revoked(self) -> str:
+        """The revoked tasks."""
+        return f"{self.prefix}{REVOKED}"
 
     @property
     def dlq(self) -> str:

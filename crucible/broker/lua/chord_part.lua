@@ -1,0 +1,57 @@
+-- Count one end of a chord's header, and find out whether it was the last one missing.
+--
+-- KEYS[1] .j parts   KEYS[2] .t extra size   KEYS[3] .s size   KEYS[4] .d who was counted
+-- KEYS[5] the group itself: its structure, where it is saved   KEYS[6] .c who sends the body
+-- ARGV[1] task id    ARGV[2] the part as JSON   ARGV[3] its start, the same for each run of the task
+-- ARGV[4] position, '+inf' for none     ARGV[5] seconds the keys live, 0 for ever
+-- ARGV[6] token of who asks             ARGV[7] seconds it may take to send the body
+-- Returns {'done'}                      the body was sent before
+--         {'waiting'}                   others are missing
+--         {'taken', milliseconds}       complete, and somebody else is sending the body; the time
+--                                       after which that claim runs out
+--         {'claimed', group or '', {part ...}}       complete, and the body is ours to send
+--
+-- The rules are those of celery 5.7 (backends/redis.py), so that both count in the same keys: a part
+-- counts once for its task and position. Celery up to 5.6 does not write .d; a part such a worker
+-- left for the same task at the same position is recognised by its start.
+
+local parts, extra, size, counted, group, mark = unpack(KEYS)
+
+if redis.call('GET', mark) == 'done' then
+  return { 'done' }
+end
+
+local function left_before()
+  local score = ARGV[4]
+  for _, part in ipairs(redis.call('ZRANGEBYSCORE', parts, score, score)) do
+    if string.sub(part, 1, #ARGV[3]) == ARGV[3] then
+      return true
+    end
+  end
+  return false
+end
+
+local member = ARGV[1] .. ':' .. ARGV[4]
+if redis.call('SISMEMBER', counted, member) == 0 then
+  if not left_before() then
+    redis.call('ZADD', parts, ARGV[4], ARGV[2])
+  end
+  redis.call('SADD', counted, member)
+end
+if tonumber(ARGV[5]) > 0 then
+  for _, key in ipairs({ parts, extra, size, counted, group }) do
+    redis.call('EXPIRE', key, ARGV[5])
+  end
+end
+
+local total = redis.call('GET', size)
+if not total
+  or redis.call('ZCARD', parts) ~= tonumber(total) + tonumber(redis.call('GET', extra) or 0) then
+  return { 'waiting' }
+end
+local held = redis.call('GET', mark)
+if held and held ~= ARGV[6] then
+  return { 'taken', redis.call('PTTL', mark) }
+end
+redis.call('SET', mark, ARGV[6], 'EX', ARGV[7])
+return { 'claimed', redis.call('GET', group) or '', redis.call('ZRANGE', parts, 0, -1) }
