@@ -10,7 +10,8 @@ setup: ## virtual environment, Docker engine, sandbox image; seconds when all is
 run: setup ## the whole service on this machine, and one evaluation's result
 	@exec $(VENV)/crucible up --sample
 
-test: setup ## every test, on real Redis, Docker and Celery
+test: ## every test, on real Redis, Docker and Celery
+	@scripts/setup --tests
 	@$(VENV)/pytest $(PYTEST_ARGS)
 
 lint: setup ## style, format and types

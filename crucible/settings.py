@@ -45,6 +45,12 @@ FOREIGN_NAMES = frozenset(
 SECRETS = frozenset({"executor_token"})
 
 
+def default_data_dir() -> Path:
+    """Where the XDG specification keeps a user's data."""
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "crucible"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """The effective settings.
 
@@ -101,7 +107,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     executor_token: str = ""
     host: str = "127.0.0.1"
     port: Port = 8000
-    data_dir: Path = Path("~/.local/share/crucible")
+    data_dir: Path = msgspec.field(default_factory=default_data_dir)
     queues: tuple[str, ...] = QUEUES
     concurrency: Count = 0
     queue_limit: Count = 1_000_000

@@ -48,7 +48,8 @@ class ApiError(CrucibleError):
 def submit(
     file: Annotated[str, typer.Argument(help="The program; - reads it from standard input.")],
     language: Annotated[
-        str | None, typer.Option("--language", "-l", help="By default from the file's ending.")
+        str | None,
+        typer.Option("--language", "-l", help="By default from the file's ending; python for -."),
     ] = None,
     arg: Annotated[list[str] | None, typer.Option("--arg", help="An argument; repeat.")] = None,
     env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE; repeat.")] = None,
@@ -69,7 +70,7 @@ def submit(
     """Submit a program; its output is printed, and the exit code is 0 when it ended well."""
     body: dict[str, Any] = {
         "code": _source(file),
-        "language": language or LANGUAGE_OF_SUFFIX.get(Path(file).suffix, "python"),
+        "language": language or _language(file),
         "args": arg or None,
         "env": _pairs("--env", env),
         "limits": {name: _number(value) for name, value in _pairs("--limit", limit).items()},
@@ -113,6 +114,17 @@ def _source(file: str) -> str:
         return sys.stdin.read() if file == "-" else Path(file).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ApiError(f"cannot read {file}: {error}") from None
+
+
+def _language(file: str) -> str:
+    if file == "-":
+        return "python"
+    language = LANGUAGE_OF_SUFFIX.get(Path(file).suffix)
+    if language is None:
+        raise typer.BadParameter(
+            f"cannot tell the language from {Path(file).name!r}", param_hint="--language"
+        )
+    return language
 
 
 def _stdin(file: Path | None) -> dict[str, str]:

@@ -65,7 +65,6 @@ def judge_space(name: str, path: str, free_bytes: int) -> Check:
 
 def check_space(name: str, directory: Path) -> Check:
     """Judge the space where ``directory`` is or will be."""
-    directory = directory.expanduser()
     place = directory
     while not place.exists() and place != place.parent:
         place = place.parent

@@ -173,7 +173,7 @@ async def _foreign(
 
 def workspace_of(settings: Settings) -> Path:
     """Where trees and archives are while an image is built."""
-    return settings.data_dir.expanduser() / "images"
+    return settings.data_dir / "images"
 
 
 @contextlib.asynccontextmanager

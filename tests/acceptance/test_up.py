@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from stock_rig.child import Child
+from worker_rig import START_S, crucible
+
+from crucible.embedded.server import free_port
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+
+
+def up(data_dir: Path, port: int, *more: str, **environment: str) -> Child:
+    """``crucible up`` on a port and a data directory of the test's own."""
+    arguments = ["up", "--data-dir", str(data_dir), "--port", str(port), *more]
+    return crucible(arguments, **environment)
+
+
+async def call(method: str, url: str, **arguments: Any) -> dict[str, Any]:
+    """One request's JSON."""
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as client,
+        client.request(method, url, **arguments) as response,
+    ):
+        answer: dict[str, Any] = await response.json(content_type=None)
+        return answer
+
+
+async def server_pids(child: Child) -> list[int]:
+    """Ids of the processes below ``child``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue
+            if int(stat.rsplit(")", 1)[1].split()[1]) == child.pid:
+                found.append(int(entry.name))
+    return found
+
+
+async def test_one_command_serves_drains_and_finds_its_data_again(tmp_path: Path) -> None:
+    """From nothing to a sample result; Ctrl-C lets a running program end; a second run knows it."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api/eval"
+    async with up(tmp_path, port, "--sample") as first:
+        await first.wait_for_log("stop +Ctrl-C", START_S)
+        assert '"output": "42\\n"' in first.log.replace("\\\\", "\\")
+        slow = {"code": "import time; time.sleep(2); print('slept')", "eval_id": "slow"}
+        await call("POST", url, json=slow)
+        async with asyncio.timeout(30):
+            while (await call("GET", f"{url}/slow"))["status"] != "running":
+                await asyncio.sleep(0.05)
+        children = await server_pids(first)
+        assert len(children) == 4
+        first.send_signal(signal.SIGINT)
+        assert await first.wait(60) == 0
+        assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    async with up(tmp_path, port) as second:
+        await second.wait_for_log("stop +Ctrl-C", START_S)
+        found = await call("GET", f"{url}/slow")
+        assert (found["output"], found["verdict"]) == ("slept\n", "ok")
+        assert await second.stop(60) == 0
+
+
+async def test_a_killed_worker_and_a_killed_api_are_started_again(tmp_path: Path) -> None:
+    """The set heals: after a SIGKILL of either service an evaluation still ends."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api/eval"
+    async with up(tmp_path, port) as stack:
+        await stack.wait_for_log("stop +Ctrl-C", START_S)
+        for pid in await server_pids(stack):
+            if b"crucible" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                _kill(pid)
+        await stack.wait_for_log("api ended with exit code -9, starting it again", START_S)
+        await stack.wait_for_log("worker ended with exit code -9, starting it again", START_S)
+        await _answering(port)
+        ended = await call("POST", f"{url}?wait=60", json={"code": "print(6*7)"})
+        assert ended["output"] == "42\n"
+        assert await stack.stop(60) == 0
+
+
+async def test_taken_server_ports_are_no_obstacle(tmp_path: Path) -> None:
+    """Where 6380 or 6379 is taken, another port is used and said."""
+    with closing(socket.socket()) as queue, closing(socket.socket()) as bus:
+        for sock, number in ((queue, 6380), (bus, 6379)):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Where somebody else holds it, that is as good for this test.
+            with suppress(OSError):
+                sock.bind(("127.0.0.1", number))
+                sock.listen()
+        async with up(tmp_path, free_port()) as stack:
+            await stack.wait_for_log("stop +Ctrl-C", START_S)
+            assert re.search("port 6380 is taken, the queue server listens on", stack.log)
+            assert re.search("port 6379 is taken, the event-bus server listens on", stack.log)
+            assert await stack.stop(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"CRUCIBLE_DOCKER_URL": "unix:///nonexistent.sock"}, "no Docker engine answers"),
+        ({"CRUCIBLE_SANDBOX_IMAGE": "nosuch:tag"}, "the engine has no image nosuch:tag"),
+        ({"CRUCIBLE_HOST": "0.0.0.0"}, "CRUCIBLE_HOST"),
+        ({"CELERY_PERCENTAGE": "1.5"}, "CELERY_PERCENTAGE"),
+    ],
+)
+async def test_what_is_missing_is_one_clear_line(
+    tmp_path: Path, environment: dict[str, str], said: str
+) -> None:
+    """No engine, no image, bad settings: exit code 1, one line, no traceback."""
+    async with up(tmp_path, free_port(), **environment) as stack:
+        assert await stack.wait(START_S) == 1
+    assert len(stack.lines) == 1
+    assert stack.lines[0].startswith("crucible: ")
+    assert said in stack.lines[0]
+
+
+async def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
+    """The api's own port is not exchanged in silence: clients would not find it."""
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        async with up(tmp_path, port) as stack:
+            assert await stack.wait(START_S) == 1
+    assert stack.lines == [
+        f"crucible: port {port} on 127.0.0.1 is taken (choose another with --port)"
+    ]
+
+
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+async def _answering(port: int) -> None:
+    async with asyncio.timeout(START_S):
+        while True:
+            try:
+                report = await call("GET", f"http://127.0.0.1:{port}/ready")
+            except aiohttp.ClientError:
+                report = {}
+            if report.get("ready"):
+                return
+            await asyncio.sleep(0.1)
