@@ -33,7 +33,7 @@ from crucible.worker.outcomes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Container, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from concurrent.futures import Executor
 
     from crucible.broker.clock import ServerClock
@@ -70,7 +70,7 @@ class Trace:
         states: lifespan values by registry.
         store: stores a result now and returns when it is stored.
         threads: runs plain functions.
-        revoked: ids of revoked tasks.
+        revoked: says whether a message was revoked.
         limits: overrides of tasks' time limits by name: hard, soft.
         hooks: told what happens; None while nobody listens.
         canvas: does the duties of callbacks, chains and chords; None leaves them undone.
@@ -87,7 +87,7 @@ class Trace:
         states: Mapping[TaskRegistry, Any],
         store: Callable[[Ending], Awaitable[None]],
         threads: Executor,
-        revoked: Container[str] = frozenset(),
+        revoked: Callable[[Message], bool] = lambda _: False,
         limits: Mapping[str, tuple[float | None, float | None]] | None = None,
         hooks: TaskHooks | None = None,
         canvas: Canvas | None = None,
@@ -152,7 +152,7 @@ class Trace:
         """What ends the message before it runs: expired, revoked; Delayed if not due."""
         if message.expires is not None and message.expires < self._clock.now():
             return self._revoke(run, message, TurnedAway.EXPIRED)
-        if message.id in self.revoked:
+        if self.revoked(message):
             return self._revoke(run, message, TurnedAway.REVOKED)
         if message.eta is not None and message.eta > self._clock.now():
             raise Delayed(message.eta)

@@ -7,7 +7,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from crucible.broker.keys import WORKER_TTL_S
-from crucible.broker.signs import SignOfLife, encode_sign
 from crucible.broker.sweeper import SWEEP_S
 from crucible.worker.hooks import Stop, stop_run
 from crucible.worker.intake import RECHECK_S, Holdings
@@ -35,10 +34,7 @@ class Upkeep:
         held: what it holds.
         due: hands out delayed messages.
         sweeper: gives back what dead workers held.
-        hostname: the worker's node name.
-
-    Attributes:
-        trouble: what keeps the worker from running tasks now, for whoever reads its sign of life.
+        sign: makes the worker's sign of life.
     """
 
     def __init__(
@@ -47,14 +43,13 @@ class Upkeep:
         held: Holdings,
         due: DueMessages,
         sweeper: Sweeper,
-        hostname: str,
+        sign: Callable[[], str],
     ) -> None:
-        self.trouble = ""
         self._claims = claims
         self._held = held
         self._due = due
         self._sweeper = sweeper
-        self._hostname = hostname
+        self._sign = sign
         self._next_due: float | None = None
         self._due_sooner = asyncio.Event()
 
@@ -64,8 +59,7 @@ class Upkeep:
         Raises:
             BrokerError: the server is gone or refuses.
         """
-        sign = encode_sign(SignOfLife(self._hostname, self.trouble))
-        lost = await self._claims.renew([run.claim for run in self._held], sign)
+        lost = await self._claims.renew([run.claim for run in self._held], self._sign())
         for claim in lost:
             run = self._held.drop(claim)
             if run is not None:

@@ -21,6 +21,7 @@ from crucible.broker.claims import (
 from crucible.broker.connection import open_client, read_url
 from crucible.broker.delayed import DueMessages
 from crucible.broker.keys import Keys
+from crucible.broker.signs import SignOfLife, encode_sign
 from crucible.broker.sweeper import MAX_DELIVERIES, Sweeper
 from crucible.broker.transactions import TransactionSteps
 from crucible.errors import BrokerError, BrokerUnavailable
@@ -170,7 +171,7 @@ class Worker:
         self._finisher = Finisher(self._claims, self._ended)
         due = DueMessages(steps, self._keys, self._visibility_timeout_s, self._claims.clock)
         sweeper = Sweeper.beside(self._claims, steps, results, self._max_deliveries)
-        self._upkeep = Upkeep(self._claims, self._held, due, sweeper, self.hostname)
+        self._upkeep = Upkeep(self._claims, self._held, due, sweeper, self._sign)
 
     def _open_trace(self, stack: AsyncExitStack, states: dict[TaskRegistry, Any]) -> None:
         threads = ThreadPoolExecutor(max(1, self._concurrency), "crucible-task")
@@ -184,11 +185,15 @@ class Worker:
             states=states,
             store=self._finisher.write,
             threads=threads,
-            revoked=self.revoked,
+            revoked=lambda message: message.id in self.revoked,
             limits=self.time_limits,
             hooks=self._hooks,
             canvas=self._canvas,
         )
+
+    def _sign(self) -> str:
+        troubles = [home.trouble() for home in self.registry.homes if home.trouble]
+        return encode_sign(SignOfLife(self.hostname, "; ".join(filter(None, troubles))))
 
     async def _start_loops(self, client: Redis) -> None:
         # The sign of life comes before the first claim: a sweep must never find one without.
@@ -296,15 +301,6 @@ class Worker:
     def finished(self) -> int:
         """Claims ended since the worker started."""
         return self._finisher.finished
-
-    @property
-    def trouble(self) -> str:
-        """What keeps this worker from running tasks now; shown with its sign of life."""
-        return self._upkeep.trouble
-
-    @trouble.setter
-    def trouble(self, text: str) -> None:
-        self._upkeep.trouble = text
 
     async def _perform(self, run: Run) -> None:
         try:
