@@ -48,7 +48,13 @@ async def open_executor(
     config: ExecutorConfig, hooks: ExecutorHooks | None = None
 ) -> AsyncIterator[Executor]:
     """Open the executor that ``config`` asks for: containers here, or other executors."""
+    if config.urls:
+        from crucible.executor.remote import RemoteExecutor
+
+        async with RemoteExecutor.open(config) as remote:
+            yield remote
+        return
     from crucible.executor.docker import DockerExecutor
 
-    async with DockerExecutor.open(config, hooks) as executor:
-        yield executor
+    async with DockerExecutor.open(config, hooks) as local:
+        yield local

@@ -33,8 +33,8 @@ class DockerExecutor:
     def __init__(
         self, engine: Engine, pool: Pool, config: ExecutorConfig, hooks: ExecutorHooks
     ) -> None:
+        self.pool = pool
         self._engine = engine
-        self._pool = pool
         self._config = config
         self._hooks = hooks
 
@@ -65,9 +65,9 @@ class DockerExecutor:
     def stats(self) -> dict[str, Any]:
         """What the pool has now; numbers, and seconds where the name ends in ``_s``."""
         now_s = time.monotonic()
-        demand = self._pool.demand
+        demand = self.pool.demand
         return {
-            **msgspec.structs.asdict(self._pool.counts),
+            **msgspec.structs.asdict(self.pool.counts),
             "arrivals_per_s": round(demand.rate_per_s(now_s), 3),
             "expected_during_preparation": round(demand.during_preparation(now_s), 3),
         }
@@ -95,7 +95,7 @@ class DockerExecutor:
 
     async def _run_once(self, program: Program, language: Language, started_s: float) -> Outcome:
         shape = Shape(disk_mb=program.limits.disk_mb, image=language.image)
-        sandbox = await self._pool.acquire(shape)
+        sandbox = await self.pool.acquire(shape)
         try:
             await sandbox.fit(program.limits)
             sandbox_s = time.monotonic() - started_s
@@ -104,7 +104,7 @@ class DockerExecutor:
             sandbox.clean = False
             raise
         finally:
-            self._pool.release(sandbox)
+            self.pool.release(sandbox)
         self._hooks.program_ended(
             ProgramEnded(
                 language=language.name,

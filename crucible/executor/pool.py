@@ -50,7 +50,7 @@ class _Waiter:
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self.future: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
-        #: A preparation of this shape is under way for it.
+        #: A container of its unusual shape is being made for it.
         self.served = False
 
 
@@ -123,7 +123,13 @@ class Pool:
             settling=self._settling,
             parked=len(self._parked),
             waiting=len(self._waiters),
+            unusual=sum(1 for w in self._waiters if w.shape != self._default),
         )
+
+    @property
+    def sandboxes(self) -> frozenset[Sandbox]:
+        """Every sandbox this pool knows of, whatever is being done with it."""
+        return frozenset(self._alive)
 
     @property
     def container_ids(self) -> set[str]:
@@ -226,32 +232,20 @@ class Pool:
         now_s = time.monotonic()
         if self._closed or now_s < self._hold_until_s:
             return
+        unserved = [w for w in self._waiters if w.shape != self._default and not w.served]
+        for waiter in unserved[: self.policy.to_make(self.counts)]:
+            waiter.served = True
+            self._begin(None, waiter.shape)
+            unserved.remove(waiter)
+        if self.policy.is_in_the_way(self.counts, len(unserved)):
+            self._retire((self._parked or self._idle).popleft(), "not_needed")
         expected = self.demand.during_preparation(now_s)
         for _ in range(self.policy.to_prepare(self.counts, expected)):
-            self._begin()
-        if self._needs_room():
-            self._retire((self._parked or self._idle).popleft(), "not_needed")
+            self._begin(self._parked.popleft() if self._parked else None, self._default)
 
-    def _begin(self) -> None:
-        """Begin one preparation, for the first who waits for one or for nobody yet."""
-        waiter = next((w for w in self._waiters if not w.served), None)
-        shape = waiter.shape if waiter else self._default
-        sandbox = None
-        if shape == self._default and self._parked:
-            sandbox = self._parked.popleft()
-        elif self.counts.total >= self.policy.pool_max:
-            return
-        if waiter is not None:
-            waiter.served = True
+    def _begin(self, recycled: Sandbox | None, shape: Shape) -> None:
         self._preparing += 1
-        self._spawn(self._prepare(sandbox, shape))
-
-    def _needs_room(self) -> bool:
-        """Somebody waits for an unusual shape while usual containers fill the pool."""
-        unusual = sum(1 for w in self._waiters if w.shape != self._default and not w.served)
-        counts = self.counts
-        full = counts.total >= self.policy.pool_max
-        return full and unusual > self._settling and bool(counts.idle + counts.parked)
+        self._spawn(self._prepare(recycled, shape))
 
     async def _prepare(self, recycled: Sandbox | None, shape: Shape) -> None:
         started_s = time.monotonic()

@@ -27,6 +27,7 @@ class PoolCounts(msgspec.Struct, frozen=True, kw_only=True):
         settling: being emptied or removed after a program.
         parked: stopped containers that a restart makes ready.
         waiting: programs waiting for a sandbox.
+        unusual: those of them that no usual sandbox can serve.
     """
 
     idle: int = 0
@@ -35,6 +36,7 @@ class PoolCounts(msgspec.Struct, frozen=True, kw_only=True):
     settling: int = 0
     parked: int = 0
     waiting: int = 0
+    unusual: int = 0
 
     @property
     def total(self) -> int:
@@ -84,15 +86,25 @@ class PoolPolicy(msgspec.Struct, frozen=True, kw_only=True):
         return counts.waiting < self.max_waiting
 
     def wanted_idle(self, counts: PoolCounts, expected: float) -> int:
-        """Sandboxes that should be ready or on their way now."""
+        """Usual sandboxes that should be ready or on their way now."""
         ahead = max(self.pool_min, math.ceil(2 * expected))
-        return max(0, min(counts.waiting + ahead, self.pool_max - counts.busy))
+        usual = counts.waiting - counts.unusual
+        return max(0, min(usual + ahead, self.pool_max - counts.busy))
 
     def to_prepare(self, counts: PoolCounts, expected: float) -> int:
-        """Preparations to begin now, from parked containers or new ones."""
+        """Usual sandboxes to begin preparing now, from parked containers or new ones."""
         missing = self.wanted_idle(counts, expected) - counts.idle - counts.preparing
         room = self.pool_max - counts.total + counts.parked
         return max(0, min(missing, self.refill - counts.preparing, room))
+
+    def to_make(self, counts: PoolCounts) -> int:
+        """New containers that may be begun now."""
+        return max(0, min(self.refill - counts.preparing, self.pool_max - counts.total))
+
+    def is_in_the_way(self, counts: PoolCounts, unserved: int) -> bool:
+        """Whether a usual container at rest has to go, since an unusual one has no room."""
+        full = counts.total >= self.pool_max
+        return full and unserved > counts.settling and counts.idle + counts.parked > 0
 
     def to_retire(self, counts: PoolCounts, expected: float) -> int:
         """Idle sandboxes more than twice what is wanted, to let go one look at a time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,10 @@ import msgspec
 from crucible.errors import ExecutorUnavailable
 from crucible.executor import frames
 from crucible.executor.frames import FrameError, FrameReader
+from crucible.executor.oom import host_oom_kills
 from crucible.executor.options import create_body, update_body
 from crucible.executor.verdicts import outcome_of, outcome_of_lost
-from crucible.models import Limits
+from crucible.models import Limits, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +46,14 @@ class _Output:
         self.started = False
         self.complaint = b""
 
+    @property
+    def stdout(self) -> bytes:
+        return bytes(self.kept[frames.STDOUT])
+
+    @property
+    def stderr(self) -> bytes:
+        return bytes(self.kept[frames.STDERR])
+
     def take(self, kind: bytes, payload: bytes) -> None:
         if kind in self.kept:
             kept = self.kept[kind]
@@ -61,6 +71,10 @@ class _Output:
 
 class NotStarted(ExecutorUnavailable):
     """The sandbox was lost before the program started; another may run it."""
+
+
+class ProgramLost(ExecutorUnavailable):
+    """The sandbox was lost while its program ran; it may have run to any point."""
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +157,7 @@ class Sandbox:
 
         Raises:
             NotStarted: the sandbox was lost before it had the program.
+            ProgramLost: it was lost afterwards.
             ExecutorUnavailable: the engine was lost on the way.
         """
         self.uses += 1
@@ -153,6 +168,7 @@ class Sandbox:
             program, language, cpus=self._config.cpus, file_bytes=self._config.file_mb << 20
         )
         started = time.monotonic()
+        oom_kills = host_oom_kills()
         timed_out = False
         try:
             async with asyncio.timeout(limits.wall_time_s + self._config.grace_s):
@@ -162,7 +178,10 @@ class Sandbox:
             timed_out = True
             await self._cut_short(output)
         run_s = time.monotonic() - started
-        outcome = await self._conclude(output, limits, timed_out=timed_out, wall_s=run_s)
+        if output.end is None:
+            outcome = await self._conclude_lost(output, limits, run_s, oom_kills, timed_out)
+        else:
+            outcome = self._conclude(output, output.end, limits)
         return msgspec.structs.replace(outcome, run_s=run_s)
 
     async def wait_stopped(self) -> None:
@@ -206,7 +225,7 @@ class Sandbox:
                 for kind, payload in self._reader.feed(data):
                     output.take(kind, payload)
             except FrameError as error:
-                raise ExecutorUnavailable(f"a sandbox sent garbage: {error}") from error
+                raise ProgramLost(f"a sandbox sent garbage: {error}") from error
         return True
 
     async def _cut_short(self, output: _Output) -> None:
@@ -216,25 +235,37 @@ class Sandbox:
             async with asyncio.timeout(_LAST_BYTES_S):
                 await self._read(output, lambda: False)
 
-    async def _conclude(
-        self, output: _Output, limits: Limits, *, timed_out: bool, wall_s: float
+    def _conclude(self, output: _Output, end: End, limits: Limits) -> Outcome:
+        if end.reason == "abandoned":
+            raise ProgramLost("the connection to a sandbox was lost")
+        self.clean = True
+        return outcome_of(end, limits, output.stdout, output.stderr, output.files)
+
+    async def _conclude_lost(
+        self, output: _Output, limits: Limits, wall_s: float, oom_kills: int, timed_out: bool
     ) -> Outcome:
-        stdout, stderr = (bytes(output.kept[kind]) for kind in (frames.STDOUT, frames.STDERR))
-        if output.end is not None:
-            if output.end.reason == "abandoned":
-                raise ExecutorUnavailable("the connection to a sandbox was lost")
-            self.clean = not timed_out
-            return outcome_of(output.end, limits, stdout, stderr, output.files)
-        if not output.started and not timed_out:
+        """Judge a run without an end frame: cut short here, or its supervisor was lost.
+
+        From inside, only the kernel's out-of-memory killer can end process 1. A SIGKILL that was
+        neither that nor ours came from an operator or a stopping engine, and is no verdict.
+        """
+        if not output.started:
             raise NotStarted("the sandbox was lost before the program started")
+        if timed_out:
+            return outcome_of_lost(
+                Verdict.TIMEOUT, limits, output.stdout, output.stderr, wall_s=wall_s
+            )
+        # The engine tells of an exit only once it has seen it.
+        await self._engine.wait(self.container_id)
         state = await self._engine.state(self.container_id)
-        if state.get("Running") and not timed_out:
-            raise ExecutorUnavailable("the connection to a sandbox was lost")
+        killed = state.get("ExitCode") == 128 + signal.SIGKILL
+        if state.get("Running") or (killed and host_oom_kills() == oom_kills):
+            raise ProgramLost("a sandbox was lost while its program ran")
+        out_of_memory = killed or bool(state.get("OOMKilled"))
         return outcome_of_lost(
+            Verdict.MEMORY_LIMIT if out_of_memory else Verdict.INTERNAL_ERROR,
             limits,
-            stdout,
-            stderr,
-            oom_killed=bool(state.get("OOMKilled")),
-            timed_out=timed_out,
+            output.stdout,
+            output.stderr,
             wall_s=wall_s,
         )

@@ -83,29 +83,25 @@ def outcome_of(
     )
 
 
+_LOST = {
+    Verdict.MEMORY_LIMIT: "more than {limits.memory_mb} MiB of memory",
+    Verdict.TIMEOUT: "still running after {limits.wall_time_s:g} s",
+    Verdict.INTERNAL_ERROR: "the sandbox ended without a report",
+}
+
+
 def outcome_of_lost(
-    limits: Limits,
-    stdout: bytes,
-    stderr: bytes,
-    *,
-    oom_killed: bool,
-    timed_out: bool,
-    wall_s: float,
-    truncated: bool = False,
+    verdict: Verdict, limits: Limits, stdout: bytes, stderr: bytes, *, wall_s: float
 ) -> Outcome:
-    """The outcome when no end frame came: killed from outside, or the supervisor was lost."""
-    if oom_killed:
-        verdict, message = Verdict.MEMORY_LIMIT, f"more than {limits.memory_mb} MiB of memory"
-    elif timed_out:
-        verdict, message = Verdict.TIMEOUT, f"still running after {limits.wall_time_s:g} s"
-    else:
-        verdict, message = Verdict.INTERNAL_ERROR, "the sandbox ended without a report"
+    """The outcome when no end frame came; nothing but the wall clock is known of its usage."""
+    cap = limits.output_kb * 1024
     return Outcome(
         verdict=verdict,
         signal=int(signal.SIGKILL),
         stdout=stdout,
         stderr=stderr,
-        output_truncated=truncated,
-        message=message,
+        # What was thrown away is not known; a kept output that is full most likely lost some.
+        output_truncated=max(len(stdout), len(stderr)) >= cap,
+        message=_LOST[verdict].format(limits=limits),
         usage=Usage(wall_time_ms=int(wall_s * 1000)),
     )

@@ -1,0 +1,169 @@
+"""Programs sent to executor services: another process, another machine, or several of them.
+
+A program goes to another service only while it is certain that it did not start: the connection
+was refused, or the service said so with 503. Once it may have started, losing the connection is
+an error for the caller, who knows whether running twice matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+import msgspec
+
+from crucible.errors import ExecutorRefused, ExecutorUnavailable
+from crucible.executor.sandbox import ProgramLost
+from crucible.executor.service import MSGPACK
+from crucible.models import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from crucible.executor.config import ExecutorConfig
+    from crucible.models import Program
+
+#: Seconds past wait and wall limit after which a silent service is given up.
+MARGIN_S = 5.0
+CONNECT_S = 2.0
+#: Seconds a service that could not be reached is left alone, unless no other is left.
+REST_S = 2.0
+_OUTCOME = msgspec.msgpack.Decoder(Outcome)
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+class NotAccepted(ExecutorUnavailable):
+    """A service did not start the program."""
+
+
+class _Remote:
+    """One executor service."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self.url = url
+        self.base = "http://executor" if url.startswith("unix:") else url.rstrip("/")
+        self.session = session
+        self.running = 0
+        self.resting_until_s = 0.0
+
+    async def run(self, body: bytes, deadline_s: float) -> Outcome:
+        """Have the service run a program.
+
+        Raises:
+            NotAccepted: it certainly did not start.
+            ProgramLost: it may have started, and nothing came of it.
+            ExecutorRefused: it can never run as asked.
+        """
+        timeout = aiohttp.ClientTimeout(total=deadline_s, sock_connect=CONNECT_S)
+        try:
+            async with self.session.post(
+                f"{self.base}/run", data=body, headers={"Content-Type": MSGPACK}, timeout=timeout
+            ) as response:
+                answer = await response.read()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NotAccepted(f"{self.url}: {error}") from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            text = str(error) or type(error).__name__
+            raise ProgramLost(f"{self.url}: {text}") from error
+        return _judge(self.url, response.status, answer)
+
+    async def check(self) -> None:
+        """Ask whether programs can run there now.
+
+        Raises:
+            ExecutorUnavailable: they cannot.
+        """
+        timeout = aiohttp.ClientTimeout(total=5.0, sock_connect=CONNECT_S)
+        try:
+            async with self.session.get(f"{self.base}/ready", timeout=timeout) as response:
+                answer = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            text = str(error) or type(error).__name__
+            raise ExecutorUnavailable(f"{self.url}: {text}") from error
+        if response.status != 200:
+            raise ExecutorUnavailable(f"{self.url}: {_detail(answer)}")
+
+
+def _detail(answer: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(answer, type=dict[str, object])["detail"])
+    except (msgspec.DecodeError, KeyError):
+        return answer[:200].decode("utf-8", "replace")
+
+
+def _judge(url: str, status: int, answer: bytes) -> Outcome:
+    if status == 200:
+        try:
+            return _OUTCOME.decode(answer)
+        except msgspec.DecodeError as error:
+            raise ProgramLost(f"{url}: not an outcome: {error}") from error
+    text = f"{url}: {_detail(answer)}"
+    if status == 503:
+        raise NotAccepted(text)
+    if 400 <= status < 500:
+        raise ExecutorRefused(text)
+    raise ProgramLost(text)
+
+
+class RemoteExecutor:
+    """Runs programs on the least busy of several executor services."""
+
+    def __init__(self, remotes: list[_Remote], config: ExecutorConfig) -> None:
+        self._remotes = remotes
+        self._config = config
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, config: ExecutorConfig) -> AsyncIterator[RemoteExecutor]:
+        """Open sessions with every service; none is contacted yet."""
+        headers = {"Authorization": f"Bearer {config.token}"} if config.token else {}
+        async with AsyncExitStack() as stack:
+            remotes = []
+            for url in config.urls:
+                connector: aiohttp.BaseConnector
+                if url.startswith("unix:"):
+                    connector = aiohttp.UnixConnector(url.removeprefix("unix://"), limit=0)
+                else:
+                    connector = aiohttp.TCPConnector(limit=0)
+                session = aiohttp.ClientSession(connector=connector, headers=headers)
+                remotes.append(_Remote(url, await stack.enter_async_context(session)))
+            yield cls(remotes, config)
+
+    async def check(self) -> None:
+        """Return when at least one service can run programs now.
+
+        Raises:
+            ExecutorUnavailable: none can.
+        """
+        answers = await asyncio.gather(*(r.check() for r in self._remotes), return_exceptions=True)
+        errors = [answer for answer in answers if isinstance(answer, BaseException)]
+        if len(errors) == len(self._remotes):
+            raise errors[0] if errors else ExecutorUnavailable("no executor is configured")
+
+    async def run(self, program: Program) -> Outcome:
+        """Run one program on one of the services.
+
+        Raises:
+            ExecutorRefused: it can never run as asked.
+            ExecutorUnavailable: no service took it, or the one that did was lost.
+        """
+        body = _ENCODER.encode(program)
+        deadline_s = self._config.acquire_s + program.limits.wall_time_s + MARGIN_S
+        refusal: NotAccepted | None = None
+        for remote in self._by_preference():
+            remote.running += 1
+            try:
+                return await remote.run(body, deadline_s)
+            except NotAccepted as error:
+                remote.resting_until_s = time.monotonic() + REST_S
+                refusal = error
+            finally:
+                remote.running -= 1
+        raise refusal or ExecutorUnavailable("no executor is configured")
+
+    def _by_preference(self) -> list[_Remote]:
+        now_s = time.monotonic()
+        return sorted(self._remotes, key=lambda r: (r.resting_until_s > now_s, r.running))

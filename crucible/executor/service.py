@@ -1,0 +1,207 @@
+"""The executor behind HTTP: one pool for many processes, such as the children of a stock worker.
+
+======================= ======================================================================
+``POST /run``           a ``Program`` in, its ``Outcome`` out; JSON or msgpack, as asked
+``GET /health``         the process lives
+``GET /ready``          programs can run now
+``GET /stats``          what the pool has
+======================= ======================================================================
+
+How ``/run`` fails says whether the program may be sent elsewhere: 503, it did not start; 502, it
+was lost after it started; 4xx, it can never run as asked.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from crucible.errors import ExecutorError, ExecutorRefused, SettingsError
+from crucible.executor.docker import DockerExecutor
+from crucible.executor.sandbox import ProgramLost
+from crucible.models import Program
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from crucible.executor.config import ExecutorConfig
+    from crucible.executor.hooks import ExecutorHooks
+
+MSGPACK = "application/msgpack"
+JSON = "application/json"
+#: A program with its standard input and files, base64 included.
+MAX_BODY_BYTES = 64 << 20
+#: Seconds that programs under way get at the end; their own limits end most of them sooner.
+DRAIN_S = 30.0
+
+EXECUTOR: web.AppKey[DockerExecutor] = web.AppKey("executor", DockerExecutor)
+_FROM_MSGPACK = msgspec.msgpack.Decoder(Program)
+_FROM_JSON = msgspec.json.Decoder(Program)
+_TO_MSGPACK = msgspec.msgpack.Encoder()
+_TO_JSON = msgspec.json.Encoder()
+
+
+def problem(status: int, detail: str, **headers: str) -> web.Response:
+    """An RFC 9457 answer."""
+    body = msgspec.json.encode({"status": status, "detail": detail})
+    return web.Response(
+        status=status, body=body, content_type="application/problem+json", headers=headers
+    )
+
+
+async def run(request: web.Request) -> web.Response:
+    """Run one program. A client that hangs up cancels it."""
+    packed = request.content_type == MSGPACK
+    body = await request.read()
+    try:
+        program = _FROM_MSGPACK.decode(body) if packed else _FROM_JSON.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return problem(400, f"not a program: {error}")
+    try:
+        outcome = await request.app[EXECUTOR].run(program)
+    except ProgramLost as error:
+        return problem(502, str(error))
+    except ExecutorRefused as error:
+        return problem(422, str(error))
+    except ExecutorError as error:
+        return problem(503, str(error), **{"Retry-After": "1"})
+    if packed:
+        return web.Response(body=_TO_MSGPACK.encode(outcome), content_type=MSGPACK)
+    return web.Response(body=_TO_JSON.encode(outcome), content_type=JSON)
+
+
+async def health(_: web.Request) -> web.Response:
+    """Say that the process lives."""
+    return web.json_response({"status": "ok"})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Say whether programs can run now."""
+    try:
+        await request.app[EXECUTOR].check()
+    except ExecutorError as error:
+        return problem(503, str(error), **{"Retry-After": "1"})
+    return web.json_response({"status": "ready"})
+
+
+async def stats(request: web.Request) -> web.Response:
+    """Tell what the pool has."""
+    return web.json_response(request.app[EXECUTOR].stats())
+
+
+def _guard(token: str) -> Any:  # aiohttp's middleware type is not nameable without its internals
+    expected = f"Bearer {token}".encode()
+
+    @web.middleware
+    async def guard(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if request.path != "/health" and not hmac.compare_digest(given, expected):
+            return problem(401, "a bearer token is needed", **{"WWW-Authenticate": "Bearer"})
+        return await handler(request)
+
+    return guard
+
+
+def make_app(executor: DockerExecutor, token: str | None = None) -> web.Application:
+    """The application around an open executor."""
+    app = web.Application(
+        client_max_size=MAX_BODY_BYTES, middlewares=[_guard(token)] if token else []
+    )
+    app[EXECUTOR] = executor
+    app.add_routes(
+        [
+            web.post("/run", run),
+            web.get("/health", health),
+            web.get("/ready", ready),
+            web.get("/stats", stats),
+        ]
+    )
+    return app
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@asynccontextmanager
+async def open_service(
+    config: ExecutorConfig,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    unix_socket: str | None = None,
+    token: str | None = None,
+    hooks: ExecutorHooks | None = None,
+) -> AsyncIterator[str]:
+    """Serve an executor; the value is the URL it answers at.
+
+    Raises:
+        SettingsError: a token is needed and there is none, or the address cannot be had.
+    """
+    if not token and unix_socket is None and not _is_loopback(host):
+        raise SettingsError("CRUCIBLE_EXECUTOR_TOKEN", f"is required to listen on {host}")
+    async with AsyncExitStack() as stack:
+        executor = await stack.enter_async_context(DockerExecutor.open(config, hooks))
+        runner = web.AppRunner(
+            make_app(executor, token),
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=DRAIN_S,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        try:
+            if unix_socket is not None:
+                await web.UnixSite(runner, unix_socket).start()
+                url = f"unix://{unix_socket}"
+            else:
+                await web.TCPSite(runner, host, port).start()
+                name = f"[{host}]" if ":" in host else host
+                url = f"http://{name}:{runner.addresses[0][1]}"
+        except OSError as error:
+            where = unix_socket or f"{host}:{port}"
+            raise SettingsError("CRUCIBLE_PORT", f"cannot listen on {where}: {error}") from error
+        yield url
+
+
+async def serve(
+    config: ExecutorConfig,
+    host: str,
+    port: int,
+    unix_socket: str | None,
+    token: str | None,
+    stop: asyncio.Event,
+    *,
+    listening: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until ``stop`` is set, then let programs under way end.
+
+    Args:
+        config: the executor's.
+        host: address to listen on; anything but loopback needs a token.
+        port: 0 takes a free one.
+        unix_socket: a path to listen on instead.
+        token: what clients have to show.
+        stop: set to end.
+        listening: told the URL once requests are answered.
+
+    Raises:
+        SettingsError: a token is needed and there is none, or the address cannot be had.
+    """
+    async with open_service(
+        config, host=host, port=port, unix_socket=unix_socket, token=token
+    ) as url:
+        if listening is not None:
+            listening(url)
+        await stop.wait()
