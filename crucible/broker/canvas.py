@@ -150,7 +150,8 @@ class _Planner:
             size += chord_size(member)
             if counted_for is not None and position == len(members) - 1:
                 self.steps.append(ChordSize(group_id, size))
-            self.apply(member, args, {**both, "chord": counted_for})
+            # The first is of no use to anybody, but a chord's body carries it on the wire.
+            self.apply(member, args, {"add_to_parent": False, "chord": counted_for, **both})
         return Frozen(group_id, children=[node for _, node in members])
 
     def _freeze_members(
@@ -174,11 +175,13 @@ class _Planner:
         delay: dict[str, Any] = {
             name: given.pop(name, None) or own.get(name) for name in ("countdown", "eta")
         }
-        callbacks = {name: given.pop(name) for name in ("link", "link_error") if name in given}
+        callbacks: dict[str, Any] = {
+            name: given.pop(name) for name in ("link", "link_error") if name in given
+        }
         body = clone(sig.body, **_for_body(given))
         sig = clone(sig)
         header = header_group(sig, task_id=own.get("task_id") or new_id())
-        passed_on = {**own, **given, **callbacks}
+        passed_on: dict[str, Any] = {**own, **given, **callbacks}
         for name in delay:
             passed_on.pop(name, None)
         body_id = passed_on.pop("task_id", None) or new_id()

@@ -79,11 +79,16 @@ def freeze_group(sig: Signature, place: Place, reply_to: str) -> Frozen:
 
 
 def _flat(sig: Signature) -> list[Signature]:
-    """A group's members, those of groups in it included; a chain without tasks is none."""
+    """A group's members, those of groups in it included; a chain without tasks is none.
+
+    The members of an inner group come last first, as stock has them.
+    """
     found: list[Signature] = []
-    for part in sig.parts:
+    waiting = deque(sig.parts)
+    while waiting:
+        part = waiting.popleft()
         if part.kind == "group":
-            found += _flat(part)
+            waiting.extendleft(part.parts)
         elif part.kind != "chain" or part.parts:
             found.append(part)
     return found
@@ -245,7 +250,8 @@ def _upgraded(
         while after.parent is not None and after.parent is not body_node:
             after = after.parent
         after.parent = None
-    named = {} if body_node.children is not None else {"task_id": body_node.id}
+    # Where the body is not one task, stock has no single id to name the chord by.
+    named = {} if body.kind in ("group", "chord") else {"task_id": body_node.id}
     return chord(step, body, **named, root_id=root_id)
 
 
