@@ -151,7 +151,7 @@ def encode_meta(
     result: Any = None,
     *,
     traceback: str | None = None,
-    children: Sequence[Any] = (),
+    children: Sequence[Any] | None = (),
     group_id: str | None = None,
     parent_id: str | None = None,
     extended: Mapping[str, Any] | None = None,

@@ -38,6 +38,10 @@ def command(
     name: Annotated[
         str | None, typer.Option(metavar="NAME@HOST", help="Node name.", show_default=False)
     ] = None,
+    events: Annotated[
+        bool,
+        typer.Option("--events", "-E", help="Send task events from the start, for Flower."),
+    ] = False,
     queue_url: QueueUrl = None,
     result_url: ResultUrl = None,
     log_level: LogLevel = None,
@@ -52,7 +56,7 @@ def command(
     }
     settings = load_settings(flags=flags)
     registry = _load(tasks) if tasks else None
-    run(_serve(settings, registry, name), settings.log_level)
+    run(_serve(settings, registry, name, events=events), settings.log_level)
 
 
 def _load(place: str) -> TaskRegistry:
@@ -70,7 +74,9 @@ def _load(place: str) -> TaskRegistry:
     return registry
 
 
-async def _serve(settings: Settings, registry: TaskRegistry | None, name: str | None) -> None:
+async def _serve(
+    settings: Settings, registry: TaskRegistry | None, name: str | None, *, events: bool
+) -> None:
     from crucible.evaluation.sandboxes import concurrency_of
     from crucible.evaluation.tasks import build_registry
     from crucible.worker.worker import Worker
@@ -92,6 +98,9 @@ async def _serve(settings: Settings, registry: TaskRegistry | None, name: str | 
         visibility_timeout_s=settings.visibility_timeout_s,
         result_ttl_s=settings.result_ttl_s,
         drain_s=settings.drain_s,
+        claim=settings.claim,
+        max_deliveries=settings.max_deliveries,
+        events=events,
     )
     async with worker:
-        await worker.run(signals.stop)
+        await worker.run(signals.stop, signals.hurry)

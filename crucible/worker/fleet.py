@@ -20,6 +20,7 @@ from crucible.worker.heart import Heart
 from crucible.worker.many_hooks import ManyHooks
 from crucible.worker.mingle import Mingle
 from crucible.worker.panel import Panel
+from crucible.worker.stamps import is_stamped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -149,7 +150,7 @@ class Fleet:
         """Whether a message was revoked by its id or by one of its stamps."""
         if message.id in self.revoked:
             return True
-        return bool(self.revoked_stamps) and _stamped(message, self.revoked_stamps)
+        return bool(self.revoked_stamps) and is_stamped(message, self.revoked_stamps)
 
     async def leave(self) -> None:
         """Send what events are left, then say goodbye; the results are stored by now."""
@@ -161,20 +162,3 @@ class Fleet:
                 await self.heart.tell("worker-offline")
         except (TimeoutError, BrokerError) as error:
             logger.warning("stopping with events unsent: %s", error)
-
-
-def _stamped(message: Message, revoked: dict[str, list[Any]]) -> bool:
-    """Source: celery ``worker/request.py`` ``Request.revoked``."""
-    stamps = message.headers.get("stamps")
-    names = message.headers.get("stamped_headers")
-    if not isinstance(stamps, dict) or not isinstance(names, list):
-        return False
-    return any(matching_stamps(stamps.get(name), revoked.get(name)) for name in names)
-
-
-def matching_stamps(stamps: Any, wanted: Any) -> list[Any]:
-    """The stamps that are among those wanted; either may be one value or a list."""
-    if stamps is None or wanted is None:
-        return []
-    those = wanted if isinstance(wanted, list) else [wanted]
-    return [stamp for stamp in (stamps if isinstance(stamps, list) else [stamps]) if stamp in those]

@@ -27,6 +27,8 @@ _TURN_S = 0.002
 _AHEAD_S = 0.01
 #: ... and at most this many.
 _MAX_AHEAD = 500
+#: Messages a slot may have waiting for a rate limit, as many as stock prefetches for a process.
+_WITHHELD = 4
 #: Weight of the newest run in the average run time.
 _NEWEST = 0.05
 
@@ -49,6 +51,7 @@ class Slots:
         self._idle: deque[asyncio.Future[None]] = deque()
         self._changed = asyncio.Event()
         self._average_s = 1.0
+        self._withheld = 0
         self.running: set[Run] = set()
 
     async def __aenter__(self) -> Self:
@@ -89,12 +92,19 @@ class Slots:
     @property
     def room(self) -> int:
         """How many more messages may be claimed now."""
+        if self._withheld >= self._size * _WITHHELD:
+            return 0
         ahead = 0
         if self._average_s < _AHEAD_S:
             ahead = min(_MAX_AHEAD, int(self._size * _AHEAD_S / self._average_s))
             if len(self._waiting) * 2 > ahead:
                 return 0  # claim again when half of what was claimed ahead is used up
         return max(0, self._size + ahead - len(self.running) - len(self._waiting))
+
+    def withhold(self, count: int) -> None:
+        """So many messages wait elsewhere for a turn; too many, and no more are claimed."""
+        self._withheld = count
+        self._changed.set()
 
     async def wait_for_room(self) -> None:
         """Return when ``room`` may have grown."""

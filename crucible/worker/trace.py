@@ -58,6 +58,18 @@ class Delayed(Exception):  # noqa: N818 - a way out of the trace, never seen by 
         self.eta = eta
 
 
+class RateLimited(Exception):  # noqa: N818 - a way out of the trace, never seen by tasks
+    """Too many of its kind were started just now; whoever refused it offers it again."""
+
+
+def _never(_message: Message) -> bool:
+    return False
+
+
+def _always(_run: Run, _name: str) -> bool:
+    return True
+
+
 class Trace:
     """Runs messages of one worker.
 
@@ -74,6 +86,7 @@ class Trace:
         limits: overrides of tasks' time limits by name: hard, soft.
         hooks: told what happens; None while nobody listens.
         canvas: does the duties of callbacks, chains and chords; None leaves them undone.
+        admit: whether a run of a task of some name may start now.
     """
 
     def __init__(
@@ -87,14 +100,16 @@ class Trace:
         states: Mapping[TaskRegistry, Any],
         store: Callable[[Ending], Awaitable[None]],
         threads: Executor,
-        revoked: Callable[[Message], bool] = lambda _: False,
+        revoked: Callable[[Message], bool] = _never,
         limits: Mapping[str, tuple[float | None, float | None]] | None = None,
         hooks: TaskHooks | None = None,
         canvas: Canvas | None = None,
+        admit: Callable[[Run, str], bool] = _always,
     ) -> None:
         self.hooks = hooks
         self.canvas = canvas
         self.revoked = revoked
+        self._admit = admit
         self._registry = registry
         self._hostname = hostname
         self._result_prefix = keys.result("")
@@ -110,10 +125,12 @@ class Trace:
 
         Raises:
             Delayed: it is not due yet.
+            RateLimited: its turn has not come; it is performed again when it has.
             asyncio.CancelledError: the slot itself is cancelled.
         """
+        again = run.message is not None
         try:
-            message = run.message = decode(run.claim.raw)
+            message = run.message = run.message or decode(run.claim.raw)
         except MessageError as error:
             return self._bury(run, "unreadable", str(error))
         ending = self._turn_away(run, message)
@@ -121,19 +138,22 @@ class Trace:
             return ending
         task = run.task = self._registry.get(message.task)
         hooks = self.hooks
-        if hooks is not None:
+        if hooks is not None and not again:
             hooks.received(run)
         if task is None:
             return await self._unknown(run, message)
+        if not self._admit(run, message.task):
+            raise RateLimited
         run.started_at = time.time()
-        if task.track_started and not self._ignored(message, task):
-            await self._update(message, STARTED, {"pid": os.getpid(), "hostname": self._hostname})
         if hooks is not None:
             hooks.started(run)
         return await self._outcome(run, message, task)
 
     async def _outcome(self, run: Run, message: Message, task: Task) -> Ending | None:
         try:
+            if task.track_started and not self._ignored(message, task):
+                about = {"pid": os.getpid(), "hostname": self._hostname}
+                await self._update(message, STARTED, about)
             result = await self._call(run, message, task)
         except asyncio.CancelledError as error:
             return await self._stopped(run, message, task, error)

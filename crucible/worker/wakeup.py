@@ -50,6 +50,11 @@ class WakeUp:
         self._news = asyncio.Event()
         self.armed = False
 
+    def watch(self, list_keys: Sequence[str]) -> None:
+        """Watch other lists; to be called while ``run`` does not run."""
+        self._keys = {key.encode() for key in list_keys}
+        self._prefixes = prefixes_of(list_keys)
+
     def clear(self) -> None:
         """Forget what was said; to be called before looking into the lists."""
         self._news.clear()

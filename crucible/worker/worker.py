@@ -21,22 +21,26 @@ from crucible.broker.claims import (
 from crucible.broker.connection import open_client, read_url
 from crucible.broker.delayed import DueMessages
 from crucible.broker.keys import Keys
+from crucible.broker.lookup import read_meta
+from crucible.broker.results import PENDING
 from crucible.broker.signs import SignOfLife, encode_sign
 from crucible.broker.sweeper import MAX_DELIVERIES, Sweeper
 from crucible.broker.transactions import TransactionSteps
 from crucible.errors import BrokerError, BrokerUnavailable
 from crucible.worker.finisher import Finisher
+from crucible.worker.fleet import Fleet
 from crucible.worker.hooks import Run, Stop, stop_run
 from crucible.worker.intake import PATIENCE_S, POLL_S, Holdings, Intake
 from crucible.worker.metas import MetaWriter
+from crucible.worker.rates import RateLimits
 from crucible.worker.slots import Slots
 from crucible.worker.supervisor import Supervisor
-from crucible.worker.trace import Delayed, Trace
+from crucible.worker.trace import Delayed, RateLimited, Trace
 from crucible.worker.upkeep import Upkeep
 from crucible.worker.wakeup import WakeUp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from types import TracebackType
 
     from redis.asyncio import Redis
@@ -71,6 +75,7 @@ class Worker:
         max_deliveries: deliveries of a message that ended with their worker before it becomes a
             dead letter and its task a failure.
         drain_s: seconds that running tasks are given when the worker stops.
+        events: send task events from the start; ``enable_events`` does it later.
         hooks: told what happens to each task.
         canvas: does the duties of callbacks, chains and chords.
     """
@@ -92,13 +97,16 @@ class Worker:
         result_extended: bool = False,
         max_deliveries: int = MAX_DELIVERIES,
         drain_s: float = 30.0,
+        events: bool = False,
         hooks: TaskHooks | None = None,
         canvas: Canvas | None = None,
     ) -> None:
         self.registry = registry
         self.worker_id = new_worker_id()
         self.hostname = name or f"crucible{os.getpid()}@{socket.gethostname()}"
-        self.revoked: set[str] = set()
+        self.result_url = result_url or broker_url
+        self.visibility_timeout_s = visibility_timeout_s
+        self.result_ttl_s = result_ttl_s
         self.time_limits: dict[str, tuple[float | None, float | None]] = {}
         self._broker_url = broker_url
         self._result_url = result_url
@@ -110,6 +118,7 @@ class Worker:
         self._result_ttl_s = result_ttl_s
         self._max_deliveries = max_deliveries
         self._drain_s = drain_s
+        self._events = events
         self._metas = MetaWriter(self.hostname, extended=result_extended)
         self._hooks = hooks
         self._canvas = canvas
@@ -124,9 +133,13 @@ class Worker:
             steps = self._steps(client)
             results = await self._result_steps(stack)
             self._open_claims(steps, results)
+            self.fleet = Fleet(
+                self, client, steps, self._keys, self._broker_url, events=self._events
+            )
             self._open_trace(stack, states)
             self._supervisor = await stack.enter_async_context(Supervisor())
             self._slots = await stack.enter_async_context(Slots(self._perform, self._concurrency))
+            self.rates = RateLimits(self.registry, self._slots.offer, self._slots.withhold)
             await self._start_loops(client)
             self._stack = stack.pop_all()
         return self
@@ -168,6 +181,7 @@ class Worker:
             visibility_timeout_s=self._visibility_timeout_s,
             result_ttl_s=self._result_ttl_s,
         )
+        self._results = results or steps
         self._finisher = Finisher(self._claims, self._ended)
         due = DueMessages(steps, self._keys, self._visibility_timeout_s, self._claims.clock)
         sweeper = Sweeper.beside(self._claims, steps, results, self._max_deliveries)
@@ -185,9 +199,10 @@ class Worker:
             states=states,
             store=self._finisher.write,
             threads=threads,
-            revoked=lambda message: message.id in self.revoked,
+            revoked=self.fleet.is_revoked,
             limits=self.time_limits,
-            hooks=self._hooks,
+            hooks=self.fleet.hooks(self._hooks),
+            admit=self._admit,
             canvas=self._canvas,
         )
 
@@ -206,6 +221,9 @@ class Worker:
         if self._claim == "atomic":
             wake_up = WakeUp(client, self._claims.list_keys)
             start("wake-up", wake_up.run, stall_s=20.0)
+        # Revoked tasks are known before the first message is claimed.
+        await self.fleet.start(self._supervisor)
+        self._wake_up = wake_up
         self._intake = Intake(self._claims, self._slots, self._held, wake_up)
         start("finish", self._finisher.run, stall_s=None)
         start("lease", self._upkeep.lease, stall_s=15.0)
@@ -222,10 +240,11 @@ class Worker:
         """
         failing = asyncio.create_task(self._supervisor.failed())
         waiting = asyncio.create_task(until.wait())
+        told = asyncio.create_task(self.fleet.stop_asked.wait())
         hurrying = asyncio.create_task(hurry.wait() if hurry else _never())
         draining: asyncio.Task[None] | None = None
         try:
-            await asyncio.wait([failing, waiting], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([failing, waiting, told], return_when=asyncio.FIRST_COMPLETED)
             draining = asyncio.create_task(self.drain(self._drain_s))
             await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
             if not draining.done():
@@ -234,7 +253,7 @@ class Worker:
             if failing.done():
                 failing.result()
         finally:
-            tasks = [task for task in (failing, waiting, hurrying, draining) if task is not None]
+            tasks = [failing, waiting, told, hurrying, *([] if draining is None else [draining])]
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -248,7 +267,7 @@ class Worker:
             return
         self._taking = False
         await self._supervisor.stop("intake")
-        await self._intake.give_back(self._slots.take_waiting())
+        await self._intake.give_back([*self.rates.take_all(), *self._slots.take_waiting()])
         try:
             async with asyncio.timeout(deadline_s):
                 await self._slots.wait_until_idle()
@@ -268,6 +287,7 @@ class Worker:
         try:
             async with asyncio.timeout(max(1.0, deadline_s)):
                 await self._finisher.flushed()
+                await self.fleet.leave()
                 if not self._held:
                     await self._supervisor.stop("lease")
                     await self._claims.leave()
@@ -286,6 +306,38 @@ class Worker:
     def resize(self, concurrency: int) -> None:
         """Run this many tasks at once from now on."""
         self._slots.resize(concurrency)
+
+    async def serve(self, queues: Sequence[str]) -> None:
+        """Take from these queues from now on, in this order."""
+        self._claims.serve(queues)
+        if self._wake_up is not None:
+            await self._supervisor.stop("wake-up")
+            self._wake_up.watch(self._claims.list_keys)
+            self._supervisor.start("wake-up", self._wake_up.run, stall_s=20.0)
+
+    async def state_of(self, task_id: str) -> str:
+        """The stored state of any task, PENDING where nothing is.
+
+        Raises:
+            BrokerError: the server did not tell.
+        """
+        stored: bytes | None = await self._results.command("GET", self._keys.result(task_id))
+        meta = None if stored is None else read_meta(stored)
+        return PENDING if meta is None else meta.status
+
+    async def store(self, ending: Ending) -> None:
+        """Store a result and return when it is stored; one that ended a task already stays."""
+        await self._finisher.write(ending)
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues served, in order."""
+        return self._claims.queues
+
+    @property
+    def running(self) -> Collection[Run]:
+        """What runs now."""
+        return self._slots.running
 
     @property
     def concurrency(self) -> int:
@@ -306,14 +358,23 @@ class Worker:
         try:
             ending = await self.trace.perform(run)
         except Delayed as delayed:
+            if self.trace.hooks is not None:
+                # As from stock, which tells of it when the message comes, not when it is due.
+                self.trace.hooks.received(run)
             await self._park(run, delayed.eta)
+            return
+        except RateLimited:
             return
         if ending is None:
             self._held.drop(run.claim)
         else:
             self._finisher.put(ending)
 
+    def _admit(self, run: Run, name: str) -> bool:
+        return not self.rates or self.rates.admit(run, name)
+
     def _ended(self, endings: Sequence[Ending]) -> None:
+        self.fleet.events.ended(endings)
         for ending in endings:
             if ending.claim is not None:
                 self._held.drop(ending.claim)

@@ -50,7 +50,7 @@ _ALL: tuple[Callable[..., Any], ...] = (
     tasks.time_limit,
 )
 #: Names from before Celery 4, which stock still answers to.
-_OLD_NAMES = {
+_OLD_NAMES: dict[str, Callable[..., Any]] = {
     "dump_active": requests.active,
     "dump_conf": machine.conf,
     "dump_reserved": requests.reserved,

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 async def add_consumer(
     fleet: Fleet,
-    queue: str,
+    queue: Any,
     exchange: str | None = None,
     exchange_type: str | None = None,
     routing_key: str | None = None,

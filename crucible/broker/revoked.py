@@ -1,0 +1,100 @@
+"""Which tasks were revoked: in memory for the look before each run, on the server for restarts.
+
+Stock remembers in memory (or in a file of pickles, ``--statedb``) and asks its peers at start.
+The bounds are stock's: 50 000 ids, three hours (celery ``worker/state.py``).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from crucible.broker.claims import MAX_BATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from crucible.broker.atomic import Steps
+    from crucible.broker.keys import Keys
+
+#: Ids remembered; the oldest make room.
+MAX_REVOKED = 50_000
+#: Seconds an id is remembered.
+REVOKED_S = 10_800.0
+
+
+class RevokedTasks:
+    """Ids in the order they were revoked, bounded in number and age."""
+
+    def __init__(self, limit: int = MAX_REVOKED, keep_s: float = REVOKED_S) -> None:
+        self._limit = limit
+        self._keep_s = keep_s
+        self._since: dict[str, float] = {}
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._since
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._since))
+
+    def update(self, task_ids: Iterable[object]) -> None:
+        """Remember ids from now on; what is no id is passed over."""
+        now, since = time.monotonic(), self._since
+        for task_id in task_ids:
+            if isinstance(task_id, str) and task_id:
+                since.pop(task_id, None)
+                since[task_id] = now
+        self.purge()
+
+    def purge(self) -> None:
+        """Forget what is too old or too much."""
+        since, oldest = self._since, time.monotonic() - self._keep_s
+        for task_id in list(since):
+            if len(since) <= self._limit and since[task_id] >= oldest:
+                break
+            del since[task_id]
+
+
+class RevokedKey:
+    """The same on the server, for workers that start or connect anew.
+
+    Args:
+        steps: on the queue server.
+        keys: key names.
+    """
+
+    def __init__(self, steps: Steps, keys: Keys) -> None:
+        self._steps = steps
+        self._key = keys.revoked
+
+    async def add(self, task_ids: Iterable[str]) -> None:
+        """Keep ids.
+
+        Raises:
+            BrokerError: they are not known to be kept.
+        """
+        ids = list(task_ids)
+        now = f"{time.time():.3f}"
+        for start in range(0, len(ids), MAX_BATCH):
+            pairs: list[Any] = []
+            for task_id in ids[start : start + MAX_BATCH]:
+                pairs += [now, task_id]
+            await self._steps.command("ZADD", self._key, *pairs)
+        await self._steps.command("EXPIRE", self._key, round(REVOKED_S))
+        await self._steps.command(
+            "ZREMRANGEBYSCORE", self._key, "-inf", f"{time.time() - REVOKED_S:.3f}"
+        )
+        await self._steps.command("ZREMRANGEBYRANK", self._key, 0, -MAX_REVOKED - 1)
+
+    async def load(self) -> list[str]:
+        """Every id kept, oldest first.
+
+        Raises:
+            BrokerError: the server did not tell.
+        """
+        oldest = f"{time.time() - REVOKED_S:.3f}"
+        ids: list[bytes] = await self._steps.command("ZRANGEBYSCORE", self._key, oldest, "+inf")
+        return [task_id.decode(errors="replace") for task_id in ids]

@@ -1,0 +1,46 @@
+"""Flower and stock workers beside an async worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from fleet_tasks import registry
+from stock_rig.client import StockClient
+from stock_rig.environments import FLOWER_VERSIONS
+from stock_rig.flower import Flower
+
+from crucible.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from typing import Any
+
+pytestmark = pytest.mark.stock
+
+NODE = "async1@rig"
+
+
+def async_worker(url: str, **options: Any) -> Worker:
+    return Worker(registry, broker_url=url, concurrency=4, name=NODE, drain_s=5.0, **options)
+
+
+@pytest.mark.parametrize("version", FLOWER_VERSIONS)
+async def test_flower_knows_an_async_worker_and_its_tasks(version: str, redis_url: str) -> None:
+    """Flower of either version shows worker, queues, success, failure and arguments."""
+    async with (
+        async_worker(redis_url, events=True),
+        Flower(redis_url, version) as flower,
+        StockClient(version, redis_url) as client,
+    ):
+        known = await flower.until_worker(NODE)
+        assert [queue["name"] for queue in known["active_queues"]] == ["celery"]
+        assert set(known["registered"]) >= {"rig.add", "rig.slow"}
+        assert known["stats"]["pool"]["max-concurrency"] == 4
+        done = await flower.until_task(await client.send_task("rig.add", [1, 2]))
+        assert (done["name"], done["result"], done["args"]) == ("rig.add", "3", "[1, 2]")
+        failed = await flower.until_task(await client.send_task("rig.fail"), "FAILURE")
+        assert failed["exception"] == "ValueError('bang', 42)"
+        assert "rig.fail" in failed["name"]
+        assert NODE in await flower.page(f"/worker/{NODE}")
+        assert NODE in await flower.page("/workers")
+        assert "celery" in await flower.page("/broker")
