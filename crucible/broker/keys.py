@@ -35,6 +35,19 @@ REVOKED = "crucible:revoked"
 #: STREAM of dead letters. Bounded by MAXLEN.
 DLQ = "crucible:dlq"
 
+#: STRING, the switches of a migration in force; also the channel their changes are told on.
+MIGRATION = "crucible:migration"
+#: STREAM of who changed the switches. Bounded by MAXLEN.
+MIGRATION_AUDIT = "crucible:migration:audit"
+#: STREAM of evaluations that ended differently on both sides. Bounded by MAXLEN.
+MISMATCHES = "crucible:migration:mismatches"
+#: HASH of how comparisons came out; a handful of fields.
+COMPARED = "crucible:migration:compared"
+#: STRING, what an evaluation of the legacy queue was asked to run. Has a TTL; dropped at its end.
+LEGACY_PROGRAM_PREFIX = "crucible:legacy:program:"
+#: STRING, how an evaluation of the legacy queue ended, in the form of a result. Has a TTL.
+LEGACY_RESULT_PREFIX = "crucible:legacy:result:"
+
 #: Channel of remote control requests, after ``/<db>.`` (kombu ``pidbox.py``).
 PIDBOX = "celery.pidbox"
 #: Exchange of replies to them; also the end of the names of the lists they are pushed to.
@@ -136,3 +149,31 @@ class Keys:
     def dlq(self) -> str:
         """The stream of dead letters."""
         return f"{self.prefix}{DLQ}"
+
+    @property
+    def migration(self) -> str:
+        """The switches of a migration, and the channel of their changes."""
+        return f"{self.prefix}{MIGRATION}"
+
+    @property
+    def migration_audit(self) -> str:
+        """The stream of changes of the switches."""
+        return f"{self.prefix}{MIGRATION_AUDIT}"
+
+    @property
+    def mismatches(self) -> str:
+        """The stream of evaluations that ended differently."""
+        return f"{self.prefix}{MISMATCHES}"
+
+    @property
+    def compared(self) -> str:
+        """The counts of comparisons."""
+        return f"{self.prefix}{COMPARED}"
+
+    def legacy_program(self, eval_id: str) -> str:
+        """What one evaluation of the legacy queue was asked to run."""
+        return f"{self.prefix}{LEGACY_PROGRAM_PREFIX}{eval_id}"
+
+    def legacy_result(self, eval_id: str) -> str:
+        """How one evaluation of the legacy queue ended."""
+        return f"{self.prefix}{LEGACY_RESULT_PREFIX}{eval_id}"
