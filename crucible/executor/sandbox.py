@@ -247,7 +247,8 @@ class Sandbox:
         """Judge a run without an end frame: cut short here, or its supervisor was lost.
 
         From inside, only the kernel's out-of-memory killer can end process 1. A SIGKILL that was
-        neither that nor ours came from an operator or a stopping engine, and is no verdict.
+        neither that nor ours came from an operator or a stopping engine, and is no verdict; nor
+        is exit code 0, which is process 1 seeing its own input end. Any other is its crash.
         """
         if not output.started:
             raise NotStarted("the sandbox was lost before the program started")
@@ -255,11 +256,14 @@ class Sandbox:
             return outcome_of_lost(
                 Verdict.TIMEOUT, limits, output.stdout, output.stderr, wall_s=wall_s
             )
+        if self._attachment is None:
+            raise ProgramLost("the sandbox was taken down while its program ran")
         # The engine tells of an exit only once it has seen it.
         await self._engine.wait(self.container_id)
         state = await self._engine.state(self.container_id)
         killed = state.get("ExitCode") == 128 + signal.SIGKILL
-        if state.get("Running") or (killed and host_oom_kills() == oom_kills):
+        hung_up = not state.get("ExitCode")
+        if state.get("Running") or hung_up or (killed and host_oom_kills() == oom_kills):
             raise ProgramLost("a sandbox was lost while its program ran")
         out_of_memory = killed or bool(state.get("OOMKilled"))
         return outcome_of_lost(

@@ -1,0 +1,83 @@
+"""What a program may look like at the door."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from crucible.errors import InputError
+from crucible.executor.admission import CEILING, check_limits, check_program
+from crucible.models import Limits, Program, SourceFile
+
+
+@pytest.mark.parametrize("name", Limits.__struct_fields__)
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), 1e308, "5", True, None])
+def test_a_limit_that_is_no_sane_number_is_refused(name: str, value: Any) -> None:
+    """Zero, negative, endless, huge and wrongly typed limits name their field."""
+    with pytest.raises(InputError) as caught:
+        check_limits(Limits(**{name: value}))
+    assert caught.value.field == f"limits.{name}"
+
+
+def test_defaults_floor_and_ceiling_are_taken() -> None:
+    """The defaults pass, and so does exactly the ceiling."""
+    check_limits(Limits())
+    check_limits(CEILING)
+
+
+def files(*names: str) -> dict[str, Any]:
+    return {"files": tuple(SourceFile(name=name, content="") for name in names)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"language": "cobol"}, "language"),
+        ({"code": "x" * (5 << 20)}, "code"),
+        ({"stdin": b"x" * (17 << 20)}, "stdin"),
+        ({"args": ("a",) * 100_000}, "args"),
+        ({"args": ("x" * 200_000,)}, "args"),
+        ({"args": ("ok", "a\0b")}, "args[1]"),
+        ({"env": {"A-B": ""}}, "env.A-B"),
+        ({"env": {"A=B": ""}}, "env.A=B"),
+        ({"env": {"": ""}}, "env."),
+        ({"env": {"LD_PRELOAD": "x"}}, "env.LD_PRELOAD"),
+        ({"env": {"A": "\0"}}, "env.A"),
+        (files("../x"), "files[0].name"),
+        (files("a/../../x"), "files[0].name"),
+        (files("/etc/passwd"), "files[0].name"),
+        (files("a", "a"), "files[1].name"),
+        (files("a\nb"), "files[0].name"),
+        (files("a" * 256), "files[0].name"),
+        (files(""), "files[0].name"),
+        (files("a//b"), "files[0].name"),
+        (files("./a"), "files[0].name"),
+        (files("\ud800"), "files[0].name"),
+        (files("main.py"), "files[0].name"),
+        (files("main.py/x"), "files"),
+        (files("a", "a/b"), "files"),
+        (files(*map(str, range(65))), "files"),
+        ({"output_files": ("../x",)}, "output_files[0]"),
+        ({"limits": Limits(pids=0)}, "limits.pids"),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else str(value),
+)
+def test_a_program_that_cannot_run_is_refused(changes: dict[str, Any], field: str) -> None:
+    """What cannot be run as asked is refused with the path of its field."""
+    with pytest.raises(InputError) as caught:
+        check_program(Program(**{"language": "python", "code": "", **changes}))
+    assert caught.value.field == field
+
+
+def test_an_ordinary_program_passes() -> None:
+    """Names, arguments and files of an ordinary program are no trouble."""
+    check_program(
+        Program(
+            language="python",
+            code="",
+            args=("", "ü", "*"),
+            env={"_A1": "x", "PYTHONHASHSEED": "0"},
+            **files("a/b/c.txt", "a/d", "ü" * 127, " "),
+        )
+    )

@@ -1,0 +1,109 @@
+"""What a container is created with: every rule of the jail, without an engine."""
+
+from __future__ import annotations
+
+import ast
+import json
+from typing import Any
+
+import pytest
+
+from crucible.executor import jail
+from crucible.executor.config import ExecutorConfig
+from crucible.executor.options import create_body, seccomp_profile, update_body
+from crucible.models import Limits
+
+LIMITS = Limits(memory_mb=100, pids=10, disk_mb=7)
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    return create_body(LIMITS, ExecutorConfig(owner="me", **changes), uid=23_456)
+
+
+def test_nothing_is_privileged() -> None:
+    """No privilege, no capability, no way to gain one, not root, no mount of the host."""
+    host = body()["HostConfig"]
+    assert host["Privileged"] is False
+    assert (host["CapDrop"], host["CapAdd"]) == (["ALL"], [])
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert host["Binds"] == []
+    assert not {"Mounts", "Devices", "VolumesFrom", "PidMode", "UsernsMode"} & host.keys()
+    assert body()["User"] == "23456:23456"
+
+
+def test_nothing_is_shared() -> None:
+    """No network, private IPC and process namespaces, a read-only root, no logs."""
+    made = body()
+    host = made["HostConfig"]
+    assert (host["NetworkMode"], made["NetworkDisabled"]) == ("none", True)
+    assert (host["IpcMode"], host["CgroupnsMode"]) == ("private", "private")
+    assert host["ReadonlyRootfs"] is True
+    assert host["LogConfig"]["Type"] == "none"
+    assert made["Labels"] == {"crucible": "me"}
+
+
+def test_limits_become_bounds() -> None:
+    """Memory has no swap on top, and pids, disk, inodes and files are all bounded."""
+    host = body()["HostConfig"]
+    assert host["Memory"] == host["MemorySwap"] == 100 << 20
+    assert host["PidsLimit"] == 11
+    for options in host["Tmpfs"].values():
+        names = dict(item.partition("=")[::2] for item in options.split(","))
+        assert 0 < int(names["size"]) <= 7 << 20
+        assert 0 < int(names["nr_inodes"]) <= 16_384
+        assert {"nosuid", "nodev"} <= names.keys()
+    soft = {limit["Name"]: limit["Soft"] for limit in host["Ulimits"]}
+    assert soft["core"] == 0
+    assert soft["nofile"] <= 1024
+    assert soft["fsize"] > 7 << 20
+    assert update_body(LIMITS)["Memory"] == update_body(LIMITS)["MemorySwap"] == 100 << 20
+
+
+def test_runtime_and_image_are_chosen() -> None:
+    """The runtime is left to the engine unless one is named; a language may bring an image."""
+    assert "Runtime" not in body()["HostConfig"]
+    assert body(runtime="runsc")["HostConfig"]["Runtime"] == "runsc"
+    config = ExecutorConfig(image="sha256:1")
+    assert create_body(LIMITS, config, uid=1)["Image"] == "sha256:1"
+    assert create_body(LIMITS, config, uid=1, image="other")["Image"] == "other"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "keyctl", "add_key", "bpf", "io_uring_setup", "userfaultfd", "perf_event_open", "unshare",
+        "mount", "setns", "pivot_root", "ptrace", "process_vm_readv", "process_vm_writev", "chroot",
+        "init_module", "kexec_load", "reboot", "swapon", "mknod", "open_by_handle_at", "quotactl",
+        "pidfd_getfd", "fanotify_init", "syslog", "acct", "iopl", "ioperm", "kcmp", "move_pages",
+    ],
+)  # fmt: skip
+def test_the_filter_refuses(name: str) -> None:
+    """A call that enlarges the kernel's attack surface is on no list of allowed ones."""
+    profile = json.loads(seccomp_profile())
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    for rule in profile["syscalls"]:
+        assert rule["action"] == "SCMP_ACT_ERRNO" or name not in rule["names"]
+
+
+def test_sockets_are_of_three_families() -> None:
+    """Only local and internet sockets can be made at all."""
+    profile = json.loads(seccomp_profile())
+    rules = [rule for rule in profile["syscalls"] if "socket" in rule["names"]]
+    families = {rule["args"][0]["value"] for rule in rules}
+    assert all(rule["args"][0]["op"] == "SCMP_CMP_EQ" for rule in rules)
+    assert families == {1, 2, 10}
+
+
+def test_the_supervisor_is_one_script_of_built_in_modules() -> None:
+    """What process 1 runs imports nothing that has to be searched for, except ctypes' core."""
+    tree = ast.parse(jail.source())
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            imported.add(str(node.module))
+    slim = {"_ctypes", "_signal", "atexit", "errno", "fcntl", "marshal", "posix", "select", "sys",
+            "time", "typing"}  # fmt: skip
+    assert imported <= slim
+    assert len(jail.source().encode()) < 100_000, "an argument has at most 128 KiB"
