@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 from redis import exceptions as redis_errors
 
+from crucible.broker.connection import open_client
+from crucible.errors import BrokerUnavailable
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
@@ -43,6 +46,11 @@ class Link:
     def __init__(self, client: Redis) -> None:
         # Half of redis-py's pool has no annotations.
         self._pool: Any = client.connection_pool
+        self._closed = False
+
+    def close(self) -> None:
+        """Hand out no more connections: the client below is about to close its own."""
+        self._closed = True
 
     @asynccontextmanager
     async def connection(self, *, patient: bool = True) -> AsyncIterator[AbstractConnection]:
@@ -51,6 +59,10 @@ class Link:
         Args:
             patient: try again until cancelled while the server cannot be reached. Nothing was
                 sent by then, so this repeats nothing.
+
+        Raises:
+            BrokerUnavailable: closed.
+            redis.exceptions.RedisError: as redis-py has it; callers translate.
         """
         held = await self._acquire(patient=patient)
         try:
@@ -60,6 +72,8 @@ class Link:
 
     async def _acquire(self, *, patient: bool) -> AbstractConnection:
         while True:
+            if self._closed:
+                raise BrokerUnavailable("the publisher is closed")
             try:
                 connection: AbstractConnection = await self._pool.get_connection()
                 return connection
@@ -91,3 +105,18 @@ class Link:
             except redis_errors.ResponseError as error:
                 answers.append(error)
         return answers
+
+
+@asynccontextmanager
+async def open_link(url: str) -> AsyncIterator[Link]:
+    """A link to a server; nothing is connected before the first command.
+
+    Raises:
+        ValueError: the URL cannot be used.
+    """
+    async with open_client(url, command_timeout_s=None) as client:
+        link = Link(client)
+        try:
+            yield link
+        finally:
+            link.close()

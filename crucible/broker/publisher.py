@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 from crucible.broker.batch import Chunk
 from crucible.broker.canvas import ChordSize, Plan, plan
 from crucible.broker.chords import ChordKeys
-from crucible.broker.connection import open_client, translated
+from crucible.broker.connection import translated
 from crucible.broker.envelope import TaskCall, TaskOptions, encode_call
 from crucible.broker.ids import default_origin, default_reply_to, new_id
 from crucible.broker.keys import Keys
-from crucible.broker.link import Link
+from crucible.broker.link import open_link
 from crucible.broker.lookup import Lookup
 from crucible.broker.outbox import Once, Outbox
 from crucible.broker.priority import step_of
@@ -36,6 +36,7 @@ from crucible.broker.waiter import Waiter
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
+    from crucible.broker.link import Link
     from crucible.errors import BrokerError
 
 
@@ -107,17 +108,13 @@ class Publisher:
         """
         keys = Keys(global_keyprefix, result_keyprefix)
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(open_client(url, command_timeout_s=None))
-            result_client = client
+            link = await stack.enter_async_context(open_link(url))
+            result_link = link
             if result_url and result_url != url:
-                result_client = await stack.enter_async_context(
-                    open_client(result_url, command_timeout_s=None)
-                )
-            result_link = Link(result_client)
+                result_link = await stack.enter_async_context(open_link(result_url))
             lookup = await stack.enter_async_context(Lookup(result_link, keys, deadline_s))
             waiter = await stack.enter_async_context(Waiter(result_link, lookup, keys))
             kind = ScriptSender if scripting else PipelineSender
-            link = Link(client)
             sender = kind(link, keys, queue_limit)
             outbox = await stack.enter_async_context(Outbox(sender, deadline_s))
             results = Results(result_link, lookup, waiter, keys, deadline_s)

@@ -83,14 +83,13 @@ def stock_app(redis_url: str) -> Iterator[Celery]:
 
 def _drained(client: Any) -> tuple[list[tuple[str, str]], dict[str, str]]:
     """Everything in the lists, masked, and the chord keys by the ids of their members."""
-    pushed = []
-    keys = {}
+    pushed: list[tuple[str, str]] = []
+    keys: dict[str, str] = {}
     for key in client.scan_iter():
         name = key.decode()
         kind = client.type(key)
         if kind == b"list":
-            for raw in reversed(client.lrange(key, 0, -1)):
-                pushed.append((name, _masked(raw)))
+            pushed += [(name, _masked(raw)) for raw in reversed(client.lrange(key, 0, -1))]
         elif kind == b"string" and "taskset" in name:
             keys[name] = client.get(key).decode()
     client.flushdb()
