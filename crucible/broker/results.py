@@ -38,7 +38,7 @@ class Meta(msgspec.Struct, kw_only=True):
         status: SUCCESS, FAILURE, RETRY, STARTED, REVOKED or a state of the task's own.
         result: the value, or an exception as ``{exc_type, exc_message, exc_module}``.
         traceback: text of the worker's traceback, or None.
-        children: result tuples of the tasks it sent.
+        children: result tuples of the tasks it sent; None where stock stored none at all.
         date_done: ISO 8601, None before the end.
         group_id: id of its group or chord; written when set.
         parent_id: id of the task that sent it; written when set.
@@ -50,7 +50,7 @@ class Meta(msgspec.Struct, kw_only=True):
     status: str
     result: Any = None
     traceback: str | None = None
-    children: list[Any] = []
+    children: list[Any] | None = []
     date_done: str | None = None
     group_id: str | None = None
     parent_id: str | None = None
@@ -204,7 +204,7 @@ def decode_meta(raw: bytes) -> Meta:
         status=status,
         result=fields.get("result"),
         traceback=fields.get("traceback"),
-        children=fields.get("children") or [],
+        children=fields.get("children"),
         date_done=fields.get("date_done"),
         group_id=fields.get("group_id"),
         parent_id=fields.get("parent_id"),
