@@ -7,19 +7,32 @@ at any instant: a message is in its list, or in ``unacked``, or ended.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.clock import ServerClock
+from crucible.broker.doubt import DoubtfulTakes, read_value
+from crucible.broker.endings import Claim, Ending, Move, Onward
 from crucible.broker.jsontypes import quote
 from crucible.broker.keys import CLAIM_PREFIX, WORKER_TTL_S, Keys
 from crucible.broker.priority import STEPS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from crucible.broker.atomic import Steps
+
+__all__ = [
+    "DELAYED_PREFIX",
+    "DLQ_LIMIT",
+    "RESULT_TTL_S",
+    "VISIBILITY_TIMEOUT_S",
+    "Claim",
+    "Claims",
+    "Ending",
+    "Move",
+    "Onward",
+    "new_worker_id",
+]
 
 #: Start of the fields of delayed messages; ``<step>|<random>`` follows. No worker has this id.
 DELAYED_PREFIX = f"{CLAIM_PREFIX}delayed|"
@@ -36,66 +49,6 @@ MAX_BATCH = 1000
 def new_worker_id() -> str:
     """A random id for one worker process; it never equals the marker of delayed messages."""
     return f"w{secrets.token_hex(8)}"
-
-
-@dataclass(slots=True, eq=False)
-class Claim:
-    """One message that is ours to end.
-
-    Attributes:
-        field: its name in ``unacked``.
-        queue: name of the queue it came from.
-        step: priority step of the list it came from.
-        raw: its exact bytes.
-    """
-
-    field: str
-    queue: str
-    step: int
-    raw: bytes
-
-
-class Move(StrEnum):
-    """Where a message goes that does not simply end."""
-
-    HEAD = "head"  # the end consumers take from
-    TAIL = "tail"  # the end producers push to
-    PARK = "park"  # delayed
-    BURY = "bury"  # dead letter
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Onward:
-    """What becomes of a claimed message besides its result.
-
-    Attributes:
-        move: where it goes.
-        raw: the message as it goes on.
-        eta: when it is due, seconds since the epoch; for ``PARK``.
-        letter: further fields of the dead letter; for ``BURY``.
-    """
-
-    move: Move
-    raw: bytes
-    eta: float = 0.0
-    letter: Mapping[str, str] | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Ending:
-    """How a claim ends.
-
-    Attributes:
-        claim: the claim; None stores a result only.
-        result_key: where ``meta`` is stored; empty for no result.
-        meta: the encoded result.
-        onward: where the message goes on to; None drops it.
-    """
-
-    claim: Claim | None
-    result_key: str = ""
-    meta: bytes = b""
-    onward: Onward | None = None
 
 
 class Claims:
@@ -135,6 +88,7 @@ class Claims:
         self._priority_steps = tuple(priority_steps)
         self._prefix = f"{CLAIM_PREFIX}{worker_id}|"
         self._number = 0
+        self._doubtful = DoubtfulTakes()
         self.serve(queues)
 
     def serve(self, queues: Sequence[str]) -> None:
@@ -145,24 +99,51 @@ class Claims:
         self._queue_names = [quote(queue) for queue, _ in self._lists]
 
     async def take(self, limit: int) -> list[Claim]:
-        """Claim up to ``limit`` messages, the most urgent first; garbage becomes dead letters."""
+        """Claim up to ``limit`` messages, the most urgent first; garbage becomes dead letters.
+
+        Messages claimed by an earlier call whose answer was lost come first.
+
+        Raises:
+            BrokerError: nothing is known to be claimed; what was is returned by a later call.
+        """
+        if self._doubtful and (found := await self._recover()):
+            return found
         if not self._lists:
             return []
         first = self._number
-        # Counted on before the answer: a call that times out may still have been executed.
+        # Counted on before the answer: a call that times out may still be executed, even later.
         self._number += min(limit, MAX_BATCH)
         lists = self._lists
-        reply = await self._steps.run(
-            "claim",
-            keys=[self.keys.unacked, self.keys.unacked_index, self.keys.dlq, *self.list_keys],
-            args=[self._prefix, first, self._number - first, DLQ_LIMIT, *self._queue_names],
-        )
+        try:
+            reply = await self._steps.run(
+                "claim",
+                [self.keys.unacked, self.keys.unacked_index, self.keys.dlq, *self.list_keys],
+                [self._prefix, first, self._number - first, DLQ_LIMIT, *self._queue_names],
+            )
+        except BaseException:
+            # Cancelled or failed alike: whether it was executed is not known.
+            self._doubtful.add(first + 1, self._number)
+            raise
         self.clock.observe(reply[0], reply[1])
         claims = []
         for at in range(3, len(reply), 2):
             queue, step = lists[reply[at] - 1]
             first += 1
             claims.append(Claim(f"{self._prefix}{first}", queue, step, reply[at + 1]))
+        return claims
+
+    async def _recover(self) -> list[Claim]:
+        """Claims that are ours in the server and that we were never told of."""
+        fields = self._doubtful.fields(self._prefix)
+        if not fields:
+            return []
+        values = await self._steps.command("HMGET", self.keys.unacked, *fields)
+        claims = []
+        for field, value in zip(fields, values, strict=True):
+            if value is not None:
+                self._doubtful.found(field)
+                raw, queue, step = read_value(value)
+                claims.append(Claim(field, queue, step, raw))
         return claims
 
     async def finish(self, endings: Sequence[Ending]) -> int:

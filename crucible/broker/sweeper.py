@@ -158,7 +158,8 @@ class Sweeper:
             strays = await self._steps.run(
                 "strays", [self._keys.unacked, self._keys.unacked_index], [_SCAN_ROWS]
             )
-            logger.warning("%d claims were in no index", strays)
+            if strays:
+                logger.warning("%d claims were in no index", strays)
 
     async def _walk(self, *, everything: bool) -> list[_Found]:
         """Claims of dead workers among the next rows of the index, or among all of them."""
