@@ -60,11 +60,18 @@ class Intake:
         slots: run them.
         held: keeps account of them.
         wake_up: says when a list may have something; None where ``claims`` waits by itself.
+        troubled: whether tasks could only fail here now; none are claimed while it says so.
     """
 
     def __init__(
-        self, claims: Claims, slots: Slots, held: Holdings, wake_up: WakeUp | None
+        self,
+        claims: Claims,
+        slots: Slots,
+        held: Holdings,
+        wake_up: WakeUp | None,
+        troubled: Callable[[], bool],
     ) -> None:
+        self._troubled = troubled
         self._claims = claims
         self._slots = slots
         self._held = held
@@ -79,6 +86,10 @@ class Intake:
         wake_up = self._wake_up
         while True:
             beat()
+            if self._troubled():
+                # Left in the list, a message may be taken by a worker that can run it.
+                await asyncio.sleep(POLL_S)
+                continue
             room = self._slots.room
             if room == 0:
                 await self._wait_for_room()

@@ -206,9 +206,12 @@ class Worker:
             canvas=self._canvas,
         )
 
-    def _sign(self) -> str:
+    def _trouble(self) -> str:
         troubles = [home.trouble() for home in self.registry.homes if home.trouble]
-        return encode_sign(SignOfLife(self.hostname, "; ".join(filter(None, troubles))))
+        return "; ".join(filter(None, troubles))
+
+    def _sign(self) -> str:
+        return encode_sign(SignOfLife(self.hostname, self._trouble()))
 
     async def _start_loops(self, client: Redis) -> None:
         # The sign of life comes before the first claim: a sweep must never find one without.
@@ -224,7 +227,9 @@ class Worker:
         # Revoked tasks are known before the first message is claimed.
         await self.fleet.start(self._supervisor)
         self._wake_up = wake_up
-        self._intake = Intake(self._claims, self._slots, self._held, wake_up)
+        self._intake = Intake(
+            self._claims, self._slots, self._held, wake_up, lambda: bool(self._trouble())
+        )
         start("finish", self._finisher.run, stall_s=None)
         start("lease", self._upkeep.lease, stall_s=15.0)
         start("due", self._upkeep.hand_out_due, stall_s=30.0)

@@ -91,6 +91,16 @@ async def until_ready(client: aiohttp.ClientSession, status: int) -> dict[str, A
             await asyncio.sleep(0.1)
 
 
+async def until_status(client: aiohttp.ClientSession, status: str) -> None:
+    """Wait until evaluation ``e`` has this status."""
+    async with asyncio.timeout(30):
+        while True:
+            async with client.get("/api/eval/e") as response:
+                if (await response.json())["status"] == status:
+                    return
+            await asyncio.sleep(0.02)
+
+
 async def test_an_engine_that_is_gone_costs_no_task_and_is_no_verdict(
     redis_url: str, tmp_path: Path
 ) -> None:
@@ -107,13 +117,33 @@ async def test_an_engine_that_is_gone_costs_no_task_and_is_no_verdict(
                 assert response.status == 202
             async with client.get("/api/eval/e") as response:
                 view = await response.json()
-            assert view["status"] in ("queued", "running", "retrying")
-            assert view["verdict"] is None
+            # Left in its list, where a worker with an engine could take it.
+            assert (view["status"], view["verdict"]) == ("queued", None)
             await engine.on()
             await until_ready(client, 200)
             async with client.get("/api/eval/e?wait=60") as response:
                 view = await response.json()
     assert (view["status"], view["verdict"], view["output"]) == ("completed", "ok", "42\n")
+    assert view["retry_count"] == 0
+
+
+async def test_an_engine_that_goes_in_the_middle_of_a_program_is_a_retry(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """The program did nothing wrong: it is run again and ends with its own verdict."""
+    async with engine_switch(tmp_path) as engine, running_api(redis_url) as client:
+        async with async_worker(redis_url, CRUCIBLE_DOCKER_URL=engine.url):
+            await until_ready(client, 200)
+            code = "import time; time.sleep(3); print('slept')"
+            async with client.post("/api/eval", json={"code": code, "eval_id": "e"}) as response:
+                assert response.status == 202
+            await until_status(client, "running")
+            await engine.off()
+            await until_status(client, "retrying")
+            await engine.on()
+            async with client.get("/api/eval/e?wait=60") as response:
+                view = await response.json()
+    assert (view["status"], view["verdict"], view["output"]) == ("completed", "ok", "slept\n")
     assert view["retry_count"] >= 1
 
 
