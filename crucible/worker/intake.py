@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
 
-from crucible.errors import BrokerUnavailable
+from crucible.errors import BrokerError
 from crucible.worker.hooks import Run
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ RECHECK_S = 5.0
 POLL_S = 0.1
 #: Seconds a message may wait in this worker for a slot before it is given back to others.
 PATIENCE_S = 1.0
+#: Seconds a call on its way may take when the worker stops.
+_STOP_S = 6.0
 
 
 class Holdings:
@@ -76,6 +79,20 @@ class Intake:
         self._slots = slots
         self._held = held
         self._wake_up = wake_up
+        self._stopping = False
+        self._stopped = asyncio.Event()
+
+    async def stop(self) -> None:
+        """Claim no more; returns once no call is on its way that could still claim.
+
+        A call that is cut off may have been executed, and nobody would know what it claimed.
+        """
+        self._stopping = True
+        if self._wake_up is not None:
+            self._wake_up.ring()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                await self._stopped.wait()
 
     async def run(self, beat: Callable[[], None]) -> None:
         """Claim until cancelled.
@@ -84,7 +101,7 @@ class Intake:
             BrokerError: the server is gone or refuses; run again.
         """
         wake_up = self._wake_up
-        while True:
+        while not self._stopping:
             beat()
             if self._troubled():
                 # Left in the list, a message may be taken by a worker that can run it.
@@ -101,6 +118,8 @@ class Intake:
                 self._slots.offer(self._held.take(claims))
             elif wake_up is not None:
                 await wake_up.wait(RECHECK_S if wake_up.armed else POLL_S)
+        self._stopped.set()
+        await asyncio.get_running_loop().create_future()
 
     async def _wait_for_room(self) -> None:
         try:
@@ -113,16 +132,20 @@ class Intake:
         """Give back what was claimed ahead and cannot start: other workers may be free."""
         since = self._slots.waiting_since()
         if since is not None and time.monotonic() - since > PATIENCE_S:
-            await self.give_back(self._slots.take_waiting())
+            runs = self._slots.take_waiting()
+            if not await self.give_back(runs):
+                self._slots.offer(runs)
 
-    async def give_back(self, runs: Sequence[Run]) -> None:
-        """Return claims that were not started to where they came from."""
+    async def give_back(self, runs: Sequence[Run]) -> bool:
+        """Return claims that were not started to where they came from; False if that failed."""
         if not runs:
-            return
+            return True
         claims = [run.claim for run in runs]
         try:
             await self._claims.give_back(claims)
-        except BrokerUnavailable as error:
-            logger.warning("%d claims are left to a sweep: %s", len(claims), error)
+        except BrokerError as error:
+            logger.warning("%d claims could not be given back: %s", len(claims), error)
+            return False
         for claim in claims:
             self._held.drop(claim)
+        return True

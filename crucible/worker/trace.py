@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claims import Ending, Move, Onward
 from crucible.broker.message import decode
-from crucible.broker.redelivery import next_try, parse, redelivered
+from crucible.broker.redelivery import deliveries_of, next_try, parse, redelivered
 from crucible.broker.results import STARTED
 from crucible.errors import MessageError
 from crucible.worker.context import RunContext
@@ -30,6 +30,7 @@ from crucible.worker.outcomes import (
     Reject,
     Retry,
     TimeLimitExceeded,
+    WorkerLost,
 )
 
 if TYPE_CHECKING:
@@ -328,6 +329,20 @@ class Trace:
         logger.error("dead letter from queue %s: %s", run.claim.queue, detail)
         letter = self._letter(run, reason, detail)
         return Ending(run.claim, onward=Onward(move=Move.BURY, raw=run.claim.raw, letter=letter))
+
+    def fault(self, run: Run, max_deliveries: int) -> Ending:
+        """How a run ends that this worker failed to handle: delivered again, but not for ever."""
+        envelope = parse(run.claim.raw)
+        deliveries = deliveries_of(envelope) + 1
+        if deliveries < max_deliveries:
+            raw = redelivered(envelope, deliveries)
+            return Ending(run.claim, onward=Onward(move=Move.TAIL, raw=raw))
+        detail = f"workers failed to handle it {deliveries} times"
+        ending = self._bury(run, "undeliverable", detail)
+        if run.message is not None and not self._ignored(run.message, run.task):
+            ending.result_key = self._result_prefix + run.message.id
+            ending.meta = self._metas.failure(run.message, WorkerLost(detail), None)
+        return ending
 
     def _letter(self, run: Run, reason: str, detail: str) -> dict[str, str]:
         letter = {"queue": run.claim.queue, "reason": reason, "detail": detail}

@@ -271,6 +271,7 @@ class Worker:
         if not self._taking:
             return
         self._taking = False
+        await self._intake.stop()
         await self._supervisor.stop("intake")
         await self._intake.give_back([*self.rates.take_all(), *self._slots.take_waiting()])
         try:
@@ -370,6 +371,9 @@ class Worker:
             return
         except RateLimited:
             return
+        except Exception:  # a fault of ours; the slot and the other messages must go on
+            logger.exception("a message could not be handled: %s", run.claim.field)
+            ending = self.trace.fault(run, self._max_deliveries)
         if ending is None:
             self._held.drop(run.claim)
         else:
