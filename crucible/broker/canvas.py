@@ -69,7 +69,12 @@ class Plan:
 
 
 def plan(
-    work: Mapping[str, Any], args: Sequence[Any] = (), *, reply_to: str = "", **options: Any
+    work: Mapping[str, Any],
+    args: Sequence[Any] = (),
+    *,
+    reply_to: str = "",
+    default_queue: str = "celery",
+    **options: Any,
 ) -> Plan:
     """How to start ``work``.
 
@@ -77,20 +82,22 @@ def plan(
         work: a signature, of one's own or out of a message. It is not changed.
         args: arguments in front of its own, such as the result of the task before it.
         reply_to: written into every task; empty is this process's.
+        default_queue: where a task goes that names no queue.
         options: execution options over its own, such as ``root_id``, ``parent_id``, ``chain``.
 
     Raises:
         ValueError: ``work`` is no signature.
         TypeError: callbacks were given for a group.
     """
-    planner = _Planner(reply_to or default_reply_to())
+    planner = _Planner(reply_to or default_reply_to(), default_queue)
     result = planner.apply(as_signature(work), tuple(args), options)
     return Plan(planner.steps, result)
 
 
 class _Planner:
-    def __init__(self, reply_to: str) -> None:
+    def __init__(self, reply_to: str, default_queue: str) -> None:
         self._reply_to = reply_to
+        self._default_queue = default_queue
         self.steps: list[TaskCall | ChordSize | SavedGroup] = []
 
     def apply(self, sig: Signature, args: Sequence[Any], options: Mapping[str, Any]) -> Frozen:
@@ -108,6 +115,7 @@ class _Planner:
         given = {name: value for name, value in options.items() if value is not None}
         own_args, kwargs, both = merged(sig, args, {}, given)
         both.setdefault("task_id", new_id())
+        both["queue"] = both.get("queue") or both.get("routing_key") or self._default_queue
         self.steps.append(_call(sig["task"], own_args, kwargs, both))
         return Frozen(both["task_id"])
 
@@ -283,7 +291,7 @@ def _call(
         args,
         kwargs,
         task_id=options["task_id"],
-        queue=options.get("queue") or options.get("routing_key") or "celery",
+        queue=options["queue"],
         priority=options.get("priority"),
         ignore_result=options.get("ignore_result"),
     )

@@ -10,6 +10,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.clock import ServerClock
+from crucible.broker.conclude import Conclude
 from crucible.broker.doubt import DoubtfulTakes, read_value
 from crucible.broker.endings import Claim, Ending, Move, Onward
 from crucible.broker.jsontypes import quote
@@ -83,6 +84,7 @@ class Claims:
         self.visibility_timeout_s = visibility_timeout_s
         self.result_ttl_s = result_ttl_s
         self.clock = ServerClock()
+        self.conclude = Conclude(steps, results, self.keys, result_ttl_s)
         self._steps = steps
         self._results = results
         self._priority_steps = tuple(priority_steps)
@@ -152,10 +154,14 @@ class Claims:
         Raises:
             BrokerError: nothing is known to have happened; doing it again is safe.
         """
+        ours = 0
+        causing = [ending for ending in endings if ending.continuation is not None]
+        if causing:
+            ours += await self.conclude.finish(causing)
+            endings = [ending for ending in endings if ending.continuation is None]
         if self._results is not None:
             # Another server: the result first, so that a crash in between repeats the task.
             await self._store_results(self._results, endings)
-        ours = 0
         plain = [ending for ending in endings if ending.onward is None]
         for start in range(0, len(plain), MAX_BATCH):
             ours += await self._drop(plain[start : start + MAX_BATCH])

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from crucible.broker.continuation import Continuation
+
 
 @dataclass(slots=True, eq=False)
 class Claim:
@@ -62,9 +64,11 @@ class Ending:
         result_key: where ``meta`` is stored; empty for no result.
         meta: the encoded result.
         onward: where the message goes on to; None drops it.
+        continuation: what else the end causes, in the same step; None for most.
     """
 
     claim: Claim | None
     result_key: str = ""
     meta: bytes = b""
     onward: Onward | None = None
+    continuation: Continuation | None = None

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from crucible.worker.outcomes import MaxRetriesExceeded, Retry
+from crucible.broker.signature import signature
+from crucible.worker.outcomes import MaxRetriesExceeded, Replaced, Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from crucible.broker.frozen import Frozen
     from crucible.broker.message import Message
+    from crucible.worker.errbacks import Invoke
+    from crucible.worker.hooks import Canvas, Run
     from crucible.worker.registry import Task
 
 
@@ -63,11 +67,23 @@ class TaskContext(Protocol):
     ) -> BaseException:
         """The exception to raise to run again after ``countdown`` seconds."""
 
+    def replace(self, work: Mapping[str, Any]) -> BaseException:
+        """The exception to raise to let another signature take this task's place."""
+
+    async def send(
+        self, work: str | Mapping[str, Any], args: Sequence[Any] = (), **options: Any
+    ) -> str:
+        """Start a task by name, or a signature, as a child of this one; the id of its result."""
+
+    async def add_to_chord(self, work: Mapping[str, Any]) -> str:
+        """Start a signature as one more part of this task's chord; its id."""
+
 
 class RunContext:
     """The context of one run in an async worker."""
 
     __slots__ = (
+        "_invoke",
         "_message",
         "_store",
         "_task",
@@ -81,17 +97,22 @@ class RunContext:
         "parent_id",
         "retries",
         "root_id",
+        "run",
         "state",
     )
 
     def __init__(
         self,
+        run: Run,
         message: Message,
         task: Task,
         hostname: str,
         state: Any,
         store: Callable[[Message, str, Any], Awaitable[None]],
+        invoke: Invoke,
     ) -> None:
+        self.run = run
+        self._invoke = invoke
         self._message = message
         self._task = task
         self._store = store
@@ -144,3 +165,50 @@ class RunContext:
             )
         delay = self._task.retry_delay_s if countdown is None else countdown
         return Retry(max(0.0, delay), exc)
+
+    def replace(self, work: Mapping[str, Any]) -> BaseException:
+        """The exception to raise to let another signature take this task's place.
+
+        It runs under this task's id, with its callbacks, its chord and the rest of its chain.
+        """
+        return Replaced(work)
+
+    async def send(
+        self, work: str | Mapping[str, Any], args: Sequence[Any] = (), **options: Any
+    ) -> str:
+        """Start a task, or a signature, as a child of this one; the id of its result.
+
+        Args:
+            work: a task's name, or a signature.
+            args: positional arguments, in front of the signature's own.
+            options: ``kwargs``, and execution options such as ``queue`` or ``countdown``.
+
+        Raises:
+            BrokerError: it may or may not have been sent.
+        """
+        if isinstance(work, str):
+            work = signature(work, kwargs=options.pop("kwargs", None))
+        return (await self._canvas.send(self.run, work, args, **options)).id
+
+    async def start(self, work: Mapping[str, Any], args: Sequence[Any] = ()) -> Frozen:
+        """Start a signature as a child of this task; what it will be known by."""
+        return await self._canvas.send(self.run, work, args)
+
+    async def call(self, task: Task, args: Sequence[Any]) -> Any:
+        """Call another task's function within this run; what it returned."""
+        return await self._invoke(self.run, task, args, {})
+
+    async def add_to_chord(self, work: Mapping[str, Any]) -> str:
+        """Start a signature as one more part of the chord this task is part of; its id.
+
+        Raises:
+            ValueError: this task is not part of a chord.
+            BrokerError: it may or may not have been sent.
+        """
+        return (await self._canvas.add_to_chord(self.run, work)).id
+
+    @property
+    def _canvas(self) -> Canvas:
+        if self.run.canvas is None:
+            raise RuntimeError("nothing in this worker sends what tasks ask for")
+        return self.run.canvas

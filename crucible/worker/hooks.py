@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from crucible.broker.claims import Claim
+    from crucible.broker.continuation import Continuation
+    from crucible.broker.frozen import Frozen
     from crucible.broker.message import Message
     from crucible.worker.registry import Task
 
@@ -49,6 +51,7 @@ class Run:
         stop: why it is being stopped, None while it is not.
         soft_limit: the soft time limit has passed and is to be raised in it.
         children: result tuples of the tasks it sent.
+        canvas: sends what it asks for; None where nobody does.
     """
 
     claim: Claim
@@ -60,6 +63,7 @@ class Run:
     stop: Stop | None = None
     soft_limit: bool = False
     children: list[Any] = field(default_factory=list)
+    canvas: Canvas | None = None
 
 
 def stop_run(run: Run, why: Stop) -> None:
@@ -95,14 +99,38 @@ class TaskHooks(Protocol):
 class Canvas(Protocol):
     """A worker's duties around a task that is part of something larger (protocol.md 7).
 
-    Only called for messages with callbacks, errbacks, a chain or a chord.
+    The first three are only called for messages with callbacks, errbacks, a chain or a chord. What
+    they return is written together with the task's result and the end of its claim.
     """
 
-    async def before_success(self, run: Run, result: Any) -> Sequence[Any]:
-        """Publish callbacks and the next chain step; returns their result tuples."""
+    async def succeeded(self, run: Run, result: Any) -> Continuation:
+        """Callbacks, the next step of the chain, a chord's part. Raises as encoding does."""
 
-    async def after_success(self, run: Run, result: Any) -> None:
-        """Return a chord part; the result is stored, the message not yet acknowledged."""
+    async def failed(
+        self,
+        run: Run,
+        error: BaseException,
+        result: Mapping[str, Any],
+        traceback: str | None,
+        *,
+        store: bool,
+    ) -> Continuation:
+        """A chord's part, the failure of the rest of the chain, errbacks.
 
-    async def after_failure(self, run: Run, error: BaseException, meta: dict[str, Any]) -> None:
-        """Fail the chord, the rest of the chain, and send errbacks, after the result is stored."""
+        ``result`` is the error as results carry it; ``store`` says whether the steps of the chain
+        store it.
+        """
+
+    async def revoked(self, run: Run, reason: str) -> Continuation:
+        """A chord's part."""
+
+    def replaced(self, run: Run, work: Mapping[str, Any]) -> Continuation:
+        """The message that takes the task's place. Raises ValueError, TypeError."""
+
+    async def send(
+        self, run: Run, work: Mapping[str, Any], args: Sequence[Any] = (), **options: Any
+    ) -> Frozen:
+        """Start a signature now, as a child of the running task."""
+
+    async def add_to_chord(self, run: Run, work: Mapping[str, Any]) -> Frozen:
+        """Start a signature as one more part of the chord the running task is part of."""

@@ -6,7 +6,10 @@ meet the class they know.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Retry(Exception):  # noqa: N818 - named as in Celery
@@ -51,6 +54,18 @@ class Ignore(Exception):  # noqa: N818 - named as in Celery
     wire_type: ClassVar = ("Ignore", "celery.exceptions")
 
 
+class Replaced(Ignore):
+    """Raised to let another signature take the task's place; made by ``ctx.replace``.
+
+    Attributes:
+        work: the signature.
+    """
+
+    def __init__(self, work: Mapping[str, Any]) -> None:
+        super().__init__("replaced by another task")
+        self.work = work
+
+
 class SoftTimeLimitExceeded(Exception):  # noqa: N818 - named as in Celery
     """Raised inside a task when its soft time limit has passed; it may still clean up."""
 
@@ -85,3 +100,9 @@ class WorkerLost(Exception):  # noqa: N818 - named as in Celery
     """Every worker that took the message went away without ending it."""
 
     wire_type: ClassVar = ("WorkerLostError", "billiard.exceptions")
+
+
+class ChordError(Exception):
+    """A chord's body cannot run: its header failed, or the body cannot be sent."""
+
+    wire_type: ClassVar = ("ChordError", "celery.exceptions")

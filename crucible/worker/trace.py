@@ -6,12 +6,10 @@ No Redis here: a run comes in, an ``Ending`` comes out, and the worker writes it
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
 import traceback as tracebacks
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claims import Ending, Move, Onward
@@ -19,8 +17,7 @@ from crucible.broker.message import decode
 from crucible.broker.redelivery import deliveries_of, next_try, parse, redelivered
 from crucible.broker.results import STARTED
 from crucible.errors import MessageError
-from crucible.worker.context import RunContext
-from crucible.worker.drive import drive
+from crucible.worker.caller import Caller
 from crucible.worker.hooks import Stop, TurnedAway
 from crucible.worker.metas import error_result
 from crucible.worker.outcomes import (
@@ -28,10 +25,12 @@ from crucible.worker.outcomes import (
     Ignore,
     NotRegistered,
     Reject,
+    Replaced,
     Retry,
     TimeLimitExceeded,
     WorkerLost,
 )
+from crucible.worker.registry import TaskRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from crucible.broker.message import Message
     from crucible.worker.hooks import Canvas, Run, TaskHooks
     from crucible.worker.metas import MetaWriter
-    from crucible.worker.registry import Task, TaskRegistry
+    from crucible.worker.registry import Task
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +86,7 @@ class Trace:
         limits: overrides of tasks' time limits by name: hard, soft.
         hooks: told what happens; None while nobody listens.
         canvas: does the duties of callbacks, chains and chords; None leaves them undone.
+            ``builtins`` are served beside the registry's tasks.
         admit: whether a run of a task of some name may start now.
     """
 
@@ -109,6 +109,10 @@ class Trace:
     ) -> None:
         self.hooks = hooks
         self.canvas = canvas
+        self.builtins = TaskRegistry()
+        self.caller = Caller(
+            hostname, states, threads, self._update, limits if limits is not None else {}
+        )
         self.revoked = revoked
         self._admit = admit
         self._registry = registry
@@ -116,10 +120,7 @@ class Trace:
         self._result_prefix = keys.result("")
         self._clock = clock
         self._metas = metas
-        self._states = states
         self._store = store
-        self._threads = threads
-        self._limits = limits if limits is not None else {}
 
     async def perform(self, run: Run) -> Ending | None:
         """Run one message; None when its claim is no longer ours to end.
@@ -134,10 +135,11 @@ class Trace:
             message = run.message = run.message or decode(run.claim.raw)
         except MessageError as error:
             return self._bury(run, "unreadable", str(error))
-        ending = self._turn_away(run, message)
-        if ending is not None:
-            return ending
-        task = run.task = self._registry.get(message.task)
+        why = self._turned_away(message)
+        if why is not None:
+            return await self._revoke(run, message, why)
+        task = run.task = self._registry.get(message.task) or self.builtins.get(message.task)
+        run.canvas = self.canvas
         hooks = self.hooks
         if hooks is not None and not again:
             hooks.received(run)
@@ -155,13 +157,15 @@ class Trace:
             if task.track_started and not self._ignored(message, task):
                 about = {"pid": os.getpid(), "hostname": self._hostname}
                 await self._update(message, STARTED, about)
-            result = await self._call(run, message, task)
+            result = await self.caller.call(run, message, task)
         except asyncio.CancelledError as error:
             return await self._stopped(run, message, task, error)
         except Retry as retry:
             return self._retry(run, message, task, retry)
         except Reject as reject:
             return self._rejected(run, message, reject)
+        except Replaced as replaced:
+            return await self._replaced(run, message, task, replaced)
         except Ignore:
             self._tell_turned_away(run, TurnedAway.IGNORED)
             return Ending(run.claim)
@@ -169,44 +173,15 @@ class Trace:
             return await self._failed(run, message, task, error, tracebacks.format_exc())
         return await self._succeeded(run, message, task, result)
 
-    def _turn_away(self, run: Run, message: Message) -> Ending | None:
+    def _turned_away(self, message: Message) -> TurnedAway | None:
         """What ends the message before it runs: expired, revoked; Delayed if not due."""
         if message.expires is not None and message.expires < self._clock.now():
-            return self._revoke(run, message, TurnedAway.EXPIRED)
+            return TurnedAway.EXPIRED
         if self.revoked(message):
-            return self._revoke(run, message, TurnedAway.REVOKED)
+            return TurnedAway.REVOKED
         if message.eta is not None and message.eta > self._clock.now():
             raise Delayed(message.eta)
         return None
-
-    async def _call(self, run: Run, message: Message, task: Task) -> Any:
-        context = RunContext(
-            message, task, self._hostname, self._states.get(task.home), self._update
-        )
-        hard, soft = message.timelimit
-        if hard is None or soft is None:
-            task_hard, task_soft = self._limits.get(
-                task.name, (task.time_limit, task.soft_time_limit)
-            )
-            hard = task_hard if hard is None else hard
-            soft = task_soft if soft is None else soft
-        work: Awaitable[Any]
-        if task.is_async:
-            work = drive(task.function(context, *context.args, **context.kwargs), run)
-        else:
-            work = self._in_thread(task, context)
-        if not hard and not soft:
-            return await work
-        with _limited(run, hard, soft):
-            return await work
-
-    async def _in_thread(self, task: Task, context: RunContext) -> Any:
-        loop = asyncio.get_running_loop()
-        enter = copy_context().run
-        function = task.function
-        return await loop.run_in_executor(
-            self._threads, lambda: enter(function, context, *context.args, **context.kwargs)
-        )
 
     async def _update(self, message: Message, state: str, result: Any) -> None:
         meta = self._metas.state(message, state, result)
@@ -218,22 +193,21 @@ class Trace:
         )
 
     async def _succeeded(self, run: Run, message: Message, task: Task, result: Any) -> Ending:
-        canvas = self.canvas if _has_duties(message) else None
+        continuation = None
         try:
-            if canvas is not None:
-                run.children.extend(await canvas.before_success(run, result))
+            if self.canvas is not None and _has_duties(message):
+                run.runner = None  # what follows the task is not stopped with it
+                continuation = await self.canvas.succeeded(run, result)
+                run.children.extend(continuation.children)
             ignored = self._ignored(message, task)
             meta = b"" if ignored else self._metas.success(message, result, run.children)
         except (TypeError, ValueError, RecursionError) as error:
             failure = EncodeError(f"{type(error).__name__}: {error}")
             return await self._failed(run, message, task, failure, tracebacks.format_exc())
-        ending = Ending(run.claim, self._result_prefix + message.id if meta else "", meta)
-        if canvas is not None:
-            ending = await self._store_first(ending)
-            await canvas.after_success(run, result)
         if self.hooks is not None:
             self.hooks.succeeded(run, result, time.time() - run.started_at)
-        return ending
+        key = self._result_prefix + message.id if meta else ""
+        return Ending(run.claim, key, meta, continuation=continuation)
 
     async def _failed(
         self,
@@ -245,22 +219,30 @@ class Trace:
         onward: Onward | None = None,
     ) -> Ending:
         meta = b""
-        if not self._ignored(message, task):
+        ignored = self._ignored(message, task)
+        if not ignored:
             meta = self._metas.failure(message, error, traceback, run.children)
-        key = self._result_prefix + message.id if meta else ""
-        ending = Ending(run.claim, key, meta, onward)
+        continuation = None
         if self.canvas is not None and _has_duties(message):
-            ending = await self._store_first(ending)
-            await self.canvas.after_failure(run, error, error_result(error))
+            run.runner = None  # what follows the task is not stopped with it
+            continuation = await self.canvas.failed(
+                run, error, error_result(error), traceback, store=not ignored
+            )
         if self.hooks is not None:
             self.hooks.failed(run, error, traceback)
-        return ending
+        key = self._result_prefix + message.id if meta else ""
+        return Ending(run.claim, key, meta, onward, continuation)
 
-    async def _store_first(self, ending: Ending) -> Ending:
-        """Store the result now; what remains is dropping the claim."""
-        if ending.meta:
-            await self._store(Ending(None, ending.result_key, ending.meta))
-        return Ending(ending.claim, onward=ending.onward)
+    async def _replaced(self, run: Run, message: Message, task: Task, replaced: Replaced) -> Ending:
+        """Another task takes this one's place: nothing is stored, the claim ends with its start."""
+        try:
+            if self.canvas is None:
+                raise ValueError("this worker cannot replace tasks")
+            continuation = self.canvas.replaced(run, replaced.work)
+        except (TypeError, ValueError, RecursionError) as error:
+            return await self._failed(run, message, task, error, tracebacks.format_exc())
+        self._tell_turned_away(run, TurnedAway.IGNORED)
+        return Ending(run.claim, continuation=continuation)
 
     async def _unknown(self, run: Run, message: Message) -> Ending:
         """Stock stores NotRegistered and drops the message; here it is kept as a dead letter."""
@@ -305,7 +287,7 @@ class Trace:
             while run.runner.cancelling():
                 run.runner.uncancel()
         if run.stop is Stop.TERMINATED:
-            return self._revoke(run, message, TurnedAway.TERMINATED)
+            return await self._revoke(run, message, TurnedAway.TERMINATED)
         if run.stop is Stop.TIME_LIMIT:
             hard = message.timelimit[0] or task.time_limit
             return await self._failed(run, message, task, TimeLimitExceeded(hard), None)
@@ -314,12 +296,16 @@ class Trace:
             return Ending(run.claim, onward=Onward(move=Move.HEAD, raw=raw))
         return None
 
-    def _revoke(self, run: Run, message: Message, why: TurnedAway) -> Ending:
+    async def _revoke(self, run: Run, message: Message, why: TurnedAway) -> Ending:
         self._tell_turned_away(run, why)
+        continuation = None
+        if self.canvas is not None and message.embed["chord"]:
+            run.runner = None  # what follows the task is not stopped with it
+            continuation = await self.canvas.revoked(run, why.value)
         if self._ignored(message, run.task):
-            return Ending(run.claim)
+            return Ending(run.claim, continuation=continuation)
         meta = self._metas.revoked(message, why.value)
-        return Ending(run.claim, self._result_prefix + message.id, meta)
+        return Ending(run.claim, self._result_prefix + message.id, meta, continuation=continuation)
 
     def _tell_turned_away(self, run: Run, why: TurnedAway) -> None:
         if self.hooks is not None:
@@ -356,30 +342,3 @@ class Trace:
 def _has_duties(message: Message) -> bool:
     embed = message.embed
     return bool(embed["callbacks"] or embed["errbacks"] or embed["chain"] or embed["chord"])
-
-
-@contextlib.contextmanager
-def _limited(run: Run, hard: float | None, soft: float | None) -> Any:
-    loop = asyncio.get_running_loop()
-    timers = []
-    if soft:
-        timers.append(loop.call_later(soft, _soft_limit, run))
-    if hard:
-        timers.append(loop.call_later(hard, _hard_limit, run))
-    try:
-        yield
-    finally:
-        for timer in timers:
-            timer.cancel()
-
-
-def _soft_limit(run: Run) -> None:
-    if run.stop is None and run.runner is not None:
-        run.soft_limit = True
-        run.runner.cancel()
-
-
-def _hard_limit(run: Run) -> None:
-    if run.stop is None and run.runner is not None:
-        run.stop = Stop.TIME_LIMIT
-        run.runner.cancel()

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from crucible.broker.atomic import LuaSteps, Steps
+from crucible.broker.chord_parts import ChordParts
 from crucible.broker.claims import (
     RESULT_TTL_S,
     VISIBILITY_TIMEOUT_S,
@@ -27,6 +28,7 @@ from crucible.broker.signs import SignOfLife, encode_sign
 from crucible.broker.sweeper import MAX_DELIVERIES, Sweeper
 from crucible.broker.transactions import TransactionSteps
 from crucible.errors import BrokerError, BrokerUnavailable
+from crucible.worker.canvas import serve_canvas
 from crucible.worker.finisher import Finisher
 from crucible.worker.fleet import Fleet
 from crucible.worker.hooks import Run, Stop, stop_run
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from crucible.broker.claims import Ending
-    from crucible.worker.hooks import Canvas, TaskHooks
+    from crucible.worker.hooks import TaskHooks
     from crucible.worker.registry import TaskRegistry
 
 logger = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ class Worker:
         drain_s: seconds that running tasks are given when the worker stops.
         events: send task events from the start; ``enable_events`` does it later.
         hooks: told what happens to each task.
-        canvas: does the duties of callbacks, chains and chords.
+        default_queue: where a task goes that is sent from a task and names no queue.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class Worker:
         drain_s: float = 30.0,
         events: bool = False,
         hooks: TaskHooks | None = None,
-        canvas: Canvas | None = None,
+        default_queue: str = "celery",
     ) -> None:
         self.registry = registry
         self.worker_id = new_worker_id()
@@ -121,7 +123,8 @@ class Worker:
         self._events = events
         self._metas = MetaWriter(self.hostname, extended=result_extended)
         self._hooks = hooks
-        self._canvas = canvas
+        self._default_queue = default_queue
+        self._result_extended = result_extended
         self._stack = AsyncExitStack()
         self._held = Holdings()
         self._taking = False
@@ -203,7 +206,15 @@ class Worker:
             limits=self.time_limits,
             hooks=self.fleet.hooks(self._hooks),
             admit=self._admit,
-            canvas=self._canvas,
+        )
+        serve_canvas(
+            self.trace,
+            self.registry,
+            self._claims.conclude,
+            ChordParts(self._results, self._keys, self._result_ttl_s),
+            self._keys,
+            default_queue=self._default_queue,
+            extended=self._result_extended,
         )
 
     def _trouble(self) -> str:

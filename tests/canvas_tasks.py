@@ -1,0 +1,117 @@
+"""The tasks of the stock rig's application, as async tasks, and some that send others."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from crucible.broker.signature import signature
+from crucible.worker import TaskRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from crucible.worker import TaskContext
+
+registry = TaskRegistry()
+
+
+@registry.task("rig.add")
+async def add(ctx: TaskContext, x: Any, y: Any) -> Any:
+    """The sum of two."""
+    return x + y
+
+
+@registry.task("rig.mul")
+async def mul(ctx: TaskContext, x: Any, y: Any) -> Any:
+    """The product of two."""
+    return x * y
+
+
+@registry.task("rig.xsum")
+def xsum(ctx: TaskContext, numbers: list[Any]) -> Any:
+    """The sum of a list; what chords end in."""
+    return sum(numbers)
+
+
+@registry.task("rig.echo")
+async def echo(ctx: TaskContext, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """What was passed."""
+    return {"args": list(args), "kwargs": kwargs}
+
+
+@registry.task("rig.sleep")
+async def sleep(ctx: TaskContext, seconds: float, value: Any = None) -> Any:
+    """``value`` after ``seconds``."""
+    await asyncio.sleep(seconds)
+    return value
+
+
+_FAILURES: dict[str, Callable[[], BaseException]] = {
+    "value": lambda: ValueError("bang", 42),
+    "key": lambda: KeyError("missing"),
+    "empty": lambda: RuntimeError(),
+}
+
+
+@registry.task("rig.fail")
+async def fail(ctx: TaskContext, kind: str = "value") -> None:
+    """Raises the exception named ``kind``."""
+    raise _FAILURES[kind]()
+
+
+@registry.task("rig.retry_then_ok", max_retries=5)
+async def retry_then_ok(ctx: TaskContext, failures: int = 1, countdown: float = 0.05) -> int:
+    """Retries ``failures`` times, then returns the count of retries."""
+    if ctx.retries < failures:
+        raise ctx.retry(exc=ValueError("not yet"), countdown=countdown)
+    return ctx.retries
+
+
+@registry.task("rig.ignored", ignore_result=True)
+async def ignored(ctx: TaskContext, value: Any = None) -> Any:
+    """A task whose result nobody keeps."""
+    return value
+
+
+@registry.task("rig.spawn")
+async def spawn(ctx: TaskContext, value: int) -> str:
+    """Sends another task from inside a task and returns its id."""
+    return await ctx.send("rig.add", (value, 1))
+
+
+@registry.task("rig.replaced")
+async def replaced(ctx: TaskContext, x: int, y: int) -> Any:
+    """Hands over to ``rig.add``."""
+    raise ctx.replace(signature("rig.add", (x, y)))
+
+
+@registry.task("rig.replaced_by")
+async def replaced_by(ctx: TaskContext, work: dict[str, Any]) -> Any:
+    """Hands over to a signature."""
+    raise ctx.replace(work)
+
+
+@registry.task("rig.grow_chord")
+async def grow_chord(ctx: TaskContext, value: int) -> int:
+    """Adds a part to the chord it is part of."""
+    await ctx.add_to_chord(signature("rig.add", (value, 100)))
+    return value
+
+
+@registry.task("rig.on_error")
+async def on_error(ctx: TaskContext, failed_id: str) -> str:
+    """An errback that takes the failed task's id, and so is sent as a task."""
+    return failed_id
+
+
+#: What errbacks called in this process were told: id, exception.
+told: list[tuple[str, str]] = []
+
+
+@registry.task("rig.on_error_inline")
+async def on_error_inline(
+    ctx: TaskContext, request: Any, exc: BaseException, traceback: str | None
+) -> None:
+    """An errback that takes three arguments, and so is called in the worker."""
+    told.append((request.id, repr(exc)))
