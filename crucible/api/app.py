@@ -14,6 +14,7 @@ from crucible.api.keys import GATEWAY, READINESS, SETTINGS
 from crucible.api.problems import problems
 from crucible.api.readiness import Readiness
 from crucible.broker import Publisher
+from crucible.broker.control import ControlClient
 from crucible.evaluation.limits import ceilings_of
 from crucible.executor.languages import LANGUAGES
 
@@ -37,6 +38,7 @@ class Route:
 ROUTES = (
     Route("POST", "/api/eval", evaluations.submit),
     Route("GET", "/api/eval/{eval_id}", evaluations.show),
+    Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
     Route("GET", "/api/languages", evaluations.languages),
     Route("GET", "/health", health.live),
     Route("GET", "/ready", health.ready),
@@ -68,8 +70,18 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
                 scripting=settings.claim == "atomic",
             )
         )
+        control = await stack.enter_async_context(
+            ControlClient.connect(
+                settings.celery_broker_url,
+                result_url=settings.result_url,
+                global_keyprefix=settings.global_keyprefix,
+                result_ttl_s=settings.result_ttl_s,
+                scripting=settings.claim == "atomic",
+            )
+        )
         app[GATEWAY] = Gateway(
             publisher,
+            control,
             languages=LANGUAGES,
             ceilings=ceilings_of(settings),
             result_ttl_s=settings.result_ttl_s,

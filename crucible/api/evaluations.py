@@ -84,6 +84,16 @@ async def show(request: web.Request) -> web.Response:
     return _json(evaluation)
 
 
+async def cancel(request: web.Request) -> web.Response:
+    """``DELETE /api/eval/{eval_id}``: keep it from running, or stop it.
+
+    200 with the evaluation once it has ended, be it now or before: one that came to another end
+    keeps it, so asking twice does no harm. 202 while a worker has still to stop it.
+    """
+    evaluation = await request.app[GATEWAY].cancel(request.match_info["eval_id"])
+    return _json(evaluation, status=200 if evaluation.status in ENDED else 202)
+
+
 async def languages(request: web.Request) -> web.Response:
     """``GET /api/languages``: what programs may be written in, and what they may use."""
     return _json(

@@ -26,15 +26,19 @@ from crucible.evaluation.request import (
     queue_of,
 )
 from crucible.evaluation.view import evaluation_of
+from crucible.models import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from crucible.broker import Publisher
+    from crucible.broker.control import ControlClient
     from crucible.evaluation.request import EvalRequest
     from crucible.models import Evaluation, Limits
 
 TASK = "tasks.evaluate_code"
+#: Seconds a request to cancel waits for a running program to be stopped.
+STOP_WAIT_S = 5.0
 #: Makes an evaluation id of an ``Idempotency-Key`` (RFC 9562, version 5).
 _KEY_NAMESPACE = uuid.UUID("6f0f6b0e-3c35-5d7c-9d0b-52a8ff1d3f5c")
 
@@ -44,6 +48,7 @@ class Gateway:
 
     Args:
         publisher: the producer.
+        control: tells workers to stop.
         languages: names a program may be written in.
         ceilings: the most a program may ask for.
         result_ttl_s: seconds a submission is remembered, as long as its result at least.
@@ -52,12 +57,14 @@ class Gateway:
     def __init__(
         self,
         publisher: Publisher,
+        control: ControlClient,
         *,
         languages: Collection[str],
         ceilings: Limits,
         result_ttl_s: int,
     ) -> None:
         self._publisher = publisher
+        self._control = control
         self._languages = languages
         self._ceilings = ceilings
         self._result_ttl_s = result_ttl_s
@@ -141,6 +148,23 @@ class Gateway:
         except ResultTimeout:
             return False
         return True
+
+    async def cancel(self, eval_id: str) -> Evaluation:
+        """Keep an evaluation from running, or stop it; one that has ended is left as it is.
+
+        A queued one has ended when this returns. A running one is given ``STOP_WAIT_S``: its
+        worker stops the program and stores the end.
+
+        Raises:
+            NotFound: there is none.
+            BrokerUnavailable: the server does not answer; asking again is safe.
+        """
+        evaluation = await self.look_up(eval_id)
+        if evaluation.status in ENDED:
+            return evaluation
+        await self._control.revoke([task_id_of(eval_id)], terminate=True)
+        await self.wait(eval_id, STOP_WAIT_S)
+        return await self.look_up(eval_id)
 
 
 def _id_from(key: str | None) -> str:

@@ -86,7 +86,17 @@ def description() -> dict[str, Any]:
                     "summary": "What is known of an evaluation",
                     "parameters": [_EVAL_ID, _WAIT],
                     "responses": {**ended, **missing, "422": errors["422"], "503": errors["503"]},
-                }
+                },
+                "delete": {
+                    "summary": "Cancel an evaluation, queued or running",
+                    "parameters": [_EVAL_ID],
+                    "responses": {
+                        "200": _response("It has ended, now or before.", evaluation),
+                        "202": _response("Its worker was told and has still to stop.", evaluation),
+                        **missing,
+                        "503": errors["503"],
+                    },
+                },
             },
             "/api/languages": {"get": _simple("What programs may be written in")},
             "/health": {"get": _simple("Whether the process lives")},

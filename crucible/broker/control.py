@@ -14,16 +14,18 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.atomic import LuaSteps
+from crucible.broker.claims import RESULT_TTL_S
 from crucible.broker.connection import COMMAND_TIMEOUT_S, open_client, read_url
 from crucible.broker.fanout import PERSISTENT, Envelope, unpack
 from crucible.broker.jsontypes import dumps
 from crucible.broker.keys import REPLY_EXCHANGE, SEP, Keys
 from crucible.broker.lamport import LamportClock
-from crucible.broker.revoked import RevokedKey
+from crucible.broker.revoked import RevokedKey, store_revoked
+from crucible.broker.transactions import TransactionSteps
 from crucible.errors import MessageError
 
 if TYPE_CHECKING:
@@ -47,28 +49,66 @@ class ControlClient:
         keys: key names.
         db: database number of the queue server.
         clock: the logical clock to send; one of its own by default.
+        results: steps on the result server where it is another.
+        result_ttl_s: seconds results are kept, 0 for ever.
     """
 
     def __init__(
-        self, steps: Steps, keys: Keys, db: int, clock: LamportClock | None = None
+        self,
+        steps: Steps,
+        keys: Keys,
+        db: int,
+        clock: LamportClock | None = None,
+        *,
+        results: Steps | None = None,
+        result_ttl_s: int = RESULT_TTL_S,
     ) -> None:
         self._steps = steps
         self._keys = keys
         self._channel = keys.pidbox(db)
         self._clock = clock or LamportClock()
         self._revoked = RevokedKey(steps, keys)
+        self._results = results or steps
+        self._result_ttl_s = result_ttl_s
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, url: str, *, global_keyprefix: str = "") -> AsyncIterator[ControlClient]:
+    async def connect(
+        cls,
+        url: str,
+        *,
+        result_url: str | None = None,
+        global_keyprefix: str = "",
+        result_keyprefix: str = "",
+        result_ttl_s: int = RESULT_TTL_S,
+        scripting: bool = True,
+    ) -> AsyncIterator[ControlClient]:
         """A client for one queue server; nothing is connected before it is needed.
 
+        Args:
+            url: the queue server.
+            result_url: the result server; None is the same.
+            global_keyprefix: Celery's broker transport option of that name.
+            result_keyprefix: the same for the result backend, as it stands in front of keys.
+            result_ttl_s: seconds results are kept, 0 for ever.
+            scripting: False for servers without Lua.
+
         Raises:
-            ValueError: the URL cannot be used.
+            ValueError: a URL cannot be used.
         """
-        async with open_client(url, name="control") as client:
-            db = read_url(url).options["db"]
-            yield cls(LuaSteps(client), Keys(global_keyprefix), db)
+        kind = LuaSteps if scripting else TransactionSteps
+        async with AsyncExitStack() as stack:
+            steps = kind(await stack.enter_async_context(open_client(url, name="control")))
+            results = steps
+            if result_url and result_url != url:
+                results = kind(await stack.enter_async_context(open_client(result_url)))
+            yield cls(
+                steps,
+                Keys(global_keyprefix, result_keyprefix),
+                read_url(url).options["db"],
+                results=results,
+                result_ttl_s=result_ttl_s,
+            )
 
     async def tell(
         self,
@@ -126,7 +166,8 @@ class ControlClient:
     ) -> int:
         """Have tasks not run, and with ``terminate`` stopped where they run.
 
-        The ids are kept on the server first: a worker that starts later knows them.
+        The ids are kept on the server first: a worker that starts later knows them. Tasks that
+        nobody has started are stored as REVOKED here and now, whether any worker listens or not.
 
         Returns:
             How many workers listen.
@@ -136,7 +177,9 @@ class ControlClient:
         """
         await self._revoked.add(task_ids)
         arguments = {"task_id": list(task_ids), "terminate": terminate, "signal": signal}
-        return await self.tell("revoke", arguments)
+        heard = await self.tell("revoke", arguments)
+        await store_revoked(self._results, self._keys, self._result_ttl_s, task_ids)
+        return heard
 
     async def _bind(self, member: str) -> None:
         await self._steps.command("SADD", self._keys.reply_binding, member)

@@ -10,9 +10,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claims import MAX_BATCH
+from crucible.broker.lookup import read_meta
+from crucible.broker.results import PENDING, RETRY, REVOKED, encode_meta, revoked_result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from crucible.broker.atomic import Steps
     from crucible.broker.keys import Keys
@@ -98,3 +100,45 @@ class RevokedKey:
         oldest = f"{time.time() - REVOKED_S:.3f}"
         ids: list[bytes] = await self._steps.command("ZRANGEBYSCORE", self._key, oldest, "+inf")
         return [task_id.decode(errors="replace") for task_id in ids]
+
+
+#: States a task has before a worker starts on it.
+_NOT_STARTED = frozenset({PENDING, "RECEIVED", RETRY, "REJECTED"})
+
+
+async def store_revoked(
+    steps: Steps, keys: Keys, result_ttl_s: int, task_ids: Sequence[str]
+) -> None:
+    """Store REVOKED for tasks that nobody has started, so that nobody waits for their turn.
+
+    Those that run are left to their workers, and a terminal result stays. Source: celery
+    ``worker/control.py`` ``_revoke`` from 5.6.2 on.
+
+    Args:
+        steps: on the result server.
+        keys: key names.
+        result_ttl_s: seconds results are kept, 0 for ever.
+        task_ids: the revoked tasks.
+
+    Raises:
+        BrokerError: it is not known for which it happened.
+    """
+    for start in range(0, len(task_ids), MAX_BATCH):
+        part = task_ids[start : start + MAX_BATCH]
+        stored = await steps.command("MGET", *map(keys.result, part))
+        waiting = [
+            task_id for task_id, raw in zip(part, stored, strict=True) if _is_not_started(raw)
+        ]
+        if waiting:
+            metas = [
+                encode_meta(task_id, REVOKED, revoked_result("revoked"), children=None)
+                for task_id in waiting
+            ]
+            await steps.run(
+                "finish", ["", "", *map(keys.result, waiting)], [result_ttl_s, 0, *metas]
+            )
+
+
+def _is_not_started(raw: bytes | None) -> bool:
+    meta = None if raw is None else read_meta(raw)
+    return meta is None or meta.status in _NOT_STARTED

@@ -1,4 +1,4 @@
-"""``crucible submit``, ``status`` and ``result``: a client of the HTTP API."""
+"""``crucible submit``, ``status``, ``result`` and ``cancel``: a client of the HTTP API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from crucible.cli.options import Json
 from crucible.errors import CrucibleError
-from crucible.models import ENDED, Evaluation, Verdict
+from crucible.models import ENDED, Evaluation, Status, Verdict
 from crucible.settings import load_settings
 
 if TYPE_CHECKING:
@@ -89,6 +89,21 @@ def status(eval_id: str, url: Url = None, as_json: Json = False) -> None:
     else:
         verdict = f" ({found['verdict']})" if found.get("verdict") else ""
         typer.echo(f"{found['status']}{verdict}")
+
+
+def cancel(eval_id: str, url: Url = None, as_json: Json = False) -> None:
+    """Keep an evaluation from running, or stop it; exit code 1 when it had ended before."""
+    found = asyncio.run(_ask(_base(url), "DELETE", f"/api/eval/{eval_id}"))
+    if as_json:
+        _print_json(found)
+    elif found["status"] == Status.CANCELLED:
+        typer.echo("cancelled")
+    elif found["status"] in ENDED:
+        typer.echo(f"{found['status']} ({found['verdict']}) before it could be cancelled")
+    else:
+        typer.echo("being cancelled")
+    if found["status"] in ENDED and found["status"] != Status.CANCELLED:
+        raise typer.Exit(1)
 
 
 def result(

@@ -13,7 +13,7 @@ from crucible.broker.event_stream import EventStream
 from crucible.broker.lamport import LamportClock
 from crucible.broker.link import Link
 from crucible.broker.pidbox import Mailbox
-from crucible.broker.revoked import RevokedKey, RevokedTasks
+from crucible.broker.revoked import RevokedKey, RevokedTasks, store_revoked
 from crucible.errors import BrokerError
 from crucible.worker.events import TaskEvents
 from crucible.worker.heart import Heart
@@ -23,7 +23,7 @@ from crucible.worker.panel import Panel
 from crucible.worker.stamps import is_stamped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from redis.asyncio import Redis
 
@@ -47,6 +47,7 @@ class Fleet:
         worker: the worker.
         client: of the queue server.
         steps: atomic steps on the same.
+        results: atomic steps on the result server.
         keys: key names.
         broker_url: of the queue server; its database number is part of channel names.
         events: send task events from the start, as ``celery worker -E``.
@@ -69,6 +70,7 @@ class Fleet:
         worker: Worker,
         client: Redis,
         steps: Steps,
+        results: Steps,
         keys: Keys,
         broker_url: str,
         *,
@@ -77,6 +79,7 @@ class Fleet:
         self.worker = worker
         self.steps = steps
         self.keys = keys
+        self._results = results
         self.broker_url = broker_url
         self.clock = LamportClock()
         self.revoked = RevokedTasks()
@@ -145,6 +148,14 @@ class Fleet:
         ids = list(task_ids)
         self.revoked.update(ids)
         await self._kept.add(ids)
+
+    async def store_revoked(self, task_ids: Sequence[str]) -> None:
+        """Store REVOKED for those of the tasks that nobody has started.
+
+        Raises:
+            BrokerError: it is not known for which it happened.
+        """
+        await store_revoked(self._results, self.keys, self.worker.result_ttl_s, task_ids)
 
     def is_revoked(self, message: Message) -> bool:
         """Whether a message was revoked by its id or by one of its stamps."""

@@ -22,8 +22,6 @@ from crucible.broker.claims import (
 from crucible.broker.connection import open_client, read_url
 from crucible.broker.delayed import DueMessages
 from crucible.broker.keys import Keys
-from crucible.broker.lookup import read_meta
-from crucible.broker.results import PENDING
 from crucible.broker.signs import SignOfLife, encode_sign
 from crucible.broker.sweeper import MAX_DELIVERIES, Sweeper
 from crucible.broker.transactions import TransactionSteps
@@ -137,7 +135,13 @@ class Worker:
             results = await self._result_steps(stack)
             self._open_claims(steps, results)
             self.fleet = Fleet(
-                self, client, steps, self._keys, self._broker_url, events=self._events
+                self,
+                client,
+                steps,
+                self._results,
+                self._keys,
+                self._broker_url,
+                events=self._events,
             )
             self._open_trace(stack, states)
             self._supervisor = await stack.enter_async_context(Supervisor())
@@ -331,20 +335,6 @@ class Worker:
             await self._supervisor.stop("wake-up")
             self._wake_up.watch(self._claims.list_keys)
             self._supervisor.start("wake-up", self._wake_up.run, stall_s=20.0)
-
-    async def state_of(self, task_id: str) -> str:
-        """The stored state of any task, PENDING where nothing is.
-
-        Raises:
-            BrokerError: the server did not tell.
-        """
-        stored: bytes | None = await self._results.command("GET", self._keys.result(task_id))
-        meta = None if stored is None else read_meta(stored)
-        return PENDING if meta is None else meta.status
-
-    async def store(self, ending: Ending) -> None:
-        """Store a result and return when it is stored; one that ended a task already stays."""
-        await self._finisher.write(ending)
 
     @property
     def queues(self) -> tuple[str, ...]:

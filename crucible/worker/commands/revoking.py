@@ -6,29 +6,16 @@ import logging
 import signal as signals
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.claims import Ending
 from crucible.broker.message import decode
-from crucible.broker.results import (
-    PENDING,
-    RETRY,
-    REVOKED,
-    encode_meta,
-    revoked_result,
-)
 from crucible.errors import BrokerError, MessageError
 from crucible.worker.stamps import matching_stamps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from crucible.broker.message import Message
     from crucible.worker.fleet import Fleet
     from crucible.worker.hooks import Run
 
 logger = logging.getLogger(__name__)
-
-#: States a task has before a worker starts on it.
-_NOT_STARTED = frozenset({PENDING, "RECEIVED", RETRY, "REJECTED"})
 
 
 def revoked(fleet: Fleet, **_: Any) -> list[str]:
@@ -53,7 +40,7 @@ async def revoke(
     running = {run.message.id: run for run in fleet.worker.running if run.message is not None}
     try:
         await fleet.revoke(ids)
-        await _store_revoked(fleet, [task_id for task_id in ids if task_id not in running])
+        await fleet.store_revoked([task_id for task_id in ids if task_id not in running])
     except BrokerError as error:
         # Remembered here all the same; the message ends REVOKED when it is reached.
         logger.warning("revoked tasks are not stored as such yet: %s", error)
@@ -114,13 +101,6 @@ def _stop(fleet: Fleet, run: Run, signum: int) -> None:
     fleet.events.signums[run.message.id] = signum
     if not fleet.worker.terminate(run.message.id):
         del fleet.events.signums[run.message.id]
-
-
-async def _store_revoked(fleet: Fleet, task_ids: Iterable[str]) -> None:
-    for task_id in task_ids:
-        if await fleet.worker.state_of(task_id) in _NOT_STARTED:
-            meta = encode_meta(task_id, REVOKED, revoked_result("revoked"), children=None)
-            await fleet.worker.store(Ending(None, fleet.keys.result(task_id), meta))
 
 
 async def revoke_by_stamped_headers(
