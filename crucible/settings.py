@@ -30,6 +30,8 @@ Seconds = Annotated[float, Meta(gt=0.0)]
 
 #: Served strictly in this order by async and stock workers alike.
 QUEUES = ("high_priority", "evaluation", "batch", "maintenance")
+#: Every queue that has a purpose, in the order of service.
+KNOWN_QUEUES = (*QUEUES, "gpu_queue", "assessments", "reports", "celery")
 #: Settings whose environment name has no ``CRUCIBLE_`` in front.
 FOREIGN_NAMES = frozenset(
     {

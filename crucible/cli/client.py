@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from crucible.cli.options import Json
+from crucible.cli.printing import print_json
 from crucible.errors import CrucibleError
 from crucible.models import ENDED, Evaluation, Status, Verdict
 from crucible.settings import load_settings
@@ -85,7 +86,7 @@ def status(eval_id: str, url: Url = None, as_json: Json = False) -> None:
     """Print where an evaluation stands."""
     found = asyncio.run(_ask(_base(url), "GET", f"/api/eval/{eval_id}"))
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         verdict = f" ({found['verdict']})" if found.get("verdict") else ""
         typer.echo(f"{found['status']}{verdict}")
@@ -95,7 +96,7 @@ def cancel(eval_id: str, url: Url = None, as_json: Json = False) -> None:
     """Keep an evaluation from running, or stop it; exit code 1 when it had ended before."""
     found = asyncio.run(_ask(_base(url), "DELETE", f"/api/eval/{eval_id}"))
     if as_json:
-        _print_json(found)
+        print_json(found)
     elif found["status"] == Status.CANCELLED:
         typer.echo("cancelled")
     elif found["status"] in ENDED:
@@ -173,7 +174,7 @@ async def _submit(base: str, body: Mapping[str, Any], wait: bool, as_json: bool)
     accepted = await _ask(base, "POST", "/api/eval", body)
     if not wait:
         if as_json:
-            _print_json(accepted)
+            print_json(accepted)
         else:
             typer.echo(accepted["eval_id"])
         return
@@ -220,13 +221,9 @@ def _checked(status: int, content: bytes) -> dict[str, Any]:
     raise ApiError(f"{field}: {detail}" if field else str(detail))
 
 
-def _print_json(value: Mapping[str, Any]) -> None:
-    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
-
-
 def _show(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         _print_output(msgspec.convert(found, Evaluation))
     if found.get("verdict") != Verdict.OK:

@@ -10,7 +10,7 @@ import sys
 import typer
 
 import crucible
-from crucible.cli import api, client, doctor, images, settings, up, worker
+from crucible.cli import api, client, dlq, doctor, images, queues, settings, up, worker
 from crucible.errors import CrucibleError
 
 app = typer.Typer(
@@ -44,6 +44,9 @@ app.command("submit")(client.submit)
 app.command("status")(client.status)
 app.command("result")(client.result)
 app.command("cancel")(client.cancel)
+app.command("queues")(queues.queues)
+app.command("purge")(queues.purge)
+app.add_typer(dlq.app, name="dlq")
 app.command("doctor")(doctor.command)
 app.command("settings")(settings.command)
 app.add_typer(images.app, name="images")

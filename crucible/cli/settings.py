@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import msgspec
-import typer
 from rich.console import Console
 from rich.table import Table
 
 from crucible.cli.options import Json
+from crucible.cli.printing import print_json
 from crucible.settings import Settings, env_name, load_settings
 
 
@@ -15,7 +14,7 @@ def command(as_json: Json = False) -> None:
     """Print the effective settings, secrets masked."""
     effective = load_settings()
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(effective.masked())).decode())
+        print_json(effective.masked())
         return
     table = Table("setting", "value", "", box=None, header_style="bold")
     defaults = Settings().masked()

@@ -1,0 +1,154 @@
+"""``crucible dlq``: messages that could not be run."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from crucible.cli.options import Json, QueueUrl
+from crucible.cli.printing import print_json
+from crucible.cli.queues import connected
+from crucible.errors import CrucibleError
+from crucible.settings import load_settings
+
+if TYPE_CHECKING:
+    from crucible.broker.deadletters import DeadLetter
+    from crucible.settings import Settings
+
+app = typer.Typer(help="Messages that could not be run.", no_args_is_help=True)
+
+#: Letters looked at by one command while all are replayed.
+_PAGE = 500
+
+
+class LetterUnknown(CrucibleError):  # noqa: N818 - named for what it says
+    """No dead letter has this id."""
+
+
+def _settings(queue_url: str | None) -> Settings:
+    return load_settings(flags={"celery_broker_url": queue_url})
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")] = 50,
+    queue_url: QueueUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Print the newest dead letters."""
+    from crucible.broker.deadletters import shown
+
+    letters = asyncio.run(_page(_settings(queue_url), limit))
+    if as_json:
+        print_json([shown(letter) for letter in letters])
+        return
+    table = Table("id", "at", "queue", "reason", "task", box=None, header_style="bold")
+    for letter in letters:
+        name = f"{letter.task} {letter.task_id}".strip() or letter.detail[:60]
+        table.add_row(letter.letter_id, _time(letter), letter.queue, letter.reason, name)
+    Console().print(table if letters else "no dead letters")
+
+
+async def _page(settings: Settings, limit: int) -> list[DeadLetter]:
+    async with connected(settings) as admin:
+        return await admin.dead_letters.page(limit)
+
+
+@app.command("show")
+def show(
+    letter_id: Annotated[str, typer.Argument(help="Its id, as list prints it.")],
+    queue_url: QueueUrl = None,
+) -> None:
+    """Print one dead letter with its message, as JSON."""
+    from crucible.broker.deadletters import shown
+
+    print_json(shown(asyncio.run(_get(_settings(queue_url), letter_id))))
+
+
+async def _get(settings: Settings, letter_id: str) -> DeadLetter:
+    async with connected(settings) as admin:
+        letter = await admin.dead_letters.get(letter_id)
+    if letter is None:
+        raise LetterUnknown(f"no dead letter has the id {letter_id!r}")
+    return letter
+
+
+@app.command("replay")
+def replay(
+    letter_ids: Annotated[
+        list[str] | None, typer.Argument(help="Ids, as list prints them.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
+    queue_url: QueueUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Put dead letters back into their queues."""
+    if bool(letter_ids) == every:
+        raise typer.BadParameter("give ids, or --all")
+    done, refused = asyncio.run(_replay(_settings(queue_url), letter_ids or []))
+    if as_json:
+        print_json({"replayed": done, "refused": refused})
+    else:
+        typer.echo(f"{len(done)} put back")
+        for letter_id, reason in refused.items():
+            typer.echo(f"{letter_id}: {reason}", err=True)
+    if refused:
+        raise typer.Exit(1)
+
+
+async def _replay(settings: Settings, letter_ids: list[str]) -> tuple[list[str], dict[str, str]]:
+    done: list[str] = []
+    refused: dict[str, str] = {}
+    async with connected(settings) as admin:
+        letters = admin.dead_letters
+        if not letter_ids:
+            # The ids there are now: what fails again meanwhile is not replayed for ever.
+            page = await letters.page(_PAGE)
+            while page:
+                letter_ids += [letter.letter_id for letter in page]
+                page = await letters.page(_PAGE, before=page[-1].letter_id)
+            letter_ids.reverse()
+        for letter_id in letter_ids:
+            letter = await letters.get(letter_id)
+            if letter is None:
+                refused[letter_id] = "there is no such dead letter"
+                continue
+            try:
+                await letters.replay(letter)
+            except CrucibleError as error:
+                refused[letter_id] = str(error)
+            else:
+                done.append(letter_id)
+    return done, refused
+
+
+@app.command("purge")
+def purge(
+    letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids; all when none.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    queue_url: QueueUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Delete dead letters for good."""
+    if not yes:
+        typer.confirm("Delete these dead letters for good?", abort=True)
+    deleted = asyncio.run(_purge(_settings(queue_url), letter_ids or []))
+    if as_json:
+        print_json({"deleted": deleted})
+    else:
+        typer.echo(f"{deleted} deleted")
+
+
+async def _purge(settings: Settings, letter_ids: list[str]) -> int:
+    async with connected(settings) as admin:
+        return await admin.dead_letters.purge(letter_ids)
+
+
+def _time(letter: DeadLetter) -> str:
+    moment = datetime.fromtimestamp(int(letter.letter_id.partition("-")[0]) / 1000, UTC)
+    return moment.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")

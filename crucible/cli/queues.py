@@ -1,0 +1,78 @@
+"""``crucible queues`` and ``crucible purge``: what waits, and dropping it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from crucible.cli.options import Json, QueueUrl
+from crucible.cli.printing import print_json
+from crucible.settings import KNOWN_QUEUES, load_settings
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from crucible.broker.admin import Admin
+    from crucible.broker.census import Census
+    from crucible.settings import Settings
+
+
+def connected(settings: Settings) -> AbstractAsyncContextManager[Admin]:
+    """An operator's connection to the servers of the settings."""
+    from crucible.broker.admin import Admin
+
+    return Admin.connect(
+        settings.celery_broker_url,
+        result_url=settings.result_url,
+        global_keyprefix=settings.global_keyprefix,
+        result_ttl_s=settings.result_ttl_s,
+        scripting=settings.claim == "atomic",
+    )
+
+
+def queues(queue_url: QueueUrl = None, as_json: Json = False) -> None:
+    """Print how much waits in each queue."""
+    settings = load_settings(flags={"celery_broker_url": queue_url})
+    census = asyncio.run(_census(settings))
+    if as_json:
+        print_json(census)
+        return
+    table = Table("queue", "waiting", "by priority step", box=None, header_style="bold")
+    for queue in census.queues:
+        steps = "  ".join(f"{step}: {count}" for step, count in queue.by_step.items() if count)
+        table.add_row(queue.name, str(queue.waiting), steps)
+    table.add_row("claimed by workers", str(census.claimed), "")
+    table.add_row("dead letters", str(census.dead_letters), "")
+    Console().print(table)
+
+
+async def _census(settings: Settings) -> Census:
+    names = dict.fromkeys([*KNOWN_QUEUES, *settings.queues])
+    async with connected(settings) as admin:
+        return await admin.census(list(names))
+
+
+def purge(
+    queue: Annotated[str, typer.Argument(help="Name of the queue.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    queue_url: QueueUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Drop every message that waits in a queue; whoever waits for one is told it was cancelled."""
+    settings = load_settings(flags={"celery_broker_url": queue_url})
+    if not yes:
+        typer.confirm(f"Drop everything that waits in {queue}?", abort=True)
+    dropped = asyncio.run(_purge(settings, queue))
+    if as_json:
+        print_json({"queue": queue, "dropped": dropped})
+    else:
+        typer.echo(f"{dropped} messages dropped from {queue}")
+
+
+async def _purge(settings: Settings, queue: str) -> int:
+    async with connected(settings) as admin:
+        return await admin.purge(queue)
