@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import enum
 import socket
+import ssl
 import struct
 from typing import Self
 
@@ -89,14 +90,20 @@ class _Pair:
 class FaultProxy:
     """Listens on a free port of the loopback and hands connections on to one server.
 
+    Args:
+        host: the server's.
+        port: the server's.
+        tls: what clients must speak TLS with; the server's side is always plain.
+
     Attributes:
         port: where it listens, once it is entered.
         fault: what is wrong now.
         accepted: connections made so far.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
         self._target = (host, port)
+        self._tls = tls
         self.port = 0
         self.fault = Fault.PASS
         self.accepted = 0
@@ -107,7 +114,7 @@ class FaultProxy:
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -52,6 +52,10 @@ class Link:
         """Hand out no more connections: the client below is about to close its own."""
         self._closed = True
 
+    async def forget_idle(self) -> None:
+        """Close idle connections: they lead to a server that is no master any more."""
+        await self._pool.disconnect(inuse_connections=False)
+
     @asynccontextmanager
     async def connection(self, *, patient: bool = True) -> AsyncIterator[AbstractConnection]:
         """A connection that is open when it is handed over.

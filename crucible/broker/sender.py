@@ -10,7 +10,7 @@ from crucible.broker.connection import translate, translated
 from crucible.broker.outbox import Outcome
 from crucible.broker.priority import STEPS
 from crucible.broker.scripts import script
-from crucible.errors import QueueFull
+from crucible.errors import BrokerUnavailable, QueueFull
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from crucible.broker.keys import Keys
     from crucible.broker.link import Argument, Link
     from crucible.broker.outbox import Write
+
+
+#: How the script marks what a server says that was the master when it was connected to.
+_DEMOTED = b"!READONLY"
 
 
 class _Operation:
@@ -72,6 +76,10 @@ class ScriptSender:
         keys, args, queues = self._arguments(operations)
         with translated():
             outcomes, depths = await self._script.run(self._link.call, keys, args)
+        if any(type(outcome) is bytes and outcome.startswith(_DEMOTED) for outcome in outcomes):
+            # Inside a script redis-py does not see it, so the stale connection is ours to drop.
+            await self._link.forget_idle()
+            raise BrokerUnavailable("the queue server is a replica now")
         waiting = dict(zip(queues, depths, strict=True))
         by_write: dict[Write, Outcome] = {}
         for operation, outcome in zip(operations, outcomes, strict=True):
@@ -158,7 +166,11 @@ class PipelineSender:
                 while True:
                     plan = _Plan(await self._look(held, writes), self._limit)
                     outcomes = [plan.admit(write) for write in writes]
-                    if not plan.commands or await self._commit(held, plan):
+                    if not plan.commands:
+                        # The connection goes back to the pool without its watch.
+                        await self._link.calls(held, [("UNWATCH",)])
+                        return outcomes
+                    if await self._commit(held, plan):
                         return outcomes
 
     async def _look(self, held: Any, writes: Sequence[Write]) -> _Look:
@@ -186,12 +198,13 @@ class PipelineSender:
     async def _commit(self, held: Any, plan: _Plan) -> bool:
         """Run the transaction; False when somebody else wrote a once key meanwhile."""
         answers = await self._link.calls(held, [("MULTI",), *plan.commands, ("EXEC",)])
-        executed = answers[-1]
-        if isinstance(executed, ResponseError):
-            raise translate(executed)
-        if executed is None:
+        # A command refused while it was queued says why; EXEC only that it did nothing.
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise translate(answer)
+        if answers[-1] is None:
             return False
-        for answer in executed:
+        for answer in answers[-1]:
             if isinstance(answer, Exception):
                 raise translate(answer)
         return True

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 from faults import Fault, FaultProxy
+from redis.asyncio import Redis
 
 from crucible.broker import Once, Publisher
 from crucible.broker.results import encode_meta
@@ -19,8 +20,6 @@ from crucible.errors import BrokerUnavailable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from redis.asyncio import Redis
 
 
 @pytest_asyncio.fixture
@@ -114,6 +113,22 @@ async def test_restart_of_the_server(tmp_path: Path) -> None:
         async with EmbeddedServer(tmp_path, port=port):
             await publisher.publish(b"3", queue="q")
             assert await publisher.results.meta("none") is None
+
+
+@pytest.mark.parametrize("scripting", [True, False], ids=["script", "plain"])
+async def test_demoted_server(scratch_server: EmbeddedServer, scripting: bool) -> None:
+    """A server that became a replica is unavailable, not wrong, until it is a master again."""
+    async with (
+        Publisher.connect(scratch_server.url, scripting=scripting) as publisher,
+        Redis.from_url(scratch_server.url) as client,
+    ):
+        await publisher.publish(b"1", queue="q")
+        await client.replicaof("127.0.0.1", "1")
+        with pytest.raises(BrokerUnavailable):
+            await publisher.publish(b"2", queue="q")
+        await client.replicaof("NO", "ONE")
+        await publisher.publish(b"3", queue="q")
+        assert await client.lrange("q", 0, -1) == [b"3", b"1"]
 
 
 async def test_nothing_listens() -> None:
