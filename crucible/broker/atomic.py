@@ -7,22 +7,45 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Protocol
 
-from crucible.broker.connection import COMMAND_TIMEOUT_S, translated
+from crucible.broker.connection import translated
 from crucible.broker.link import Link
 from crucible.broker.scripts import Script
+from crucible.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio import Redis
 
     Argument = bytes | str | int
 
 _INCLUDE = "-- include: "
+#: Seconds one step may take. Short, for a link that is dead without saying so is found out by it.
+STEP_TIMEOUT_S = 3.0
+
+
+@asynccontextmanager
+async def one_step(client: Redis) -> AsyncIterator[None]:
+    """Bounds and translates one step.
+
+    Connections that lay idle when one failed are as likely dead as it; each would cost the next
+    step a timeout of its own, so they are dropped together.
+
+    Raises:
+        BrokerError: the server refused the step, or is not available.
+    """
+    try:
+        with translated():
+            async with asyncio.timeout(STEP_TIMEOUT_S):
+                yield
+    except BrokerUnavailable:
+        await client.connection_pool.disconnect(inuse_connections=False)
+        raise
 
 
 @cache
@@ -58,16 +81,15 @@ class LuaSteps:
     """
 
     def __init__(self, client: Redis) -> None:
+        self._client = client
         self._link = Link(client)
 
     async def run(self, name: str, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
         """Run one step; see ``Steps``."""
-        with translated():
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                return await claim_script(name).run(self._link.call, keys, args)
+        async with one_step(self._client):
+            return await claim_script(name).run(self._link.call, keys, args)
 
     async def command(self, *command: Argument) -> Any:
         """Run one plain command; see ``Steps``."""
-        with translated():
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                return await self._link.call(*command)
+        async with one_step(self._client):
+            return await self._link.call(*command)

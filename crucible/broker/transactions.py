@@ -9,14 +9,13 @@ Answers are those of the scripts of the same names.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import WatchError
 
-from crucible.broker.connection import COMMAND_TIMEOUT_S, translated
+from crucible.broker.atomic import one_step
 from crucible.broker.link import Link
 
 if TYPE_CHECKING:
@@ -58,15 +57,13 @@ class TransactionSteps:
 
     async def run(self, name: str, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
         """Run one step; see ``atomic.Steps``."""
-        with translated():
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                return await self._steps[name](list(keys), list(args))
+        async with one_step(self._client):
+            return await self._steps[name](list(keys), list(args))
 
     async def command(self, *command: Argument) -> Any:
         """Run one plain command; see ``atomic.Steps``."""
-        with translated():
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                return await self._link.call(*command)
+        async with one_step(self._client):
+            return await self._link.call(*command)
 
     async def _watched(self, key: Any, body: Callable[[Any], Awaitable[Any]]) -> Any:
         """Run ``body`` on a pipeline that watches ``key`` until nobody interferes.

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Seconds between pings: a link that is dead without saying so is found out by them.
-PING_S = 5.0
+PING_S = 2.0
+#: Seconds an answer to one may take.
+_ANSWER_S = 1.5
 
 
 def prefixes_of(names: Sequence[str]) -> list[str]:
@@ -81,7 +83,11 @@ class WakeUp:
         connection = await self._connect(pool)
         try:
             await self._listen(connection, beat)
-        except (RedisError, OSError, TimeoutError) as error:
+        except TimeoutError as error:
+            # The other connections are as dead as this one; whoever waits on one learns it now.
+            await pool.disconnect()
+            raise translate(error) from error
+        except (RedisError, OSError) as error:
             raise translate(error) from error
         finally:
             self.armed = False
@@ -122,7 +128,7 @@ class WakeUp:
                 await self._ping(connection)
 
     async def _ping(self, connection: Any) -> None:
-        async with asyncio.timeout(PING_S):
+        async with asyncio.timeout(_ANSWER_S):
             await connection.send_command("PING")
             while await connection.read_response(push_request=True) not in (b"PONG", "PONG"):
                 pass

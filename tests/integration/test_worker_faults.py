@@ -1,0 +1,120 @@
+"""A worker whose link to the server fails in every way a link can."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from faults import Fault, FaultProxy
+
+from crucible.broker.envelope import encode_task
+from crucible.worker.registry import TaskRegistry
+from crucible.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from redis.asyncio import Redis
+
+    from crucible.worker.context import TaskContext
+
+#: Seconds a fault lasts, and within which work goes on once it is over.
+FAULT_S, HEALED_S = 1.5, 5.0
+
+registry = TaskRegistry()
+runs: list[str] = []
+
+
+@registry.task("f.hold")
+async def hold(ctx: TaskContext, seconds: float) -> str:
+    runs.append(ctx.id)
+    await asyncio.sleep(seconds)
+    return ctx.id
+
+
+@pytest.fixture
+async def proxy(redis_url: str) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy("127.0.0.1", urlsplit(redis_url).port or 0) as proxy:
+        yield proxy
+
+
+async def send(redis: Redis, seconds: float, *ids: str) -> None:
+    for task_id in ids:
+        raw = encode_task("f.hold", [seconds], task_id=task_id, queue="celery")
+        await redis.lpush("celery", raw)
+
+
+async def ended(redis: Redis, ids: Sequence[str], timeout: float) -> None:
+    """Return once every task has SUCCESS."""
+    async with asyncio.timeout(timeout):
+        while True:
+            stored = await redis.mget([f"celery-task-meta-{task_id}" for task_id in ids])
+            if all(meta and json.loads(meta)["status"] == "SUCCESS" for meta in stored):
+                return
+            await asyncio.sleep(0.02)
+
+
+async def settled(redis: Redis, timeout: float = 15.0) -> None:
+    """Return once nothing is claimed or queued."""
+    async with asyncio.timeout(timeout):
+        while await redis.hlen("unacked") or await redis.llen("celery"):
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.PASS])
+async def test_a_worker_outlives_a_failing_link(
+    redis_url: str, redis: Redis, proxy: FaultProxy, fault: Fault
+) -> None:
+    """Running tasks go on and their results arrive afterwards; new ones run within 5 s."""
+    runs.clear()
+    url = redis_url.replace(str(urlsplit(redis_url).port), str(proxy.port))
+    async with Worker(registry, broker_url=url, concurrency=4) as worker:
+        await send(redis, 0.5, "running1", "running2")
+        async with asyncio.timeout(5):
+            while len(list(worker.running)) < 2:
+                await asyncio.sleep(0.01)
+        proxy.set(fault)
+        await send(redis, 0.0, "meanwhile1", "meanwhile2")
+        await asyncio.sleep(FAULT_S)
+        proxy.set(Fault.PASS)
+        healed = time.monotonic()
+        await send(redis, 0.0, "after")
+        await ended(redis, ["after"], HEALED_S)
+        await ended(
+            redis,
+            ["running1", "running2", "meanwhile1", "meanwhile2"],
+            HEALED_S - (time.monotonic() - healed),
+        )
+        await settled(redis)
+    assert sorted(runs) == sorted(set(runs))
+    assert not await redis.zcard("unacked_index")
+
+
+async def test_an_idle_worker_notices_a_silent_link(
+    redis_url: str, redis: Redis, proxy: FaultProxy
+) -> None:
+    """A link that died while nothing happened does not leave the worker deaf."""
+    url = redis_url.replace(str(urlsplit(redis_url).port), str(proxy.port))
+    async with Worker(registry, broker_url=url):
+        await send(redis, 0.0, "first")
+        await ended(redis, ["first"], 5)
+        proxy.set(Fault.HALF_OPEN)
+        proxy.set(Fault.PASS)
+        await send(redis, 0.0, "second")
+        await ended(redis, ["second"], HEALED_S)
+
+
+async def test_a_worker_starts_before_its_server(
+    redis_url: str, redis: Redis, proxy: FaultProxy
+) -> None:
+    """A worker started while the server is away serves as soon as it is there."""
+    proxy.set(Fault.RESET)
+    url = redis_url.replace(str(urlsplit(redis_url).port), str(proxy.port))
+    await send(redis, 0.0, "early")
+    async with Worker(registry, broker_url=url):
+        proxy.set(Fault.PASS)
+        await ended(redis, ["early"], HEALED_S)
