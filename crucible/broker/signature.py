@@ -160,6 +160,7 @@ def as_signature(wire: Wire) -> Signature:
         wire.get("subtask_type"),
         immutable=bool(wire.get("immutable")),
     )
+    made["args"] = wire.get("args") or ()
     kwargs = made["kwargs"]
     try:
         if made.kind in ("chain", "group"):
@@ -210,7 +211,7 @@ def _copied(value: Any) -> Any:
 
 def merged(
     sig: Signature, args: Sequence[Any], kwargs: Wire, options: Wire
-) -> tuple[tuple[Any, ...], Wire, dict[str, Any]]:
+) -> tuple[Sequence[Any], Wire, dict[str, Any]]:
     """Arguments in front of a signature's own, options over its own, where it lets them."""
     kept = _KEPT_OPTIONS.union(sig.options.get("stamped_headers") or ())
     both = {
@@ -219,8 +220,10 @@ def merged(
            if name not in kept or name not in sig.options},
     }  # fmt: skip
     if sig["immutable"]:
-        return tuple(sig["args"]), sig["kwargs"], both
-    return (*args, *sig["args"]), {**sig["kwargs"], **kwargs}, both
+        return sig["args"], sig["kwargs"], both
+    # Nothing to put in front leaves what came out of a message a list, which its repr shows.
+    own_args = (*args, *sig["args"]) if args else sig["args"]
+    return own_args, {**sig["kwargs"], **kwargs}, both
 
 
 def add_to_list(options: dict[str, Any], name: str, value: Any) -> None:

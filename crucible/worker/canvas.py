@@ -69,9 +69,9 @@ class WorkerCanvas:
         **options: Any,
     ) -> None:  # fmt: skip
         origin = Origin.of(message)
-        effects, node = self._dispatcher.start(
-            work, (result,), origin, parent_id=origin.parent_id, root_id=origin.root_id, **options
-        )
+        # In stock's order, which the options of a chord's body keep on the wire.
+        options |= {"parent_id": origin.parent_id, "root_id": origin.root_id, "priority": None}
+        effects, node = self._dispatcher.start(work, (result,), origin, **options)
         continuation.effects.extend(effects)
         continuation.children.append(child_of(node))
 

@@ -175,7 +175,14 @@ class Chords:
             id=task_id, root_id=task_id, error=failure.error, traceback=failure.traceback
         )
         effects.extend(await self._errbacks.tell(run, errbacks, told))
-        meta = encode_meta(task_id, FAILURE, failure.result, traceback=failure.traceback)
+        # The children are those of the task whose end told that the chord failed, as in stock.
+        meta = encode_meta(
+            task_id,
+            FAILURE,
+            failure.result,
+            traceback=failure.traceback,
+            children=run.children,
+        )
         effects.results.append((self._keys.result(task_id), meta))
 
     async def _fail_group(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from crucible.broker.continuation import Effects
 from crucible.broker.signature import as_signature, group, merged
-from crucible.worker.dispatcher import Origin
+from crucible.worker.dispatcher import Origin, child_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -97,13 +97,14 @@ class Errbacks:
             return Effects()
         root_id = failed.root_id or failed.id
         try:
-            effects, _ = self._dispatcher.start(
+            effects, node = self._dispatcher.start(
                 group(sent), (failed.id,), Origin(root_id, failed.id),
                 parent_id=failed.id, root_id=root_id,
             )  # fmt: skip
         except (TypeError, ValueError):
             logger.exception("the errbacks of task %s cannot be sent", failed.id)
             return Effects()
+        run.children.append(child_of(node))
         return effects
 
     async def _call(self, run: Run, task: Task, errback: Signature, failed: FailedTask) -> None:
