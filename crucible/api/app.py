@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from aiohttp import web
 
-from crucible.api import evaluations, health, openapi
+from crucible.api import evaluations, health, openapi, operations
 from crucible.api.gateway import Gateway
-from crucible.api.keys import GATEWAY, READINESS, SETTINGS
+from crucible.api.keys import ADMIN, GATEWAY, READINESS, SETTINGS
 from crucible.api.problems import problems
 from crucible.api.readiness import Readiness
 from crucible.broker import Publisher
+from crucible.broker.admin import Admin
 from crucible.broker.control import ControlClient
 from crucible.evaluation.limits import ceilings_of
 from crucible.executor.languages import LANGUAGES
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
     from crucible.settings import Settings
+
+
+class Servers(TypedDict):
+    """What every client of the queue and result servers is told."""
+
+    result_url: str
+    global_keyprefix: str
+    result_ttl_s: int
+    scripting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,11 @@ ROUTES = (
     Route("GET", "/api/eval/{eval_id}", evaluations.show),
     Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
     Route("GET", "/api/languages", evaluations.languages),
+    Route("GET", "/api/v1/queues", operations.queues),
+    Route("GET", "/api/v1/dlq", operations.dead_letters),
+    Route("GET", "/api/v1/dlq/{letter_id}", operations.dead_letter),
+    Route("DELETE", "/api/v1/dlq/{letter_id}", operations.delete),
+    Route("POST", "/api/v1/dlq/{letter_id}/replay", operations.replay),
     Route("GET", "/health", health.live),
     Route("GET", "/ready", health.ready),
     Route("GET", "/openapi.json", openapi.document),
@@ -70,14 +85,17 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
                 scripting=settings.claim == "atomic",
             )
         )
+        servers: Servers = {
+            "result_url": settings.result_url,
+            "global_keyprefix": settings.global_keyprefix,
+            "result_ttl_s": settings.result_ttl_s,
+            "scripting": settings.claim == "atomic",
+        }
         control = await stack.enter_async_context(
-            ControlClient.connect(
-                settings.celery_broker_url,
-                result_url=settings.result_url,
-                global_keyprefix=settings.global_keyprefix,
-                result_ttl_s=settings.result_ttl_s,
-                scripting=settings.claim == "atomic",
-            )
+            ControlClient.connect(settings.celery_broker_url, **servers)
+        )
+        app[ADMIN] = await stack.enter_async_context(
+            Admin.connect(settings.celery_broker_url, **servers)
         )
         app[GATEWAY] = Gateway(
             publisher,

@@ -6,8 +6,10 @@ from aiohttp import web
 
 from crucible.api.gateway import Gateway
 from crucible.api.readiness import Readiness
+from crucible.broker.admin import Admin
 from crucible.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
 GATEWAY = web.AppKey("gateway", Gateway)
 READINESS = web.AppKey("readiness", Readiness)
+ADMIN = web.AppKey("admin", Admin)

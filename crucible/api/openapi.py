@@ -11,6 +11,7 @@ from aiohttp import web
 import crucible
 from crucible.api.evaluations import Accepted
 from crucible.api.readiness import Report
+from crucible.broker.census import Census
 from crucible.evaluation.request import EvalRequest
 from crucible.models import Evaluation
 
@@ -51,11 +52,11 @@ _KEY = {
 @cache
 def description() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
-    types = (EvalRequest, Evaluation, Accepted, Report, Problem)
+    types = (EvalRequest, Evaluation, Accepted, Report, Problem, Census)
     schemas, components = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
-    request, evaluation, accepted, report, problem = schemas
+    request, evaluation, accepted, report, problem, census = schemas
     errors = {
         status: _response(text, problem, "application/problem+json")
         for status, text in (
@@ -99,6 +100,7 @@ def description() -> dict[str, Any]:
                 },
             },
             "/api/languages": {"get": _simple("What programs may be written in")},
+            **_operations(census, missing, errors),
             "/health": {"get": _simple("Whether the process lives")},
             "/ready": {
                 "get": {
@@ -111,6 +113,42 @@ def description() -> dict[str, Any]:
             },
         },
         "components": {"schemas": components},
+    }
+
+
+def _operations(
+    census: dict[str, Any], missing: dict[str, Any], errors: dict[str, Any]
+) -> dict[str, Any]:
+    """Paths for operators: queues and dead letters."""
+    letter = {"name": "letter_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    page = [
+        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1}},
+        {"name": "before", "in": "query", "schema": {"type": "string"}},
+    ]
+    away = {"503": errors["503"]}
+    one = {
+        "get": {**_simple("One dead letter"), "parameters": [letter]},
+        "delete": {
+            "summary": "Delete a dead letter for good",
+            "parameters": [letter],
+            "responses": {"204": {"description": "Deleted."}, **missing, **away},
+        },
+    }
+    replay = {
+        "summary": "Put a dead letter back into its queue",
+        "parameters": [letter],
+        "responses": {"202": {"description": "Put back."}, **missing, **away},
+    }
+    return {
+        "/api/v1/queues": {
+            "get": {
+                "summary": "How much waits where",
+                "responses": {"200": _response("The census.", census), **away},
+            }
+        },
+        "/api/v1/dlq": {"get": {**_simple("The newest dead letters"), "parameters": page}},
+        "/api/v1/dlq/{letter_id}": one,
+        "/api/v1/dlq/{letter_id}/replay": {"post": replay},
     }
 
 

@@ -13,6 +13,7 @@ from crucible.errors import (
     ConflictError,
     CrucibleError,
     InputError,
+    MessageError,
     QueueFull,
 )
 
@@ -27,7 +28,7 @@ RETRY_AFTER_S = 2
 
 
 class NotFound(CrucibleError):  # noqa: N818 - the name of the HTTP status
-    """No evaluation has this id."""
+    """Nothing has this id."""
 
 
 def problem(
@@ -72,6 +73,8 @@ def translate(error: CrucibleError) -> web.Response:
             return problem(400, "Malformed body", error.detail, field="")
         case InputError():
             return problem(422, "Unprocessable field", error.detail, field=error.field)
+        case MessageError():
+            return problem(422, "Unusable message", str(error))
         case NotFound():
             return problem(404, "Not found", str(error))
         case QueueFull():

@@ -72,7 +72,7 @@ async def test_a_submission_is_what_every_stock_version_writes(
     assert mask_message(ours) == mask_message(theirs["message"])
 
 
-async def _all_messages(redis: Redis) -> list[bytes]:
+async def _all_messages(redis: Redis) -> list[Any]:
     keys: list[Any] = await redis.keys("*")
     lists = [key for key in keys if await redis.type(key) == b"list"]
     return [message for key in lists for message in await redis.lrange(key, 0, -1)]

@@ -11,12 +11,16 @@ import pytest
 from api_rig import running_api
 from redis.asyncio import Redis
 
+from crucible.api.app import ROUTES
+from crucible.api.openapi import description
 from crucible.broker.message import decode
 from crucible.embedded.server import EmbeddedServer
 from crucible.errors import RequirementError, SettingsError
+from crucible.worker import TaskRegistry
+from crucible.worker.worker import Worker
 
 
-async def queued(redis: Redis) -> list[bytes]:
+async def queued(redis: Redis) -> list[Any]:
     """Every message in any list of any queue."""
     keys: list[Any] = await redis.keys("*")
     lists = [key for key in keys if await redis.type(key) == b"list"]
@@ -39,7 +43,8 @@ async def test_a_202_means_the_message_is_in_its_list(redis_url: str, redis: Red
         "queue_system": "celery",
         "href": "/api/eval/e1",
     }
-    [raw] = await redis.lrange("evaluation\x06\x163", 0, -1)
+    [raw] = await queued(redis)
+    assert await redis.llen("evaluation\x06\x163") == 1
     message = decode(raw)
     assert (message.id, message.task, message.queue) == (
         "eval-e1",
@@ -262,6 +267,67 @@ async def test_the_service_describes_itself(redis_url: str) -> None:
             assert "/api/eval/{eval_id}" in document["paths"]
         async with client.get("/docs") as response:
             assert "/openapi.json" in await response.text()
+
+
+def test_the_description_has_every_route() -> None:
+    """No route is left out of the OpenAPI document, and none is made up."""
+    described = {
+        (method.upper(), path)
+        for path, operations in description()["paths"].items()
+        for method in operations
+    }
+    itself = {("GET", "/openapi.json"), ("GET", "/docs")}
+    assert described == {(route.method, route.path) for route in ROUTES} - itself
+
+
+async def test_dead_letters_and_queues_can_be_looked_after_over_http(
+    redis_url: str, redis: Redis
+) -> None:
+    """Garbage becomes a dead letter that is listed, shown, refused for replay and deleted."""
+    await redis.lpush("celery", b"\xffgarbage")
+    async with Worker(TaskRegistry(), broker_url=redis_url, queues=["celery"]):
+        async with asyncio.timeout(20):
+            while not await redis.exists("crucible:dlq"):
+                await asyncio.sleep(0.02)
+    async with running_api(redis_url) as client:
+        await _expect(client, 202)
+        async with client.get("/api/v1/queues") as response:
+            census = await response.json()
+        async with client.get("/api/v1/dlq", params={"limit": "1"}) as response:
+            page = await response.json()
+        [letter] = page["dead_letters"]
+        async with client.get("/api/v1/dlq", params={"before": page["before"]}) as response:
+            assert (await response.json())["dead_letters"] == []
+        path = f"/api/v1/dlq/{letter['id']}"
+        async with client.get(path) as response:
+            assert await response.json() == letter
+        async with client.post(f"{path}/replay") as response:
+            assert response.status == 422
+        for status in (204, 404):
+            async with client.delete(path) as response:
+                assert response.status == status
+    assert census["dead_letters"] == 1
+    assert next(q["waiting"] for q in census["queues"] if q["name"] == "evaluation") == 1
+    assert letter["message"].endswith("garbage")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/v1/dlq?limit=0", 422),
+        ("/api/v1/dlq?limit=x", 422),
+        ("/api/v1/dlq?before=x", 422),
+        ("/api/v1/dlq/nosuch", 404),
+        ("/api/v1/dlq/1-1", 404),
+    ],
+)
+async def test_bad_questions_about_dead_letters_are_problems(
+    redis_url: str, path: str, status: int
+) -> None:
+    """Wrong numbers and unknown ids are the client's errors."""
+    async with running_api(redis_url) as client, client.get(path) as response:
+        assert response.status == status
+        assert response.content_type == "application/problem+json"
 
 
 async def test_a_taken_port_is_one_clear_error(redis_url: str) -> None:

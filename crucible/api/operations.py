@@ -1,0 +1,86 @@
+"""The handlers of ``/api/v1/queues`` and ``/api/v1/dlq``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from crucible.api.keys import ADMIN
+from crucible.api.problems import NotFound
+from crucible.broker.deadletters import DeadLetter, shown
+from crucible.errors import InputError
+from crucible.settings import KNOWN_QUEUES
+
+#: Dead letters in one answer, by default and at most.
+PAGE, LARGEST_PAGE = 50, 1000
+
+
+async def queues(request: web.Request) -> web.Response:
+    """``GET /api/v1/queues``: how much waits where."""
+    return _json(await request.app[ADMIN].census(KNOWN_QUEUES))
+
+
+async def dead_letters(request: web.Request) -> web.Response:
+    """``GET /api/v1/dlq[?limit=&before=]``: the newest dead letters first."""
+    limit = _limit_of(request)
+    before = request.query.get("before", "")
+    letters = await request.app[ADMIN].dead_letters.page(limit, _checked_id("before", before))
+    more = letters[-1].letter_id if len(letters) == limit else None
+    return _json({"dead_letters": [shown(letter) for letter in letters], "before": more})
+
+
+async def dead_letter(request: web.Request) -> web.Response:
+    """``GET /api/v1/dlq/{letter_id}``: one of them."""
+    return _json(shown(await _letter_of(request)))
+
+
+async def replay(request: web.Request) -> web.Response:
+    """``POST /api/v1/dlq/{letter_id}/replay``: put it back into its queue."""
+    letter = await _letter_of(request)
+    if not await request.app[ADMIN].dead_letters.replay(letter):
+        raise NotFound(f"the dead letter {letter.letter_id} is gone already")
+    return _json({"id": letter.letter_id, "queue": letter.queue}, status=202)
+
+
+async def delete(request: web.Request) -> web.Response:
+    """``DELETE /api/v1/dlq/{letter_id}``: delete it for good."""
+    letter = await _letter_of(request)
+    await request.app[ADMIN].dead_letters.purge([letter.letter_id])
+    return web.Response(status=204)
+
+
+async def _letter_of(request: web.Request) -> DeadLetter:
+    letter_id = request.match_info["letter_id"]
+    letters = request.app[ADMIN].dead_letters
+    letter = await letters.get(letter_id) if _is_id(letter_id) else None
+    if letter is None:
+        raise NotFound(f"no dead letter has the id {letter_id!r}")
+    return letter
+
+
+def _limit_of(request: web.Request) -> int:
+    text = request.query.get("limit", str(PAGE))
+    if not text.isdecimal() or not 1 <= int(text) <= LARGEST_PAGE:
+        raise InputError("limit", f"must be a number from 1 to {LARGEST_PAGE}")
+    return int(text)
+
+
+def _checked_id(field: str, text: str) -> str:
+    if text and not _is_id(text):
+        raise InputError(field, "must be the id of a dead letter")
+    return text
+
+
+def _is_id(text: str) -> bool:
+    """Whether it is the id of a stream entry: milliseconds, a dash, a number."""
+    milliseconds, _, number = text.partition("-")
+    return all(
+        part.isascii() and part.isdecimal() and len(part) < 20 for part in (milliseconds, number)
+    )
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    body = msgspec.json.encode(value)
+    return web.Response(body=body, status=status, content_type="application/json")
