@@ -24,31 +24,12 @@ pytestmark = pytest.mark.stock
 
 VERSION = "5.7.0"
 CANVASES = [
-    "link",
-    "link_two",
-    "link_immutable",
-    "link_error_sent",
-    "link_error_inline",
-    "link_error_two",
-    "chain",
-    "chain_failure",
-    "chain_to_group",
-    "chain_to_chord",
-    "group",
-    "chord",
-    "chord_one",
-    "chord_failure",
-    "chord_then_task",
-    "chord_retrying_member",
-    "map",
-    "starmap",
-    "chunks",
-    "stamped",
-    "stamped_link",
-    "retry_then_ok_with_link",
-    "spawn",
+    "link", "link_two", "link_immutable", "link_error_sent", "link_error_inline",
+    "link_error_two", "chain", "chain_failure", "chain_to_group", "chain_to_chord", "group",
+    "chord", "chord_one", "chord_failure", "chord_then_task", "chord_retrying_member", "map",
+    "starmap", "chunks", "stamped", "stamped_link", "retry_then_ok_with_link", "spawn",
     "replaced",
-]
+]  # fmt: skip
 EXTENDED = ("extended_stamped", "extended_chain")
 SCENARIOS = {scenario["scenario"]: scenario for scenario in golden.scenarios()}
 
