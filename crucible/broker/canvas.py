@@ -10,10 +10,10 @@ backend's way of chords (``backends/redis.py`` ``apply_chord`` and ``set_chord_s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.envelope import TaskCall, TaskOptions
+from crucible.broker.call import TaskCall, TaskOptions
 from crucible.broker.freeze import (
     freeze,
     freeze_group,
@@ -55,7 +55,7 @@ class SavedGroup:
     result: list[Any]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What to do, in order, and what the whole will be known by.
 
@@ -64,8 +64,8 @@ class Plan:
         result: the last task of it, or the group.
     """
 
-    steps: list[TaskCall | ChordSize | SavedGroup] = field(default_factory=list)
-    result: Frozen = field(default_factory=lambda: Frozen(""))
+    steps: list[TaskCall | ChordSize | SavedGroup]
+    result: Frozen
 
 
 def plan(

@@ -9,15 +9,15 @@ Source: kombu ``transport/virtual/base.py`` and ``serialization.py``, celery ``w
 
 from __future__ import annotations
 
-import binascii
 from datetime import UTC, datetime
 from typing import Any
 
-import msgpack
 import msgspec
 
-from crucible.broker.compression import MAX_BODY_BYTES, decompress
-from crucible.broker.envelope import TaskCall, TaskOptions, TaskTemplate, encode_call, encode_task
+from crucible.broker.body import ACCEPTED, EMBED_KEYS, Content, content_of, payload
+from crucible.broker.call import TaskCall, TaskOptions
+from crucible.broker.compression import MAX_BODY_BYTES
+from crucible.broker.envelope import TaskTemplate, encode_call, encode_task
 from crucible.broker.jsontypes import loads
 from crucible.errors import MessageError
 
@@ -30,12 +30,6 @@ __all__ = [
     "encode_call",
     "encode_task",
 ]
-
-#: Names for JSON and msgpack; whatever else a body may be is refused, pickle above all.
-_JSON_TYPES = frozenset({"application/json", "json"})
-_MSGPACK_TYPES = frozenset({"application/x-msgpack", "application/msgpack", "msgpack"})
-_TEXT_CODECS = frozenset({"", "utf-8", "utf8", "ascii", "us-ascii", "binary", "latin-1"})
-_EMBED_KEYS = ("callbacks", "errbacks", "chain", "chord")
 
 
 class Message:
@@ -102,7 +96,7 @@ class Message:
     content_type: str
     content_encoding: str
     body_text: str
-    content: tuple[list[Any], dict[str, Any], dict[str, Any]] | None
+    content: Content | None
     max_body_bytes: int
 
     @property
@@ -140,14 +134,14 @@ class Message:
         """A claim on it was given back before."""
         return bool(self.headers.get("redelivered"))
 
-    def decode_body(self) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
+    def decode_body(self) -> Content:
         """``args``, ``kwargs`` and ``embed``, decoded once.
 
         Raises:
             MessageError: the body is not what its headers say.
         """
         if self.content is None:
-            self.content = _content_of(_payload(self))
+            self.content = content_of(_payload(self))
         return self.content
 
 
@@ -202,7 +196,7 @@ def _read_envelope(message: Message, raw: bytes) -> dict[str, Any]:
     content_type = envelope.get("content-type")
     if not isinstance(content_type, str):
         raise MessageError("content-type is missing")
-    if content_type not in _JSON_TYPES and content_type not in _MSGPACK_TYPES:
+    if content_type not in ACCEPTED:
         raise MessageError(f"content-type {content_type!r} is refused")
     message.content_type = content_type
     encoding = envelope.get("content-encoding") or ""
@@ -279,50 +273,14 @@ def _limits(value: Any) -> tuple[float | None, float | None]:
 
 
 def _payload(message: Message) -> Any:
-    """The decoded body, whatever it is."""
-    data = _body_bytes(message)
-    compression = message.headers.get("compression")
-    if compression is not None:
-        if not isinstance(compression, str):
-            raise MessageError("compression is not a string")
-        data = decompress(data, compression, message.max_body_bytes)
-    try:
-        if message.content_type in _MSGPACK_TYPES:
-            return msgpack.unpackb(data, raw=False)
-        if message.content_encoding == "latin-1":
-            data = data.decode("latin-1").encode()
-        return loads(data)
-    except (ValueError, msgpack.UnpackException, RecursionError, OverflowError) as error:
-        raise MessageError(f"body is not {message.content_type}: {error}") from error
-
-
-def _body_bytes(message: Message) -> bytes:
-    if message.content_encoding not in _TEXT_CODECS:
-        raise MessageError(f"content-encoding {message.content_encoding!r} is not supported")
-    encoding = message.properties.get("body_encoding")
-    try:
-        if encoding == "base64":
-            return binascii.a2b_base64(message.body_text)
-        if encoding is None or encoding == "utf-8":
-            return message.body_text.encode()
-    except ValueError as error:
-        raise MessageError(f"body is not {encoding or 'text'}: {error}") from error
-    raise MessageError(f"body_encoding {encoding!r} is not supported")
-
-
-def _content_of(payload: Any) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
-    if not isinstance(payload, list) or len(payload) != 3:
-        raise MessageError("body is not [args, kwargs, embed]")
-    args, kwargs, embed = payload
-    if not isinstance(args, list):
-        raise MessageError("args are not a list")
-    if not isinstance(kwargs, dict) or not all(type(key) is str for key in kwargs):
-        raise MessageError("kwargs are not an object")
-    if embed is None:
-        embed = {}
-    if not isinstance(embed, dict):
-        raise MessageError("embed is not an object")
-    return args, kwargs, {**dict.fromkeys(_EMBED_KEYS), **embed}
+    return payload(
+        message.body_text,
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        body_encoding=message.properties.get("body_encoding"),
+        compression=message.headers.get("compression"),
+        max_bytes=message.max_body_bytes,
+    )
 
 
 def _read_protocol_1(message: Message) -> None:
@@ -332,5 +290,5 @@ def _read_protocol_1(message: Message) -> None:
         raise MessageError("no task header, and no protocol 1 body")
     fields = {**fields, "group": fields.get("taskset")}
     _read_headers(message, fields)
-    embed = {name: fields.get(name) for name in _EMBED_KEYS}
-    message.content = _content_of([fields.get("args") or [], fields.get("kwargs") or {}, embed])
+    embed = {name: fields.get(name) for name in EMBED_KEYS}
+    message.content = content_of([fields.get("args") or [], fields.get("kwargs") or {}, embed])
