@@ -263,11 +263,7 @@ def _chunked(sig: Signature) -> Signature:
         )
         for start in range(0, len(items), size)
     ]
-    options = dict(sig.options)
-    return Signature(
-        task="celery.group", args=(), kwargs={"tasks": parts}, options=options,
-        subtask_type="group", immutable=False,
-    )  # fmt: skip
+    return group(parts, **sig.options)
 
 
 def _as_list(value: Any) -> list[Any]:
