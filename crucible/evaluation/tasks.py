@@ -22,7 +22,7 @@ from crucible.executor.languages import LANGUAGES
 from crucible.worker import TaskRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from crucible.executor import Executor
     from crucible.models import Limits
@@ -73,11 +73,9 @@ def build_registry(settings: Settings) -> TaskRegistry:
             yield Platform(executor, ceilings_of(settings))
 
     registry = TaskRegistry(lifespan=platform, trouble=lambda: condition.trouble)
-    for name in ("tasks.evaluate_code", "tasks.high_priority_eval"):
-        registry.task(name, track_started=True, max_retries=MAX_RETRIES)(evaluate_code)
-    registry.task("tasks.batch_evaluation", track_started=True, max_retries=MAX_RETRIES)(
-        batch_evaluation
-    )
+    for name, function in EVALUATING.items():
+        # What the platform could not run is kept: an operator may replay it once it can.
+        registry.task(name, track_started=True, max_retries=MAX_RETRIES, keep_failed=True)(function)
     registry.task("tasks.health_check")(health_check)
     return registry
 
@@ -165,3 +163,11 @@ def plain(ended: EvalResult) -> dict[str, Any]:
     """A result as the JSON types every Celery serializer carries."""
     converted: dict[str, Any] = msgspec.to_builtins(ended)
     return converted
+
+
+#: Tasks that run programs, by the names of the contract.
+EVALUATING: dict[str, Callable[..., Awaitable[Any]]] = {
+    "tasks.evaluate_code": evaluate_code,
+    "tasks.high_priority_eval": evaluate_code,
+    "tasks.batch_evaluation": batch_evaluation,
+}

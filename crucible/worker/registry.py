@@ -34,6 +34,7 @@ class Task:
         time_limit: seconds after which it is stopped, or None.
         soft_time_limit: seconds after which ``SoftTimeLimitExceeded`` is raised in it, or None.
         rate_limit: as Celery writes it (``10/m``), or None.
+        keep_failed: keep the message as a dead letter when the task fails for good.
         home: the registry it was defined in, whose lifespan value it is given.
     """
 
@@ -47,6 +48,7 @@ class Task:
     time_limit: float | None
     soft_time_limit: float | None
     rate_limit: str | None
+    keep_failed: bool = False
     home: TaskRegistry
 
 
@@ -78,6 +80,7 @@ class TaskRegistry:
         time_limit: float | None = None,
         soft_time_limit: float | None = None,
         rate_limit: str | None = None,
+        keep_failed: bool = False,
     ) -> Callable[[TaskFunction], TaskFunction]:
         """Register the decorated function under ``name``; see ``Task`` for the options.
 
@@ -98,6 +101,7 @@ class TaskRegistry:
                     time_limit=time_limit,
                     soft_time_limit=soft_time_limit,
                     rate_limit=rate_limit,
+                    keep_failed=keep_failed,
                     home=self,
                 )
             )

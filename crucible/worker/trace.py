@@ -222,6 +222,10 @@ class Trace:
         ignored = self._ignored(message, task)
         if not ignored:
             meta = self._metas.failure(message, error, traceback, run.children)
+        if task is not None and task.keep_failed:
+            letter = self._letter(run, "failed", repr(error))
+            letter["attempts"] = str(message.retries + 1)
+            onward = Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
         continuation = None
         if self.canvas is not None and _has_duties(message):
             run.runner = None  # what follows the task is not stopped with it

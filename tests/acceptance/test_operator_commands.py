@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from worker_rig import START_S, crucible
 
 from crucible.broker import Publisher
-from crucible.errors import TaskRevoked
+from crucible.errors import TaskFailed, TaskRevoked
 from crucible.worker import TaskRegistry
 from crucible.worker.worker import Worker
 
@@ -127,3 +127,29 @@ async def test_settings_print_what_is_in_force_and_no_secret() -> None:
     assert found["CRUCIBLE_PORT"] == 8123
     assert found["CELERY_BROKER_URL"] == "redis://user:***@127.0.0.1:1/0"
     assert "hunter2" not in await run("settings", CELERY_BROKER_URL=url)
+
+
+async def test_an_evaluation_the_platform_cannot_run_is_kept_with_reason_and_attempts(
+    redis_url: str,
+) -> None:
+    """A failure for good is told to the client, and its message is a dead letter."""
+    registry = TaskRegistry()
+    tries: list[int] = []
+
+    @registry.task("frail", max_retries=2, keep_failed=True)
+    async def frail(ctx: Any) -> None:
+        tries.append(ctx.retries)
+        raise ctx.retry(countdown=0.01, exc=OSError("engine gone"))
+
+    async with (
+        Worker(registry, broker_url=redis_url, queues=["celery"]),
+        Publisher.connect(redis_url) as publisher,
+    ):
+        handle = await publisher.send_task("frail")
+        with pytest.raises(TaskFailed, match="engine gone"):
+            await handle.get(timeout=20)
+    assert tries == [0, 1, 2]
+    [letter] = await run_json("dlq", "list", "--json", "--queue-url", redis_url)
+    assert (letter["reason"], letter["attempts"]) == ("failed", "3")
+    assert "engine gone" in letter["detail"]
+    assert letter["message"]["headers"]["id"] == handle.id
