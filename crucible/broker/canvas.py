@@ -23,7 +23,7 @@ from crucible.broker.freeze import (
 )
 from crucible.broker.frozen import Frozen, Place
 from crucible.broker.ids import default_reply_to, new_id
-from crucible.broker.signature import Signature, add_to_list, as_signature, clone, merged
+from crucible.broker.signature import Signature, add_to_list, as_signature, clone, group, merged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
