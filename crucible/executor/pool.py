@@ -149,7 +149,9 @@ class Pool:
             raise PoolClosed("the executor is closing")
         asked_s = time.monotonic()
         self.demand.arrived(asked_s)
-        if not self._waiters and (sandbox := self._pop_idle(shape)) is not None:
+        # First come, first served among those of one shape; another shape's queue is not theirs.
+        queued = any(waiter.shape == shape for waiter in self._waiters)
+        if not queued and (sandbox := self._pop_idle(shape)) is not None:
             self._busy.add(sandbox)
             self._balance()
             self._taken(sandbox, asked_s, hit=True)
@@ -188,7 +190,7 @@ class Pool:
         except BaseException as error:
             self._withdraw(waiter)
             if isinstance(error, TimeoutError):
-                text = f"no sandbox became free in {self._config.acquire_s:g} s"
+                text = f"no sandbox became free in {self._config.acquire_s:g} s: {self.counts}"
                 raise PoolTimeout(text) from error
             raise
 

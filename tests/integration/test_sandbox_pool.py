@@ -288,3 +288,15 @@ async def test_what_a_killed_process_leaves_is_reaped() -> None:
                 while await left_of(owner):
                     await asyncio.sleep(0.05)
         assert (await other.run(HELLO)).stdout == b"42\n"
+
+
+async def test_an_idle_sandbox_is_not_kept_from_those_it_fits() -> None:
+    """A program takes a waiting sandbox at once, though one of another shape queues before it."""
+    unusual = msgspec.structs.replace(HELLO, limits=Limits(disk_mb=8))
+    async with DockerExecutor.open(config(pool_min=2, pool_max=3, acquire_s=20.0)) as executor:
+        await until(lambda: executor.pool.counts.idle == 2)
+        queued = asyncio.create_task(executor.run(unusual))
+        await until(lambda: executor.pool.counts.unusual)
+        assert (await executor.run(HELLO)).stdout == b"42\n"
+        assert not queued.done()
+        assert (await queued).stdout == b"42\n"

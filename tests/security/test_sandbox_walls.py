@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
 
 V = Verdict
-LIMITS = Limits(wall_time_s=8.0)
+LIMITS = Limits(wall_time_s=40.0)
 #: Runs each line of ``tries`` and prints as JSON what came of it.
 TRY = """
 import ctypes, errno, json, os, socket, sys
@@ -403,6 +403,6 @@ async def test_a_lost_supervisor_is_a_defined_end(executor: DockerExecutor) -> N
         "  n += 1\n"
         "  with open(f'/tmp/{n}', 'wb') as f: f.write(b'x' * (1 << 20))\n"
     )
-    outcome = await attack(executor, py(code, Limits(wall_time_s=10.0, memory_mb=32, disk_mb=256)))
+    outcome = await attack(executor, py(code, Limits(wall_time_s=40.0, memory_mb=32, disk_mb=256)))
     assert outcome.verdict in {V.MEMORY_LIMIT, V.DISK_LIMIT}, outcome
     await honest(executor)

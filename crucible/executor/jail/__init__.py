@@ -24,18 +24,19 @@ import functools
 import importlib.resources
 
 #: In this order they make one script; each uses only names of those before it.
-PARTS = ("kernel", "become", "run", "main")
+SINGLE = ("kernel", "become", "run", "main", "program")
+SHARED = ("kernel", "become", "server", "program")
 
 
 @functools.cache
-def source() -> str:
+def source(parts: tuple[str, ...] = SINGLE) -> str:
     """The supervisor as one script: its parts joined, without docstrings and comments.
 
     Imports of one part by another are dropped, since all names end up in one namespace.
     """
     folder = importlib.resources.files(__package__)
     body: list[ast.stmt] = []
-    for part in PARTS:
+    for part in parts:
         tree = ast.parse(folder.joinpath(f"{part}.py").read_text("utf-8"))
         for node in tree.body:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("crucible."):

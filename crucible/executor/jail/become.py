@@ -11,15 +11,22 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 
-def enter_child(stdin: int, stdout: int, stderr: int) -> None:
-    """Leave the supervisor behind: own session and descriptors, first for the OOM killer."""
+def enter_child(stdin: int, stdout: int, stderr: int, uid: int = 0) -> None:
+    """Leave the supervisor behind: own session and descriptors, first for the OOM killer.
+
+    With ``uid``, root's process 1 of a shared sandbox becomes that user for good.
+    """
     posix.setsid()
     _signal.set_wakeup_fd(-1)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     posix.dup2(stdin, 0)
     posix.dup2(stdout, 1)
     posix.dup2(stderr, 2)
-    posix.closerange(3, 1024)
+    posix.closerange(3, 4096)
+    if uid:
+        posix.setgroups([])
+        posix.setresgid(uid, uid, uid)
+        posix.setresuid(uid, uid, uid)
     set_dumpable(1)
     try:
         fd = posix.open("/proc/self/oom_score_adj", posix.O_WRONLY)
@@ -44,13 +51,14 @@ def become_python(request: "dict[str, Any]") -> "tuple[str, dict[str, Any]]":
     """Make this forked interpreter what ``python3 main.py`` would be; its code and namespace."""
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     name = request["argv"][1]
-    path = WORK + "/" + name
+    work = request.get("work", WORK)
+    path = work + "/" + name
     environ = sys.modules["os"].environ
     environ.clear()
     environ.update(request["env"])
     sys.argv[:] = [name, *request["argv"][2:]]
     sys.orig_argv[:] = request["argv"]
-    sys.path[0] = WORK
+    sys.path[0] = work
     main = type(sys)("__main__")
     loader = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path)
     main.__dict__.update(

@@ -129,12 +129,52 @@ def is_full(path: str) -> bool:
     return stat.f_bavail == 0 or stat.f_favail == 0
 
 
-def make_folder(path: str) -> None:
+def make_folder(path: str, mode: int = 0o777) -> None:
     """Make a folder unless it is there."""
     try:
-        posix.mkdir(path)
+        posix.mkdir(path, mode)
     except FileExistsError:
         return
+
+
+def usage_of(uid: int) -> tuple[int, float, int]:
+    """Living processes of a user, their CPU seconds, and their resident bytes."""
+    count = ticks = pages = 0
+    for name in posix.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            if posix.stat(f"/proc/{name}").st_uid != uid:
+                continue
+            fd = posix.open(f"/proc/{name}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            stat = posix.read(fd, 4096)
+        except OSError:
+            continue
+        finally:
+            posix.close(fd)
+        fields = stat[stat.rindex(b")") + 2 :].split()
+        if fields[0] not in (b"Z", b"X"):
+            count += 1
+            ticks += sum(map(int, fields[11:15]))
+            pages += int(fields[21])
+    return count, ticks / posix.sysconf("SC_CLK_TCK"), pages * posix.sysconf("SC_PAGE_SIZE")
+
+
+def remove_tree(path: str) -> bool:
+    """Remove a folder and what is in it, as far as this user may; whether it is gone."""
+    try:
+        for entry in posix.scandir(path):
+            if entry.is_dir(follow_symlinks=False):
+                remove_tree(entry.path)
+            else:
+                posix.unlink(entry.path)
+        posix.rmdir(path)
+    except OSError:
+        return False
+    return True
 
 
 def drain(fd: int) -> None:
@@ -146,13 +186,13 @@ def drain(fd: int) -> None:
         pass
 
 
-def read_regular(name: str, cap: int) -> bytes | None:
+def read_regular(name: str, cap: int, folder: str = WORK) -> bytes | None:
     """The content of a regular file below the working directory, or None."""
     flags = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
     *folders, last = name.split("/")
     fd = -1
     try:
-        here = posix.open(WORK, flags | posix.O_DIRECTORY)
+        here = posix.open(folder, flags | posix.O_DIRECTORY)
         for folder in folders:
             there = posix.open(folder, flags | posix.O_DIRECTORY, dir_fd=here)
             posix.close(here)

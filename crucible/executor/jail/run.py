@@ -41,7 +41,8 @@ class Supervisor:
         self.request: dict[str, Any] = {}
         self.totals: dict[bytes, int] = {}
         self.pipes: dict[int, bytes] = {}
-        self.stdin = b""
+        self.stdin = memoryview(b"")
+        self.stdin_sent = 0
         self.stdin_fd = -1
         self.main = 0
         self.status: int | None = None
@@ -114,12 +115,12 @@ class Supervisor:
     def write_stdin(self) -> None:
         """Feed the program; its descriptor is closed at the end, or when nobody reads."""
         try:
-            self.stdin = self.stdin[posix.write(self.stdin_fd, self.stdin[:CHUNK]) :]
+            self.stdin_sent += posix.write(self.stdin_fd, self.stdin[self.stdin_sent :][:CHUNK])
         except BlockingIOError:
             return
         except OSError:
-            self.stdin = b""
-        if not self.stdin:
+            self.stdin_sent = len(self.stdin)
+        if self.stdin_sent >= len(self.stdin):
             posix.close(self.stdin_fd)
             self.stdin_fd = -1
 
@@ -257,16 +258,20 @@ class Supervisor:
         started = time.monotonic()
         deadline = started + self.request["wall_s"]
         self.cpu_base = cpu_time()
-        self.lay_files()
         stage, full = b"run", False
-        if self.request["compile"]:
+        try:
+            self.lay_files()
+        except OSError:
+            # The files do not fit: told as the end of a program that filled its disk.
+            self.status, full = 1 << 8, True
+        if self.request["compile"] and self.status is None:
             stage = b"compile"
             self.start(self.request["compile"])
             self.watch(deadline, wakeup)
             full = self.finish_stage()
         if self.status in (None, 0) and self.reason == "exit":
             stage = b"run"
-            self.stdin = self.request["stdin"]
+            self.stdin = memoryview(self.request["stdin"])
             if self.start(None if self.request["warm"] else self.request["argv"]):
                 return True
             self.watch(deadline, wakeup)
