@@ -71,13 +71,19 @@ class TaskEvents:
         self.totals: Counter[str] = Counter()
         self.signums: dict[str, int] = {}
         self._stream = stream
+        #: By claim: the task's id, then the events that wait for the claim's end.
         self._ends: dict[str, tuple[str, ...]] = {}
+        #: By task id: claims that end with the message going back, perhaps to this very worker.
+        self._coming_back: dict[str, str] = {}
 
     def received(self, run: Run) -> None:
         """Tell task-received."""
         message = run.message
         if not self.enabled or message is None:
             return
+        if self._coming_back and (field := self._coming_back.pop(message.id, None)):
+            # Its last delivery has ended on the server, which we were not told of yet.
+            self._release(field)
         self._stream.add(_received(message))
 
     def started(self, run: Run) -> None:
@@ -108,6 +114,7 @@ class TaskEvents:
         """Tell task-retried once the next try is queued."""
         if self.enabled:
             self._end(run, "task-retried", _trouble(error, traceback))
+            self._expect_back(run)
 
     def turned_away(self, run: Run, why: TurnedAway) -> None:
         """Tell task-revoked or task-rejected; stock says nothing of ignored tasks."""
@@ -118,6 +125,8 @@ class TaskEvents:
         if why in (TurnedAway.REJECTED, TurnedAway.REQUEUED):
             requeue = "true" if why is TurnedAway.REQUEUED else "false"
             self._end(run, "task-rejected", f'"requeue": {requeue}')
+            if why is TurnedAway.REQUEUED:
+                self._expect_back(run)
             return
         terminated = why is TurnedAway.TERMINATED
         self._end(
@@ -138,7 +147,18 @@ class TaskEvents:
         )
         field = run.claim.field
         # A rejected task has two: task-failed and task-rejected.
-        self._ends[field] = (*self._ends.get(field, ()), tail)
+        self._ends[field] = (*self._ends.get(field, (message.id,)), tail)
+
+    def _expect_back(self, run: Run) -> None:
+        if run.message is not None:
+            self._coming_back[run.message.id] = run.claim.field
+
+    def _release(self, field: str) -> None:
+        task_id, *tails = self._ends.pop(field, ("",))
+        for tail in tails:
+            self._stream.add(tail)
+        if self._coming_back:
+            self._coming_back.pop(task_id, None)
 
     def ended(self, endings: Iterable[Ending]) -> None:
         """The server has these endings: tell what was held back for them."""
@@ -146,8 +166,7 @@ class TaskEvents:
             return
         for ending in endings:
             if ending.claim is not None:
-                for tail in self._ends.pop(ending.claim.field, ()):
-                    self._stream.add(tail)
+                self._release(ending.claim.field)
 
 
 def _received(message: Message) -> str:

@@ -1,0 +1,217 @@
+"""The events of an async worker, held to those of stock workers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fleet_rig import listening, send, stored, until
+from fleet_tasks import registry
+from redis.asyncio import Redis
+from stock_rig.golden import load
+from stock_rig.reading import events as golden_events
+
+from crucible.broker.control import ControlClient
+from crucible.embedded.server import EmbeddedServer
+from crucible.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NODE = "async1@rig"
+
+
+def worker(url: str, **options: Any) -> Worker:
+    options.setdefault("events", True)
+    return Worker(registry, broker_url=url, concurrency=4, name=NODE, drain_s=5.0, **options)
+
+
+def golden_members() -> dict[str, set[tuple[str, ...]]]:
+    """The members of every kind of event that stock 5.7 was seen to send, in order."""
+    members: dict[str, set[tuple[str, ...]]] = {}
+    captures = [load("5.7.0", name)["entries"] for name in ("traces", "control")]
+    for entries in captures:
+        for entry in entries:
+            for event in golden_events(entry.get("trace", [])):
+                members.setdefault(event["type"], set()).add(tuple(event))
+    return members
+
+
+async def test_every_event_has_stocks_members_in_order(redis_url: str, redis: Redis) -> None:
+    """Whatever happens to a task is told in the words, the order and the batches of stock."""
+    past = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+    async with (
+        listening(redis_url) as events,
+        ControlClient.connect(redis_url) as control,
+        worker(redis_url),
+    ):
+        await send(redis, "rig.add", 1, 2, task_id="ok")
+        await send(redis, "rig.fail", task_id="failed")
+        await send(redis, "rig.retry_then_ok", task_id="retried")
+        await send(redis, "rig.reject", False, task_id="rejected")
+        await send(redis, "rig.reject", True, task_id="requeued")
+        await send(redis, "rig.nobody", task_id="unknown")
+        await send(redis, "rig.add", 1, 2, task_id="expired", expires=past)
+        await send(redis, "rig.slow", 60, task_id="stopped")
+        await events.until_kind("stopped", "started")
+        await control.revoke(["stopped"], terminate=True, signal="SIGKILL")
+        await control.tell("revoke", {"task_id": "dropped"})
+        for task_id, kind in (
+            ("ok", "succeeded"),
+            ("failed", "failed"),
+            ("rejected", "rejected"),
+            ("requeued", "succeeded"),
+            ("retried", "succeeded"),
+            ("unknown", "failed"),
+            ("expired", "revoked"),
+            ("stopped", "revoked"),
+        ):
+            await events.until_kind(task_id, kind)
+        await send(redis, "rig.add", 1, 2, task_id="dropped")
+        await events.until_kind("dropped", "revoked")
+        await events.until_worker("heartbeat", NODE)
+    await events.until_worker("offline", NODE)
+    ids = dict.fromkeys(event["uuid"] for event in events.seen if "uuid" in event)
+    kinds = {task_id: events.kinds(task_id) for task_id in ids}
+    assert kinds == {
+        "ok": ["received", "started", "succeeded"],
+        "failed": ["received", "started", "failed"],
+        "retried": ["received", "started", "retried", "received", "started", "succeeded"],
+        "rejected": ["received", "started", "failed", "rejected"],
+        "requeued": ["received", "started", "rejected", "received", "started", "succeeded"],
+        "unknown": ["received", "failed"],
+        "expired": ["revoked"],
+        "stopped": ["received", "started", "revoked"],
+        "dropped": ["revoked"],
+    }
+    golden = golden_members()
+    for event in events.seen:
+        if event["type"] == "task-failed" and event["uuid"] == "rejected":
+            continue  # without a traceback, as the golden event of a task that never ran
+        assert tuple(event) in golden[event["type"]], event
+    for event, channel, batch in zip(events.seen, events.channels, events.batches, strict=True):
+        name = "task.multi" if "uuid" in event else event["type"].replace("-", ".")
+        assert channel.endswith(f".celeryev/{name}")
+        assert batch is ("uuid" in event)
+    clocks = [event["clock"] for event in events.seen if "uuid" in event]
+    assert clocks == sorted(set(clocks))
+    assert events.of("stopped")[-1]["signum"] == 9
+    assert events.of("stopped")[-1]["terminated"] is True
+    assert events.of("expired")[-1]["expired"] is True
+    assert events.of("ok")[-1]["result"] == "3"
+    assert events.of("requeued")[-1]["result"] == "'second time'"
+    assert events.of("failed")[-1]["exception"] == "ValueError('bang', 42)"
+    assert events.of("failed")[-1]["traceback"].startswith("Traceback (most recent call last)")
+
+
+async def test_who_hears_of_an_end_finds_the_result(redis_url: str, redis: Redis) -> None:
+    """At each final event the result is stored and the message no longer claimed."""
+    async with listening(redis_url) as events, worker(redis_url):
+        for number in range(50):
+            task_id = await send(redis, "rig.add", number, 1, task_id=f"id-{number}")
+            await events.until_kind(task_id, "succeeded")
+            meta = await stored(redis, task_id)
+            assert meta is not None
+            assert meta["result"] == number + 1
+            assert not await redis.hlen("unacked")
+
+
+async def test_a_delayed_task_is_told_of_when_it_comes(redis_url: str, redis: Redis) -> None:
+    """Like stock, received is said at once with the eta; it starts when it is due."""
+    due = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
+    async with listening(redis_url) as events, worker(redis_url):
+        await send(redis, "rig.add", 1, 2, task_id="later", eta=due)
+        [received] = await events.until_kind("later", "received")
+        assert received["eta"] == due
+        assert received["timestamp"] < datetime.fromisoformat(due).timestamp()
+        await events.until_kind("later", "succeeded")
+        [started] = [e for e in events.of("later") if e["type"] == "task-started"]
+        assert started["timestamp"] >= datetime.fromisoformat(due).timestamp()
+
+
+async def test_events_are_switched_by_remote_control(redis_url: str, redis: Redis) -> None:
+    """Without -E there are worker events only, until somebody asks for more, or for less again."""
+    async with (
+        listening(redis_url) as events,
+        ControlClient.connect(redis_url) as control,
+        worker(redis_url, events=False),
+    ):
+        for number, (command, told) in enumerate(
+            ((None, False), ("enable_events", True), ("disable_events", False))
+        ):
+            if command:
+                await control.ask(command, destination=[NODE])
+            task_id = await send(redis, "rig.add", 1, 2, task_id=f"n{number}")
+            await until(lambda task_id=task_id: stored(redis, task_id))
+            beat = await control.ask("heartbeat", destination=[NODE])
+            assert beat == {NODE: None}
+            if told:
+                await events.until_kind(task_id, "succeeded")
+    await events.until_worker("offline", NODE)
+    assert {event["uuid"] for event in events.seen if "uuid" in event} == {"n1"}
+    short = [e for e in events.seen if e["type"] == "worker-heartbeat" and e["freq"] == 5]
+    assert len(short) == 3
+    online = await events.until_worker("online", NODE)
+    assert (online["freq"], online["sw_ident"], online["active"]) == (2.0, "crucible", 0)
+
+
+async def test_no_event_is_lost_while_connections_die(redis_url: str, redis: Redis) -> None:
+    """The worker's connections are cut again and again: every task still has all its events."""
+    ids = [f"id-{number}" for number in range(400)]
+    async with listening(redis_url) as events, worker(redis_url):
+        for number, task_id in enumerate(ids):
+            await send(redis, "rig.add", number, 1, task_id=task_id)
+            if number % 20 == 0:
+                await _cut(redis)
+        await events.until(
+            lambda: len({e["uuid"] for e in events.seen if e["type"] == "task-succeeded"}) == 400,
+            30,
+        )
+    by_task = {task_id: events.kinds(task_id) for task_id in ids}
+    for task_id, kinds in by_task.items():
+        # A batch whose answer was cut off is sent again; nothing else may repeat.
+        assert list(dict.fromkeys(kinds)) == ["received", "started", "succeeded"], (task_id, kinds)
+
+
+async def _cut(redis: Redis) -> None:
+    for client in await redis.client_list():
+        if client["name"] == "worker":
+            await redis.execute_command("CLIENT", "KILL", "ID", client["id"])
+
+
+async def test_events_wait_for_a_server_that_restarts(tmp_path: Path) -> None:
+    """What happens while the server is down is told when it is back, and the worker is online."""
+    first = EmbeddedServer(tmp_path)
+    async with first:
+        ours = worker(first.url)
+        async with ours, listening(first.url) as events, Redis.from_url(first.url) as redis:
+            await send(redis, "rig.slow", 0.5, task_id="through")
+            await events.until_kind("through", "started")
+            await first._stop()
+            await until(lambda: not ours.running)
+            async with (
+                EmbeddedServer(tmp_path, first.port),
+                listening(first.url) as later,
+                Redis.from_url(first.url) as again,
+            ):
+                await later.until_kind("through", "succeeded")
+                await later.until_worker("online", NODE)
+                assert await again.get("celery-task-meta-through")
+                await ours.drain(5.0)
+
+
+@pytest.mark.parametrize("prefix", ["", "pfx:"])
+async def test_channels_follow_database_and_prefix(
+    redis_url: str, redis: Redis, prefix: str
+) -> None:
+    """Channels carry the database's number behind the prefix, and control works through both."""
+    async with (
+        listening(redis_url, prefix) as events,
+        worker(redis_url, key_prefix=prefix),
+        ControlClient.connect(redis_url, global_keyprefix=prefix) as control,
+    ):
+        await events.until_worker("online", NODE)
+        assert await control.ask("ping", destination=[NODE]) == {NODE: {"ok": "pong"}}
+    assert all(channel.startswith(f"{prefix}/") for channel in events.channels)
+    assert not await redis.keys("*pidbox*")
