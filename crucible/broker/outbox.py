@@ -96,12 +96,27 @@ class Sender(Protocol):
         """One outcome a write. Raises BrokerError when the flush as a whole failed."""
 
 
+class PublishHook(Protocol):
+    """Told about every flush; metrics and tracing hang on here."""
+
+    def flushed(self, messages: int, size_bytes: int, took_s: float, *, failed: bool) -> None:
+        """One flush ended.
+
+        Args:
+            messages: that were in it.
+            size_bytes: of them.
+            took_s: seconds from sending to the answer, or to giving up.
+            failed: the flush as a whole; messages refused one by one do not count.
+        """
+
+
 class Outbox:
     """Collects writes and flushes them. Open it with ``async with``."""
 
-    def __init__(self, sender: Sender, deadline_s: float) -> None:
+    def __init__(self, sender: Sender, deadline_s: float, hook: PublishHook | None = None) -> None:
         self._sender = sender
         self._deadline_s = deadline_s
+        self._hook = hook
         self._waiting: deque[Write] = deque()
         self._flusher: asyncio.Task[None] | None = None
         self._closed = False
@@ -172,9 +187,22 @@ class Outbox:
         return taken
 
     async def _flush(self, writes: Sequence[Write]) -> None:
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        outcomes = await self._outcomes(writes)
+        if self._hook is not None:
+            count, size = sum(len(w.messages) for w in writes), sum(w.size for w in writes)
+            self._hook.flushed(count, size, clock() - started, failed=outcomes is None)
+        if outcomes is not None:
+            for write, outcome in zip(writes, outcomes, strict=True):
+                if not write.done.done():
+                    write.done.set_result(outcome)
+
+    async def _outcomes(self, writes: Sequence[Write]) -> Sequence[Outcome] | None:
+        """What the sender says; None when it failed, which all who wait were told then."""
         try:
             async with asyncio.timeout_at(writes[0].expires_at):
-                outcomes = await self._sender.send(writes)
+                return await self._sender.send(writes)
         except TimeoutError:
             _fail(writes, _too_late())
             # They waited behind a server that does not answer; another wait would not help them.
@@ -188,10 +216,7 @@ class Outbox:
             # A defect of our own: whoever waits must learn of it, and the next flush must run.
             _log.exception("a flush of %d writes failed", len(writes))
             _fail(writes, BrokerError(f"publishing failed: {error!r}"))
-        else:
-            for write, outcome in zip(writes, outcomes, strict=True):
-                if not write.done.done():
-                    write.done.set_result(outcome)
+        return None
 
     def _refuse_waiting(self, error: BrokerError) -> None:
         _fail(self._waiting, error)

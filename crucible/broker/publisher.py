@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from crucible.broker.link import Link
+    from crucible.broker.outbox import PublishHook
     from crucible.errors import BrokerError
 
 
@@ -88,6 +89,7 @@ class Publisher:
         deadline_s: float = 1.5,
         result_expires_s: float = 86400,
         scripting: bool = True,
+        hook: PublishHook | None = None,
         origin: str | None = None,
     ) -> AsyncIterator[Publisher]:
         """A publisher for one task queue server; nothing is connected before it is needed.
@@ -101,6 +103,7 @@ class Publisher:
             deadline_s: seconds until a publication that got no answer fails.
             result_expires_s: seconds that the keys of a chord are kept.
             scripting: False for servers without Lua.
+            hook: told about every flush.
             origin: written into messages; None is ``gen<pid>@<host>``.
 
         Raises:
@@ -116,7 +119,7 @@ class Publisher:
             waiter = await stack.enter_async_context(Waiter(result_link, lookup, keys))
             kind = ScriptSender if scripting else PipelineSender
             sender = kind(link, keys, queue_limit)
-            outbox = await stack.enter_async_context(Outbox(sender, deadline_s))
+            outbox = await stack.enter_async_context(Outbox(sender, deadline_s, hook))
             results = Results(result_link, lookup, waiter, keys, deadline_s)
             origin = origin or default_origin()
             chords = ChordKeys(result_link, keys, deadline_s, result_expires_s)
