@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -143,7 +144,7 @@ async def test_events_are_switched_by_remote_control(redis_url: str, redis: Redi
             if command:
                 await control.ask(command, destination=[NODE])
             task_id = await send(redis, "rig.add", 1, 2, task_id=f"n{number}")
-            await until(lambda task_id=task_id: stored(redis, task_id))
+            await until(partial(stored, redis, task_id))
             beat = await control.ask("heartbeat", destination=[NODE])
             assert beat == {NODE: None}
             if told:
@@ -177,7 +178,7 @@ async def test_no_event_is_lost_while_connections_die(redis_url: str, redis: Red
 async def _cut(redis: Redis) -> None:
     for client in await redis.client_list():
         if client["name"] == "worker":
-            await redis.execute_command("CLIENT", "KILL", "ID", client["id"])
+            await redis.client_kill_filter(_id=client["id"])
 
 
 async def test_events_wait_for_a_server_that_restarts(tmp_path: Path) -> None:
