@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from crucible.worker import TaskContext
 
 registry = TaskRegistry()
+#: What ``rig.gate`` waits for, by name; set by tests in the worker's own process.
+gates: dict[str, asyncio.Event] = {}
 
 
 @registry.task("rig.add")
@@ -22,6 +24,12 @@ async def add(ctx: TaskContext, x: Any, y: Any) -> Any:
 async def slow(ctx: TaskContext, seconds: float, **_: Any) -> str:
     await asyncio.sleep(seconds)
     return "slow"
+
+
+@registry.task("rig.gate")
+async def gate(ctx: TaskContext, name: str) -> str:
+    await gates[name].wait()
+    return name
 
 
 @registry.task("rig.fail")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fleet_rig import listening, send, stored, until
-from fleet_tasks import registry
+from fleet_tasks import gates, registry
 from redis.asyncio import Redis
 from stock_rig.golden import load
 from stock_rig.reading import events as golden_events
@@ -187,9 +187,11 @@ async def test_events_wait_for_a_server_that_restarts(tmp_path: Path) -> None:
     async with first:
         ours = worker(first.url)
         async with ours, listening(first.url) as events, Redis.from_url(first.url) as redis:
-            await send(redis, "rig.slow", 0.5, task_id="through")
+            gates["down"] = asyncio.Event()
+            await send(redis, "rig.gate", "down", task_id="through")
             await events.until_kind("through", "started")
             await first._stop()
+            gates["down"].set()
             await until(lambda: not ours.running)
             async with (
                 EmbeddedServer(tmp_path, first.port),
