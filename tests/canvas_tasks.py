@@ -115,3 +115,11 @@ async def on_error_inline(
 ) -> None:
     """An errback that takes three arguments, and so is called in the worker."""
     told.append((request.id, repr(exc)))
+
+
+@registry.task("rig.on_error_raises")
+async def on_error_raises(
+    ctx: TaskContext, request: Any, exc: BaseException, traceback: str | None
+) -> None:
+    """An errback that is called in the worker and fails there."""
+    raise RuntimeError("the errback itself")

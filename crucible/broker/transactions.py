@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import WatchError
 
 from crucible.broker.atomic import one_step
+from crucible.broker.canvas_transactions import CanvasTransactions
 from crucible.broker.link import Link
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class TransactionSteps:
         # Half of redis-py's commands have no usable annotations.
         self._client: Any = client
         self._link = Link(client)
+        canvas = CanvasTransactions(client, self._ended, self._store)
         self._steps: dict[str, Callable[[list[Any], list[Any]], Awaitable[Any]]] = {
             "claim": self._claim,
             "finish": self._finish,
@@ -53,6 +55,8 @@ class TransactionSteps:
             "renew": self._renew,
             "restore": self._restore,
             "strays": self._strays,
+            "conclude": canvas.conclude,
+            "chord_part": canvas.chord_part,
         }
 
     async def run(self, name: str, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
