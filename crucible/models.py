@@ -148,6 +148,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         sandbox_s: seconds spent waiting for and preparing a sandbox.
         run_s: seconds from handing the program over to its end.
         files: requested output files that were regular files, by name.
+        isolation: ``container``, or ``shared`` with other trusted programs of its tenant.
     """
 
     verdict: Verdict
@@ -161,6 +162,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     sandbox_s: float = 0.0
     run_s: float = 0.0
     files: dict[str, bytes] = {}
+    isolation: Literal["container", "shared"] = "container"
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):

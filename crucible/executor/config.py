@@ -40,6 +40,13 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
         refill: sandboxes made ready at once.
         cpus: processors a sandbox may use at once.
         file_mb: MiB of output files handed back at most, per program.
+        shared_concurrency: programs of one tenant that run at once in its shared sandbox.
+        shared_max: shared sandboxes, one a tenant, in existence at once.
+        shared_idle_s: seconds after which one that nobody uses goes.
+        shared_uses: programs one serves before it is replaced.
+        shared_memory_mb: MiB of memory of all programs in one, together.
+        shared_disk_mb: MiB of temporary files, together.
+        shared_cpus: processors one may use at once.
         engine_s: longest wait for one answer of the engine, in seconds.
         ceiling: most that a program's limits may ask for.
         grace_s: seconds past the wall limit after which the container is killed from outside.
@@ -60,6 +67,13 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
     refill: int = 2
     cpus: float = 1.0
     file_mb: int = 16
+    shared_concurrency: int = 8
+    shared_max: int = 4
+    shared_idle_s: float = 60.0
+    shared_uses: int = 20_000
+    shared_memory_mb: int = 1024
+    shared_disk_mb: int = 256
+    shared_cpus: float = 2.0
     engine_s: float = 15.0
     ceiling: Limits = CEILING
     grace_s: float = 0.4

@@ -16,6 +16,7 @@ from crucible.executor.languages import language_of
 from crucible.executor.pool import Pool
 from crucible.executor.reaper import Reaper
 from crucible.executor.sandbox import NotStarted, Shape
+from crucible.executor.shared_pool import SharedPool
 from crucible.models import Limits
 
 if TYPE_CHECKING:
@@ -31,9 +32,15 @@ class DockerExecutor:
     """Runs every program in a container of its own, from a pool."""
 
     def __init__(
-        self, engine: Engine, pool: Pool, config: ExecutorConfig, hooks: ExecutorHooks
+        self,
+        engine: Engine,
+        pool: Pool,
+        shared: SharedPool,
+        config: ExecutorConfig,
+        hooks: ExecutorHooks,
     ) -> None:
         self.pool = pool
+        self.shared = shared
         self._engine = engine
         self._config = config
         self._hooks = hooks
@@ -50,9 +57,10 @@ class DockerExecutor:
             Engine(config.docker_url, config.engine_s) as engine,
             Reaper(engine, config, listener) as reaper,
             Pool(engine, config, default, listener) as pool,
+            SharedPool(engine, config, listener) as shared,
         ):
-            reaper.watch(pool)
-            yield cls(engine, pool, config, listener)
+            reaper.watch(pool, shared)
+            yield cls(engine, pool, shared, config, listener)
 
     async def check(self) -> None:
         """Return when the engine answers and has the image.
@@ -85,6 +93,9 @@ class DockerExecutor:
             raise ExecutorRefused(str(error)) from error
         language = language_of(program.language)
         started_s = time.monotonic()
+        if program.isolation == "shared":
+            outcome, sandbox_s = await self.shared.run(program, language)
+            return self._told(program, outcome, sandbox_s)
         # After a restart of the engine every idle sandbox is dead: try each, then a new one.
         for _ in range(self._config.pool_max + 1):
             try:
@@ -105,10 +116,13 @@ class DockerExecutor:
             raise
         finally:
             self.pool.release(sandbox)
+        return self._told(program, outcome, sandbox_s)
+
+    def _told(self, program: Program, outcome: Outcome, sandbox_s: float) -> Outcome:
         self._hooks.program_ended(
             ProgramEnded(
-                language=language.name,
-                isolation="container",
+                language=program.language,
+                isolation=program.isolation,
                 verdict=outcome.verdict,
                 sandbox_s=sandbox_s,
                 run_s=outcome.run_s,

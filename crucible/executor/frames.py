@@ -162,7 +162,14 @@ def is_warm(program: Program, language: Language) -> bool:
     )
 
 
-def encode_request(program: Program, language: Language, *, cpus: float, file_bytes: int) -> bytes:
+def encode_request(
+    program: Program,
+    language: Language,
+    *,
+    cpus: float,
+    file_bytes: int,
+    extra: Mapping[str, int] | None = None,
+) -> bytes:
     """The bytes that make a waiting supervisor run ``program``.
 
     Args:
@@ -170,6 +177,7 @@ def encode_request(program: Program, language: Language, *, cpus: float, file_by
         language: its entry in the table.
         cpus: processors the sandbox may use at once, for the pace of the CPU clock.
         file_bytes: most bytes of output files handed back, all together.
+        extra: what a shared supervisor needs to know besides.
     """
     limits = program.limits
     request: dict[str, Any] = {
@@ -185,6 +193,12 @@ def encode_request(program: Program, language: Language, *, cpus: float, file_by
         "output_bytes": limits.output_kb * 1024,
         "output_files": list(program.output_files),
         "file_bytes": file_bytes,
+        **(extra or {}),
     }
-    body = marshal.dumps(request, _MARSHAL_VERSION)
+    return encode_message(request)
+
+
+def encode_message(message: Mapping[str, Any]) -> bytes:
+    """A message for the supervisor: its length and marshal."""
+    body = marshal.dumps(dict(message), _MARSHAL_VERSION)
     return len(body).to_bytes(4, "big") + body

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from crucible.executor.engine import Engine
     from crucible.executor.hooks import ExecutorHooks
     from crucible.executor.pool import Pool
+    from crucible.executor.shared_pool import SharedPool
 
 #: Seconds between sweeps.
 SWEEP_S = 30.0
@@ -49,7 +50,7 @@ class Reaper:
         self._engine = engine
         self._owner = config.owner
         self._hooks = hooks
-        self._pool: Pool | None = None
+        self._pools: tuple[Pool | SharedPool, ...] = ()
         self._suspects: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -64,9 +65,9 @@ class Reaper:
         # The pool is closed by now: whatever still carries our name was left by accident.
         await self._sweep(closing=True)
 
-    def watch(self, pool: Pool) -> None:
-        """Containers of our own name that ``pool`` does not know are orphans too."""
-        self._pool = pool
+    def watch(self, *pools: Pool | SharedPool) -> None:
+        """Containers of our own name that none of ``pools`` knows are orphans too."""
+        self._pools = pools
 
     async def _keep(self) -> None:
         while True:
@@ -92,8 +93,8 @@ class Reaper:
         An engine that answers a creation too late leaves one. Between two sweeps lies more than
         the engine's deadline, so one that is just being created is never taken for a stray.
         """
-        if self._pool is None:
+        if not self._pools:
             return set()
-        unknown = mine - self._pool.container_ids
+        unknown = mine.difference(*(pool.container_ids for pool in self._pools))
         strays, self._suspects = unknown & self._suspects, unknown
         return strays

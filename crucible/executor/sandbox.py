@@ -16,6 +16,7 @@ from crucible.executor import frames
 from crucible.executor.frames import FrameError, FrameReader
 from crucible.executor.oom import host_oom_kills
 from crucible.executor.options import create_body, update_body
+from crucible.executor.output import Output
 from crucible.executor.verdicts import outcome_of, outcome_of_lost
 from crucible.models import Limits, Verdict
 
@@ -28,45 +29,8 @@ if TYPE_CHECKING:
     from crucible.executor.languages import Language
     from crucible.models import Outcome, Program
 
-#: Bytes of the supervisor's own complaints worth keeping.
-_COMPLAINT_BYTES = 4096
 #: Seconds for the last bytes of a killed container to arrive.
 _LAST_BYTES_S = 2.0
-
-
-class _Output:
-    """What came back from one program, capped on this side too."""
-
-    def __init__(self, cap: int) -> None:
-        self.cap = cap
-        self.kept = {frames.STDOUT: bytearray(), frames.STDERR: bytearray()}
-        self.files: dict[str, bytes] = {}
-        self.end: End | None = None
-        self.ready = False
-        self.started = False
-        self.complaint = b""
-
-    @property
-    def stdout(self) -> bytes:
-        return bytes(self.kept[frames.STDOUT])
-
-    @property
-    def stderr(self) -> bytes:
-        return bytes(self.kept[frames.STDERR])
-
-    def take(self, kind: bytes, payload: bytes) -> None:
-        if kind in self.kept:
-            kept = self.kept[kind]
-            kept += payload[: self.cap - len(kept)]
-        elif kind == frames.FILE:
-            name, content = frames.decode_file(payload)
-            self.files[name] = content
-        elif kind == frames.END:
-            self.end = frames.decode_end(payload)
-        elif kind == frames.READY:
-            self.ready = True
-        elif kind == frames.STARTED:
-            self.started = True
 
 
 class NotStarted(ExecutorUnavailable):
@@ -132,7 +96,7 @@ class Sandbox:
         self._reader = FrameReader()
         self._attachment = await self._engine.attach(self.container_id)
         await self._engine.start(self.container_id)
-        output = _Output(0)
+        output = Output(0)
         try:
             async with asyncio.timeout(deadline_s):
                 alive = await self._read(output, lambda: output.ready)
@@ -163,7 +127,7 @@ class Sandbox:
         self.uses += 1
         self.clean = False
         limits = program.limits
-        output = _Output(limits.output_kb * 1024)
+        output = Output(limits.output_kb * 1024)
         request = frames.encode_request(
             program, language, cpus=self._config.cpus, file_bytes=self._config.file_mb << 20
         )
@@ -210,7 +174,7 @@ class Sandbox:
         with contextlib.suppress(ExecutorUnavailable):
             await self._attached().write(data)
 
-    async def _read(self, output: _Output, done: Callable[[], bool]) -> bool:
+    async def _read(self, output: Output, done: Callable[[], bool]) -> bool:
         """Read frames until ``done``; False when the container ended before that."""
         attachment = self._attached()
         while not done():
@@ -219,7 +183,7 @@ class Sandbox:
                 return False
             descriptor, data = piece
             if descriptor != 1:
-                output.complaint = (output.complaint + data)[-_COMPLAINT_BYTES:]
+                output.complain(data)
                 continue
             try:
                 for kind, payload in self._reader.feed(data):
@@ -228,21 +192,21 @@ class Sandbox:
                 raise ProgramLost(f"a sandbox sent garbage: {error}") from error
         return True
 
-    async def _cut_short(self, output: _Output) -> None:
+    async def _cut_short(self, output: Output) -> None:
         """The wall clock has struck outside: kill the container, keep what it wrote."""
         await self._engine.kill(self.container_id)
         with contextlib.suppress(TimeoutError, ExecutorUnavailable):
             async with asyncio.timeout(_LAST_BYTES_S):
                 await self._read(output, lambda: False)
 
-    def _conclude(self, output: _Output, end: End, limits: Limits) -> Outcome:
+    def _conclude(self, output: Output, end: End, limits: Limits) -> Outcome:
         if end.reason == "abandoned":
             raise ProgramLost("the connection to a sandbox was lost")
         self.clean = True
         return outcome_of(end, limits, output.stdout, output.stderr, output.files)
 
     async def _conclude_lost(
-        self, output: _Output, limits: Limits, wall_s: float, oom_kills: int, timed_out: bool
+        self, output: Output, limits: Limits, wall_s: float, oom_kills: int, timed_out: bool
     ) -> Outcome:
         """Judge a run without an end frame: cut short here, or its supervisor was lost.
 

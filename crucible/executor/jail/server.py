@@ -1,7 +1,7 @@
 """Process 1 of a shared sandbox: many trusted programs of one tenant, side by side.
 
 Here process 1 is root inside the container, with nothing but the right to change user, because
-each program gets a user id of its own that no other of the container ever had. Frames carry the
+each program gets a user id of its own that no other has at the same time. Frames carry the
 number of the run in front of their payload.
 """
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 SLOTS = "/tmp/slots"  # noqa: S108 - inside the sandbox, where nobody else is
+#: Where every program may write; a program's own things go when it ends.
+PUBLIC = ("/tmp", "/dev/shm")  # noqa: S108 - inside the sandbox, where nobody else is
 CHUNK = 65536
 #: Bytes thrown away past the output cap before the program is stopped for it.
 DISCARD_LIMIT = 16 << 20
@@ -66,7 +68,7 @@ class Job:
     def lay_files(self) -> None:
         """Make the working folder, writable for the program's group, and write its files."""
         # The group a new file gets is the effective one: no right to change owners is needed.
-        posix.setegid(self.uid)
+        posix.setresgid(-1, self.uid, -1)
         mask = posix.umask(0)
         try:
             posix.mkdir(self.home, 0o770)
@@ -80,7 +82,7 @@ class Job:
                 posix.close(fd)
         finally:
             posix.umask(mask)
-            posix.setegid(0)
+            posix.setresgid(-1, 0, -1)
 
     def start(self, argv: list[str] | None) -> bool:
         """Fork. In the child: never returns for a command, returns True for warm Python."""
@@ -196,16 +198,32 @@ class Job:
     def clean(self) -> None:
         """Remove the working folder: from here where that goes, else as its user."""
         if not remove_tree(self.home):
-            pid = posix.fork()
-            if pid == 0:
-                try:
-                    posix.setresuid(self.uid, self.uid, self.uid)
-                    remove_tree(self.home)
-                except OSError:
-                    pass
-                posix._exit(0)  # noqa: SLF001 - os._exit under its built-in name
-            posix.waitpid(pid, 0)
+            self.remove_as_user(self.home)
             remove_tree(self.home)
+        for folder in PUBLIC:
+            for entry in posix.scandir(folder):
+                if entry.stat(follow_symlinks=False).st_uid == self.uid:
+                    self.remove_public(entry.path)
+
+    def remove_public(self, path: str) -> None:
+        """Remove what the program left where every program may write."""
+        try:
+            posix.unlink(path)
+        except OSError:
+            self.remove_as_user(path)
+            remove_tree(path)
+
+    def remove_as_user(self, path: str) -> None:
+        """Remove what only the program's own user may reach."""
+        pid = posix.fork()
+        if pid == 0:
+            try:
+                posix.setresuid(self.uid, self.uid, self.uid)
+                remove_tree(path)
+            except OSError:
+                pass
+            posix._exit(0)  # noqa: SLF001 - os._exit under its built-in name
+        posix.waitpid(pid, 0)
 
     def send_end(self) -> None:
         """Hand back files, clean up, say how it ended."""

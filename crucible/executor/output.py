@@ -1,0 +1,59 @@
+"""What comes back from one program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crucible.executor import frames
+
+if TYPE_CHECKING:
+    from crucible.executor.frames import End
+
+#: Bytes of the supervisor's own complaints worth keeping.
+_COMPLAINT_BYTES = 4096
+
+
+class Output:
+    """What came back from one program, capped on this side too."""
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        self.kept = {frames.STDOUT: bytearray(), frames.STDERR: bytearray()}
+        self.files: dict[str, bytes] = {}
+        self.end: End | None = None
+        self.ready = False
+        self.started = False
+        self.complaint = b""
+
+    @property
+    def stdout(self) -> bytes:
+        """Kept of descriptor 1."""
+        return bytes(self.kept[frames.STDOUT])
+
+    @property
+    def stderr(self) -> bytes:
+        """Kept of descriptor 2."""
+        return bytes(self.kept[frames.STDERR])
+
+    def complain(self, data: bytes) -> None:
+        """Keep the end of what the supervisor itself had to say."""
+        self.complaint = (self.complaint + data)[-_COMPLAINT_BYTES:]
+
+    def take(self, kind: bytes, payload: bytes) -> None:
+        """Take in one frame.
+
+        Raises:
+            FrameError: its payload is malformed.
+        """
+        if kind in self.kept:
+            kept = self.kept[kind]
+            kept += payload[: self.cap - len(kept)]
+        elif kind == frames.FILE:
+            name, content = frames.decode_file(payload)
+            self.files[name] = content
+        elif kind == frames.END:
+            self.end = frames.decode_end(payload)
+        elif kind == frames.READY:
+            self.ready = True
+        elif kind == frames.STARTED:
+            self.started = True
