@@ -150,12 +150,19 @@ class Slots:
         if not idle.done():
             idle.set_result(None)
 
+    def _superfluous(self, slot: asyncio.Task[None] | None) -> bool:
+        """Whether a slot is one too many; it counts no more at once, or all would leave."""
+        if len(self._tasks) <= self._size or slot is None:
+            return False
+        self._tasks.discard(slot)
+        return True
+
     async def _slot(self) -> None:
         loop = asyncio.get_running_loop()
         waiting, running, changed = self._waiting, self.running, self._changed
-        runner = asyncio.current_task()
+        runner: asyncio.Task[None] | None = asyncio.current_task()
         turn_ends = loop.time() + _TURN_S
-        while len(self._tasks) <= self._size:
+        while not self._superfluous(runner):
             if not waiting:
                 idle = loop.create_future()
                 self._idle.append(idle)
