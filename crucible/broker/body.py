@@ -83,7 +83,7 @@ def content_of(payload: Any) -> Content:
     args, kwargs, embed = payload
     if not isinstance(args, list):
         raise MessageError("args are not a list")
-    if not isinstance(kwargs, dict) or not all(type(key) is str for key in kwargs):
+    if not isinstance(kwargs, dict) or (kwargs and not all(type(key) is str for key in kwargs)):
         raise MessageError("kwargs are not an object")
     if embed is None:
         embed = {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from crucible.broker.jsontypes import dumps, quote
 from crucible.broker.results import (
     FAILURE,
     RETRY,
@@ -50,7 +52,14 @@ class MetaWriter:
             TypeError: the result is of a kind JSON cannot carry.
             ValueError: the result is circular.
         """
-        return self.state(message, SUCCESS, result, children=children)
+        if children or self._extended or message.group or message.parent_id:
+            return self.state(message, SUCCESS, result, children=children)
+        # What almost every result is, without building the object that would say the same.
+        return (
+            f'{{"status": "SUCCESS", "result": {dumps(result)}, "traceback": null, '
+            f'"children": [], "date_done": "{datetime.now(UTC).isoformat()}", '
+            f'"task_id": {quote(message.id)}}}'
+        ).encode()
 
     def failure(
         self,

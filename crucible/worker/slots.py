@@ -161,26 +161,27 @@ class Slots:
         loop = asyncio.get_running_loop()
         waiting, running, changed = self._waiting, self.running, self._changed
         runner: asyncio.Task[None] | None = asyncio.current_task()
-        turn_ends = loop.time() + _TURN_S
+        clock = time.perf_counter
+        turn_ends = clock() + _TURN_S
         while not self._superfluous(runner):
             if not waiting:
                 idle = loop.create_future()
                 self._idle.append(idle)
                 await idle
-                turn_ends = loop.time() + _TURN_S
+                turn_ends = clock() + _TURN_S
                 continue
             run = waiting.popleft()
             run.runner = runner
             running.add(run)
-            started = time.perf_counter()
+            started = clock()
             try:
                 await self._perform(run)
             finally:
                 run.runner = None
                 running.discard(run)
                 changed.set()
-                spent = time.perf_counter() - started
-                self._average_s += _NEWEST * (spent - self._average_s)
-            if loop.time() > turn_ends:
+                ended = clock()
+                self._average_s += _NEWEST * (ended - started - self._average_s)
+            if ended > turn_ends:
                 await asyncio.sleep(0)
-                turn_ends = loop.time() + _TURN_S
+                turn_ends = clock() + _TURN_S
