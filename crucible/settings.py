@@ -44,7 +44,7 @@ FOREIGN_NAMES = frozenset(
     }
 )
 #: Shown as ``***``.
-SECRETS = frozenset({"executor_token"})
+SECRETS = frozenset({"executor_token", "queue_service_token"})
 
 
 def default_data_dir() -> Path:
@@ -60,9 +60,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         celery_enabled: new evaluations may go to Celery queues.
         celery_percentage: share of new evaluations that do, 0.0 to 1.0.
         force_legacy_queue: all go to the legacy queue, whatever else says.
+        dual_write: the legacy queue answers, Celery gets a copy of each to be compared.
         celery_broker_url: the task queue server.
         celery_result_backend: where results are stored; empty means the task queue server.
         queue_service_url: the legacy queue service; empty means there is none.
+        queue_service_token: bearer token of the legacy queue service.
+        breaker_failures: failures in a row after which a downstream is let alone.
+        breaker_open_s: seconds it is let alone before it is tried again.
+        breaker_trials: successes then needed to trust it again.
         event_bus_url: the server that carries events.
         executor_urls: executor services; empty means containers are started here.
         executor_token: bearer token of the executor services.
@@ -101,9 +106,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     celery_enabled: bool = True
     celery_percentage: Share = 1.0
     force_legacy_queue: bool = False
+    dual_write: bool = False
     celery_broker_url: str = "redis://127.0.0.1:6380/0"
     celery_result_backend: str = ""
     queue_service_url: str = ""
+    queue_service_token: str = ""
+    breaker_failures: Positive = 5
+    breaker_open_s: Seconds = 10.0
+    breaker_trials: Positive = 1
     event_bus_url: str = "redis://127.0.0.1:6379/0"
     executor_urls: tuple[str, ...] = ()
     executor_token: str = ""
@@ -262,14 +272,47 @@ def check(settings: Settings) -> None:
         raise SettingsError("CRUCIBLE_POOL_MAX", "must not be below CRUCIBLE_POOL_MIN")
     if not settings.queues:
         raise SettingsError("CRUCIBLE_QUEUES", "names no queue")
-    if settings.force_legacy_queue and not settings.queue_service_url:
-        raise SettingsError("FORCE_LEGACY_QUEUE", "needs QUEUE_SERVICE_URL")
-    legacy_share = 1.0 - settings.celery_percentage if settings.celery_enabled else 1.0
-    if legacy_share > 0 and not settings.queue_service_url:
+    check_switches(
+        celery_enabled=settings.celery_enabled,
+        celery_percentage=settings.celery_percentage,
+        force_legacy_queue=settings.force_legacy_queue,
+        dual_write=settings.dual_write,
+        queue_service_url=settings.queue_service_url,
+    )
+
+
+def check_switches(
+    *,
+    celery_enabled: bool,
+    celery_percentage: float,
+    force_legacy_queue: bool,
+    dual_write: bool,
+    queue_service_url: str,
+) -> None:
+    """Refuse switches of a migration that mean nothing together, at the start or later on.
+
+    Raises:
+        SettingsError: out of range, contradictory, or without the legacy queue they need.
+    """
+    share = celery_percentage
+    if not math.isfinite(share) or not 0.0 <= share <= 1.0:
+        raise SettingsError("CELERY_PERCENTAGE", f"{share} is not from 0.0 to 1.0; a tenth is 0.1")
+    name = env_name("dual_write")
+    if dual_write and not celery_enabled:
+        raise SettingsError(name, "writes to Celery as well, which CELERY_ENABLED forbids")
+    if dual_write and 0.0 < share < 1.0:
         raise SettingsError(
-            "CELERY_PERCENTAGE" if settings.celery_enabled else "CELERY_ENABLED",
-            "sends evaluations to the legacy queue, which needs QUEUE_SERVICE_URL",
+            name, f"sends every evaluation both ways, which contradicts CELERY_PERCENTAGE {share}"
         )
+    askers = {
+        "FORCE_LEGACY_QUEUE": force_legacy_queue,
+        "CELERY_ENABLED off": not celery_enabled,
+        name: dual_write,
+        f"CELERY_PERCENTAGE {share}": share < 1.0,
+    }
+    asker = next((text for text, asks in askers.items() if asks), None)
+    if asker and not queue_service_url:
+        raise SettingsError("QUEUE_SERVICE_URL", f"is missing, and {asker} needs the legacy queue")
 
 
 def check_exposure(host: str) -> None:
@@ -301,7 +344,7 @@ _HTTP_SCHEMES = ("http", "https", "unix")
 def _check_urls(settings: Settings) -> None:
     for field in ("celery_broker_url", "celery_result_backend", "event_bus_url"):
         _check_scheme(field, getattr(settings, field), _REDIS_SCHEMES)
-    _check_scheme("queue_service_url", settings.queue_service_url, _HTTP_SCHEMES)
+    _check_scheme("queue_service_url", settings.queue_service_url, ("http", "https"))
     for url in settings.executor_urls:
         _check_scheme("executor_urls", url, _HTTP_SCHEMES)
 

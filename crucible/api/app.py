@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, TypedDict
 
 from aiohttp import web
 
-from crucible.api import evaluations, health, openapi, operations
+from crucible.api import evaluations, health, metrics, migration, openapi, operations
 from crucible.api.gateway import Gateway
-from crucible.api.keys import ADMIN, GATEWAY, READINESS, SETTINGS
+from crucible.api.keys import ADMIN, GATEWAY, METER, READINESS, SETTINGS
+from crucible.api.meter import Meter
 from crucible.api.problems import problems
 from crucible.api.readiness import Readiness
+from crucible.api.routed import RoutedGateway
 from crucible.broker import Publisher
 from crucible.broker.admin import Admin
 from crucible.broker.control import ControlClient
@@ -55,6 +57,10 @@ ROUTES = (
     Route("GET", "/api/v1/dlq/{letter_id}", operations.dead_letter),
     Route("DELETE", "/api/v1/dlq/{letter_id}", operations.delete),
     Route("POST", "/api/v1/dlq/{letter_id}/replay", operations.replay),
+    Route("GET", "/api/v1/migration", migration.show),
+    Route("PUT", "/api/v1/migration", migration.change),
+    Route("GET", "/api/v1/migration/mismatches", migration.mismatches),
+    Route("GET", "/metrics", metrics.show),
     Route("GET", "/health", health.live),
     Route("GET", "/ready", health.ready),
     Route("GET", "/openapi.json", openapi.document),
@@ -97,12 +103,18 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         app[ADMIN] = await stack.enter_async_context(
             Admin.connect(settings.celery_broker_url, **servers)
         )
-        app[GATEWAY] = Gateway(
+        # Without a legacy queue there is nothing to choose, and nothing is spent on choosing.
+        kind = RoutedGateway if settings.queue_service_url else Gateway
+        gateway = kind(
             publisher,
             control,
             languages=LANGUAGES,
             ceilings=ceilings_of(settings),
             result_ttl_s=settings.result_ttl_s,
         )
+        app[GATEWAY] = gateway
+        app[METER] = Meter(gateway.submitted)
+        if isinstance(gateway, RoutedGateway):
+            await stack.enter_async_context(gateway.opened(settings, app[METER]))
         app[READINESS] = await stack.enter_async_context(Readiness.connect(settings))
         yield

@@ -53,17 +53,18 @@ async def submit(request: web.Request) -> web.Response:
     wait_s = wait_of(request)
     asked = decode_request(await request.read())
     gateway = request.app[GATEWAY]
-    eval_id, queue, new = await gateway.submit(asked, _key_of(request))
+    submitted = await gateway.submit(asked, _key_of(request))
+    eval_id = submitted.eval_id
     if wait_s is not None and await gateway.wait(eval_id, wait_s):
         return await _show(gateway, eval_id)
-    if not new:
+    if not submitted.new:
         return await _show(gateway, eval_id)
     accepted = Accepted(
         eval_id=eval_id,
         task_id=task_id_of(eval_id),
         status="queued",
-        queue=queue,
-        queue_system="celery",
+        queue=submitted.queue,
+        queue_system=submitted.queue_system,
         href=f"/api/eval/{eval_id}",
     )
     return web.Response(

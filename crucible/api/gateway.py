@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from crucible.api.problems import NotFound
 from crucible.broker import Once
-from crucible.broker.message import TaskTemplate
 from crucible.errors import ConflictError, ResultTimeout
+from crucible.evaluation.messages import EvalMessages
 from crucible.evaluation.record import (
     Record,
     decode_record,
@@ -22,10 +23,10 @@ from crucible.evaluation.request import (
     celery_priority,
     check_request,
     digest_of,
-    options_of,
     queue_of,
 )
 from crucible.evaluation.view import evaluation_of
+from crucible.migration.legacy_end import decode_end, lost_by_legacy
 from crucible.models import ENDED
 
 if TYPE_CHECKING:
@@ -33,14 +34,49 @@ if TYPE_CHECKING:
 
     from crucible.broker import Publisher
     from crucible.broker.control import ControlClient
+    from crucible.broker.results import Meta
     from crucible.evaluation.request import EvalRequest
     from crucible.models import Evaluation, Limits
 
-TASK = "tasks.evaluate_code"
 #: Seconds a request to cancel waits for a running program to be stopped.
 STOP_WAIT_S = 5.0
 #: Makes an evaluation id of an ``Idempotency-Key`` (RFC 9562, version 5).
 _KEY_NAMESPACE = uuid.UUID("6f0f6b0e-3c35-5d7c-9d0b-52a8ff1d3f5c")
+
+
+class Submitted(NamedTuple):
+    """What became of a submission.
+
+    Attributes:
+        eval_id: its id.
+        queue: where its message is.
+        new: not submitted before.
+        queue_system: the side that took it.
+    """
+
+    eval_id: str
+    queue: str
+    new: bool
+    queue_system: Literal["celery", "legacy"] = "celery"
+
+
+@dataclass(slots=True)
+class Draft:
+    """A submission that was checked and not yet sent anywhere.
+
+    Attributes:
+        asked: what to run.
+        eval_id: its id.
+        digest: fingerprint of the content.
+        field: what named the id; empty where it was made up here.
+        created_ms: when, milliseconds since the epoch.
+    """
+
+    asked: EvalRequest
+    eval_id: str
+    digest: bytes
+    field: str
+    created_ms: int
 
 
 class Gateway:
@@ -52,6 +88,9 @@ class Gateway:
         languages: names a program may be written in.
         ceilings: the most a program may ask for.
         result_ttl_s: seconds a submission is remembered, as long as its result at least.
+
+    Attributes:
+        celery_total: submissions that Celery's queues took.
     """
 
     def __init__(
@@ -68,18 +107,20 @@ class Gateway:
         self._languages = languages
         self._ceilings = ceilings
         self._result_ttl_s = result_ttl_s
-        # One for each priority, of which there are ten; the queue follows from it.
-        self._templates: dict[int, TaskTemplate] = {}
+        # A number and not a metric: this is the hot path, and a scrape can read it.
+        self.celery_total = 0
+        self._messages = EvalMessages()
 
-    async def submit(self, asked: EvalRequest, key: str | None = None) -> tuple[str, str, bool]:
+    def submitted(self) -> dict[str, int]:
+        """Evaluations each side took since the start."""
+        return {"celery": self.celery_total, "legacy": 0}
+
+    async def submit(self, asked: EvalRequest, key: str | None = None) -> Submitted:
         """Queue one evaluation.
 
         Args:
             asked: what to run.
             key: the client's ``Idempotency-Key``, used where it gave no id.
-
-        Returns:
-            Its id, its queue, and whether it is new; not new when the same was submitted before.
 
         Raises:
             InputError: it could never run.
@@ -88,36 +129,36 @@ class Gateway:
                 same id is safe.
             QueueFull: its queue holds as many messages as it may.
         """
+        draft = self._draft(asked, key)
+        first = await self._publish(draft)
+        if first is None:
+            return Submitted(draft.eval_id, queue_of(asked.priority), True)
+        check_same(draft, first)
+        return Submitted(draft.eval_id, first.queue, False, first.queue_system)
+
+    def _draft(self, asked: EvalRequest, key: str | None) -> Draft:
         check_request(asked, self._languages, self._ceilings)
+        field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""
         eval_id = asked.eval_id or _id_from(key)
-        queue, digest = queue_of(asked.priority), digest_of(asked)
+        return Draft(asked, eval_id, digest_of(asked), field, time.time_ns() // 1_000_000)
+
+    async def _publish(self, draft: Draft) -> Record | None:
+        """Push a submission's message, unless its id is known; then its record."""
+        asked, eval_id = draft.asked, draft.eval_id
+        queue, priority = queue_of(asked.priority), celery_priority(asked.priority)
         record = Record(
-            digest, time.time_ns() // 1_000_000, queue, asked.language, "celery", asked.metadata
+            draft.digest, draft.created_ms, queue, asked.language, "celery", asked.metadata
         )
-        template = self._template(queue, celery_priority(asked.priority))
-        arguments = [eval_id, asked.code, asked.language]
-        raw = template.render(task_id_of(eval_id), arguments, options_of(asked))
         previous = await self._publisher.publish(
-            raw,
+            self._messages.render(eval_id, asked),
             queue=queue,
-            priority=celery_priority(asked.priority),
+            priority=priority,
             once=Once(self._once_key(eval_id), encode_record(record), self._result_ttl_s),
         )
         if previous is None:
-            return eval_id, queue, True
-        first = decode_record(previous)
-        if first.digest != digest:
-            field = "eval_id" if asked.eval_id else "Idempotency-Key"
-            raise ConflictError(field, "was used before with different content")
-        return eval_id, first.queue, False
-
-    def _template(self, queue: str, priority: int) -> TaskTemplate:
-        template = self._templates.get(priority)
-        if template is None:
-            template = self._templates[priority] = TaskTemplate(
-                TASK, queue, priority, ignore_result=False
-            )
-        return template
+            self.celery_total += 1
+            return None
+        return decode_record(previous)
 
     def _once_key(self, eval_id: str) -> str:
         return self._publisher.keys.once(once_name(eval_id))
@@ -135,7 +176,25 @@ class Gateway:
         )
         if stored is None and meta is None:
             raise NotFound(f"no evaluation has the id {eval_id!r}")
-        return evaluation_of(eval_id, decode_record(stored) if stored else None, meta)
+        record = decode_record(stored) if stored else None
+        if record is not None and record.queue_system == "legacy":
+            return await self._look_up_legacy(eval_id, record, meta)
+        return evaluation_of(eval_id, record, meta)
+
+    async def _look_up_legacy(self, eval_id: str, record: Record, copy: Meta | None) -> Evaluation:
+        """An evaluation of the legacy queue, by what was kept of it; that queue may be no more.
+
+        Args:
+            eval_id: its id.
+            record: its record.
+            copy: what Celery stored of its copy, where there was one.
+        """
+        kept = await self._publisher.recall(self._publisher.keys.legacy_result(eval_id))
+        if kept is not None:
+            return evaluation_of(eval_id, record, decode_end(kept))
+        if copy is not None and copy.ready:
+            return evaluation_of(eval_id, record, copy)
+        return lost_by_legacy(eval_id, record)
 
     async def wait(self, eval_id: str, timeout: float) -> bool:
         """Wait until the evaluation has ended; False when it has not within ``timeout`` seconds.
@@ -165,6 +224,16 @@ class Gateway:
         await self._control.revoke([task_id_of(eval_id)], terminate=True)
         await self.wait(eval_id, STOP_WAIT_S)
         return await self.look_up(eval_id)
+
+
+def check_same(draft: Draft, first: Record) -> None:
+    """Refuse an id that was used for something else.
+
+    Raises:
+        ConflictError: it was.
+    """
+    if first.digest != draft.digest:
+        raise ConflictError(draft.field or "eval_id", "was used before with different content")
 
 
 def _id_from(key: str | None) -> str:

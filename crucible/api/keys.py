@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from crucible.api.gateway import Gateway
+from crucible.api.meter import Meter
 from crucible.api.readiness import Readiness
 from crucible.broker.admin import Admin
 from crucible.settings import Settings
@@ -13,3 +14,4 @@ SETTINGS = web.AppKey("settings", Settings)
 GATEWAY = web.AppKey("gateway", Gateway)
 READINESS = web.AppKey("readiness", Readiness)
 ADMIN = web.AppKey("admin", Admin)
+METER = web.AppKey("meter", Meter)

@@ -10,9 +10,11 @@ from aiohttp import web
 
 import crucible
 from crucible.api.evaluations import Accepted
+from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.readiness import Report
 from crucible.broker.census import Census
 from crucible.evaluation.request import EvalRequest
+from crucible.migration.state import Change
 from crucible.models import Evaluation
 
 
@@ -52,11 +54,14 @@ _KEY = {
 @cache
 def description() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
-    types = (EvalRequest, Evaluation, Accepted, Report, Problem, Census)
+    types = (
+        EvalRequest, Evaluation, Accepted, Report, Problem, Census,
+        Change, MigrationStatus, MismatchList,
+    )  # fmt: skip
     schemas, components = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
-    request, evaluation, accepted, report, problem, census = schemas
+    request, evaluation, accepted, report, problem, census, *migration = schemas
     errors = {
         status: _response(text, problem, "application/problem+json")
         for status, text in (
@@ -101,6 +106,8 @@ def description() -> dict[str, Any]:
             },
             "/api/languages": {"get": _simple("What programs may be written in")},
             **_operations(census, missing, errors),
+            **_migration(migration, errors),
+            "/metrics": {"get": _simple("Counters and depths, for Prometheus")},
             "/health": {"get": _simple("Whether the process lives")},
             "/ready": {
                 "get": {
@@ -149,6 +156,34 @@ def _operations(
         "/api/v1/dlq": {"get": {**_simple("The newest dead letters"), "parameters": page}},
         "/api/v1/dlq/{letter_id}": one,
         "/api/v1/dlq/{letter_id}/replay": {"post": replay},
+    }
+
+
+def _migration(types: list[dict[str, Any]], errors: dict[str, Any]) -> dict[str, Any]:
+    """Paths for operators: the way off the legacy queue."""
+    change, status, mismatches = types
+    answer = {"200": _response("Where it stands.", status)}
+    limit = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1}}
+    return {
+        "/api/v1/migration": {
+            "get": {"summary": "Where the migration stands", "responses": answer},
+            "put": {
+                "summary": "Set switches; in force in every process within a second",
+                "requestBody": {"required": True, "content": _content(change)},
+                "responses": {**answer, **{code: errors[code] for code in ("409", "422", "503")}},
+            },
+        },
+        "/api/v1/migration/mismatches": {
+            "get": {
+                "summary": "What ended differently on both sides",
+                "parameters": [limit],
+                "responses": {
+                    "200": _response("The newest first.", mismatches),
+                    "422": errors["422"],
+                    "503": errors["503"],
+                },
+            }
+        },
     }
 
 

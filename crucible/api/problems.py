@@ -13,8 +13,11 @@ from crucible.errors import (
     ConflictError,
     CrucibleError,
     InputError,
+    LegacyError,
+    LegacyWrongState,
     MessageError,
     QueueFull,
+    SettingsError,
 )
 
 if TYPE_CHECKING:
@@ -75,15 +78,25 @@ def translate(error: CrucibleError) -> web.Response:
             return problem(422, "Unprocessable field", error.detail, field=error.field)
         case MessageError():
             return problem(422, "Unusable message", str(error))
+        case SettingsError():
+            return problem(422, "Unusable switches", error.detail, field=error.setting)
         case NotFound():
             return problem(404, "Not found", str(error))
         case QueueFull():
             return _busy(str(error), queue=error.queue, depth=error.depth)
+        case LegacyError():
+            return _legacy(error)
         case BrokerUnavailable():
             return _busy("the queue server does not answer; nothing was queued")
         case _:
             log.error("unexpected error: %r", error)
             return problem(500, "Internal error")
+
+
+def _legacy(error: LegacyError) -> web.Response:
+    if isinstance(error, LegacyWrongState):
+        return problem(409, "Not in this state", str(error))
+    return _busy(f"{error}; nothing was queued")
 
 
 def _busy(detail: str, **extra: Any) -> web.Response:

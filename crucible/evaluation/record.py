@@ -17,6 +17,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
         language: of the program.
         queue_system: which side of a migration took it.
         metadata: the client's own, handed back unread.
+        shadow: Celery was sent a copy of what the legacy queue runs.
     """
 
     digest: bytes
@@ -25,6 +26,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     language: str
     queue_system: Literal["celery", "legacy"] = "celery"
     metadata: dict[str, Any] | None = None
+    shadow: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -28,9 +28,11 @@ from crucible.legacy.wire import (
     TaskResult,
     TaskState,
     TaskView,
+    Wanted,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from crucible.models import Outcome, Program
@@ -138,6 +140,10 @@ class LegacyClient:
         """Tasks the service remembers, oldest first."""
         query = {"limit": str(limit)} | ({"status": status.value} if status else {})
         return (await self._call("GET", "/tasks", TaskList, query=query)).tasks
+
+    async def find(self, ids: Sequence[str]) -> list[TaskView]:
+        """Those of some tasks, at most 1000, that the service knows."""
+        return (await self._call("POST", "/tasks/find", TaskList, Wanted(ids=list(ids)))).tasks
 
     async def stats(self) -> QueueStats:
         """Depths and totals."""

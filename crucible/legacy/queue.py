@@ -195,6 +195,11 @@ class LegacyQueue:
             raise LegacyTaskUnknown(f"no task {task_id}")
         return task
 
+    def find(self, ids: Iterable[str]) -> list[LegacyTask]:
+        """Those of some tasks that are known, in the order asked for."""
+        found = (self._live.get(task_id) or self._ended.get(task_id) for task_id in ids)
+        return [task for task in found if task is not None]
+
     def tasks(self, status: TaskState | None, limit: int) -> list[LegacyTask]:
         """The first ``limit`` tasks of one status, or of any: ended ones first, oldest first."""
         found: Iterable[LegacyTask] = (*self._ended.values(), *self._live.values())

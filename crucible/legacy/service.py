@@ -41,6 +41,7 @@ from crucible.legacy.wire import (
     TakenTask,
     TaskList,
     TaskState,
+    Wanted,
 )
 from crucible.models import Outcome
 from crucible.settings import is_loopback
@@ -129,6 +130,7 @@ def build_app(queue: LegacyQueue, *, token: str = "") -> web.Application:
             web.get("/tasks", _list, allow_head=False),
             # GET though it takes: the original's workers poll it. No HEAD, it would take as well.
             web.get("/tasks/next", _next, allow_head=False),
+            web.post("/tasks/find", _find),
             web.post("/tasks/{id}/result", _finish),
             web.post("/tasks/{id}/status", _change),
             web.get("/tasks/{id}", _view),
@@ -158,6 +160,12 @@ async def _list(request: web.Request) -> web.Response:
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= MAX_LISTED:
         raise InputError("limit", f"must be a whole number from 1 to {MAX_LISTED}")
     found = request.app[_QUEUE].tasks(status, int(limit))
+    return _json(TaskList(tasks=[task.view() for task in found]))
+
+
+async def _find(request: web.Request) -> web.Response:
+    wanted = await _body(request, Wanted)
+    found = request.app[_QUEUE].find(wanted.ids)
     return _json(TaskList(tasks=[task.view() for task in found]))
 
 

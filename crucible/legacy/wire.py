@@ -55,6 +55,12 @@ class StatusChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     message: Message = ""
 
 
+class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /tasks/find``: which tasks to tell about."""
+
+    ids: Annotated[list[str], Meta(max_length=1000)]
+
+
 class Drain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of ``PUT /drain`` and its answer."""
 

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import math
 from dataclasses import dataclass
 
-from crucible.errors import SettingsError
+from crucible.settings import check_switches
 
 ENABLED = "CELERY_ENABLED"
 PERCENTAGE = "CELERY_PERCENTAGE"
@@ -66,18 +65,13 @@ class Switches:
     queue_service_url: str = ""
 
     def __post_init__(self) -> None:
-        share = self.celery_percentage
-        if not math.isfinite(share) or not 0.0 <= share <= 1.0:
-            raise SettingsError(PERCENTAGE, f"{share} is not from 0.0 to 1.0; a tenth is 0.1")
-        if self.dual_write and not self.celery_enabled:
-            raise SettingsError(DUAL_WRITE, f"writes to Celery as well, which {ENABLED} forbids")
-        if self.dual_write and 0.0 < share < 1.0:
-            raise SettingsError(
-                DUAL_WRITE,
-                f"sends every evaluation both ways, which contradicts {PERCENTAGE} {share}",
-            )
-        if not self.queue_service_url and (asker := self._legacy_asker()):
-            raise SettingsError(LEGACY_URL, f"is missing, and {asker} needs the legacy queue")
+        check_switches(
+            celery_enabled=self.celery_enabled,
+            celery_percentage=self.celery_percentage,
+            force_legacy_queue=self.force_legacy_queue,
+            dual_write=self.dual_write,
+            queue_service_url=self.queue_service_url,
+        )
 
     @property
     def mode(self) -> Mode:
@@ -91,18 +85,6 @@ class Switches:
         if self.celery_percentage < 1.0:
             return Mode.SPLIT
         return Mode.CELERY_PRIMARY if self.queue_service_url else Mode.CELERY_ONLY
-
-    def _legacy_asker(self) -> str:
-        """The switch that cannot do without the legacy queue, or nothing."""
-        if self.force_legacy_queue:
-            return FORCE_LEGACY
-        if not self.celery_enabled:
-            return f"{ENABLED} off"
-        if self.dual_write:
-            return DUAL_WRITE
-        if self.celery_percentage < 1.0:
-            return f"{PERCENTAGE} {self.celery_percentage}"
-        return ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,10 +38,7 @@ def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
         ("CELERY_PERCENTAGE", "-0.1"),
         ("CELERY_PERCENTAGE", "ten"),
         ("CELERY_PERCENTAGE", "nan"),
-        ("CELERY_PERCENTAGE", "0.5"),
         ("CELERY_ENABLED", "perhaps"),
-        ("CELERY_ENABLED", "false"),
-        ("FORCE_LEGACY_QUEUE", "true"),
         ("CELERY_BROKER_URL", "amqp://localhost"),
         ("CELERY_BROKER_URL", "localhost"),
         ("QUEUE_SERVICE_URL", "ftp://old"),
@@ -61,6 +58,30 @@ def test_a_bad_value_stops_the_start_and_is_named(name: str, value: str) -> None
     with pytest.raises(SettingsError) as caught:
         load_settings({name: value})
     assert caught.value.setting == name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CELERY_PERCENTAGE", "0.5"),
+        ("CELERY_ENABLED", "false"),
+        ("FORCE_LEGACY_QUEUE", "true"),
+        ("CRUCIBLE_DUAL_WRITE", "true"),
+    ],
+)
+def test_a_mode_without_the_legacy_queue_it_needs_names_both(name: str, value: str) -> None:
+    """The error names the missing QUEUE_SERVICE_URL, and its text the setting that needs it."""
+    with pytest.raises(SettingsError, match=name) as caught:
+        load_settings({name: value})
+    assert caught.value.setting == "QUEUE_SERVICE_URL"
+
+
+@pytest.mark.parametrize("other", [{"CELERY_PERCENTAGE": "0.5"}, {"CELERY_ENABLED": "false"}])
+def test_dual_write_contradicts_a_split_and_celery_off(other: dict[str, str]) -> None:
+    """Contradictory switches stop the start, and the error names the one to change."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"CRUCIBLE_DUAL_WRITE": "1", "QUEUE_SERVICE_URL": "http://q:8002", **other})
+    assert caught.value.setting == "CRUCIBLE_DUAL_WRITE"
 
 
 def test_the_legacy_share_is_allowed_where_there_is_a_legacy_queue() -> None:

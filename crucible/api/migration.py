@@ -1,0 +1,147 @@
+"""The handlers of ``/api/v1/migration``."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+
+from crucible.api.keys import GATEWAY, SETTINGS
+from crucible.api.routed import RoutedGateway
+from crucible.errors import BrokerError, InputError, LegacyError
+from crucible.evaluation.request import input_error
+from crucible.migration.dual import Listed  # noqa: TC001 - msgspec reads annotations
+from crucible.migration.routing import Mode
+from crucible.migration.state import AuditEntry, Change, State, initial_state
+
+if TYPE_CHECKING:
+    from crucible.migration.watch import SwitchWatch
+
+log = logging.getLogger(__name__)
+
+#: Entries of one answer, by default and at most.
+PAGE, LARGEST_PAGE = 100, 1000
+
+
+class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of ``GET /api/v1/migration``.
+
+    Attributes:
+        mode: where the migration stands.
+        switches: what was set, by whom, when and why.
+        forced: ``FORCE_LEGACY_QUEUE`` in this process's environment overrules the switches.
+        stored: False while a rollback is in force here that the queue server has not taken yet.
+        legacy_configured: there is a legacy queue.
+        circuits: state of each circuit breaker, by downstream.
+        copies: what became of dual-write copies of this process.
+        compared: how comparisons came out, over all processes; None while they cannot be read.
+        following: evaluations of this process that have not ended as far as it knows.
+        audit: the last changes, newest first.
+    """
+
+    mode: str
+    switches: State
+    forced: bool = False
+    stored: bool = True
+    legacy_configured: bool = False
+    circuits: dict[str, str] = {}
+    copies: dict[str, int] = {}
+    compared: dict[str, int] | None = None
+    following: int = 0
+    audit: list[AuditEntry] = []
+
+
+class MismatchList(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of ``GET /api/v1/migration/mismatches``.
+
+    Attributes:
+        compared: how all comparisons came out.
+        mismatches: the last that were not equal, newest first.
+    """
+
+    compared: dict[str, int]
+    mismatches: list[Listed]
+
+
+async def show(request: web.Request) -> web.Response:
+    """``GET /api/v1/migration``: where the migration stands."""
+    return _json(await _status(request))
+
+
+async def change(request: web.Request) -> web.Response:
+    """``PUT /api/v1/migration``: set switches; the answer is the status after it."""
+    try:
+        wanted = msgspec.json.decode(await request.read(), type=Change)
+    except msgspec.ValidationError as error:
+        raise input_error(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError("", f"the body is not valid JSON: {error}") from None
+    if not wanted.by:
+        wanted = msgspec.structs.replace(wanted, by=f"http:{request.remote}")
+    gateway = request.app[GATEWAY]
+    if not isinstance(gateway, RoutedGateway):
+        _check_without_legacy(wanted, initial_state(request.app[SETTINGS]))
+        return _json(await _status(request))
+    await gateway.watch.change(wanted)
+    await _serve_again(gateway.watch, gateway)
+    return _json(await _status(request))
+
+
+def _check_without_legacy(wanted: Change, state: State) -> None:
+    """Refuse what needs the legacy queue there is not; what is left changes nothing."""
+    wanted.applied_to(state).switches("")
+
+
+async def _serve_again(watch: SwitchWatch, gateway: RoutedGateway) -> None:
+    """A legacy queue that was drained must take tasks again when they are sent to it."""
+    if watch.switches.mode is Mode.CELERY_PRIMARY:
+        return
+    try:
+        await gateway.legacy.drain(False)
+    except LegacyError as error:
+        log.warning("the legacy queue could not be told to take tasks again: %s", error)
+
+
+async def mismatches(request: web.Request) -> web.Response:
+    """``GET /api/v1/migration/mismatches[?limit=]``: what ended differently on both sides."""
+    text = request.query.get("limit", str(PAGE))
+    if not text.isdecimal() or not 1 <= int(text) <= LARGEST_PAGE:
+        raise InputError("limit", f"must be a whole number from 1 to {LARGEST_PAGE}")
+    gateway = request.app[GATEWAY]
+    if not isinstance(gateway, RoutedGateway):
+        return _json(MismatchList(compared={}, mismatches=[]))
+    kept = gateway.mismatches
+    found = MismatchList(compared=await kept.counts(), mismatches=await kept.latest(int(text)))
+    return _json(found)
+
+
+async def _status(request: web.Request) -> MigrationStatus:
+    gateway, settings = request.app[GATEWAY], request.app[SETTINGS]
+    if not isinstance(gateway, RoutedGateway):
+        state = initial_state(settings)
+        return MigrationStatus(mode=state.switches("").mode, switches=state)
+    compared: dict[str, int] | None = None
+    audit: list[AuditEntry] = []
+    try:
+        compared = await gateway.mismatches.counts()
+        audit = await gateway.watch.store.audit(20)
+    except BrokerError as error:
+        log.info("comparisons and audit cannot be read now: %s", error)
+    return MigrationStatus(
+        mode=gateway.watch.switches.mode,
+        switches=gateway.watch.state,
+        forced=settings.force_legacy_queue,
+        stored=gateway.watch.stored,
+        legacy_configured=True,
+        circuits={breaker.name: breaker.state.value for breaker in gateway.breakers},
+        copies=dict(gateway.shadow.totals),
+        compared=compared,
+        following=gateway.following,
+        audit=audit,
+    )
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")

@@ -1,0 +1,323 @@
+"""The gateway of an installation with a legacy queue: each evaluation goes the way of its mode.
+
+Who decides which side an evaluation belongs to: its record on the task queue server, where there
+is one; else the side that knows it. While that server is away, ids made up here cannot have been
+used before, and what the legacy queue takes is recorded once the server is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from crucible.api.gateway import Draft, Gateway, Submitted, check_same
+from crucible.api.legacy_side import LegacySide
+from crucible.broker import Once
+from crucible.broker.connection import open_client
+from crucible.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    LegacyError,
+    ResultTimeout,
+)
+from crucible.evaluation.record import Record, task_id_of
+from crucible.evaluation.request import celery_priority, queue_of
+from crucible.evaluation.view import evaluation_of
+from crucible.legacy import LegacyClient
+from crucible.migration.breaker import BreakerState
+from crucible.migration.breakers import Breakers
+from crucible.migration.dual import DualComparer, Mismatches
+from crucible.migration.follower import Follower
+from crucible.migration.ledger import Entry, Ledger, encode_asked
+from crucible.migration.legacy_end import LEGACY_QUEUE
+from crucible.migration.routing import Decision, Mode, Side, decide
+from crucible.migration.shadow import Shadow
+from crucible.migration.watch import SwitchWatch
+from crucible.models import ENDED
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from crucible.api.meter import Meter
+    from crucible.evaluation.request import EvalRequest
+    from crucible.models import Evaluation
+    from crucible.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Seconds a further run of a program that ended differently may take.
+AGAIN_S = 60.0
+
+
+class RoutedGateway(Gateway):
+    """A gateway with two sides. Opened with ``opened``.
+
+    Attributes:
+        breakers: of what it depends on.
+        watch: the switches in force.
+        legacy: the legacy queue.
+        mismatches: what comparisons found.
+        shadow: copies for Celery.
+        legacy_total: submissions that the legacy queue took.
+    """
+
+    legacy_total = 0
+    breakers: Breakers
+    watch: SwitchWatch
+    legacy: LegacyClient
+    mismatches: Mismatches
+    shadow: Shadow
+    _side: LegacySide
+    _ledger: Ledger
+    _follower: Follower
+    _comparer: DualComparer
+    _meter: Meter
+
+    @asynccontextmanager
+    async def opened(self, settings: Settings, meter: Meter) -> AsyncIterator[RoutedGateway]:
+        """Connect to the legacy side; what is sent in the background ends with the context."""
+        keys = self._publisher.keys
+        self._meter = meter
+        self.breakers = Breakers(settings)
+        async with AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            client = await enter(open_client(settings.celery_broker_url, name="migration"))
+            token = settings.queue_service_token
+            self.legacy = await enter(LegacyClient(settings.queue_service_url, token=token))
+            self.watch = await enter(SwitchWatch(client, keys, settings, self.breakers.queue))
+            self._ledger = await enter(
+                Ledger(client, keys, self._result_ttl_s, self.breakers.records)
+            )
+            self.mismatches = Mismatches(client, keys)
+            self._side = LegacySide(
+                self.legacy,
+                self.breakers.legacy,
+                self._ledger,
+                self._publisher.results,
+                languages=self._languages,
+                ceilings=self._ceilings,
+            )
+            self._comparer = await enter(DualComparer(self.mismatches, self._run_again))
+            self._follower = await enter(
+                Follower(self.legacy, self._publisher.results, self._ledger, self)
+            )
+            self.shadow = await enter(
+                Shadow(self._send_copy, self._follower.without_copy, self.breakers.queue)
+            )
+            yield self
+
+    # Submitting
+
+    def submitted(self) -> dict[str, int]:
+        """Evaluations each side took since the start; copies are not among them."""
+        return {"celery": self.celery_total, "legacy": self.legacy_total}
+
+    async def submit(self, asked: EvalRequest, key: str | None = None) -> Submitted:
+        """Queue one evaluation on the side that the switches, or its own past, name.
+
+        Raises:
+            InputError: it could never run.
+            ConflictError: the id was used for something else.
+            BrokerError: the Celery side did not take it, nor the legacy queue where it may.
+            LegacyError: the legacy queue did not take it.
+        """
+        draft = self._draft(asked, key)
+        began = time.perf_counter()
+        is_open = self.breakers.queue.state is BreakerState.OPEN
+        decision = decide(self.watch.switches, draft.eval_id, celery_open=is_open)
+        self._meter.selected(time.perf_counter() - began)
+        if decision.primary is Side.CELERY:
+            return await self._celery_first(draft, decision)
+        try:
+            return await self._legacy_first(draft, dual=decision.shadow is not None)
+        except LegacyError:
+            if decision.mode is not Mode.CELERY_PRIMARY:
+                raise
+        # The circuit is open and the legacy queue is of no help: the queue server may be back.
+        return await self._celery_first(draft, Decision(mode=decision.mode, primary=Side.CELERY))
+
+    async def _celery_first(self, draft: Draft, decision: Decision) -> Submitted:
+        try:
+            first = await self._guarded_publish(draft)
+        except BrokerError as error:
+            if decision.failover is not Side.LEGACY:
+                raise
+            return await self._fail_over(draft, error)
+        if first is not None:
+            return await self._repeated(draft, first)
+        queue = queue_of(draft.asked.priority)
+        self._follower.follow(draft.eval_id, _record(draft, Side.CELERY, queue))
+        return Submitted(draft.eval_id, queue, True)
+
+    async def _guarded_publish(self, draft: Draft) -> Record | None:
+        permit = self.breakers.queue.permit()
+        if permit is None:
+            raise BrokerUnavailable("the queue server is let alone for a while")
+        with permit:
+            return await self._publish(draft)
+
+    async def _fail_over(self, draft: Draft, error: BrokerError) -> Submitted:
+        log.info("%s goes to the legacy queue: %s", draft.eval_id, error)
+        try:
+            await self._side.submit(draft.eval_id, draft.asked)
+        except LegacyError as other:
+            raise BrokerUnavailable(f"{error}; {other}") from error
+        record = _record(draft, Side.LEGACY, LEGACY_QUEUE)
+        self._ledger.enter_later(draft.eval_id, Entry(record, encode_asked(draft.asked)))
+        return self._accepted_by_legacy(draft, record, dual=False)
+
+    async def _legacy_first(self, draft: Draft, *, dual: bool) -> Submitted:
+        record = _record(draft, Side.LEGACY, LEGACY_QUEUE, dual=dual)
+        entry = Entry(record, encode_asked(draft.asked))
+        if draft.field:
+            # Somebody may have used the id before, on either side: that comes first.
+            first = await self._enter(draft.eval_id, entry)
+            if first is not None:
+                return await self._repeated(draft, first)
+            await self._take_or_withdraw(draft)
+        else:
+            entering = asyncio.create_task(self._enter(draft.eval_id, entry))
+            try:
+                await self._side.submit(draft.eval_id, draft.asked)
+            except BaseException:
+                await asyncio.wait({entering})
+                await self._ledger.withdraw(draft.eval_id)
+                raise
+            # Bounded by the ledger's patience, and as a rule over by now.
+            await entering
+        return self._accepted_by_legacy(draft, record, dual=dual)
+
+    async def _enter(self, eval_id: str, entry: Entry) -> Record | None:
+        """Write down what is about to go to the legacy queue; never fails, hardly waits."""
+        try:
+            return await self._ledger.enter(eval_id, entry)
+        except BrokerError:
+            self._ledger.enter_later(eval_id, entry)
+            return None
+
+    async def _take_or_withdraw(self, draft: Draft) -> None:
+        try:
+            await self._side.submit(draft.eval_id, draft.asked)
+        except BaseException:
+            await self._ledger.withdraw(draft.eval_id)
+            raise
+
+    def _accepted_by_legacy(self, draft: Draft, record: Record, *, dual: bool) -> Submitted:
+        self.legacy_total += 1
+        self._follower.follow(draft.eval_id, record, draft.asked if dual else None)
+        if dual:
+            self.shadow.offer(draft.eval_id, draft.asked)
+        return Submitted(draft.eval_id, LEGACY_QUEUE, True, "legacy")
+
+    async def _repeated(self, draft: Draft, first: Record) -> Submitted:
+        """A submission whose id is known goes where the first one went."""
+        check_same(draft, first)
+        legacy = first.queue_system == "legacy"
+        if legacy and await self._side.kept_end(draft.eval_id) is None:
+            # The legacy queue hands back its own; one that it lost it takes again.
+            await self._side.submit(draft.eval_id, draft.asked)
+            self._follower.follow(draft.eval_id, first)
+        return Submitted(draft.eval_id, first.queue, False, first.queue_system)
+
+    async def _send_copy(self, eval_id: str, asked: EvalRequest) -> None:
+        await self._publisher.publish(
+            self._messages.render(eval_id, asked),
+            queue=queue_of(asked.priority),
+            priority=celery_priority(asked.priority),
+            once=Once(self._publisher.keys.once(f"copy:{eval_id}"), b"1", self._result_ttl_s),
+        )
+
+    async def _run_again(self, eval_id: str, number: int, asked: EvalRequest) -> Evaluation:
+        task_id = f"{task_id_of(eval_id)}.again-{number}-{time.time_ns()}"
+        await self._publisher.publish(
+            self._messages.render(eval_id, asked, task_id),
+            queue=queue_of(asked.priority),
+            priority=celery_priority(asked.priority),
+        )
+        return evaluation_of(eval_id, None, await self._publisher.results.wait(task_id, AGAIN_S))
+
+    # Following (see ``follower.Observer``)
+
+    def ended(self, side: Side, evaluation: Evaluation) -> None:
+        """An evaluation or its copy ended."""
+        self._meter.ended(side, evaluation)
+
+    def paired(self, asked: EvalRequest, legacy: Evaluation, celery: Evaluation) -> None:
+        """An evaluation and its copy both ended."""
+        self._comparer.compare(asked, legacy, celery)
+
+    @property
+    def following(self) -> int:
+        """Evaluations of this process that have not ended as far as it knows."""
+        return len(self._follower)
+
+    # Looking up
+
+    async def look_up(self, eval_id: str) -> Evaluation:
+        """What is known of one evaluation, on whichever side it is.
+
+        Raises:
+            NotFound: nothing is, on either side.
+            BrokerUnavailable: the queue server does not answer, and the legacy queue knows nothing.
+            LegacyUnavailable: the legacy queue does not answer, and nothing was kept.
+        """
+        try:
+            record = self._follower.record_of(eval_id) or await self._ledger.record(eval_id)
+        except BrokerError:
+            record = None
+        if record is not None and record.queue_system == "legacy":
+            return await self._side.look_up(eval_id, record)
+        if record is None and (found := await self._side.known_here_only(eval_id)):
+            return found
+        return await super().look_up(eval_id)
+
+    async def wait(self, eval_id: str, timeout: float) -> bool:
+        """Wait for the end on the side the evaluation is on."""
+        try:
+            record = self._follower.record_of(eval_id) or await self._ledger.record(eval_id)
+        except BrokerError:
+            record = None
+        if record is not None and record.queue_system == "celery":
+            return await super().wait(eval_id, timeout)
+        try:
+            await self.legacy.wait(eval_id, timeout)
+        except (ResultTimeout, LegacyError):
+            return False
+        return True
+
+    async def cancel(self, eval_id: str) -> Evaluation:
+        """Cancel an evaluation; the legacy queue can take out only what waits.
+
+        Raises:
+            NotFound: there is none.
+            LegacyWrongState: it runs on the legacy side, which cannot stop it.
+            BrokerUnavailable: the queue server does not answer; asking again is safe.
+        """
+        evaluation = await self.look_up(eval_id)
+        if evaluation.status in ENDED or evaluation.queue_system == "celery":
+            return await super().cancel(eval_id)
+        await self.legacy.cancel(eval_id)
+        if evaluation.celery_task_id:
+            await self._cancel_copy(evaluation.celery_task_id)
+        return await self.look_up(eval_id)
+
+    async def _cancel_copy(self, task_id: str) -> None:
+        try:
+            await self._control.revoke([task_id], terminate=True)
+        except BrokerError as error:
+            log.info("the copy %s goes on: %s", task_id, error)
+
+
+def _record(draft: Draft, side: Side, queue: str, *, dual: bool = False) -> Record:
+    return Record(
+        draft.digest,
+        draft.created_ms,
+        queue,
+        draft.asked.language,
+        side.value,
+        draft.asked.metadata,
+        dual,
+    )

@@ -1,0 +1,113 @@
+"""Copies for Celery of what the legacy queue runs, sent in the background.
+
+Nothing here reaches a client: offering a copy neither waits nor fails. What cannot be sent in
+time, or finds no room, is counted and left out; then there is simply no comparison.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from crucible.errors import BrokerError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from crucible.evaluation.request import EvalRequest
+    from crucible.migration.breaker import CircuitBreaker
+
+log = logging.getLogger(__name__)
+
+#: Copies that may wait to be sent, and those under way at once.
+LIMIT, AT_ONCE = 1000, 16
+#: Seconds for the copies that wait when the process ends.
+CLOSE_S = 1.0
+
+
+class Copy(NamedTuple):
+    """One evaluation to send a copy of."""
+
+    eval_id: str
+    asked: EvalRequest
+
+
+class Shadow:
+    """Sends copies. Open it with ``async with``.
+
+    Args:
+        send: publishes one copy; its deadline is its own.
+        missed: told the id of each evaluation of which no copy was sent.
+        breaker: of the Celery side.
+        limit: copies that may wait.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[str, EvalRequest], Awaitable[None]],
+        missed: Callable[[str], None],
+        breaker: CircuitBreaker,
+        *,
+        limit: int = LIMIT,
+    ) -> None:
+        self._send = send
+        self._missed = missed
+        self._breaker = breaker
+        self._waiting: asyncio.Queue[Copy] = asyncio.Queue(limit)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.totals: Counter[str] = Counter()
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [
+            asyncio.create_task(self._keep_sending(), name=f"crucible-shadow-{number}")
+            for number in range(AT_ONCE)
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._waiting.join()
+        except TimeoutError:
+            log.warning("%d copies for Celery were not sent any more", self._waiting.qsize())
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def offer(self, eval_id: str, asked: EvalRequest) -> None:
+        """Have a copy sent, if there is room."""
+        try:
+            self._waiting.put_nowait(Copy(eval_id, asked))
+        except asyncio.QueueFull:
+            self._miss(eval_id, "no_room")
+
+    async def _keep_sending(self) -> None:
+        while True:
+            copy = await self._waiting.get()
+            try:
+                await self._send_one(copy)
+            except Exception:  # supervision: one copy that breaks must not end the sender
+                log.exception("the copy of %s broke", copy.eval_id)
+                self._miss(copy.eval_id, "broken")
+            finally:
+                self._waiting.task_done()
+
+    async def _send_one(self, copy: Copy) -> None:
+        permit = self._breaker.permit()
+        if permit is None:
+            self._miss(copy.eval_id, "circuit_open")
+            return
+        try:
+            with permit:
+                await self._send(copy.eval_id, copy.asked)
+        except BrokerError as error:
+            log.info("no copy of %s: %s", copy.eval_id, error)
+            self._miss(copy.eval_id, "failed")
+        else:
+            self.totals["sent"] += 1
+
+    def _miss(self, eval_id: str, why: str) -> None:
+        self.totals[why] += 1
+        self._missed(eval_id)

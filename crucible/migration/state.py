@@ -1,0 +1,251 @@
+"""The switches as they are stored: who set them, when, and why.
+
+One STRING holds what is in force, a bounded STREAM who changed it. What is stored overrules the
+environment a process was started with, with one exception: ``FORCE_LEGACY_QUEUE`` in the
+environment always holds, also where nothing can be read.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from redis.exceptions import WatchError
+
+from crucible.broker.connection import translated
+from crucible.errors import ConflictError
+from crucible.migration.routing import Mode, Switches
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from crucible.broker.keys import Keys
+    from crucible.settings import Settings
+
+#: Changes of the switches that are remembered, about.
+AUDIT_LIMIT = 1000
+#: Attempts to write while others write as well.
+_ATTEMPTS = 10
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a migration stands.
+
+    Attributes:
+        celery_enabled: evaluations may go to Celery at all.
+        celery_percentage: share of the ids that do.
+        force_legacy_queue: everything to the legacy queue, whatever else says.
+        dual_write: legacy answers, Celery gets a copy.
+        revision: changes so far; 0 while the environment decides.
+        by: who set it.
+        reason: why.
+        changed_at: when, UTC; empty while the environment decides.
+    """
+
+    celery_enabled: bool = True
+    celery_percentage: float = 1.0
+    force_legacy_queue: bool = False
+    dual_write: bool = False
+    revision: int = 0
+    by: str = ""
+    reason: str = ""
+    changed_at: str = ""
+
+    def switches(self, queue_service_url: str) -> Switches:
+        """The switches beside a legacy queue.
+
+        Raises:
+            SettingsError: they contradict each other, or need a legacy queue there is not.
+        """
+        return Switches(
+            celery_enabled=self.celery_enabled,
+            celery_percentage=self.celery_percentage,
+            force_legacy_queue=self.force_legacy_queue,
+            dual_write=self.dual_write,
+            queue_service_url=queue_service_url,
+        )
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What somebody wants changed; what is None stays.
+
+    Attributes:
+        expected_revision: refuse when somebody else changed the switches since.
+    """
+
+    celery_enabled: bool | None = None
+    celery_percentage: float | None = None
+    force_legacy_queue: bool | None = None
+    dual_write: bool | None = None
+    reason: str = ""
+    by: str = ""
+    expected_revision: int | None = None
+
+    def applied_to(self, state: State) -> State:
+        """The next state."""
+        wanted = {name: getattr(self, name) for name in SWITCHES}
+        return msgspec.structs.replace(
+            state,
+            **{name: value for name, value in wanted.items() if value is not None},
+            revision=state.revision + 1,
+            by=self.by,
+            reason=self.reason,
+            changed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+
+
+SWITCHES = ("celery_enabled", "celery_percentage", "force_legacy_queue", "dual_write")
+#: One command back: everything to the legacy queue, as it was before the migration.
+ROLLBACK = Change(force_legacy_queue=True)
+
+
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of the switches.
+
+    Attributes:
+        mode_from: the mode before; empty where it was not known.
+        mode_to: the mode after.
+    """
+
+    revision: int
+    at: str
+    by: str
+    reason: str
+    mode_from: str
+    mode_to: str
+    before: State
+    after: State
+
+
+def initial_state(settings: Settings) -> State:
+    """What the environment says."""
+    return State(**{name: getattr(settings, name) for name in SWITCHES})
+
+
+def effective(state: State, settings: Settings) -> Switches:
+    """The switches in force in a process; force in its environment beats what is stored.
+
+    Raises:
+        SettingsError: the stored switches cannot work with this process's settings.
+    """
+    if settings.force_legacy_queue:
+        state = msgspec.structs.replace(state, force_legacy_queue=True)
+    return state.switches(settings.queue_service_url)
+
+
+class SwitchStore:
+    """The stored switches and their audit.
+
+    Args:
+        client: of the task queue server.
+        keys: key names.
+        settings: decide while nothing is stored.
+    """
+
+    def __init__(self, client: Redis, keys: Keys, settings: Settings) -> None:
+        self._client = client
+        self._keys = keys
+        self._settings = settings
+
+    async def read(self) -> State:
+        """What is in force.
+
+        Raises:
+            BrokerError: the server does not answer.
+        """
+        with translated():
+            stored: Any = await self._client.get(self._keys.migration)
+        return self._decoded(stored)
+
+    async def change(self, change: Change) -> State:
+        """Change switches in one step, tell every process, and note who did it.
+
+        Raises:
+            SettingsError: the outcome would contradict itself.
+            ConflictError: somebody else changed them since ``expected_revision``.
+            BrokerError: the server does not answer.
+        """
+        for _ in range(_ATTEMPTS):
+            if (state := await self._try_change(change)) is not None:
+                return state
+        raise ConflictError("expected_revision", "others keep changing the switches; try again")
+
+    async def _try_change(self, change: Change) -> State | None:
+        """The new state; None where somebody else wrote in between."""
+        keys = self._keys
+        with translated():
+            async with self._client.pipeline(transaction=True) as pipe:
+                await pipe.watch(keys.migration)
+                held: Any = await pipe.get(keys.migration)
+                before = self._decoded(held)
+                expected = change.expected_revision
+                if expected is not None and expected != before.revision:
+                    raise ConflictError("expected_revision", f"is {before.revision} by now")
+                after = change.applied_to(before)
+                entry = self._audited(before, after)
+                stored = msgspec.json.encode(after)
+                pipe.multi()  # type: ignore[no-untyped-call]  # redis-py left it unannotated
+                pipe.set(keys.migration, stored)
+                pipe.xadd(
+                    keys.migration_audit,
+                    {"entry": msgspec.json.encode(entry)},
+                    maxlen=AUDIT_LIMIT,
+                    approximate=True,
+                )
+                pipe.publish(keys.migration, stored)
+                try:
+                    await pipe.execute()
+                except WatchError:
+                    return None
+        return after
+
+    def _audited(self, before: State, after: State) -> AuditEntry:
+        url = self._settings.queue_service_url
+        return AuditEntry(
+            revision=after.revision,
+            at=after.changed_at,
+            by=after.by,
+            reason=after.reason,
+            mode_from=before.switches(url).mode,
+            mode_to=after.switches(url).mode,
+            before=before,
+            after=after,
+        )
+
+    async def audit(self, limit: int = 100) -> list[AuditEntry]:
+        """The last changes, newest first.
+
+        Raises:
+            BrokerError: the server does not answer.
+        """
+        with translated():
+            rows: Any = await self._client.xrevrange(self._keys.migration_audit, count=limit)
+        return [msgspec.json.decode(fields[b"entry"], type=AuditEntry) for _, fields in rows]
+
+    def _decoded(self, stored: bytes | None) -> State:
+        if stored is None:
+            return initial_state(self._settings)
+        return decode_state(stored)
+
+
+def decode_state(stored: bytes) -> State:
+    """A stored state.
+
+    Raises:
+        msgspec.DecodeError: it is something else.
+    """
+    return msgspec.json.decode(stored, type=State)
+
+
+__all__ = [
+    "ROLLBACK",
+    "AuditEntry",
+    "Change",
+    "Mode",
+    "State",
+    "SwitchStore",
+    "decode_state",
+    "effective",
+    "initial_state",
+]
