@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 
+from crucible.broker import claim_value
 from crucible.broker.priority import step_of
 
 #: Seconds a call may still be executed after its connection was given up: what is in flight
@@ -57,9 +58,9 @@ def read_value(value: bytes) -> tuple[bytes, str, int]:
 
     The message's own bytes are cut out, not encoded anew.
     """
-    raw, _, queue = value[1:-1].rpartition(b', "", ')
+    raw, queue = claim_value.split(value)
     try:
         priority = int(json.loads(raw)["properties"].get("priority") or 0)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         priority = 0
-    return raw, json.loads(queue), step_of(priority)
+    return raw, queue, step_of(priority)

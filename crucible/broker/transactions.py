@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import WatchError
 
+from crucible.broker import claim_value
 from crucible.broker.atomic import one_step
 from crucible.broker.canvas_transactions import CanvasTransactions
 from crucible.broker.link import Link
@@ -95,7 +96,7 @@ class TransactionSteps:
         number = [_bytes(key) for key in lists].index(list_key)
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.time()
-            dead = not _restorable(raw)
+            dead = not claim_value.is_restorable(raw)
             if dead:
                 fields = {
                     "raw": raw, "queue": json.loads(names[number]), "reason": "unreadable",
@@ -105,7 +106,7 @@ class TransactionSteps:
             else:
                 field = f"{prefix}{counter + 1}"
                 pipe.zadd(index, {field: time.time()})
-                pipe.hset(unacked, field, _value(raw, names[number]))
+                pipe.hset(unacked, field, claim_value.join(raw, names[number]))
             now, *_ = await pipe.execute()
         return [*now, 1] if dead else [*now, 0, number + 1, raw]
 
@@ -154,7 +155,7 @@ class TransactionSteps:
             elif how == "tail" or (how == "park" and float(extra[1]) <= time.time()):
                 pipe.lpush(where, raw)
             elif how == "park":
-                pipe.hset(unacked, extra[0], _value(raw, extra[3]))
+                pipe.hset(unacked, extra[0], claim_value.join(raw, extra[3]))
                 pipe.zadd(index, {extra[0]: float(extra[1]) - float(extra[2])})
             else:
                 fields = {"raw": raw, **_pairs(extra[1:])}
@@ -209,7 +210,7 @@ class TransactionSteps:
                 value = await pipe.hget(unacked, field)
                 pipe.multi()
                 if value is not None:
-                    raw, queue = _parts(value)
+                    raw, queue = claim_value.split(value)
                     suffix = "" if step == "0" else f"{separator}{step}"
                     pipe.rpush(f"{prefix}{queue}{suffix}", raw)
                 pipe.hdel(unacked, field)
@@ -230,7 +231,7 @@ class TransactionSteps:
                 value = await pipe.hget(unacked, field)
                 pipe.multi()
                 if value is not None:
-                    pipe.rpush(lists[number - 1], _parts(value)[0])
+                    pipe.rpush(lists[number - 1], claim_value.split(value)[0])
                     pipe.hdel(unacked, field)
                 pipe.zrem(index, field)
                 return int(value is not None)
@@ -295,28 +296,5 @@ def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-def _value(raw: Any, queue: Any) -> bytes:
-    """``[message, exchange, routing_key]`` without encoding the message anew."""
-    return b"[" + _bytes(raw) + b', "", ' + _bytes(queue) + b"]"
-
-
-def _parts(value: bytes) -> tuple[bytes, str]:
-    """Message and queue of a value that ``_value`` or a script made."""
-    raw, _, queue = value[1:-1].rpartition(b', "", ')
-    return raw, json.loads(queue)
-
-
 def _pairs(flat: Sequence[Any]) -> dict[Any, Any]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _restorable(raw: bytes) -> bool:
-    """Whether a stock worker could put the message back into its list."""
-    try:
-        message = json.loads(raw)
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(message, dict) or not isinstance(message.get("headers", {}), dict):
-        return False
-    properties = message.get("properties", {})
-    return isinstance(properties, dict) and isinstance(properties.get("delivery_info", {}), dict)
