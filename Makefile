@@ -1,8 +1,10 @@
 .DEFAULT_GOAL := help
-.PHONY: setup run test lint images-check help
+.PHONY: setup run test lint bench images-check help
 VENV := .venv/bin
 # More arguments for pytest, such as make test PYTEST_ARGS='-k retry'.
 PYTEST_ARGS ?=
+# More arguments for crucible bench, such as make bench BENCH_ARGS='--compare FILE'.
+BENCH_ARGS ?=
 
 setup: ## virtual environment, Docker engine, sandbox image; seconds when all is there
 	@scripts/setup
@@ -18,6 +20,10 @@ lint: setup ## style, format and types
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
+
+bench: setup ## measure everything beside bare limits and other systems (15 minutes)
+	@$(VENV)/python scripts/bench-envs
+	@$(VENV)/crucible bench all --json .cache/bench/latest.json --plot .cache/bench/plots $(BENCH_ARGS)
 
 images-check: setup ## build the sandbox image once more: its id must not change (a minute, root)
 	@before=$$($(VENV)/crucible images build); after=$$($(VENV)/crucible images build --force); \

@@ -10,7 +10,7 @@ import sys
 import typer
 
 import crucible
-from crucible.cli import api, client, dlq, doctor, images, queues, settings, up, worker
+from crucible.cli import api, bench, client, dlq, doctor, images, queues, settings, up, worker
 from crucible.errors import CrucibleError
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ app.command("purge")(queues.purge)
 app.add_typer(dlq.app, name="dlq")
 app.command("doctor")(doctor.command)
 app.command("settings")(settings.command)
+app.command("bench")(bench.command)
 app.add_typer(images.app, name="images")
 
 

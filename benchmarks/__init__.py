@@ -1,0 +1,1 @@
+"""The benchmark harness: subjects, scenarios, figures, targets. Run it with ``crucible bench``."""

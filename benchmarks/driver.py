@@ -1,0 +1,80 @@
+"""Runs one subject file: reads orders as JSON lines from stdin, answers with JSON lines.
+
+Standard library only, since it runs in every subject's own environment::
+
+    python driver.py subjects/arq.py
+    {"do": "setup", "job": {...}}   ->  {"ok": <what setup returned>}
+    {"do": "run", "job": {...}}     ->  {"ok": <what run returned>}
+    {"do": "teardown", "job": {}}   ->  {"ok": null}, and the process ends
+
+``setup``, ``run`` and ``teardown`` may be plain functions or coroutine functions. What a subject
+prints goes to stderr, so that it cannot be taken for an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import inspect
+import json
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def load(path: str) -> ModuleType:
+    """Import a subject file, its folder on the path so that it can name its siblings."""
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH120
+    spec = importlib.util.spec_from_file_location("subject", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["subject"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+async def obey(subject: ModuleType, order: dict[str, Any]) -> dict[str, Any]:
+    """Carry out one order; a failure is an answer too."""
+    try:
+        answer = getattr(subject, order["do"])(order["job"])
+        if inspect.isawaitable(answer):
+            answer = await answer
+    except Exception:  # noqa: BLE001 - told to whoever ordered, who fails the run with it
+        return {"error": traceback.format_exc()}
+    return {"ok": answer}
+
+
+async def serve(subject: ModuleType, answers: int) -> None:
+    """Obey until told to tear down, or until nobody is there to give orders."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=64 * 1024 * 1024)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        order = json.loads(line)
+        answer = json.dumps(await obey(subject, order)).encode() + b"\n"
+        while answer:
+            answer = answer[os.write(answers, answer) :]
+        if order["do"] == "teardown":
+            return
+
+
+def main() -> None:
+    """Entry point."""
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    subject = load(sys.argv[1])
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(serve(subject, answers))
+    else:
+        uvloop.run(serve(subject, answers))
+
+
+if __name__ == "__main__":
+    main()

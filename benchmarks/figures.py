@@ -1,0 +1,148 @@
+"""Figures of a run: values of one metric of one subject, a value a repeat, and what they say."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Changes smaller than this are never called a change, however quiet the machine was.
+LEAST_CHANGE = 0.05
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What repeated measurements say.
+
+    Attributes:
+        median: of all repeats.
+        low: the lowest.
+        high: the highest.
+        repeats: how many there were.
+    """
+
+    median: float
+    low: float
+    high: float
+    repeats: int
+
+    @property
+    def spread(self) -> float:
+        """Half the range as a share of the median; 0.1 reads as plus or minus ten percent."""
+        return (self.high - self.low) / 2 / abs(self.median) if self.median else 0.0
+
+
+def summary_of(values: Sequence[float]) -> Summary:
+    """Median and range.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if not values:
+        raise ValueError("no values to sum up")
+    return Summary(statistics.median(values), min(values), max(values), len(values))
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One metric of one subject in one scenario.
+
+    Attributes:
+        scenario: its name.
+        subject: its name.
+        metric: what was measured; the unit stands at its end.
+        values: one a repeat, in order.
+    """
+
+    scenario: str
+    subject: str
+    metric: str
+    values: list[float]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What makes it the same figure in another run."""
+        return self.scenario, self.subject, self.metric
+
+    @property
+    def summary(self) -> Summary:
+        """Median and range of the values."""
+        return summary_of(self.values)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Rates are; times, sizes and counts of errors are not."""
+        return self.metric.endswith("_per_s")
+
+
+class Figures:
+    """All figures of a run, in the order they were first recorded."""
+
+    def __init__(self, figures: Sequence[Figure] = ()) -> None:
+        self._figures = {figure.key: figure for figure in figures}
+
+    def record(self, scenario: str, subject: str, metric: str, value: float) -> None:
+        """Add one repeat's value."""
+        key = (scenario, subject, metric)
+        figure = self._figures.get(key)
+        if figure is None:
+            figure = self._figures[key] = Figure(scenario, subject, metric, [])
+        figure.values.append(float(value))
+
+    @property
+    def all(self) -> list[Figure]:
+        """Every figure."""
+        return list(self._figures.values())
+
+    def find(self, scenario: str, subject: str, metric: str) -> Figure | None:
+        """One figure, None where it was not measured."""
+        return self._figures.get((scenario, subject, metric))
+
+
+def ratios(figure: Figure, against: Figure) -> list[float]:
+    """Repeat by repeat: both were measured next to one another, so what the machine did meanwhile
+    touched both."""
+    pairs = zip(figure.values, against.values, strict=False)
+    return [value / other for value, other in pairs if other]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A figure against that of an earlier run.
+
+    Attributes:
+        figure: as it is now.
+        before: median of the earlier run.
+        after: median now.
+        noise: the change that repeats of either run would explain, as a share.
+    """
+
+    figure: Figure
+    before: float
+    after: float
+    noise: float
+
+    @property
+    def share(self) -> float:
+        """0.1 is ten percent more."""
+        return self.after / self.before - 1 if self.before else 0.0
+
+    @property
+    def verdict(self) -> str:
+        """``same``, ``better`` or ``worse``."""
+        if abs(self.share) <= self.noise:
+            return "same"
+        return "better" if (self.share > 0) == self.figure.higher_is_better else "worse"
+
+
+def changes(now: Figures, before: Figures) -> list[Change]:
+    """Every figure that both runs have; noise is the wider spread of the two, or five percent."""
+    found = []
+    for figure in now.all:
+        earlier = before.find(*figure.key)
+        if earlier is not None and earlier.values and figure.values:
+            old, new = earlier.summary, figure.summary
+            noise = max(old.spread, new.spread, LEAST_CHANGE)
+            found.append(Change(figure, old.median, new.median, noise))
+    return found

@@ -1,0 +1,188 @@
+"""A run as a document: written as JSON, read back for comparison, shown as tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from rich.table import Table
+
+from benchmarks.figures import Figure, Figures, changes
+from benchmarks.histogram import PERCENTILES, Histogram, name_of
+from benchmarks.targets import TARGETS, Outcome, judge
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.figures import Summary
+    from benchmarks.scenario import Bench
+    from benchmarks.targets import Verdict
+
+VERSION = 1
+_COLOURS = {Outcome.PASS: "green", Outcome.FAIL: "bold red", Outcome.UNMEASURED: "dim"}
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Latencies of one subject, all repeats together.
+
+    Attributes:
+        scenario: where they were measured.
+        subject: whose.
+        what: under which load.
+        percentiles_ms: by name.
+        buckets: the histogram itself.
+    """
+
+    scenario: str
+    subject: str
+    what: str
+    percentiles_ms: dict[str, float]
+    buckets: dict[str, int]
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a run has to say.
+
+    Attributes:
+        version: of this form.
+        started_at: when, UTC.
+        seconds: how long it took.
+        command: what was asked for.
+        machine: see ``machine.describe``.
+        figures: every value of every repeat.
+        latencies: histograms.
+        notes: remarks.
+    """
+
+    version: int = VERSION
+    started_at: str
+    seconds: float
+    command: dict[str, Any]
+    machine: dict[str, Any]
+    figures: list[Figure]
+    latencies: list[Latency]
+    notes: list[str]
+
+    @property
+    def measured(self) -> Figures:
+        """Its figures, to look things up in."""
+        return Figures(self.figures)
+
+    def verdicts(self) -> list[Verdict]:
+        """What it says about each target; those of scenarios that were not run are left out."""
+        run = {figure.scenario for figure in self.figures}
+        return judge(self.measured, [target for target in TARGETS if target.scenario in run])
+
+
+def latencies_of(bench: Bench) -> list[Latency]:
+    """The histograms of a run in the report's form."""
+    return [
+        Latency(*key, histogram.percentiles_ms(PERCENTILES), histogram.dump())
+        for key, histogram in bench.latencies.items()
+    ]
+
+
+def write(report: Report, path: Path) -> None:
+    """Store it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+
+
+def read(path: Path) -> Report:
+    """The inverse of ``write``.
+
+    Raises:
+        OSError: it cannot be read.
+        msgspec.MsgspecError: it is no report of this form.
+    """
+    return msgspec.json.decode(path.read_bytes(), type=Report)
+
+
+def figures_table(report: Report, scenario: str) -> Table:
+    """All figures of one scenario."""
+    table = Table("subject", "figure", title=scenario, title_justify="left", box=None)
+    for heading in ("median", "low", "high", "spread", "n"):
+        table.add_column(heading, justify="right")
+    last = ""
+    for figure in sorted(
+        (f for f in report.figures if f.scenario == scenario), key=lambda f: f.subject
+    ):
+        summary = figure.summary
+        subject, last = ("" if figure.subject == last else figure.subject), figure.subject
+        table.add_row(subject, figure.metric, *_shown(summary), str(summary.repeats))
+    return table
+
+
+def _shown(summary: Summary) -> tuple[str, str, str, str]:
+    return (
+        number(summary.median),
+        number(summary.low),
+        number(summary.high),
+        f"±{summary.spread:.0%}",
+    )
+
+
+def latency_table(report: Report) -> Table:
+    """Percentiles of every histogram."""
+    table = Table("scenario", "subject", "load", title="latencies, ms", box=None)
+    for percentile in PERCENTILES:
+        table.add_column(name_of(percentile), justify="right")
+    for latency in report.latencies:
+        values = [number(latency.percentiles_ms[name_of(p)]) for p in PERCENTILES]
+        table.add_row(latency.scenario, latency.subject, latency.what, *values)
+    return table
+
+
+def targets_table(report: Report) -> Table:
+    """Every target whose scenario was run."""
+    table = Table("target", "bound", "users ask", title="targets", box=None)
+    for heading in ("figure", "ratio", "spread", "verdict"):
+        table.add_column(heading, justify="right")
+    for verdict in report.verdicts():
+        target, outcome = verdict.target, verdict.outcome
+        measured, figure = verdict.measured, verdict.figure
+        table.add_row(
+            target.what,
+            target.bound,
+            target.users_figure,
+            number(figure.median) if figure else "",
+            f"{measured.median:.2f}" if measured and target.against else "",
+            f"±{measured.spread:.0%}" if measured else "",
+            f"[{_COLOURS[outcome]}]{outcome}[/]",
+        )
+    return table
+
+
+def changes_table(report: Report, before: Report) -> Table:
+    """What differs from an earlier run by more than noise, then how much stayed the same."""
+    table = Table("scenario", "subject", "figure", title="against the earlier run", box=None)
+    for heading in ("before", "now", "change", "noise", "verdict"):
+        table.add_column(heading, justify="right")
+    found = changes(report.measured, before.measured)
+    for change in found:
+        if change.verdict == "same":
+            continue
+        colour = "green" if change.verdict == "better" else "red"
+        table.add_row(
+            *change.figure.key,
+            number(change.before),
+            number(change.after),
+            f"{change.share:+.0%}",
+            f"±{change.noise:.0%}",
+            f"[{colour}]{change.verdict}[/]",
+        )
+    same = sum(change.verdict == "same" for change in found)
+    table.caption = f"{same} of {len(found)} figures are the same within noise"
+    return table
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands in full."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def load_histogram(latency: Latency) -> Histogram:
+    """The histogram of a report's latencies."""
+    return Histogram.load(latency.buckets)

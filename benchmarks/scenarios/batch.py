@@ -1,0 +1,46 @@
+"""Sending many tasks from one process: rate, and processor time of the sender a message."""
+
+from __future__ import annotations
+
+import os
+
+from redis.asyncio import Redis
+
+from benchmarks.machine import cores_apart, cpu_s
+from benchmarks.scenario import Scenario, Stage, Subject, redis_stage
+
+WARM_UP_S = 0.3
+
+
+async def measure(stage: Stage, label: str) -> None:
+    """Send into an empty server; the sender has one processor to itself."""
+    mine, others = cores_apart()
+    os.sched_setaffinity(stage.redis_pid, others)
+    async with Redis.from_url(stage.redis) as redis:
+        await redis.flushall()
+    single = stage.subjects[label].job.get("single", False)
+    async with stage.driven(label, cores=mine) as producer:
+        await producer.run(what="enqueue", seconds=WARM_UP_S, single=single)
+        before = cpu_s(producer.pid)
+        answer = await producer.run(what="enqueue", seconds=stage.bench.seconds, single=single)
+        used = cpu_s(producer.pid) - before
+    stage.record(label, "messages_per_s", answer["sent"] / answer["elapsed_s"])
+    stage.record(label, "sender_cpu_us", used / answer["sent"] * 1e6)
+
+
+SCENARIO = Scenario(
+    name="batch",
+    summary="sending many tasks from one process",
+    subjects={
+        "celery send_task": Subject("celery_producer", "celery"),
+        "crucible send_batch": Subject("crucible_producer"),
+        "crucible send_task x100": Subject("crucible_producer", job={"single": True}),
+        "arq x100": Subject("arq_queue", "arq"),
+        "saq x100": Subject("saq_queue", "saq"),
+        "streaq enqueue_many": Subject("streaq_queue", "streaq"),
+        "taskiq x100": Subject("taskiq_queue", "taskiq"),
+    },
+    open=redis_stage,
+    measure=measure,
+    seconds=1.5,
+)

@@ -1,0 +1,91 @@
+"""HTTP submissions, one server process: rate in a closed loop, latency in an open one.
+
+The server has one processor to itself; the load generator and the queue server share the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from redis.asyncio import Redis
+
+from benchmarks.driven import Driven
+from benchmarks.histogram import Histogram
+from benchmarks.http_load import post
+from benchmarks.machine import cores_apart, cpu_s, rss_mb
+from benchmarks.scenario import Scenario, Stage, Subject, redis_stage
+
+CONNECTIONS = 64
+BODY = b'{"code":"print(6 * 7)","language":"python"}'
+#: Requests a second of the open loop, and the half of what is reached counted as half load.
+FIXED_RATE = 500
+
+
+async def measure(stage: Stage, label: str) -> None:
+    """Closed loop, then open loop at a rate everyone can carry and at half of the reached one."""
+    mine, others = cores_apart()
+    os.sched_setaffinity(stage.redis_pid, others)
+    await _empty(stage.redis)
+    async with (
+        stage.driven(label, cores=mine) as server,
+        Driven("load", cores=others) as load,
+    ):
+        await _closed(stage, label, server, load)
+        reached = stage.bench.figures.find(stage.scenario, label, "submissions_per_s")
+        assert reached is not None
+        await _open(stage, label, "at_500_per_s", server, load, FIXED_RATE)
+        await _open(stage, label, "at_half_load", server, load, reached.values[-1] / 2)
+        pid = server.facts.get("pid", server.pid)
+        stage.record(label, "resident_mb", rss_mb(pid))
+
+
+async def _closed(stage: Stage, label: str, server: Driven, load: Driven) -> None:
+    before = {"server": cpu_s(server.pid), "load": cpu_s(load.pid), "redis": cpu_s(stage.redis_pid)}
+    seconds = stage.bench.seconds
+    answer = await load.run(**_load(server, seconds=seconds))
+    _check(stage, label, answer)
+    stage.record(label, "submissions_per_s", answer["requests_per_s"])
+    after = {"server": cpu_s(server.pid), "load": cpu_s(load.pid), "redis": cpu_s(stage.redis_pid)}
+    elapsed = seconds + 0.5
+    for who, used in after.items():
+        stage.record(label, f"cpu_{who}_share", (used - before[who]) / elapsed)
+
+
+async def _open(
+    stage: Stage, label: str, what: str, server: Driven, load: Driven, rate: float
+) -> None:
+    answer = await load.run(**_load(server, seconds=stage.bench.seconds, rate=rate))
+    _check(stage, label, answer)
+    stage.latency(label, what, Histogram.load(answer["latency"]))
+
+
+def _load(server: Driven, **more: Any) -> dict[str, Any]:
+    request = post("/api/eval", BODY)
+    return {"port": server.facts["port"], "request": request, "connections": CONNECTIONS, **more}
+
+
+def _check(stage: Stage, label: str, answer: dict[str, Any]) -> None:
+    """Whatever is not a 202 is an error that the client did not cause."""
+    total = sum(answer["statuses"].values()) + answer["missing"]
+    accepted = answer["statuses"].get("202", 0)
+    stage.record(label, "error_share", (total - accepted) / max(1, total))
+
+
+async def _empty(url: str) -> None:
+    async with Redis.from_url(url) as redis:
+        await redis.flushall()
+
+
+SCENARIO = Scenario(
+    name="submit",
+    summary="HTTP submissions on one server process",
+    subjects={
+        "bare aiohttp": Subject("bare_aiohttp"),
+        "crucible": Subject("crucible_api"),
+        "fastapi+celery": Subject("fastapi_celery", "celery"),
+    },
+    open=redis_stage,
+    measure=measure,
+    seconds=2.0,
+)

@@ -1,0 +1,88 @@
+"""A command of a subject as a child process. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+STOP_S = 15.0
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def script(name: str) -> str:
+    """A console script of the environment this runs in."""
+    return str(Path(sys.executable).parent / name)
+
+
+class Command:
+    """Starts at once; ``stop`` ends it, by force where it must."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
+        self._process = subprocess.Popen(
+            arguments,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What it wrote so far."""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+    def wait_for_port(self, port: int, seconds: float = 30.0) -> None:
+        """Return when something listens on ``port``.
+
+        Raises:
+            RuntimeError: it ended, or nothing listens in time.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise RuntimeError(f"nothing listens on {port}: {self.log[-2000:]}")
+
+    def check(self) -> None:
+        """Nothing, while it runs.
+
+        Raises:
+            RuntimeError: it has ended.
+        """
+        if self._process.poll() is not None:
+            raise RuntimeError(f"ended with {self._process.returncode}: {self.log[-2000:]}")
+
+    def stop(self) -> None:
+        """End it and reap it."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._log.close()

@@ -1,0 +1,224 @@
+"""The targets, and what a run says about each.
+
+Ratios are taken repeat by repeat between figures measured next to one another in one run; a ratio
+passes when its median does. Absolute figures passed or not on the machine of the run.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from benchmarks.figures import Summary, ratios, summary_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.figures import Figures
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the table.
+
+    Attributes:
+        what: for people.
+        scenario: where it is measured.
+        subject: whose figure.
+        metric: which figure.
+        against: the subject it is divided by; empty for the figure itself.
+        against_metric: the metric divided by; empty for the same one.
+        at_least: passes from here on up.
+        at_most: passes from here on down.
+        users_figure: what the users' own documents ask for; shown, not judged.
+    """
+
+    what: str
+    scenario: str
+    subject: str
+    metric: str
+    against: str = ""
+    against_metric: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+    users_figure: str = ""
+
+    @property
+    def bound(self) -> str:
+        """Such as ``>= 0.75 x bare aiohttp``."""
+        number = f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
+        return f"{number} x {self.against}" if self.against else number
+
+
+class Outcome(StrEnum):
+    """What a run says about a target."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    UNMEASURED = "-"
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """A target and what was measured for it.
+
+    Attributes:
+        target: the target.
+        outcome: pass, fail, or not measured in this run.
+        measured: the ratio, or the figure itself where nothing is divided.
+        figure: the figure that was divided.
+    """
+
+    target: Target
+    outcome: Outcome
+    measured: Summary | None = None
+    figure: Summary | None = None
+
+
+def judge(figures: Figures, targets: Sequence[Target]) -> list[Verdict]:
+    """A verdict on every target."""
+    return [_judge(figures, target) for target in targets]
+
+
+def _judge(figures: Figures, target: Target) -> Verdict:
+    figure = figures.find(target.scenario, target.subject, target.metric)
+    if figure is None:
+        return Verdict(target, Outcome.UNMEASURED)
+    values = figure.values
+    if target.against:
+        other = figures.find(
+            target.scenario, target.against, target.against_metric or target.metric
+        )
+        values = ratios(figure, other) if other is not None else []
+    if not values:
+        return Verdict(target, Outcome.UNMEASURED, figure=figure.summary)
+    measured = summary_of(values)
+    passed = (target.at_least is None or measured.median >= target.at_least) and (
+        target.at_most is None or measured.median <= target.at_most
+    )
+    return Verdict(target, Outcome.PASS if passed else Outcome.FAIL, measured, figure.summary)
+
+
+TARGETS = (
+    Target(
+        what="HTTP submissions, one api process",
+        scenario="submit",
+        subject="crucible",
+        metric="submissions_per_s",
+        against="bare aiohttp",
+        at_least=0.75,
+        users_figure="1000/s",
+    ),
+    Target(
+        what="HTTP submissions against the usual stack",
+        scenario="submit",
+        subject="crucible",
+        metric="submissions_per_s",
+        against="fastapi+celery",
+        at_least=15,
+    ),
+    Target(
+        what="HTTP submission P99 at half load, ms",
+        scenario="submit",
+        subject="crucible",
+        metric="at_half_load_p99_ms",
+        at_most=5,
+        users_figure="< 200 ms",
+    ),
+    Target(
+        what="HTTP submission errors",
+        scenario="submit",
+        subject="crucible",
+        metric="error_share",
+        at_most=0,
+        users_figure="< 0.1 %",
+    ),
+    Target(
+        what="api memory, MiB",
+        scenario="submit",
+        subject="crucible",
+        metric="resident_mb",
+        at_most=80,
+        users_figure="256-512 MB",
+    ),
+    Target(
+        what="batch sending",
+        scenario="batch",
+        subject="crucible send_batch",
+        metric="messages_per_s",
+        against="celery send_task",
+        at_least=40,
+    ),
+    Target(
+        what="no-op tasks, two processes each",
+        scenario="worker",
+        subject="crucible",
+        metric="tasks_per_s",
+        against="celery prefork",
+        at_least=20,
+        users_figure="150/min",
+    ),
+    Target(
+        what="no-op tasks with events",
+        scenario="worker",
+        subject="crucible events",
+        metric="tasks_per_s",
+        against="celery prefork events",
+        at_least=10,
+    ),
+    Target(
+        what="worker memory, MiB",
+        scenario="worker",
+        subject="crucible",
+        metric="resident_mb",
+        at_most=100,
+        users_figure="256-512 MB",
+    ),
+    Target(
+        what="submit to result, fresh container, half load, P50 ms",
+        scenario="sandbox",
+        subject="crucible warm",
+        metric="at_half_load_p50_ms",
+        at_most=10,
+        users_figure="< 100 ms",
+    ),
+    Target(
+        what="submit to result, fresh container, half load, P99 ms",
+        scenario="sandbox",
+        subject="crucible warm",
+        metric="at_half_load_p99_ms",
+        at_most=30,
+        users_figure="P99 1.8 s",
+    ),
+    Target(
+        what="fresh containers",
+        scenario="sandbox",
+        subject="crucible warm",
+        metric="programs_per_s",
+        against="bare restart",
+        at_least=0.9,
+        users_figure="150/min",
+    ),
+    Target(
+        what="one container, trusted programs",
+        scenario="sandbox",
+        subject="crucible shared",
+        metric="programs_per_s",
+        at_least=500,
+    ),
+    Target(
+        what="throughput at 1 M queued against 1 k",
+        scenario="depth",
+        subject="1M",
+        metric="tasks_per_s",
+        against="1k",
+        at_least=0.95,
+    ),
+    Target(
+        what="bytes a queued message beyond itself",
+        scenario="depth",
+        subject="1M",
+        metric="overhead_bytes",
+        at_most=400,
+    ),
+)

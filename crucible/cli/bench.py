@@ -1,0 +1,127 @@
+"""``crucible bench``: measure this machine against the targets. Needs a checkout of the project."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from crucible.errors import RequirementError, SettingsError
+
+_CHECKOUT = Path(__file__).resolve().parent.parent.parent
+
+
+def command(
+    scenario: Annotated[str, typer.Argument(help="A scenario, or all.")] = "all",
+    subjects: Annotated[
+        str | None, typer.Option(help="Only these, separated by commas.", show_default=False)
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each subject.")] = 5,
+    seconds: Annotated[
+        float, typer.Option(min=0.0, help="Length of one; 0 leaves it to the scenario.")
+    ] = 0.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write everything to FILE.", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw plots into DIR.", show_default=False)
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="An earlier --json FILE.", show_default=False)
+    ] = None,
+    scale: Annotated[
+        float, typer.Option(min=0.0001, max=1.0, help="Shrink counts, to try the harness itself.")
+    ] = 1.0,
+) -> None:
+    """Measure throughput and latency beside bare limits and other systems, and judge the targets.
+
+    Exit code 1 when a target that was measured is missed.
+    """
+    _check_here(plot is not None)
+    from benchmarks import report, runner
+
+    names = tuple(name.strip() for name in (subjects or "").split(",") if name.strip())
+    plan = runner.Plan(
+        scenario=scenario, subjects=names, repeats=repeats, seconds=seconds, scale=scale
+    )
+    earlier = _earlier(compare)
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    ) as bar:
+        shown = bar.add_task("starting", total=None)
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(shown, description=what, completed=done, total=total)
+
+        measured = asyncio.run(runner.run(plan, progress))
+    _show(measured, earlier)
+    if json_file is not None:
+        report.write(measured, json_file)
+    if plot is not None:
+        from benchmarks import plots
+
+        plots.draw(measured, plot)
+    if any(verdict.outcome.value == "FAIL" for verdict in measured.verdicts()):
+        raise typer.Exit(1)
+
+
+def _check_here(plotting: bool) -> None:
+    import sys
+
+    if not (_CHECKOUT / "benchmarks" / "runner.py").is_file():
+        raise RequirementError(
+            "the benchmarks are not part of the installed package",
+            "run this in a checkout of the project, installed with pip install -e '.[bench]'",
+        )
+    for name in ("psutil", *(["matplotlib"] if plotting else [])):
+        if importlib.util.find_spec(name) is None:
+            raise RequirementError(f"{name} is missing", "pip install -e '.[bench]'")
+    if str(_CHECKOUT) not in sys.path:
+        sys.path.insert(0, str(_CHECKOUT))
+
+
+def _earlier(path: Path | None) -> object:
+    if path is None:
+        return None
+    import msgspec
+
+    from benchmarks import report
+
+    try:
+        return report.read(path)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise SettingsError("--compare", f"{path}: {error}") from None
+
+
+def _show(measured: object, earlier: object) -> None:
+    from benchmarks import report
+
+    assert isinstance(measured, report.Report)
+    out = Console(width=None if Console().is_terminal else 160)
+    described = measured.machine
+    out.print(
+        f"{described['processor']}, {described['cores']} cores, {described['memory_mb']} MiB, "
+        f"{described['system']}, kernel {described['kernel']}, load {described['load_before']}, "
+        f"{measured.started_at}, {measured.seconds:.0f} s"
+    )
+    out.print(", ".join(f"{name} {text}" for name, text in described["versions"].items()))
+    for scenario in dict.fromkeys(figure.scenario for figure in measured.figures):
+        out.print(report.figures_table(measured, scenario))
+    if measured.latencies:
+        out.print(report.latency_table(measured))
+    if isinstance(earlier, report.Report):
+        out.print(report.changes_table(measured, earlier))
+    if measured.verdicts():
+        out.print(report.targets_table(measured))
+    for note in measured.notes:
+        out.print(f"note: {note}")

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+async def bench(*arguments: str, cwd: Path) -> tuple[int, str]:
+    """Exit code and everything printed by ``crucible bench``."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "crucible", "bench", *arguments),
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(120):
+        output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()
+
+
+async def test_a_small_run_end_to_end(tmp_path: Path) -> None:
+    """A tiny run measures real processes, writes JSON and plots, and compares with itself."""
+    first, plots = tmp_path / "first.json", tmp_path / "plots"
+    tiny = ("batch", "--subjects", "crucible send_batch,crucible send_task x100")
+    size = ("--repeats", "2", "--seconds", "0.2", "--scale", "0.01")
+    code, output = await bench(*tiny, *size, "--json", str(first), "--plot", str(plots), cwd=ROOT)
+    assert code == 0, output
+    document = json.loads(first.read_text())
+    rates = [f for f in document["figures"] if f["metric"] == "messages_per_s"]
+    assert {figure["subject"] for figure in rates} == set(tiny[2].split(","))
+    assert all(len(figure["values"]) == 2 and min(figure["values"]) > 0 for figure in rates)
+    assert document["machine"]["cores"] >= 1
+    assert document["machine"]["versions"]["aiohttp"]
+    assert (plots / "throughput.svg").stat().st_size > 1000
+    code, output = await bench(*tiny, *size, "--compare", str(first), cwd=ROOT)
+    assert code == 0, output
+    assert "against the earlier run" in output
+
+
+async def test_a_worker_run_end_to_end(tmp_path: Path) -> None:
+    """Real worker processes work through a real list and their rate is found."""
+    result = tmp_path / "worker.json"
+    size = ("--repeats", "1", "--seconds", "1", "--scale", "0.2", "--json", str(result))
+    code, output = await bench("worker", "--subjects", "crucible one process", *size, cwd=ROOT)
+    assert code == 0, output
+    figures = {f["metric"]: f["values"] for f in json.loads(result.read_text())["figures"]}
+    assert figures["tasks_per_s"][0] > 0
+    assert figures["worker_cpu_us"][0] > 0
+
+
+async def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    """An unknown scenario, subject or file ends with one line and no traceback."""
+    for arguments, named in (
+        (("nosuch",), "nosuch"),
+        (("batch", "--subjects", "nosuch"), "nosuch"),
+        (("batch", "--compare", str(tmp_path / "none.json")), "none.json"),
+    ):
+        code, output = await bench(*arguments, cwd=ROOT)
+        assert code == 1
+        assert named in output
+        assert "Traceback" not in output
