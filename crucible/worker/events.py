@@ -49,8 +49,8 @@ def _text(value: Any) -> str:
     return quote(value) if type(value) is str else dumps(value)
 
 
-def _moment(epoch: float | None) -> str:
-    return "null" if epoch is None else f'"{datetime.fromtimestamp(epoch, UTC).isoformat()}"'
+def _moment(epoch: float) -> str:
+    return f'"{datetime.fromtimestamp(epoch, UTC).isoformat()}"'
 
 
 class TaskEvents:
@@ -170,14 +170,15 @@ class TaskEvents:
 
 
 def _received(message: Message) -> str:
-    headers = message.headers
+    get = message.headers.get
+    eta, expires, parent_id = message.eta, message.expires, get("parent_id")
     return (
         f', "uuid": {quote(message.id)}, "name": {quote(message.task)}, '
-        f'"args": {_text(headers.get("argsrepr", ""))}, '
-        f'"kwargs": {_text(headers.get("kwargsrepr", ""))}, '
-        f'"root_id": {_text(headers.get("root_id"))}, '
-        f'"parent_id": {_text(message.parent_id)}, "retries": {message.retries}, '
-        f'"eta": {_moment(message.eta)}, "expires": {_moment(message.expires)}, '
+        f'"args": {_text(get("argsrepr", ""))}, "kwargs": {_text(get("kwargsrepr", ""))}, '
+        f'"root_id": {_text(get("root_id"))}, '
+        f'"parent_id": {"null" if parent_id is None else quote(parent_id)}, '
+        f'"retries": {message.retries}, "eta": {"null" if eta is None else _moment(eta)}, '
+        f'"expires": {"null" if expires is None else _moment(expires)}, '
         f'"timestamp": {time.time()!r}, "type": "task-received"}}'
     )
 

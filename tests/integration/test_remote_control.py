@@ -248,6 +248,23 @@ async def test_terminate_stops_a_running_task(
     assert not await redis.hlen("unacked")
 
 
+async def test_a_storm_of_terminations_leaves_nothing_behind(
+    worker: Worker, control: ControlClient, redis: Redis
+) -> None:
+    """Tasks stopped at any instant all end, once, and the slots go on."""
+    ids = [f"n{number}" for number in range(300)]
+    for number, task_id in enumerate(ids):
+        await send(redis, "rig.slow", 0.001 * (number % 7), task_id=task_id)
+        await control.tell("revoke", {"task_id": ids[max(0, number - 3)], "terminate": True})
+    for task_id in ids:
+        assert (await end_of(redis, task_id))["status"] in ("SUCCESS", "REVOKED")
+    await send(redis, "rig.add", 1, 2, task_id="after")
+    assert (await end_of(redis, "after"))["result"] == 3
+    await until(lambda: _none(redis.hlen("unacked")))
+    assert not worker.fleet.events.signums
+    assert not worker.running
+
+
 async def test_a_task_that_runs_is_not_stored_as_revoked(
     worker: Worker, control: ControlClient, redis: Redis
 ) -> None:
