@@ -155,9 +155,12 @@ def _content(program: Program, language: Language) -> list[tuple[str, bytes]]:
 
 def is_warm(program: Program, language: Language) -> bool:
     """Whether the waiting interpreter can become the program without starting another."""
+    head = program.code.split("\n", 2)[:2]
     return (
         language.warm
         and "\0" not in program.code
+        # The compiler's words about an encoding differ between a file and a string.
+        and not any("coding" in line for line in head)
         and not any(name.startswith(_START_NAMES) for name in program.env)
     )
 

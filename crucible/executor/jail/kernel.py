@@ -14,9 +14,14 @@ RTLD_NOW = 2
 
 
 def set_dumpable(value: int) -> None:
-    """Open or close /proc/self to processes of the same user, without the cost of ctypes."""
-    prctl = _ctypes.dlsym(_ctypes.dlopen("libc.so.6", RTLD_NOW), "prctl")
-    _ctypes.call_function(prctl, (PR_SET_DUMPABLE, value, 0, 0, 0))
+    """Open or close /proc/self to processes of the same user."""
+    call_libc("prctl", PR_SET_DUMPABLE, value, 0, 0, 0)
+
+
+def call_libc(name: str, *arguments: int) -> None:
+    """Call a function of the C library that takes numbers, without the cost of ctypes."""
+    function = _ctypes.dlsym(_ctypes.dlopen("libc.so.6", RTLD_NOW), name)
+    _ctypes.call_function(function, arguments)
 
 
 def write_all(fd: int, data: bytes) -> None:

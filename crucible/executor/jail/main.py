@@ -4,6 +4,7 @@ import _signal  # type: ignore[import-not-found]  # typeshed has no stub for the
 import fcntl
 import posix
 
+from crucible.executor.jail.become import warm_up
 from crucible.executor.jail.kernel import WORK, set_dumpable
 from crucible.executor.jail.run import Supervisor
 
@@ -17,6 +18,7 @@ def boot() -> tuple[Supervisor, bool]:
     null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
     posix.dup2(null, 0)
     posix.dup2(null, 1)
+    warm_up()
     wake_read, wake_write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
     _signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     _signal.signal(_signal.SIGCHLD, lambda *_: None)

@@ -13,7 +13,7 @@ import resource
 import select
 import time
 
-from crucible.executor.jail.become import enter_child, execute
+from crucible.executor.jail.become import enter_child, execute, warm_up
 from crucible.executor.jail.kernel import (
     drain,
     make_folder,
@@ -419,6 +419,7 @@ def boot_server() -> "dict[str, Any] | None":
     null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
     posix.dup2(null, 0)
     posix.dup2(null, 1)
+    warm_up()
     wake_read, wake_write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
     _signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     _signal.signal(_signal.SIGCHLD, lambda *_: None)
