@@ -25,12 +25,13 @@ from crucible.broker.keys import Keys
 from crucible.broker.signs import SignOfLife, encode_sign
 from crucible.broker.sweeper import MAX_DELIVERIES, Sweeper
 from crucible.broker.transactions import TransactionSteps
-from crucible.errors import BrokerError, BrokerUnavailable
+from crucible.errors import BrokerUnavailable
 from crucible.worker.canvas import serve_canvas
+from crucible.worker.draining import Draining
 from crucible.worker.finisher import Finisher
 from crucible.worker.fleet import Fleet
 from crucible.worker.hooks import Run, Stop, stop_run
-from crucible.worker.intake import PATIENCE_S, POLL_S, Holdings, Intake
+from crucible.worker.intake import POLL_S, Holdings, Intake
 from crucible.worker.metas import MetaWriter
 from crucible.worker.rates import RateLimits
 from crucible.worker.slots import Slots
@@ -125,7 +126,6 @@ class Worker:
         self._result_extended = result_extended
         self._stack = AsyncExitStack()
         self._held = Holdings()
-        self._taking = False
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -250,7 +250,10 @@ class Worker:
         start("due", self._upkeep.hand_out_due, stall_s=30.0)
         start("sweep", self._upkeep.sweep, stall_s=60.0)
         start("intake", self._intake.run, stall_s=30.0)
-        self._taking = True
+        self._draining = Draining(
+            self._supervisor, self._intake, self._slots, self.rates, self._finisher,
+            self._claims, self._held, self.fleet,
+        )  # fmt: skip
 
     async def run(self, until: asyncio.Event, hurry: asyncio.Event | None = None) -> None:
         """Serve until ``until`` is set, then drain; ``hurry`` cuts the draining short.
@@ -258,63 +261,14 @@ class Worker:
         Raises:
             WorkerFailed: a loop could not be kept alive.
         """
-        failing = asyncio.create_task(self._supervisor.failed())
-        waiting = asyncio.create_task(until.wait())
-        told = asyncio.create_task(self.fleet.stop_asked.wait())
-        hurrying = asyncio.create_task(hurry.wait() if hurry else _never())
-        draining: asyncio.Task[None] | None = None
-        try:
-            await asyncio.wait([failing, waiting, told], return_when=asyncio.FIRST_COMPLETED)
-            draining = asyncio.create_task(self.drain(self._drain_s))
-            await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
-            if not draining.done():
-                self._slots.hand_back()
-            await draining
-            if failing.done():
-                failing.result()
-        finally:
-            tasks = [failing, waiting, told, hurrying, *([] if draining is None else [draining])]
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+        await self._draining.until(until, hurry, self._drain_s)
 
     async def drain(self, deadline_s: float) -> None:
         """Stop taking messages, hand back what was not started, let the rest end.
 
         What still runs after ``deadline_s`` is cancelled and handed back.
         """
-        if not self._taking:
-            return
-        self._taking = False
-        await self._intake.stop()
-        await self._supervisor.stop("intake")
-        await self._intake.give_back([*self.rates.take_all(), *self._slots.take_waiting()])
-        try:
-            async with asyncio.timeout(deadline_s):
-                await self._slots.wait_until_idle()
-        except TimeoutError:
-            await self._hand_back_running()
-        await self._flush(deadline_s)
-
-    async def _hand_back_running(self) -> None:
-        self._slots.hand_back()
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                await self._slots.wait_until_idle()
-        except TimeoutError:
-            logger.warning("%d tasks do not react to being stopped", len(self._slots.running))
-
-    async def _flush(self, deadline_s: float) -> None:
-        try:
-            async with asyncio.timeout(max(1.0, deadline_s)):
-                await self._finisher.flushed()
-                await self.fleet.leave()
-                if not self._held:
-                    await self._supervisor.stop("lease")
-                    await self._claims.leave()
-        except (TimeoutError, BrokerError) as error:
-            # Claims that stay are restored by others once our sign of life has run out.
-            logger.warning("stopping with results unwritten: %s", error)
+        await self._draining.drain(deadline_s)
 
     def terminate(self, task_id: str) -> bool:
         """Stop a running task by id; it is stored as REVOKED. False when it does not run here."""
@@ -403,7 +357,3 @@ class Worker:
             return
         self._held.drop(run.claim)
         self._upkeep.expect_due(eta)
-
-
-async def _never() -> None:
-    await asyncio.get_running_loop().create_future()
