@@ -116,10 +116,13 @@ async def test_chords_through_a_storm_of_kills(redis_url: str, redis: Redis) -> 
         for number in range(count):
             header = [signature("rig.sleep", (0.1, number + part)) for part in range(size)]
             handles.append(await publisher.send_canvas(chord(header, signature("rig.echo"))))
-        await handles[0].get(PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            while await redis.hlen("unacked") < 4:
+                await asyncio.sleep(0.02)
         for _ in range(6):
-            await asyncio.sleep(chosen.uniform(0.2, 0.6))
-            await fleet.pop(chosen.randrange(len(fleet))).kill()
+            await asyncio.sleep(chosen.uniform(0.1, 0.5))
+            # The oldest: the others may not have begun.
+            await fleet.pop(0).kill()
             fleet.append(
                 await stack.enter_async_context(worker(redis_url, "celery", concurrency=4))
             )
