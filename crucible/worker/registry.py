@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
     Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
     TaskFunction = Callable[..., Any]
@@ -134,6 +134,18 @@ class TaskRegistry:
     def homes(self) -> list[TaskRegistry]:
         """Every registry whose tasks are served here, each once; this one first."""
         return list(dict.fromkeys([self, *(task.home for task in self)]))
+
+    async def open(self, stack: AsyncExitStack) -> dict[TaskRegistry, Any]:
+        """Enter every lifespan; ``stack`` leaves them. Returns their values by registry."""
+        return {
+            home: await stack.enter_async_context(home.lifespan())
+            for home in self.homes
+            if home.lifespan is not None
+        }
+
+    def troubles(self) -> str:
+        """What keeps the tasks served here from being run now; empty when nothing does."""
+        return "; ".join(filter(None, [home.trouble() for home in self.homes if home.trouble]))
 
     @property
     def names(self) -> list[str]:

@@ -2,55 +2,55 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from crucible.broker.atomic import LuaSteps, Steps
 from crucible.broker.chord_parts import ChordParts
 from crucible.broker.claims import (
     RESULT_TTL_S,
     VISIBILITY_TIMEOUT_S,
     Claims,
-    Move,
     new_worker_id,
 )
-from crucible.broker.connection import open_client, read_url
 from crucible.broker.delayed import DueMessages
 from crucible.broker.keys import Keys
 from crucible.broker.signs import SignOfLife, encode_sign
 from crucible.broker.sweeper import MAX_DELIVERIES, Sweeper
-from crucible.broker.transactions import TransactionSteps
 from crucible.errors import BrokerUnavailable
 from crucible.worker.canvas import serve_canvas
 from crucible.worker.draining import Draining
-from crucible.worker.finisher import Finisher
 from crucible.worker.fleet import Fleet
 from crucible.worker.hooks import Run, Stop, stop_run
-from crucible.worker.intake import POLL_S, Holdings, Intake
+from crucible.worker.intake import Holdings, Intake
 from crucible.worker.metas import MetaWriter
+from crucible.worker.passage import Passage
 from crucible.worker.rates import RateLimits
+from crucible.worker.servers import ClaimMode, open_servers
 from crucible.worker.slots import Slots
 from crucible.worker.supervisor import Supervisor
-from crucible.worker.trace import Delayed, RateLimited, Trace
+from crucible.worker.trace import Trace
 from crucible.worker.upkeep import Upkeep
 from crucible.worker.wakeup import WakeUp
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Collection, Iterable, Sequence
     from types import TracebackType
 
     from redis.asyncio import Redis
 
-    from crucible.broker.claims import Ending
+    from crucible.broker.atomic import Steps
     from crucible.worker.hooks import TaskHooks
     from crucible.worker.registry import TaskRegistry
 
 logger = logging.getLogger(__name__)
+
+#: Threads for plain functions, made as they are needed; the concurrency may grow later.
+_THREADS = 64
 
 
 class Worker:
@@ -90,7 +90,7 @@ class Worker:
         queues: Sequence[str] = ("celery",),
         concurrency: int = 10,
         name: str | None = None,
-        claim: Literal["atomic", "brpop"] = "atomic",
+        claim: ClaimMode = "atomic",
         key_prefix: str = "",
         result_prefix: str = "",
         visibility_timeout_s: float = VISIBILITY_TIMEOUT_S,
@@ -115,8 +115,6 @@ class Worker:
         self._concurrency = concurrency
         self._claim = claim
         self._keys = Keys(key_prefix, result_prefix)
-        self._visibility_timeout_s = visibility_timeout_s
-        self._result_ttl_s = result_ttl_s
         self._max_deliveries = max_deliveries
         self._drain_s = drain_s
         self._events = events
@@ -129,11 +127,10 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            states = await self._enter_lifespans(stack)
-            client = await stack.enter_async_context(open_client(self._broker_url, name="worker"))
-            steps = self._steps(client)
-            results = await self._result_steps(stack)
-            self._open_claims(steps, results)
+            states = await self.registry.open(stack)
+            servers = await open_servers(stack, self._broker_url, self._result_url, self._claim)
+            client, steps = servers.client, servers.steps
+            self._open_claims(steps, servers.results)
             self.fleet = Fleet(
                 self,
                 client,
@@ -145,8 +142,12 @@ class Worker:
             )
             self._open_trace(stack, states)
             self._supervisor = await stack.enter_async_context(Supervisor())
-            self._slots = await stack.enter_async_context(Slots(self._perform, self._concurrency))
+            self._slots = await stack.enter_async_context(
+                Slots(self._passage.perform, self._concurrency)
+            )
             self.rates = RateLimits(self.registry, self._slots.offer, self._slots.withhold)
+            self._passage.trace, self._passage.offer = self.trace, self._slots.offer
+            self._passage.told = self.fleet.events.ended
             await self._start_loops(client)
             self._stack = stack.pop_all()
         return self
@@ -162,22 +163,6 @@ class Worker:
         finally:
             await self._stack.aclose()
 
-    async def _enter_lifespans(self, stack: AsyncExitStack) -> dict[TaskRegistry, Any]:
-        return {
-            home: await stack.enter_async_context(home.lifespan())
-            for home in self.registry.homes
-            if home.lifespan is not None
-        }
-
-    def _steps(self, client: Redis) -> Steps:
-        return LuaSteps(client) if self._claim == "atomic" else TransactionSteps(client)
-
-    async def _result_steps(self, stack: AsyncExitStack) -> Steps | None:
-        """Steps on the result server where it is not the queue server's own database."""
-        if not self._result_url or read_url(self._result_url) == read_url(self._broker_url):
-            return None
-        return self._steps(await stack.enter_async_context(open_client(self._result_url)))
-
     def _open_claims(self, steps: Steps, results: Steps | None) -> None:
         self._claims = Claims(
             steps,
@@ -185,17 +170,18 @@ class Worker:
             self._queues,
             keys=self._keys,
             results=results,
-            visibility_timeout_s=self._visibility_timeout_s,
-            result_ttl_s=self._result_ttl_s,
+            visibility_timeout_s=self.visibility_timeout_s,
+            result_ttl_s=self.result_ttl_s,
         )
         self._results = results or steps
-        self._finisher = Finisher(self._claims, self._ended)
-        due = DueMessages(steps, self._keys, self._visibility_timeout_s, self._claims.clock)
+        due = DueMessages(steps, self._keys, self.visibility_timeout_s, self._claims.clock)
         sweeper = Sweeper.beside(self._claims, steps, results, self._max_deliveries)
         self._upkeep = Upkeep(self._claims, self._held, due, sweeper, self._sign)
+        self._passage = Passage(self._claims, self._held, self._upkeep, self._max_deliveries)
+        self._finisher = self._passage.finisher
 
     def _open_trace(self, stack: AsyncExitStack, states: dict[TaskRegistry, Any]) -> None:
-        threads = ThreadPoolExecutor(max(1, self._concurrency), "crucible-task")
+        threads = ThreadPoolExecutor(max(_THREADS, self._concurrency), "crucible-task")
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         self.trace = Trace(
             self.registry,
@@ -215,18 +201,14 @@ class Worker:
             self.trace,
             self.registry,
             self._claims.conclude,
-            ChordParts(self._results, self._keys, self._result_ttl_s),
+            ChordParts(self._results, self._keys, self.result_ttl_s),
             self._keys,
             default_queue=self._default_queue,
             extended=self._result_extended,
         )
 
-    def _trouble(self) -> str:
-        troubles = [home.trouble() for home in self.registry.homes if home.trouble]
-        return "; ".join(filter(None, troubles))
-
     def _sign(self) -> str:
-        return encode_sign(SignOfLife(self.hostname, self._trouble()))
+        return encode_sign(SignOfLife(self.hostname, self.registry.troubles()))
 
     async def _start_loops(self, client: Redis) -> None:
         # The sign of life comes before the first claim: a sweep must never find one without.
@@ -243,7 +225,7 @@ class Worker:
         await self.fleet.start(self._supervisor)
         self._wake_up = wake_up
         self._intake = Intake(
-            self._claims, self._slots, self._held, wake_up, lambda: bool(self._trouble())
+            self._claims, self._slots, self._held, wake_up, lambda: bool(self.registry.troubles())
         )
         start("finish", self._finisher.run, stall_s=None)
         start("lease", self._upkeep.lease, stall_s=15.0)
@@ -315,45 +297,5 @@ class Worker:
         """Claims ended since the worker started."""
         return self._finisher.finished
 
-    async def _perform(self, run: Run) -> None:
-        try:
-            ending = await self.trace.perform(run)
-        except Delayed as delayed:
-            if self.trace.hooks is not None:
-                # As from stock, which tells of it when the message comes, not when it is due.
-                self.trace.hooks.received(run)
-            await self._park(run, delayed.eta)
-            return
-        except RateLimited:
-            return
-        except Exception:  # a fault of ours; the slot and the other messages must go on
-            logger.exception("a message could not be handled: %s", run.claim.field)
-            ending = self.trace.fault(run, self._max_deliveries)
-        if ending is None:
-            self._held.drop(run.claim)
-        else:
-            self._finisher.put(ending)
-
     def _admit(self, run: Run, name: str) -> bool:
         return not self.rates or self.rates.admit(run, name)
-
-    def _ended(self, endings: Sequence[Ending]) -> None:
-        self.fleet.events.ended(endings)
-        for ending in endings:
-            if ending.claim is not None:
-                self._held.drop(ending.claim)
-            if ending.onward is not None and ending.onward.move is Move.PARK:
-                self._upkeep.expect_due(ending.onward.eta)
-
-    async def _park(self, run: Run, eta: float) -> None:
-        while True:
-            try:
-                due = await self._claims.park([(run.claim, eta)])
-                break
-            except BrokerUnavailable:
-                await asyncio.sleep(POLL_S)
-        if due:
-            self._slots.offer([run])
-            return
-        self._held.drop(run.claim)
-        self._upkeep.expect_due(eta)

@@ -1,0 +1,94 @@
+"""The way of a message through the worker: performed, delayed, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from crucible.broker.endings import Move
+from crucible.errors import BrokerUnavailable
+from crucible.worker.finisher import Finisher
+from crucible.worker.intake import POLL_S
+from crucible.worker.trace import Delayed, RateLimited
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from crucible.broker.claims import Claims
+    from crucible.broker.endings import Ending
+    from crucible.worker.hooks import Run
+    from crucible.worker.intake import Holdings
+    from crucible.worker.trace import Trace
+    from crucible.worker.upkeep import Upkeep
+
+logger = logging.getLogger(__name__)
+
+
+class Passage:
+    """Takes runs from the slots to how they end.
+
+    Args:
+        claims: the worker's own.
+        held: what it holds.
+        upkeep: told when delayed messages are due.
+        max_deliveries: deliveries without an end before a message is given up.
+
+    Attributes:
+        finisher: writes endings.
+        trace: runs messages; set before the first run.
+        offer: queues runs for the slots again; set before the first run.
+        told: called with endings the server has; set before the first run.
+    """
+
+    trace: Trace
+    offer: Callable[[Iterable[Run]], None]
+    told: Callable[[Sequence[Ending]], None]
+
+    def __init__(self, claims: Claims, held: Holdings, upkeep: Upkeep, max_deliveries: int) -> None:
+        self.finisher = Finisher(claims, self._ended)
+        self._claims = claims
+        self._held = held
+        self._upkeep = upkeep
+        self._max_deliveries = max_deliveries
+
+    async def perform(self, run: Run) -> None:
+        """Run one message and see to its end; only the slot's own cancellation is raised."""
+        try:
+            ending = await self.trace.perform(run)
+        except Delayed as delayed:
+            if self.trace.hooks is not None:
+                # As from stock, which tells of it when the message comes, not when it is due.
+                self.trace.hooks.received(run)
+            await self._park(run, delayed.eta)
+            return
+        except RateLimited:
+            return
+        except Exception:  # a fault of ours; the slot and the other messages must go on
+            logger.exception("a message could not be handled: %s", run.claim.field)
+            ending = self.trace.fault(run, self._max_deliveries)
+        if ending is None:
+            self._held.drop(run.claim)
+        else:
+            self.finisher.put(ending)
+
+    async def _park(self, run: Run, eta: float) -> None:
+        while True:
+            try:
+                due = await self._claims.park([(run.claim, eta)])
+                break
+            except BrokerUnavailable:
+                await asyncio.sleep(POLL_S)
+        if due:
+            self.offer([run])
+            return
+        self._held.drop(run.claim)
+        self._upkeep.expect_due(eta)
+
+    def _ended(self, endings: Sequence[Ending]) -> None:
+        self.told(endings)
+        for ending in endings:
+            if ending.claim is not None:
+                self._held.drop(ending.claim)
+            if ending.onward is not None and ending.onward.move is Move.PARK:
+                self._upkeep.expect_due(ending.onward.eta)
