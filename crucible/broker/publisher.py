@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from crucible.broker.batch import Chunk
 from crucible.broker.canvas import ChordSize, Plan, plan
 from crucible.broker.chords import ChordKeys
-from crucible.broker.connection import translated
+from crucible.broker.connection import read_url, translated
 from crucible.broker.envelope import TaskCall, TaskOptions, encode_call
 from crucible.broker.ids import default_origin, default_reply_to, new_id
 from crucible.broker.keys import Keys
@@ -29,6 +29,7 @@ from crucible.broker.lookup import Lookup
 from crucible.broker.outbox import Once, Outbox
 from crucible.broker.priority import step_of
 from crucible.broker.sender import PipelineSender, ScriptSender
+from crucible.broker.sent_events import SentEvents
 from crucible.broker.signature import chain, chord, group
 from crucible.broker.task_result import GroupResult, Results, TaskResult, group_of, handle_of
 from crucible.broker.waiter import Waiter
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from crucible.broker.link import Link
-    from crucible.broker.outbox import PublishHook
+    from crucible.broker.outbox import PublishHook, Sender
     from crucible.errors import BrokerError
 
 
@@ -90,6 +91,7 @@ class Publisher:
         result_expires_s: float = 86400,
         scripting: bool = True,
         hook: PublishHook | None = None,
+        events: bool = False,
         origin: str | None = None,
     ) -> AsyncIterator[Publisher]:
         """A publisher for one task queue server; nothing is connected before it is needed.
@@ -104,6 +106,7 @@ class Publisher:
             result_expires_s: seconds that the keys of a chord are kept.
             scripting: False for servers without Lua.
             hook: told about every flush.
+            events: send a ``task-sent`` event for each message, for Flower.
             origin: written into messages; None is ``gen<pid>@<host>``.
 
         Raises:
@@ -118,10 +121,13 @@ class Publisher:
             lookup = await stack.enter_async_context(Lookup(result_link, keys, deadline_s))
             waiter = await stack.enter_async_context(Waiter(result_link, lookup, keys))
             kind = ScriptSender if scripting else PipelineSender
-            sender = kind(link, keys, queue_limit)
+            sender: Sender = kind(link, keys, queue_limit)
+            origin = origin or default_origin()
+            if events:
+                told = SentEvents(sender, link, keys, read_url(url).options["db"], origin)
+                sender = await stack.enter_async_context(told)
             outbox = await stack.enter_async_context(Outbox(sender, deadline_s, hook))
             results = Results(result_link, lookup, waiter, keys, deadline_s)
-            origin = origin or default_origin()
             chords = ChordKeys(result_link, keys, deadline_s, result_expires_s)
             yield cls(
                 outbox, results, keys, origin, link=link, chords=chords, deadline_s=deadline_s

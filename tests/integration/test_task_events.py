@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from stock_rig.golden import load
 from stock_rig.reading import events as golden_events
 
+from crucible.broker import Publisher, TaskCall
 from crucible.broker.control import ControlClient
 from crucible.embedded.server import EmbeddedServer
 from crucible.worker.worker import Worker
@@ -219,3 +220,20 @@ async def test_channels_follow_database_and_prefix(
         assert await control.ask("ping", destination=[NODE]) == {NODE: {"ok": "pong"}}
     assert all(channel.startswith(f"{prefix}/") for channel in events.channels)
     assert not await redis.keys("*pidbox*")
+
+
+async def test_a_producer_tells_what_it_sent(redis_url: str) -> None:
+    """With events a publisher tells task-sent in stock's members, for single tasks and batches."""
+    async with (
+        listening(redis_url) as events,
+        Publisher.connect(redis_url, events=True, origin="gen1@rig") as publisher,
+    ):
+        due = datetime(2099, 1, 2, tzinfo=UTC)
+        one = await publisher.send_task("rig.add", [1, 2], {"z": 3}, queue="other", eta=due)
+        await publisher.send_batch([TaskCall("rig.add", [n, n]) for n in range(3)])
+        await events.until(lambda: len(events.seen) == 4)
+    assert {tuple(event) for event in events.seen} == golden_members()["task-sent"]
+    [first] = events.of(one.id)
+    assert (first["queue"], first["routing_key"], first["exchange"]) == ("other", "other", "")
+    assert (first["args"], first["kwargs"]) == ("[1, 2]", "{'z': 3}")
+    assert (first["eta"], first["hostname"]) == (due.isoformat(), "gen1@rig")
