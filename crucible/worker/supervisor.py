@@ -65,7 +65,8 @@ class Supervisor:
         for task in tasks:
             task.cancel()
             await asyncio.wait([task])
-        self._failure.cancel()
+        if not self._failure.cancel():
+            self._failure.exception()  # seen, whether or not anybody waited for it
 
     def start(self, name: str, loop: Loop, *, stall_s: float | None) -> None:
         """Keep ``loop`` running.
