@@ -42,7 +42,7 @@ class DockerExecutor:
         self.pool = pool
         self.shared = shared
         self._engine = engine
-        self._config = config
+        self.config = config
         self._hooks = hooks
 
     @classmethod
@@ -68,7 +68,7 @@ class DockerExecutor:
         Raises:
             ExecutorError: it does not, or has not.
         """
-        await self._engine.image_id(self._config.image)
+        await self._engine.image_id(self.config.image)
 
     def stats(self) -> dict[str, Any]:
         """What the pool has now; numbers, and seconds where the name ends in ``_s``."""
@@ -88,7 +88,7 @@ class DockerExecutor:
             ExecutorUnavailable: it cannot run now.
         """
         try:
-            check_program(program, self._config.ceiling)
+            check_program(program, self.config.ceiling)
         except InputError as error:
             raise ExecutorRefused(str(error)) from error
         language = language_of(program.language)
@@ -97,7 +97,7 @@ class DockerExecutor:
             outcome, sandbox_s = await self.shared.run(program, language)
             return self._told(program, outcome, sandbox_s)
         # After a restart of the engine every idle sandbox is dead: try each, then a new one.
-        for _ in range(self._config.pool_max + 1):
+        for _ in range(self.config.pool_max + 1):
             try:
                 return await self._run_once(program, language, started_s)
             except NotStarted:

@@ -49,7 +49,8 @@ class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         stage: ``run``, or ``compile`` when that failed and nothing ran.
         reason: ``exit`` for the program's own end, else what it was stopped for: ``wall``,
-            ``cpu``, ``output``, or ``abandoned`` when the host hung up.
+            ``cpu``, ``output``, in a shared sandbox ``memory`` and ``disk``, or ``abandoned`` when
+            the host hung up.
         exit_code: −1 when it did not exit by itself.
         signal: 0 when no signal ended it.
         wall_us: microseconds from the request to the end.

@@ -15,11 +15,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
-from crucible.errors import ExecutorError, ExecutorRefused, ExecutorUnavailable
+from crucible.errors import ExecutorError, ExecutorRefused
 from crucible.executor.hooks import NoHooks, SandboxReady, SandboxRetired, SandboxTaken, Trouble
 from crucible.executor.options import FIRST_UID, UID_COUNT
 from crucible.executor.pool_policy import Demand, PoolCounts, PoolPolicy
 from crucible.executor.sandbox import Sandbox, Shape
+from crucible.executor.waiting import PoolClosed, PoolFull, PoolTimeout, WaitingLine
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -30,28 +31,6 @@ if TYPE_CHECKING:
 
 #: Seconds between looks at age and demand when nothing else happens.
 LOOK_S = 1.0
-
-
-class PoolFull(ExecutorUnavailable):
-    """More programs wait for a sandbox than may."""
-
-
-class PoolTimeout(ExecutorUnavailable):
-    """No sandbox became free within the time a program may wait for one."""
-
-
-class PoolClosed(ExecutorUnavailable):
-    """The pool is shutting down."""
-
-
-class _Waiter:
-    """A program waiting for a sandbox of a shape."""
-
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
-        self.future: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
-        #: A container of its unusual shape is being made for it.
-        self.served = False
 
 
 class Pool:
@@ -80,7 +59,7 @@ class Pool:
         self._parked: deque[Sandbox] = deque()
         self._busy: set[Sandbox] = set()
         self._alive: set[Sandbox] = set()
-        self._waiters: deque[_Waiter] = deque()
+        self._line = WaitingLine(default)
         self._preparing = 0
         self._settling = 0
         self._failures = 0
@@ -100,10 +79,7 @@ class Pool:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
-        for waiter in self._waiters:
-            if not waiter.future.done():
-                waiter.future.set_exception(PoolClosed("the executor is closing"))
-        self._waiters.clear()
+        self._line.disappoint(PoolClosed("the executor is closing"), final=True)
         for sandbox in [*self._busy, *self._idle, *self._parked]:
             self._retire(sandbox, "closing")
         self._busy.clear()
@@ -122,8 +98,8 @@ class Pool:
             preparing=self._preparing,
             settling=self._settling,
             parked=len(self._parked),
-            waiting=len(self._waiters),
-            unusual=sum(1 for w in self._waiters if w.shape != self._default),
+            waiting=len(self._line),
+            unusual=self._line.unusual,
         )
 
     @property
@@ -150,8 +126,7 @@ class Pool:
         asked_s = time.monotonic()
         self.demand.arrived(asked_s)
         # First come, first served among those of one shape; another shape's queue is not theirs.
-        queued = any(waiter.shape == shape for waiter in self._waiters)
-        if not queued and (sandbox := self._pop_idle(shape)) is not None:
+        if not self._line.has(shape) and (sandbox := self._pop_idle(shape)) is not None:
             self._busy.add(sandbox)
             self._balance()
             self._taken(sandbox, asked_s, hit=True)
@@ -180,29 +155,21 @@ class Pool:
 
     async def _wait(self, shape: Shape) -> Sandbox:
         if not self.policy.admits(self.counts):
-            raise PoolFull(f"{len(self._waiters)} programs are waiting for a sandbox")
-        waiter = _Waiter(shape)
-        self._waiters.append(waiter)
+            raise PoolFull(f"{len(self._line)} programs are waiting for a sandbox")
+        waiter = self._line.join(shape)
         self._balance()
         try:
             async with asyncio.timeout(self._config.acquire_s):
                 return await waiter.future
         except BaseException as error:
-            self._withdraw(waiter)
+            if (sandbox := self._line.leave(waiter)) is not None:
+                # Cancelled between picked and handed over: it goes to the next.
+                self._busy.discard(sandbox)
+                self._offer(sandbox)
             if isinstance(error, TimeoutError):
                 text = f"no sandbox became free in {self._config.acquire_s:g} s: {self.counts}"
                 raise PoolTimeout(text) from error
             raise
-
-    def _withdraw(self, waiter: _Waiter) -> None:
-        """A waiter gives up; a sandbox that was already handed to it goes to the next."""
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
-        future = waiter.future
-        if future.done() and not future.cancelled() and future.exception() is None:
-            sandbox = future.result()
-            self._busy.discard(sandbox)
-            self._offer(sandbox)
 
     def _pop_idle(self, shape: Shape) -> Sandbox | None:
         for sandbox in self._idle:
@@ -216,17 +183,12 @@ class Pool:
         if self._closed:
             self._retire(sandbox, "closing")
             return
-        for waiter in self._waiters:
-            if waiter.shape == sandbox.shape and not waiter.future.done():
-                self._waiters.remove(waiter)
-                self._busy.add(sandbox)
-                waiter.future.set_result(sandbox)
-                break
+        if self._line.serve(sandbox):
+            self._busy.add(sandbox)
+        elif sandbox.shape == self._default:
+            self._idle.append(sandbox)
         else:
-            if sandbox.shape == self._default:
-                self._idle.append(sandbox)
-            else:
-                self._retire(sandbox, "not_needed")
+            self._retire(sandbox, "not_needed")
         self._balance()
 
     def _balance(self) -> None:
@@ -234,7 +196,7 @@ class Pool:
         now_s = time.monotonic()
         if self._closed or now_s < self._hold_until_s:
             return
-        unserved = [w for w in self._waiters if w.shape != self._default and not w.served]
+        unserved = self._line.unserved
         for waiter in unserved[: self.policy.to_make(self.counts)]:
             waiter.served = True
             self._begin(None, waiter.shape)
@@ -280,12 +242,7 @@ class Pool:
         self._hooks.trouble(Trouble(doing="prepare", error=error))
         # One failure may be chance; a second in a row, or a refusal, is told to those waiting.
         final = self._failures > 1 or isinstance(error, ExecutorRefused)
-        for waiter in [w for w in self._waiters if w.shape == shape]:
-            waiter.served = False
-            if final:
-                self._waiters.remove(waiter)
-                if not waiter.future.done():
-                    waiter.future.set_exception(error)
+        self._line.disappoint(error, shape, final=final)
         asyncio.get_running_loop().call_later(pause_s, self._balance)
 
     async def _settle(self, sandbox: Sandbox) -> None:

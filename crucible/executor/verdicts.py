@@ -26,7 +26,8 @@ def judge(end: End, limits: Limits) -> tuple[Verdict, str | None]:
     if stopped is not None:
         return stopped
     failed = end.exit_code != 0
-    if failed and (end.disk_full or end.signal == signal.SIGXFSZ):
+    full = end.disk_full or end.signal == signal.SIGXFSZ
+    if end.reason == "disk" or (failed and full):
         return Verdict.DISK_LIMIT, f"it filled the {limits.disk_mb} MiB of its disk"
     where = "the compiler" if end.stage == "compile" else "the program"
     if end.signal:

@@ -16,7 +16,7 @@ import pytest
 from crucible.errors import ExecutorError, ExecutorRefused, ExecutorUnavailable
 from crucible.executor import ExecutorConfig
 from crucible.executor.docker import DockerExecutor
-from crucible.executor.pool import PoolClosed, PoolFull, PoolTimeout
+from crucible.executor.waiting import PoolClosed, PoolFull, PoolTimeout
 from crucible.models import Limits, Program, Verdict
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ async def main():
             executor.run(Program(language="python", code=code, limits=limits)))
         while not executor.pool.counts.busy or not executor.pool.counts.idle:
             await asyncio.sleep(0.01)
-        print(executor._config.owner, flush=True)
+        print(executor.config.owner, flush=True)
         await run
 asyncio.run(main())
 """

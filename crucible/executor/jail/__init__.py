@@ -25,7 +25,7 @@ import importlib.resources
 
 #: In this order they make one script; each uses only names of those before it.
 SINGLE = ("kernel", "become", "run", "main", "program")
-SHARED = ("kernel", "become", "server", "program")
+SHARED = ("kernel", "become", "job", "server", "program")
 
 
 @functools.cache

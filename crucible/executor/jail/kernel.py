@@ -142,9 +142,12 @@ def make_folder(path: str, mode: int = 0o777) -> None:
         return
 
 
-def usage_of(uid: int) -> tuple[int, float, int]:
-    """Living processes of a user, their CPU seconds, and their resident bytes."""
-    count = ticks = pages = 0
+def usage_of(uid: int) -> tuple[int, int, float, int]:
+    """Of a user: living processes, those and zombies, CPU seconds, resident bytes.
+
+    Zombies count, because they do for the kernel's limit of processes.
+    """
+    alive = count = ticks = pages = 0
     for name in posix.listdir("/proc"):
         if not name.isdigit():
             continue
@@ -161,11 +164,27 @@ def usage_of(uid: int) -> tuple[int, float, int]:
         finally:
             posix.close(fd)
         fields = stat[stat.rindex(b")") + 2 :].split()
+        count += 1
         if fields[0] not in (b"Z", b"X"):
-            count += 1
+            alive += 1
             ticks += sum(map(int, fields[11:15]))
             pages += int(fields[21])
-    return count, ticks / posix.sysconf("SC_CLK_TCK"), pages * posix.sysconf("SC_PAGE_SIZE")
+    cpu_s = ticks / posix.sysconf("SC_CLK_TCK")
+    return alive, count, cpu_s, pages * posix.sysconf("SC_PAGE_SIZE")
+
+
+def disk_usage(path: str) -> int:
+    """Bytes of the files below a folder, as far as this user may look."""
+    total = 0
+    try:
+        for entry in posix.scandir(path):
+            if entry.is_dir(follow_symlinks=False):
+                total += disk_usage(entry.path)
+            else:
+                total += entry.stat(follow_symlinks=False).st_blocks * 512
+    except OSError:
+        return total
+    return total
 
 
 def remove_tree(path: str) -> bool:

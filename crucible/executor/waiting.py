@@ -1,0 +1,92 @@
+"""Those who wait for a sandbox: in order of arrival, each shape of sandbox a queue of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from crucible.errors import ExecutorUnavailable
+
+if TYPE_CHECKING:
+    from crucible.executor.sandbox import Sandbox, Shape
+
+
+class PoolFull(ExecutorUnavailable):
+    """More programs wait for a sandbox than may."""
+
+
+class PoolTimeout(ExecutorUnavailable):
+    """No sandbox became free within the time a program may wait for one."""
+
+
+class PoolClosed(ExecutorUnavailable):
+    """The pool is shutting down."""
+
+
+class Waiter:
+    """A program waiting for a sandbox of a shape."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.future: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
+        #: A container of its unusual shape is being made for it.
+        self.served = False
+
+
+class WaitingLine:
+    """Waiting programs, first come first served among those of one shape."""
+
+    def __init__(self, default: Shape) -> None:
+        self._default = default
+        self._waiters: deque[Waiter] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    @property
+    def unusual(self) -> int:
+        """Those that no usual sandbox can serve."""
+        return sum(1 for waiter in self._waiters if waiter.shape != self._default)
+
+    @property
+    def unserved(self) -> list[Waiter]:
+        """Unusual ones for whom no container is being made."""
+        return [w for w in self._waiters if w.shape != self._default and not w.served]
+
+    def has(self, shape: Shape) -> bool:
+        """Whether somebody waits for a sandbox of ``shape``."""
+        return any(waiter.shape == shape for waiter in self._waiters)
+
+    def join(self, shape: Shape) -> Waiter:
+        """Wait from now on."""
+        waiter = Waiter(shape)
+        self._waiters.append(waiter)
+        return waiter
+
+    def leave(self, waiter: Waiter) -> Sandbox | None:
+        """Give up; a sandbox that was handed over already comes back."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+        future = waiter.future
+        if future.done() and not future.cancelled() and future.exception() is None:
+            return future.result()
+        return None
+
+    def serve(self, sandbox: Sandbox) -> bool:
+        """Hand a sandbox to the first who waits for its shape; whether anybody did."""
+        for waiter in self._waiters:
+            if waiter.shape == sandbox.shape and not waiter.future.done():
+                self._waiters.remove(waiter)
+                waiter.future.set_result(sandbox)
+                return True
+        return False
+
+    def disappoint(self, error: Exception, shape: Shape | None = None, *, final: bool) -> None:
+        """A sandbox of ``shape`` (None: of any) could not be made: another try, or an error."""
+        for waiter in [w for w in self._waiters if shape is None or w.shape == shape]:
+            waiter.served = False
+            if final:
+                self._waiters.remove(waiter)
+                if not waiter.future.done():
+                    waiter.future.set_exception(error)

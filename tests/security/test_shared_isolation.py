@@ -1,0 +1,185 @@
+"""Shared isolation keeps what it promises, and is never given to who did not ask for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import aiodocker
+import msgspec
+import pytest
+import pytest_asyncio
+from siege import besieged, containers_of
+
+from crucible.models import Limits, Program, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from crucible.executor.docker import DockerExecutor
+
+pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
+
+V = Verdict
+LIMITS = Limits(wall_time_s=40.0, cpu_time_s=40.0)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def executor() -> AsyncIterator[DockerExecutor]:
+    async with besieged() as opened:
+        yield opened
+
+
+def py(code: str, limits: Limits = LIMITS, tenant: str = "a") -> Program:
+    return Program(language="python", code=code, limits=limits, isolation="shared", tenant=tenant)
+
+
+def sh(code: str, limits: Limits = LIMITS) -> Program:
+    return msgspec.structs.replace(py(code, limits), language="bash")
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("python", "print(6 * 7)"),
+        ("javascript", "console.log(6 * 7)"),
+        ("bash", "echo $((6 * 7))"),
+        ("c", '#include <stdio.h>\nint main(void) { printf("%d\\n", 42); return 0; }'),
+    ],
+)
+async def test_every_language_answers(executor: DockerExecutor, language: str, code: str) -> None:
+    """Programs of each language run side by side and say so in their outcome."""
+    program = msgspec.structs.replace(py(code), language=language)
+    outcomes = await asyncio.gather(*(executor.run(program) for _ in range(4)))
+    for outcome in outcomes:
+        assert (outcome.verdict, outcome.stdout) == (V.OK, b"42\n"), outcome
+        assert outcome.isolation == "shared"
+
+
+@pytest.mark.parametrize(
+    ("code", "limits", "verdicts"),
+    [
+        ("while True: pass", Limits(wall_time_s=40.0, cpu_time_s=0.5), {V.CPU_LIMIT}),
+        ("import time; time.sleep(99)", Limits(wall_time_s=1.0), {V.TIMEOUT}),
+        ("x = 'x' * 10**10", LIMITS, {V.MEMORY_LIMIT}),
+        ("import os; os.kill(os.getpid(), 9)", LIMITS, {V.SIGNALLED}),
+        ("import sys; sys.exit(3)", LIMITS, {V.NONZERO_EXIT}),
+        ("while True: print('x' * 999)", Limits(wall_time_s=40, cpu_time_s=40), {V.OUTPUT_LIMIT}),
+        ("import os\nwhile True: os.fork()", Limits(wall_time_s=10, cpu_time_s=10, pids=20),
+         {V.PIDS_LIMIT, V.CPU_LIMIT, V.TIMEOUT, V.MEMORY_LIMIT}),
+    ],
+)  # fmt: skip
+async def test_limits_are_each_programs_own(
+    executor: DockerExecutor, code: str, limits: Limits, verdicts: set[Verdict]
+) -> None:
+    """A program that meets a limit ends alone; the one beside it is right."""
+    beside = asyncio.create_task(executor.run(py("import time; time.sleep(0.3); print('fine')")))
+    outcome = await executor.run(py(code, limits))
+    assert outcome.verdict in verdicts, outcome
+    assert (await beside).stdout == b"fine\n"
+
+
+async def test_programs_cannot_reach_each_other(executor: DockerExecutor) -> None:
+    """Another program's processes, folder and memory are closed, and so is process 1."""
+    victim = asyncio.create_task(
+        executor.run(py("import os, time\nopen('secret', 'w').write('s')\n"
+                        "os.chmod('secret', 0o600)\ntime.sleep(3)\nprint('alive')"))
+    )  # fmt: skip
+    code = """
+import json, os, signal, time
+time.sleep(0.5)
+me, found = os.getuid(), []
+for name in os.listdir('/proc'):
+    if name.isdigit() and os.stat('/proc/' + name).st_uid != me:
+        for act in (lambda: os.kill(int(name), 9), lambda: os.listdir(f'/proc/{name}/fd'),
+                    lambda: open(f'/proc/{name}/mem', 'rb').read(1),
+                    lambda: open(f'/proc/{name}/environ').read()):
+            try: act(); found.append(name)
+            except OSError: pass
+for number in range(1, 500):
+    for act in (lambda: os.listdir(f'/tmp/slots/{number}'),
+                lambda: open(f'/tmp/slots/{number}/secret').read()):
+        if f'/tmp/slots/{number}' == os.getcwd(): continue
+        try: act(); found.append(number)
+        except OSError: pass
+for call in ((os.setuid, 0), (os.setgid, 0), (os.setgroups, [0]), (os.setuid, me + 1)):
+    try: call[0](call[1]); found.append(call[0].__name__)
+    except OSError: pass
+try: os.kill(-1, 9)
+except ProcessLookupError: pass
+print(json.dumps(found))
+"""
+    outcome = await executor.run(py(code))
+    assert json.loads(outcome.stdout) == [], outcome
+    assert (await victim).stdout == b"alive\n"
+
+
+async def test_nothing_is_left_for_the_next(executor: DockerExecutor) -> None:
+    """Processes, files and folders of a program are gone when its outcome is there."""
+    code = """
+import os, time
+for path in ('/tmp/left', '/dev/shm/left', 'left'): open(path, 'w').close()
+os.makedirs('/tmp/deep/er'); os.makedirs('mine/own', 0o700); open('mine/own/f', 'w').close()
+os.chmod('mine', 0); os.symlink('/etc/passwd', '/tmp/link')
+if os.fork() == 0:
+    os.setsid(); time.sleep(99)
+"""
+    assert (await executor.run(py(code))).exit_code == 0
+    look = "ls -A /tmp /dev/shm; grep -l '^Name:.python3' /proc/[0-9]*/status | wc -l"
+    outcome = await executor.run(sh(look))
+    assert outcome.stdout == b"/dev/shm:\n\n/tmp:\nslots\n1\n", outcome
+
+
+async def test_a_program_has_no_capability(executor: DockerExecutor) -> None:
+    """What process 1 may, the programs may not; and there is no way to shared memory segments."""
+    outcome = await executor.run(sh("grep -E '^(Cap[PEIA]|NoNew|Groups)' /proc/self/status; id -u"))
+    lines = outcome.stdout.decode().split("\n")
+    for line in lines:
+        if line.startswith("Cap"):
+            assert int(line.split()[1], 16) == 0
+    assert "NoNewPrivs:\t1" in lines
+    assert int(lines[-2]) >= 40_000
+    code = (
+        "import ctypes; libc = ctypes.CDLL(None)\n"
+        "print(libc.shmget(1, 4096, 0o1666), libc.semget(1, 1, 0o1666), libc.msgget(1, 0o1666))"
+    )
+    assert (await executor.run(py(code))).stdout == b"-1 -1 -1\n"
+
+
+async def test_tenants_never_share(executor: DockerExecutor) -> None:
+    """Two tenants' programs run in two containers; one that did not ask runs in neither."""
+    code = "import os; print(os.readlink('/proc/self/ns/pid'))"
+    programs = (py(code), py(code, tenant="b"), py(code))
+    seen = [(await executor.run(program)).stdout for program in programs]
+    plain = msgspec.structs.replace(py(code), isolation="container")
+    outcome = await executor.run(plain)
+    assert seen[0] == seen[2]
+    assert outcome.isolation == "container"
+    assert len({seen[0], seen[1], outcome.stdout}) == 3
+
+
+async def test_a_cancelled_program_is_killed(executor: DockerExecutor) -> None:
+    """Cancelling one program kills it and leaves those beside it alone."""
+    code = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)"
+    slow = asyncio.create_task(executor.run(py(code, Limits(wall_time_s=60))))
+    beside = asyncio.create_task(executor.run(py("import time; time.sleep(1); print('fine')")))
+    await asyncio.sleep(0.5)
+    slow.cancel()
+    await asyncio.gather(slow, return_exceptions=True)
+    assert (await beside).stdout == b"fine\n"
+    look = "grep -l '^Name:.python3' /proc/[0-9]*/status | wc -l"
+    assert (await executor.run(sh(look))).stdout == b"1\n"
+
+
+async def test_a_lost_container_is_replaced(executor: DockerExecutor) -> None:
+    """When the container is killed from outside, the next program gets another."""
+    await executor.run(py("print(1)"))
+    owner = executor.config.owner
+    async with aiodocker.Docker() as docker:
+        for key in await containers_of(owner):
+            container = docker.containers.container(key)
+            shown = await container.show()
+            if shown["HostConfig"]["CapAdd"] and shown["State"]["Running"]:
+                await container.kill()
+    assert (await executor.run(py("print(2)"))).stdout == b"2\n"
