@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Seconds between PINGs on a silent subscription, and for their answers.
-PING_S = 5.0
+PING_S = 2.0
 #: Requests that may wait to be answered; what comes then is dropped, as by a worker that is gone.
 MAX_REQUESTS = 1000
 #: Seconds a reply waits to be fetched by a client that may have left.

@@ -100,6 +100,7 @@ class TaskEvents:
 
     def succeeded(self, run: Run, result: Any, runtime_s: float) -> None:
         """Tell task-succeeded once the result is stored."""
+        self._forget_signal(run)
         if self.enabled:
             self._end(
                 run, "task-succeeded", f'"result": {_shown(result)}, "runtime": {runtime_s!r}'
@@ -107,6 +108,7 @@ class TaskEvents:
 
     def failed(self, run: Run, error: BaseException, traceback: str | None) -> None:
         """Tell task-failed once the result is stored."""
+        self._forget_signal(run)
         if self.enabled:
             self._end(run, "task-failed", _trouble(error, traceback))
 
@@ -118,8 +120,7 @@ class TaskEvents:
 
     def turned_away(self, run: Run, why: TurnedAway) -> None:
         """Tell task-revoked or task-rejected; stock says nothing of ignored tasks."""
-        message = run.message
-        signum = self.signums.pop(message.id, signal.SIGTERM) if message is not None else 0
+        signum = self._forget_signal(run)
         if not self.enabled or why is TurnedAway.IGNORED:
             return
         if why in (TurnedAway.REJECTED, TurnedAway.REQUEUED):
@@ -136,6 +137,11 @@ class TaskEvents:
             f'"signum": {int(signum) if terminated else "null"}, '
             f'"expired": {"true" if why is TurnedAway.EXPIRED else "false"}',
         )
+
+    def _forget_signal(self, run: Run) -> int:
+        if not self.signums or run.message is None:
+            return signal.SIGTERM
+        return self.signums.pop(run.message.id, signal.SIGTERM)
 
     def _end(self, run: Run, kind: str, fields: str) -> None:
         message = run.message

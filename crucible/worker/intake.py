@@ -118,6 +118,9 @@ class Intake:
                 self._slots.offer(self._held.take(claims))
             elif wake_up is not None:
                 await wake_up.wait(RECHECK_S if wake_up.armed else POLL_S)
+            elif not self._claims.queues:
+                # The last queue was cancelled: there is nothing that a claim could wait on.
+                await asyncio.sleep(POLL_S)
         self._stopped.set()
         await asyncio.get_running_loop().create_future()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -15,6 +16,7 @@ from worker_rig import START_S, async_worker
 
 from crucible.broker.control import ControlClient
 from crucible.broker.pidbox import MAX_REQUESTS
+from crucible.worker.commands.machine import masked
 from crucible.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -430,3 +432,42 @@ def _tests() -> Path:
     from stock_rig.environments import TESTS
 
     return TESTS
+
+
+async def test_control_works_without_scripting(redis_url: str, redis: Redis) -> None:
+    """On servers without scripts requests, replies, revoking and changing queues work the same."""
+    async with (
+        make(redis_url, claim="brpop") as worker,
+        ControlClient.connect(redis_url, scripting=False) as control,
+    ):
+        assert await ask(control, "ping") == {"ok": "pong"}
+        await control.revoke(["never"])
+        assert (await end_of(redis, "never"))["status"] == "REVOKED"
+        await ask(control, "add_consumer", queue="extra")
+        await send(redis, "rig.add", 1, 2, task_id="extra-1", queue="extra")
+        assert (await end_of(redis, "extra-1"))["result"] == 3
+        await send(redis, "rig.slow", 60, task_id="stop")
+        await until(lambda: stored(redis, "stop"))
+        await control.revoke(["stop"], terminate=True)
+        assert (await end_of(redis, "stop"))["status"] == "REVOKED"
+        for queue in ("celery", "extra"):
+            await ask(control, "cancel_consumer", queue=queue)
+        assert worker.queues == ()
+        ends = asyncio.get_running_loop().time() + 1.5
+        while asyncio.get_running_loop().time() < ends:
+            # The pop in progress ends meanwhile; a loop with nothing to wait on must not spin.
+            assert await ask(control, "ping") == {"ok": "pong"}
+            await asyncio.sleep(0.1)
+
+
+def test_passwords_are_masked() -> None:
+    """However a URL carries a password, it does not show."""
+    for url in (
+        "redis://:secret@h/0",
+        "redis://user:secret@h/0",
+        "redis://h/0?password=secret&ssl=1",
+        "sentinel://:secret@a;sentinel://:secret@b/0?master_name=m&sentinel_password=secret",
+    ):
+        assert "secret" not in masked(url)
+    assert masked("redis://user:secret@h/0") == "redis://user:********@h/0"
+    assert masked("redis://h/0") == "redis://h/0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import time
 from importlib import metadata
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from crucible.worker.fleet import Fleet
 
 _MASK = "********"
+_QUERY_SECRET = re.compile(r"(password=)[^&;]*")
 _RUSAGE = (
     *("utime", "stime", "maxrss", "ixrss", "idrss", "isrss", "minflt", "majflt", "nswap"),
     *("inblock", "oublock", "msgsnd", "msgrcv", "nsignals", "nvcsw", "nivcsw"),
@@ -110,6 +112,7 @@ def conf(fleet: Fleet, with_defaults: Any = False, **_: Any) -> dict[str, Any]:
 
 def masked(url: str) -> str:
     """A URL as stock shows it: eight asterisks for a password."""
+    url = _QUERY_SECRET.sub(rf"\1{_MASK}", url)
     scheme, separator, rest = url.partition("://")
     credentials, at, place = rest.rpartition("@")
     if not at:
