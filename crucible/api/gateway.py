@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from crucible.api.problems import NotFound
 from crucible.broker import Once
+from crucible.broker.results import SUCCESS
 from crucible.errors import ConflictError, ResultTimeout
 from crucible.evaluation.messages import EvalMessages
 from crucible.evaluation.record import (
@@ -192,7 +193,7 @@ class Gateway:
         kept = await self._publisher.recall(self._publisher.keys.legacy_result(eval_id))
         if kept is not None:
             return evaluation_of(eval_id, record, decode_end(kept))
-        if copy is not None and copy.ready:
+        if copy is not None and copy.status == SUCCESS:
             return evaluation_of(eval_id, record, copy)
         return lost_by_legacy(eval_id, record)
 

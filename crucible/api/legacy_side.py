@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from crucible.broker.results import SUCCESS
 from crucible.errors import (
     BrokerError,
     InputError,
@@ -141,4 +142,5 @@ class LegacySide:
             meta = await self._results.meta(task_id_of(eval_id))
         except BrokerError:
             return None
-        return meta if meta is not None and meta.ready else None
+        # Cancelled or failed copies say nothing about the evaluation itself.
+        return meta if meta is not None and meta.status == SUCCESS else None

@@ -34,6 +34,7 @@ from crucible.migration.follower import Follower
 from crucible.migration.ledger import Entry, Ledger, encode_asked
 from crucible.migration.legacy_end import LEGACY_QUEUE
 from crucible.migration.routing import Decision, Mode, Side, decide
+from crucible.migration.sample import Sampler
 from crucible.migration.shadow import Shadow
 from crucible.migration.watch import SwitchWatch
 from crucible.models import ENDED
@@ -74,6 +75,7 @@ class RoutedGateway(Gateway):
     _ledger: Ledger
     _follower: Follower
     _comparer: DualComparer
+    _sampler: Sampler
     _meter: Meter
 
     @asynccontextmanager
@@ -104,6 +106,7 @@ class RoutedGateway(Gateway):
             self._follower = await enter(
                 Follower(self.legacy, self._publisher.results, self._ledger, self)
             )
+            self._sampler = await enter(Sampler(client, keys))
             self.shadow = await enter(
                 Shadow(self._send_copy, self._follower.without_copy, self.breakers.queue)
             )
@@ -129,6 +132,7 @@ class RoutedGateway(Gateway):
         is_open = self.breakers.queue.state is BreakerState.OPEN
         decision = decide(self.watch.switches, draft.eval_id, celery_open=is_open)
         self._meter.selected(time.perf_counter() - began)
+        self._sampler.offer(draft.eval_id, asked)
         if decision.primary is Side.CELERY:
             return await self._celery_first(draft, decision)
         try:
@@ -264,10 +268,7 @@ class RoutedGateway(Gateway):
             BrokerUnavailable: the queue server does not answer, and the legacy queue knows nothing.
             LegacyUnavailable: the legacy queue does not answer, and nothing was kept.
         """
-        try:
-            record = self._follower.record_of(eval_id) or await self._ledger.record(eval_id)
-        except BrokerError:
-            record = None
+        record = await self._record_of(eval_id)
         if record is not None and record.queue_system == "legacy":
             return await self._side.look_up(eval_id, record)
         if record is None and (found := await self._side.known_here_only(eval_id)):
@@ -276,10 +277,7 @@ class RoutedGateway(Gateway):
 
     async def wait(self, eval_id: str, timeout: float) -> bool:
         """Wait for the end on the side the evaluation is on."""
-        try:
-            record = self._follower.record_of(eval_id) or await self._ledger.record(eval_id)
-        except BrokerError:
-            record = None
+        record = await self._record_of(eval_id)
         if record is not None and record.queue_system == "celery":
             return await super().wait(eval_id, timeout)
         try:
@@ -287,6 +285,13 @@ class RoutedGateway(Gateway):
         except (ResultTimeout, LegacyError):
             return False
         return True
+
+    async def _record_of(self, eval_id: str) -> Record | None:
+        """The record as it is now, for recovery moves evaluations; else as this process knew it."""
+        try:
+            return await self._ledger.record(eval_id)
+        except BrokerError:
+            return self._follower.record_of(eval_id)
 
     async def cancel(self, eval_id: str) -> Evaluation:
         """Cancel an evaluation; the legacy queue can take out only what waits.

@@ -43,6 +43,8 @@ MIGRATION_AUDIT = "crucible:migration:audit"
 MISMATCHES = "crucible:migration:mismatches"
 #: HASH of how comparisons came out; a handful of fields.
 COMPARED = "crucible:migration:compared"
+#: STREAM of a few submissions a second, for comparing both sides. Bounded by MAXLEN and size.
+SAMPLE = "crucible:migration:sample"
 #: STRING, what an evaluation of the legacy queue was asked to run. Has a TTL; dropped at its end.
 LEGACY_PROGRAM_PREFIX = "crucible:legacy:program:"
 #: STRING, how an evaluation of the legacy queue ended, in the form of a result. Has a TTL.
@@ -169,6 +171,11 @@ class Keys:
     def compared(self) -> str:
         """The counts of comparisons."""
         return f"{self.prefix}{COMPARED}"
+
+    @property
+    def sample(self) -> str:
+        """The stream of sampled submissions."""
+        return f"{self.prefix}{SAMPLE}"
 
     def legacy_program(self, eval_id: str) -> str:
         """What one evaluation of the legacy queue was asked to run."""

@@ -84,7 +84,7 @@ def submit(
 
 def status(eval_id: str, url: Url = None, as_json: Json = False) -> None:
     """Print where an evaluation stands."""
-    found = asyncio.run(_ask(_base(url), "GET", f"/api/eval/{eval_id}"))
+    found = asyncio.run(ask_api(_base(url), "GET", f"/api/eval/{eval_id}"))
     if as_json:
         print_json(found)
     else:
@@ -94,7 +94,7 @@ def status(eval_id: str, url: Url = None, as_json: Json = False) -> None:
 
 def cancel(eval_id: str, url: Url = None, as_json: Json = False) -> None:
     """Keep an evaluation from running, or stop it; exit code 1 when it had ended before."""
-    found = asyncio.run(_ask(_base(url), "DELETE", f"/api/eval/{eval_id}"))
+    found = asyncio.run(ask_api(_base(url), "DELETE", f"/api/eval/{eval_id}"))
     if as_json:
         print_json(found)
     elif found["status"] == Status.CANCELLED:
@@ -171,7 +171,7 @@ def _number(text: str) -> float | int | str:
 
 
 async def _submit(base: str, body: Mapping[str, Any], wait: bool, as_json: bool) -> None:
-    accepted = await _ask(base, "POST", "/api/eval", body)
+    accepted = await ask_api(base, "POST", "/api/eval", body)
     if not wait:
         if as_json:
             print_json(accepted)
@@ -188,16 +188,17 @@ async def _ended(base: str, eval_id: str, wait_s: float | None) -> dict[str, Any
     left = wait_s
     while True:
         slice_s = WAIT_SLICE_S if left is None else min(left, WAIT_SLICE_S)
-        found = await _ask(base, "GET", f"/api/eval/{eval_id}?wait={slice_s:g}", wait_s=slice_s)
+        found = await ask_api(base, "GET", f"/api/eval/{eval_id}?wait={slice_s:g}", wait_s=slice_s)
         if left is not None:
             left -= slice_s
         if found["status"] in ENDED or (left is not None and left <= 0):
             return found
 
 
-async def _ask(
+async def ask_api(
     base: str, method: str, path: str, body: Mapping[str, Any] | None = None, wait_s: float = 0
 ) -> dict[str, Any]:
+    """One answer of the API; raises ApiError."""
     timeout = aiohttp.ClientTimeout(total=wait_s + REQUEST_S)
     try:
         async with (

@@ -10,7 +10,21 @@ import sys
 import typer
 
 import crucible
-from crucible.cli import api, bench, client, dlq, doctor, images, queues, settings, up, worker
+from crucible.cli import (
+    api,
+    bench,
+    client,
+    compare,
+    dlq,
+    doctor,
+    images,
+    legacy,
+    migration,
+    queues,
+    settings,
+    up,
+    worker,
+)
 from crucible.errors import CrucibleError
 
 app = typer.Typer(
@@ -47,6 +61,9 @@ app.command("cancel")(client.cancel)
 app.command("queues")(queues.queues)
 app.command("purge")(queues.purge)
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(legacy.app, name="legacy")
+app.add_typer(migration.app, name="migration")
+app.command("compare")(compare.command)
 app.command("doctor")(doctor.command)
 app.command("settings")(settings.command)
 app.command("bench")(bench.command)

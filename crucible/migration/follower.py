@@ -14,6 +14,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
+from crucible.broker.results import REVOKED
 from crucible.errors import BrokerError, LegacyError, LegacyTaskUnknown
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.view import evaluation_of
@@ -176,6 +177,11 @@ class Follower:
             log.debug("the result of %s cannot be fetched now: %s", eval_id, error)
             return
         try:
+            # Recovery takes out of the line what it gave to Celery: no end, but a move.
+            record = await self._ledger.record(eval_id) if meta.status == REVOKED else None
+            if record is not None and record.queue_system == "celery":
+                self.follow(eval_id, record)
+                return
             await self._ledger.keep_end(eval_id, encode_end(meta))
         except BrokerError as error:
             log.debug("the end of %s cannot be kept now: %s", eval_id, error)

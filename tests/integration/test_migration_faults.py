@@ -1,0 +1,380 @@
+"""Each fault of a migration: what the client sees, and that verify finds every evaluation."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from api_rig import running_api
+from faults import Fault, FaultProxy
+from migration_rig import (
+    LegacyWorld,
+    LocalExecutor,
+    both_worlds,
+    celery_worker,
+    end_of,
+    look,
+    status,
+    submit,
+    switch,
+    until,
+)
+from redis.asyncio import Redis
+from worker_rig import crucible
+
+from crucible.migration.drain import drain
+from crucible.migration.recover import to_celery, to_legacy
+from crucible.migration.repair import repair
+from crucible.migration.sides import Sides
+from crucible.migration.verify import Verification, verify
+from crucible.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+#: A breaker that opens soon and tries again soon.
+QUICK: dict[str, Any] = {"breaker_failures": 2, "breaker_open_s": 0.5, "publish_deadline_s": 0.5}
+
+
+@asynccontextmanager
+async def sides_of(redis_url: str, legacy_url: str = "", **flags: Any) -> AsyncIterator[Sides]:
+    """What an operator's command sees."""
+    flags = {"celery_broker_url": redis_url, "queue_service_url": legacy_url or None, **flags}
+    async with Sides.connect(load_settings({}, flags=flags)) as sides:
+        yield sides
+
+
+async def verified(redis_url: str, legacy_url: str = "") -> Verification:
+    """What ``crucible migration verify`` finds."""
+    async with sides_of(redis_url, legacy_url) as sides:
+        return (await verify(sides))[0]
+
+
+@asynccontextmanager
+async def proxied(redis_url: str) -> AsyncIterator[tuple[FaultProxy, str]]:
+    """A way to the queue server that fails on command, and its URL."""
+    parts = urlsplit(redis_url)
+    async with FaultProxy("127.0.0.1", parts.port or 6379) as proxy:
+        yield proxy, f"redis://127.0.0.1:{proxy.port}{parts.path}"
+
+
+@pytest.mark.parametrize("flags", [{"force_legacy_queue": True}, {"dual_write": True}])
+async def test_legacy_down_is_a_503_and_nothing_is_on_record(
+    redis_url: str, flags: dict[str, Any]
+) -> None:
+    """503 with Retry-After; no trace of the refused submission is left to be verified."""
+    async with both_worlds(redis_url, **flags, **QUICK) as (client, legacy):
+        await legacy.crash()
+        for body in ({"code": "print(1)"}, {"code": "print(1)", "eval_id": "mine"}):
+            async with client.post("/api/eval", json=body) as response:
+                answer = await response.json()
+                assert (response.status, response.headers["Retry-After"]) == (503, "2")
+                assert "nothing was queued" in answer["detail"]
+        await legacy.start()
+        found = await verified(redis_url, legacy.url)
+        assert (found.accepted, found.proved) == (0, True)
+
+        async def accepted() -> bool:
+            async with client.post("/api/eval", json={"code": "print(1)"}) as response:
+                return response.status == 202
+
+        await until(accepted)
+
+
+@pytest.mark.parametrize("fault", [Fault.STALL, Fault.RESET])
+async def test_redis_down_neither_slows_nor_fails_the_legacy_path(
+    redis_url: str, fault: Fault
+) -> None:
+    """In dual write the client is answered by legacy all the same, and is on record afterwards."""
+    async with proxied(redis_url) as (proxy, url), LegacyWorld(LocalExecutor(), 2) as legacy:
+        async with running_api(
+            url, queue_service_url=legacy.url, dual_write=True, breaker_open_s=1.0
+        ) as client:
+            await end_of(client, (await submit(client, "print(0)"))["eval_id"])
+            proxy.set(fault)
+            took, ids = [], []
+            for n in range(20):
+                began = time.monotonic()
+                accepted = await submit(client, f"print({n})", eval_id=f"dark-{n}")
+                took.append(time.monotonic() - began)
+                assert accepted["queue_system"] == "legacy"
+                ids.append(accepted["eval_id"])
+            ends = [await end_of(client, eval_id) for eval_id in ids]
+            assert [one["output"] for one in ends] == [f"{n}\n" for n in range(20)]
+            # The first few wait a tenth of a second each, then the server is let alone.
+            assert sorted(took)[10] < 0.1
+            assert (await status(client))["circuits"]["records"] != "closed"
+            proxy.set(Fault.PASS)
+
+            async def recorded() -> bool:
+                return (await verified(redis_url, legacy.url)).accepted == 21
+
+            await until(recorded, timeout_s=40)
+            assert (await verified(redis_url, legacy.url)).proved
+
+
+async def test_celery_primary_fails_over_to_legacy(redis_url: str) -> None:
+    """Redis away: the client gets a 202 from legacy; afterwards the id stays on that side."""
+    async with proxied(redis_url) as (proxy, url), LegacyWorld(LocalExecutor(), 2) as legacy:
+        async with (
+            celery_worker(redis_url),
+            running_api(url, queue_service_url=legacy.url, **QUICK) as client,
+        ):
+            assert (await submit(client, "print(0)"))["queue_system"] == "celery"
+            proxy.set(Fault.STALL)
+            ids = [(await submit(client, "print(1)"))["eval_id"] for _ in range(6)]
+            for eval_id in ids:
+                assert (await end_of(client, eval_id))["queue_system"] == "legacy"
+            proxy.set(Fault.PASS)
+
+            async def back() -> bool:
+                return bool((await submit(client, "print(2)"))["queue_system"] == "celery")
+
+            await until(back)
+
+            async def recorded() -> bool:
+                found = await verified(redis_url, legacy.url)
+                return found.places.get("legacy", {}).get("ended", 0) >= 6
+
+            await until(recorded)
+            for eval_id in ids:
+                assert (await look(client, eval_id))["queue_system"] == "legacy"
+            assert (await verified(redis_url, legacy.url)).proved
+
+
+@pytest.mark.parametrize("flags", [{}, {"dual_write": True}, {"celery_percentage": 0.5}])
+async def test_both_down_is_a_503(redis_url: str, flags: dict[str, Any]) -> None:
+    """Nobody takes it: 503 with Retry-After in every mode, within the deadlines."""
+    async with proxied(redis_url) as (proxy, url), LegacyWorld(LocalExecutor(), 0) as legacy:
+        async with running_api(url, queue_service_url=legacy.url, **flags, **QUICK) as client:
+            proxy.set(Fault.RESET)
+            await legacy.crash()
+            for n in range(4):
+                body = {"code": "print(1)", "eval_id": f"x{n}"}
+                async with client.post("/api/eval", json=body) as response:
+                    assert (response.status, response.headers["Retry-After"]) == (503, "2")
+            async with client.get("/health") as response:
+                assert response.status == 200
+
+
+async def test_rollback_holds_even_while_redis_is_away(redis_url: str) -> None:
+    """Force takes effect in the process that was asked, and is stored once the server is back."""
+    async with proxied(redis_url) as (proxy, url), LegacyWorld(LocalExecutor(), 1) as legacy:
+        async with running_api(url, queue_service_url=legacy.url, **QUICK) as client:
+            proxy.set(Fault.RESET)
+            answer = await switch(client, force_legacy_queue=True, reason="redis is away")
+            assert (answer["mode"], answer["stored"]) == ("legacy_only", False)
+            async with client.put("/api/v1/migration", json={"celery_percentage": 0.5}) as refused:
+                assert refused.status == 503
+            assert (await submit(client, "print(1)"))["queue_system"] == "legacy"
+            proxy.set(Fault.PASS)
+
+            async def stored() -> Any:
+                return (await status(client))["stored"]
+
+            await until(stored)
+            async with sides_of(redis_url, legacy.url) as sides:
+                assert (await sides.switches.read()).force_legacy_queue
+
+
+async def test_an_executor_gone_in_the_middle_is_told_apart_by_side(redis_url: str) -> None:
+    """Legacy: failed, never a verdict on the program. Celery: tried again until it runs."""
+    gone = LocalExecutor()
+    gone.away = True
+    async with both_worlds(
+        redis_url, legacy_executor=gone, celery_executor=gone, celery_percentage=0.0
+    ) as (client, legacy):
+        failed = await end_of(client, (await submit(client, "print(1)"))["eval_id"])
+        assert (failed["status"], failed["verdict"]) == ("failed", "internal_error")
+        assert "the executor is away" in failed["message"]
+        await switch(client, celery_percentage=1.0)
+        eval_id = (await submit(client, "print(2)"))["eval_id"]
+
+        async def retrying() -> bool:
+            return bool((await look(client, eval_id))["status"] == "retrying")
+
+        await until(retrying)
+        gone.away = False
+        ended = await end_of(client, eval_id)
+        assert (ended["output"], ended["verdict"]) == ("2\n", "ok")
+        assert ended["retry_count"] >= 1
+        assert (await verified(redis_url, legacy.url)).proved
+
+
+async def test_an_api_killed_between_the_writes_of_a_dual_write(redis_url: str) -> None:
+    """Legacy took it, Celery and the record never heard: another api and verify find it."""
+    async with proxied(redis_url) as (proxy, url), LegacyWorld(LocalExecutor(), 1) as legacy:
+        environment = {
+            "CELERY_BROKER_URL": url,
+            "CRUCIBLE_EVENT_BUS_URL": url,
+            "QUEUE_SERVICE_URL": legacy.url,
+            "CRUCIBLE_DUAL_WRITE": "true",
+        }
+        async with crucible(["api", "--port", "0"], **environment) as api:
+            line = await api.wait_for_log(r"listening on http://")
+            async with aiohttp.ClientSession(line.split()[-1]) as client:
+                proxy.set(Fault.BLACKHOLE)
+                accepted = await submit(client, "print('survived')", eval_id="between")
+                assert accepted["queue_system"] == "legacy"
+                api.send_signal(signal.SIGKILL)
+            await api.wait()
+        found = await verified(redis_url, legacy.url)
+        assert (found.accepted, found.unrecorded, found.proved) == (0, 1, True)
+        async with running_api(redis_url, queue_service_url=legacy.url, dual_write=True) as other:
+            assert (await end_of(other, "between"))["output"] == "survived\n"
+
+
+async def test_a_killed_legacy_queue_loses_nothing_for_good(redis_url: str) -> None:
+    """Its tasks are lost, as they were; verify lists each of them, and repair runs them."""
+    async with LegacyWorld(LocalExecutor(), 0) as legacy:
+        async with running_api(
+            redis_url, queue_service_url=legacy.url, celery_percentage=0.0
+        ) as client:
+            ids = {(await submit(client, f"print({n})"))["eval_id"] for n in range(5)}
+            await legacy.crash()
+            async with client.get(f"/api/eval/{next(iter(ids))}") as response:
+                assert response.status == 503
+            assert not (await verified(redis_url, legacy.url)).proved
+            await legacy.start()
+            assert "lost" in (await look(client, next(iter(ids))))["message"]
+            async with sides_of(redis_url, legacy.url) as sides:
+                found, missing = await verify(sides)
+                assert {one.eval_id for one in found.missing} == ids
+                repaired = await repair(sides, missing)
+                assert set(repaired.to_legacy) | set(repaired.to_celery) == ids
+            legacy.add_workers(1)
+            async with celery_worker(redis_url):
+                ends = [await end_of(client, eval_id) for eval_id in ids]
+            assert {one["output"] for one in ends} == {f"{n}\n" for n in range(5)}
+            assert (await verified(redis_url, legacy.url)).proved
+
+
+async def test_an_end_that_was_kept_outlives_the_legacy_queue(redis_url: str) -> None:
+    """What a client was told stays, after a crash and after the legacy queue is no more."""
+    async with both_worlds(redis_url, celery_percentage=0.0) as (client, legacy):
+        eval_id = (await submit(client, "print('kept')", eval_id="kept"))["eval_id"]
+        first = await end_of(client, eval_id)
+        ran = legacy.executor.runs
+        await legacy.crash()
+        assert await look(client, eval_id) == first
+        await legacy.start()
+        assert await submit(client, "print('kept')", eval_id="kept") == first
+        assert legacy.executor.runs == ran
+    async with running_api(redis_url) as celery_only:
+        assert await look(celery_only, eval_id) == first
+
+
+async def test_a_copy_stands_in_for_what_the_legacy_queue_lost(redis_url: str) -> None:
+    """In dual write the Celery copy has run: its end is the evaluation's, and nothing is lost."""
+    async with LegacyWorld(LocalExecutor(), 0) as legacy, celery_worker(redis_url):
+        async with running_api(redis_url, queue_service_url=legacy.url, dual_write=True) as client:
+            eval_id = (await submit(client, "print('copy')"))["eval_id"]
+            async with Redis.from_url(redis_url) as redis:
+
+                async def copied() -> bool:
+                    return b"SUCCESS" in (
+                        await redis.get(f"celery-task-meta-eval-{eval_id}") or b""
+                    )
+
+                await until(copied)
+            await legacy.crash()
+            await legacy.start()
+            assert (await look(client, eval_id))["output"] == "copy\n"
+            assert (await verified(redis_url, legacy.url)).proved
+
+
+async def test_queued_evaluations_are_recovered_to_legacy(redis_url: str, redis: Redis) -> None:
+    """Everything waiting for Celery runs on the legacy side; garbage and others stay put."""
+    async with LegacyWorld(LocalExecutor(), 0) as legacy:
+        async with running_api(redis_url, queue_service_url=legacy.url) as client:
+            ids = [
+                (await submit(client, f"print({n})", priority=n % 10))["eval_id"] for n in range(60)
+            ]
+            async with sides_of(redis_url, legacy.url) as sides:
+                moved = await to_legacy(sides)
+            assert (sorted(moved.moved), moved.left) == (sorted(ids), {})
+            assert await redis.hlen("unacked") == 0
+            legacy.add_workers(4)
+            ends = [await end_of(client, eval_id) for eval_id in ids]
+            assert [one["output"] for one in ends] == [f"{n}\n" for n in range(60)]
+            assert {one["queue_system"] for one in ends} == {"legacy"}
+            assert (await verified(redis_url, legacy.url)).proved
+
+
+async def test_active_evaluations_are_recovered_to_legacy(redis_url: str, redis: Redis) -> None:
+    """What a dead worker holds is moved with --active, at once and not after its lease."""
+    from crucible.broker.atomic import LuaSteps
+    from crucible.broker.claims import Claims, new_worker_id
+
+    async with LegacyWorld(LocalExecutor(), 1) as legacy:
+        async with running_api(redis_url, queue_service_url=legacy.url) as client:
+            eval_id = (await submit(client, "print('held')"))["eval_id"]
+            claims = Claims(LuaSteps(redis), new_worker_id(), ["evaluation"])
+            assert len(await claims.take(5)) == 1
+            async with sides_of(redis_url, legacy.url) as sides:
+                assert (await to_legacy(sides)).moved == []
+                assert (await to_legacy(sides, active=True)).moved == [eval_id]
+            ended = await end_of(client, eval_id)
+            assert (ended["output"], ended["queue_system"]) == ("held\n", "legacy")
+            assert await redis.hlen("unacked") == 0
+
+
+async def test_queued_evaluations_are_recovered_to_celery(redis_url: str) -> None:
+    """Everything waiting on the legacy side runs on Celery, with its priority's queue."""
+    async with LegacyWorld(LocalExecutor(), 0) as legacy:
+        async with running_api(
+            redis_url, queue_service_url=legacy.url, celery_percentage=0.0
+        ) as client:
+            ids = [
+                (await submit(client, f"print({n})", priority=n % 10))["eval_id"] for n in range(20)
+            ]
+            async with sides_of(redis_url, legacy.url) as sides:
+                moved = await to_celery(sides)
+            assert (sorted(moved.moved), moved.left) == (sorted(ids), {})
+            assert legacy.queue.stats().queued == 0
+            async with celery_worker(redis_url):
+                ends = [await end_of(client, eval_id) for eval_id in ids]
+            assert [one["output"] for one in ends] == [f"{n}\n" for n in range(20)]
+            assert [one["queue"] for one in ends[:8:7]] == ["batch", "high_priority"]
+            assert (await verified(redis_url, legacy.url)).proved
+
+
+async def test_drain_lets_the_legacy_side_finish_and_takes_nothing_new(redis_url: str) -> None:
+    """After the drain all goes to Celery, the legacy queue is empty, and a rollback opens it."""
+    async with both_worlds(redis_url, celery_percentage=0.0) as (client, legacy):
+        ids = [(await submit(client, "print(1)"))["eval_id"] for _ in range(10)]
+        async with sides_of(redis_url, legacy.url) as sides:
+            assert await drain(sides, 30, by="ann", reason="the end", tell=lambda _: None)
+        assert (await submit(client, "print(2)"))["queue_system"] == "celery"
+        assert legacy.queue.draining
+        for eval_id in ids:
+            assert (await end_of(client, eval_id))["queue_system"] == "legacy"
+        await switch(client, force_legacy_queue=True)
+        assert (await submit(client, "print(3)"))["queue_system"] == "legacy"
+
+
+async def test_verify_finds_evaluations_in_motion(redis_url: str) -> None:
+    """Under load, with tasks moving between all places, nothing is taken for lost."""
+    async with both_worlds(redis_url, celery_percentage=0.5) as (client, legacy):
+        done = asyncio.Event()
+
+        async def load() -> list[str]:
+            ids = []
+            while not done.is_set():
+                ids.append((await submit(client, "print(1)"))["eval_id"])
+            return ids
+
+        loading = asyncio.create_task(load())
+        for _ in range(5):
+            found = await verified(redis_url, legacy.url)
+            assert found.proved, found
+        done.set()
+        ids = await loading
+        found = await verified(redis_url, legacy.url)
+        assert (found.accepted, found.proved) == (len(ids), True)
