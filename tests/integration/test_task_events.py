@@ -8,19 +8,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from faults import Fault, FaultProxy
 from fleet_rig import listening, send, stored, until
 from fleet_tasks import gates, registry
-from redis.asyncio import Redis
 from stock_rig.golden import load
 from stock_rig.reading import events as golden_events
 
 from crucible.broker import Publisher, TaskCall
 from crucible.broker.control import ControlClient
-from crucible.embedded.server import EmbeddedServer
 from crucible.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from redis.asyncio import Redis
+
+    from crucible.embedded.server import EmbeddedServer
 
 NODE = "async1@rig"
 
@@ -183,27 +184,34 @@ async def _cut(redis: Redis) -> None:
             await redis.client_kill_filter(_id=client["id"])
 
 
-async def test_events_wait_for_a_server_that_restarts(tmp_path: Path) -> None:
-    """What happens while the server is down is told when it is back, and the worker is online."""
-    first = EmbeddedServer(tmp_path)
-    async with first:
-        ours = worker(first.url)
-        async with ours, listening(first.url) as events, Redis.from_url(first.url) as redis:
-            gates["down"] = asyncio.Event()
-            await send(redis, "rig.gate", "down", task_id="through")
-            await events.until_kind("through", "started")
-            await first._stop()
-            gates["down"].set()
-            await until(lambda: not ours.running)
-            async with (
-                EmbeddedServer(tmp_path, first.port),
-                listening(first.url) as later,
-                Redis.from_url(first.url) as again,
-            ):
-                await later.until_kind("through", "succeeded")
-                await later.until_worker("online", NODE)
-                assert await again.get("celery-task-meta-through")
-                await ours.drain(5.0)
+@pytest.mark.parametrize("fault", [Fault.RESET, Fault.STALL, Fault.BLACKHOLE])
+async def test_events_wait_for_a_server_that_is_away(
+    redis_server: EmbeddedServer, redis_url: str, redis: Redis, fault: Fault
+) -> None:
+    """What happens while the worker cannot reach the server is told when it can."""
+    database = int(redis_url.rpartition("/")[2])
+    gate = gates["away"] = asyncio.Event()
+    async with (
+        FaultProxy("127.0.0.1", redis_server.port) as proxy,
+        listening(redis_url) as events,
+        worker(proxy.url(database)) as ours,
+    ):
+        await send(redis, "rig.gate", "away", task_id="through")
+        await events.until_kind("through", "started")
+        await events.until_worker("online", NODE)
+        proxy.set(fault)
+        gate.set()
+        await until(lambda: not ours.running)
+        assert await stored(redis, "through") is None
+        events.seen.clear()
+        proxy.set(Fault.PASS)
+        await events.until_kind("through", "succeeded")
+        meta = await stored(redis, "through")
+        assert meta is not None
+        assert meta["result"] == "away"
+        # Its subscription may have outlived a stall; then it never went offline.
+        kind = "heartbeat" if fault is Fault.STALL else "online"
+        await events.until_worker(kind, NODE)
 
 
 @pytest.mark.parametrize("prefix", ["", "pfx:"])
