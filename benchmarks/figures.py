@@ -74,7 +74,7 @@ class Figure(msgspec.Struct, frozen=True):
     @property
     def higher_is_better(self) -> bool:
         """Rates are; times, sizes and counts of errors are not."""
-        return self.metric.endswith("_per_s")
+        return self.metric.endswith(("_per_s", "_per_cpu_s"))
 
 
 class Figures:

@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 
 #: In the order of ``all``.
 SCENARIOS = (
+    "limits",
     "submit",
     "batch",
     "worker",
     "roundtrip",
+    "sandbox",
+    "depth",
+    "wait",
+    "processes",
+    "soak",
 )
 ALL = "all"
 

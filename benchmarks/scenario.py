@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.driven import PROJECT, Driven, is_installed
 from benchmarks.figures import Figures
 from benchmarks.histogram import Histogram
-from crucible.cli import worker
 from crucible.embedded.server import EmbeddedServer
 
 if TYPE_CHECKING:
@@ -27,21 +25,17 @@ class Subject:
         file: its file in ``subjects``.
         environment: whose interpreter runs it.
         job: what its ``setup`` is told besides what the scenario tells all.
-        needs: an option that ``crucible worker`` must have; empty for none.
     """
 
     file: str
     environment: str = PROJECT
     job: Mapping[str, Any] = field(default_factory=dict)
-    needs: str = ""
 
     @property
     def missing(self) -> str:
         """What keeps it from being measured here; empty when nothing does."""
         if not is_installed(self.environment):
             return "not installed here, see scripts/bench-envs"
-        if self.needs and self.needs not in inspect.signature(worker.command).parameters:
-            return f"crucible worker has no --{self.needs} yet"
         return ""
 
 

@@ -1,15 +1,20 @@
-"""``crucible worker --tasks``: as many processes as the job says, on the stock list ``celery``."""
+"""``crucible worker --tasks``: as many processes as the job says, on one list of stock messages."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
-from celery_worker import remaining
 from command import Command
-from wire import watch
+from wire import Wire, watch
 
-_job: dict[str, Any] = {}
+_job: dict[str, Any] = {
+    "processes": 1,
+    "tasks": "noop:registry",
+    "queue": "celery",
+    "list": "celery",
+    "events": False,
+}
 _workers: list[Command] = []
 
 
@@ -19,12 +24,12 @@ def setup(job: dict[str, Any]) -> None:
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Start the processes and watch them work through the list."""
-    events = ["--events"] if _job.get("events") else []
+    """Start the processes and watch them work down to what the job leaves in the list."""
+    events = ["--events"] if _job["events"] else []
     for number in range(_job["processes"]):
         worker = Command(
-            *(sys.executable, "-m", "crucible", "worker", "--tasks", "noop:registry"),
-            *("--queues", "celery", "--name", f"w{number}@bench", "--log-level", "warning"),
+            *(sys.executable, "-m", "crucible", "worker", "--tasks", _job["tasks"]),
+            *("--queues", _job["queue"], "--name", f"w{number}@bench", "--log-level", "warning"),
             *events,
             CELERY_BROKER_URL=_job["redis"],
         )
@@ -33,6 +38,10 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     def check() -> None:
         for worker in _workers:
             worker.check()
+
+    def remaining(wire: Wire) -> int:
+        waiting = int(wire.ask("LLEN", _job["list"])) + int(wire.ask("HLEN", "unacked"))
+        return waiting - int(job.get("leave", 0))
 
     looks = watch(_job["redis"], remaining, check, job["seconds"])
     return {"looks": looks, "pids": [worker.pid for worker in _workers]}

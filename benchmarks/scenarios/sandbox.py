@@ -1,0 +1,79 @@
+"""Programs in fresh containers: rate beside bare Docker's own loop, latency over the whole way.
+
+Crucible's rate is that of evaluations submitted over HTTP, run by one worker in its warm pool and
+answered to the waiting client; latency is measured on the same way at half of that rate. The bare
+loop restarts stopped read-only containers, two at once, and does nothing else.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.driven import Driven
+from benchmarks.histogram import Histogram
+from benchmarks.http_load import post
+from benchmarks.scenario import Bench, Scenario, Stage, Subject, redis_stage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+BODY = b'{"code":"print(6 * 7)","language":"python"}'
+PATH = "/api/eval?wait=30"
+CONNECTIONS = 8
+#: Seconds a pool may take to fill before the first measurement.
+FILL_S = 4.0
+
+
+@asynccontextmanager
+async def _stage(bench: Bench, scenario: Scenario) -> AsyncIterator[Stage]:
+    async with redis_stage(bench, scenario) as stage:
+        yield stage
+
+
+async def measure(stage: Stage, label: str) -> None:
+    """One subject: a plain rate, or for the whole way a rate and its latency at half of it."""
+    if stage.subjects[label].job.get("whole_way"):
+        await _whole_way(stage, label)
+        return
+    async with stage.driven(label) as process:
+        answer = await process.run(seconds=stage.bench.seconds)
+    stage.record(label, "programs_per_s", answer["sent"] / answer["elapsed_s"])
+
+
+async def _whole_way(stage: Stage, label: str) -> None:
+    async with stage.driven(label) as service, Driven("load") as load:
+        job: dict[str, Any] = {"port": service.facts["port"], "request": post(PATH, BODY)}
+        seconds = stage.bench.seconds
+        answer = await load.run(**job, connections=CONNECTIONS, seconds=seconds, warmup_s=FILL_S)
+        reached = answer["requests_per_s"]
+        stage.record(label, "programs_per_s", reached)
+        answer = await load.run(
+            **job, connections=64, seconds=2 * seconds, warmup_s=2.0, rate=max(0.5, reached / 2)
+        )
+        stage.latency(label, "at_half_load", Histogram.load(answer["latency"]))
+        total = sum(answer["statuses"].values()) + answer["missing"]
+        stage.record(label, "error_share", 1 - answer["statuses"].get("200", 0) / max(1, total))
+        await service.run()
+
+
+SCENARIO = Scenario(
+    name="sandbox",
+    summary="programs in fresh containers",
+    subjects={
+        "bare restart": Subject("bare_docker", job={"cycle": "restart"}),
+        "crucible warm": Subject("crucible_service", job={"whole_way": True}),
+        "crucible executor": Subject("crucible_executor"),
+        "crucible cold": Subject(
+            "crucible_executor", job={"config": {"pool_min": 0, "max_uses": 1}}
+        ),
+        "crucible shared": Subject(
+            "crucible_executor",
+            job={"program": {"isolation": "shared", "tenant": "bench"}, "at_once": 8},
+        ),
+        "bare create": Subject("bare_docker", job={"cycle": "create"}),
+    },
+    open=_stage,
+    measure=measure,
+    seconds=4.0,
+)

@@ -1,0 +1,107 @@
+"""Half load for as long as asked: memory, descriptors and keys must not grow.
+
+``--seconds 3600`` is the hour of the target; results are kept for half a minute only, so that keys
+have a steady number to stay at. Growth compares the last quarter with the second one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from redis.asyncio import Redis
+
+from benchmarks.driven import Driven
+from benchmarks.histogram import Histogram
+from benchmarks.http_load import post
+from benchmarks.machine import descriptors, rss_mb
+from benchmarks.scenario import Scenario, Stage, Subject, redis_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PATH = "/api/eval?wait=30"
+BODIES = (b'{"code":"print(6 * 7)","language":"python"}',)
+CONNECTIONS = 64
+#: Looks in all, whatever the length.
+LOOKS = 40
+
+
+async def measure(stage: Stage, label: str) -> None:
+    """Find the rate, then hold half of it and look."""
+    async with (
+        Redis.from_url(stage.redis) as redis,
+        stage.driven(label) as service,
+        Driven("load") as load,
+    ):
+        job = {"port": service.facts["port"], "request": post(PATH, BODIES[0])}
+        reached = await load.run(**job, connections=CONNECTIONS, seconds=3.0, warmup_s=4.0)
+        rate = max(0.5, reached["requests_per_s"] / 2)
+        stage.record(label, "held_per_s", rate)
+        looking = asyncio.create_task(_look(stage, redis, service))
+        try:
+            answer = await load.run(
+                **job, connections=CONNECTIONS, seconds=stage.bench.seconds, rate=rate
+            )
+        finally:
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
+        stage.latency(label, "half_load", Histogram.load(answer["latency"]))
+        _judge(stage, label)
+
+
+async def _look(stage: Stage, redis: Redis, service: Driven) -> None:
+    looks: dict[str, list[float]] = {}
+    stage.more["looks"] = looks
+    names = ("api", "worker")
+    while True:
+        for name, pid in zip(names, service.facts["pids"], strict=False):
+            looks.setdefault(f"{name}_resident_mb", []).append(rss_mb(pid))
+            looks.setdefault(f"{name}_descriptors", []).append(descriptors(pid))
+        looks.setdefault("redis_keys", []).append(float(await redis.dbsize()))
+        await asyncio.sleep(stage.bench.seconds / LOOKS)
+
+
+def _judge(stage: Stage, label: str) -> None:
+    for name, values in stage.more["looks"].items():
+        stage.record(label, name, values[-1])
+        if (change := growth(values)) is not None:
+            stage.record(label, f"{name}_growth_share", change)
+
+
+def growth(values: Sequence[float]) -> float | None:
+    """The last quarter against the second, as a share; the first is warming up.
+
+    None where there are too few looks to have quarters.
+    """
+    quarter = len(values) // 4
+    if not quarter:
+        return None
+    before = statistics.median(values[quarter : 2 * quarter])
+    after = statistics.median(values[-quarter:])
+    return after / before - 1 if before else 0.0
+
+
+SCENARIO = Scenario(
+    name="soak",
+    summary="half load for as long as --seconds says",
+    subjects={
+        "no-op": Subject(
+            "crucible_service",
+            job={
+                "tasks": "noop_eval:registry",
+                "environment": {"CRUCIBLE_RESULT_TTL_S": "30"},
+            },
+        ),
+        "sandboxes": Subject(
+            "crucible_service", job={"environment": {"CRUCIBLE_RESULT_TTL_S": "30"}}
+        ),
+    },
+    open=redis_stage,
+    measure=measure,
+    seconds=60.0,
+    in_all=False,
+)

@@ -1,0 +1,75 @@
+"""Docker's own cycles on the sandbox image, as many at once as the job says, nothing of ours.
+
+``create``: create, start, wait, remove. ``restart``: start a stopped read-only container, wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import aiodocker
+
+LABEL = "crucible-bench"
+#: Plain limits, no network, a read-only root with an empty work directory.
+_CONFIG: dict[str, Any] = {
+    "Cmd": ["/usr/bin/python3", "-c", "print(6 * 7)"],
+    "NetworkDisabled": True,
+    "Labels": {LABEL: ""},
+    "HostConfig": {
+        "ReadonlyRootfs": True,
+        "Tmpfs": {"/tmp": "size=16m", "/box": "size=16m"},
+        "Memory": 256 * 2**20,
+        "PidsLimit": 64,
+        "NetworkMode": "none",
+    },
+}
+_docker: aiodocker.Docker
+_job: dict[str, Any] = {}
+
+
+def setup(job: dict[str, Any]) -> None:
+    """Connect."""
+    global _docker
+    _docker = aiodocker.Docker()
+    _job.update(job)
+
+
+async def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Cycle for some seconds; the rate is that of whole cycles."""
+    started = time.perf_counter()
+    until = started + job["seconds"]
+    lanes = [_lane(until) for _ in range(_job.get("at_once", 2))]
+    counts = await asyncio.gather(*lanes)
+    return {"sent": sum(counts), "elapsed_s": time.perf_counter() - started}
+
+
+async def _lane(until: float) -> int:
+    done = 0
+    container = None if _job["cycle"] == "create" else await _create()
+    while time.perf_counter() < until:
+        using = container or await _create()
+        await using.start()
+        ended = await using.wait()
+        if ended["StatusCode"] != 0:
+            raise RuntimeError(f"the program ended with {ended}")
+        if container is None:
+            await using.delete(force=True)
+        done += 1
+    if container is not None:
+        await container.delete(force=True)
+    return done
+
+
+async def _create() -> Any:
+    config = {**_CONFIG, "Image": _job.get("image", "crucible-sandbox:latest")}
+    return await _docker.containers.create(config)
+
+
+async def teardown(job: dict[str, Any]) -> None:
+    """Remove what a failure left, hang up."""
+    left = await _docker.containers.list(all=True, filters={"label": [LABEL]})
+    for container in left:
+        await container.delete(force=True)
+    await _docker.close()

@@ -1,0 +1,56 @@
+"""The executor alone: programs in fresh containers of a warm pool, or of none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from typing import Any
+
+from crucible.executor import Executor, ExecutorConfig, open_executor
+from crucible.models import Program
+
+_stack = AsyncExitStack()
+_executor: Executor
+_job: dict[str, Any] = {}
+
+
+async def setup(job: dict[str, Any]) -> None:
+    """Open it, and run one program so that what happens once has happened."""
+    global _executor
+    _job.update(job)
+    config = ExecutorConfig(**job.get("config", {}))
+    _executor = await _stack.enter_async_context(open_executor(config))
+    await _one()
+
+
+async def _one() -> None:
+    program = Program(
+        language="python",
+        code="print(6 * 7)",
+        **_job.get("program", {}),
+    )
+    outcome = await _executor.run(program)
+    if outcome.stdout != b"42\n":
+        raise RuntimeError(f"wrong answer: {outcome}")
+
+
+async def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Run programs for some seconds, a fixed number at a time."""
+    started = time.perf_counter()
+    until = started + job["seconds"]
+
+    async def lane() -> int:
+        done = 0
+        while time.perf_counter() < until:
+            await _one()
+            done += 1
+        return done
+
+    counts = await asyncio.gather(*(lane() for _ in range(_job.get("at_once", 4))))
+    return {"sent": sum(counts), "elapsed_s": time.perf_counter() - started}
+
+
+async def teardown(job: dict[str, Any]) -> None:
+    """Close it; its containers go with it."""
+    await _stack.aclose()
