@@ -1,10 +1,14 @@
 .DEFAULT_GOAL := help
-.PHONY: setup run test lint bench images-check help
+.PHONY: setup run test lint bench chaos images-check help
 VENV := .venv/bin
 # More arguments for pytest, such as make test PYTEST_ARGS='-k retry'.
 PYTEST_ARGS ?=
 # More arguments for crucible bench, such as make bench BENCH_ARGS='--compare FILE'.
 BENCH_ARGS ?=
+# The battle's length, its SIGKILLs, and more arguments, such as CHAOS_ARGS='--subject both'.
+MINUTES ?= 3
+KILLS ?= 100
+CHAOS_ARGS ?=
 
 setup: ## virtual environment, Docker engine, sandbox image; seconds when all is there
 	@scripts/setup
@@ -24,6 +28,9 @@ lint: setup ## style, format and types
 bench: setup ## measure everything beside bare limits and other systems (15 minutes)
 	@$(VENV)/python scripts/bench-envs
 	@$(VENV)/crucible bench all --json .cache/bench/latest.json --plot .cache/bench/plots $(BENCH_ARGS)
+
+chaos: setup ## load, kills and other faults, judged by a ledger; MINUTES=20 KILLS=400 for a long one
+	@$(VENV)/python -m benchmarks.chaos --minutes $(MINUTES) --kills $(KILLS) $(CHAOS_ARGS)
 
 images-check: setup ## build the sandbox image once more: its id must not change (a minute, root)
 	@before=$$($(VENV)/crucible images build); after=$$($(VENV)/crucible images build --force); \

@@ -1,0 +1,91 @@
+"""Why a message ran more than once: each repetition needs a fault of its own. No I/O."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from benchmarks.chaos.records import FaultKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from benchmarks.chaos.executions import Book, Execution
+    from benchmarks.chaos.records import Fault
+
+#: Seconds between the end of a task's function and the word of the server that it is stored.
+SETTLE_S = 2.0
+#: Seconds a fault that is over may still be felt: reconnecting, and learning what was lost.
+_FELT_S = 6.0
+#: A worker asked to stop lets its tasks end: that explains nothing.
+_HARMLESS = frozenset({FaultKind.TERM, FaultKind.ENGINE})
+#: Seconds by which clocks of one machine may differ in rounding.
+ROUNDING_S = 0.001
+
+
+def felt_until(fault: Fault) -> float:
+    """When a fault had no more effect on what its worker ran."""
+    if fault.kind in (FaultKind.KILL, FaultKind.TERM_TWICE) or fault.end is None:
+        return math.inf
+    return fault.end + _FELT_S
+
+
+class Causes:
+    """Faults, looked up by whom and when."""
+
+    def __init__(self, faults: Iterable[Fault], book: Book) -> None:
+        self._faults: dict[str, list[Fault]] = {}
+        for fault in faults:
+            self._faults.setdefault(fault.worker, []).append(fault)
+        self._book = book
+
+    def hitting(self, worker: str, begin: float, end: float) -> list[Fault]:
+        """Faults felt by a worker at some time between ``begin`` and ``end``."""
+        felt = [*self._faults.get(worker, ()), *self._faults.get("", ())]
+        return [fault for fault in felt if fault.begin <= end and felt_until(fault) >= begin]
+
+    def of_repetition(self, runs: Sequence[Execution]) -> list[tuple[Execution, str]]:
+        """Each execution after the first, and what explains it; empty: nothing does.
+
+        An execution explains one later one: its worker, or its link, was hit before the server
+        can have had word of its end.
+        """
+        unused: list[Execution] = []
+        found = []
+        for at, run in enumerate(runs):
+            if at:
+                cause, by = self._explain(unused, run)
+                if by is not None:
+                    unused.remove(by)
+                found.append((run, cause or self._sent_twice(run)))
+            unused.append(run)
+        return found
+
+    def _explain(
+        self, earlier: Sequence[Execution], run: Execution
+    ) -> tuple[str, Execution | None]:
+        for one in reversed(earlier):
+            done = math.inf if one.end is None else one.end.at + SETTLE_S
+            for fault in self.hitting(one.start.worker, one.start.at, done):
+                if fault.kind not in _HARMLESS and fault.begin <= run.start.at:
+                    return fault.kind.value, one
+        return "", None
+
+    def _sent_twice(self, run: Execution) -> str:
+        """Stock's own repetitions: not what its message's worker did, but who sent it."""
+        task, attempt = run.key
+        before = [(one, 0) for one in self._book.expected[task].after]
+        if attempt:
+            before.append((task, attempt - 1))
+        for key in before:
+            runs = self._book.runs.get(key, [])
+            if len(runs) > 1 and any(one.start.worker.startswith("stock") for one in runs):
+                return "stock sent it again"
+        offer = self._book.works[self._book.work_of[task]]
+        confirmed = self._book.confirmed.get(offer.work, math.inf)
+        if offer.producer.startswith("stock") and any(
+            fault.begin <= confirmed and felt_until(fault) >= offer.at
+            for fault in self._faults.get("", ())
+        ):
+            return "stock producer sent it again"
+        return ""

@@ -1,0 +1,91 @@
+"""What the ledger says of each message: every execution of it, in order. No I/O."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from benchmarks.chaos.records import Accepted, Ended, Expected, Offered, Started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from benchmarks.chaos.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of one message.
+
+    Attributes:
+        start: its beginning.
+        end: its end, or None: nobody saw one.
+    """
+
+    start: Started
+    end: Ended | None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The message: task id and attempt."""
+        return self.start.task, self.start.attempt
+
+
+@dataclass
+class Book:
+    """The ledger in order.
+
+    Attributes:
+        works: what was offered, by name.
+        confirmed: names of the works that were accepted.
+        expected: the tasks of all works, by id.
+        work_of: the work of each task id.
+        runs: executions by message, each list in order of start.
+        ended: ids of tasks that came to an end.
+    """
+
+    works: dict[str, Offered] = field(default_factory=dict)
+    confirmed: dict[str, float] = field(default_factory=dict)
+    expected: dict[str, Expected] = field(default_factory=dict)
+    work_of: dict[str, str] = field(default_factory=dict)
+    runs: dict[tuple[str, int], list[Execution]] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+
+    @property
+    def accepted(self) -> list[str]:
+        """Ids of all accepted tasks."""
+        return [task.id for name in self.confirmed for task in self.works[name].tasks]
+
+    @property
+    def executions(self) -> Iterable[Execution]:
+        """All of them."""
+        for runs in self.runs.values():
+            yield from runs
+
+
+def read(records: Iterable[Record]) -> Book:
+    """Put records in order."""
+    book = Book()
+    started: dict[str, Started] = {}
+    ended: dict[str, Ended] = {}
+    for record in records:
+        if isinstance(record, Offered):
+            book.works[record.work] = record
+            for task in record.tasks:
+                book.expected[task.id] = task
+                book.work_of[task.id] = record.work
+        elif isinstance(record, Accepted):
+            book.confirmed[record.work] = record.at
+        elif isinstance(record, Started):
+            started[record.run] = record
+        elif isinstance(record, Ended):
+            ended[record.run] = record
+    runs: defaultdict[tuple[str, int], list[Execution]] = defaultdict(list)
+    for run, start in sorted(started.items(), key=lambda item: item[1].at):
+        end = ended.get(run)
+        runs[start.task, start.attempt].append(Execution(start, end))
+        if end is not None and not end.retry:
+            book.ended.add(start.task)
+    book.runs = dict(runs)
+    return book

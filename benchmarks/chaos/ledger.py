@@ -1,0 +1,63 @@
+"""The ledger: a stream on a server of its own, which no fault ever touches."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from redis import Redis as BlockingRedis
+
+from benchmarks.chaos.records import Record, decode, encode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+STREAM = "ledger"
+#: Environment variables of everything that writes.
+URL_VARIABLE, WORKER_VARIABLE = "CHAOS_LEDGER_URL", "CHAOS_WORKER"
+_BLOCK_MS = 200
+_ROWS = 1000
+
+
+def new_run() -> str:
+    """A name for one execution."""
+    return uuid.uuid4().hex
+
+
+class Ledger:
+    """Writes records from asyncio; a record counts once ``write`` returned."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client: Any = client
+
+    async def write(self, record: Record) -> None:
+        """Append one record."""
+        await self._client.xadd(STREAM, {"r": encode(record)})
+
+    async def tail(self) -> AsyncIterator[list[Record]]:
+        """All records from the first one on, as they come; empty lists while none do."""
+        last: Any = "0"
+        while True:
+            answer = await self._client.xread({STREAM: last}, count=_ROWS, block=_BLOCK_MS)
+            rows = answer[0][1] if answer else []
+            if rows:
+                last = rows[-1][0]
+            yield [decode(fields[b"r"]) for _, fields in rows]
+
+
+class BlockingLedger:
+    """The same from a stock worker's child processes: one connection for each of them."""
+
+    def __init__(self) -> None:
+        self._client: Any = None
+        self._pid = 0
+
+    def write(self, record: Record) -> None:
+        """Append one record."""
+        if self._pid != os.getpid():
+            self._client = BlockingRedis.from_url(os.environ[URL_VARIABLE])
+            self._pid = os.getpid()
+        self._client.xadd(STREAM, {"r": encode(record)})

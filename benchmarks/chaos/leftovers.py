@@ -1,0 +1,94 @@
+"""What is left on the queue server once the battle is over."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio import Redis
+
+from benchmarks.chaos.workload import QUEUES
+from crucible.broker import keys as names
+from crucible.broker.keys import Keys
+from crucible.broker.priority import STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_KEYS = Keys()
+#: Keys without a TTL that the table of ``broker/keys.py``, or kombu, has.
+TABLE = frozenset({
+    names.UNACKED, names.UNACKED_INDEX, names.WORKERS, names.REVOKED, names.DLQ,
+    names.BINDING_DEADLINES,
+})  # fmt: skip
+_BINDINGS = ("_kombu.binding.", "_kombu.binding_permanent.")
+LISTS = frozenset(_KEYS.step_list(queue, step) for queue in QUEUES for step in STEPS)
+_MGET = 500
+
+
+@dataclass
+class Leftovers:
+    """Ids by where they are, and keys that nobody accounts for.
+
+    Attributes:
+        listed: ids in queues.
+        claimed: ids in ``unacked``.
+        buried: ids of dead letters.
+        states: what is stored of each accepted task.
+        leaked: keys that are no queue, have no TTL and are in no table.
+        index_only: rows of ``unacked_index`` without a claim.
+    """
+
+    listed: list[str] = field(default_factory=list)
+    claimed: list[str] = field(default_factory=list)
+    buried: list[str] = field(default_factory=list)
+    states: dict[str, str] = field(default_factory=dict)
+    leaked: list[str] = field(default_factory=list)
+    index_only: list[str] = field(default_factory=list)
+
+
+async def find(url: str, accepted: Sequence[str]) -> Leftovers:
+    """Look at everything; the server should be quiet by now."""
+    left = Leftovers()
+    async with Redis.from_url(url) as client:
+        for name in LISTS:
+            left.listed += [_id(raw) for raw in await _list(client, name)]
+        claims: Any = await _hash(client)
+        left.claimed = [_id(json.dumps(json.loads(value)[0])) for value in claims.values()]
+        index: Any = await client.zrange(names.UNACKED_INDEX, 0, -1)
+        left.index_only = [row.decode() for row in index if row not in claims]
+        letters: Any = await client.xrange(names.DLQ)
+        left.buried = [_id(fields[b"raw"]) for _, fields in letters]
+        left.leaked = [key async for key in _leaked(client)]
+        for start in range(0, len(accepted), _MGET):
+            part = accepted[start : start + _MGET]
+            metas = await client.mget([_KEYS.result(task_id) for task_id in part])
+            for task_id, meta in zip(part, metas, strict=True):
+                left.states[task_id] = json.loads(meta)["status"] if meta else "PENDING"
+    return left
+
+
+async def _list(client: Any, name: str) -> list[bytes]:
+    rows: list[bytes] = await client.lrange(name, 0, -1)
+    return rows
+
+
+async def _hash(client: Any) -> dict[bytes, bytes]:
+    claims: dict[bytes, bytes] = await client.hgetall(names.UNACKED)
+    return claims
+
+
+async def _leaked(client: Any) -> Any:
+    async for raw in client.scan_iter(count=1000):
+        key = raw.decode(errors="replace")
+        known = key in LISTS or key in TABLE or key.startswith(_BINDINGS)
+        if not known and await client.ttl(raw) == -1:
+            yield key
+
+
+def _id(raw: bytes | str) -> str:
+    try:
+        return str(json.loads(raw)["headers"]["id"])
+    except (ValueError, TypeError, KeyError):
+        return repr(raw[:80])

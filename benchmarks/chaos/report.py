@@ -1,0 +1,105 @@
+"""Verdicts side by side: a table for people, JSON for everybody else."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmarks.chaos.verdict import RECOVERY_S, Verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.chaos.battle import Standing
+
+_LINE_S = 10.0
+
+
+def rows(verdict: Verdict) -> dict[str, str]:
+    """What is shown of a verdict, in order."""
+    recovery = verdict.recovery
+    explained = ", ".join(f"{cause} {count}" for cause, count in verdict.explained.items())
+    return {
+        "tasks accepted": str(verdict.accepted),
+        "executions": str(verdict.executions),
+        "SIGKILLs (at work)": f"{verdict.faults.get('SIGKILL', 0)} ({verdict.kills_at_work})",
+        "other faults": ", ".join(
+            f"{kind} {count}" for kind, count in verdict.faults.items() if kind != "SIGKILL"
+        ),
+        "lost": f"{len(verdict.lost)}" + (f" (+{verdict.behind} behind)" if verdict.behind else ""),
+        "stuck": str(len(verdict.stuck)),
+        "results missing": str(len(verdict.unstored)),
+        "dead letters": str(len(verdict.buried)),
+        "wrong results": str(len(verdict.wrong)),
+        "early": str(len(verdict.early)),
+        "duplicates explained": f"{sum(verdict.explained.values())}"
+        + (f" ({explained})" if explained else ""),
+        "duplicates unexplained": str(len(verdict.unexplained)),
+        "events missing (due)": f"{len(verdict.events_missing)} ({verdict.events_due})",
+        "keys leaked": str(len(verdict.leaked)),
+        "deserters": str(len(verdict.deserters)),
+        f"recovery P50 / P99 / max, s (target {RECOVERY_S:.0f})": (
+            f"{recovery.median_s} / {recovery.p99_s} / {recovery.max_s} of {recovery.count}"
+        ),
+    }
+
+
+def table(verdicts: dict[str, Verdict]) -> Table:
+    """Subjects side by side."""
+    shown = Table(title="The battle", show_lines=False)
+    shown.add_column("")
+    columns = {subject: rows(verdict) for subject, verdict in verdicts.items()}
+    for subject in columns:
+        shown.add_column(subject, overflow="fold")
+    for name in next(iter(columns.values())):
+        shown.add_row(name, *(column[name] for column in columns.values()))
+    return shown
+
+
+def write(path: Path, verdicts: dict[str, Verdict], order: dict[str, Any]) -> None:
+    """Everything as JSON, with the machine it was fought on."""
+    from benchmarks.machine import describe
+
+    document = {"version": 1, "order": order, "machine": describe(), "verdicts": verdicts}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1))
+
+
+class Watching:
+    """A bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, kills: int) -> None:
+        self._kills = kills
+        self._said = -_LINE_S
+        self._phase = ""
+        self._bar: Progress | None = None
+        if sys.stdout.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
+            )  # fmt: skip
+            self._task = self._bar.add_task("", total=max(1, kills), text="")
+            self._bar.start()
+
+    def tell(self, now: Standing) -> None:
+        """Show how it stands."""
+        text = (
+            f"{now.kills}/{self._kills} kills, {now.faults} faults, {now.accepted} works accepted, "
+            f"{now.ended} tasks ended, {now.open} open"
+        )
+        if self._bar is not None:
+            self._bar.update(
+                self._task, description=f"{now.subject} {now.phase}", completed=now.kills, text=text
+            )
+        elif now.elapsed_s - self._said >= _LINE_S or now.phase != self._phase:
+            self._said, self._phase = now.elapsed_s, now.phase
+            print(f"{now.elapsed_s:6.0f} s  {now.subject} {now.phase}: {text}", flush=True)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,179 @@
+"""The faults: planned from a seed, done to whoever works hardest when their time comes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from benchmarks.chaos.fleet import STOP_S
+from benchmarks.chaos.links import LinkFault
+from benchmarks.chaos.records import Fault, FaultKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.chaos.fleet import Fleet, Seat
+    from benchmarks.chaos.server import QueueServer
+    from benchmarks.chaos.view import View
+
+#: Other faults for each SIGKILL.
+_BESIDE = {
+    FaultKind.TERM: 0.10,
+    FaultKind.TERM_TWICE: 0.03,
+    FaultKind.STOP: 0.04,
+    FaultKind.RESET: 0.12,
+    FaultKind.STALL: 0.04,
+    FaultKind.BLACKHOLE: 0.03,
+    FaultKind.LOST_REPLIES: 0.03,
+    FaultKind.RESTART: 0.03,
+}
+_LINKS = {
+    FaultKind.RESET: LinkFault.RESET,
+    FaultKind.STALL: LinkFault.STALL,
+    FaultKind.BLACKHOLE: LinkFault.BLACKHOLE,
+    FaultKind.LOST_REPLIES: LinkFault.LOST_REPLIES,
+}
+#: Seconds a stopped worker sleeps: longer than its sign of life lasts.
+_STOPPED_S = (11.0, 14.0)
+#: Seconds a link is bad; a stall may be longer than the lease.
+_BAD_S = {FaultKind.RESET: (0.05, 1.0), FaultKind.STALL: (1.0, 13.0)}
+_BAD_ELSE_S = (0.5, 4.0)
+#: Seconds a fault waits at most for a worker it can be done to.
+_VICTIM_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A fault to come.
+
+    Attributes:
+        at_s: seconds after the storm's begin.
+        kind: what.
+        length_s: how long, where that makes sense.
+    """
+
+    at_s: float
+    kind: FaultKind
+    length_s: float = 0.0
+
+
+def plan(seed: int, kills: int, seconds: float, without: Sequence[FaultKind] = ()) -> list[Planned]:
+    """``kills`` SIGKILLs and what comes beside them, spread over ``seconds``."""
+    chosen = random.Random(seed)
+    kinds = [FaultKind.KILL] * kills
+    for kind, share in _BESIDE.items():
+        if kind not in without:
+            kinds += [kind] * round(kills * share)
+    return sorted(
+        (Planned(chosen.uniform(0, seconds), kind, _length(chosen, kind)) for kind in kinds),
+        key=lambda planned: planned.at_s,
+    )
+
+
+def _length(chosen: random.Random, kind: FaultKind) -> float:
+    if kind is FaultKind.STOP:
+        return chosen.uniform(*_STOPPED_S)
+    return chosen.uniform(*_BAD_S.get(kind, _BAD_ELSE_S)) if kind in _LINKS else 0.0
+
+
+@dataclass
+class Storm:
+    """Carries out a plan.
+
+    Attributes:
+        faults: what was done so far.
+    """
+
+    fleet: Fleet
+    server: QueueServer
+    view: View
+    seed: int
+    faults: list[Fault] = field(default_factory=list)
+    _lasting: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def rage(self, planned: Sequence[Planned]) -> None:
+        """All of it, in order and on time; returns once the last one is over."""
+        chosen = random.Random(self.seed + 1)
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        try:
+            for one in planned:
+                await asyncio.sleep(max(0.0, begin + one.at_s - loop.time()))
+                await self._do(one, chosen)
+            if self._lasting:
+                await asyncio.gather(*self._lasting)
+        finally:
+            for task in self._lasting:
+                task.cancel()
+            await asyncio.gather(*self._lasting, return_exceptions=True)
+
+    async def _do(self, one: Planned, chosen: random.Random) -> None:
+        if one.kind is FaultKind.RESTART:
+            await self._restart()
+            return
+        seat = await self._victim(chosen)
+        fault = Fault(one.kind, seat.node, time.time(), held=len(self.view.running[seat.node]))
+        self.faults.append(fault)
+        seat.busy = True
+        if one.kind is FaultKind.KILL:
+            try:
+                await seat.vacate()
+                await seat.occupy()
+            finally:
+                seat.busy = False
+            return
+        task = asyncio.create_task(self._last(seat, fault, one.length_s))
+        self._lasting.add(task)
+        task.add_done_callback(self._lasting.discard)
+
+    async def _victim(self, chosen: random.Random) -> Seat:
+        """A worker that is up and free of faults; one that runs something where there is one."""
+        async with asyncio.timeout(_VICTIM_S):
+            while True:
+                up = [s for s in self.fleet.seats if not s.busy and not s.gone
+                      and s.node in self.view.ready]  # fmt: skip
+                working = [seat for seat in up if self.view.running[seat.node]]
+                if working or (up and len(up) == len(self.fleet.seats)):
+                    return chosen.choice(working or up)
+                await asyncio.sleep(0.02)
+
+    async def _restart(self) -> None:
+        fault = Fault(FaultKind.RESTART, "", time.time())
+        self.faults.append(fault)
+        await self.server.crash()
+        fault.end = time.time()
+
+    async def _last(self, seat: Seat, fault: Fault, length_s: float) -> None:
+        try:
+            if fault.kind in _LINKS:
+                seat.proxy.set(_LINKS[fault.kind])
+                await asyncio.sleep(length_s)
+                seat.proxy.set(LinkFault.PASS)
+            elif fault.kind is FaultKind.STOP:
+                seat.signal(signal.SIGSTOP)
+                await asyncio.sleep(length_s)
+                seat.signal(signal.SIGCONT)
+            else:
+                await self._ask_to_stop(seat, twice=fault.kind is FaultKind.TERM_TWICE)
+        finally:
+            seat.proxy.set(LinkFault.PASS)
+            seat.signal(signal.SIGCONT)
+            fault.end = time.time()
+            seat.busy = False
+
+    async def _ask_to_stop(self, seat: Seat, *, twice: bool) -> None:
+        assert seat.child is not None
+        seat.signal(signal.SIGTERM)
+        if twice:
+            await asyncio.sleep(0.2)
+            seat.signal(signal.SIGTERM)
+        try:
+            await seat.child.wait(STOP_S)
+        except AssertionError:
+            self.fleet.deserters.append(f"{seat.node} (did not stop)")
+        await seat.vacate()
+        await seat.occupy()

@@ -1,0 +1,113 @@
+"""What producers send: the mix, from a seed. No I/O."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from benchmarks.chaos.records import Expected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+QUEUES = ("chaos_urgent", "chaos_usual")
+#: The longest task and the longest delay, seconds: a visibility timeout must be longer.
+LONGEST_S, LATEST_S = 3.0, 8.0
+
+
+class Kind(StrEnum):
+    """Kinds of work."""
+
+    NOOP = "no-op"
+    SHORT = "short"
+    LONG = "long"
+    DELAYED = "delayed"
+    RETRYING = "retrying"
+    CHAIN = "chain"
+    CHORD = "chord"
+
+
+#: How often each kind comes, of a hundred.
+_SHARES = {
+    Kind.NOOP: 30,
+    Kind.SHORT: 25,
+    Kind.LONG: 12,
+    Kind.DELAYED: 12,
+    Kind.RETRYING: 7,
+    Kind.CHAIN: 7,
+    Kind.CHORD: 7,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One task or one canvas.
+
+    Attributes:
+        name: starts the ids of its tasks.
+        kind: what it is.
+        queue: where its tasks go.
+        priority: Celery's on Redis: 0 goes first.
+        seconds: each of its tasks takes.
+        countdown: of a delayed task, or between tries.
+        size: steps of a chain, header tasks of a chord, tries that fail.
+    """
+
+    name: str
+    kind: Kind
+    queue: str
+    priority: int
+    seconds: float = 0.0
+    countdown: float = 0.0
+    size: int = 1
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of its tasks in order; a chord's body is the last."""
+        if self.kind is Kind.CHAIN:
+            return [f"{self.name}.{step}" for step in range(self.size)]
+        if self.kind is Kind.CHORD:
+            return [*(f"{self.name}.{part}" for part in range(self.size)), f"{self.name}.body"]
+        return [self.name]
+
+    def expected(self, now: float) -> tuple[Expected, ...]:
+        """What the ledger is told of its tasks when it is sent at ``now``."""
+        ids = self.ids
+        if self.kind is Kind.CHAIN:
+            steps = zip(ids, [(), *((one,) for one in ids)], strict=False)
+            return tuple(Expected(step, None, after) for step, after in steps)
+        if self.kind is Kind.CHORD:
+            *header, body = ids
+            return (*map(Expected, header), Expected(body, None, tuple(header)))
+        eta = now + self.countdown if self.kind is Kind.DELAYED else None
+        return (Expected(ids[0], eta),)
+
+
+def works(seed: int, producer: str) -> Iterator[Work]:
+    """The works of one producer, without end."""
+    chosen = random.Random(f"{seed}-{producer}")
+    kinds, shares = list(_SHARES), list(_SHARES.values())
+    number = 0
+    while True:
+        number += 1
+        (kind,) = chosen.choices(kinds, shares)
+        yield _work(chosen, f"{producer}-{number}", kind)
+
+
+def _work(chosen: random.Random, name: str, kind: Kind) -> Work:
+    queue = chosen.choice(QUEUES)
+    priority = chosen.choice((0, 3, 6, 9))
+    seconds = {
+        Kind.SHORT: chosen.uniform(0.01, 0.2),
+        Kind.LONG: chosen.uniform(1.0, LONGEST_S),
+        Kind.CHAIN: chosen.uniform(0.0, 0.2),
+        Kind.CHORD: chosen.uniform(0.0, 0.3),
+    }.get(kind, 0.0)
+    countdown = {
+        Kind.DELAYED: chosen.uniform(0.2, LATEST_S),
+        Kind.RETRYING: chosen.uniform(0.1, 1.0),
+    }.get(kind, 0.0)
+    size = chosen.randint(2, 5) if kind in (Kind.CHAIN, Kind.CHORD) else chosen.randint(1, 3)
+    return Work(name, kind, queue, priority, round(seconds, 3), round(countdown, 3), size)
