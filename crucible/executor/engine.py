@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 import aiodocker
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Answers that another try cannot change: a bad request, a missing image, an unknown runtime.
 _PERMANENT = frozenset({400, 401, 403, 406})
+
+#: Seconds for which an image's name is taken to stand for the same digest.
+PIN_S = 10.0
 
 
 class ContainerGone(ExecutorUnavailable):
@@ -96,6 +100,7 @@ class Engine:
         self._url = url
         self._deadline_s = deadline_s
         self._client: aiodocker.Docker | None = None
+        self._pins: dict[str, tuple[str, float]] = {}
 
     async def __aenter__(self) -> Self:
         async with translated("connect to the container engine"):
@@ -125,6 +130,14 @@ class Engine:
         """
         async with translated(f"look up image {image}", self._deadline_s):
             return str((await self._docker.images.inspect(image))["Id"])
+
+    async def pinned(self, image: str) -> str:
+        """The same, looked up at most every ``PIN_S`` seconds."""
+        found, until_s = self._pins.get(image, ("", 0.0))
+        if not found or time.monotonic() > until_s:
+            found = await self.image_id(image)
+            self._pins[image] = found, time.monotonic() + PIN_S
+        return found
 
     async def create(self, body: dict[str, Any], name: str | None = None) -> str:
         """Create a container; its id."""

@@ -108,20 +108,20 @@ def update_body(limits: Limits) -> dict[str, Any]:
 
 
 def create_body(
-    limits: Limits, config: ExecutorConfig, *, uid: int, image: str | None = None
+    limits: Limits, config: ExecutorConfig, *, uid: int, image_id: str
 ) -> dict[str, Any]:
     """The body of ``POST /containers/create`` for one sandbox.
 
     Args:
         limits: what its programs may use.
-        config: runtime, image, owner.
+        config: runtime, owner.
         uid: user and group id of everything in it; not root's.
-        image: another image than the configured one.
+        image_id: the image by digest, so that what is run is what was looked at.
     """
     return {
-        "Image": image or config.image,
+        "Image": image_id,
         "Entrypoint": ["/usr/bin/python3"],
-        "Cmd": ["-c", jail.source()],
+        "Cmd": ["-c", jail.command(image_id)],
         "User": f"{uid}:{uid}",
         "WorkingDir": "/",
         "Hostname": "sandbox",
@@ -140,15 +140,15 @@ def create_body(
     }
 
 
-def shared_body(config: ExecutorConfig) -> dict[str, Any]:
+def shared_body(config: ExecutorConfig, image_id: str) -> dict[str, Any]:
     """The body for a sandbox that many programs of one tenant share.
 
     It differs from the others in this: process 1 is root with the right to change user and no
     other, so that programs can have a user each, and the limits are those of all of them together.
     """
     limits = Limits(memory_mb=config.shared_memory_mb, disk_mb=config.shared_disk_mb, pids=2048)
-    body = create_body(limits, config, uid=0)
-    body["Cmd"] = ["-c", jail.source(jail.SHARED)]
+    body = create_body(limits, config, uid=0, image_id=image_id)
+    body["Cmd"] = ["-c", jail.command(image_id, jail.SHARED)]
     host = body["HostConfig"]
     host["CapAdd"] = ["SETGID", "SETUID"]
     host["NanoCpus"] = int(config.shared_cpus * 1e9)

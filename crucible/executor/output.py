@@ -22,6 +22,7 @@ class Output:
         self.files: dict[str, bytes] = {}
         self.end: End | None = None
         self.ready = False
+        self.code = b""
         self.started = False
         self.complaint = b""
 
@@ -55,5 +56,6 @@ class Output:
             self.end = frames.decode_end(payload)
         elif kind == frames.READY:
             self.ready = True
+            self.code = payload
         elif kind == frames.STARTED:
             self.started = True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from crucible.errors import ExecutorUnavailable
-from crucible.executor import frames
+from crucible.executor import frames, jail
 from crucible.executor.frames import FrameError, FrameReader
 from crucible.executor.oom import host_oom_kills
 from crucible.executor.options import create_body, update_body
@@ -64,6 +64,7 @@ class Sandbox:
         jitter: a number in 0..1 of its own, so that not all age at once.
         uses: programs it has served.
         ready_at: monotonic second since which it has been waiting.
+        compiled: its supervisor starts without being compiled first.
         clean: the last run ended by the book, so that a restart gives a fresh sandbox.
     """
 
@@ -76,6 +77,8 @@ class Sandbox:
         self.uses = 0
         self.ready_at = 0.0
         self.clean = True
+        self.compiled = False
+        self._image_id = ""
         self._engine = engine
         self._config = config
         self._attachment: Attachment | None = None
@@ -83,7 +86,9 @@ class Sandbox:
 
     async def create(self) -> None:
         """Create the container, not yet started."""
-        body = create_body(self.limits, self._config, uid=self.uid, image=self.shape.image)
+        self._image_id = await self._engine.pinned(self.shape.image or self._config.image)
+        self.compiled = jail.is_compiled(self._image_id)
+        body = create_body(self.limits, self._config, uid=self.uid, image_id=self._image_id)
         self.container_id = await self._engine.create(body)
 
     async def prepare(self, deadline_s: float = 15.0) -> None:
@@ -105,6 +110,8 @@ class Sandbox:
         if not alive:
             text = output.complaint.decode("utf-8", "replace")
             raise ExecutorUnavailable(f"a sandbox did not come up: {text}")
+        if output.code:
+            jail.remember(self._image_id, output.code)
         self.ready_at = time.monotonic()
 
     async def fit(self, limits: Limits) -> None:

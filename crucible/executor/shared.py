@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from crucible.errors import ExecutorError, ExecutorUnavailable
-from crucible.executor import frames
+from crucible.executor import frames, jail
 from crucible.executor.frames import FrameError, FrameReader
 from crucible.executor.options import FIRST_SHARED_UID, SHARED_UIDS, shared_body
 from crucible.executor.output import Output
@@ -77,7 +77,8 @@ class SharedSandbox:
         Raises:
             ExecutorError: it did not come up.
         """
-        self.container_id = await self._engine.create(shared_body(self._config))
+        image_id = await self._engine.pinned(self._config.image)
+        self.container_id = await self._engine.create(shared_body(self._config, image_id))
         self._attachment = await self._engine.attach(self.container_id)
         await self._engine.start(self.container_id)
         ready = self._runs[0] = _Run(0)
@@ -89,6 +90,8 @@ class SharedSandbox:
             raise ExecutorUnavailable("a shared sandbox did not come up in time") from error
         finally:
             self._runs.pop(0, None)
+        if ready.output.code:
+            jail.remember(image_id, ready.output.code, jail.SHARED)
         self.alive = True
 
     async def close(self) -> None:

@@ -20,6 +20,7 @@ takes everything in its pid namespace along.
 from __future__ import annotations
 
 import ast
+import base64
 import functools
 import importlib.resources
 
@@ -45,6 +46,34 @@ def source(parts: tuple[str, ...] = SINGLE) -> str:
     for inner in ast.walk(ast.Module(body=body, type_ignores=[])):
         _drop_docstring(inner)
     return ast.unparse(ast.Module(body=body, type_ignores=[]))
+
+
+#: What the interpreter of an image made of a script, by image id and parts. Compiling takes it
+#: 5 ms at every start of a sandbox, loading what it compiled before 0.2 ms.
+_compiled: dict[tuple[str, tuple[str, ...]], str] = {}
+
+
+def command(image_id: str, parts: tuple[str, ...] = SINGLE) -> str:
+    """What to hand to ``python3 -c`` in an image: the script, compiled if it was there before."""
+    return _compiled.get((image_id, parts)) or source(parts)
+
+
+def remember(image_id: str, code: bytes, parts: tuple[str, ...] = SINGLE) -> None:
+    """Keep what a supervisor sent of itself as it became ready, before anything ran there.
+
+    It goes back into sandboxes of the same image only, and is never loaded outside of one.
+    """
+    text = base64.b64encode(code).decode()
+    _compiled.setdefault(
+        (image_id, parts),
+        "import binascii, marshal\nPRECOMPILED = True\n"
+        f"exec(marshal.loads(binascii.a2b_base64({text!r})))",
+    )
+
+
+def is_compiled(image_id: str, parts: tuple[str, ...] = SINGLE) -> bool:
+    """Whether ``command`` needs no compiling."""
+    return (image_id, parts) in _compiled
 
 
 def _drop_docstring(node: ast.AST) -> None:

@@ -87,8 +87,11 @@ def become_python(request: "dict[str, Any]") -> "tuple[str, dict[str, Any]]":
         __annotations__={},
     )
     sys.modules["__main__"] = main
-    # The frame of the supervisor's below, and the call of exec, are not the program's.
-    sys.setrecursionlimit(sys.getrecursionlimit() + 2)
+    # The supervisor's frames below, each with its call of exec, are not the program's.
+    frame, depth = sys._getframe(1), 1  # noqa: SLF001 - the documented way to one's own frame
+    while frame.f_back is not None:
+        frame, depth = frame.f_back, depth + 1
+    sys.setrecursionlimit(sys.getrecursionlimit() + 2 * depth)
     return path, main.__dict__
 
 

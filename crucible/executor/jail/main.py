@@ -5,7 +5,7 @@ import fcntl
 import posix
 
 from crucible.executor.jail.become import warm_up
-from crucible.executor.jail.kernel import WORK, set_dumpable
+from crucible.executor.jail.kernel import WORK, own_code, set_dumpable
 from crucible.executor.jail.run import Supervisor
 
 
@@ -25,7 +25,7 @@ def boot() -> tuple[Supervisor, bool]:
     posix.mkdir(WORK, 0o755)
     posix.chdir(WORK)
     supervisor = Supervisor(control, frames)
-    supervisor.send(b"R", b"")
+    supervisor.send(b"R", own_code())
     return supervisor, supervisor.receive() and supervisor.run(wake_read)
 
 

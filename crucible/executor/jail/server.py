@@ -14,7 +14,7 @@ import time
 
 from crucible.executor.jail.become import warm_up
 from crucible.executor.jail.job import LOOK_S, SLOTS, Job
-from crucible.executor.jail.kernel import drain, read_counter, set_dumpable, write_all
+from crucible.executor.jail.kernel import drain, own_code, read_counter, set_dumpable, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def boot_server() -> "dict[str, Any] | None":
     _signal.signal(_signal.SIGCHLD, lambda *_: None)
     posix.mkdir(SLOTS, 0o711)
     server = Server(control, frames, wake_read)
-    server.send(b"R", 0, b"")
+    server.send(b"R", 0, own_code())
     return server.serve()
 
 

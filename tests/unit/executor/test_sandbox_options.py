@@ -17,7 +17,8 @@ LIMITS = Limits(memory_mb=100, pids=10, disk_mb=7)
 
 
 def body(**changes: Any) -> dict[str, Any]:
-    return create_body(LIMITS, ExecutorConfig(owner="me", **changes), uid=23_456)
+    config = ExecutorConfig(owner="me", **changes)
+    return create_body(LIMITS, config, uid=23_456, image_id="sha256:1")
 
 
 def test_nothing_is_privileged() -> None:
@@ -60,12 +61,10 @@ def test_limits_become_bounds() -> None:
 
 
 def test_runtime_and_image_are_chosen() -> None:
-    """The runtime is left to the engine unless one is named; a language may bring an image."""
+    """The runtime is left to the engine unless one is named; the image is named by digest."""
     assert "Runtime" not in body()["HostConfig"]
     assert body(runtime="runsc")["HostConfig"]["Runtime"] == "runsc"
-    config = ExecutorConfig(image="sha256:1")
-    assert create_body(LIMITS, config, uid=1)["Image"] == "sha256:1"
-    assert create_body(LIMITS, config, uid=1, image="other")["Image"] == "other"
+    assert body()["Image"] == "sha256:1"
 
 
 @pytest.mark.parametrize(
@@ -83,6 +82,16 @@ def test_the_filter_refuses(name: str) -> None:
     assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
     for rule in profile["syscalls"]:
         assert rule["action"] == "SCMP_ACT_ERRNO" or name not in rule["names"]
+
+
+def test_a_supervisor_is_compiled_once_an_image() -> None:
+    """What one image's interpreter compiled goes to sandboxes of that image only."""
+    jail.remember("sha256:unit", b"code")
+    jail.remember("sha256:unit", b"later")
+    assert jail.is_compiled("sha256:unit")
+    assert "Y29kZQ==" in jail.command("sha256:unit")
+    assert jail.command("sha256:other") == jail.source()
+    assert jail.command("sha256:unit", jail.SHARED) == jail.source(jail.SHARED)
 
 
 def test_sockets_are_of_three_families() -> None:
