@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.signature import signature
-from crucible.worker import TaskRegistry
+from crucible.worker import Reject, TaskRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +53,7 @@ _FAILURES: dict[str, Callable[[], BaseException]] = {
     "value": lambda: ValueError("bang", 42),
     "key": lambda: KeyError("missing"),
     "empty": lambda: RuntimeError(),
+    "reject": lambda: Reject("no", requeue=False),
 }
 
 
@@ -123,3 +126,9 @@ async def on_error_raises(
 ) -> None:
     """An errback that is called in the worker and fails there."""
     raise RuntimeError("the errback itself")
+
+
+@registry.task("rig.die")
+async def die(ctx: TaskContext) -> None:
+    """Takes the worker along."""
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -10,7 +10,6 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.ids import new_id
 from crucible.broker.jsontypes import dumps, loads
 from crucible.broker.lookup import read_meta
 from crucible.broker.results import FAILURE, REVOKED
@@ -107,8 +106,12 @@ class ChordParts:
         self._keys = keys
         self._ttl_s = ttl_s
 
-    async def count(self, part: Part) -> Ripe | None:
+    async def count(self, part: Part, token: str) -> Ripe | None:
         """Count one part; doing it again is safe.
+
+        Args:
+            part: the end to count.
+            token: who counts; the same when an answer was lost and it is done again.
 
         Returns:
             The header, if this made it complete or whoever did went away since; None while others
@@ -118,7 +121,6 @@ class ChordParts:
             TypeError: the result is of a kind JSON cannot carry.
             BrokerError: it may or may not be counted.
         """
-        token = new_id().replace("-", "")
         keys, args = self._arguments(part, token)
         loop = asyncio.get_running_loop()
         until = loop.time() + _PATIENCE_S
@@ -177,4 +179,6 @@ def shown(result: Any) -> str:
     message = result.get("exc_message")
     arguments = message if isinstance(message, (list, tuple)) else [message]
     name = str(result["exc_type"]).rpartition(".")[2]
+    if name == "Reject" and len(arguments) == 2:  # the one of Celery's that shows itself otherwise
+        return f"reject requeue={arguments[1]}: {arguments[0]}"
     return f"{name}({', '.join(map(repr, arguments))})"

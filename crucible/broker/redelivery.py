@@ -12,6 +12,8 @@ from crucible.errors import MessageError
 
 #: Header that counts deliveries which ended with their worker.
 DELIVERIES = "crucible_deliveries"
+#: Header that says why a message is not to be run any more; whoever takes it ends it.
+LOST = "crucible_lost"
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -36,8 +38,10 @@ def deliveries_of(envelope: dict[str, Any]) -> int:
     return count if isinstance(count, int) and count > 0 else 0
 
 
-def redelivered(envelope: dict[str, Any], deliveries: int | None = None) -> bytes:
-    """The message with kombu's redelivered flags, and its count of lost deliveries.
+def redelivered(
+    envelope: dict[str, Any], deliveries: int | None = None, lost: str | None = None
+) -> bytes:
+    """The message with kombu's redelivered flags, its count of lost deliveries, and their end.
 
     Source: kombu ``transport/redis.py`` ``_do_restore_message``.
     """
@@ -46,6 +50,8 @@ def redelivered(envelope: dict[str, Any], deliveries: int | None = None) -> byte
         headers["redelivered"] = True
         if deliveries is not None:
             headers[DELIVERIES] = deliveries
+        if lost is not None:
+            headers[LOST] = lost
         info = (envelope.get("properties") or {}).get("delivery_info")
         if isinstance(info, dict):
             info["redelivered"] = True
@@ -64,7 +70,7 @@ def next_try(raw: bytes, eta: float) -> bytes:
     headers["eta"] = datetime.fromtimestamp(eta, UTC).isoformat()
     if not headers.get("parent_id"):
         headers["parent_id"] = headers.get("id")
-    for name in ("redelivered", DELIVERIES):
+    for name in ("redelivered", DELIVERIES, LOST):
         headers.pop(name, None)
     properties = envelope["properties"]
     properties["delivery_info"].pop("redelivered", None)

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claims import DLQ_LIMIT, RESULT_TTL_S
+from crucible.broker.jsontypes import dumps
 from crucible.broker.keys import CLAIM_PREFIX
+from crucible.broker.message import decode
 from crucible.broker.priority import step_of
 from crucible.broker.redelivery import deliveries_of, redelivered
 from crucible.broker.results import FAILURE, encode_meta
+from crucible.errors import MessageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -248,8 +251,11 @@ class Sweeper:
         deliveries = deliveries_of(envelope) + 1
         if deliveries < self._max_deliveries:
             return _Parcel(where, redelivered(envelope, deliveries))
-        logger.error("task %s was lost with its worker %d times: buried", task_id, deliveries)
         detail = f"{deliveries} deliveries ended with their worker"
+        if deliveries == self._max_deliveries and _is_awaited(envelope):
+            # Whoever takes it next buries it without running it, and tells those who wait.
+            return _Parcel(where, redelivered(envelope, deliveries, detail))
+        logger.error("task %s was lost with its worker %d times: buried", task_id, deliveries)
         letter = ["queue", queue, "reason", "undeliverable", "detail", detail,
                   "task_id", task_id, "task", str(headers.get("task")),
                   "attempts", str(deliveries)]  # fmt: skip
@@ -280,6 +286,15 @@ class _Parcel:
     letter: Sequence[str] = ()
     result_key: str = ""
     meta: bytes = b""
+
+
+def _is_awaited(envelope: dict[str, Any]) -> bool:
+    """Whether a chord, the rest of a chain or errbacks wait for the task's end."""
+    try:
+        embed = decode(dumps(envelope).encode()).embed
+    except MessageError:
+        return False
+    return bool(embed["errbacks"] or embed["chain"] or embed["chord"])
 
 
 def _lost_meta(task_id: str, headers: dict[str, Any], detail: str) -> bytes:

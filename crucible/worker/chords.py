@@ -105,9 +105,10 @@ class Chords:
         continuation.closings.append(Closing(part.group_id, ripe.token, effects, succeeded))
 
     async def _counted(self, part: Part) -> Ripe | None:
+        token = new_id().replace("-", "")
         while True:
             try:
-                return await self._parts.count(part)
+                return await self._parts.count(part, token)
             except BrokerUnavailable as error:
                 logger.warning("a part of chord %s waits: %s", part.group_id, error)
             except BrokerError:

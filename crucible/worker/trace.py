@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claims import Ending, Move, Onward
 from crucible.broker.message import decode
-from crucible.broker.redelivery import deliveries_of, next_try, parse, redelivered
+from crucible.broker.redelivery import LOST, deliveries_of, next_try, parse, redelivered
 from crucible.broker.results import STARTED
 from crucible.errors import MessageError
 from crucible.worker.caller import Caller
@@ -143,6 +143,8 @@ class Trace:
         hooks = self.hooks
         if hooks is not None and not again:
             hooks.received(run)
+        if message.redelivered and (lost := message.headers.get(LOST)):
+            return await self._lost(run, message, str(lost))
         if task is None:
             return await self._unknown(run, message)
         if not self._admit(run, message.task):
@@ -163,7 +165,7 @@ class Trace:
         except Retry as retry:
             return self._retry(run, message, task, retry)
         except Reject as reject:
-            return self._rejected(run, message, reject)
+            return await self._rejected(run, message, task, reject)
         except Replaced as replaced:
             return await self._replaced(run, message, task, replaced)
         except Ignore:
@@ -266,19 +268,24 @@ class Trace:
         onward = Onward(move=Move.PARK, raw=next_try(run.claim.raw, eta), eta=eta)
         return Ending(run.claim, self._result_prefix + message.id if meta else "", meta, onward)
 
-    def _rejected(self, run: Run, message: Message, reject: Reject) -> Ending:
+    async def _rejected(self, run: Run, message: Message, task: Task, reject: Reject) -> Ending:
         if reject.requeue:
             self._tell_turned_away(run, TurnedAway.REQUEUED)
             raw = redelivered(parse(run.claim.raw))
             return Ending(run.claim, onward=Onward(move=Move.TAIL, raw=raw))
         # 5.7 stores the rejection as a failure, 5.3 leaves clients waiting.
-        meta = self._metas.failure(message, reject, tracebacks.format_exc())
-        if self.hooks is not None:
-            self.hooks.failed(run, reject, None)
-        self._tell_turned_away(run, TurnedAway.REJECTED)
         letter = self._letter(run, "rejected", str(reject.reason))
         onward = Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
-        return Ending(run.claim, self._result_prefix + message.id, meta, onward)
+        ending = await self._failed(run, message, task, reject, None, onward)
+        self._tell_turned_away(run, TurnedAway.REJECTED)
+        return ending
+
+    async def _lost(self, run: Run, message: Message, detail: str) -> Ending:
+        """A message that took its workers along so often that it is not run any more."""
+        logger.error("task %s is buried: %s", message.id, detail)
+        letter = self._letter(run, "undeliverable", detail)
+        onward = Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
+        return await self._failed(run, message, run.task, WorkerLost(detail), None, onward)
 
     async def _stopped(
         self, run: Run, message: Message, task: Task, error: asyncio.CancelledError

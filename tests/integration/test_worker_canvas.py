@@ -13,7 +13,9 @@ import pytest
 from redis.asyncio import Redis
 
 from crucible.broker.publisher import Publisher
+from crucible.broker.redelivery import parse, redelivered
 from crucible.broker.signature import Signature, chain, chord, group, signature
+from crucible.broker.sweeper import MAX_DELIVERIES
 from crucible.errors import TaskFailed
 from crucible.worker.worker import Worker
 
@@ -214,6 +216,26 @@ async def test_an_unknown_task_fails_the_chord_it_is_part_of(plain: Rig) -> None
     """A header's task that no worker knows fails the chord; stock leaves it waiting for ever."""
     with pytest.raises(TaskFailed, match="NotRegistered"):
         await plain.get(chord([add(1, 1), signature("rig.nowhere")], XSUM))
+
+
+async def test_a_rejected_part_fails_the_chord(plain: Rig) -> None:
+    """A header's task that rejects its message fails the chord as in stock 5.7."""
+    with pytest.raises(TaskFailed, match="raised reject requeue=False: no"):
+        await plain.get(chord([signature("rig.fail", ("reject",)), add(1, 1)], XSUM))
+
+
+async def test_a_poisonous_part_fails_the_chord(plain: Rig) -> None:
+    """A header's message that took too many workers along is buried, and its chord fails."""
+    work = chord([signature("rig.die", queue="deadly"), add(1, 1)], XSUM)
+    handle = await plain.publisher.send_canvas(work)
+    raw = await plain.queues.rpop("deadly")
+    assert isinstance(raw, bytes)
+    value = b'[%s, "", "celery"]' % redelivered(parse(raw), MAX_DELIVERIES - 1)
+    await plain.queues.hset("unacked", "crucible|wdead|1", value)
+    await plain.queues.zadd("unacked_index", {"crucible|wdead|1": 1.0})
+    with pytest.raises(TaskFailed, match="raised WorkerLostError"):
+        await handle.get(PATIENCE_S)
+    assert await plain.queues.xlen("crucible:dlq") == 1
 
 
 async def test_an_expired_part_fails_the_chord(plain: Rig) -> None:
