@@ -198,6 +198,7 @@ class Evaluation(msgspec.Struct, kw_only=True):
     signal: int | None = None
     message: str | None = None
     output_truncated: bool = False
+    isolation: Literal["container", "shared"] = "container"
     queue: str = ""
     queue_system: Literal["celery", "legacy"] = "celery"
     celery_task_id: str | None = None

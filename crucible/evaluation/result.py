@@ -37,6 +37,7 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
     output_truncated: bool = False
     usage: Usage = Usage()
     timing_ms: RunTiming = RunTiming()
+    isolation: Literal["container", "shared"] = "container"
     retry_count: int = 0
     worker: str | None = None
     started_at: str | None = None
@@ -68,6 +69,7 @@ def result_of(
         signal=outcome.signal,
         message=outcome.message,
         output_truncated=outcome.output_truncated,
+        isolation=outcome.isolation,
         usage=outcome.usage,
         timing_ms=RunTiming(sandbox=whole_ms(outcome.sandbox_s), run=whole_ms(outcome.run_s)),
         retry_count=retry_count,

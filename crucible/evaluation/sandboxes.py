@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from crucible.evaluation.limits import ceilings_of
 from crucible.executor import ExecutorConfig
 
 if TYPE_CHECKING:
@@ -29,4 +30,5 @@ def executor_config(settings: Settings) -> ExecutorConfig:
         image=settings.sandbox_image,
         pool_min=settings.pool_min,
         pool_max=settings.pool_max or 2 * max(concurrency_of(settings), settings.pool_min),
+        ceiling=ceilings_of(settings),
     )
