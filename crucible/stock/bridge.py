@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from celery import exceptions
 
+from crucible.broker.signature import signature
 from crucible.stock.loop import LoopThread
 from crucible.worker import outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from celery import Celery
 
@@ -24,6 +25,8 @@ class StockContext:
     def __init__(self, celery_task: Any, task: Task, state: Any) -> None:
         request = celery_task.request
         self._celery_task = celery_task
+        # Celery finds it by thread, and the task runs in another one.
+        self._request = request
         self._task = task
         self.args: list[Any] = list(request.args or ())
         self.kwargs: dict[str, Any] = dict(request.kwargs or {})
@@ -40,7 +43,7 @@ class StockContext:
     @property
     def delivery_info(self) -> Mapping[str, Any]:
         """Exchange, routing_key, priority, redelivered."""
-        info: Mapping[str, Any] = self._celery_task.request.delivery_info or {}
+        info: Mapping[str, Any] = self._request.delivery_info or {}
         return info
 
     async def update_state(self, state: str, meta: Any = None) -> None:
@@ -60,6 +63,35 @@ class StockContext:
             return exc or outcomes.MaxRetriesExceeded(f"Can't retry {self.name}[{self.id}]")
         delay = self._task.retry_delay_s if countdown is None else countdown
         return outcomes.Retry(max(0.0, delay), exc)
+
+    def replace(self, work: Mapping[str, Any]) -> BaseException:
+        """The exception to raise to be replaced; as in ``worker.RunContext.replace``."""
+        return outcomes.Replaced(work)
+
+    async def send(
+        self, work: str | Mapping[str, Any], args: Sequence[Any] = (), **options: Any
+    ) -> str:
+        """Start a task or a signature; as in ``worker.RunContext.send``."""
+        if isinstance(work, str):
+            work = signature(work, kwargs=options.pop("kwargs", None))
+        return self._start(self._celery_task.app.signature(dict(work)), args, options)
+
+    async def add_to_chord(self, work: Mapping[str, Any]) -> str:
+        """Start one more part of the chord; as in ``worker.RunContext.add_to_chord``."""
+        request, app = self._request, self._celery_task.app
+        if not request.chord:
+            raise ValueError("the task is not part of a chord")
+        sig = app.signature(dict(work))
+        sig.set(group_id=request.group, group_index=request.group_index, chord=request.chord)
+        app.backend.add_to_chord(request.group, sig.freeze())
+        return self._start(sig, (), {})
+
+    def _start(self, sig: Any, args: Sequence[Any], options: dict[str, Any]) -> str:
+        result = sig.apply_async(
+            args, root_id=self.root_id, parent_id=self.id, add_to_parent=False, **options
+        )
+        self._request.children.append(result)
+        return str(result.id)
 
 
 class Bridge:
@@ -104,6 +136,8 @@ class Bridge:
             raise celery_task.retry(
                 exc=retry.exc, countdown=retry.countdown, max_retries=self._unlimited, throw=False
             ) from retry
+        except outcomes.Replaced as replaced:
+            return celery_task.replace(celery_task.app.signature(dict(replaced.work)))
         except outcomes.Ignore as ignore:
             raise exceptions.Ignore from ignore
         except outcomes.Reject as reject:
