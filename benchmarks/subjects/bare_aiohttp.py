@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from aiohttp import web
 
+EVAL_ID = "00000000-0000-4000-8000-000000000000"
 _runner: web.AppRunner | None = None
 
 
 async def handle(request: web.Request) -> web.Response:
     """The shortest handler that does what any JSON handler must."""
     asked = await request.json()
-    eval_id = str(uuid.uuid4())
     answer = {
-        "eval_id": eval_id,
-        "task_id": f"eval-{eval_id}",
+        "eval_id": EVAL_ID,
+        "task_id": f"eval-{EVAL_ID}",
         "status": "queued",
         "queue": "evaluation",
         "queue_system": "celery",
-        "href": f"/api/eval/{eval_id}",
+        "href": f"/api/eval/{EVAL_ID}",
         "language": asked["language"],
     }
     return web.json_response(answer, status=202)

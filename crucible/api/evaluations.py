@@ -113,6 +113,8 @@ def wait_of(request: web.Request) -> float | None:
     Raises:
         InputError: not a number of seconds.
     """
+    if "?" not in request.raw_path:  # most have none, and taking a URL apart is not cheap
+        return None
     text = request.query.get("wait")
     if text is None:
         return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from crucible.api.problems import NotFound
 from crucible.broker import Once
+from crucible.broker.ids import new_id
 from crucible.broker.results import SUCCESS
 from crucible.errors import ConflictError, ResultTimeout
 from crucible.evaluation.messages import EvalMessages
@@ -238,4 +239,4 @@ def check_same(draft: Draft, first: Record) -> None:
 
 
 def _id_from(key: str | None) -> str:
-    return str(uuid.uuid5(_KEY_NAMESPACE, key) if key else uuid.uuid4())
+    return str(uuid.uuid5(_KEY_NAMESPACE, key)) if key else new_id()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
+
+import msgspec
 
 from crucible.errors import BrokerError, BrokerUnavailable
 
@@ -26,8 +27,7 @@ MAX_FLUSH_BYTES = 2 * 1024 * 1024
 _TOO_LATE_S = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Once:
+class Once(msgspec.Struct, frozen=True):
     """Makes a publication happen once.
 
     Attributes:
@@ -74,8 +74,7 @@ class Write:
         self.size = len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of a write.
 
     Attributes:

@@ -7,6 +7,7 @@ anybody who can write to the queue.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -55,10 +56,12 @@ def checked_limits(asked: LimitsRequest | None, ceilings: Limits) -> Limits:
     Raises:
         InputError: a value is not finite, below the floor or above the ceiling.
     """
+    if asked is None:
+        return _default_limits(ceilings)
     chosen: dict[str, float] = {}
     for name in Limits.__struct_fields__:
         ceiling = getattr(ceilings, name)
-        value = getattr(asked, name) if asked is not None else None
+        value = getattr(asked, name)
         if value is None:
             chosen[name] = min(getattr(DEFAULTS, name), ceiling)
             continue
@@ -67,3 +70,9 @@ def checked_limits(asked: LimitsRequest | None, ceilings: Limits) -> Limits:
             raise InputError(f"limits.{name}", f"must be between {floor:g} and {ceiling:g}")
         chosen[name] = value
     return Limits(**chosen)  # type: ignore[arg-type]  # each value has its field's own type
+
+
+@lru_cache(maxsize=16)
+def _default_limits(ceilings: Limits) -> Limits:
+    """What a program gets that asks for nothing, as most do."""
+    return checked_limits(LimitsRequest(), ceilings)

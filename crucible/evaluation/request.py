@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -80,6 +81,8 @@ class EvalRequest(EvalOptions, frozen=True, kw_only=True, forbid_unknown_fields=
 
 _request_decoder = msgspec.json.Decoder(EvalRequest)
 _option_defaults = EvalOptions()
+#: Every option and its default.
+_OPTIONS = tuple((name, getattr(_option_defaults, name)) for name in EvalOptions.__struct_fields__)
 
 
 def decode_request(body: bytes) -> EvalRequest:
@@ -122,8 +125,8 @@ def options_of(request: EvalOptions) -> dict[str, Any]:
     """The keyword arguments of the task: what differs from the default, as plain JSON types."""
     return {
         name: msgspec.to_builtins(value)
-        for name in EvalOptions.__struct_fields__
-        if (value := getattr(request, name)) != getattr(_option_defaults, name)
+        for name, default in _OPTIONS
+        if (value := getattr(request, name)) != default
     }
 
 
@@ -132,12 +135,11 @@ def digest_of(request: EvalRequest) -> bytes:
 
     The id itself is left out, so that the caller may keep it beside the fingerprint.
     """
-    fields = [getattr(request, name) for name in _DIGESTED]
-    encoded = msgspec.json.encode(fields, order="deterministic")
-    return hashlib.blake2b(encoded, digest_size=16).digest()
+    return hashlib.blake2b(_encode_in_order(_digested(request)), digest_size=16).digest()
 
 
-_DIGESTED = tuple(name for name in EvalRequest.__struct_fields__ if name != "eval_id")
+_digested = attrgetter(*(name for name in EvalRequest.__struct_fields__ if name != "eval_id"))
+_encode_in_order = msgspec.json.Encoder(order="deterministic").encode
 
 
 def check_request(request: EvalRequest, languages: Collection[str], ceilings: Limits) -> None:
