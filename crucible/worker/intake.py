@@ -79,6 +79,7 @@ class Intake:
         self._slots = slots
         self._held = held
         self._wake_up = wake_up
+        self._returning: list[Run] = []
         self._stopping = False
         self._stopped = asyncio.Event()
 
@@ -107,6 +108,9 @@ class Intake:
                 # Left in the list, a message may be taken by a worker that can run it.
                 await asyncio.sleep(POLL_S)
                 continue
+            if self._returning:
+                await self._go_on_returning()
+                continue
             room = self._slots.room
             if room == 0:
                 await self._wait_for_room()
@@ -121,6 +125,7 @@ class Intake:
             elif not self._claims.queues:
                 # The last queue was cancelled: there is nothing that a claim could wait on.
                 await asyncio.sleep(POLL_S)
+        await self.give_back(self._returning)
         self._stopped.set()
         await asyncio.get_running_loop().create_future()
 
@@ -135,9 +140,18 @@ class Intake:
         """Give back what was claimed ahead and cannot start: other workers may be free."""
         since = self._slots.waiting_since()
         if since is not None and time.monotonic() - since > PATIENCE_S:
-            runs = self._slots.take_waiting()
-            if not await self.give_back(runs):
-                self._slots.offer(runs)
+            self._returning += self._slots.take_waiting()
+
+    async def _go_on_returning(self) -> None:
+        """Give back what was to go, again and again until the server says that it went.
+
+        After a call without an answer the messages may be in their lists, and run elsewhere:
+        running them here would run them twice. Giving back what is gone already does nothing.
+        """
+        if await self.give_back(self._returning):
+            self._returning = []
+        else:
+            await asyncio.sleep(POLL_S)
 
     async def give_back(self, runs: Sequence[Run]) -> bool:
         """Return claims that were not started to where they came from; False if that failed."""

@@ -87,7 +87,8 @@ class Slots:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a slot ended with an error; another takes its place", exc_info=error)
-            self._fill()
+        # A message that is stopped on its way to or from its task takes the slot along.
+        self._fill()
 
     @property
     def room(self) -> int:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from crucible.broker.claims import Claim
-from crucible.worker.hooks import Run
+from crucible.worker.hooks import Run, Stop, stop_run
 from crucible.worker.slots import Slots
 
 
@@ -115,3 +115,17 @@ async def test_instant_messages_are_claimed_ahead_slow_ones_are_not() -> None:
         slots.offer(runs(2000))
         await slots.wait_until_idle()
         assert slots.room > 50
+
+
+async def test_a_slot_that_goes_with_its_message_is_replaced() -> None:
+    """A message stopped outside its task takes its slot along; another one takes the place."""
+    gate = Gate()
+    async with Slots(gate.perform, 1) as slots:
+        stopped, following = runs(2)
+        slots.offer([stopped])
+        await eventually(lambda: bool(gate.started))
+        stop_run(stopped, Stop.LOST)
+        slots.offer([following])
+        await eventually(lambda: gate.started == ["f0", "f1"])
+        gate.open.set()
+        await slots.wait_until_idle()

@@ -1,0 +1,29 @@
+"""The thin link below every command."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import uvloop
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from crucible.broker.link import open_link
+
+
+async def _write_to_a_closed_connection(redis_url: str) -> None:
+    async with open_link(redis_url) as link:
+        async with link.connection() as held:
+            # What a reset from the other side does before the next command goes out.
+            connection: Any = held
+            connection._writer.transport.abort()
+            await asyncio.sleep(0)
+            with pytest.raises(RedisConnectionError):
+                await link.calls(held, [["PING"]])
+        assert await link.call("PING") == b"PONG"
+
+
+def test_a_reset_connection_is_a_connection_error_on_uvloop(redis_url: str) -> None:
+    """uvloop's RuntimeError for a closed handle reaches callers as what it is: a lost link."""
+    uvloop.run(_write_to_a_closed_connection(redis_url))
