@@ -18,7 +18,7 @@ SETTLE_S = 2.0
 #: Seconds a fault that is over may still be felt: reconnecting, and learning what was lost.
 _FELT_S = 6.0
 #: A worker asked to stop lets its tasks end: that explains nothing.
-_HARMLESS = frozenset({FaultKind.TERM, FaultKind.ENGINE})
+_HARMLESS = frozenset({FaultKind.TERM})
 #: Seconds by which clocks of one machine may differ in rounding.
 ROUNDING_S = 0.001
 
@@ -66,10 +66,19 @@ class Causes:
     ) -> tuple[str, Execution | None]:
         for one in reversed(earlier):
             done = math.inf if one.end is None else one.end.at + SETTLE_S
-            for fault in self.hitting(one.start.worker, one.start.at, done):
-                if fault.kind not in _HARMLESS and fault.begin <= run.start.at:
-                    return fault.kind.value, one
-        return "", None
+            hit = self._grave(self.hitting(one.start.worker, one.start.at, done), run)
+            if hit:
+                return hit, one
+        # The other way round: it had the message first, was cut off or asleep while somebody
+        # else ran it, and went on.
+        own = self._grave(self.hitting(run.start.worker, run.start.at, run.start.at), run)
+        return (f"{own}, went on", earlier[-1]) if own and earlier else ("", None)
+
+    @staticmethod
+    def _grave(faults: Iterable[Fault], run: Execution) -> str:
+        """The worst of the faults that came before a repetition and can explain it."""
+        kinds = {fault.kind for fault in faults if fault.begin <= run.start.at}
+        return next((kind.value for kind in FaultKind if kind in kinds - _HARMLESS), "")
 
     def _sent_twice(self, run: Execution) -> str:
         """Stock's own repetitions: not what its message's worker did, but who sent it."""

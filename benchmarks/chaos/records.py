@@ -94,18 +94,17 @@ Record = Offered | Accepted | Refused | Ready | Started | Ended
 
 
 class FaultKind(StrEnum):
-    """What was done."""
+    """What was done, the worst first."""
 
     KILL = "SIGKILL"
-    TERM = "SIGTERM"
     TERM_TWICE = "SIGTERM twice"
     STOP = "SIGSTOP"
-    RESET = "link reset"
     STALL = "link stalled"
     BLACKHOLE = "link black hole"
     LOST_REPLIES = "replies lost"
+    RESET = "link reset"
     RESTART = "queue server killed"
-    ENGINE = "container engine killed"
+    TERM = "SIGTERM"
 
 
 class Fault(msgspec.Struct):

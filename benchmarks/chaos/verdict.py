@@ -54,6 +54,7 @@ class Verdict(msgspec.Struct, kw_only=True):
         leaked: keys, and rows of the index, that nobody accounts for.
         deserters: workers that ended, or would not end, without being hit.
         recovery: of killed workers' tasks.
+        storm: every fault.
     """
 
     accepted: int
@@ -74,6 +75,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     leaked: list[str]
     deserters: list[str]
     recovery: Recovery
+    storm: list[Fault]
 
     @property
     def failures(self) -> dict[str, int]:
@@ -130,6 +132,7 @@ def judge(
         leaked=[*left.leaked, *left.index_only],
         deserters=list(deserters),
         recovery=recovery(book, faults),
+        storm=list(faults),
     )
 
 
