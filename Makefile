@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: setup run test lint bench chaos images-check help
+.PHONY: setup run test lint bench chaos demo-migration images-check help
 VENV := .venv/bin
 # More arguments for pytest, such as make test PYTEST_ARGS='-k retry'.
 PYTEST_ARGS ?=
@@ -31,6 +31,9 @@ bench: setup ## measure everything beside bare limits and other systems (15 minu
 
 chaos: setup ## load, kills and other faults, judged by a ledger; MINUTES=20 KILLS=400 for a long one
 	@$(VENV)/python -m benchmarks.chaos --minutes $(MINUTES) --kills $(KILLS) $(CHAOS_ARGS)
+
+demo-migration: setup ## from the legacy queue to Celery under load, with things killed on the way (minutes)
+	@$(VENV)/python scripts/demo_migration
 
 images-check: setup ## build the sandbox image once more: its id must not change (a minute, root)
 	@before=$$($(VENV)/crucible images build); after=$$($(VENV)/crucible images build --force); \

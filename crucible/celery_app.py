@@ -38,7 +38,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # A worker that dies must not take its evaluations with it.
         "task_acks_late": True,
         "worker_prefetch_multiplier": 1,
-        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        # Cancelling would store REVOKED, a last state, for evaluations that only lost their link:
+        # they run to their end instead, and a repetition finds the result that is there.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
         "broker_connection_retry_on_startup": True,
         "worker_hijack_root_logger": True,
     }

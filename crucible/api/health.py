@@ -6,7 +6,9 @@ import msgspec
 from aiohttp import web
 
 import crucible
-from crucible.api.keys import READINESS
+from crucible.api.keys import GATEWAY, READINESS
+from crucible.api.routed import RoutedGateway
+from crucible.api.routed_readiness import with_legacy
 
 _LIVE = msgspec.json.encode({"status": "ok", "version": crucible.__version__})
 
@@ -19,6 +21,9 @@ async def live(request: web.Request) -> web.Response:
 async def ready(request: web.Request) -> web.Response:
     """``GET /ready``: each dependency, 503 when evaluations would not be run."""
     report = await request.app[READINESS].report()
+    gateway = request.app[GATEWAY]
+    if isinstance(gateway, RoutedGateway):
+        report = await with_legacy(report, gateway)
     return web.Response(
         body=msgspec.json.encode(report),
         status=200 if report.ready else 503,

@@ -46,6 +46,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         legacy: whether new evaluations may go to the legacy queue.
         workers_connected: async workers that gave a sign of life lately.
         dependencies: by name.
+        mode: where a migration stands; empty where there is no legacy queue.
+        circuits: state of each circuit breaker, by downstream.
     """
 
     ready: bool
@@ -54,6 +56,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     legacy: str
     workers_connected: int
     dependencies: dict[str, Dependency]
+    mode: str = ""
+    circuits: dict[str, str] = {}
 
 
 class Readiness:

@@ -31,7 +31,13 @@ from crucible.migration.breaker import BreakerState
 from crucible.migration.breakers import Breakers
 from crucible.migration.dual import DualComparer, Mismatches
 from crucible.migration.follower import Follower
-from crucible.migration.ledger import Entry, Ledger, encode_asked
+from crucible.migration.ledger import (
+    PATIENCE_S,
+    SPLIT_PATIENCE_S,
+    Entry,
+    Ledger,
+    encode_asked,
+)
 from crucible.migration.legacy_end import LEGACY_QUEUE
 from crucible.migration.routing import Decision, Mode, Side, decide
 from crucible.migration.sample import Sampler
@@ -197,7 +203,11 @@ class RoutedGateway(Gateway):
     async def _enter(self, eval_id: str, entry: Entry) -> Record | None:
         """Write down what is about to go to the legacy queue; never fails, hardly waits."""
         try:
-            return await self._ledger.enter(eval_id, entry)
+            # Until Celery has a share, nothing of its side may slow the legacy path.
+            mode = self.watch.switches.mode
+            legacy_only = mode in (Mode.LEGACY_ONLY, Mode.DUAL_WRITE)
+            patience_s = PATIENCE_S if legacy_only else SPLIT_PATIENCE_S
+            return await self._ledger.enter(eval_id, entry, patience_s)
         except BrokerError:
             self._ledger.enter_later(eval_id, entry)
             return None

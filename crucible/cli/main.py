@@ -17,6 +17,7 @@ from crucible.cli import (
     compare,
     dlq,
     doctor,
+    executor,
     images,
     legacy,
     migration,
@@ -54,6 +55,7 @@ def _root(
 app.command("up")(up.command)
 app.command("api")(api.command)
 app.command("worker")(worker.command)
+app.command("executor")(executor.command)
 app.command("submit")(client.submit)
 app.command("status")(client.status)
 app.command("result")(client.result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crucible.errors import BrokerUnavailable, LegacyUnavailable
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from crucible.settings import Settings
+
+
+#: Seconds after which the server is tried for records again, at most.
+RECORDS_OPEN_S = 1.0
 
 
 class Breakers:
@@ -29,7 +34,9 @@ class Breakers:
             trials=settings.breaker_trials,
         )
         self.queue = CircuitBreaker("queue", BrokerUnavailable, TimeoutError, policy=policy)
-        self.records = CircuitBreaker("records", BrokerUnavailable, policy=policy)
+        # Tried again in the background, which costs no client anything: so soon.
+        soon = replace(policy, open_s=min(policy.open_s, RECORDS_OPEN_S))
+        self.records = CircuitBreaker("records", BrokerUnavailable, policy=soon)
         self.legacy = CircuitBreaker("legacy", LegacyUnavailable, policy=policy)
 
     def __iter__(self) -> Iterator[CircuitBreaker]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from crucible.errors import SettingsError
 from crucible.migration.state import Change
+from crucible.migration.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ LOOK_S = 0.5
 async def drain(
     sides: Sides, timeout_s: float, *, by: str, reason: str, tell: Callable[[QueueStats], None]
 ) -> bool:
-    """Send everything to Celery, close the legacy queue, and wait until it is empty.
+    """Send everything to Celery, close the legacy queue, wait until it is empty, keep all ends.
 
     Args:
         sides: both sides.
@@ -60,6 +61,8 @@ async def drain(
         stats = await sides.legacy.stats()
         tell(stats)
         if stats.queued + stats.running == 0:
+            # Whoever switches the queue off now must not take ends with it that nobody asked for.
+            await verify(sides)
             return True
         if asyncio.get_running_loop().time() >= deadline:
             return False

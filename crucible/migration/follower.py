@@ -184,7 +184,9 @@ class Follower:
                 return
             await self._ledger.keep_end(eval_id, encode_end(meta))
         except BrokerError as error:
+            # The legacy queue will forget it, so this is not done before it is kept.
             log.debug("the end of %s cannot be kept now: %s", eval_id, error)
+            return
         found = self._followed.get(eval_id)
         if found is not None and found.legacy:
             found.legacy, found.legacy_meta = False, meta

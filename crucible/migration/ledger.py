@@ -5,7 +5,7 @@ record (the same that a Celery evaluation has, saying ``legacy``), the program u
 the end. The record decides which side an id belongs to, in every process and after any restart.
 
 The server is the Celery side's. It may be away while the legacy queue works, so nothing here
-lasts longer than ``PATIENCE_S``, and what could not be written is written later.
+lasts longer than the patience of the mode, and what could not be written is written later.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
@@ -36,8 +37,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Seconds the legacy path waits for this server at most.
-PATIENCE_S = 0.1
+#: Seconds the legacy path waits for this server at most: where Celery has no say yet, and where
+#: it has a share, so that it matters to every process which side took an id.
+PATIENCE_S, SPLIT_PATIENCE_S = 0.25, 1.0
+#: Seconds one write of what waits may take, and entries in it.
+LATE_S, LATE_BATCH = 2.0, 100
 #: Entries that wait for a server that is away; beyond that the oldest are given up.
 LATER_LIMIT = 10_000
 #: Seconds between attempts to write what waits.
@@ -101,6 +105,7 @@ class Ledger:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._flush_at_end()
         if self._later:
             log.warning("%d evaluations of the legacy queue stay unrecorded", len(self._later))
 
@@ -109,8 +114,15 @@ class Ledger:
         """Entries that wait for the server."""
         return len(self._later)
 
-    async def enter(self, eval_id: str, entry: Entry) -> Record | None:
+    async def enter(
+        self, eval_id: str, entry: Entry, patience_s: float = PATIENCE_S
+    ) -> Record | None:
         """Write an entry unless its id has one.
+
+        Args:
+            eval_id: its id.
+            entry: what to write.
+            patience_s: seconds to wait for the server.
 
         Returns:
             None, or the record that was there.
@@ -118,15 +130,17 @@ class Ledger:
         Raises:
             BrokerUnavailable: the server is let alone or did not answer in time.
         """
-        once = self._keys.once(once_name(eval_id))
-        value = encode_record(entry.record)
         async with self._client.pipeline(transaction=True) as pipe:
-            pipe.set(once, value, nx=True, ex=self._ttl_s)
-            pipe.get(once)
-            pipe.set(self._keys.legacy_program(eval_id), entry.program, nx=True, ex=self._ttl_s)
-            fresh, held, _ = await self._guarded(pipe.execute)
+            self._add(pipe, eval_id, entry)
+            fresh, held, _ = await self._guarded(pipe.execute, patience_s)
         # Another process may have let the key expire between the two; then nothing was there.
         return None if fresh or held is None else decode_record(held)
+
+    def _add(self, pipe: Any, eval_id: str, entry: Entry) -> None:
+        once = self._keys.once(once_name(eval_id))
+        pipe.set(once, encode_record(entry.record), nx=True, ex=self._ttl_s)
+        pipe.get(once)
+        pipe.set(self._keys.legacy_program(eval_id), entry.program, nx=True, ex=self._ttl_s)
 
     def enter_later(self, eval_id: str, entry: Entry) -> None:
         """Write an entry once the server is back."""
@@ -184,18 +198,18 @@ class Ledger:
         held: bytes | None = await self._guarded(get)
         return held
 
-    async def _guarded(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _guarded(self, call: Callable[[], Awaitable[T]], patience_s: float = PATIENCE_S) -> T:
         # Trials are made in the background: no client waits for a server that is away.
         closed = self._breaker.state is BreakerState.CLOSED
         permit = self._breaker.permit() if closed else None
         if permit is None:
             raise BrokerUnavailable("the queue server is let alone for a while")
         with permit:
-            return await self._patiently(call)
+            return await self._within(patience_s, call)
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _within(self, seconds: float, call: Callable[[], Awaitable[T]]) -> T:
         with translated():
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(seconds):
                 return await call()
 
     async def _keep_trying(self) -> None:
@@ -209,7 +223,7 @@ class Ledger:
                 continue
             try:
                 with permit:
-                    await self._patiently(self._ping)
+                    await self._within(PATIENCE_S, self._ping)
             except BrokerError as error:
                 log.debug("the queue server is still away: %s", error)
 
@@ -219,25 +233,50 @@ class Ledger:
     async def _keep_writing(self) -> None:
         while True:
             await self._waiting.wait()
-            while self._later:
-                eval_id, entry = next(iter(self._later.items()))
-                try:
-                    await self._enter_late(eval_id, entry)
-                except BrokerError:
-                    await asyncio.sleep(RETRY_S)
-                    continue
-                if self._later.get(eval_id) is entry:
-                    del self._later[eval_id]
+            try:
+                while self._later:
+                    await self._write_batch()
+            except BrokerError as error:
+                log.debug("%d entries wait for the queue server: %s", len(self._later), error)
+                await asyncio.sleep(RETRY_S)
+                continue
             self._waiting.clear()
 
-    async def _enter_late(self, eval_id: str, entry: Entry) -> None:
-        first = await self.enter(eval_id, entry)
-        ours = entry.record
-        if first is None or first.created_ms != ours.created_ms:
-            # Nothing was there, or an earlier submission of the id, which stands.
-            return
-        # Our own message, of which no confirmation came before the evaluation went to the legacy
-        # queue: the client was told "legacy", so what Celery makes of it is a copy.
-        async with self._client.pipeline(transaction=True) as pipe:
-            pipe.set(self._keys.once(once_name(eval_id)), encode_record(ours), ex=self._ttl_s)
-            await self._guarded(pipe.execute)
+    async def _flush_at_end(self) -> None:
+        try:
+            async with asyncio.timeout(LATE_S):
+                while self._later:
+                    await self._write_batch()
+        except (BrokerError, TimeoutError) as error:
+            log.warning("the queue server takes no entries: %s", error)
+
+    async def _write_batch(self) -> None:
+        """Write the first of what waits; not subject to the breaker, since nobody waits here."""
+        batch = list(islice(self._later.items(), LATE_BATCH))
+        async with self._client.pipeline(transaction=False) as pipe:
+            for eval_id, entry in batch:
+                self._add(pipe, eval_id, entry)
+            answers: list[Any] = await self._within(LATE_S, pipe.execute)
+        held = answers[1::3]
+        for (eval_id, entry), stored in zip(batch, held, strict=True):
+            if stored is not None and _is_own_doubt(decode_record(stored), entry.record):
+                await self._overwrite(eval_id, entry)
+            if self._later.get(eval_id) is entry:
+                del self._later[eval_id]
+
+    async def _overwrite(self, eval_id: str, entry: Entry) -> None:
+        name, value = self._keys.once(once_name(eval_id)), encode_record(entry.record)
+
+        async def write() -> None:
+            await self._client.set(name, value, ex=self._ttl_s)
+
+        await self._within(LATE_S, write)
+
+
+def _is_own_doubt(stored: Record, ours: Record) -> bool:
+    """Whether what is stored is our own message to Celery, of which no confirmation came.
+
+    The evaluation went to the legacy queue then and the client was told so: what Celery makes of
+    the message is a copy. An earlier submission of the id, by whomever, stands.
+    """
+    return stored.queue_system != ours.queue_system and stored.created_ms == ours.created_ms

@@ -279,5 +279,22 @@ async def test_submissions_go_on_through_every_change_of_mode(redis_url: str) ->
     assert {one["queue_system"] for one in ended} == {"celery", "legacy"}
 
 
+async def test_readiness_follows_the_side_that_the_mode_needs(redis_url: str) -> None:
+    """/ready names mode, legacy queue and circuits; a dead side counts only where it is needed."""
+    async with both_worlds(redis_url) as (client, legacy):
+        async with client.get("/ready") as response:
+            report = await response.json()
+        assert (response.status, report["mode"]) == (200, "celery_primary")
+        assert report["circuits"] == {"queue": "closed", "records": "closed", "legacy": "closed"}
+        assert report["dependencies"]["legacy"]["ok"] is True
+        await legacy.crash()
+        async with client.get("/ready") as response:
+            assert (response.status, (await response.json())["legacy"]) == (200, "standby")
+        await switch(client, force_legacy_queue=True)
+        async with client.get("/ready") as response:
+            report = await response.json()
+        assert (response.status, report["dependencies"]["legacy"]["ok"]) == (503, False)
+
+
 def _grown(ids: list[str], size: int) -> bool:
     return len(ids) >= size

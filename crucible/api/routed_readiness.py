@@ -1,0 +1,56 @@
+"""Readiness where there is a legacy queue: which side must work depends on the mode."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from crucible.api.readiness import PROBE_S, Dependency
+from crucible.errors import LegacyError
+from crucible.migration.routing import Mode
+
+if TYPE_CHECKING:
+    from crucible.api.readiness import Report
+    from crucible.api.routed import RoutedGateway
+
+#: Seconds without a question for a task after which no legacy worker is there.
+IDLE_S = 30.0
+
+
+async def with_legacy(report: Report, gateway: RoutedGateway) -> Report:
+    """The report of the Celery side, completed by mode, legacy queue and circuits."""
+    legacy = await _legacy(gateway)
+    mode = gateway.watch.switches.mode
+    celery_ok = report.ready
+    ready = {
+        Mode.LEGACY_ONLY: legacy.ok,
+        Mode.DUAL_WRITE: legacy.ok,
+        Mode.SPLIT: legacy.ok and celery_ok,
+    }.get(mode, celery_ok or legacy.ok)
+    return msgspec.structs.replace(
+        report,
+        ready=ready,
+        status="ready" if ready else "unavailable",
+        mode=mode.value,
+        celery="disabled" if mode is Mode.LEGACY_ONLY else "enabled",
+        legacy="standby" if mode is Mode.CELERY_PRIMARY else "enabled",
+        dependencies={**report.dependencies, "legacy": legacy},
+        circuits={breaker.name: breaker.state.value for breaker in gateway.breakers},
+    )
+
+
+async def _legacy(gateway: RoutedGateway) -> Dependency:
+    try:
+        async with asyncio.timeout(PROBE_S):
+            stats = await gateway.legacy.stats()
+    except (LegacyError, TimeoutError) as error:
+        return Dependency(ok=False, detail=str(error) or "no answer in time")
+    if stats.draining:
+        return Dependency(ok=True, detail="draining")
+    idle_s = stats.idle_poll_s
+    # A worker in the middle of a long program asks for nothing either.
+    if not stats.running and (idle_s is None or idle_s > IDLE_S):
+        return Dependency(ok=True, detail="no worker asks for tasks")
+    return Dependency(ok=True)

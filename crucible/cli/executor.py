@@ -1,0 +1,53 @@
+"""``crucible executor``: runs programs for workers of other processes and machines."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crucible.cli.options import Concurrency, Host, LogLevel
+from crucible.cli.running import StopSignals, run
+from crucible.settings import Settings, load_settings
+
+log = logging.getLogger(__name__)
+
+#: The default port.
+PORT = 8003
+
+
+def command(
+    host: Host = None,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any.", min=0, max=65535)] = PORT,
+    socket: Annotated[
+        Path | None,
+        typer.Option(help="Listen on this Unix socket instead.", show_default=False),
+    ] = None,
+    concurrency: Concurrency = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Serve an executor over HTTP; CRUCIBLE_EXECUTOR_URLS names it to workers."""
+    flags = {"host": host, "concurrency": concurrency, "log_level": log_level}
+    settings = load_settings(flags=flags)
+    run(_serve(settings, port, socket), settings.log_level)
+
+
+async def _serve(settings: Settings, port: int, socket: Path | None) -> None:
+    import msgspec
+
+    from crucible.evaluation.sandboxes import executor_config
+    from crucible.executor.service import serve
+
+    # The programs run here, whatever the environment says about where others run theirs.
+    config = msgspec.structs.replace(executor_config(settings), urls=())
+    await serve(
+        config,
+        settings.host,
+        port,
+        str(socket) if socket else None,
+        settings.executor_token or None,
+        StopSignals().stop,
+        listening=lambda url: log.info("executor listening on %s", url),
+    )

@@ -1,0 +1,146 @@
+"""Steady load from clients that behave as clients should, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+from observed import Observed
+
+if TYPE_CHECKING:
+    from corpus import CorpusProgram
+
+#: Seconds a client goes on asking for one answer, and for one end.
+REQUEST_S, END_S = 15.0, 300.0
+#: Evaluations under way at once; on a slow machine the load gives way.
+MOST = 40
+ENDED = ("completed", "failed", "cancelled")
+
+
+@dataclass
+class Tally:
+    """What became of one phase's submissions.
+
+    Attributes:
+        failed_requests: submissions refused, or without an answer for ``REQUEST_S``.
+        repeated: submissions sent again to another api process, whose connection broke.
+        wrong: ended otherwise than their program must.
+        platform: ended without a verdict on the program.
+        latencies_s: from submission to the known end.
+    """
+
+    submitted: int = 0
+    completed: int = 0
+    failed_requests: list[str] = field(default_factory=list)
+    repeated: int = 0
+    wrong: list[str] = field(default_factory=list)
+    platform: list[str] = field(default_factory=list)
+    unended: list[str] = field(default_factory=list)
+    latencies_s: list[float] = field(default_factory=list)
+    by_side: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+
+class Load:
+    """Submits programs at a steady rate and follows each to its end."""
+
+    def __init__(self, apis: list[str], programs: list[CorpusProgram], rate: float) -> None:
+        self.tally = Tally()
+        self._apis = itertools.cycle(apis)
+        self._programs = itertools.cycle(programs)
+        self._rate = rate
+        self._number = 0
+        self._following: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        timeout = aiohttp.ClientTimeout(total=40)
+        self._session = aiohttp.ClientSession(timeout=timeout)
+        self._task = asyncio.create_task(self._submit_all())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.finish()
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
+        await self._session.close()
+
+    def phase(self) -> Tally:
+        """A new tally; what was submitted before still counts for the one before."""
+        self.tally = Tally()
+        return self.tally
+
+    async def finish(self) -> None:
+        """Submit nothing more, and wait for every end."""
+        self._stopping.set()
+        if self._task is not None:
+            await self._task
+        if self._following:
+            await asyncio.wait(self._following, timeout=END_S)
+
+    async def _submit_all(self) -> None:
+        while not self._stopping.is_set():
+            if len(self._following) >= MOST:
+                await asyncio.wait(self._following, return_when=asyncio.FIRST_COMPLETED)
+            task = asyncio.create_task(self._one(self.tally, self._number, next(self._programs)))
+            self._following.add(task)
+            task.add_done_callback(self._following.discard)
+            self._number += 1
+            await asyncio.sleep(1 / self._rate)
+
+    async def _one(self, tally: Tally, number: int, program: CorpusProgram) -> None:
+        eval_id = f"demo-{number}"
+        began = time.monotonic()
+        accepted = await self._submit(tally, {**program.request(), "eval_id": eval_id})
+        if accepted is None:
+            return
+        tally.submitted += 1
+        ended = await self._end_of(eval_id)
+        if ended is None:
+            tally.unended.append(eval_id)
+            return
+        tally.latencies_s.append(time.monotonic() - began)
+        tally.completed += 1
+        tally.by_side[ended["queue_system"]] += 1
+        if ended["verdict"] in ("internal_error", "expired", "cancelled"):
+            tally.platform.append(f"{eval_id}: {ended['message']}")
+        elif found := program.check(Observed.from_view(ended)):
+            tally.wrong.append(f"{eval_id} ({program.name}): {found[0]}")
+
+    async def _submit(self, tally: Tally, body: dict[str, Any]) -> dict[str, Any] | None:
+        """One submission; a broken connection is tried at the other api, under the same id."""
+        deadline = time.monotonic() + REQUEST_S
+        while time.monotonic() < deadline:
+            try:
+                async with self._session.post(f"{next(self._apis)}/api/eval", json=body) as answer:
+                    found: dict[str, Any] = await answer.json()
+                if answer.status in (200, 202):
+                    return found
+                tally.failed_requests.append(f"{body['eval_id']}: {answer.status} {found}")
+                return None
+            except (aiohttp.ClientError, TimeoutError):
+                tally.repeated += 1
+                await asyncio.sleep(0.05)
+        tally.failed_requests.append(f"{body['eval_id']}: no answer")
+        return None
+
+    async def _end_of(self, eval_id: str) -> dict[str, Any] | None:
+        deadline = time.monotonic() + END_S
+        while time.monotonic() < deadline:
+            path = f"{next(self._apis)}/api/eval/{eval_id}?wait=5"
+            try:
+                async with self._session.get(path) as answer:
+                    found: dict[str, Any] = await answer.json()
+                if answer.status == 200 and found["status"] in ENDED:
+                    return found
+            except (aiohttp.ClientError, TimeoutError, ValueError):
+                pass
+            await asyncio.sleep(0.1)
+        return None
