@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from crucible.broker.endings import Move
 from crucible.errors import BrokerUnavailable
 from crucible.worker.finisher import Finisher
+from crucible.worker.hooks import Stop
 from crucible.worker.intake import POLL_S
 from crucible.worker.trace import Delayed, RateLimited
 
@@ -54,6 +55,8 @@ class Passage:
 
     async def perform(self, run: Run) -> None:
         """Run one message and see to its end; only the slot's own cancellation is raised."""
+        if (run.stop or self._upkeep.overdue) and not await self._is_ours(run):
+            return
         try:
             ending = await self.trace.perform(run)
         except Delayed as delayed:
@@ -71,6 +74,20 @@ class Passage:
             self._held.drop(run.claim)
         else:
             self.finisher.put(ending)
+
+    async def _is_ours(self, run: Run) -> bool:
+        """Whether a message may be started, once this worker is known to live.
+
+        A worker that was stopped, or cut off for long, wakes up with messages in hand that others
+        have run meanwhile.
+        """
+        try:
+            await self._upkeep.caught_up()
+        except asyncio.CancelledError:
+            if run.stop is not Stop.LOST or run.runner is None:
+                raise
+            run.runner.uncancel()
+        return run.stop is not Stop.LOST
 
     async def _park(self, run: Run, eta: float) -> None:
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from crucible.broker.keys import WORKER_TTL_S
@@ -50,6 +51,8 @@ class Upkeep:
         self._due = due
         self._sweeper = sweeper
         self._sign = sign
+        self._shown_at = time.monotonic()
+        self._shown = asyncio.Event()
         self._next_due: float | None = None
         self._due_sooner = asyncio.Event()
 
@@ -59,12 +62,27 @@ class Upkeep:
         Raises:
             BrokerError: the server is gone or refuses.
         """
+        # Before the call: its answer may have taken long.
+        now = time.monotonic()
         lost = await self._claims.renew([run.claim for run in self._held], self._sign())
         for claim in lost:
             run = self._held.drop(claim)
             if run is not None:
                 logger.warning("taken for dead: a task here runs elsewhere now: %s", claim.field)
                 stop_run(run, Stop.LOST)
+        self._shown_at = now
+        self._shown.set()
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the sign of life may have run out: what is held here may be held by others."""
+        return time.monotonic() - self._shown_at > WORKER_TTL_S
+
+    async def caught_up(self) -> None:
+        """Return once life has been shown again; runs that were lost are stopped by then."""
+        while self.overdue:
+            self._shown.clear()
+            await self._shown.wait()
 
     async def lease(self, beat: Callable[[], None]) -> None:
         """Show life until cancelled."""
