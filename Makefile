@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: setup run test lint bench chaos demo-migration images-check help
+.PHONY: setup run test lint bench chaos demo-migration images-check help docs
 VENV := .venv/bin
 # More arguments for pytest, such as make test PYTEST_ARGS='-k retry'.
 PYTEST_ARGS ?=
@@ -34,6 +34,10 @@ chaos: setup ## load, kills and other faults, judged by a ledger; MINUTES=20 KIL
 
 demo-migration: setup ## from the legacy queue to Celery under load, with things killed on the way (minutes)
 	@$(VENV)/python scripts/demo_migration
+
+docs: setup ## the pages of docs/ as HTML below .cache/docs
+	@$(VENV)/sphinx-build -q -W --keep-going -b html docs .cache/docs
+	@echo "open .cache/docs/index.html"
 
 images-check: setup ## build the sandbox image once more: its id must not change (a minute, root)
 	@before=$$($(VENV)/crucible images build); after=$$($(VENV)/crucible images build --force); \
