@@ -13,9 +13,9 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from crucible.api.copies import Copies
 from crucible.api.gateway import Draft, Gateway, Submitted, check_same
 from crucible.api.legacy_side import LegacySide
-from crucible.broker import Once
 from crucible.broker.connection import open_client
 from crucible.errors import (
     BrokerError,
@@ -23,9 +23,8 @@ from crucible.errors import (
     LegacyError,
     ResultTimeout,
 )
-from crucible.evaluation.record import Record, task_id_of
-from crucible.evaluation.request import celery_priority, queue_of
-from crucible.evaluation.view import evaluation_of
+from crucible.evaluation.record import Record
+from crucible.evaluation.request import queue_of
 from crucible.legacy import LegacyClient
 from crucible.migration.breaker import BreakerState
 from crucible.migration.breakers import Breakers
@@ -54,9 +53,6 @@ if TYPE_CHECKING:
     from crucible.settings import Settings
 
 log = logging.getLogger(__name__)
-
-#: Seconds a further run of a program that ended differently may take.
-AGAIN_S = 60.0
 
 
 class RoutedGateway(Gateway):
@@ -108,13 +104,14 @@ class RoutedGateway(Gateway):
                 languages=self._languages,
                 ceilings=self._ceilings,
             )
-            self._comparer = await enter(DualComparer(self.mismatches, self._run_again))
+            copies = Copies(self._publisher, self._messages, self._result_ttl_s)
+            self._comparer = await enter(DualComparer(self.mismatches, copies.run_again))
             self._follower = await enter(
                 Follower(self.legacy, self._publisher.results, self._ledger, self)
             )
             self._sampler = await enter(Sampler(client, keys))
             self.shadow = await enter(
-                Shadow(self._send_copy, self._follower.without_copy, self.breakers.queue)
+                Shadow(copies.send, self._follower.without_copy, self.breakers.queue)
             )
             yield self
 
@@ -235,23 +232,6 @@ class RoutedGateway(Gateway):
             await self._side.submit(draft.eval_id, draft.asked)
             self._follower.follow(draft.eval_id, first)
         return Submitted(draft.eval_id, first.queue, False, first.queue_system)
-
-    async def _send_copy(self, eval_id: str, asked: EvalRequest) -> None:
-        await self._publisher.publish(
-            self._messages.render(eval_id, asked),
-            queue=queue_of(asked.priority),
-            priority=celery_priority(asked.priority),
-            once=Once(self._publisher.keys.once(f"copy:{eval_id}"), b"1", self._result_ttl_s),
-        )
-
-    async def _run_again(self, eval_id: str, number: int, asked: EvalRequest) -> Evaluation:
-        task_id = f"{task_id_of(eval_id)}.again-{number}-{time.time_ns()}"
-        await self._publisher.publish(
-            self._messages.render(eval_id, asked, task_id),
-            queue=queue_of(asked.priority),
-            priority=celery_priority(asked.priority),
-        )
-        return evaluation_of(eval_id, None, await self._publisher.results.wait(task_id, AGAIN_S))
 
     # Following (see ``follower.Observer``)
 

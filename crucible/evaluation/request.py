@@ -142,6 +142,12 @@ _digested = attrgetter(*(name for name in EvalRequest.__struct_fields__ if name 
 _encode_in_order = msgspec.json.Encoder(order="deterministic").encode
 
 
+def size_of(request: EvalRequest) -> int:
+    """About how many bytes of memory a request takes, for whoever keeps many."""
+    files = sum(len(file.content) for file in request.files)
+    return 500 + len(request.code) + len(request.stdin) + files
+
+
 def check_request(request: EvalRequest, languages: Collection[str], ceilings: Limits) -> None:
     """Refuse what could never run.
 

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 #: Mismatches that are kept, about.
 KEPT = 1000
 #: Differences that may wait to be looked into, and further runs of a program that differed.
-LIMIT, AGAIN = 200, 2
+LIMIT, AGAIN = 50, 2
 #: Differences looked into at once.
 JUDGES = 4
 #: Seconds between two writes of the counts.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from crucible.broker.results import REVOKED
 from crucible.errors import BrokerError, LegacyError, LegacyTaskUnknown
 from crucible.evaluation.record import task_id_of
+from crucible.evaluation.request import size_of
 from crucible.evaluation.view import evaluation_of
 from crucible.legacy.wire import ENDED_STATES
 from crucible.migration.legacy_end import encode_end, meta_of
@@ -39,6 +40,10 @@ log = logging.getLogger(__name__)
 LIMIT = 20_000
 #: Seconds between two rounds, evaluations asked for in one, and results fetched at once.
 ROUND_S, BATCH, FETCH = 0.25, 500, 8
+#: Evaluations asked for in a second at most: a long backlog must not load either side.
+RATE = 4000
+#: Memory that requests kept for comparison may take.
+ASKED_BYTES = 64 * 1024 * 1024
 #: Seconds after which an evaluation that has not ended is given up.
 PATIENCE_S = 3600.0
 
@@ -84,6 +89,7 @@ class Follower:
         self._ledger = ledger
         self._observer = observer
         self._followed: OrderedDict[str, Followed] = OrderedDict()
+        self._asked_bytes = 0
         self._awaited = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.totals: Counter[str] = Counter()
@@ -108,6 +114,13 @@ class Follower:
     def follow(self, eval_id: str, record: Record, asked: EvalRequest | None = None) -> None:
         """Follow an evaluation that was accepted; with ``asked`` also its copy."""
         side = Side(record.queue_system)
+        self._drop(eval_id)
+        if asked is not None:
+            if self._asked_bytes + size_of(asked) > ASKED_BYTES:
+                self.totals["not_compared"] += 1
+                asked = None
+            else:
+                self._asked_bytes += size_of(asked)
         self._followed[eval_id] = Followed(
             record=record,
             asked=asked,
@@ -117,15 +130,27 @@ class Follower:
         )
         self._awaited.set()
         while len(self._followed) > LIMIT:
-            self._followed.popitem(last=False)
+            self._drop(next(iter(self._followed)))
             self.totals["given_up"] += 1
 
     def without_copy(self, eval_id: str) -> None:
         """No copy of it was sent."""
         found = self._followed.get(eval_id)
         if found is not None and Side(found.record.queue_system) is Side.LEGACY:
-            found.celery, found.asked = False, None
+            self._forget_asked(found)
+            found.celery = False
             self._settle(eval_id, found)
+
+    def _drop(self, eval_id: str) -> Followed | None:
+        found = self._followed.pop(eval_id, None)
+        if found is not None:
+            self._forget_asked(found)
+        return found
+
+    def _forget_asked(self, found: Followed) -> None:
+        if found.asked is not None:
+            self._asked_bytes -= size_of(found.asked)
+            found.asked = None
 
     async def _keep_following(self) -> None:
         while True:
@@ -136,7 +161,7 @@ class Follower:
                     await self._round()
                 except Exception:  # supervision: following must outlive any one evaluation
                     log.exception("a round of following broke")
-                await asyncio.sleep(ROUND_S)
+                await asyncio.sleep(max(ROUND_S, len(self._followed) / RATE))
 
     async def _round(self) -> None:
         self._give_up()
@@ -148,7 +173,7 @@ class Follower:
     def _give_up(self) -> None:
         limit = time.monotonic() - PATIENCE_S
         for eval_id in [i for i, one in self._followed.items() if one.since_s < limit]:
-            del self._followed[eval_id]
+            self._drop(eval_id)
             self.totals["given_up"] += 1
 
     async def _look_at_legacy(self, ids: Sequence[str]) -> None:
@@ -159,10 +184,9 @@ class Follower:
             return
         known = {view.id for view in views}
         for eval_id in ids:
-            if eval_id not in known and (found := self._followed.pop(eval_id, None)):
+            if eval_id not in known and self._drop(eval_id):
                 self.totals["lost"] += 1
                 log.warning("the legacy queue lost evaluation %s", eval_id)
-                del found
         ended = [view.id for view in views if view.status in ENDED_STATES]
         for start in range(0, len(ended), FETCH):
             await asyncio.gather(*map(self._fetch, ended[start : start + FETCH]))
@@ -171,7 +195,7 @@ class Follower:
         try:
             meta = meta_of(await self._legacy.result(eval_id))
         except LegacyTaskUnknown:
-            self._followed.pop(eval_id, None)
+            self._drop(eval_id)
             return
         except LegacyError as error:
             log.debug("the result of %s cannot be fetched now: %s", eval_id, error)
@@ -209,12 +233,11 @@ class Follower:
     def _settle(self, eval_id: str, found: Followed) -> None:
         if found.legacy or found.celery:
             return
-        del self._followed[eval_id]
-        if found.asked is not None and found.legacy_meta and found.celery_meta:
+        asked = found.asked
+        self._drop(eval_id)
+        if asked is not None and found.legacy_meta and found.celery_meta:
             legacy = evaluation_of(eval_id, found.record, found.legacy_meta)
-            self._observer.paired(
-                found.asked, legacy, _copy_of(eval_id, found.record, found.celery_meta)
-            )
+            self._observer.paired(asked, legacy, _copy_of(eval_id, found.record, found.celery_meta))
 
 
 def _copy_of(eval_id: str, record: Record, meta: Meta) -> Evaluation:

@@ -44,6 +44,8 @@ PATIENCE_S, SPLIT_PATIENCE_S = 0.25, 1.0
 LATE_S, LATE_BATCH = 2.0, 100
 #: Entries that wait for a server that is away; beyond that the oldest are given up.
 LATER_LIMIT = 10_000
+#: Memory their programs may take; entries beyond are written without.
+LATER_BYTES = 64 * 1024 * 1024
 #: Seconds between attempts to write what waits.
 RETRY_S = 0.25
 
@@ -90,6 +92,7 @@ class Ledger:
         self._ttl_s = ttl_s
         self._breaker = breaker
         self._later: OrderedDict[str, Entry] = OrderedDict()
+        self._later_bytes = 0
         self._waiting = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.given_up_total = 0
@@ -144,16 +147,21 @@ class Ledger:
 
     def enter_later(self, eval_id: str, entry: Entry) -> None:
         """Write an entry once the server is back."""
+        self._forget(eval_id)
+        if self._later_bytes + len(entry.program) > LATER_BYTES:
+            entry = Entry(entry.record, b"")
         self._later[eval_id] = entry
+        self._later_bytes += len(entry.program)
         self._waiting.set()
         while len(self._later) > LATER_LIMIT:
-            lost, _ = self._later.popitem(last=False)
+            lost = next(iter(self._later))
+            self._forget(lost)
             self.given_up_total += 1
             log.error("evaluation %s of the legacy queue stays unrecorded", lost)
 
     async def withdraw(self, eval_id: str) -> None:
         """Remove an entry that came to nothing: the legacy queue did not take it."""
-        self._later.pop(eval_id, None)
+        self._forget(eval_id)
         try:
             keys = (self._keys.once(once_name(eval_id)), self._keys.legacy_program(eval_id))
             await self._guarded(lambda: self._client.delete(*keys))
@@ -170,11 +178,6 @@ class Ledger:
             return waiting.record
         held = await self._get(self._keys.once(once_name(eval_id)))
         return decode_record(held) if held else None
-
-    async def program(self, eval_id: str) -> EvalRequest | None:
-        """What an evaluation was asked to run; None once it has ended."""
-        held = await self._get(self._keys.legacy_program(eval_id))
-        return decode_asked(held) if held else None
 
     async def keep_end(self, eval_id: str, meta: bytes) -> None:
         """Keep how an evaluation ended, for the day the legacy queue forgets it.
@@ -262,7 +265,12 @@ class Ledger:
             if stored is not None and _is_own_doubt(decode_record(stored), entry.record):
                 await self._overwrite(eval_id, entry)
             if self._later.get(eval_id) is entry:
-                del self._later[eval_id]
+                self._forget(eval_id)
+
+    def _forget(self, eval_id: str) -> None:
+        found = self._later.pop(eval_id, None)
+        if found is not None:
+            self._later_bytes -= len(found.program)
 
     async def _overwrite(self, eval_id: str, entry: Entry) -> None:
         name, value = self._keys.once(once_name(eval_id)), encode_record(entry.record)

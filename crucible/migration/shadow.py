@@ -12,6 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from crucible.errors import BrokerError
+from crucible.evaluation.request import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: Copies that may wait to be sent, and those under way at once.
 LIMIT, AT_ONCE = 1000, 16
+#: Memory that those which wait may take.
+WAITING_BYTES = 64 * 1024 * 1024
 #: Seconds for the copies that wait when the process ends.
 CLOSE_S = 1.0
 
@@ -57,6 +60,7 @@ class Shadow:
         self._breaker = breaker
         self._waiting: asyncio.Queue[Copy] = asyncio.Queue(limit)
         self._tasks: list[asyncio.Task[None]] = []
+        self._bytes = 0
         self.totals: Counter[str] = Counter()
 
     async def __aenter__(self) -> Self:
@@ -78,14 +82,16 @@ class Shadow:
 
     def offer(self, eval_id: str, asked: EvalRequest) -> None:
         """Have a copy sent, if there is room."""
-        try:
-            self._waiting.put_nowait(Copy(eval_id, asked))
-        except asyncio.QueueFull:
+        if self._waiting.full() or self._bytes + size_of(asked) > WAITING_BYTES:
             self._miss(eval_id, "no_room")
+            return
+        self._bytes += size_of(asked)
+        self._waiting.put_nowait(Copy(eval_id, asked))
 
     async def _keep_sending(self) -> None:
         while True:
             copy = await self._waiting.get()
+            self._bytes -= size_of(copy.asked)
             try:
                 await self._send_one(copy)
             except Exception:  # supervision: one copy that breaks must not end the sender
