@@ -71,7 +71,8 @@ class Causes:
                 return hit, one
         # The other way round: it had the message first, was cut off or asleep while somebody
         # else ran it, and went on.
-        own = self._grave(self.hitting(run.start.worker, run.start.at, run.start.at), run)
+        felt = self.hitting(run.start.worker, run.start.at, run.start.at)
+        own = self._grave([fault for fault in felt if fault.end is not None], run)
         return (f"{own}, went on", earlier[-1]) if own and earlier else ("", None)
 
     @staticmethod

@@ -116,6 +116,8 @@ class Fault(msgspec.Struct):
         begin: when.
         end: when it was over; None for ever.
         held: executions that ran on the worker just then.
+        claims: claims a killed worker left, as far as they were seen.
+        back_s: seconds until the last of them was taken away from its name; None: not measured.
     """
 
     kind: FaultKind
@@ -123,6 +125,8 @@ class Fault(msgspec.Struct):
     begin: float
     end: float | None = None
     held: int = 0
+    claims: int = 0
+    back_s: float | None = None
 
 
 _encoder = msgspec.json.Encoder()

@@ -9,7 +9,7 @@ import msgspec
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks.chaos.verdict import RECOVERY_S, Verdict
+from benchmarks.chaos.verdict import RETURN_S, Recovery, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,6 @@ _LINE_S = 10.0
 
 def rows(verdict: Verdict) -> dict[str, str]:
     """What is shown of a verdict, in order."""
-    recovery = verdict.recovery
     explained = ", ".join(f"{cause} {count}" for cause, count in verdict.explained.items())
     return {
         "tasks accepted": str(verdict.accepted),
@@ -42,10 +41,16 @@ def rows(verdict: Verdict) -> dict[str, str]:
         "events missing (due)": f"{len(verdict.events_missing)} ({verdict.events_due})",
         "keys leaked": str(len(verdict.leaked)),
         "deserters": str(len(verdict.deserters)),
-        f"recovery P50 / P99 / max, s (target {RECOVERY_S:.0f})": (
-            f"{recovery.median_s} / {recovery.p99_s} / {recovery.max_s} of {recovery.count}"
-        ),
+        f"claims back, s (at most {RETURN_S:.0f})": spread(verdict.returns),
+        "runs again, s": spread(verdict.recovery),
     }
+
+
+def spread(times: Recovery) -> str:
+    """Percentiles of times after a kill."""
+    if not times.count:
+        return "-"
+    return f"P50 {times.median_s}, P99 {times.p99_s}, max {times.max_s} of {times.count}"
 
 
 def table(verdicts: dict[str, Verdict]) -> Table:

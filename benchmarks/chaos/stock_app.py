@@ -30,10 +30,13 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
+    redis_socket_timeout=5.0,
     broker_transport_options={
         "visibility_timeout": float(os.environ.get("CRUCIBLE_VISIBILITY_TIMEOUT_S", "3600")),
         "unacked_restore_interval": 2,
         "unacked_restore_throttle": 1,
+        # Without one a worker whose link goes silent waits for ever.
+        "socket_timeout": 5.0,
     },
     **json.loads(os.environ.get("CHAOS_CELERY", "{}")),
 )

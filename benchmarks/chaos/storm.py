@@ -7,14 +7,15 @@ import random
 import signal
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.chaos.fleet import STOP_S
 from benchmarks.chaos.links import LinkFault
 from benchmarks.chaos.records import Fault, FaultKind
+from benchmarks.chaos.returns import Returns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from benchmarks.chaos.fleet import Fleet, Seat
     from benchmarks.chaos.server import QueueServer
@@ -62,12 +63,12 @@ class Planned:
 
 
 def plan(seed: int, kills: int, seconds: float, without: Sequence[FaultKind] = ()) -> list[Planned]:
-    """``kills`` SIGKILLs and what comes beside them, spread over ``seconds``."""
+    """``kills`` SIGKILLs and what comes beside them, each at least once, over ``seconds``."""
     chosen = random.Random(seed)
     kinds = [FaultKind.KILL] * kills
     for kind, share in _BESIDE.items():
         if kind not in without:
-            kinds += [kind] * round(kills * share)
+            kinds += [kind] * max(1, round(kills * share))
     return sorted(
         (Planned(chosen.uniform(0, seconds), kind, _length(chosen, kind)) for kind in kinds),
         key=lambda planned: planned.at_s,
@@ -121,12 +122,23 @@ class Storm:
         seat.busy = True
         if one.kind is FaultKind.KILL:
             try:
-                await seat.vacate()
-                await seat.occupy()
+                await self._kill(seat, fault)
             finally:
                 seat.busy = False
             return
-        task = asyncio.create_task(self._last(seat, fault, one.length_s))
+        self._beside(self._last(seat, fault, one.length_s))
+
+    async def _kill(self, seat: Seat, fault: Fault) -> None:
+        returns = Returns(self.server.url)
+        worker_id = await returns.worker_id(seat.node)
+        fault.begin = time.time()
+        await seat.vacate()
+        if worker_id:
+            self._beside(returns.watch(fault, worker_id))
+        await seat.occupy()
+
+    def _beside(self, running: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(running)
         self._lasting.add(task)
         task.add_done_callback(self._lasting.discard)
 

