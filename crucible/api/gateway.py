@@ -80,6 +80,15 @@ class Draft:
     field: str
     created_ms: int
 
+    def record(
+        self, side: Literal["celery", "legacy"], queue: str, *, shadow: bool = False
+    ) -> Record:
+        """What is remembered of it on a side."""
+        asked = self.asked
+        return Record(
+            self.digest, self.created_ms, queue, asked.language, side, asked.metadata, shadow
+        )
+
 
 class Gateway:
     """The way of an evaluation into the queue and of its result back out.
@@ -148,9 +157,7 @@ class Gateway:
         """Push a submission's message, unless its id is known; then its record."""
         asked, eval_id = draft.asked, draft.eval_id
         queue, priority = queue_of(asked.priority), celery_priority(asked.priority)
-        record = Record(
-            draft.digest, draft.created_ms, queue, asked.language, "celery", asked.metadata
-        )
+        record = draft.record("celery", queue)
         previous = await self._publisher.publish(
             self._messages.render(eval_id, asked),
             queue=queue,

@@ -17,13 +17,7 @@ from crucible.api.copies import Copies
 from crucible.api.gateway import Draft, Gateway, Submitted, check_same
 from crucible.api.legacy_side import LegacySide
 from crucible.broker.connection import open_client
-from crucible.errors import (
-    BrokerError,
-    BrokerUnavailable,
-    LegacyError,
-    ResultTimeout,
-)
-from crucible.evaluation.record import Record
+from crucible.errors import BrokerError, BrokerUnavailable, LegacyError, ResultTimeout
 from crucible.evaluation.request import queue_of
 from crucible.legacy import LegacyClient
 from crucible.migration.breaker import BreakerState
@@ -48,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from crucible.api.meter import Meter
+    from crucible.evaluation.record import Record
     from crucible.evaluation.request import EvalRequest
     from crucible.models import Evaluation
     from crucible.settings import Settings
@@ -156,7 +151,7 @@ class RoutedGateway(Gateway):
         if first is not None:
             return await self._repeated(draft, first)
         queue = queue_of(draft.asked.priority)
-        self._follower.follow(draft.eval_id, _record(draft, Side.CELERY, queue))
+        self._follower.follow(draft.eval_id, draft.record("celery", queue))
         return Submitted(draft.eval_id, queue, True)
 
     async def _guarded_publish(self, draft: Draft) -> Record | None:
@@ -172,12 +167,12 @@ class RoutedGateway(Gateway):
             await self._side.submit(draft.eval_id, draft.asked)
         except LegacyError as other:
             raise BrokerUnavailable(f"{error}; {other}") from error
-        record = _record(draft, Side.LEGACY, LEGACY_QUEUE)
+        record = draft.record("legacy", LEGACY_QUEUE)
         self._ledger.enter_later(draft.eval_id, Entry(record, encode_asked(draft.asked)))
         return self._accepted_by_legacy(draft, record, dual=False)
 
     async def _legacy_first(self, draft: Draft, *, dual: bool) -> Submitted:
-        record = _record(draft, Side.LEGACY, LEGACY_QUEUE, dual=dual)
+        record = draft.record("legacy", LEGACY_QUEUE, shadow=dual)
         entry = Entry(record, encode_asked(draft.asked))
         if draft.field:
             # Somebody may have used the id before, on either side: that comes first.
@@ -296,23 +291,8 @@ class RoutedGateway(Gateway):
             return await super().cancel(eval_id)
         await self.legacy.cancel(eval_id)
         if evaluation.celery_task_id:
-            await self._cancel_copy(evaluation.celery_task_id)
+            try:
+                await self._control.revoke([evaluation.celery_task_id], terminate=True)
+            except BrokerError as error:
+                log.info("the copy of %s goes on: %s", eval_id, error)
         return await self.look_up(eval_id)
-
-    async def _cancel_copy(self, task_id: str) -> None:
-        try:
-            await self._control.revoke([task_id], terminate=True)
-        except BrokerError as error:
-            log.info("the copy %s goes on: %s", task_id, error)
-
-
-def _record(draft: Draft, side: Side, queue: str, *, dual: bool = False) -> Record:
-    return Record(
-        draft.digest,
-        draft.created_ms,
-        queue,
-        draft.asked.language,
-        side.value,
-        draft.asked.metadata,
-        dual,
-    )
