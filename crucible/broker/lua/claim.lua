@@ -25,7 +25,26 @@ local function takes_flag(value, name, raw)
   return next(value) ~= nil or not string.find(raw, '"' .. name .. '"%s*:%s*%[')
 end
 
-local function restorable(raw)
+-- Decoding costs more than all else here together, so what stands where stock producers and ours
+-- write it passes by its looks. Base64 and escaped strings cannot hold these quotes, so only a
+-- forgery can have them in the wrong place; it costs nobody but itself, as the worker that claims
+-- it makes it a dead letter at once.
+local HEAD = '{"body": "'
+local MIDDLE = '", "content-encoding": "utf-8", "content-type": "application/json", '
+  .. '"headers": {"lang": "'
+local END = '"}}'
+
+local function looks_stock(raw, queue)
+  local info = '"delivery_info": {"exchange": "", "routing_key": ' .. queue .. '}, "priority": '
+  return string.sub(raw, 1, #HEAD) == HEAD and string.sub(raw, -#END) == END
+    and string.find(raw, MIDDLE, #HEAD, true)
+    and string.find(raw, info, -#info - 120, true)
+end
+
+local function restorable(raw, queue)
+  if looks_stock(raw, queue) then
+    return true
+  end
   if string.byte(raw, 1) ~= 123 then
     return false
   end
@@ -65,7 +84,7 @@ for number = 4, #KEYS do
     local queue = ARGV[number + 1]
     local tail = ', "", ' .. queue .. ']'
     for _, raw in ipairs(raws) do
-      if not restorable(raw) and bury(raw, queue, now) then
+      if not restorable(raw, queue) and bury(raw, queue, now) then
         out[3] = out[3] + 1
       else
         counter = counter + 1
