@@ -41,7 +41,7 @@ def rows(verdict: Verdict) -> dict[str, str]:
         "events missing (due)": f"{len(verdict.events_missing)} ({verdict.events_due})",
         "keys leaked": str(len(verdict.leaked)),
         "deserters": str(len(verdict.deserters)),
-        f"claims back, s (at most {RETURN_S:.0f})": spread(verdict.returns),
+        f"claims back, s (target {RETURN_S:.0f})": spread(verdict.returns),
         "runs again, s": spread(verdict.recovery),
     }
 
