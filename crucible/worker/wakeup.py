@@ -81,6 +81,7 @@ class WakeUp:
         """
         pool: Any = self._client.connection_pool
         connection = await self._connect(pool)
+        protocol = connection.protocol
         try:
             await self._listen(connection, beat)
         except TimeoutError as error:
@@ -93,6 +94,7 @@ class WakeUp:
             self.armed = False
             self._news.set()
             await connection.disconnect(nowait=True)
+            connection.protocol = protocol
             await pool.release(connection)
 
     async def _connect(self, pool: Any) -> Any:
@@ -109,6 +111,9 @@ class WakeUp:
         async with asyncio.timeout(PING_S):
             await connection.send_command("HELLO", 3)
             await connection.read_response()
+        # Told so, redis-py hands over each push; else it reads the next one inside the call for
+        # the one before, and a burst of a thousand ends in a RecursionError.
+        connection.protocol = 3
         command: list[Any] = ["CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP"]
         for prefix in self._prefixes:
             command += ["PREFIX", prefix]
@@ -121,9 +126,10 @@ class WakeUp:
             beat()
             try:
                 async with asyncio.timeout(PING_S):
-                    await connection.read_response(
-                        timeout=math.inf, push_request=True, disconnect_on_error=False
-                    )
+                    while True:
+                        await connection.read_response(
+                            timeout=math.inf, push_request=True, disconnect_on_error=False
+                        )
             except TimeoutError:
                 await self._ping(connection)
 
