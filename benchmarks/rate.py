@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from crucible.errors import CrucibleError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
 #: Shares of the messages between which the rate is taken: starting up does not count, nor the end,
 #: when one of several processes may have nothing left.
 WARM, NEARLY_DONE = 0.1, 0.95
+#: Share that may be left when time is up; on a busy machine a slow subject need not finish.
+MOST_LEFT = 0.5
+
+
+class UnsteadyError(CrucibleError):
+    """A rate cannot be told from what was seen."""
 
 
 class Steady(msgspec.Struct, frozen=True):
@@ -37,15 +45,15 @@ def steady(looks: Sequence[tuple[float, int, float | None]], total: int) -> Stea
         total: messages there were.
 
     Raises:
-        ValueError: the queue was not worked through, or too fast to tell.
+        UnsteadyError: less than half of the queue was worked through, or it went too fast to tell.
     """
-    if not looks or looks[-1][1] > 0:
-        left = looks[-1][1] if looks else total
-        raise ValueError(f"{left} of {total} messages were left")
+    left = looks[-1][1] if looks else total
+    if left > MOST_LEFT * total:
+        raise UnsteadyError(f"{left} of {total} messages were left")
     inside = _between(looks, total)
     (began, left_then, _), (ended, left_now, _) = inside[0], inside[-1]
     if ended <= began or left_now >= left_then:
-        raise ValueError(f"{total} messages were too few to tell a rate")
+        raise UnsteadyError(f"{total} messages were too few to tell a rate")
     return Steady((left_then - left_now) / (ended - began), _cpu_us(inside))
 
 
