@@ -10,14 +10,19 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import exceptions as redis_errors
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import (
+    Sentinel,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 from redis.backoff import NoBackoff
 
 from crucible.errors import BrokerError, BrokerUnavailable
@@ -125,6 +130,24 @@ def _read_sentinel_url(url: str) -> Target:
     return Target(_with_cert_reqs(options), hosts, master_name, sentinel_options)
 
 
+class _TellsResets(AbstractConnection):
+    """A connection that says of a reset what it is, on uvloop too."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send; see redis-py."""
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            # uvloop refuses to write to a connection that the other side has reset; asyncio's
+            # own loop takes the bytes, and the read that follows tells.
+            raise redis_errors.ConnectionError(str(error)) from error
+
+
+@cache
+def _telling(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+    return type(kind.__name__, (_TellsResets, kind), {})
+
+
 @asynccontextmanager
 async def open_client(
     url: str,
@@ -156,7 +179,8 @@ async def open_client(
         "protocol": 2,
     }
     if not target.sentinels:
-        pool = ConnectionPool(**{**shared, **target.options})
+        kind = _telling(target.options.get("connection_class", Connection))
+        pool = ConnectionPool(**{**shared, **target.options, "connection_class": kind})
         async with Redis.from_pool(pool) as client:
             yield client
         return
@@ -166,7 +190,10 @@ async def open_client(
         sentinel_kwargs=sentinel_options,
         **{**shared, **target.options},
     )
-    async with sentinel, sentinel.master_for(target.master_name) as client:
+    kind = _telling(
+        SentinelManagedSSLConnection if target.options.get("ssl") else SentinelManagedConnection
+    )
+    async with sentinel, sentinel.master_for(target.master_name, connection_class=kind) as client:
         yield client
 
 

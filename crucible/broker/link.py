@@ -95,13 +95,13 @@ class Link:
             redis.exceptions.RedisError: as redis-py has it; callers translate.
         """
         async with self.connection() as held:
-            await _send(held, _pack(command))
+            await held.send_packed_command(_pack(command))
             return await held.read_response()
 
     async def calls(self, held: AbstractConnection, commands: Sequence[Sequence[Argument]]) -> Any:
         """The answers to several commands sent together over ``held``; errors as values."""
         packed = b"".join(_pack(command) for command in commands)
-        await _send(held, packed)
+        await held.send_packed_command(packed)
         answers = []
         for _ in commands:
             try:
@@ -109,15 +109,6 @@ class Link:
             except redis_errors.ResponseError as error:
                 answers.append(error)
         return answers
-
-
-async def _send(held: AbstractConnection, packed: bytes) -> None:
-    try:
-        await held.send_packed_command(packed)
-    except RuntimeError as error:
-        # uvloop refuses to write to a connection that the other side has reset; asyncio's own
-        # loop takes the bytes, and the read that follows tells.
-        raise redis_errors.ConnectionError(str(error)) from error
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import pytest
 import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from crucible.broker.connection import open_client
 from crucible.broker.link import open_link
 
 
@@ -27,3 +28,18 @@ async def _write_to_a_closed_connection(redis_url: str) -> None:
 def test_a_reset_connection_is_a_connection_error_on_uvloop(redis_url: str) -> None:
     """uvloop's RuntimeError for a closed handle reaches callers as what it is: a lost link."""
     uvloop.run(_write_to_a_closed_connection(redis_url))
+
+
+async def _listen_on_a_closed_connection(redis_url: str) -> None:
+    async with open_client(redis_url) as client, client.pubsub() as pubsub:
+        await pubsub.subscribe("news")
+        connection: Any = pubsub.connection
+        connection._writer.transport.abort()
+        await asyncio.sleep(0)
+        with pytest.raises(RedisConnectionError):
+            await connection.send_command("SUBSCRIBE", "more")
+
+
+def test_a_reset_subscription_is_a_connection_error_on_uvloop(redis_url: str) -> None:
+    """Whatever way a command takes to a connection, a lost link is what callers are told."""
+    uvloop.run(_listen_on_a_closed_connection(redis_url))
