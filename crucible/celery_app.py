@@ -41,6 +41,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # Cancelling would store REVOKED, a last state, for evaluations that only lost their link:
         # they run to their end instead, and a repetition finds the result that is there.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # A server that restarts must not turn a state that cannot be stored into a failure.
+        "result_backend_always_retry": True,
         "broker_connection_retry_on_startup": True,
         "worker_hijack_root_logger": True,
     }
