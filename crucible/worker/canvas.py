@@ -1,4 +1,4 @@
-"""A worker's duties around a task that is part of something larger (protocol.md 7).
+"""A worker's duties around a task that is part of something larger.
 
 What has to follow a task is worked out here and handed back as a ``Continuation``: it is written
 in one step with the task's result and the end of its claim.

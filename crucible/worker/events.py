@@ -1,6 +1,6 @@
 """Task events: what a worker says about each task, in the words of stock workers.
 
-How a task ended is said once its result is stored and its claim dropped (protocol.md 7), so
+How a task ended is said once its result is stored and its claim dropped, so
 nobody who hears of an end finds no result.
 """
 

@@ -97,7 +97,7 @@ class TaskHooks(Protocol):
 
 
 class Canvas(Protocol):
-    """A worker's duties around a task that is part of something larger (protocol.md 7).
+    """A worker's duties around a task that is part of something larger.
 
     The first three are only called for messages with callbacks, errbacks, a chain or a chord. What
     they return is written together with the task's result and the end of its claim.

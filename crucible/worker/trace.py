@@ -1,4 +1,4 @@
-"""What happens to one message, from its bytes to how its claim ends (protocol.md 7).
+"""What happens to one message, from its bytes to how its claim ends.
 
 No Redis here: a run comes in, an ``Ending`` comes out, and the worker writes it.
 """

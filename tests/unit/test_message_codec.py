@@ -174,7 +174,7 @@ def b64(body: bytes | str) -> str:
 
 
 def minimal(**changes: Any) -> dict[str, Any]:
-    """The smallest message both ends of the supported range run (protocol.md 1.7)."""
+    """The smallest message both ends of the supported range run."""
     message: dict[str, Any] = {
         "body": b64("[[1,2],{},{}]"),
         "content-type": "application/json",
