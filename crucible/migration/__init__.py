@@ -1,6 +1,9 @@
-"""The way off the legacy queue: which side an evaluation goes to, and when a side is let alone.
+"""The way off the legacy queue.
 
-Pure decisions; whoever dispatches does the I/O.
+Decisions without I/O: ``routing``, ``switches``, ``breaker``, ``comparison``. Parts of an api
+process: ``watch``, ``ledger``, ``shadow``, ``follower``, ``dual``, ``sample``. What operators'
+commands do: ``state``, ``verify``, ``repair``, ``recover``, ``drain``, ``both_ways``, all on
+``sides``.
 """
 
 from __future__ import annotations
