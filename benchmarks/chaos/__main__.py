@@ -52,7 +52,7 @@ async def _fight(asked: argparse.Namespace, subject: str) -> Verdict:
 
 
 def _tell(console: Console, subject: str, verdict: Verdict) -> None:
-    for name in ("lost", "stuck", "unstored", "buried", "wrong", "early", "unexplained",
+    for name in ("lost", "stuck", "failed", "unstored", "buried", "wrong", "early", "unexplained",
                  "events_missing", "leaked", "deserters"):  # fmt: skip
         for example in getattr(verdict, name)[:_SHOWN]:
             console.print(f"{subject} {name}: {example}", soft_wrap=True, markup=False)

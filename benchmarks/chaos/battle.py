@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from benchmarks.chaos.executions import read
 from benchmarks.chaos.fleet import Fleet, environment
-from benchmarks.chaos.ledger import Ledger
+from benchmarks.chaos.ledger import Ledger, open_client
 from benchmarks.chaos.leftovers import find
 from benchmarks.chaos.links import Child
 from benchmarks.chaos.records import FaultKind
@@ -117,7 +117,7 @@ class Battle:
             server = await stack.enter_async_context(QueueServer(home / "queue"))
             books = EmbeddedServer(home / "ledger", durable=False)
             await stack.enter_async_context(books)
-            client = await stack.enter_async_context(Redis.from_url(books.url))
+            client = await stack.enter_async_context(open_client(books.url))
             watcher = Watcher(server.url)
             for running in (self._view.follow(Ledger(client)), watcher.listen(), self._report()):
                 await stack.enter_async_context(beside(running))

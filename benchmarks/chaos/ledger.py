@@ -7,19 +7,27 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from redis import Redis as BlockingRedis
+from redis.asyncio import Redis
 
 from benchmarks.chaos.records import Record, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from redis.asyncio import Redis
-
 STREAM = "ledger"
 #: Environment variables of everything that writes.
 URL_VARIABLE, WORKER_VARIABLE = "CHAOS_LEDGER_URL", "CHAOS_WORKER"
 _BLOCK_MS = 200
 _ROWS = 1000
+
+
+def open_client(url: str) -> Redis:
+    """A client of the ledger that never gives up.
+
+    To a process that was stopped for long, an answer that came meanwhile looks late; a task that
+    failed over that would be a fault of the battle and not of what it judges.
+    """
+    return Redis.from_url(url, socket_timeout=None, socket_connect_timeout=None)
 
 
 def new_run() -> str:
@@ -58,6 +66,8 @@ class BlockingLedger:
     def write(self, record: Record) -> None:
         """Append one record."""
         if self._pid != os.getpid():
-            self._client = BlockingRedis.from_url(os.environ[URL_VARIABLE])
+            self._client = BlockingRedis.from_url(
+                os.environ[URL_VARIABLE], socket_timeout=None, socket_connect_timeout=None
+            )
             self._pid = os.getpid()
         self._client.xadd(STREAM, {"r": encode(record)})

@@ -25,6 +25,8 @@ TABLE = frozenset({
 _BINDINGS = ("_kombu.binding.", "_kombu.binding_permanent.")
 LISTS = frozenset(_KEYS.step_list(queue, step) for queue in QUEUES for step in STEPS)
 _MGET = 500
+#: No task of the battle may come to this.
+FAILED = frozenset({"FAILURE", "REVOKED"})
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Leftovers:
         claimed: ids in ``unacked``.
         buried: ids of dead letters.
         states: what is stored of each accepted task.
+        errors: what is stored of those that failed.
         leaked: keys that are no queue, have no TTL and are in no table.
         index_only: rows of ``unacked_index`` without a claim.
     """
@@ -44,6 +47,7 @@ class Leftovers:
     claimed: list[str] = field(default_factory=list)
     buried: list[str] = field(default_factory=list)
     states: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
     leaked: list[str] = field(default_factory=list)
     index_only: list[str] = field(default_factory=list)
 
@@ -65,7 +69,10 @@ async def find(url: str, accepted: Sequence[str]) -> Leftovers:
             part = accepted[start : start + _MGET]
             metas = await client.mget([_KEYS.result(task_id) for task_id in part])
             for task_id, meta in zip(part, metas, strict=True):
-                left.states[task_id] = json.loads(meta)["status"] if meta else "PENDING"
+                stored = json.loads(meta) if meta else {"status": "PENDING"}
+                left.states[task_id] = stored["status"]
+                if stored["status"] in FAILED:
+                    left.errors[task_id] = f"{stored['status']} {stored['result']}"
     return left
 
 

@@ -14,9 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from redis.asyncio import Redis
-
-from benchmarks.chaos.ledger import URL_VARIABLE, Ledger
+from benchmarks.chaos.ledger import URL_VARIABLE, Ledger, open_client
 from benchmarks.chaos.records import Accepted, Offered, Refused
 from benchmarks.chaos.workload import Kind, Work, works
 from crucible.broker import Publisher
@@ -158,7 +156,7 @@ async def main(name: str, mode: str, rate: float, seed: int) -> None:
     if mode != "single":
         some = (work for work in some if work.kind not in (Kind.CHAIN, Kind.CHORD))
     async with (
-        Redis.from_url(os.environ[URL_VARIABLE]) as client,
+        open_client(os.environ[URL_VARIABLE]) as client,
         Publisher.connect(os.environ["CELERY_BROKER_URL"]) as publisher,
     ):
         producer = Producer(name, Ledger(client), publisher)

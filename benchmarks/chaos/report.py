@@ -31,6 +31,7 @@ def rows(verdict: Verdict) -> dict[str, str]:
         ),
         "lost": f"{len(verdict.lost)}" + (f" (+{verdict.behind} behind)" if verdict.behind else ""),
         "stuck": str(len(verdict.stuck)),
+        "failed": str(len(verdict.failed)),
         "results missing": str(len(verdict.unstored)),
         "dead letters": str(len(verdict.buried)),
         "wrong results": str(len(verdict.wrong)),

@@ -8,9 +8,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from redis.asyncio import Redis
-
-from benchmarks.chaos.ledger import URL_VARIABLE, WORKER_VARIABLE, Ledger, new_run
+from benchmarks.chaos.ledger import URL_VARIABLE, WORKER_VARIABLE, Ledger, new_run, open_client
 from benchmarks.chaos.records import Ended, Ready, Started
 from benchmarks.chaos.values import epoch, flattened
 from crucible.worker import TaskRegistry
@@ -25,7 +23,7 @@ _WORKER = os.environ.get(WORKER_VARIABLE, "")
 
 @asynccontextmanager
 async def _open_ledger() -> AsyncIterator[Ledger]:
-    async with Redis.from_url(os.environ[URL_VARIABLE]) as client:
+    async with open_client(os.environ[URL_VARIABLE]) as client:
         ledger = Ledger(client)
         await ledger.write(Ready(_WORKER, os.getpid(), time.time()))
         yield ledger

@@ -44,6 +44,7 @@ class Verdict(msgspec.Struct, kw_only=True):
         lost: accepted, never ended, and nowhere.
         behind: never ran because they wait for one of those.
         stuck: still in a queue or in ``unacked`` at the end.
+        failed: were told to have failed, and by what.
         unstored: ended, but no result is stored.
         buried: accepted and now dead letters.
         wrong: were not given the results they wait for, each once.
@@ -67,6 +68,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     lost: list[str]
     behind: int
     stuck: list[str]
+    failed: list[str]
     unstored: list[str]
     buried: list[str]
     wrong: list[str]
@@ -86,7 +88,8 @@ class Verdict(msgspec.Struct, kw_only=True):
         """Findings that must not be, by name; empty: the battle is won."""
         findings = {
             "lost": self.lost, "unexplained duplicates": self.unexplained, "early": self.early,
-            "stuck": self.stuck, "results missing": self.unstored, "dead letters": self.buried,
+            "stuck": self.stuck, "failed": self.failed, "results missing": self.unstored,
+            "dead letters": self.buried,
             "wrong results": self.wrong, "events missing": self.events_missing,
             "keys leaked": self.leaked, "deserters": self.deserters,
         }  # fmt: skip
@@ -121,10 +124,11 @@ def judge(
         lost=lost,
         behind=behind,
         stuck=sorted({*left.listed, *left.claimed}),
+        failed=[f"{task}: {error}" for task, error in left.errors.items()],
         unstored=[
             f"{task} {left.states.get(task)}"
             for task in book.accepted
-            if task in book.ended and left.states.get(task) != "SUCCESS"
+            if task in book.ended and task not in left.errors and left.states.get(task) != "SUCCESS"
         ],
         buried=left.buried,
         wrong=[run.start.task for run in book.executions if not _was_given_all(run, book)],
@@ -152,7 +156,7 @@ def told(runs: Iterable[Execution], which: Execution) -> str:
 
 
 def _lost(book: Book, left: Leftovers) -> tuple[list[str], int]:
-    somewhere = {*left.listed, *left.claimed, *left.buried}
+    somewhere = {*left.listed, *left.claimed, *left.buried, *left.errors}
     missing = [task for task in book.accepted if task not in book.ended]
     gone = [task for task in missing if task not in somewhere]
     waiting = {

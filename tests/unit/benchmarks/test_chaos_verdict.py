@@ -89,6 +89,12 @@ def test_an_end_without_a_result_is_a_finding() -> None:
     assert verdict.failures == {"results missing": 1}
 
 
+def test_a_failure_is_told_and_is_no_loss() -> None:
+    """A task whose result says that it failed has ended, and should not have so."""
+    left = Leftovers(states={"a": "FAILURE"}, errors={"a": "FAILURE oops"})
+    assert judged(sent(Expected("a")), left=left).failures == {"failed": 1}
+
+
 @pytest.mark.parametrize(
     ("faults", "explained"),
     [
