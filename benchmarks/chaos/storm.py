@@ -95,6 +95,11 @@ class Storm:
     seed: int
     faults: list[Fault] = field(default_factory=list)
     _lasting: set[asyncio.Task[None]] = field(default_factory=set)
+    _turns: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Somebody has to be left who gives back what the others held.
+        self._turns = asyncio.Semaphore(max(1, len(self.fleet.seats) // 2))
 
     async def rage(self, planned: Sequence[Planned]) -> None:
         """All of it, in order and on time; returns once the last one is over."""
@@ -116,17 +121,27 @@ class Storm:
         if one.kind is FaultKind.RESTART:
             await self._restart()
             return
-        seat = await self._victim(chosen)
-        fault = Fault(one.kind, seat.node, time.time(), held=len(self.view.running[seat.node]))
-        self.faults.append(fault)
-        seat.busy = True
         if one.kind is FaultKind.KILL:
+            seat, fault = await self._begin(one, chosen)
             try:
                 await self._kill(seat, fault)
             finally:
                 seat.busy = False
-            return
-        self._beside(self._last(seat, fault, one.length_s))
+        else:
+            self._beside(self._last_in_turn(one, chosen))
+
+    async def _begin(self, one: Planned, chosen: random.Random) -> tuple[Seat, Fault]:
+        seat = await self._victim(chosen)
+        seat.busy = True
+        fault = Fault(one.kind, seat.node, time.time(), held=len(self.view.running[seat.node]))
+        self.faults.append(fault)
+        return seat, fault
+
+    async def _last_in_turn(self, one: Planned, chosen: random.Random) -> None:
+        """A fault that lasts, once fewer than half of the workers have one."""
+        async with self._turns:
+            seat, fault = await self._begin(one, chosen)
+            await self._last(seat, fault, one.length_s)
 
     async def _kill(self, seat: Seat, fault: Fault) -> None:
         returns = Returns(self.server.url)
