@@ -22,7 +22,7 @@ from benchmarks.chaos.leftovers import find
 from benchmarks.chaos.links import Child
 from benchmarks.chaos.records import FaultKind
 from benchmarks.chaos.server import QueueServer
-from benchmarks.chaos.storm import Storm, plan
+from benchmarks.chaos.storm import Planned, Storm, plan
 from benchmarks.chaos.verdict import Verdict, judge
 from benchmarks.chaos.view import View
 from benchmarks.chaos.watcher import Watcher
@@ -70,6 +70,12 @@ class Order:
     rate: float = 24.0
     seats: int = 0
     without: tuple[FaultKind, ...] = ()
+
+    def plan(self) -> list[Planned]:
+        """The faults to come."""
+        # Stock workers do not survive every restart of the server with all they had.
+        spared = (FaultKind.RESTART,) if self.subject == "mixed" else ()
+        return plan(self.seed, self.kills, self.seconds, (*self.without, *spared))
 
     @property
     def subjects(self) -> list[str]:
@@ -127,9 +133,7 @@ class Battle:
             storm = self._storm = Storm(fleet, server, self._view, self.order.seed)
             producers = await self._start_producers(stack, server.url, books.url)
             self._phase = "storm"
-            await storm.rage(
-                plan(self.order.seed, self.order.kills, self.order.seconds, self.order.without)
-            )
+            await storm.rage(self.order.plan())
             for producer in producers:
                 producer.send_signal(signal.SIGTERM)
                 await producer.wait(30)

@@ -159,12 +159,13 @@ class Storm:
 
     async def _victim(self, chosen: random.Random) -> Seat:
         """A worker that is up and free of faults; one that runs something where there is one."""
+        # In a mixed battle stock workers are company: what they lose when hit is their own.
+        seats = [s for s in self.fleet.seats if s.subject == "crucible"] or self.fleet.seats
         async with asyncio.timeout(_VICTIM_S):
             while True:
-                up = [s for s in self.fleet.seats if not s.busy and not s.gone
-                      and s.node in self.view.ready]  # fmt: skip
+                up = [s for s in seats if not s.busy and not s.gone and s.node in self.view.ready]
                 working = [seat for seat in up if self.view.running[seat.node]]
-                if working or (up and len(up) == len(self.fleet.seats)):
+                if working or (up and len(up) == len(seats)):
                     return chosen.choice(working or up)
                 await asyncio.sleep(0.02)
 
