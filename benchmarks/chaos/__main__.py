@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,10 @@ async def _fight(asked: argparse.Namespace, subject: str) -> Verdict:
     without = tuple(FaultKind[name.upper()] for name in asked.without)
     order = Order(subject, asked.minutes * 60, asked.kills, asked.seed, asked.rate, without=without)
     watching = Watching(asked.kills)
+    fighting = asyncio.current_task()
+    if fighting is not None:
+        # Whoever ends the battle early finds no process of it left over.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, fighting.cancel)
     battle = Battle(order, watching.tell)
     try:
         return await battle.fight()
@@ -63,7 +68,11 @@ def main() -> int:
     asked = _arguments()
     console = Console()
     subjects = ["crucible", "stock"] if asked.subject == "both" else [asked.subject]
-    verdicts = {subject: asyncio.run(_fight(asked, subject)) for subject in subjects}
+    try:
+        verdicts = {subject: asyncio.run(_fight(asked, subject)) for subject in subjects}
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        console.print("stopped; nothing was judged")
+        return 130
     for subject, verdict in verdicts.items():
         _tell(console, subject, verdict)
     console.print(table(verdicts))
