@@ -24,8 +24,8 @@
         ├── ExecutorUnavailable   temporary: engine gone, no sandbox in time; may be retried
         └── ExecutorRefused       permanent: unknown language, no image; a retry cannot help
 
-Foreign exceptions are translated at one place per library: ``broker.connection`` for redis-py,
-``executor.engine`` for aiodocker, and ``legacy.client`` for the legacy queue's HTTP.
+Foreign exceptions are translated at one place per library: ``broker.servers.connection`` for
+redis-py, ``executor.engine`` for aiodocker, and ``legacy.client`` for the legacy queue's HTTP.
 """
 
 from __future__ import annotations

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from canvas_tasks import registry
 
-from crucible.broker.chord_parts import ChordParts
-from crucible.broker.conclude import Conclude
+from crucible.broker.canvas.chord_parts import ChordParts
+from crucible.broker.canvas.conclude import Conclude
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.chord_parts import Part, Ripe
-    from crucible.broker.endings import Ending
+    from crucible.broker.canvas.chord_parts import Part, Ripe
+    from crucible.broker.claiming.endings import Ending
 
 __all__ = ["registry"]
 

@@ -7,7 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.signature import signature
+from crucible.broker.canvas.signature import signature
 from crucible.worker import Reject, TaskRegistry
 
 if TYPE_CHECKING:

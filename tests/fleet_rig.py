@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 
-from crucible.broker.envelope import encode_task
+from crucible.broker.wire.envelope import encode_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from crucible.broker.envelope import TaskOptions
+    from crucible.broker.wire.envelope import TaskOptions
 
 WAIT_S = 15.0
 

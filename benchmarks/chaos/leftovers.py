@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from benchmarks.chaos.workload import QUEUES
 from crucible.broker import keys as names
 from crucible.broker.keys import Keys
-from crucible.broker.priority import STEPS
+from crucible.broker.wire.priority import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

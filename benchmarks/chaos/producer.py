@@ -18,10 +18,10 @@ from benchmarks.chaos.ledger import URL_VARIABLE, Ledger, open_client
 from benchmarks.chaos.records import Accepted, Offered, Refused
 from benchmarks.chaos.workload import Kind, Work, works
 from crucible.broker import Publisher
-from crucible.broker.call import TaskCall, TaskOptions
-from crucible.broker.envelope import encode_task
-from crucible.broker.outbox import Once
-from crucible.broker.signature import Signature, chain, chord, signature
+from crucible.broker.canvas.signature import Signature, chain, chord, signature
+from crucible.broker.producing.outbox import Once
+from crucible.broker.wire.call import TaskCall, TaskOptions
+from crucible.broker.wire.envelope import encode_task
 from crucible.errors import BrokerError
 
 if TYPE_CHECKING:

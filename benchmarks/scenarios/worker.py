@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from benchmarks.machine import cpu_s, rss_mb
 from benchmarks.rate import steady
 from benchmarks.scenario import Scenario, Stage, Subject, redis_stage
-from crucible.broker.envelope import TaskTemplate
-from crucible.broker.ids import new_id
+from crucible.broker.wire.envelope import TaskTemplate
+from crucible.broker.wire.ids import new_id
 
 LONGEST_S = 60.0
 _CHUNK = 1000

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from benchmarks.histogram import Histogram
 from crucible.broker import Publisher
-from crucible.broker.ids import new_id
+from crucible.broker.wire.ids import new_id
 
 #: Results stored at once, as a worker's flush does.
 CHUNK = 100

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from crucible.broker import Once, Publisher
-from crucible.broker.envelope import TaskTemplate
-from crucible.broker.ids import new_id
+from crucible.broker.wire.envelope import TaskTemplate
+from crucible.broker.wire.ids import new_id
 from crucible.evaluation.record import Record, encode_record, once_name, task_id_of
 
 QUEUE = "evaluation"

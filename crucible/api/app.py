@@ -16,8 +16,8 @@ from crucible.api.problems import problems
 from crucible.api.readiness import Readiness
 from crucible.api.routed import RoutedGateway
 from crucible.broker import Publisher
-from crucible.broker.admin import Admin
-from crucible.broker.control import ControlClient
+from crucible.broker.admin.operator import Admin
+from crucible.broker.control.client import ControlClient
 from crucible.evaluation.limits import ceilings_of
 from crucible.executor.languages import LANGUAGES
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from crucible.api.problems import NotFound
 from crucible.broker import Once
-from crucible.broker.ids import new_id
-from crucible.broker.results import SUCCESS
+from crucible.broker.results.meta import SUCCESS
+from crucible.broker.wire.ids import new_id
 from crucible.errors import ConflictError, ResultTimeout
 from crucible.evaluation.messages import EvalMessages
 from crucible.evaluation.record import (
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from crucible.broker import Publisher
-    from crucible.broker.control import ControlClient
-    from crucible.broker.results import Meta
+    from crucible.broker.control.client import ControlClient
+    from crucible.broker.results.meta import Meta
     from crucible.evaluation.request import EvalRequest
     from crucible.models import Evaluation, Limits
 

@@ -7,7 +7,7 @@ from aiohttp import web
 from crucible.api.gateway import Gateway
 from crucible.api.meter import Meter
 from crucible.api.readiness import Readiness
-from crucible.broker.admin import Admin
+from crucible.broker.admin.operator import Admin
 from crucible.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from crucible.broker.results import SUCCESS
+from crucible.broker.results.meta import SUCCESS
 from crucible.errors import (
     BrokerError,
     InputError,
@@ -27,8 +27,8 @@ from crucible.migration.legacy_end import (
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from crucible.broker.results import Meta
-    from crucible.broker.task_result import Results
+    from crucible.broker.results.meta import Meta
+    from crucible.broker.results.task_result import Results
     from crucible.evaluation.request import EvalRequest
     from crucible.legacy import LegacyClient
     from crucible.migration.breaker import CircuitBreaker

@@ -14,7 +14,7 @@ from crucible.migration.breaker import BreakerState
 from crucible.settings import KNOWN_QUEUES
 
 if TYPE_CHECKING:
-    from crucible.broker.admin import Admin
+    from crucible.broker.admin.operator import Admin
 
 _STATES = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 

@@ -12,7 +12,7 @@ import crucible
 from crucible.api.evaluations import Accepted
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.readiness import Report
-from crucible.broker.census import Census
+from crucible.broker.admin.census import Census
 from crucible.evaluation.request import EvalRequest
 from crucible.migration.state import Change
 from crucible.models import Evaluation

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from crucible.api.keys import ADMIN
 from crucible.api.problems import NotFound
-from crucible.broker.deadletters import DeadLetter, shown
+from crucible.broker.claiming.deadletters import DeadLetter, shown
 from crucible.errors import InputError
 from crucible.settings import KNOWN_QUEUES
 

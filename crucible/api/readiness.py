@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from crucible.broker.connection import open_client, translated
+from crucible.broker.claiming.signs import SignOfLife, read_signs
 from crucible.broker.keys import Keys
-from crucible.broker.signs import SignOfLife, read_signs
+from crucible.broker.servers.connection import open_client, translated
 from crucible.errors import BrokerError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from crucible.api.copies import Copies
 from crucible.api.gateway import Draft, Gateway, Submitted, check_same
 from crucible.api.legacy_side import LegacySide
-from crucible.broker.connection import open_client
+from crucible.broker.servers.connection import open_client
 from crucible.errors import BrokerError, BrokerUnavailable, LegacyError, ResultTimeout
 from crucible.evaluation.request import queue_of
 from crucible.legacy import LegacyClient

@@ -17,7 +17,7 @@ from crucible.errors import CrucibleError
 from crucible.settings import load_settings
 
 if TYPE_CHECKING:
-    from crucible.broker.deadletters import DeadLetter
+    from crucible.broker.claiming.deadletters import DeadLetter
     from crucible.settings import Settings
 
 app = typer.Typer(help="Messages that could not be run.", no_args_is_help=True)
@@ -41,7 +41,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """Print the newest dead letters."""
-    from crucible.broker.deadletters import shown
+    from crucible.broker.claiming.deadletters import shown
 
     letters = asyncio.run(_page(_settings(queue_url), limit))
     if as_json:
@@ -65,7 +65,7 @@ def show(
     queue_url: QueueUrl = None,
 ) -> None:
     """Print one dead letter with its message, as JSON."""
-    from crucible.broker.deadletters import shown
+    from crucible.broker.claiming.deadletters import shown
 
     print_json(shown(asyncio.run(_get(_settings(queue_url), letter_id))))
 

@@ -16,14 +16,14 @@ from crucible.settings import KNOWN_QUEUES, load_settings
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from crucible.broker.admin import Admin
-    from crucible.broker.census import Census
+    from crucible.broker.admin.census import Census
+    from crucible.broker.admin.operator import Admin
     from crucible.settings import Settings
 
 
 def connected(settings: Settings) -> AbstractAsyncContextManager[Admin]:
     """An operator's connection to the servers of the settings."""
-    from crucible.broker.admin import Admin
+    from crucible.broker.admin.operator import Admin
 
     return Admin.connect(
         settings.celery_broker_url,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from crucible.broker.results import FAILURE, PENDING, RETRY, REVOKED, SUCCESS
+from crucible.broker.results.meta import FAILURE, PENDING, RETRY, REVOKED, SUCCESS
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.result import EvalResult
 from crucible.models import Evaluation, Status, Timing, Verdict
 
 if TYPE_CHECKING:
-    from crucible.broker.results import Meta
+    from crucible.broker.results.meta import Meta
     from crucible.evaluation.record import Record
 
 

@@ -14,7 +14,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
-from crucible.broker.results import REVOKED
+from crucible.broker.results.meta import REVOKED
 from crucible.errors import BrokerError, LegacyError, LegacyTaskUnknown
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.request import size_of
@@ -26,8 +26,8 @@ from crucible.migration.routing import Side
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from crucible.broker.results import Meta
-    from crucible.broker.task_result import Results
+    from crucible.broker.results.meta import Meta
+    from crucible.broker.results.task_result import Results
     from crucible.evaluation.record import Record
     from crucible.evaluation.request import EvalRequest
     from crucible.legacy import LegacyClient

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from crucible.broker.results import (
+from crucible.broker.results.meta import (
     FAILURE,
     PENDING,
     REVOKED,

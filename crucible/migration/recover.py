@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from crucible.broker.atomic import LuaSteps
-from crucible.broker.claims import Claims, Ending, new_worker_id
-from crucible.broker.connection import translated
-from crucible.broker.message import decode
-from crucible.broker.signs import SignOfLife, encode_sign
-from crucible.broker.transactions import TransactionSteps
+from crucible.broker.claiming.claims import Claims, Ending, new_worker_id
+from crucible.broker.claiming.signs import SignOfLife, encode_sign
+from crucible.broker.servers.atomic import LuaSteps
+from crucible.broker.servers.connection import translated
+from crucible.broker.servers.transactions import TransactionSteps
+from crucible.broker.wire.message import decode
 from crucible.errors import (
     InputError,
     LegacyError,
@@ -34,7 +34,7 @@ from crucible.legacy.wire import TaskState
 from crucible.settings import QUEUES
 
 if TYPE_CHECKING:
-    from crucible.broker.claims import Claim
+    from crucible.broker.claiming.claims import Claim
     from crucible.legacy import LegacyClient
     from crucible.migration.sides import Recorded, Sides
 

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
-from crucible.broker.connection import translated
+from crucible.broker.servers.connection import translated
 from crucible.errors import BrokerError
 from crucible.migration.ledger import decode_asked, encode_asked
 from crucible.migration.programs import Named

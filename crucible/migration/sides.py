@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import WatchError
 
-from crucible.broker.connection import open_client, translated
 from crucible.broker.keys import Keys
-from crucible.broker.lookup import read_meta
-from crucible.broker.priority import step_of
+from crucible.broker.results.lookup import read_meta
+from crucible.broker.servers.connection import open_client, translated
+from crucible.broker.wire.priority import step_of
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.messages import EvalMessages
 from crucible.evaluation.record import decode_record, encode_record, once_name, task_id_of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from crucible.broker.results import Meta
+    from crucible.broker.results.meta import Meta
     from crucible.evaluation.record import Record
     from crucible.evaluation.request import EvalRequest
     from crucible.models import Program

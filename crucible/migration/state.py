@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import WatchError
 
-from crucible.broker.connection import translated
+from crucible.broker.servers.connection import translated
 from crucible.errors import ConflictError
 from crucible.migration.routing import Mode, Switches
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from crucible.broker.connection import FOREIGN
+from crucible.broker.servers.connection import FOREIGN
 from crucible.errors import BrokerError, SettingsError
 from crucible.migration.state import (
     Change,

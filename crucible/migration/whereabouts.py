@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from crucible.broker.connection import translated
-from crucible.broker.priority import STEPS
+from crucible.broker.servers.connection import translated
+from crucible.broker.wire.priority import STEPS
 from crucible.settings import KNOWN_QUEUES
 
 if TYPE_CHECKING:

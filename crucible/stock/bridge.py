@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import exceptions
 
-from crucible.broker.signature import signature
+from crucible.broker.canvas.signature import signature
 from crucible.stock.loop import LoopThread
 from crucible.worker import outcomes
 

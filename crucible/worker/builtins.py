@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.results import FAILURE, REVOKED
-from crucible.broker.signature import as_signature, chord, clone, group, signature
+from crucible.broker.canvas.signature import as_signature, chord, clone, group, signature
+from crucible.broker.results.meta import FAILURE, REVOKED
 from crucible.worker.outcomes import NotRegistered
 from crucible.worker.registry import TaskRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from crucible.broker.results import Meta
+    from crucible.broker.results.meta import Meta
     from crucible.worker.canvas import WorkerCanvas
     from crucible.worker.context import RunContext
     from crucible.worker.registry import Task

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
-    from crucible.broker.message import Message
+    from crucible.broker.wire.message import Message
     from crucible.worker.hooks import Run
     from crucible.worker.registry import Task, TaskRegistry
 

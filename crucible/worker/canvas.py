@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.chord_parts import Part
-from crucible.broker.continuation import Continuation, Effects
-from crucible.broker.results import FAILURE, REVOKED, SUCCESS, revoked_result
-from crucible.broker.signature import as_signature, clone, group
+from crucible.broker.canvas.chord_parts import Part
+from crucible.broker.canvas.continuation import Continuation, Effects
+from crucible.broker.canvas.signature import as_signature, clone, group
+from crucible.broker.results.meta import FAILURE, REVOKED, SUCCESS, revoked_result
 from crucible.worker.builtins import builtin_tasks
 from crucible.worker.chords import Chords, Failure
 from crucible.worker.dispatcher import Dispatcher, Origin, child_of
@@ -21,13 +21,13 @@ from crucible.worker.replacement import replacement
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from crucible.broker.chord_parts import ChordParts
-    from crucible.broker.conclude import Conclude
-    from crucible.broker.frozen import Frozen
+    from crucible.broker.canvas.chord_parts import ChordParts
+    from crucible.broker.canvas.conclude import Conclude
+    from crucible.broker.canvas.frozen import Frozen
+    from crucible.broker.canvas.signature import Signature
     from crucible.broker.keys import Keys
-    from crucible.broker.message import Message
-    from crucible.broker.results import Meta
-    from crucible.broker.signature import Signature
+    from crucible.broker.results.meta import Meta
+    from crucible.broker.wire.message import Message
     from crucible.worker.hooks import Run
     from crucible.worker.registry import TaskRegistry
     from crucible.worker.trace import Trace

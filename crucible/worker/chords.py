@@ -12,13 +12,13 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.chord_parts import ChordFailed, Part, shown
-from crucible.broker.continuation import Closing, Continuation, Effects
-from crucible.broker.freeze import freeze
-from crucible.broker.frozen import Place
-from crucible.broker.ids import default_reply_to, new_id
-from crucible.broker.results import FAILURE, encode_meta, extended_fields
-from crucible.broker.signature import Signature, as_signature
+from crucible.broker.canvas.chord_parts import ChordFailed, Part, shown
+from crucible.broker.canvas.continuation import Closing, Continuation, Effects
+from crucible.broker.canvas.freeze import freeze
+from crucible.broker.canvas.frozen import Place
+from crucible.broker.canvas.signature import Signature, as_signature
+from crucible.broker.results.meta import FAILURE, encode_meta, extended_fields
+from crucible.broker.wire.ids import default_reply_to, new_id
 from crucible.errors import BrokerError, BrokerUnavailable
 from crucible.worker.dispatcher import Origin
 from crucible.worker.errbacks import FailedTask
@@ -27,9 +27,9 @@ from crucible.worker.outcomes import ChordError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from crucible.broker.chord_parts import ChordParts, Ripe
+    from crucible.broker.canvas.chord_parts import ChordParts, Ripe
     from crucible.broker.keys import Keys
-    from crucible.broker.results import Meta
+    from crucible.broker.results.meta import Meta
     from crucible.worker.dispatcher import Dispatcher
     from crucible.worker.errbacks import Errbacks
     from crucible.worker.hooks import Run

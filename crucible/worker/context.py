@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from crucible.broker.signature import signature
+from crucible.broker.canvas.signature import signature
 from crucible.worker.outcomes import MaxRetriesExceeded, Replaced, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from crucible.broker.frozen import Frozen
-    from crucible.broker.message import Message
+    from crucible.broker.canvas.frozen import Frozen
+    from crucible.broker.wire.message import Message
     from crucible.worker.errbacks import Invoke
     from crucible.worker.hooks import Canvas, Run
     from crucible.worker.registry import Task

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.canvas import ChordSize, SavedGroup, plan
-from crucible.broker.continuation import Effects, Push
-from crucible.broker.envelope import TaskOptions, encode_call
-from crucible.broker.ids import default_reply_to, new_id
-from crucible.broker.jsontypes import dumps
-from crucible.broker.priority import step_of
+from crucible.broker.canvas.continuation import Effects, Push
+from crucible.broker.canvas.plan import ChordSize, SavedGroup, plan
+from crucible.broker.wire.envelope import TaskOptions, encode_call
+from crucible.broker.wire.ids import default_reply_to, new_id
+from crucible.broker.wire.jsontypes import dumps
+from crucible.broker.wire.priority import step_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from crucible.broker.envelope import TaskCall
-    from crucible.broker.frozen import Frozen
+    from crucible.broker.canvas.frozen import Frozen
     from crucible.broker.keys import Keys
-    from crucible.broker.message import Message
+    from crucible.broker.wire.envelope import TaskCall
+    from crucible.broker.wire.message import Message
     from crucible.worker.registry import TaskRegistry
 
 

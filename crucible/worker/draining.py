@@ -10,7 +10,7 @@ from crucible.errors import BrokerError
 from crucible.worker.intake import PATIENCE_S
 
 if TYPE_CHECKING:
-    from crucible.broker.claims import Claims
+    from crucible.broker.claiming.claims import Claims
     from crucible.worker.finisher import Finisher
     from crucible.worker.fleet import Fleet
     from crucible.worker.intake import Holdings, Intake

@@ -11,14 +11,14 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from crucible.broker.continuation import Effects
-from crucible.broker.signature import as_signature, group, merged
+from crucible.broker.canvas.continuation import Effects
+from crucible.broker.canvas.signature import as_signature, group, merged
 from crucible.worker.dispatcher import Origin, child_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from crucible.broker.signature import Signature
+    from crucible.broker.canvas.signature import Signature
     from crucible.worker.dispatcher import Dispatcher
     from crucible.worker.hooks import Run
     from crucible.worker.registry import Task, TaskRegistry

@@ -12,16 +12,16 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.jsontypes import dumps, quote
-from crucible.broker.reprs import bounded_repr
+from crucible.broker.wire.jsontypes import dumps, quote
+from crucible.broker.wire.reprs import bounded_repr
 from crucible.worker.hooks import TurnedAway
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from crucible.broker.claims import Ending
-    from crucible.broker.event_stream import EventStream
-    from crucible.broker.message import Message
+    from crucible.broker.claiming.claims import Ending
+    from crucible.broker.control.event_stream import EventStream
+    from crucible.broker.wire.message import Message
     from crucible.worker.hooks import Run
 
 #: Characters of a result shown in its event (celery ``Task.resultrepr_maxsize``).

@@ -11,7 +11,7 @@ from crucible.errors import BrokerError, BrokerUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from crucible.broker.claims import Claims, Ending
+    from crucible.broker.claiming.claims import Claims, Ending
 
 logger = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.connection import read_url
-from crucible.broker.control import ControlClient
-from crucible.broker.event_stream import EventStream
-from crucible.broker.lamport import LamportClock
-from crucible.broker.link import Link
-from crucible.broker.pidbox import Mailbox
-from crucible.broker.revoked import RevokedKey, RevokedTasks, store_revoked
+from crucible.broker.control.client import ControlClient
+from crucible.broker.control.event_stream import EventStream
+from crucible.broker.control.lamport import LamportClock
+from crucible.broker.control.pidbox import Mailbox
+from crucible.broker.control.revoked import RevokedKey, RevokedTasks, store_revoked
+from crucible.broker.servers.connection import read_url
+from crucible.broker.servers.link import Link
 from crucible.errors import BrokerError
 from crucible.worker.events import TaskEvents
 from crucible.worker.heart import Heart
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from crucible.broker.atomic import Steps
     from crucible.broker.keys import Keys
-    from crucible.broker.message import Message
+    from crucible.broker.servers.atomic import Steps
+    from crucible.broker.wire.message import Message
     from crucible.worker.hooks import TaskHooks
     from crucible.worker.supervisor import Supervisor
     from crucible.worker.worker import Worker

@@ -14,7 +14,7 @@ import crucible
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crucible.broker.event_stream import EventStream
+    from crucible.broker.control.event_stream import EventStream
 
 #: Seconds between heartbeats; peers take a worker for lost after twice as many.
 FREQ_S = 2.0

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping, Sequence
 
-    from crucible.broker.claims import Claim
-    from crucible.broker.continuation import Continuation
-    from crucible.broker.frozen import Frozen
-    from crucible.broker.message import Message
+    from crucible.broker.canvas.continuation import Continuation
+    from crucible.broker.canvas.frozen import Frozen
+    from crucible.broker.claiming.claims import Claim
+    from crucible.broker.wire.message import Message
     from crucible.worker.registry import Task
 
 

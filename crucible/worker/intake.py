@@ -14,7 +14,7 @@ from crucible.worker.hooks import Run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from crucible.broker.claims import Claim, Claims
+    from crucible.broker.claiming.claims import Claim, Claims
     from crucible.worker.slots import Slots
     from crucible.worker.wakeup import WakeUp
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.jsontypes import dumps, quote
-from crucible.broker.results import (
+from crucible.broker.results.meta import (
     FAILURE,
     RETRY,
     REVOKED,
@@ -16,11 +15,12 @@ from crucible.broker.results import (
     extended_fields,
     revoked_result,
 )
+from crucible.broker.wire.jsontypes import dumps, quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.message import Message
+    from crucible.broker.wire.message import Message
 
 
 def error_result(error: BaseException) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from crucible.errors import BrokerError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crucible.broker.control import ControlClient
-    from crucible.broker.lamport import LamportClock
-    from crucible.broker.revoked import RevokedTasks
+    from crucible.broker.control.client import ControlClient
+    from crucible.broker.control.lamport import LamportClock
+    from crucible.broker.control.revoked import RevokedTasks
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from crucible.worker.commands import COMMANDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crucible.broker.pidbox import Mailbox, Request
+    from crucible.broker.control.pidbox import Mailbox, Request
     from crucible.worker.fleet import Fleet
 
 logger = logging.getLogger(__name__)

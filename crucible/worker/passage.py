@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from crucible.broker.endings import Move
+from crucible.broker.claiming.endings import Move
 from crucible.errors import BrokerUnavailable
 from crucible.worker.finisher import Finisher
 from crucible.worker.hooks import Stop
@@ -16,8 +16,8 @@ from crucible.worker.trace import Delayed, RateLimited
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from crucible.broker.claims import Claims
-    from crucible.broker.endings import Ending
+    from crucible.broker.claiming.claims import Claims
+    from crucible.broker.claiming.endings import Ending
     from crucible.worker.hooks import Run
     from crucible.worker.intake import Holdings
     from crucible.worker.trace import Trace

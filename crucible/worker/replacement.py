@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.freeze import freeze
-from crucible.broker.frozen import Place
-from crucible.broker.ids import default_reply_to
-from crucible.broker.signature import Signature, add_to_list, as_signature, chord, clone, signature
+from crucible.broker.canvas.freeze import freeze
+from crucible.broker.canvas.frozen import Place
+from crucible.broker.canvas.signature import (
+    Signature,
+    add_to_list,
+    as_signature,
+    chord,
+    clone,
+    signature,
+)
+from crucible.broker.wire.ids import default_reply_to
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crucible.broker.message import Message
+    from crucible.broker.wire.message import Message
 
 
 def replacement(message: Message, work: Mapping[str, Any]) -> tuple[Signature, dict[str, Any]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from crucible.broker.atomic import LuaSteps, Steps
-from crucible.broker.connection import open_client, read_url
-from crucible.broker.transactions import TransactionSteps
+from crucible.broker.servers.atomic import LuaSteps, Steps
+from crucible.broker.servers.connection import open_client, read_url
+from crucible.broker.servers.transactions import TransactionSteps
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack

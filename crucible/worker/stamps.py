@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crucible.broker.message import Message
+    from crucible.broker.wire.message import Message
 
 
 def is_stamped(message: Message, revoked: dict[str, list[Any]]) -> bool:

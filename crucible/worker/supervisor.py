@@ -113,7 +113,8 @@ class Supervisor:
                 if not task.done():
                     task.cancel()
                     await asyncio.wait([task])
-            error = None if task.cancelled() else task.exception()
+                # Asked for here, since a keeper that is cancelled gets no further.
+                error = None if task.cancelled() else task.exception()
             if self._now() - began > _FORGIVEN_S:
                 failures = 0
             failures += 1

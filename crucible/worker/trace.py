@@ -12,10 +12,10 @@ import time
 import traceback as tracebacks
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.claims import Ending, Move, Onward
-from crucible.broker.message import decode
-from crucible.broker.redelivery import LOST, deliveries_of, next_try, parse, redelivered
-from crucible.broker.results import STARTED
+from crucible.broker.claiming.claims import Ending, Move, Onward
+from crucible.broker.results.meta import STARTED
+from crucible.broker.wire.message import decode
+from crucible.broker.wire.redelivery import LOST, deliveries_of, next_try, parse, redelivered
 from crucible.errors import MessageError
 from crucible.worker.caller import Caller
 from crucible.worker.hooks import Stop, TurnedAway
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from concurrent.futures import Executor
 
-    from crucible.broker.clock import ServerClock
     from crucible.broker.keys import Keys
-    from crucible.broker.message import Message
+    from crucible.broker.servers.clock import ServerClock
+    from crucible.broker.wire.message import Message
     from crucible.worker.hooks import Canvas, Run, TaskHooks
     from crucible.worker.metas import MetaWriter
     from crucible.worker.registry import Task

@@ -7,17 +7,17 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from crucible.broker.claiming.sweeper import SWEEP_S
 from crucible.broker.keys import WORKER_TTL_S
-from crucible.broker.sweeper import SWEEP_S
 from crucible.worker.hooks import Stop, stop_run
 from crucible.worker.intake import RECHECK_S, Holdings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crucible.broker.claims import Claims
-    from crucible.broker.delayed import DueMessages
-    from crucible.broker.sweeper import Sweeper
+    from crucible.broker.claiming.claims import Claims
+    from crucible.broker.claiming.delayed import DueMessages
+    from crucible.broker.claiming.sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
 

@@ -9,17 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
-from crucible.broker.chord_parts import ChordParts
-from crucible.broker.claims import (
+from crucible.broker.canvas.chord_parts import ChordParts
+from crucible.broker.claiming.claims import (
     RESULT_TTL_S,
     VISIBILITY_TIMEOUT_S,
     Claims,
     new_worker_id,
 )
-from crucible.broker.delayed import DueMessages
+from crucible.broker.claiming.delayed import DueMessages
+from crucible.broker.claiming.signs import SignOfLife, encode_sign
+from crucible.broker.claiming.sweeper import MAX_DELIVERIES, Sweeper
 from crucible.broker.keys import Keys
-from crucible.broker.signs import SignOfLife, encode_sign
-from crucible.broker.sweeper import MAX_DELIVERIES, Sweeper
 from crucible.errors import BrokerUnavailable
 from crucible.worker.canvas import serve_canvas
 from crucible.worker.draining import Draining
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from crucible.broker.atomic import Steps
+    from crucible.broker.servers.atomic import Steps
     from crucible.worker.hooks import TaskHooks
     from crucible.worker.registry import TaskRegistry
 

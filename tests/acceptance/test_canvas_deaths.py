@@ -16,8 +16,8 @@ from stock_rig.monitor import Monitor
 from stock_rig.reading import messages
 from worker_rig import async_worker
 
-from crucible.broker.publisher import Publisher
-from crucible.broker.signature import Signature, chain, chord, signature
+from crucible.broker.canvas.signature import Signature, chain, chord, signature
+from crucible.broker.producing.publisher import Publisher
 from crucible.errors import TaskFailed
 
 if TYPE_CHECKING:

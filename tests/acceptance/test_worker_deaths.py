@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from worker_rig import async_worker
 
-from crucible.broker.envelope import encode_task
+from crucible.broker.wire.envelope import encode_task
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from crucible.api.app import ROUTES
 from crucible.api.openapi import description
-from crucible.broker.message import decode
+from crucible.broker.wire.message import decode
 from crucible.embedded.server import EmbeddedServer
 from crucible.errors import RequirementError, SettingsError
 from crucible.worker import TaskRegistry

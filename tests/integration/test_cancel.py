@@ -9,8 +9,8 @@ import pytest
 from api_rig import running_api
 from worker_rig import crucible
 
-from crucible.broker.control import ControlClient
-from crucible.broker.revoked import RevokedKey
+from crucible.broker.control.client import ControlClient
+from crucible.broker.control.revoked import RevokedKey
 from crucible.worker import TaskRegistry
 from crucible.worker.worker import Worker
 

@@ -20,16 +20,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis.asyncio import Redis
 
-from crucible.broker.atomic import LuaSteps, Steps
-from crucible.broker.claims import Claim, Claims, Ending, Move, Onward, new_worker_id
-from crucible.broker.connection import open_client
-from crucible.broker.delayed import DueMessages
-from crucible.broker.envelope import encode_task
+from crucible.broker.claiming.claims import Claim, Claims, Ending, Move, Onward, new_worker_id
+from crucible.broker.claiming.delayed import DueMessages
+from crucible.broker.claiming.sweeper import Sweeper
 from crucible.broker.keys import Keys
-from crucible.broker.priority import STEPS, step_of
-from crucible.broker.redelivery import next_try, parse, redelivered
-from crucible.broker.sweeper import Sweeper
-from crucible.broker.transactions import TransactionSteps
+from crucible.broker.servers.atomic import LuaSteps, Steps
+from crucible.broker.servers.connection import open_client
+from crucible.broker.servers.transactions import TransactionSteps
+from crucible.broker.wire.envelope import encode_task
+from crucible.broker.wire.priority import STEPS, step_of
+from crucible.broker.wire.redelivery import next_try, parse, redelivered
 
 if TYPE_CHECKING:
     from collections.abc import Callable

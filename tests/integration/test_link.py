@@ -9,8 +9,8 @@ import pytest
 import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from crucible.broker.connection import open_client
-from crucible.broker.link import open_link
+from crucible.broker.servers.connection import open_client
+from crucible.broker.servers.link import open_link
 
 
 async def _write_to_a_closed_connection(redis_url: str) -> None:

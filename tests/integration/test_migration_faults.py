@@ -309,8 +309,8 @@ async def test_queued_evaluations_are_recovered_to_legacy(redis_url: str, redis:
 
 async def test_active_evaluations_are_recovered_to_legacy(redis_url: str, redis: Redis) -> None:
     """What a dead worker holds is moved with --active, at once and not after its lease."""
-    from crucible.broker.atomic import LuaSteps
-    from crucible.broker.claims import Claims, new_worker_id
+    from crucible.broker.claiming.claims import Claims, new_worker_id
+    from crucible.broker.servers.atomic import LuaSteps
 
     async with LegacyWorld(LocalExecutor(), 1) as legacy:
         async with running_api(redis_url, queue_service_url=legacy.url) as client:

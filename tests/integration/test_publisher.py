@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crucible.broker import Once, Publisher, TaskCall, TaskResult
-from crucible.broker.message import Message, decode
-from crucible.broker.outbox import MAX_FLUSH_MESSAGES
-from crucible.broker.signature import chord, group, signature
+from crucible.broker.canvas.signature import chord, group, signature
+from crucible.broker.producing.outbox import MAX_FLUSH_MESSAGES
+from crucible.broker.wire.message import Message, decode
 from crucible.errors import BrokerError, BrokerUnavailable, QueueFull
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ async def test_nested_groups_in_a_header_are_saved(redis_url: str, redis: Redis)
 
 
 def _chain(parts: list[Any]) -> dict[str, Any]:
-    from crucible.broker.signature import chain
+    from crucible.broker.canvas.signature import chain
 
     return chain(*parts)
 
@@ -268,7 +268,7 @@ async def test_canvas_helpers(redis_url: str, redis: Redis) -> None:
 
 async def test_ids_differ_after_a_fork() -> None:
     """A child process hands out ids of its own."""
-    from crucible.broker.ids import new_id
+    from crucible.broker.wire.ids import new_id
 
     new_id()
     reading, writing = os.pipe()

@@ -13,7 +13,7 @@ from faults import Fault, FaultProxy
 from redis.asyncio import Redis
 
 from crucible.broker import Once, Publisher
-from crucible.broker.results import encode_meta
+from crucible.broker.results.meta import encode_meta
 from crucible.embedded.server import EmbeddedServer, free_port
 from crucible.errors import BrokerUnavailable
 

@@ -14,8 +14,8 @@ from fleet_tasks import registry
 from redis.asyncio import Redis
 from worker_rig import START_S, async_worker
 
-from crucible.broker.control import ControlClient
-from crucible.broker.pidbox import MAX_REQUESTS
+from crucible.broker.control.client import ControlClient
+from crucible.broker.control.pidbox import MAX_REQUESTS
 from crucible.worker.commands.machine import masked
 from crucible.worker.worker import Worker
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from crucible.broker.atomic import LuaSteps, Steps
-from crucible.broker.claims import Claim, Claims, Ending, new_worker_id
-from crucible.broker.connection import open_client
-from crucible.broker.envelope import encode_task
+from crucible.broker.claiming.claims import Claim, Claims, Ending, new_worker_id
+from crucible.broker.claiming.sweeper import Sweeper
 from crucible.broker.keys import SEP, Keys
-from crucible.broker.sweeper import Sweeper
-from crucible.broker.transactions import TransactionSteps
+from crucible.broker.servers.atomic import LuaSteps, Steps
+from crucible.broker.servers.connection import open_client
+from crucible.broker.servers.transactions import TransactionSteps
+from crucible.broker.wire.envelope import encode_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -15,7 +15,7 @@ from stock_rig.golden import load
 from stock_rig.reading import events as golden_events
 
 from crucible.broker import Publisher, TaskCall
-from crucible.broker.control import ControlClient
+from crucible.broker.control.client import ControlClient
 from crucible.worker.worker import Worker
 
 if TYPE_CHECKING:

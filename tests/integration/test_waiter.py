@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crucible.broker import Publisher
-from crucible.broker.results import encode_meta, exception_result, revoked_result
+from crucible.broker.results.meta import encode_meta, exception_result, revoked_result
 from crucible.errors import ResultTimeout, TaskFailed, TaskRevoked
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ async def test_lookups_share_a_command(redis_url: str, redis: Redis) -> None:
 
 async def test_group_result(redis_url: str, redis: Redis) -> None:
     """A group's handle collects its members in order, and fails with the first failure."""
-    from crucible.broker.signature import signature
+    from crucible.broker.canvas.signature import signature
 
     async with Publisher.connect(redis_url) as publisher:
         sent = await publisher.send_group([signature("a.b", [n]) for n in range(3)])

@@ -12,10 +12,10 @@ import canvas_tasks
 import pytest
 from redis.asyncio import Redis
 
-from crucible.broker.publisher import Publisher
-from crucible.broker.redelivery import parse, redelivered
-from crucible.broker.signature import Signature, chain, chord, group, signature
-from crucible.broker.sweeper import MAX_DELIVERIES
+from crucible.broker.canvas.signature import Signature, chain, chord, group, signature
+from crucible.broker.claiming.sweeper import MAX_DELIVERIES
+from crucible.broker.producing.publisher import Publisher
+from crucible.broker.wire.redelivery import parse, redelivered
 from crucible.errors import TaskFailed
 from crucible.worker.worker import Worker
 
@@ -322,8 +322,8 @@ async def test_a_message_whose_callback_is_no_signature_fails(plain: Rig) -> Non
 
 async def _raw(rig: Rig, work: Signature) -> bytes:
     """The message of a task, unsent."""
-    from crucible.broker.canvas import plan
-    from crucible.broker.envelope import TaskCall, encode_call
+    from crucible.broker.canvas.plan import plan
+    from crucible.broker.wire.envelope import TaskCall, encode_call
 
     call = plan(work).steps[0]
     assert isinstance(call, TaskCall)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from faults import Fault, FaultProxy
 
-from crucible.broker.envelope import encode_task
+from crucible.broker.wire.envelope import encode_task
 from crucible.worker.registry import TaskRegistry
 from crucible.worker.worker import Worker
 

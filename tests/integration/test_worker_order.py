@@ -10,15 +10,15 @@ from urllib.parse import urlsplit
 import pytest
 from redis.asyncio import Redis
 
-from crucible.broker.atomic import LuaSteps, Steps
-from crucible.broker.claims import Claim, Claims, Ending, Move, Onward, new_worker_id
-from crucible.broker.connection import open_client
-from crucible.broker.deadletters import DeadLetters, shown
-from crucible.broker.envelope import encode_task
+from crucible.broker.claiming.claims import Claim, Claims, Ending, Move, Onward, new_worker_id
+from crucible.broker.claiming.deadletters import DeadLetters, shown
 from crucible.broker.keys import Keys
-from crucible.broker.priority import step_of
-from crucible.broker.redelivery import parse
-from crucible.broker.transactions import TransactionSteps
+from crucible.broker.servers.atomic import LuaSteps, Steps
+from crucible.broker.servers.connection import open_client
+from crucible.broker.servers.transactions import TransactionSteps
+from crucible.broker.wire.envelope import encode_task
+from crucible.broker.wire.priority import step_of
+from crucible.broker.wire.redelivery import parse
 from crucible.worker.registry import TaskRegistry
 from crucible.worker.worker import Worker
 

@@ -9,8 +9,8 @@ import pytest_asyncio
 from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 
-from crucible.broker.publisher import Publisher
-from crucible.broker.signature import Signature, chain, chord, group, signature
+from crucible.broker.canvas.signature import Signature, chain, chord, group, signature
+from crucible.broker.producing.publisher import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

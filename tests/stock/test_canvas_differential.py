@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from stock_rig.mask import mask_message
 
-from crucible.broker.canvas import ChordSize, SavedGroup, plan
-from crucible.broker.envelope import TaskCall, encode_call
-from crucible.broker.priority import step_of
-from crucible.broker.signature import Signature, chain, chord, group, signature
+from crucible.broker.canvas.plan import ChordSize, SavedGroup, plan
+from crucible.broker.canvas.signature import Signature, chain, chord, group, signature
+from crucible.broker.wire.envelope import TaskCall, encode_call
+from crucible.broker.wire.priority import step_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

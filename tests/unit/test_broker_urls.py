@@ -9,7 +9,7 @@ import pytest
 from redis import exceptions as redis_errors
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
 
-from crucible.broker.connection import Target, read_url, translate
+from crucible.broker.servers.connection import Target, read_url, translate
 from crucible.errors import BrokerError, BrokerUnavailable
 
 HOST = {"host": "h", "port": 1, "db": 0}

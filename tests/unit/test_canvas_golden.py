@@ -9,9 +9,9 @@ import pytest
 from stock_rig import golden, values
 from stock_rig.mask import mask_message
 
-from crucible.broker.canvas import ChordSize, SavedGroup, plan
-from crucible.broker.envelope import TaskCall, encode_call
-from crucible.broker.signature import Signature, chain, chord, group, signature
+from crucible.broker.canvas.plan import ChordSize, SavedGroup, plan
+from crucible.broker.canvas.signature import Signature, chain, chord, group, signature
+from crucible.broker.wire.envelope import TaskCall, encode_call
 
 CALLS = {call["call"]: call for call in golden.calls() if "canvas" in call}
 ENTRIES = [

@@ -8,8 +8,8 @@ import pytest
 from stock_rig import golden, values
 from stock_rig.mask import mask_message, masked_structure
 
-from crucible.broker.envelope import encode_task
-from crucible.broker.message import decode
+from crucible.broker.wire.envelope import encode_task
+from crucible.broker.wire.message import decode
 
 CALLS = {call["call"]: call for call in golden.calls() if "canvas" not in call}
 ENTRIES = [

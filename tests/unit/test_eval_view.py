@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crucible.broker.results import Meta
+from crucible.broker.results.meta import Meta
 from crucible.evaluation.record import Record, decode_record, encode_record
 from crucible.evaluation.result import bytes_of, result_of, text_of
 from crucible.evaluation.tasks import RETRY_LONGEST_S, plain, retry_delay_s

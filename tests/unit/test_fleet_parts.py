@@ -11,13 +11,13 @@ import pytest
 from stock_rig.golden import load
 from stock_rig.mask import mask_message
 
-from crucible.broker.control import ControlClient
-from crucible.broker.event_stream import EventStream, utc_offset_h
-from crucible.broker.fanout import Envelope, unpack
+from crucible.broker.control.client import ControlClient
+from crucible.broker.control.event_stream import EventStream, utc_offset_h
+from crucible.broker.control.lamport import LamportClock
+from crucible.broker.control.pidbox import Mailbox, Request, read_request
+from crucible.broker.control.revoked import RevokedTasks
 from crucible.broker.keys import Keys
-from crucible.broker.lamport import LamportClock
-from crucible.broker.pidbox import Mailbox, Request, read_request
-from crucible.broker.revoked import RevokedTasks
+from crucible.broker.wire.fanout import Envelope, unpack
 from crucible.errors import BrokerUnavailable, MessageError
 from crucible.worker.rates import RateLimits, per_second
 from crucible.worker.registry import TaskRegistry
@@ -25,8 +25,8 @@ from crucible.worker.registry import TaskRegistry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.atomic import Steps
-    from crucible.broker.link import Link
+    from crucible.broker.servers.atomic import Steps
+    from crucible.broker.servers.link import Link
     from crucible.worker.hooks import Run
 
 

@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.utils import json as kombu_json
 
-from crucible.broker.envelope import TaskCall, TaskTemplate, encode_call, encode_task
-from crucible.broker.jsontypes import dumps, loads
-from crucible.broker.message import decode
+from crucible.broker.wire.envelope import TaskCall, TaskTemplate, encode_call, encode_task
+from crucible.broker.wire.jsontypes import dumps, loads
+from crucible.broker.wire.message import decode
 from crucible.errors import MessageError
 
 JSON_VALUES = st.recursive(

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from crucible.broker.outbox import MAX_FLUSH_BYTES, MAX_FLUSH_MESSAGES, Outbox, Outcome, Write
+from crucible.broker.producing.outbox import (
+    MAX_FLUSH_BYTES,
+    MAX_FLUSH_MESSAGES,
+    Outbox,
+    Outcome,
+    Write,
+)
 from crucible.errors import BrokerError, BrokerUnavailable
 
 if TYPE_CHECKING:

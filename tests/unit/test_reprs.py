@@ -13,7 +13,7 @@ from celery.utils.saferepr import saferepr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crucible.broker.reprs import bounded_repr
+from crucible.broker.wire.reprs import bounded_repr
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60) | st.sampled_from(
     ["it's", "a b c d " * 20, "x" * 300, "'", "\\", ""]

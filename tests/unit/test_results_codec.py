@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stock_rig import golden
 
-from crucible.broker.results import (
+from crucible.broker.results.meta import (
     Meta,
     decode_meta,
     encode_meta,

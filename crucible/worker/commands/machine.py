@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import crucible
-from crucible.broker.connection import read_url
+from crucible.broker.servers.connection import read_url
 
 if TYPE_CHECKING:
     from crucible.worker.fleet import Fleet

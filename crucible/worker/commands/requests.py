@@ -6,8 +6,8 @@ import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.message import Message, decode
-from crucible.broker.parked import parked_messages
+from crucible.broker.claiming.parked import parked_messages
+from crucible.broker.wire.message import Message, decode
 from crucible.errors import MessageError
 
 if TYPE_CHECKING:

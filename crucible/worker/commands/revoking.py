@@ -6,12 +6,12 @@ import logging
 import signal as signals
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.message import decode
+from crucible.broker.wire.message import decode
 from crucible.errors import BrokerError, MessageError
 from crucible.worker.stamps import matching_stamps
 
 if TYPE_CHECKING:
-    from crucible.broker.message import Message
+    from crucible.broker.wire.message import Message
     from crucible.worker.fleet import Fleet
     from crucible.worker.hooks import Run
 

@@ -7,9 +7,9 @@ from datetime import datetime
 
 import pytest
 
-from crucible.broker.doubt import DoubtfulTakes, read_value
-from crucible.broker.envelope import encode_task
-from crucible.broker.redelivery import deliveries_of, next_try, parse, redelivered
+from crucible.broker.claiming.doubt import DoubtfulTakes, read_value
+from crucible.broker.wire.envelope import encode_task
+from crucible.broker.wire.redelivery import deliveries_of, next_try, parse, redelivered
 from crucible.errors import MessageError
 from crucible.worker.wakeup import prefixes_of
 

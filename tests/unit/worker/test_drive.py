@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from crucible.broker.claims import Claim
+from crucible.broker.claiming.claims import Claim
 from crucible.worker.drive import drive
 from crucible.worker.hooks import Run
 from crucible.worker.outcomes import SoftTimeLimitExceeded

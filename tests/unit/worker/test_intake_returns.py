@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from crucible.broker.claims import Claim
+from crucible.broker.claiming.claims import Claim
 from crucible.errors import BrokerUnavailable
 from crucible.worker import intake as module
 from crucible.worker.hooks import Run
@@ -16,7 +16,7 @@ from crucible.worker.intake import Holdings, Intake
 from crucible.worker.slots import Slots
 
 if TYPE_CHECKING:
-    from crucible.broker.claims import Claims
+    from crucible.broker.claiming.claims import Claims
 
 
 class SilentAtFirst:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from crucible.broker.claims import Claim
-from crucible.broker.endings import Ending
+from crucible.broker.claiming.claims import Claim
+from crucible.broker.claiming.endings import Ending
 from crucible.worker.hooks import Run, Stop, stop_run
 from crucible.worker.intake import Holdings
 from crucible.worker.passage import Passage
 
 if TYPE_CHECKING:
-    from crucible.broker.claims import Claims
+    from crucible.broker.claiming.claims import Claims
     from crucible.worker.trace import Trace
     from crucible.worker.upkeep import Upkeep
 

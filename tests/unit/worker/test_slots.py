@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from crucible.broker.claims import Claim
+from crucible.broker.claiming.claims import Claim
 from crucible.worker.hooks import Run, Stop, stop_run
 from crucible.worker.slots import Slots
 

@@ -1,0 +1,1 @@
+"""An operator's view of queues and dead letters."""

@@ -1,0 +1,66 @@
+"""Looking after queues and dead letters from outside a worker: what operators' commands do."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from crucible.broker.admin.census import Census, purge_queue, take_census
+from crucible.broker.claiming.claims import RESULT_TTL_S
+from crucible.broker.claiming.deadletters import DeadLetters
+from crucible.broker.keys import Keys
+from crucible.broker.servers.atomic import LuaSteps
+from crucible.broker.servers.connection import open_client
+from crucible.broker.servers.transactions import TransactionSteps
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from crucible.broker.servers.atomic import Steps
+
+
+class Admin:
+    """An operator's view of one queue server. Made by ``Admin.connect``.
+
+    Attributes:
+        dead_letters: messages that could not be run.
+    """
+
+    def __init__(self, steps: Steps, results: Steps, keys: Keys, result_ttl_s: int) -> None:
+        self.dead_letters = DeadLetters(steps, keys, results)
+        self._steps = steps
+        self._results = results
+        self._keys = keys
+        self._result_ttl_s = result_ttl_s
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        url: str,
+        *,
+        result_url: str | None = None,
+        global_keyprefix: str = "",
+        result_ttl_s: int = RESULT_TTL_S,
+        scripting: bool = True,
+    ) -> AsyncIterator[Admin]:
+        """Connections of its own; nothing is connected before it is needed.
+
+        Raises:
+            ValueError: a URL cannot be used.
+        """
+        kind = LuaSteps if scripting else TransactionSteps
+        async with AsyncExitStack() as stack:
+            steps = kind(await stack.enter_async_context(open_client(url, name="admin")))
+            results = steps
+            if result_url and result_url != url:
+                results = kind(await stack.enter_async_context(open_client(result_url)))
+            yield cls(steps, results, Keys(global_keyprefix), result_ttl_s)
+
+    async def census(self, queues: Sequence[str]) -> Census:
+        """How much waits where; see ``take_census``."""
+        return await take_census(self._steps, self._keys, queues)
+
+    async def purge(self, queue: str) -> int:
+        """Drop what waits in a queue; see ``purge_queue``."""
+        return await purge_queue(self._steps, self._results, self._keys, queue, self._result_ttl_s)

@@ -1,0 +1,184 @@
+"""Ends of a chord's header: each counted once, and the last one told that it is the last.
+
+Source: celery 5.7 ``backends/redis.py`` ``on_chord_part_return``; workers of every version count in
+the same keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crucible.broker.results.lookup import read_meta
+from crucible.broker.results.meta import FAILURE, REVOKED
+from crucible.broker.wire.jsontypes import dumps, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from crucible.broker.keys import Keys
+    from crucible.broker.results.meta import Meta
+    from crucible.broker.servers.atomic import Steps
+
+#: Seconds a worker may take from counting the last part to sending the body before another may
+#: take over (stock: twice ``result_chord_join_timeout``).
+CLAIM_S = 6
+#: Longest wait for somebody else who says to be sending the body. Stock claims at most 21 s.
+_PATIENCE_S = 60.0
+#: Between looks at a claim that may end sooner than its time.
+_LOOK_S = 0.5
+
+
+class ChordFailed(Exception):  # noqa: N818 - the state of the chord
+    """The header cannot be joined.
+
+    Attributes:
+        message: what the body's ChordError says.
+        culprit: the failed part's exception as results carry it, or None.
+    """
+
+    def __init__(self, message: str, culprit: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.culprit = culprit
+
+
+@dataclass(slots=True, frozen=True)
+class Part:
+    """One end of a header.
+
+    Attributes:
+        task_id: the task that ended.
+        group_id: the chord's id.
+        index: its position in the header, None where it has none.
+        state: how it ended.
+        result: its value, or its exception as results carry it.
+    """
+
+    task_id: str
+    group_id: str
+    index: int | None
+    state: str
+    result: Any
+
+
+@dataclass(slots=True, frozen=True)
+class Ripe:
+    """A header that is complete, and whose body is ours to send.
+
+    Attributes:
+        token: under which it is ours.
+        structure: the header's saved structure, empty where it is flat.
+        parts: as stored, in the header's order.
+    """
+
+    token: str
+    structure: bytes
+    parts: Sequence[bytes]
+
+    def values(self) -> list[Any]:
+        """What the body is given.
+
+        Raises:
+            ChordFailed: a part failed, or cannot be read.
+        """
+        try:
+            ends = [loads(part) for part in self.parts]
+            if not self.structure:
+                return [_value(end) for end in ends]
+            return _nested(loads(self.structure)["result"], {end[1]: end for end in ends})
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise ChordFailed(f"Join error: {error!r}") from error
+
+
+class ChordParts:
+    """Counts parts.
+
+    Args:
+        steps: atomic steps on the result server.
+        keys: key names.
+        ttl_s: seconds the keys of a chord are kept, 0 for ever.
+    """
+
+    def __init__(self, steps: Steps, keys: Keys, ttl_s: int) -> None:
+        self._steps = steps
+        self._keys = keys
+        self._ttl_s = ttl_s
+
+    async def count(self, part: Part, token: str) -> Ripe | None:
+        """Count one part; doing it again is safe.
+
+        Args:
+            part: the end to count.
+            token: who counts; the same when an answer was lost and it is done again.
+
+        Returns:
+            The header, if this made it complete or whoever did went away since; None while others
+            are missing or once the body was sent.
+
+        Raises:
+            TypeError: the result is of a kind JSON cannot carry.
+            BrokerError: it may or may not be counted.
+        """
+        keys, args = self._arguments(part, token)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _PATIENCE_S
+        while True:
+            verdict, *rest = await self._steps.run("chord_part", keys, args)
+            if verdict == b"claimed":
+                return Ripe(token, rest[0], rest[1])
+            if verdict != b"taken" or loop.time() >= until:
+                return None
+            # The header was complete before: this is a repetition. Whoever has the body in hand
+            # sends it, or dies; only then it is ours.
+            await asyncio.sleep(min(max(rest[0], 0) / 1000 + 0.01, _LOOK_S))
+
+    async def metas(self, task_ids: Sequence[str]) -> list[Meta | None]:
+        """What is stored of each task, in order. Raises BrokerError."""
+        if not task_ids:
+            return []
+        keys = [self._keys.result(task_id) for task_id in task_ids]
+        values = await self._steps.command("MGET", *keys)
+        return [None if value is None else read_meta(value) for value in values]
+
+    def _arguments(self, part: Part, token: str) -> tuple[list[str], list[Any]]:
+        base = self._keys.group(part.group_id)
+        keys = [f"{base}.j", f"{base}.t", f"{base}.s", f"{base}.d", base, f"{base}.c"]
+        encoded = dumps([1, part.task_id, part.state, part.result])
+        start = dumps([1, part.task_id])[:-1] + ","
+        index = "+inf" if part.index is None else str(part.index)
+        return keys, [part.task_id, encoded, start, index, self._ttl_s, token, CLAIM_S]
+
+
+def _value(end: Sequence[Any]) -> Any:
+    _, task_id, state, result = end
+    if state in (FAILURE, REVOKED):
+        raise ChordFailed(f"Dependency {task_id} raised {shown(result)}", result)
+    return result
+
+
+def _nested(node: Sequence[Any], ends: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """Values in the shape of a saved group: a group in it becomes a list."""
+    values = []
+    for (task_id, _), children in node[1]:
+        if children is not None:
+            values.append(_nested([[task_id, None], children], ends))
+            continue
+        _, _, state, result = ends[task_id]
+        if state in (FAILURE, REVOKED):
+            raise ChordFailed(f"Join error: {shown(result)}", result)
+        values.append(result)
+    return values
+
+
+def shown(result: Any) -> str:
+    """The repr of the exception that a stored result stands for."""
+    if not isinstance(result, dict) or "exc_type" not in result:
+        return repr(result)
+    message = result.get("exc_message")
+    arguments = message if isinstance(message, (list, tuple)) else [message]
+    name = str(result["exc_type"]).rpartition(".")[2]
+    if name == "Reject" and len(arguments) == 2:  # the one of Celery's that shows itself otherwise
+        return f"reject requeue={arguments[1]}: {arguments[0]}"
+    return f"{name}({', '.join(map(repr, arguments))})"

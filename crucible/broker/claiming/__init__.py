@@ -1,0 +1,1 @@
+"""Claims on messages: taken, renewed, ended, delayed, swept, buried."""

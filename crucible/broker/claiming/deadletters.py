@@ -1,0 +1,145 @@
+"""Dead letters: messages that could not be run, kept with their exact bytes in a bounded stream."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crucible.broker.wire.jsontypes import dumps
+from crucible.broker.wire.priority import step_of
+from crucible.broker.wire.redelivery import DELIVERIES, parse
+from crucible.errors import MessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crucible.broker.keys import Keys
+    from crucible.broker.servers.atomic import Steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """One dead letter.
+
+    Attributes:
+        letter_id: its id in the stream; the first part is milliseconds since the epoch.
+        raw: the message's exact bytes.
+        queue: the queue it came from.
+        reason: unreadable, unregistered, rejected, undeliverable, failed.
+        detail: one sentence for people.
+        task_id: id of the task, where it could be read.
+        task: name of the task, where it could be read.
+        attempts: tries or deliveries made, as text; empty where it was never tried.
+        at: when, seconds since the epoch, as text.
+    """
+
+    letter_id: str
+    raw: bytes
+    queue: str
+    reason: str
+    detail: str = ""
+    task_id: str = ""
+    task: str = ""
+    attempts: str = ""
+    at: str = ""
+
+
+def _letter(letter_id: bytes, fields: Sequence[bytes]) -> DeadLetter:
+    known = dict(zip(fields[::2], fields[1::2], strict=True))
+
+    def text(name: bytes) -> str:
+        return known.get(name, b"").decode(errors="replace")
+
+    return DeadLetter(
+        letter_id=letter_id.decode(),
+        raw=known.get(b"raw", b""),
+        queue=text(b"queue"),
+        reason=text(b"reason"),
+        detail=text(b"detail"),
+        task_id=text(b"task_id"),
+        task=text(b"task"),
+        attempts=text(b"attempts"),
+        at=text(b"at"),
+    )
+
+
+class DeadLetters:
+    """The dead letters of one server.
+
+    Args:
+        steps: commands on the queue server.
+        keys: key names.
+        results: commands on the result server where that is another.
+    """
+
+    def __init__(self, steps: Steps, keys: Keys, results: Steps | None = None) -> None:
+        self._steps = steps
+        self._keys = keys
+        self._results = results or steps
+
+    async def count(self) -> int:
+        """How many there are."""
+        return int(await self._steps.command("XLEN", self._keys.dlq))
+
+    async def page(self, limit: int, before: str = "") -> list[DeadLetter]:
+        """The newest first; ``before`` is the id of the last letter of the page before."""
+        end = f"({before}" if before else "+"
+        rows: Any = await self._steps.command("XREVRANGE", self._keys.dlq, end, "-", "COUNT", limit)
+        return [_letter(letter_id, fields) for letter_id, fields in rows]
+
+    async def get(self, letter_id: str) -> DeadLetter | None:
+        """One letter, or None."""
+        rows: Any = await self._steps.command("XRANGE", self._keys.dlq, letter_id, letter_id)
+        return _letter(*rows[0]) if rows else None
+
+    async def replay(self, letter: DeadLetter) -> bool:
+        """Put a letter's message back at the end of its queue; False when it is gone already.
+
+        Its stored failure is dropped first, or the new result could not be stored. Messages that
+        were counted out start counting anew; all other bytes stay as they were.
+
+        Raises:
+            MessageError: the message cannot be read, so no worker could run it either.
+        """
+        envelope = parse(letter.raw)
+        headers = envelope.get("headers")
+        raw = letter.raw
+        if isinstance(headers, dict) and headers.pop(DELIVERIES, None) is not None:
+            raw = dumps(envelope).encode()
+        try:
+            step = step_of(int(envelope["properties"].get("priority") or 0))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise MessageError(f"no readable properties: {error}") from error
+        if letter.task_id:
+            await self._results.command("DEL", self._keys.result(letter.task_id))
+        # Pushed before it is deleted: a crash in between runs it twice rather than never.
+        await self._steps.command("LPUSH", self._keys.step_list(letter.queue, step), raw)
+        return bool(await self._steps.command("XDEL", self._keys.dlq, letter.letter_id))
+
+    async def purge(self, letter_ids: Sequence[str] = ()) -> int:
+        """Delete these letters, or all of them; returns how many."""
+        if letter_ids:
+            return int(await self._steps.command("XDEL", self._keys.dlq, *letter_ids))
+        count = await self.count()
+        await self._steps.command("DEL", self._keys.dlq)
+        return count
+
+
+def shown(letter: DeadLetter) -> dict[str, Any]:
+    """A letter as JSON types; the message as JSON where it is that, else as text."""
+    try:
+        message: Any = json.loads(letter.raw)
+    except (ValueError, RecursionError):
+        message = letter.raw.decode(errors="backslashreplace")
+    return {
+        "id": letter.letter_id,
+        "queue": letter.queue,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "task_id": letter.task_id,
+        "task": letter.task,
+        "attempts": letter.attempts,
+        "at": letter.at,
+        "message": message,
+    }

@@ -1,0 +1,1 @@
+"""Remote control and events: what workers and operators say to each other."""

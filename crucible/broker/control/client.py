@@ -1,0 +1,236 @@
+"""Remote control as a client: telling workers, stock and async alike, what to do.
+
+::
+
+    async with ControlClient.connect("redis://…") as control:
+        await control.revoke(["some-id"], terminate=True)
+        await control.ask("ping", timeout_s=1.0)      # {"w1@host": {"ok": "pong"}}
+
+Source: kombu ``pidbox.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from crucible.broker.claiming.claims import RESULT_TTL_S
+from crucible.broker.control.lamport import LamportClock
+from crucible.broker.control.revoked import RevokedKey, store_revoked
+from crucible.broker.keys import REPLY_EXCHANGE, SEP, Keys
+from crucible.broker.servers.atomic import LuaSteps
+from crucible.broker.servers.connection import COMMAND_TIMEOUT_S, open_client, read_url
+from crucible.broker.servers.transactions import TransactionSteps
+from crucible.broker.wire.fanout import PERSISTENT, Envelope, unpack
+from crucible.broker.wire.jsontypes import dumps
+from crucible.errors import MessageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from crucible.broker.servers.atomic import Steps
+
+#: Exchange of requests.
+_EXCHANGE = "celery.pidbox"
+#: Longest blocking pop: below the socket's own timeout.
+_POP_S = 2.0
+#: Stock's life of bindings that nobody removed.
+_BINDING_MS = 3_600_000
+
+
+class ControlClient:
+    """Sends remote control requests. Made by ``connect``, or around steps that are there.
+
+    Args:
+        steps: on the queue server.
+        keys: key names.
+        db: database number of the queue server.
+        clock: the logical clock to send; one of its own by default.
+        results: steps on the result server where it is another.
+        result_ttl_s: seconds results are kept, 0 for ever.
+    """
+
+    def __init__(
+        self,
+        steps: Steps,
+        keys: Keys,
+        db: int,
+        clock: LamportClock | None = None,
+        *,
+        results: Steps | None = None,
+        result_ttl_s: int = RESULT_TTL_S,
+    ) -> None:
+        self._steps = steps
+        self._keys = keys
+        self._channel = keys.pidbox(db)
+        self._clock = clock or LamportClock()
+        self._revoked = RevokedKey(steps, keys)
+        self._results = results or steps
+        self._result_ttl_s = result_ttl_s
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        url: str,
+        *,
+        result_url: str | None = None,
+        global_keyprefix: str = "",
+        result_keyprefix: str = "",
+        result_ttl_s: int = RESULT_TTL_S,
+        scripting: bool = True,
+    ) -> AsyncIterator[ControlClient]:
+        """A client for one queue server; nothing is connected before it is needed.
+
+        Args:
+            url: the queue server.
+            result_url: the result server; None is the same.
+            global_keyprefix: Celery's broker transport option of that name.
+            result_keyprefix: the same for the result backend, as it stands in front of keys.
+            result_ttl_s: seconds results are kept, 0 for ever.
+            scripting: False for servers without Lua.
+
+        Raises:
+            ValueError: a URL cannot be used.
+        """
+        kind = LuaSteps if scripting else TransactionSteps
+        async with AsyncExitStack() as stack:
+            steps = kind(await stack.enter_async_context(open_client(url, name="control")))
+            results = steps
+            if result_url and result_url != url:
+                results = kind(await stack.enter_async_context(open_client(result_url)))
+            yield cls(
+                steps,
+                Keys(global_keyprefix, result_keyprefix),
+                read_url(url).options["db"],
+                results=results,
+                result_ttl_s=result_ttl_s,
+            )
+
+    async def tell(
+        self,
+        method: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        destination: Sequence[str] | None = None,
+    ) -> int:
+        """Tell workers to do something, without waiting for replies.
+
+        Args:
+            method: name of the command.
+            arguments: its keyword arguments.
+            destination: node names; None is every worker.
+
+        Returns:
+            How many listen: workers, whether it is meant for them or not.
+
+        Raises:
+            BrokerError: it is not known to be sent.
+        """
+        return await self._publish(method, arguments, destination, {}, 0.0)
+
+    async def ask(
+        self,
+        method: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        destination: Sequence[str] | None = None,
+        timeout_s: float = 1.0,
+    ) -> dict[str, Any]:
+        """Ask workers and collect their replies by node name.
+
+        Waits ``timeout_s`` seconds, less when all of ``destination`` have replied.
+
+        Raises:
+            BrokerError: it is not known to be sent.
+        """
+        oid, ticket = str(uuid.uuid4()), str(uuid.uuid4())
+        reply_list = f"{oid}.{REPLY_EXCHANGE}"
+        member = f"{oid}{SEP}{SEP}{reply_list}"
+        reply_to = {"exchange": REPLY_EXCHANGE, "routing_key": oid}
+        try:
+            await self._bind(member)
+            extra = {"ticket": ticket, "reply_to": reply_to}
+            await self._publish(method, arguments, destination, extra, timeout_s)
+            wanted = len(destination) if destination else None
+            return await self._collect(self._keys.step_list(reply_list, 0), wanted, timeout_s)
+        finally:
+            await self._steps.command("SREM", self._keys.reply_binding, member)
+            await self._steps.command("DEL", self._keys.step_list(reply_list, 0))
+
+    async def revoke(
+        self, task_ids: Sequence[str], *, terminate: bool = False, signal: str = "SIGTERM"
+    ) -> int:
+        """Have tasks not run, and with ``terminate`` stopped where they run.
+
+        The ids are kept on the server first: a worker that starts later knows them. Tasks that
+        nobody has started are stored as REVOKED here and now, whether any worker listens or not.
+
+        Returns:
+            How many workers listen.
+
+        Raises:
+            BrokerError: it is not known to be sent.
+        """
+        await self._revoked.add(task_ids)
+        arguments = {"task_id": list(task_ids), "terminate": terminate, "signal": signal}
+        heard = await self.tell("revoke", arguments)
+        await store_revoked(self._results, self._keys, self._result_ttl_s, task_ids)
+        return heard
+
+    async def _bind(self, member: str) -> None:
+        await self._steps.command("SADD", self._keys.reply_binding, member)
+        # Should this process die before it unbinds, a stock worker sweeps the binding.
+        deadline = round(time.time() * 1000) + _BINDING_MS
+        await self._steps.command(
+            "ZADD", self._keys.binding_deadlines, "GT", deadline, REPLY_EXCHANGE
+        )
+
+    async def _publish(
+        self,
+        method: str,
+        arguments: Mapping[str, Any] | None,
+        destination: Sequence[str] | None,
+        extra: Mapping[str, Any],
+        timeout_s: float,
+    ) -> int:
+        body = {
+            "method": method,
+            "arguments": dict(arguments or {}),
+            "destination": None if destination is None else list(destination),
+            "pattern": None,
+            "matcher": None,
+            **extra,
+        }
+        expires = time.time() + timeout_s if timeout_s else 0
+        headers = f'{{"clock": {self._clock.forward()}, "expires": {expires!r}}}'
+        message = Envelope(_EXCHANGE, "", headers, PERSISTENT).pack(dumps(body))
+        return int(await self._steps.command("PUBLISH", self._channel, message))
+
+    async def _collect(
+        self, reply_list: str, wanted: int | None, timeout_s: float
+    ) -> dict[str, Any]:
+        replies: dict[str, Any] = {}
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + timeout_s
+        while wanted is None or len(replies) < wanted:
+            left = ends - loop.time()
+            if left <= 0.001:
+                break
+            wait_s = min(left, _POP_S, COMMAND_TIMEOUT_S / 2)
+            popped = await self._steps.command("BRPOP", reply_list, f"{wait_s:.3f}")
+            if popped is not None:
+                self._take(popped[1], replies)
+        return replies
+
+    def _take(self, raw: bytes, replies: dict[str, Any]) -> None:
+        try:
+            body, headers = unpack(raw)
+        except MessageError:
+            return
+        self._clock.adjust(headers.get("clock"))
+        if isinstance(body, dict):
+            replies.update(body)

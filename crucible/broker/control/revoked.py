@@ -1,0 +1,144 @@
+"""Which tasks were revoked: in memory for the look before each run, on the server for restarts.
+
+Stock remembers in memory (or in a file of pickles, ``--statedb``) and asks its peers at start.
+The bounds are stock's: 50 000 ids, three hours (celery ``worker/state.py``).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from crucible.broker.claiming.claims import MAX_BATCH
+from crucible.broker.results.lookup import read_meta
+from crucible.broker.results.meta import PENDING, RETRY, REVOKED, encode_meta, revoked_result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from crucible.broker.keys import Keys
+    from crucible.broker.servers.atomic import Steps
+
+#: Ids remembered; the oldest make room.
+MAX_REVOKED = 50_000
+#: Seconds an id is remembered.
+REVOKED_S = 10_800.0
+
+
+class RevokedTasks:
+    """Ids in the order they were revoked, bounded in number and age."""
+
+    def __init__(self, limit: int = MAX_REVOKED, keep_s: float = REVOKED_S) -> None:
+        self._limit = limit
+        self._keep_s = keep_s
+        self._since: dict[str, float] = {}
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._since
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._since))
+
+    def update(self, task_ids: Iterable[object]) -> None:
+        """Remember ids from now on; what is no id is passed over."""
+        now, since = time.monotonic(), self._since
+        for task_id in task_ids:
+            if isinstance(task_id, str) and task_id:
+                since.pop(task_id, None)
+                since[task_id] = now
+        self.purge()
+
+    def purge(self) -> None:
+        """Forget what is too old or too much."""
+        since, oldest = self._since, time.monotonic() - self._keep_s
+        for task_id in list(since):
+            if len(since) <= self._limit and since[task_id] >= oldest:
+                break
+            del since[task_id]
+
+
+class RevokedKey:
+    """The same on the server, for workers that start or connect anew.
+
+    Args:
+        steps: on the queue server.
+        keys: key names.
+    """
+
+    def __init__(self, steps: Steps, keys: Keys) -> None:
+        self._steps = steps
+        self._key = keys.revoked
+
+    async def add(self, task_ids: Iterable[str]) -> None:
+        """Keep ids.
+
+        Raises:
+            BrokerError: they are not known to be kept.
+        """
+        ids = list(task_ids)
+        now = f"{time.time():.3f}"
+        for start in range(0, len(ids), MAX_BATCH):
+            pairs: list[Any] = []
+            for task_id in ids[start : start + MAX_BATCH]:
+                pairs += [now, task_id]
+            await self._steps.command("ZADD", self._key, *pairs)
+        await self._steps.command("EXPIRE", self._key, round(REVOKED_S))
+        await self._steps.command(
+            "ZREMRANGEBYSCORE", self._key, "-inf", f"{time.time() - REVOKED_S:.3f}"
+        )
+        await self._steps.command("ZREMRANGEBYRANK", self._key, 0, -MAX_REVOKED - 1)
+
+    async def load(self) -> list[str]:
+        """Every id kept, oldest first.
+
+        Raises:
+            BrokerError: the server did not tell.
+        """
+        oldest = f"{time.time() - REVOKED_S:.3f}"
+        ids: list[bytes] = await self._steps.command("ZRANGEBYSCORE", self._key, oldest, "+inf")
+        return [task_id.decode(errors="replace") for task_id in ids]
+
+
+#: States a task has before a worker starts on it.
+_NOT_STARTED = frozenset({PENDING, "RECEIVED", RETRY, "REJECTED"})
+
+
+async def store_revoked(
+    steps: Steps, keys: Keys, result_ttl_s: int, task_ids: Sequence[str]
+) -> None:
+    """Store REVOKED for tasks that nobody has started, so that nobody waits for their turn.
+
+    Those that run are left to their workers, and a terminal result stays. Source: celery
+    ``worker/control.py`` ``_revoke`` from 5.6.2 on.
+
+    Args:
+        steps: on the result server.
+        keys: key names.
+        result_ttl_s: seconds results are kept, 0 for ever.
+        task_ids: the revoked tasks.
+
+    Raises:
+        BrokerError: it is not known for which it happened.
+    """
+    for start in range(0, len(task_ids), MAX_BATCH):
+        part = task_ids[start : start + MAX_BATCH]
+        stored = await steps.command("MGET", *map(keys.result, part))
+        waiting = [
+            task_id for task_id, raw in zip(part, stored, strict=True) if _is_not_started(raw)
+        ]
+        if waiting:
+            metas = [
+                encode_meta(task_id, REVOKED, revoked_result("revoked"), children=None)
+                for task_id in waiting
+            ]
+            await steps.run(
+                "finish", ["", "", *map(keys.result, waiting)], [result_ttl_s, 0, *metas]
+            )
+
+
+def _is_not_started(raw: bytes | None) -> bool:
+    meta = None if raw is None else read_meta(raw)
+    return meta is None or meta.status in _NOT_STARTED

@@ -1,0 +1,1 @@
+"""Sending tasks: group commit, batches, the publisher."""

@@ -1,0 +1,1 @@
+"""Connections to the servers, and the atomic steps they are asked for."""

@@ -1,0 +1,1 @@
+"""Task messages byte for byte: reading and writing them, no I/O."""
