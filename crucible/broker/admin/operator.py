@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from crucible.broker.admin.census import Census, purge_queue, take_census
 from crucible.broker.claiming.claims import RESULT_TTL_S
 from crucible.broker.claiming.deadletters import DeadLetters
 from crucible.broker.keys import Keys
-from crucible.broker.servers.atomic import LuaSteps
-from crucible.broker.servers.connection import open_client
-from crucible.broker.servers.transactions import TransactionSteps
+from crucible.broker.servers.pair import open_steps
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -49,13 +47,8 @@ class Admin:
         Raises:
             ValueError: a URL cannot be used.
         """
-        kind = LuaSteps if scripting else TransactionSteps
-        async with AsyncExitStack() as stack:
-            steps = kind(await stack.enter_async_context(open_client(url, name="admin")))
-            results = steps
-            if result_url and result_url != url:
-                results = kind(await stack.enter_async_context(open_client(result_url)))
-            yield cls(steps, results, Keys(global_keyprefix), result_ttl_s)
+        async with open_steps(url, result_url, scripting=scripting, name="admin") as servers:
+            yield cls(*servers, Keys(global_keyprefix), result_ttl_s)
 
     async def census(self, queues: Sequence[str]) -> Census:
         """How much waits where; see ``take_census``."""

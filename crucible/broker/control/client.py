@@ -14,16 +14,15 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claiming.claims import RESULT_TTL_S
 from crucible.broker.control.lamport import LamportClock
 from crucible.broker.control.revoked import RevokedKey, store_revoked
 from crucible.broker.keys import REPLY_EXCHANGE, SEP, Keys
-from crucible.broker.servers.atomic import LuaSteps
-from crucible.broker.servers.connection import COMMAND_TIMEOUT_S, open_client, read_url
-from crucible.broker.servers.transactions import TransactionSteps
+from crucible.broker.servers.connection import COMMAND_TIMEOUT_S, read_url
+from crucible.broker.servers.pair import open_steps
 from crucible.broker.wire.fanout import PERSISTENT, Envelope, unpack
 from crucible.broker.wire.jsontypes import dumps
 from crucible.errors import MessageError
@@ -96,12 +95,8 @@ class ControlClient:
         Raises:
             ValueError: a URL cannot be used.
         """
-        kind = LuaSteps if scripting else TransactionSteps
-        async with AsyncExitStack() as stack:
-            steps = kind(await stack.enter_async_context(open_client(url, name="control")))
-            results = steps
-            if result_url and result_url != url:
-                results = kind(await stack.enter_async_context(open_client(result_url)))
+        async with open_steps(url, result_url, scripting=scripting, name="control") as servers:
+            steps, results = servers
             yield cls(
                 steps,
                 Keys(global_keyprefix, result_keyprefix),
