@@ -78,14 +78,15 @@ class Seat:
         """Start the next worker."""
         self._count += 1
         self.node = f"{self.subject}{self._number}.{self._count}@chaos"
-        self.child = Child(
+        child = Child(
             worker_command(self.subject, self.node),
             environment(
                 self.proxy.url(), self._fleet.ledger_url, **self._fleet.settings,
                 **{WORKER_VARIABLE: self.node},
             ),
         )  # fmt: skip
-        await self.child.__aenter__()
+        await child.__aenter__()
+        self.child = child
 
     async def vacate(self) -> None:
         """SIGKILL what is left of the worker, children included, and keep its log."""
@@ -95,13 +96,18 @@ class Seat:
             self._fleet.logs[self.node] = child.lines[-200:]
 
     @property
+    def up(self) -> bool:
+        """Whether a worker is there and runs."""
+        return self.child is not None and self.child.returncode is None
+
+    @property
     def gone(self) -> bool:
         """Whether the worker ended by itself."""
         return self.child is not None and self.child.returncode is not None
 
     def signal(self, number: signal.Signals) -> None:
         """To the whole group where it is about stopping, to the worker alone elsewhere."""
-        if self.child is None or self.gone:
+        if self.child is None or not self.up:
             return
         with suppress(ProcessLookupError):
             if number in (signal.SIGSTOP, signal.SIGCONT):
@@ -152,9 +158,15 @@ class Fleet:
         await self._stack.aclose()
 
     async def _stop_watching(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+        watching, self._watching = self._watching, None
+        if watching is None:
+            return
+        failed = watching.done()
+        watching.cancel()
+        await asyncio.wait([watching])
+        if failed:
+            # A fleet that nobody watched proves nothing.
+            watching.result()
 
     async def _watch(self) -> None:
         """Replace workers that ended without being hit."""
@@ -162,9 +174,16 @@ class Fleet:
             await asyncio.sleep(0.2)
             for seat in self.seats:
                 if seat.gone and not seat.busy:
-                    self.deserters.append(seat.node)
-                    await seat.vacate()
-                    await seat.occupy()
+                    await self._replace(seat)
+
+    async def _replace(self, seat: Seat) -> None:
+        seat.busy = True
+        try:
+            self.deserters.append(seat.node)
+            await seat.vacate()
+            await seat.occupy()
+        finally:
+            seat.busy = False
 
     async def dismiss(self) -> dict[str, int]:
         """SIGTERM to all, and their exit codes; those that do not go are killed."""

@@ -95,6 +95,7 @@ class Storm:
     seed: int
     faults: list[Fault] = field(default_factory=list)
     _lasting: set[asyncio.Task[None]] = field(default_factory=set)
+    _errors: list[BaseException] = field(default_factory=list)
     _turns: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,8 +111,10 @@ class Storm:
             for one in planned:
                 await asyncio.sleep(max(0.0, begin + one.at_s - loop.time()))
                 await self._do(one, chosen)
-            if self._lasting:
-                await asyncio.gather(*self._lasting)
+            while self._lasting:
+                await asyncio.wait(self._lasting)
+            if self._errors:
+                raise self._errors[0]
         finally:
             for task in self._lasting:
                 task.cancel()
@@ -155,7 +158,12 @@ class Storm:
     def _beside(self, running: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(running)
         self._lasting.add(task)
-        task.add_done_callback(self._lasting.discard)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._lasting.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._errors.append(error)
 
     async def _victim(self, chosen: random.Random) -> Seat:
         """A worker that is up and free of faults; one that runs something where there is one."""
@@ -163,7 +171,7 @@ class Storm:
         seats = [s for s in self.fleet.seats if s.subject == "crucible"] or self.fleet.seats
         async with asyncio.timeout(_VICTIM_S):
             while True:
-                up = [s for s in seats if not s.busy and not s.gone and s.node in self.view.ready]
+                up = [s for s in seats if not s.busy and s.up and s.node in self.view.ready]
                 working = [seat for seat in up if self.view.running[seat.node]]
                 if working or (up and len(up) == len(seats)):
                     return chosen.choice(working or up)
