@@ -16,6 +16,7 @@ from rich.console import Console
 from crucible.cli.options import Json
 from crucible.cli.printing import print_json
 from crucible.errors import CrucibleError
+from crucible.evaluation.result import bytes_of
 from crucible.models import ENDED, Evaluation, Status, Verdict
 from crucible.settings import load_settings
 
@@ -232,9 +233,9 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
 
 
 def _print_output(evaluation: Evaluation) -> None:
-    sys.stdout.buffer.write(_bytes(evaluation.output, evaluation.output_encoding))
+    sys.stdout.buffer.write(bytes_of(evaluation.output, evaluation.output_encoding))
     sys.stdout.buffer.flush()
-    sys.stderr.buffer.write(_bytes(evaluation.error, evaluation.error_encoding))
+    sys.stderr.buffer.write(bytes_of(evaluation.error, evaluation.error_encoding))
     sys.stderr.buffer.flush()
     if evaluation.verdict == Verdict.OK:
         return
@@ -246,7 +247,3 @@ def _print_output(evaluation: Evaluation) -> None:
     if evaluation.message:
         said.append(evaluation.message)
     typer.echo(f"crucible: {', '.join(said)}", err=True)
-
-
-def _bytes(text: str, encoding: str) -> bytes:
-    return base64.b64decode(text) if encoding == "base64" else text.encode()
