@@ -34,8 +34,8 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def _counted(self: ChordParts, part: Part, token: str) -> Ripe | None:
-    ripe = await _count(self, part, token)
+async def _counted(self: ChordParts, part: Part, token: str, claim: str) -> Ripe | None:
+    ripe = await _count(self, part, token, claim)
     if ripe is not None and _AT == "counted":
         _die()
     return ripe

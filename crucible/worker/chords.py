@@ -91,7 +91,7 @@ class Chords:
         Raises:
             TypeError: the result is of a kind JSON cannot carry.
         """
-        ripe = await self._counted(part)
+        ripe = await self._counted(part, run.claim.field)
         if ripe is None:
             return
         effects = Effects()
@@ -104,11 +104,11 @@ class Chords:
         succeeded = await self._close(run, sig, ripe, effects, continuation)
         continuation.closings.append(Closing(part.group_id, ripe.token, effects, succeeded))
 
-    async def _counted(self, part: Part) -> Ripe | None:
+    async def _counted(self, part: Part, claim: str) -> Ripe | None:
         token = new_id().replace("-", "")
         while True:
             try:
-                return await self._parts.count(part, token)
+                return await self._parts.count(part, token, claim)
             except BrokerUnavailable as error:
                 logger.warning("a part of chord %s waits: %s", part.group_id, error)
             except BrokerError:

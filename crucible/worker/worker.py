@@ -174,6 +174,9 @@ class Worker:
             result_ttl_s=self.result_ttl_s,
         )
         self._results = results or steps
+        self._parts = ChordParts(
+            self._results, self._keys, self.result_ttl_s, steps if results else None
+        )
         due = DueMessages(steps, self._keys, self.visibility_timeout_s, self._claims.clock)
         sweeper = Sweeper.beside(self._claims, steps, results, self._max_deliveries)
         self._upkeep = Upkeep(self._claims, self._held, due, sweeper, self._sign)
@@ -201,7 +204,7 @@ class Worker:
             self.trace,
             self.registry,
             self._claims.conclude,
-            ChordParts(self._results, self._keys, self.result_ttl_s),
+            self._parts,
             self._keys,
             default_queue=self._default_queue,
             extended=self._result_extended,

@@ -99,29 +99,41 @@ class ChordParts:
         steps: atomic steps on the result server.
         keys: key names.
         ttl_s: seconds the keys of a chord are kept, 0 for ever.
+        queue: steps on the queue server where that is another.
     """
 
-    def __init__(self, steps: Steps, keys: Keys, ttl_s: int) -> None:
+    def __init__(self, steps: Steps, keys: Keys, ttl_s: int, queue: Steps | None = None) -> None:
         self._steps = steps
         self._keys = keys
         self._ttl_s = ttl_s
+        self._queue = queue
 
-    async def count(self, part: Part, token: str) -> Ripe | None:
+    async def count(self, part: Part, token: str, claim: str) -> Ripe | None:
         """Count one part; doing it again is safe.
+
+        Only the holder of a task's message counts its part: a worker that was taken for dead may
+        have another end to tell than whoever runs the task now. With results on another server
+        the claim is looked at just before, not in the same step.
 
         Args:
             part: the end to count.
             token: who counts; the same when an answer was lost and it is done again.
+            claim: field of the claim under which the task ended.
 
         Returns:
             The header, if this made it complete or whoever did went away since; None while others
-            are missing or once the body was sent.
+            are missing, once the body was sent, or when the claim is lost.
 
         Raises:
             TypeError: the result is of a kind JSON cannot carry.
             BrokerError: it may or may not be counted.
         """
         keys, args = self._arguments(part, token)
+        if self._queue is None:
+            keys.append(self._keys.unacked)
+            args.append(claim)
+        elif not await self._queue.command("HEXISTS", self._keys.unacked, claim):
+            return None
         loop = asyncio.get_running_loop()
         until = loop.time() + _PATIENCE_S
         while True:

@@ -2,10 +2,13 @@
 --
 -- KEYS[1] .j parts   KEYS[2] .t extra size   KEYS[3] .s size   KEYS[4] .d who was counted
 -- KEYS[5] the group itself: its structure, where it is saved   KEYS[6] .c who sends the body
+-- KEYS[7] unacked, where claims lie on this server (may be absent)
 -- ARGV[1] task id    ARGV[2] the part as JSON   ARGV[3] its start, the same for each run of the task
 -- ARGV[4] position, '+inf' for none     ARGV[5] seconds the keys live, 0 for ever
 -- ARGV[6] token of who asks             ARGV[7] seconds it may take to send the body
--- Returns {'done'}                      the body was sent before
+-- ARGV[8] field of the claim under which the task ended (with KEYS[7])
+-- Returns {'lost'}                      the claim is somebody else's by now, and so is the part
+--         {'done'}                      the body was sent before
 --         {'waiting'}                   others are missing
 --         {'taken', milliseconds}       complete, and somebody else is sending the body; the time
 --                                       after which that claim runs out
@@ -14,9 +17,15 @@
 -- The rules are those of celery 5.7 (backends/redis.py), so that both count in the same keys: a part
 -- counts once for its task and position. Celery up to 5.6 does not write .d; a part such a worker
 -- left for the same task at the same position is recognised by its start.
+--
+-- Only the holder of the message counts, and what a later holder counts takes the place of what an
+-- earlier one did, who cannot have ended the message: the part has the outcome its task has.
 
-local parts, extra, size, counted, group, mark = unpack(KEYS)
+local parts, extra, size, counted, group, mark, unacked = unpack(KEYS)
 
+if unacked and redis.call('HEXISTS', unacked, ARGV[8]) == 0 then
+  return { 'lost' }
+end
 if redis.call('GET', mark) == 'done' then
   return { 'done' }
 end
@@ -25,18 +34,18 @@ local function left_before()
   local score = ARGV[4]
   for _, part in ipairs(redis.call('ZRANGEBYSCORE', parts, score, score)) do
     if string.sub(part, 1, #ARGV[3]) == ARGV[3] then
-      return true
+      return part
     end
   end
-  return false
 end
 
-local member = ARGV[1] .. ':' .. ARGV[4]
-if redis.call('SISMEMBER', counted, member) == 0 then
-  if not left_before() then
-    redis.call('ZADD', parts, ARGV[4], ARGV[2])
-  end
-  redis.call('SADD', counted, member)
+local before = left_before()
+local new = redis.call('SADD', counted, ARGV[1] .. ':' .. ARGV[4]) == 1
+if before and before ~= ARGV[2] then
+  redis.call('ZREM', parts, before)
+end
+if before or new then
+  redis.call('ZADD', parts, ARGV[4], ARGV[2])
 end
 if tonumber(ARGV[5]) > 0 then
   for _, key in ipairs({ parts, extra, size, counted, group }) do

@@ -135,28 +135,30 @@ class CanvasTransactions:
 
     async def chord_part(self, keys: list[Any], args: list[Any]) -> list[Any]:
         """See ``chord_part.lua``."""
-        parts, extra, size, counted, group, mark = keys
-        task_id, part, start, index, ttl, token, seconds = args
+        parts, extra, size, counted, group, mark, *unacked = keys
+        task_id, part, start, index, ttl, token, seconds, *claim = args
         member = f"{task_id}:{index}"
         while True:
             async with self._client.pipeline(transaction=True) as pipe:
                 await pipe.watch(*keys)
+                if unacked and not await pipe.hexists(unacked[0], *claim):
+                    return [b"lost"]
                 held = await pipe.get(mark)
                 if held == b"done":
                     return [b"done"]
-                known = await pipe.sismember(counted, member)
-                left = known or any(
-                    row.startswith(start.encode())
-                    for row in await pipe.zrangebyscore(parts, index, index)
-                )
-                count = await pipe.zcard(parts) + (not left)
+                rows = await pipe.zrangebyscore(parts, index, index)
+                before = [row for row in rows if row.startswith(start.encode())]
+                new = not before and not await pipe.sismember(counted, member)
+                count = await pipe.zcard(parts) + new
                 total = await pipe.get(size)
                 complete = total is not None and (
                     count == int(total) + int(await pipe.get(extra) or 0)
                 )
                 taken = held is not None and held != token.encode()
                 pipe.multi()
-                if not left:
+                if before:
+                    pipe.zrem(parts, *before)
+                if before or new:
                     pipe.zadd(parts, {part: index})
                 pipe.sadd(counted, member)
                 for key in (parts, extra, size, counted, group) if int(ttl) else ():
