@@ -157,3 +157,49 @@ async def test_old_stock_claims_return_as_stock_returns_them(redis: Redis, steps
     assert (await sweeper.restore_old([("some-tag", "5.5")])).restored == 0
     assert (await sweeper.restore_old([("some-tag", "5.25")])).restored == 1
     assert await ids(redis, "elsewhere") == ["s"]
+
+
+async def test_a_whole_fleets_claims_return_in_two_round_trips(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claims go back a chunk at a time: who sweeps may be killed before it is through."""
+    async with open_client(redis_url) as client:
+        steps = LuaSteps(client)
+        for number in range(60):
+            await send(redis, f"a{number}")
+        first = await claim(steps, 30)
+        second = await claim(steps, 30)
+        for held in (first[0], second[0]):
+            await bury_owner(redis, held)
+        asked: list[str] = []
+        run, command = steps.run, steps.command
+
+        async def noted_run(name: str, keys: Any, args: Any) -> Any:
+            asked.append(name)
+            return await run(name, keys, args)
+
+        async def noted_command(*words: Any) -> Any:
+            asked.append(words[0])
+            return await command(*words)
+
+        monkeypatch.setattr(steps, "run", noted_run)
+        monkeypatch.setattr(steps, "command", noted_command)
+        assert (await swept(redis, Sweeper(steps, Keys()))).restored == 60
+    assert asked.count("HMGET") == 1
+    assert asked.count("restore") == 1
+    assert await ids(redis, "celery") == [f"a{number}" for number in range(60)]
+
+
+async def test_a_list_that_is_none_holds_up_nobody_else(redis: Redis, steps: Steps) -> None:
+    """A claim whose list's key is of another type stays claimed; its neighbours go back."""
+    await send(redis, "a", queue="spoilt")
+    await send(redis, "b")
+    taken = await claim(steps, 2, ("spoilt", "celery"))
+    await redis.set("spoilt", "no list")
+    await bury_owner(redis, taken[0])
+    assert (await swept(redis, Sweeper(steps, Keys()))).restored == 1
+    assert await ids(redis, "celery") == ["b"]
+    assert await redis.hkeys("unacked") == [taken[0].field.encode()]
+    await redis.delete("spoilt")
+    assert (await swept(redis, Sweeper(steps, Keys()))).restored == 1
+    assert await ids(redis, "spoilt") == ["a"]

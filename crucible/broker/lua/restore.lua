@@ -1,37 +1,66 @@
 -- include: store.lua
--- Take one claim away from an owner who is gone: back to its list, or to the dead letters.
+-- Take claims away from owners who are gone: each back to its list, or to the dead letters.
 --
--- KEYS[1] unacked   KEYS[2] unacked_index   KEYS[3] owner's sign of life   KEYS[4] owner's fence
--- KEYS[5] where to  KEYS[6] result key (may be absent)
--- ARGV[1] field     ARGV[2] value it was read with   ARGV[3] score it was read with
--- ARGV[4] 'owner': only while the owner shows no life; 'age': only while the score is unchanged
--- ARGV[5] 'list' or 'bury'   ARGV[6] message   ARGV[7] result, '' for none
--- ARGV[8] seconds results are kept   ARGV[9] how many dead letters are kept, about
--- ARGV[10..] name, value ... of the dead letter
--- Returns 1 if it was taken.
+-- KEYS[1] unacked   KEYS[2] unacked_index   KEYS[3..] whatever the rows name by position
+-- ARGV[1] seconds results are kept   ARGV[2] how many dead letters are kept, about
+-- ARGV[3..] rows of claims, each; <key> is a position in KEYS, 0 for none:
+--   field   score it was read with
+--   <key> of its owner's sign of life: taken only while that is missing; 0: only while the score
+--           is unchanged
+--   <key> of its owner's fence   'list' or 'bury'   <key> where to   message
+--   <key> of its result   result, '' for none   n   n names and values of the dead letter
+-- Returns one number a row: 1 taken, 0 somebody else's by now, -1 the place it goes to refuses it
+--
+-- The message is written before the claim is dropped, and a row that fails stays claimed, so that
+-- neither an error nor a neighbour's error loses anything. A field is never used for two claims of
+-- Crucible's; a tag of a stock worker is, with another score.
 
-if ARGV[4] == 'owner' then
-  if redis.call('EXISTS', KEYS[3]) == 1 then
+local KEPT_S = 3600
+
+local function still_theirs(field, score, sign)
+  if redis.call('HEXISTS', KEYS[1], field) == 0 then
+    redis.call('ZREM', KEYS[2], field)
+    return false
+  end
+  if sign > 0 then
+    return redis.call('EXISTS', KEYS[sign]) == 0
+  end
+  return redis.call('ZSCORE', KEYS[2], field) == score
+end
+
+local function place(at, names)
+  local where, raw = KEYS[tonumber(ARGV[at + 5])], ARGV[at + 6]
+  if ARGV[at + 4] == 'list' then
+    return redis.pcall('RPUSH', where, raw)
+  end
+  return redis.pcall('XADD', where, 'MAXLEN', '~', ARGV[2], '*', 'raw', raw,
+    unpack(ARGV, at + 10, at + 9 + names))
+end
+
+local function take(at, names)
+  local field, sign, fence = ARGV[at], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  if not still_theirs(field, ARGV[at + 1], sign) then
     return 0
   end
-elseif redis.call('ZSCORE', KEYS[2], ARGV[1]) ~= ARGV[3] then
-  return 0
-end
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then
-  return 0
+  local reply = place(at, names)
+  if type(reply) == 'table' and reply.err then
+    return -1
+  end
+  if ARGV[at + 8] ~= '' then
+    store(KEYS[tonumber(ARGV[at + 7])], ARGV[at + 8], ARGV[1])
+  end
+  if fence > 0 then
+    redis.call('SET', KEYS[fence], 1, 'EX', KEPT_S)
+  end
+  redis.call('HDEL', KEYS[1], field)
+  redis.call('ZREM', KEYS[2], field)
+  return 1
 end
 
-if ARGV[5] == 'list' then
-  redis.call('RPUSH', KEYS[5], ARGV[6])
-else
-  redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[9], '*', 'raw', ARGV[6], unpack(ARGV, 10))
-  if ARGV[7] ~= '' then
-    store(KEYS[6], ARGV[7], ARGV[8])
-  end
+local out, at = {}, 3
+while at <= #ARGV do
+  local names = tonumber(ARGV[at + 9])
+  out[#out + 1] = take(at, names)
+  at = at + 10 + names
 end
-if ARGV[4] == 'owner' then
-  redis.call('SET', KEYS[4], 1, 'EX', 3600)
-end
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('ZREM', KEYS[2], ARGV[1])
-return 1
+return out

@@ -255,28 +255,41 @@ class TransactionSteps:
         gone = [field for field, score in zip(fields, answers[3::2], strict=True) if score is None]
         return [*now, answers[2], *map(_bytes, gone)]
 
-    async def _restore(self, keys: list[Any], args: list[Any]) -> int:
-        unacked, index, sign, fence, where, *result_key = keys
-        field, value, score, why, how, raw, meta, ttl, limit, *pairs = args
+    async def _restore(self, keys: list[Any], args: list[Any]) -> list[int]:
+        ttl, limit, *rest = args
+        out, at = [], 0
+        while at < len(rest):
+            width = 10 + int(rest[at + 9])
+            out.append(await self._restore_one(keys, ttl, limit, rest[at : at + width]))
+            at += width
+        return out
+
+    async def _restore_one(self, keys: list[Any], ttl: Any, limit: Any, row: list[Any]) -> int:
+        unacked, index, *_ = keys
+        field, score, sign, fence, how, where, raw, result, meta, _, *pairs = row
+        target = keys[where - 1]
+        kind = b"list" if how == "list" else b"stream"
+        if await self._client.type(target) not in (b"none", kind):
+            return -1
 
         async def body(pipe: Any) -> int:
-            if why == "owner" and await pipe.exists(sign):
+            if sign and await pipe.exists(keys[sign - 1]):
                 return 0
-            if why != "owner" and await pipe.zscore(index, field) != float(score):
+            if not sign and await pipe.zscore(index, field) != float(score):
                 return 0
-            if await pipe.hget(unacked, field) != value:
+            if not await pipe.hexists(unacked, field):
                 return 0
-            store = bool(meta) and not await self._ended(result_key[0])
+            store = bool(meta) and not await self._ended(keys[result - 1])
             pipe.multi()
             if how == "list":
-                pipe.rpush(where, raw)
+                pipe.rpush(target, raw)
             else:
                 fields = {"raw": raw, **_pairs(pairs)}
-                pipe.xadd(where, fields, maxlen=limit, approximate=True)
+                pipe.xadd(target, fields, maxlen=limit, approximate=True)
             if store:
-                self._store(pipe, result_key[0], meta, ttl)
-            if why == "owner":
-                pipe.set(fence, 1, ex=_FENCE_S)
+                self._store(pipe, keys[result - 1], meta, ttl)
+            if fence:
+                pipe.set(keys[fence - 1], 1, ex=_FENCE_S)
             pipe.hdel(unacked, field)
             pipe.zrem(index, field)
             return 1

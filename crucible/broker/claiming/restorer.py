@@ -1,0 +1,266 @@
+"""What becomes of a claim whose owner is gone: its list again, or the dead letters.
+
+Claims go back in chunks, each one round of reads and one script, which checks every one again: who
+restores may be killed or cut off as well, so it must not take long, and any number may do it at the
+same time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crucible.broker.claiming.claims import DLQ_LIMIT
+from crucible.broker.results.meta import FAILURE, encode_meta
+from crucible.broker.wire.jsontypes import dumps
+from crucible.broker.wire.message import decode
+from crucible.broker.wire.priority import step_of
+from crucible.broker.wire.redelivery import deliveries_of, redelivered
+from crucible.errors import MessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crucible.broker.keys import Keys
+    from crucible.broker.servers.atomic import Steps
+
+logger = logging.getLogger(__name__)
+
+#: Claims restored by one round of reads and one script.
+_CHUNK = 100
+
+
+@dataclass(slots=True)
+class Swept:
+    """What one sweep did.
+
+    Attributes:
+        restored: claims that went back to their lists.
+        buried: claims that became dead letters.
+    """
+
+    restored: int = 0
+    buried: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A claim that may have no owner any more.
+
+    Attributes:
+        field: its field in ``unacked``.
+        score: its score in ``unacked_index``, as the server wrote it.
+        owner: worker id; empty: found by its age.
+    """
+
+    field: str
+    score: str
+    owner: str
+
+    @property
+    def age_order(self) -> tuple[float, int]:
+        """Sorts the oldest first; claims of one moment by their number."""
+        number = self.field.rpartition("|")[2]
+        return float(self.score), int(number) if self.owner and number.isdecimal() else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Where a claim's message goes, and as what.
+
+    Attributes:
+        where: a list, or the stream of dead letters.
+        raw: the message.
+        letter: names and values of the dead letter, empty where it goes to a list.
+        result_key: of its task, where a result is stored with it.
+        meta: that result.
+    """
+
+    where: str
+    raw: bytes
+    letter: Sequence[str] = ()
+    result_key: str = ""
+    meta: bytes = b""
+
+
+class Restorer:
+    """Takes claims away from owners who are gone.
+
+    Args:
+        steps: atomic steps on the queue server.
+        keys: key names.
+        results: steps on the result server where that is another.
+        max_deliveries: deliveries of one message that ended with their worker before it becomes
+            a dead letter and its task a failure.
+        result_ttl_s: seconds results are kept, 0 for ever.
+    """
+
+    def __init__(
+        self,
+        steps: Steps,
+        keys: Keys,
+        *,
+        results: Steps | None,
+        max_deliveries: int,
+        result_ttl_s: int,
+    ) -> None:
+        self._steps = steps
+        self._keys = keys
+        self._results = results
+        self._max_deliveries = max_deliveries
+        self._result_ttl_s = result_ttl_s
+
+    async def restore(self, found: Sequence[Found]) -> Swept:
+        """Take each claim away unless it is somebody else's by now.
+
+        Raises:
+            BrokerError: the server did not answer; some chunks may be restored.
+        """
+        swept = Swept()
+        # The newest first: the end of the list they go to is the end messages are taken from. Who
+        # comes after a death in between puts the older ones in front of them.
+        rows = sorted({row.field: row for row in found}.values(), key=lambda row: row.age_order)
+        rows.reverse()
+        for start in range(0, len(rows), _CHUNK):
+            await self._restore_chunk(rows[start : start + _CHUNK], swept)
+        if swept.restored or swept.buried:
+            logger.warning(
+                "gave back %d claims of workers that are gone, %d became dead letters",
+                swept.restored, swept.buried,
+            )  # fmt: skip
+        return swept
+
+    async def _restore_chunk(self, rows: Sequence[Found], swept: Swept) -> None:
+        values = await self._steps.command(
+            "HMGET", self._keys.unacked, *[row.field for row in rows]
+        )
+        gone = [row.field for row, value in zip(rows, values, strict=True) if value is None]
+        if gone:
+            await self._steps.command("ZREM", self._keys.unacked_index, *gone)
+        packed = [
+            (row, await self._pack(row, value))
+            for row, value in zip(rows, values, strict=True)
+            if value is not None
+        ]
+        if not packed:
+            return
+        if self._results is not None:
+            packed = await self._store_apart(self._results, packed)
+        call = _Call(self._keys, self._result_ttl_s)
+        for row, parcel in packed:
+            call.add(row, parcel)
+        outcomes = await self._steps.run("restore", call.keys, call.args)
+        for (row, parcel), outcome in zip(packed, outcomes, strict=True):
+            if outcome < 0:
+                logger.error("claim %s cannot go back: %r is no list", row.field, parcel.where)
+            elif outcome and parcel.letter:
+                swept.buried += 1
+            elif outcome:
+                swept.restored += 1
+
+    async def _store_apart(
+        self, results: Steps, packed: Sequence[tuple[Found, Parcel]]
+    ) -> list[tuple[Found, Parcel]]:
+        """Results on a server of their own come first: a claim that stays brings them again."""
+        metas = {parcel.result_key: parcel.meta for _, parcel in packed if parcel.meta}
+        if metas:
+            await results.run("finish", ["", "", *metas], [self._result_ttl_s, 0, *metas.values()])
+        return [(row, Parcel(parcel.where, parcel.raw, parcel.letter)) for row, parcel in packed]
+
+    async def _pack(self, row: Found, value: bytes) -> Parcel:
+        try:
+            envelope, exchange, routing_key = json.loads(value)
+            headers, properties = envelope["headers"], envelope["properties"]
+            priority = int(properties.get("priority") or 0)
+            task_id = str(headers["id"])
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            letter = ["reason", "unreadable", "detail", f"a claim that cannot be read: {error}"]
+            return Parcel(self._keys.dlq, value, letter)
+        queue = await self._queue_of(exchange, routing_key)
+        where = self._keys.step_list(queue, step_of(priority))
+        if not row.owner:
+            return Parcel(where, redelivered(envelope))
+        deliveries = deliveries_of(envelope) + 1
+        if deliveries < self._max_deliveries:
+            return Parcel(where, redelivered(envelope, deliveries))
+        detail = f"{deliveries} deliveries ended with their worker"
+        if deliveries == self._max_deliveries and _is_awaited(envelope):
+            # Whoever takes it next buries it without running it, and tells those who wait.
+            return Parcel(where, redelivered(envelope, deliveries, detail))
+        logger.error("task %s was lost with its worker %d times: buried", task_id, deliveries)
+        letter = ["queue", queue, "reason", "undeliverable", "detail", detail,
+                  "task_id", task_id, "task", str(headers.get("task")),
+                  "attempts", str(deliveries)]  # fmt: skip
+        meta = _lost_meta(task_id, headers, detail)
+        return Parcel(
+            self._keys.dlq, redelivered(envelope), letter, self._keys.result(task_id), meta
+        )
+
+    async def _queue_of(self, exchange: Any, routing_key: Any) -> str:
+        """The queue a message was published to; a named exchange has its bindings in a set.
+
+        Stock destroys a message whose exchange has no binding; its routing key is the better
+        guess.
+        """
+        if exchange:
+            key = f"{self._keys.prefix}_kombu.binding.{exchange}"
+            for member in await self._steps.command("SMEMBERS", key):
+                bound_key, _, queue = member.decode(errors="replace").split("\x06\x16")
+                if bound_key == routing_key:
+                    return str(queue)
+        return str(routing_key)
+
+
+class _Call:
+    """Builds KEYS and ARGV of ``restore.lua``."""
+
+    def __init__(self, keys: Keys, result_ttl_s: int) -> None:
+        self._names = keys
+        self._positions: dict[str, int] = {keys.unacked: 1, keys.unacked_index: 2}
+        self.args: list[Any] = [result_ttl_s, DLQ_LIMIT]
+
+    @property
+    def keys(self) -> list[str]:
+        return list(self._positions)
+
+    def _at(self, key: str) -> int:
+        return self._positions.setdefault(key, len(self._positions) + 1) if key else 0
+
+    def add(self, row: Found, parcel: Parcel) -> None:
+        owner = row.owner
+        self.args += (
+            row.field, row.score,
+            self._at(self._names.worker(owner) if owner else ""),
+            self._at(self._names.fence(owner) if owner else ""),
+            "bury" if parcel.letter else "list", self._at(parcel.where), parcel.raw,
+            self._at(parcel.result_key), parcel.meta, len(parcel.letter), *parcel.letter,
+        )  # fmt: skip
+
+
+def _is_awaited(envelope: dict[str, Any]) -> bool:
+    """Whether a chord, the rest of a chain or errbacks wait for the task's end."""
+    try:
+        embed = decode(dumps(envelope).encode()).embed
+    except MessageError:
+        return False
+    return bool(embed["errbacks"] or embed["chain"] or embed["chord"])
+
+
+def _lost_meta(task_id: str, headers: dict[str, Any], detail: str) -> bytes:
+    """FAILURE WorkerLostError, as stock stores it for a lost worker."""
+    if headers.get("ignore_result") is True:
+        return b""
+    result = {
+        "exc_type": "WorkerLostError",
+        "exc_message": [detail],
+        "exc_module": "billiard.exceptions",
+    }
+    return encode_meta(
+        task_id,
+        FAILURE,
+        result,
+        group_id=headers.get("group"),
+        parent_id=headers.get("parent_id"),
+    )
