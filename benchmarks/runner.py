@@ -32,6 +32,7 @@ SCENARIOS = (
     "depth",
     "wait",
     "processes",
+    "endurance",
     "soak",
 )
 ALL = "all"

@@ -175,6 +175,14 @@ TARGETS = (
         users_figure="256-512 MB",
     ),
     Target(
+        what="worker memory grown by over a million tasks",
+        scenario="endurance",
+        subject="crucible",
+        metric="resident_growth_share",
+        at_most=0.02,
+        users_figure="flat",
+    ),
+    Target(
         what="submit to result, fresh container, half load, P50 ms",
         scenario="sandbox",
         subject="crucible warm",

@@ -14,6 +14,7 @@ _job: dict[str, Any] = {
     "queue": "celery",
     "list": "celery",
     "events": False,
+    "environment": {},
 }
 _workers: list[Command] = []
 
@@ -24,14 +25,15 @@ def setup(job: dict[str, Any]) -> None:
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Start the processes and watch them work down to what the job leaves in the list."""
+    """Start the processes, unless they run, and watch them work down to what the job leaves."""
     events = ["--events"] if _job["events"] else []
-    for number in range(_job["processes"]):
+    for number in range(len(_workers), _job["processes"]):
         worker = Command(
             *(sys.executable, "-m", "crucible", "worker", "--tasks", _job["tasks"]),
             *("--queues", _job["queue"], "--name", f"w{number}@bench", "--log-level", "warning"),
             *events,
             CELERY_BROKER_URL=_job["redis"],
+            **_job["environment"],
         )
         _workers.append(worker)
 

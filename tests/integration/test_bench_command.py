@@ -64,3 +64,15 @@ async def test_mistakes_are_one_line(tmp_path: Path) -> None:
         assert code == 1
         assert named in output
         assert "Traceback" not in output
+
+
+async def test_an_endurance_run_end_to_end(tmp_path: Path) -> None:
+    """One worker process lives through all parts, and its memory is looked at after each."""
+    result = tmp_path / "endurance.json"
+    size = ("--subjects", "crucible", "--repeats", "1", "--scale", "0.002", "--json", str(result))
+    code, output = await bench("endurance", *size, cwd=ROOT)
+    assert code == 0, output
+    figures = {f["metric"]: f["values"] for f in json.loads(result.read_text())["figures"]}
+    assert figures["tasks_count"] == [4000]
+    assert 10 < figures["resident_mb"][0] < 300
+    assert len(figures["resident_growth_share"]) == 1
