@@ -218,5 +218,5 @@ def serve_canvas(
     errbacks = Errbacks(registry, dispatcher, trace.caller.invoke)
     chords = Chords(parts, dispatcher, errbacks, keys, extended=extended)
     canvas = WorkerCanvas(dispatcher, chords, errbacks, conclude)
-    trace.canvas = canvas
+    trace.ends.canvas = canvas
     trace.builtins = builtin_tasks(registry, canvas, parts.metas)

@@ -60,16 +60,16 @@ class Passage:
         try:
             ending = await self.trace.perform(run)
         except Delayed as delayed:
-            if self.trace.hooks is not None:
+            if self.trace.ends.hooks is not None:
                 # As from stock, which tells of it when the message comes, not when it is due.
-                self.trace.hooks.received(run)
+                self.trace.ends.hooks.received(run)
             await self._park(run, delayed.eta)
             return
         except RateLimited:
             return
         except Exception:  # a fault of ours; the slot and the other messages must go on
             logger.exception("a message could not be handled: %s", run.claim.field)
-            ending = self.trace.fault(run, self._max_deliveries)
+            ending = self.trace.ends.fault(run, self._max_deliveries)
         if ending is None:
             self._held.drop(run.claim)
         else:
