@@ -43,7 +43,7 @@ from crucible.broker.wire.priority import step_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-    from crucible.broker.producing.outbox import PublishHook, Sender
+    from crucible.broker.producing.outbox import PublishHook, Sender, Told
     from crucible.broker.servers.link import Link
     from crucible.errors import BrokerError
 
@@ -163,6 +163,23 @@ class Publisher:
         if outcome.error is not None:
             raise outcome.error
         return outcome.existing
+
+    def begin(
+        self, raw: bytes, queue: str, priority: int | None, once: Once | None, told: Told
+    ) -> None:
+        """The same as ``publish`` for whoever cannot wait in a coroutine.
+
+        Args:
+            raw: the message.
+            queue: its queue.
+            priority: as in ``publish``.
+            once: as in ``publish``.
+            told: what became of it, with the error in the outcome or as an exception.
+
+        Raises:
+            BrokerUnavailable: closed.
+        """
+        self._outbox.put(queue, self._list(queue, priority), (raw,), once, told)
 
     async def recall(self, key: str) -> bytes | None:
         """What a publication keeps under its ``Once`` key, None when nothing was published.
