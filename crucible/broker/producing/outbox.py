@@ -131,9 +131,12 @@ class Outbox:
         self._hook = hook
         self._waiting: deque[Write] = deque()
         self._flusher: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop
         self._closed = False
 
     async def __aenter__(self) -> Self:
+        # Asked for once: in Python 3.11 each question is a system call (getpid).
+        self._loop = asyncio.get_running_loop()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -155,7 +158,7 @@ class Outbox:
         Raises:
             BrokerUnavailable: the outbox is closed.
         """
-        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Outcome] = self._loop.create_future()
         self.put(queue, list_key, messages, once, done)
         return done
 
@@ -174,11 +177,10 @@ class Outbox:
         """
         if self._closed:
             raise BrokerUnavailable("the publisher is closed")
-        loop = asyncio.get_running_loop()
-        expires_at = loop.time() + self._deadline_s
+        expires_at = self._loop.time() + self._deadline_s
         self._waiting.append(Write(queue, list_key, messages, once, told, expires_at))
         if self._flusher is None:
-            self._flusher = loop.create_task(self._flush_all(), name="crucible-outbox")
+            self._flusher = self._loop.create_task(self._flush_all(), name="crucible-outbox")
 
     async def _flush_all(self) -> None:
         try:
@@ -192,7 +194,7 @@ class Outbox:
 
     def _take(self) -> list[Write]:
         """The next flush, without those whose caller went away or whose time is up."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         taken: list[Write] = []
         count = size = 0
         while self._waiting:
@@ -214,7 +216,7 @@ class Outbox:
         return taken
 
     async def _flush(self, writes: Sequence[Write]) -> None:
-        clock = asyncio.get_running_loop().time
+        clock = self._loop.time
         started = clock()
         outcomes = await self._outcomes(writes)
         if self._hook is not None:

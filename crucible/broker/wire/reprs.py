@@ -28,6 +28,8 @@ class _Full(Exception):  # noqa: N818 - a way out, never seen outside
 
 def bounded_repr(value: Any, max_length: int = MAX_LENGTH, max_levels: int = MAX_LEVELS) -> str:
     """Celery's repr of ``value`` with about ``max_length`` characters of content."""
+    if max_levels and type(value) is list and (texts := _texts(value)) and len(texts) < max_length:
+        return texts
     if type(value) in _CONTAINERS:
         try:
             text = _quick(value, max_levels, max_length, ())
@@ -42,6 +44,15 @@ def bounded_repr(value: Any, max_length: int = MAX_LENGTH, max_levels: int = MAX
 
 _CONTAINERS = frozenset({list, tuple, dict})
 _SHOWN_AS_STR = frozenset({int, float, bool, type(None)})
+
+
+def _texts(value: list[Any]) -> str | None:
+    """A list of strings without a quote in them, as most arguments are; None for any other."""
+    try:
+        inner = "', '".join(value)
+    except TypeError:
+        return None
+    return f"['{inner}']" if inner.count("'") == 2 * len(value) - 2 else None
 
 
 def _quick(value: Any, levels: int, limit: int, parents: tuple[Any, ...]) -> str:
