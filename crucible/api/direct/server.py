@@ -14,28 +14,30 @@ from crucible.api.keys import GATEWAY, SETTINGS
 
 log = logging.getLogger(__name__)
 
-#: What ``Connection`` uses of aiohttp beyond its documented parts.
+#: What ``Connection`` uses of aiohttp's beyond the documented parts.
 INTERNALS = frozenset(
     {
         "_close",
         "_force_close",
         "_handler_waiter",
         "_keepalive_timeout",
+        "_loop",
         "_manager",
         "_messages",
         "_next_keepalive_close_time",
+        "_pause_transport_reading",
+        "_paused",
+        "_process_keepalive",
         "_request_in_progress",
+        "_resume_transport_reading",
         "_waiter",
     }
 )
-METHODS = ("_pause_transport_reading", "_process_keepalive", "_resume_transport_reading")
 
 
 def is_known(handler: type) -> bool:
     """Whether a connection class of aiohttp has the parts that ``Connection`` builds on."""
-    return INTERNALS.issubset(getattr(handler, "__slots__", ())) and all(
-        hasattr(handler, name) for name in METHODS
-    )
+    return all(hasattr(handler, name) for name in INTERNALS)
 
 
 class DirectServer(Server):
