@@ -40,7 +40,11 @@ class Ticks:
         """
         self._clock = _checked(_LIBC.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK))
         spec = _Spec(0, self._every_ns, 0, self._every_ns)
-        _checked(_LIBC.timerfd_settime(self._clock, 0, ctypes.byref(spec), None))
+        try:
+            _checked(_LIBC.timerfd_settime(self._clock, 0, ctypes.byref(spec), None))
+        except OSError:
+            os.close(self._clock)
+            raise
         asyncio.get_running_loop().add_reader(self._clock, self._due)
         return self
 

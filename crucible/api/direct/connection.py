@@ -12,7 +12,6 @@ queue server with the next flush (``_draft``), answered. Bytes that arrive meanw
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.web_protocol import RequestHandler
@@ -20,7 +19,6 @@ from aiohttp.web_protocol import RequestHandler
 from crucible.api.direct.answer import accepted, rendered
 from crucible.api.direct.head import first_request
 from crucible.api.problems import busy, translate
-from crucible.errors import CrucibleError
 from crucible.evaluation.request import decode_request
 
 if TYPE_CHECKING:
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from crucible.api.gateway import Draft, Gateway
     from crucible.broker.producing.outbox import Outcome
     from crucible.errors import BrokerError
-
-log = logging.getLogger(__name__)
 
 
 class Connection(RequestHandler):
@@ -120,9 +116,7 @@ class Connection(RequestHandler):
         try:
             asked = decode_request(data[found.body_at : found.end])
             self._draft = self._gateway.begin(asked, found.head.key, self)
-        except CrucibleError:
-            return False
-        except Exception:  # noqa: BLE001 - a defect of ours: the handler meets it too, and logs it
+        except Exception:  # noqa: BLE001 - nothing was sent: the handler meets the same and tells
             return False
         self._raw = data[: found.end]
         # What aiohttp sets while a handler runs: a shutdown waits for it.
