@@ -7,12 +7,12 @@ many. So "1k" is a queue between one thousand and one thousand and that many.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
+from benchmarks.append_only import rewritten
 from benchmarks.driven import Driven
 from benchmarks.rate import steady
 from benchmarks.scenario import Bench, Scenario, Stage, Subject, redis_stage
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 #: Messages pushed and taken in one measurement, for each second of its length.
 MOVED_PER_S = 10_000
 LONGEST_S = 60.0
-#: Seconds the server may take to rewrite its append-only file, which filling sets off.
-REWRITE_S = 60.0
 
 
 def _subject(depth: int) -> Subject:
@@ -68,7 +66,7 @@ async def measure(stage: Stage, label: str) -> None:
     mover: Driven = stage.more["mover"]
     if label not in stage.more["overhead"]:
         await _fill(stage, label)
-    await _rewritten(redis)
+    await rewritten(redis)
     await redis.rename(_aside(label), LIST)
     depth = await _length(redis)
     count = stage.bench.count(int(MOVED_PER_S * stage.bench.seconds), least=500)
@@ -87,12 +85,6 @@ async def measure(stage: Stage, label: str) -> None:
 async def _length(redis: Redis) -> int:
     # redis-py's own annotation is of both its clients at once.
     return int(await redis.execute_command("LLEN", LIST))  # type: ignore[no-untyped-call]
-
-
-async def _rewritten(redis: Redis) -> None:
-    async with asyncio.timeout(REWRITE_S):
-        while (await redis.info("persistence"))["aof_rewrite_in_progress"]:
-            await asyncio.sleep(0.1)
 
 
 SCENARIO = Scenario(

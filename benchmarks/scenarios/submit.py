@@ -10,6 +10,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from benchmarks.append_only import emptied
 from benchmarks.driven import Driven
 from benchmarks.histogram import Histogram
 from benchmarks.http_load import post
@@ -28,7 +29,8 @@ async def measure(stage: Stage, label: str) -> None:
     """Closed loop, then open loop at a rate everyone can carry and at half of the reached one."""
     mine, others = cores_apart()
     os.sched_setaffinity(stage.redis_pid, others)
-    await _empty(stage.redis)
+    async with Redis.from_url(stage.redis) as redis:
+        await emptied(redis)
     async with (
         stage.driven(label, cores=mine) as server,
         Driven("load", cores=others) as load,
@@ -74,11 +76,6 @@ def _check(stage: Stage, label: str, answer: dict[str, Any]) -> None:
     total = sum(answer["statuses"].values()) + answer["missing"]
     accepted = answer["statuses"].get("202", 0)
     stage.record(label, "error_share", (total - accepted) / max(1, total))
-
-
-async def _empty(url: str) -> None:
-    async with Redis.from_url(url) as redis:
-        await redis.flushall()
 
 
 SCENARIO = Scenario(

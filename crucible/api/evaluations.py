@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
+from crucible.api.direct.head import MAX_KEY_LENGTH
 from crucible.api.keys import GATEWAY, SETTINGS
 from crucible.errors import InputError
 from crucible.evaluation.record import task_id_of
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from crucible.api.gateway import Gateway
 
 JSON_TYPE = "application/json"
-#: The client should come back with a fresh id rather than send a longer key.
-MAX_KEY_LENGTH = 255
 
 _encode = msgspec.json.Encoder().encode
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from crucible.broker import Publisher
     from crucible.broker.control.client import ControlClient
+    from crucible.broker.producing.outbox import Told
     from crucible.broker.results.meta import Meta
     from crucible.evaluation.request import EvalRequest
     from crucible.models import Evaluation, Limits
@@ -153,21 +154,44 @@ class Gateway:
         eval_id = asked.eval_id or _id_from(key)
         return Draft(asked, eval_id, digest_of(asked), field, time.time_ns() // 1_000_000)
 
+    def begin(self, asked: EvalRequest, key: str | None, told: Told) -> Draft:
+        """Hand one evaluation to the next flush; for whoever cannot wait in a coroutine.
+
+        Args:
+            asked: what to run.
+            key: the client's ``Idempotency-Key``, used where it gave no id.
+            told: what became of it. ``Outcome.existing`` means that its id is known; nothing was
+                pushed then, and it must be submitted again to learn more.
+
+        Raises:
+            InputError: it could never run.
+            BrokerUnavailable: this process is closing.
+        """
+        draft = self._draft(asked, key)
+        self._publisher.begin(*self._parts(draft), told)
+        return draft
+
+    def accepted(self, draft: Draft) -> str:
+        """Count a submission that was begun and taken; the queue it went to."""
+        self.celery_total += 1
+        return queue_of(draft.asked.priority)
+
     async def _publish(self, draft: Draft) -> Record | None:
         """Push a submission's message, unless its id is known; then its record."""
-        asked, eval_id = draft.asked, draft.eval_id
-        queue, priority = queue_of(asked.priority), celery_priority(asked.priority)
-        record = draft.record("celery", queue)
-        previous = await self._publisher.publish(
-            self._messages.render(eval_id, asked),
-            queue=queue,
-            priority=priority,
-            once=Once(self._once_key(eval_id), encode_record(record), self._result_ttl_s),
-        )
+        raw, queue, priority, once = self._parts(draft)
+        previous = await self._publisher.publish(raw, queue=queue, priority=priority, once=once)
         if previous is None:
             self.celery_total += 1
             return None
         return decode_record(previous)
+
+    def _parts(self, draft: Draft) -> tuple[bytes, str, int, Once]:
+        """Message, queue, Celery's priority, and what makes it happen once."""
+        asked, eval_id = draft.asked, draft.eval_id
+        queue, priority = queue_of(asked.priority), celery_priority(asked.priority)
+        record = encode_record(draft.record("celery", queue))
+        once = Once(self._once_key(eval_id), record, self._result_ttl_s)
+        return self._messages.render(eval_id, asked), queue, priority, once
 
     def _once_key(self, eval_id: str) -> str:
         return self._publisher.keys.once(once_name(eval_id))

@@ -83,11 +83,11 @@ def translate(error: CrucibleError) -> web.Response:
         case NotFound():
             return problem(404, "Not found", str(error))
         case QueueFull():
-            return _busy(str(error), queue=error.queue, depth=error.depth)
+            return busy(str(error), queue=error.queue, depth=error.depth)
         case LegacyError():
             return _legacy(error)
         case BrokerUnavailable():
-            return _busy("the queue server does not answer; nothing was queued")
+            return busy("the queue server does not answer; nothing was queued")
         case _:
             log.error("unexpected error: %r", error)
             return problem(500, "Internal error")
@@ -96,10 +96,16 @@ def translate(error: CrucibleError) -> web.Response:
 def _legacy(error: LegacyError) -> web.Response:
     if isinstance(error, LegacyWrongState):
         return problem(409, "Not in this state", str(error))
-    return _busy(f"{error}; nothing was queued")
+    return busy(f"{error}; nothing was queued")
 
 
-def _busy(detail: str, **extra: Any) -> web.Response:
+def busy(detail: str, **extra: Any) -> web.Response:
+    """The 503 of a service that can be asked again soon.
+
+    Args:
+        detail: this occurrence, for people.
+        extra: further members.
+    """
     headers = {"Retry-After": str(RETRY_AFTER_S)}
     return problem(503, "Service unavailable", detail, headers=headers, **extra)
 

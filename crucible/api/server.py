@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from crucible.api.app import build_app
+from crucible.api.direct.server import DirectRunner
 from crucible.errors import RequirementError
 from crucible.settings import check_exposure
 
@@ -39,7 +40,7 @@ async def serve(
         RequirementError: the address cannot be bound.
     """
     check_exposure(settings.host)
-    runner = web.AppRunner(build_app(settings), access_log=None, shutdown_timeout=SHUTDOWN_S)
+    runner = DirectRunner(build_app(settings), access_log=None, shutdown_timeout=SHUTDOWN_S)
     try:
         await runner.setup()
         port = await _listen(runner, settings)

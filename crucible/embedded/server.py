@@ -90,6 +90,10 @@ class EmbeddedServer:
         return [
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)),
             *("--appendonly", append_only[0], "--appendfsync", append_only[1]),
+            # A rewrite of the file stalls everybody for tens of milliseconds. By default one comes
+            # every 64 MiB, which a busy api writes in five seconds; four times as much is read
+            # again in a second or two.
+            *("--auto-aof-rewrite-min-size", "256mb"),
             # Snapshots would stall a busy queue with a fork; the append-only file is the record.
             *("--save", "", "--daemonize", "no", "--logfile", str(self.directory / "server.log")),
             # Evicting a queue or a claim would lose accepted work.

@@ -83,6 +83,8 @@ _request_decoder = msgspec.json.Decoder(EvalRequest)
 _option_defaults = EvalOptions()
 #: Every option and its default.
 _OPTIONS = tuple((name, getattr(_option_defaults, name)) for name in EvalOptions.__struct_fields__)
+_options = attrgetter(*EvalOptions.__struct_fields__)
+_DEFAULTS = _options(_option_defaults)
 
 
 def decode_request(body: bytes) -> EvalRequest:
@@ -123,6 +125,8 @@ def celery_priority(priority: int) -> int:
 
 def options_of(request: EvalOptions) -> dict[str, Any]:
     """The keyword arguments of the task: what differs from the default, as plain JSON types."""
+    if _options(request) == _DEFAULTS:  # most have none
+        return {}
     return {
         name: msgspec.to_builtins(value)
         for name, default in _OPTIONS

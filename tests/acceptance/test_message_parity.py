@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from api_rig import running_api
+from api_rig import queued, running_api
 from redis.asyncio import Redis
 from stock_rig.golden import GOLDEN_VERSIONS, load
 from stock_rig.mask import mask_message
@@ -36,7 +36,7 @@ async def test_a_submission_is_what_stock_apply_async_writes(
         request = {**body, "eval_id": "e1", "priority": priority}
         async with client.post("/api/eval", json=request) as response:
             assert response.status == 202
-    [ours] = await _all_messages(redis)
+    [ours] = await queued(redis)
     await redis.flushdb()
     app = create_app(load_settings({"CELERY_BROKER_URL": redis_url}))
     with app.connection_for_write() as connection:
@@ -49,7 +49,7 @@ async def test_a_submission_is_what_stock_apply_async_writes(
             connection=connection,
         )
     app.close()
-    [theirs] = await _all_messages(redis)
+    [theirs] = await queued(redis)
     assert mask_message(ours) == mask_message(theirs)
 
 
@@ -62,7 +62,7 @@ async def test_a_submission_is_what_every_stock_version_writes(
         body = {"code": "print(6*7)\n", "eval_id": "fixed"}
         async with client.post("/api/eval", json=body) as response:
             assert response.status == 202
-    [ours] = await _all_messages(redis)
+    [ours] = await queued(redis)
     entries = {
         entry["call"]: entry
         for entry in load(version, "publishes")["entries"]
@@ -70,9 +70,3 @@ async def test_a_submission_is_what_every_stock_version_writes(
     }
     [theirs] = entries["evaluate_code_plain"]["pushed"]
     assert mask_message(ours) == mask_message(theirs["message"])
-
-
-async def _all_messages(redis: Redis) -> list[Any]:
-    keys: list[Any] = await redis.keys("*")
-    lists = [key for key in keys if await redis.type(key) == b"list"]
-    return [message for key in lists for message in await redis.lrange(key, 0, -1)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from api_rig import running_api
+from api_rig import port_of, queued, running_api
 from redis.asyncio import Redis
 
 from crucible.api.app import ROUTES
@@ -18,13 +18,6 @@ from crucible.embedded.server import EmbeddedServer
 from crucible.errors import RequirementError, SettingsError
 from crucible.worker import TaskRegistry
 from crucible.worker.worker import Worker
-
-
-async def queued(redis: Redis) -> list[Any]:
-    """Every message in any list of any queue."""
-    keys: list[Any] = await redis.keys("*")
-    lists = [key for key in keys if await redis.type(key) == b"list"]
-    return [message for key in lists for message in await redis.lrange(key, 0, -1)]
 
 
 async def test_a_202_means_the_message_is_in_its_list(redis_url: str, redis: Redis) -> None:
@@ -333,7 +326,7 @@ async def test_bad_questions_about_dead_letters_are_problems(
 async def test_a_taken_port_is_one_clear_error(redis_url: str) -> None:
     """The second service on a port says which port is taken."""
     async with running_api(redis_url) as client:
-        port = int(str(client._base_url).rsplit(":", 1)[1].rstrip("/"))
+        port = port_of(client)
         with pytest.raises(RequirementError, match=f"port {port}"):
             async with running_api(redis_url, port=port):
                 pass

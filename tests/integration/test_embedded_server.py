@@ -20,6 +20,13 @@ async def test_second_run_finds_the_data_of_the_first(tmp_path: Path) -> None:
         assert await client.lrange("evaluation", 0, -1) == [b"b", b"a"]
 
 
+async def test_its_file_is_rewritten_seldom(tmp_path: Path) -> None:
+    """A busy queue server is not stalled by a rewrite every few seconds."""
+    async with EmbeddedServer(tmp_path) as server, Redis.from_url(server.url) as client:
+        found = await client.config_get("auto-aof-rewrite-min-size")
+    assert found == {"auto-aof-rewrite-min-size": str(256 * 2**20)}
+
+
 async def test_a_taken_port_ends_with_the_server_s_own_reason(tmp_path: Path) -> None:
     """A server that cannot start says why instead of hanging."""
     async with EmbeddedServer(tmp_path / "one") as first:

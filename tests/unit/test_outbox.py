@@ -139,3 +139,35 @@ async def test_leaving_with_a_silent_server() -> None:
         await waiting
     with pytest.raises(BrokerUnavailable):
         outbox.add("q", "q", (b"2",))
+
+
+class _Refuses:
+    """Waits for a write and breaks when told."""
+
+    def done(self) -> bool:
+        """It still waits."""
+        return False
+
+    def set_result(self, outcome: Outcome, /) -> None:
+        """Break."""
+        raise KeyError("a defect")
+
+    def set_exception(self, error: BrokerError, /) -> None:
+        """Break."""
+        raise KeyError("a defect")
+
+
+@pytest.mark.parametrize("error", [None, BrokerError("refused")], ids=repr)
+async def test_one_who_breaks_when_told_breaks_alone(
+    error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others of its flush are told all the same, and the next flush runs."""
+    gate = Gate()
+    gate.error = error
+    async with Outbox(gate, 5) as outbox:
+        outbox.put("q", "q", (b"1",), None, _Refuses())
+        told = await asyncio.gather(outbox.add("q", "q", (b"2",)), return_exceptions=True)
+        assert isinstance(told[0], BrokerError if error else Outcome)
+        gate.error = None
+        assert await outbox.add("q", "q", (b"3",)) == Outcome(1)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]

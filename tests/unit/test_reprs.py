@@ -52,6 +52,12 @@ def test_equals_celery(value: Any, length: int) -> None:
     assert bounded_repr(value, length) == saferepr(value, length)
 
 
+@given(st.lists(TEXT, max_size=8), st.sampled_from([1, 5, 30, 80, 200, 1024]))
+def test_lists_of_text_equal_celery(value: list[str], length: int) -> None:
+    """What most arguments are has a way of its own."""
+    assert bounded_repr(value, length) == saferepr(value, length)
+
+
 @given(st.lists(VALUES, max_size=6).map(tuple), st.dictionaries(TEXT, VALUES, max_size=5))
 def test_arguments_equal_celery(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Arguments at the length messages have read as Celery would write them."""

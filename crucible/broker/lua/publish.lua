@@ -1,18 +1,20 @@
 -- Publishes everything that waited for one flush.
 --
--- KEYS   step lists and once keys, in any order; ARGV names them by position.
--- ARGV   <number of limited queues>, for each: <limit> <list> <list> <list> <list>
---        then operations to the end: <list> <queue or 0> <once or 0> <ttl ms> <value> <count> <raw>...
---        An operation with a once key has exactly one raw message.
+-- KEYS   step lists in any order, which ARGV names by position; then the once keys in their order.
+-- ARGV   <number of step lists> <number of limited queues>, for each queue:
+--        <limit> <list> <list> <list> <list>
+--        then runs to the end: <list> <queue or 0> <ttl ms or 0> <count>, followed
+--        without a ttl by <raw> * count: one operation;
+--        with one by (<value> <raw>) * count: an operation each, with the next once key.
 -- RETURN {outcomes, depths}. One outcome an operation: the number of messages pushed, or
 --        "=<value>" where the once key was there and holds <value>, or "!<error>" where the
 --        server refused this operation. One depth a limited queue: messages waiting before.
 --
 -- A failure of one operation (a key of another type) must not fail its neighbours, hence pcall.
 
-local at = 2
+local once, at = tonumber(ARGV[1]), 3
 local limits, depths = {}, {}
-for queue = 1, tonumber(ARGV[1]) do
+for queue = 1, tonumber(ARGV[2]) do
     limits[queue] = tonumber(ARGV[at])
     local depth = 0
     for offset = 1, 4 do
@@ -26,50 +28,54 @@ end
 local waiting = {}
 for queue, depth in ipairs(depths) do waiting[queue] = depth end
 
+-- How many of `count` messages the queue has room for.
+local function room(queue, count)
+    if queue == 0 then return count end
+    return math.max(0, math.min(count, limits[queue] - waiting[queue]))
+end
+
 -- Pushes ARGV[first..last]; returns the number pushed or an error text.
-local function push(list, first, last)
+local function push(list, queue, first, last)
     for start = first, last, 1000 do
         local reply = redis.pcall('LPUSH', list, unpack(ARGV, start, math.min(start + 999, last)))
         if type(reply) == 'table' and reply.err then return '!' .. reply.err end
     end
-    return last - first + 1
+    local pushed = last - first + 1
+    if queue > 0 then waiting[queue] = waiting[queue] + pushed end
+    return pushed
+end
+
+-- Pushes ARGV[first + 1] unless `key` is there, and sets `key` to ARGV[first].
+local function push_once(list, queue, key, ttl, first)
+    local held = redis.pcall('GET', key)
+    if type(held) == 'table' then return '!' .. held.err end
+    if held then return '=' .. held end
+    if room(queue, 1) == 0 then return 0 end
+    -- The key first: where it may not be written, nothing may be pushed.
+    local set = redis.pcall('SET', key, ARGV[first], 'PX', ttl)
+    if set.err then return '!' .. set.err end
+    local outcome = push(list, queue, first + 1, first + 1)
+    if outcome ~= 1 then redis.call('DEL', key) end
+    return outcome
 end
 
 local outcomes = {}
 while at <= #ARGV do
     local list, queue = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1])
-    local once, count = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 5])
-    local first, outcome = at + 6, nil
-    if once > 0 then
-        local held = redis.pcall('GET', KEYS[once])
-        if type(held) == 'table' then
-            outcome = '!' .. held.err
-        elseif held then
-            outcome = '=' .. held
+    local ttl, count = ARGV[at + 2], tonumber(ARGV[at + 3])
+    at = at + 4
+    if ttl == '0' then
+        local taken = room(queue, count)
+        if taken > 0 then taken = push(list, queue, at, at + taken - 1) end
+        outcomes[#outcomes + 1] = taken
+        at = at + count
+    else
+        for first = at, at + 2 * count - 2, 2 do
+            once = once + 1
+            outcomes[#outcomes + 1] = push_once(list, queue, KEYS[once], ttl, first)
         end
+        at = at + 2 * count
     end
-    if not outcome then
-        local taken = count
-        if queue > 0 then
-            taken = math.max(0, math.min(count, limits[queue] - waiting[queue]))
-        end
-        outcome = taken
-        if taken > 0 and once > 0 then
-            -- The key first: where it may not be written, nothing may be pushed.
-            local set = redis.pcall('SET', KEYS[once], ARGV[at + 4], 'PX', ARGV[at + 3])
-            if set.err then outcome = '!' .. set.err end
-        end
-        if taken > 0 and outcome == taken then
-            outcome = push(list, first, first + taken - 1)
-            if outcome ~= taken then
-                if once > 0 then redis.call('DEL', KEYS[once]) end
-            elseif queue > 0 then
-                waiting[queue] = waiting[queue] + taken
-            end
-        end
-    end
-    outcomes[#outcomes + 1] = outcome
-    at = first + count
 end
 
 return {outcomes, depths}

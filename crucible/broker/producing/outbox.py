@@ -41,6 +41,19 @@ class Once(msgspec.Struct, frozen=True):
     ttl_s: float
 
 
+class Told(Protocol):
+    """Who waits for a write; a future of its outcome is one."""
+
+    def done(self) -> bool:
+        """Nobody waits any more; a write that was not sent by then is not."""
+
+    def set_result(self, outcome: Outcome, /) -> None:
+        """What became of it. Called within the flush, so it must be quick."""
+
+    def set_exception(self, error: BrokerError, /) -> None:
+        """The same, where the flush as a whole failed."""
+
+
 class Write:
     """Messages for one list, and who waits for them.
 
@@ -62,7 +75,7 @@ class Write:
         list_key: str,
         messages: Sequence[bytes],
         once: Once | None,
-        done: asyncio.Future[Outcome],
+        done: Told,
         expires_at: float,
     ) -> None:
         self.queue = queue
@@ -118,9 +131,12 @@ class Outbox:
         self._hook = hook
         self._waiting: deque[Write] = deque()
         self._flusher: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop
         self._closed = False
 
     async def __aenter__(self) -> Self:
+        # Asked for once: in Python 3.11 each question is a system call (getpid).
+        self._loop = asyncio.get_running_loop()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -142,15 +158,29 @@ class Outbox:
         Raises:
             BrokerUnavailable: the outbox is closed.
         """
+        done: asyncio.Future[Outcome] = self._loop.create_future()
+        self.put(queue, list_key, messages, once, done)
+        return done
+
+    def put(
+        self,
+        queue: str,
+        list_key: str,
+        messages: Sequence[bytes],
+        once: Once | None,
+        told: Told,
+    ) -> None:
+        """Queue a write for the next flush, and say who is to be told its outcome.
+
+        Raises:
+            BrokerUnavailable: the outbox is closed.
+        """
         if self._closed:
             raise BrokerUnavailable("the publisher is closed")
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Outcome] = loop.create_future()
-        expires_at = loop.time() + self._deadline_s
-        self._waiting.append(Write(queue, list_key, messages, once, done, expires_at))
+        expires_at = self._loop.time() + self._deadline_s
+        self._waiting.append(Write(queue, list_key, messages, once, told, expires_at))
         if self._flusher is None:
-            self._flusher = loop.create_task(self._flush_all(), name="crucible-outbox")
-        return done
+            self._flusher = self._loop.create_task(self._flush_all(), name="crucible-outbox")
 
     async def _flush_all(self) -> None:
         try:
@@ -164,7 +194,7 @@ class Outbox:
 
     def _take(self) -> list[Write]:
         """The next flush, without those whose caller went away or whose time is up."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         taken: list[Write] = []
         count = size = 0
         while self._waiting:
@@ -178,7 +208,7 @@ class Outbox:
             if write.done.done():
                 continue
             if write.expires_at - now < _TOO_LATE_S:
-                write.done.set_exception(_too_late())
+                _tell(write.done, _too_late())
                 continue
             taken.append(write)
             count += len(write.messages)
@@ -186,7 +216,7 @@ class Outbox:
         return taken
 
     async def _flush(self, writes: Sequence[Write]) -> None:
-        clock = asyncio.get_running_loop().time
+        clock = self._loop.time
         started = clock()
         outcomes = await self._outcomes(writes)
         if self._hook is not None:
@@ -194,8 +224,7 @@ class Outbox:
             self._hook.flushed(count, size, clock() - started, failed=outcomes is None)
         if outcomes is not None:
             for write, outcome in zip(writes, outcomes, strict=True):
-                if not write.done.done():
-                    write.done.set_result(outcome)
+                _tell(write.done, outcome)
 
     async def _outcomes(self, writes: Sequence[Write]) -> Sequence[Outcome] | None:
         """What the sender says; None when it failed, which all who wait were told then."""
@@ -226,11 +255,22 @@ def _too_late() -> BrokerUnavailable:
     return BrokerUnavailable("the queue server did not answer in time")
 
 
+def _tell(told: Told, outcome: Outcome | BrokerError) -> None:
+    if told.done():
+        return
+    try:
+        if isinstance(outcome, Outcome):
+            told.set_result(outcome)
+        else:
+            told.set_exception(outcome)
+    except Exception:  # noqa: BLE001 - supervision: the others of the flush must be told too
+        _log.exception("%r could not be told the outcome of its write", told)
+
+
 def _fail(writes: Sequence[Write] | deque[Write], error: BrokerError) -> None:
     for write in writes:
-        if not write.done.done():
-            # Each its own: a raised exception collects the frames of whoever raises it.
-            write.done.set_exception(_copy(error))
+        # Each its own: a raised exception collects the frames of whoever raises it.
+        _tell(write.done, _copy(error))
 
 
 def _copy(error: BrokerError) -> BrokerError:

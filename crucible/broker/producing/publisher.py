@@ -18,21 +18,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
 from crucible.broker.canvas.chords import ChordKeys
-from crucible.broker.canvas.plan import ChordSize, Plan, plan
-from crucible.broker.canvas.signature import chain, chord, group
 from crucible.broker.keys import Keys
 from crucible.broker.producing.batch import Chunk
+from crucible.broker.producing.canvases import SendsCanvases
 from crucible.broker.producing.outbox import Once, Outbox
 from crucible.broker.producing.sender import PipelineSender, ScriptSender
 from crucible.broker.producing.sent_events import SentEvents
 from crucible.broker.results.lookup import Lookup
-from crucible.broker.results.task_result import (
-    GroupResult,
-    Results,
-    TaskResult,
-    group_of,
-    handle_of,
-)
+from crucible.broker.results.task_result import Results, TaskResult
 from crucible.broker.results.waiter import Waiter
 from crucible.broker.servers.connection import read_url, translated
 from crucible.broker.servers.link import open_link
@@ -41,9 +34,9 @@ from crucible.broker.wire.ids import default_origin, default_reply_to, new_id
 from crucible.broker.wire.priority import step_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from crucible.broker.producing.outbox import PublishHook, Sender
+    from crucible.broker.producing.outbox import PublishHook, Sender, Told
     from crucible.broker.servers.link import Link
     from crucible.errors import BrokerError
 
@@ -54,7 +47,7 @@ __all__ = ["Once", "Publisher", "TaskCall", "TaskResult"]
 _CHUNK = 250
 
 
-class Publisher:
+class Publisher(SendsCanvases):
     """Sends tasks. Made by ``Publisher.connect``.
 
     Attributes:
@@ -73,14 +66,12 @@ class Publisher:
         chords: ChordKeys,
         deadline_s: float,
     ) -> None:
+        super().__init__(results, chords, default_reply_to())
         self.keys = keys
-        self.results = results
         self._outbox = outbox
         self._link = link
-        self._chords = chords
         self._deadline_s = deadline_s
         self._origin = origin
-        self._reply_to = default_reply_to()
         self._lists: dict[tuple[str, int | None], str] = {}
 
     @classmethod
@@ -164,6 +155,23 @@ class Publisher:
             raise outcome.error
         return outcome.existing
 
+    def begin(
+        self, raw: bytes, queue: str, priority: int | None, once: Once | None, told: Told
+    ) -> None:
+        """The same as ``publish`` for whoever cannot wait in a coroutine.
+
+        Args:
+            raw: the message.
+            queue: its queue.
+            priority: as in ``publish``.
+            once: as in ``publish``.
+            told: what became of it, with the error in the outcome or as an exception.
+
+        Raises:
+            BrokerUnavailable: closed.
+        """
+        self._outbox.put(queue, self._list(queue, priority), (raw,), once, told)
+
     async def recall(self, key: str) -> bytes | None:
         """What a publication keeps under its ``Once`` key, None when nothing was published.
 
@@ -236,60 +244,6 @@ class Publisher:
         for chunk in under_way:
             sent += await chunk.finish(self.results)
         return sent
-
-    async def send_canvas(
-        self, work: Mapping[str, Any], args: Sequence[Any] = (), **options: Any
-    ) -> TaskResult | GroupResult:
-        """Start a signature: a task, chain, group or chord.
-
-        Args:
-            work: made with ``broker.canvas.signature``, or out of a message.
-            args: arguments in front of its own.
-            options: execution options over its own, such as ``queue`` or ``link_error``.
-
-        Returns:
-            The last task of a chain, the body of a chord, or the group.
-
-        Raises:
-            ValueError: ``work`` is no signature.
-            BrokerError: some of it could not be sent; what came before was.
-        """
-        planned = plan(work, args, reply_to=self._reply_to, **options)
-        await self.send_plan(planned)
-        return handle_of(planned.result, self.results)
-
-    async def send_plan(self, planned: Plan) -> None:
-        """Carry out a plan in its order; raises what ``send_canvas`` raises."""
-        calls: list[TaskCall] = []
-        for step in planned.steps:
-            if isinstance(step, TaskCall):
-                calls.append(step)
-                continue
-            await self.send_batch(calls)
-            calls = []
-            if isinstance(step, ChordSize):
-                await self._chords.set_size(step.group_id, step.size)
-            else:
-                await self._chords.save_group(step.group_id, step.result)
-        await self.send_batch(calls)
-
-    async def send_chain(
-        self, *parts: Mapping[str, Any], **options: Any
-    ) -> TaskResult | GroupResult:
-        """Start tasks one after the other; the handle is that of the last step."""
-        return await self.send_canvas(chain(*parts), **options)
-
-    async def send_group(self, parts: Iterable[Mapping[str, Any]], **options: Any) -> GroupResult:
-        """Start tasks beside one another."""
-        planned = plan(group(parts), reply_to=self._reply_to, **options)
-        await self.send_plan(planned)
-        return group_of(planned.result, self.results)
-
-    async def send_chord(
-        self, header: Iterable[Mapping[str, Any]], body: Mapping[str, Any], **options: Any
-    ) -> TaskResult | GroupResult:
-        """Start tasks beside one another, and ``body`` with the list of their results."""
-        return await self.send_canvas(chord(header, body), **options)
 
     def _begin_chunk(self, calls: Sequence[TaskCall]) -> Chunk:
         chunk = Chunk()

@@ -13,7 +13,7 @@ from crucible.broker.wire.priority import STEPS
 from crucible.errors import BrokerUnavailable, QueueFull
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from crucible.broker.keys import Keys
     from crucible.broker.producing.outbox import Write
@@ -24,36 +24,38 @@ if TYPE_CHECKING:
 _DEMOTED = b"!READONLY"
 
 
-class _Operation:
-    """Neighbouring writes for one list, or one write with a once key."""
+class _Run:
+    """Writes for one list, in their order: all of them plain, or all with a once key and one ttl.
 
-    __slots__ = ("list_key", "messages", "queue", "writes")
+    Attributes:
+        queue: the list's queue.
+        list_key: the list.
+        ttl_ms: of the once keys; 0 without any.
+        writes: what is in it.
+    """
 
-    def __init__(self, write: Write) -> None:
+    __slots__ = ("list_key", "queue", "ttl_ms", "writes")
+
+    def __init__(self, write: Write, ttl_ms: int) -> None:
         self.queue = write.queue
         self.list_key = write.list_key
-        self.messages: list[bytes] = list(write.messages)
-        self.writes = [write]
+        self.ttl_ms = ttl_ms
+        self.writes: list[Write] = []
 
 
-def _operations(writes: Sequence[Write]) -> list[_Operation]:
-    """Group plain writes by list. Order inside each list stays as it was."""
-    operations: list[_Operation] = []
-    open_: dict[str, _Operation] = {}
+def _runs(writes: Sequence[Write]) -> list[_Run]:
+    """Group writes by list and kind. Order inside each list stays as it was."""
+    runs: list[_Run] = []
+    open_: dict[str, _Run] = {}
     for write in writes:
-        if write.once is None:
-            operation = open_.get(write.list_key)
-            if operation is not None:
-                operation.messages += write.messages
-                operation.writes.append(write)
-                continue
-            operation = open_[write.list_key] = _Operation(write)
-        else:
-            # Later plain writes to this list must come after it.
-            open_.pop(write.list_key, None)
-            operation = _Operation(write)
-        operations.append(operation)
-    return operations
+        once = write.once
+        ttl_ms = 0 if once is None else max(1, int(once.ttl_s * 1000))
+        run = open_.get(write.list_key)
+        if run is None or run.ttl_ms != ttl_ms:
+            run = open_[write.list_key] = _Run(write, ttl_ms)
+            runs.append(run)
+        run.writes.append(write)
+    return runs
 
 
 class ScriptSender:
@@ -72,73 +74,89 @@ class ScriptSender:
             BrokerUnavailable: nothing is known to be stored.
             BrokerError: the server refused the whole flush.
         """
-        operations = _operations(writes)
-        keys, args, queues = self._arguments(operations)
+        runs = _runs(writes)
+        keys, args, queues = self._arguments(runs)
         with translated():
             outcomes, depths = await self._script.run(self._link.call, keys, args)
         if any(type(outcome) is bytes and outcome.startswith(_DEMOTED) for outcome in outcomes):
             # Inside a script redis-py does not see it, so the stale connection is ours to drop.
             await self._link.forget_idle()
             raise BrokerUnavailable("the queue server is a replica now")
-        waiting = dict(zip(queues, depths, strict=True))
-        by_write: dict[Write, Outcome] = {}
-        for operation, outcome in zip(operations, outcomes, strict=True):
-            if type(outcome) is int and outcome == len(operation.messages):
-                for write in operation.writes:
-                    by_write[write] = Outcome(len(write.messages))
-            else:
-                _share_out(operation, outcome, waiting.get(operation.queue, 0), by_write)
-        return [by_write[write] for write in writes]
+        return _by_write(writes, runs, outcomes, dict(zip(queues, depths, strict=True)))
 
     def _arguments(
-        self, operations: Sequence[_Operation]
-    ) -> tuple[list[Argument], list[Argument], list[str]]:
+        self, runs: Sequence[_Run]
+    ) -> tuple[list[Argument], list[Argument], Sequence[str]]:
         """KEYS and ARGV of the script, and the limited queues in their order."""
-        positions: dict[str, int] = {}
+        lists: dict[str, int] = {}
 
         def position(key: str) -> int:
-            return positions.setdefault(key, len(positions) + 1)
+            return lists.setdefault(key, len(lists) + 1)
 
+        args: list[Argument] = []
         queues: dict[str, int] = {}
-        args: list[Argument] = [0]
         if self._limit:
-            for operation in operations:
-                if operation.queue not in queues:
-                    queues[operation.queue] = len(queues) + 1
+            for run in runs:
+                if run.queue not in queues:
+                    queues[run.queue] = len(queues) + 1
                     args.append(self._limit)
-                    args += [position(self._keys.step_list(operation.queue, s)) for s in STEPS]
-            args[0] = len(queues)
-        for operation in operations:
-            args += (position(operation.list_key), queues.get(operation.queue, 0))
-            once = operation.writes[0].once
-            if once is None:
-                args += (0, 0, b"")
+                    args += [position(self._keys.step_list(run.queue, step)) for step in STEPS]
+        once_keys: list[Argument] = []
+        for run in runs:
+            head = (position(run.list_key), queues.get(run.queue, 0), run.ttl_ms)
+            if run.ttl_ms:
+                args += (*head, len(run.writes))
+                for write in run.writes:
+                    assert write.once is not None
+                    once_keys.append(write.once.key)
+                    args += (write.once.value, write.messages[0])
             else:
-                args += (position(once.key), max(1, int(once.ttl_s * 1000)), once.value)
-            args.append(len(operation.messages))
-            args += operation.messages
-        return list(positions), args, list(queues)
+                messages = [raw for write in run.writes for raw in write.messages]
+                args += (*head, len(messages), *messages)
+        return [*lists, *once_keys], [len(lists), len(queues), *args], list(queues)
 
 
-def _share_out(
-    operation: _Operation, outcome: Any, depth: int, by_write: dict[Write, Outcome]
-) -> None:
-    """Tell each write its part of an operation that did not simply succeed."""
-    if isinstance(outcome, int):
-        room = outcome
-        for write in operation.writes:
-            pushed = min(room, len(write.messages))
-            room -= pushed
-            left_out = pushed < len(write.messages)
-            error = QueueFull(operation.queue, depth) if left_out else None
-            by_write[write] = Outcome(pushed, error=error)
-        return
-    mark, text = outcome[:1], outcome[1:]
-    for write in operation.writes:
-        if mark == b"=":
-            by_write[write] = Outcome(existing=text)
+#: What nearly every write with a once key comes to.
+_PUSHED = Outcome(1)
+
+
+def _by_write(
+    writes: Sequence[Write], runs: Sequence[_Run], outcomes: Iterable[Any], depths: dict[str, int]
+) -> list[Outcome]:
+    """The script's outcomes in the order of the writes."""
+    by_write: dict[Write, Outcome] = {}
+    rest = iter(outcomes)
+    for run in runs:
+        depth = depths.get(run.queue, 0)
+        if not run.ttl_ms:
+            by_write.update(_shared_out(run, next(rest), depth))
+            continue
+        for write in run.writes:
+            outcome = next(rest)
+            by_write[write] = _PUSHED if outcome == 1 else _outcome(run, outcome, 1, depth)
+    return [by_write[write] for write in writes]
+
+
+def _shared_out(run: _Run, outcome: Any, depth: int) -> Iterator[tuple[Write, Outcome]]:
+    """What each plain write got of what its run got."""
+    for write in run.writes:
+        wanted = len(write.messages)
+        if isinstance(outcome, int):
+            yield write, _outcome(run, min(outcome, wanted), wanted, depth)
+            outcome -= min(outcome, wanted)
         else:
-            by_write[write] = Outcome(error=translate(ResponseError(text.decode())))
+            yield write, _outcome(run, outcome, wanted, depth)
+
+
+def _outcome(run: _Run, outcome: Any, wanted: int, depth: int) -> Outcome:
+    """One outcome of the script; ``wanted`` messages were to be pushed."""
+    if isinstance(outcome, int):
+        error = QueueFull(run.queue, depth) if outcome < wanted else None
+        return Outcome(outcome, error=error)
+    mark, text = outcome[:1], outcome[1:]
+    if mark == b"=":
+        return Outcome(existing=text)
+    return Outcome(error=translate(ResponseError(text.decode())))
 
 
 class PipelineSender:

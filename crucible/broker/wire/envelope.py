@@ -17,7 +17,7 @@ import msgpack
 from crucible.broker.wire.call import TaskCall, TaskOptions
 from crucible.broker.wire.compression import compress
 from crucible.broker.wire.ids import default_origin, default_reply_to, new_id
-from crucible.broker.wire.jsontypes import dumps, quote
+from crucible.broker.wire.jsontypes import dumps, dumps_texts, quote
 from crucible.broker.wire.reprs import bounded_repr
 
 __all__ = ["TaskCall", "TaskOptions", "TaskTemplate", "encode_call", "encode_task"]
@@ -90,7 +90,7 @@ class TaskTemplate:
         """
         shown_id = quote(task_id)
         # Most calls have either positional or keyword arguments, and none of the embedded.
-        shown_args = dumps(args) if args else "[]"
+        shown_args = (dumps_texts(args) or dumps(args)) if args else "[]"
         shown_kwargs = dumps(kwargs) if kwargs else "{}"
         content = f"[{shown_args}, {shown_kwargs}, {_NO_EMBED}]"
         body = b2a_base64(content.encode(), newline=False).decode()

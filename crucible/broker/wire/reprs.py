@@ -28,6 +28,8 @@ class _Full(Exception):  # noqa: N818 - a way out, never seen outside
 
 def bounded_repr(value: Any, max_length: int = MAX_LENGTH, max_levels: int = MAX_LEVELS) -> str:
     """Celery's repr of ``value`` with about ``max_length`` characters of content."""
+    if max_levels and type(value) is list and (texts := _texts(value, max_length)):
+        return texts
     if type(value) in _CONTAINERS:
         try:
             text = _quick(value, max_levels, max_length, ())
@@ -42,6 +44,25 @@ def bounded_repr(value: Any, max_length: int = MAX_LENGTH, max_levels: int = MAX
 
 _CONTAINERS = frozenset({list, tuple, dict})
 _SHOWN_AS_STR = frozenset({int, float, bool, type(None)})
+
+
+def _texts(value: list[Any], max_length: int) -> str | None:
+    """A list of strings, as most arguments are, without the ceremony; None for any other."""
+    try:
+        inner = "', '".join(value)
+    except TypeError:
+        return None
+    if len(inner) + 4 < max_length and inner.count("'") == 2 * len(value) - 2:
+        return f"['{inner}']"
+    shown, left = "[", max_length - 1
+    for position, item in enumerate(value):
+        if position and left > 0:
+            shown, left = shown + ", ", left - 2
+        if left <= 0:
+            return shown + ", ...]"
+        text = _quoted(_cut(item, left))
+        shown, left = shown + text, left - len(text)
+    return shown + "]"
 
 
 def _quick(value: Any, levels: int, limit: int, parents: tuple[Any, ...]) -> str:

@@ -1,0 +1,1 @@
+"""Submissions answered straight from the connection, around aiohttp's request machinery."""

@@ -1,0 +1,36 @@
+"""Answers as bytes, the same that aiohttp writes for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import SERVER_SOFTWARE
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+
+def accepted(eval_id: str, queue: str) -> bytes:
+    """The 202 of a submission that a Celery queue took."""
+    # Neither an id (see ``ID_PATTERN``) nor a queue's name has anything that JSON would escape.
+    body = (
+        f'{{"eval_id":"{eval_id}","task_id":"eval-{eval_id}","status":"queued","queue":"{queue}",'
+        f'"queue_system":"celery","href":"/api/eval/{eval_id}"}}'
+    )
+    return (
+        f"HTTP/1.1 202 Accepted\r\nLocation: /api/eval/{eval_id}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"Date: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n{body}"
+    ).encode()
+
+
+def rendered(response: web.Response) -> bytes:
+    """A response whose body is bytes, on a connection that is kept."""
+    body = response.body
+    assert isinstance(body, bytes)
+    fields = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
+    return (
+        f"HTTP/1.1 {response.status} {response.reason}\r\n{fields}Content-Length: {len(body)}\r\n"
+        f"Date: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
+    ).encode() + body

@@ -1,0 +1,108 @@
+"""The head of an HTTP request, read so strictly that no two readers can disagree about it.
+
+Pure: bytes in, ``Found`` or None out. None does not mean wrong: it means that aiohttp must look.
+Whatever is not plain (a field twice, a transfer coding, a bare line feed, bytes beyond ASCII) is
+left to aiohttp, so that nothing here has to decide what a malformed request should have meant.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+#: A longer head is left to aiohttp, which has bounds of its own.
+MAX_HEAD_BYTES = 4096
+MAX_FIELDS = 64
+#: The client should come back with a fresh id rather than send a longer key.
+MAX_KEY_LENGTH = 255
+#: Heads of one client differ in their length at most; this many are recognised at sight.
+_KNOWN_HEADS = 512
+
+_HEAD = re.compile(
+    rb"(GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS) (/[!-~]*) HTTP/1\.1\r\n"
+    rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~]*\r\n)+"
+)
+_FIELD = re.compile(rb"\r\n([^:\r]+):[\t ]*([^\r]*)")
+_LENGTH = re.compile(r"0|[1-9][0-9]{0,9}")
+_JSON = re.compile(r"application/json(?:; ?charset=utf-8)?", re.IGNORECASE)
+#: Fields that change where a request ends, what its bytes mean, or what follows it.
+_BEYOND_US = frozenset(
+    {
+        "transfer-encoding",
+        "content-encoding",
+        "expect",
+        "upgrade",
+        "proxy-connection",
+        "trailer",
+        "te",
+        "http2-settings",
+        "sec-websocket-key1",
+    }
+)
+
+
+class Head(NamedTuple):
+    """What a request says of itself.
+
+    Attributes:
+        length: bytes of its body.
+        submits: it is a plain ``POST /api/eval`` of JSON.
+        key: its ``Idempotency-Key``.
+    """
+
+    length: int
+    submits: bool
+    key: str | None
+
+
+class Found(NamedTuple):
+    """The first request of some bytes.
+
+    Attributes:
+        head: what it says of itself.
+        body_at: where its body begins.
+        end: where it ends; beyond the bytes there are while the rest is still to come.
+    """
+
+    head: Head
+    body_at: int
+    end: int
+
+
+def first_request(data: bytes) -> Found | None:
+    """The request that ``data`` begins with; None where that is for aiohttp to find out."""
+    head_end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
+    if head_end < 0:
+        return None
+    head = read_head(data[: head_end + 2])
+    if head is None:
+        return None
+    body_at = head_end + 4
+    return Found(head, body_at, body_at + head.length)
+
+
+@lru_cache(_KNOWN_HEADS)
+def read_head(text: bytes) -> Head | None:
+    """What a head says, from its first byte to the line end of its last field; None if unclear."""
+    match = _HEAD.fullmatch(text)
+    if match is None:
+        return None
+    pairs = _FIELD.findall(text)
+    fields = {name.decode().lower(): value.decode().rstrip("\t ") for name, value in pairs}
+    if len(fields) != len(pairs) or len(fields) > MAX_FIELDS or "host" not in fields:
+        return None
+    if not _BEYOND_US.isdisjoint(fields):
+        return None
+    if fields.get("connection", "keep-alive").lower() != "keep-alive":
+        return None
+    length = fields.get("content-length", "0")
+    if not _LENGTH.fullmatch(length):
+        return None
+    key = fields.get("idempotency-key")
+    submits = (
+        match.group(1, 2) == (b"POST", b"/api/eval")
+        and _JSON.fullmatch(fields.get("content-type", "")) is not None
+        and (key is None or 0 < len(key) <= MAX_KEY_LENGTH)
+    )
+    return Head(int(length), submits, key)
