@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from crucible.api.copies import Copies
 from crucible.api.gateway import Draft, Gateway, Submitted, check_same
 from crucible.api.legacy_side import LegacySide
+from crucible.breaker import BreakerState
 from crucible.broker.servers.connection import open_client
 from crucible.errors import BrokerError, BrokerUnavailable, LegacyError, ResultTimeout
 from crucible.evaluation.request import queue_of
 from crucible.legacy import LegacyClient
-from crucible.migration.breaker import BreakerState
 from crucible.migration.breakers import Breakers
 from crucible.migration.dual import DualComparer, Mismatches
 from crucible.migration.follower import Follower

@@ -22,7 +22,8 @@ GROUP_PREFIX = "celery-taskset-meta-"
 
 #: STRING, set by a publisher together with the message. Has a TTL.
 ONCE_PREFIX = "crucible:once:"
-#: STRING, refreshed by a living worker; value: its node name. TTL ``WORKER_TTL_S``.
+#: STRING, refreshed by a living worker; value: its node name, or JSON with its troubles and
+#: circuits (``claiming/signs.py``). TTL ``WORKER_TTL_S``.
 WORKER_PREFIX = "crucible:worker:"
 #: ZSET worker id -> last sign of life. A sweep removes the dead.
 WORKERS = "crucible:workers"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from crucible.breaker import Circuit  # noqa: TC001 - msgspec reads the annotation
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -11,28 +14,38 @@ if TYPE_CHECKING:
     from crucible.broker.keys import Keys
 
 
-@dataclass(frozen=True, slots=True)
-class SignOfLife:
+class SignOfLife(msgspec.Struct, frozen=True, omit_defaults=True):
     """The value of a worker's key, refreshed every third of its TTL.
 
     Attributes:
         node: its node name.
         trouble: what keeps it from running tasks now; empty when nothing does.
+        circuits: circuit breakers of this worker, by downstream.
     """
 
     node: str
     trouble: str = ""
+    circuits: dict[str, Circuit] = {}
+
+
+_decoder = msgspec.json.Decoder(SignOfLife)
 
 
 def encode_sign(sign: SignOfLife) -> str:
-    """As stored: the node name, and the trouble from the second line on."""
-    return f"{sign.node}\n{sign.trouble}" if sign.trouble else sign.node
+    """As stored: the node name alone, or JSON where there is more to say."""
+    if not sign.trouble and not sign.circuits:
+        return sign.node
+    return msgspec.json.encode(sign).decode()
 
 
 def decode_sign(stored: bytes) -> SignOfLife:
-    """The inverse of ``encode_sign``."""
-    node, _, trouble = stored.decode(errors="replace").partition("\n")
-    return SignOfLife(node, trouble)
+    """The inverse of ``encode_sign``; what cannot be read is taken for a node name."""
+    if stored.startswith(b"{"):
+        try:
+            return _decoder.decode(stored)
+        except msgspec.DecodeError:
+            pass
+    return SignOfLife(stored.decode(errors="replace"))
 
 
 async def read_signs(client: Redis, keys: Keys) -> list[SignOfLife]:
