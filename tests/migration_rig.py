@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
+from crucible.broker.keys import Keys
 from crucible.errors import ExecutorUnavailable
+from crucible.evaluation.end_hooks import EndHooks
+from crucible.evaluation.ends import Tally
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.tasks import MAX_RETRIES, Platform, evaluate_code
 from crucible.legacy import LegacyQueue, work
@@ -136,13 +139,14 @@ async def celery_worker(
     queue_url: str, executor: LocalExecutor | None = None, *, concurrency: int = 2
 ) -> AsyncIterator[Worker]:
     """An async worker in this process that runs evaluations with ``executor``."""
-    runner = executor or LocalExecutor()
+    runner, tally = executor or LocalExecutor(), Tally()
 
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
-        yield Platform(runner, ceilings_of(Settings()))
+        async with tally.writing(queue_url, Keys()):
+            yield Platform(runner, ceilings_of(Settings()))
 
-    registry = TaskRegistry(lifespan=platform)
+    registry = TaskRegistry(platform, hooks=EndHooks(tally, ("tasks.evaluate_code",)))
     registry.task("tasks.evaluate_code", track_started=True, max_retries=MAX_RETRIES)(evaluate_code)
     queues = ("high_priority", "evaluation", "batch")
     async with Worker(

@@ -8,6 +8,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from crucible.api.keys import ADMIN, GATEWAY, METER, READINESS
+from crucible.api.meter import Ends
 from crucible.api.routed import RoutedGateway
 from crucible.breaker import BreakerState, worst
 from crucible.errors import BrokerError, LegacyError
@@ -28,7 +29,9 @@ async def show(request: web.Request) -> web.Response:
     now = CollectorRegistry()
     depth = Gauge("queue_depth", "Messages waiting.", ["queue_system", "queue"], registry=now)
     await _celery_depths(request.app[ADMIN], depth)
-    circuits = [sign.circuits for sign in await request.app[READINESS].signs_of_life()]
+    readiness = request.app[READINESS]
+    now.register(Ends(await readiness.ends()))
+    circuits = [sign.circuits for sign in await readiness.signs_of_life()]
     if isinstance(gateway, RoutedGateway):
         circuits += await _legacy(gateway, depth)
         circuits.append({breaker.name: breaker.circuit for breaker in gateway.breakers})

@@ -13,6 +13,7 @@ from crucible.broker.claiming.signs import SignOfLife, read_signs
 from crucible.broker.keys import Keys
 from crucible.broker.servers.connection import open_client, translated
 from crucible.errors import BrokerError
+from crucible.evaluation.ends import read_ends
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from crucible.breaker import Circuit
+    from crucible.evaluation.ends import EndCounts
     from crucible.settings import Settings
 
 #: Seconds a dependency may take to answer.
@@ -100,6 +102,13 @@ class Readiness:
             dependencies={"queue": queue, "event_bus": event_bus, "executor": executor},
             circuits=states_of(worst(sign.circuits for sign in signs)),
         )
+
+    async def ends(self) -> dict[str, EndCounts]:
+        """How evaluations ended, by side; nothing while the server cannot be asked."""
+        try:
+            return await read_ends(self._queue, self._keys)
+        except BrokerError:
+            return {}
 
     async def signs_of_life(self) -> list[SignOfLife]:
         """The async workers that live; none while the server cannot be asked."""

@@ -19,6 +19,7 @@ from crucible.api.legacy_side import LegacySide
 from crucible.breaker import BreakerState
 from crucible.broker.servers.connection import open_client
 from crucible.errors import BrokerError, BrokerUnavailable, LegacyError, ResultTimeout
+from crucible.evaluation.ends import Tally
 from crucible.evaluation.request import queue_of
 from crucible.legacy import LegacyClient
 from crucible.migration.breakers import Breakers
@@ -74,6 +75,7 @@ class RoutedGateway(Gateway):
     _comparer: DualComparer
     _sampler: Sampler
     _meter: Meter
+    _tally: Tally
 
     @asynccontextmanager
     async def opened(self, settings: Settings, meter: Meter) -> AsyncIterator[RoutedGateway]:
@@ -99,6 +101,7 @@ class RoutedGateway(Gateway):
                 languages=self._languages,
                 ceilings=self._ceilings,
             )
+            self._tally = await enter(Tally().writing(settings.celery_broker_url, keys))
             copies = Copies(self._publisher, self._messages, self._result_ttl_s)
             self._comparer = await enter(DualComparer(self.mismatches, copies.run_again))
             self._follower = await enter(
@@ -231,8 +234,10 @@ class RoutedGateway(Gateway):
     # Following (see ``follower.Observer``)
 
     def ended(self, side: Side, evaluation: Evaluation) -> None:
-        """An evaluation or its copy ended."""
-        self._meter.ended(side, evaluation)
+        """An evaluation or its copy ended; workers count those of Celery themselves."""
+        timing = evaluation.timing_ms
+        if side is Side.LEGACY and timing is not None:
+            self._tally.note("legacy", evaluation.status, evaluation.eval_id, timing.total / 1000)
 
     def paired(self, asked: EvalRequest, legacy: Evaluation, celery: Evaluation) -> None:
         """An evaluation and its copy both ended."""

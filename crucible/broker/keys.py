@@ -36,6 +36,8 @@ REVOKED = "crucible:revoked"
 #: STREAM of dead letters. Bounded by MAXLEN.
 DLQ = "crucible:dlq"
 
+#: HASH of how evaluations ended, by side, status and duration; some forty fields.
+ENDS = "crucible:ends"
 #: STRING, the switches of a migration in force; also the channel their changes are told on.
 MIGRATION = "crucible:migration"
 #: STREAM of who changed the switches. Bounded by MAXLEN.
@@ -152,6 +154,11 @@ class Keys:
     def dlq(self) -> str:
         """The stream of dead letters."""
         return f"{self.prefix}{DLQ}"
+
+    @property
+    def ends(self) -> str:
+        """The counts of how evaluations ended."""
+        return f"{self.prefix}{ENDS}"
 
     @property
     def migration(self) -> str:

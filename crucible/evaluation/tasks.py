@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.breaker import worst
+from crucible.broker.keys import Keys
 from crucible.errors import ExecutorUnavailable
 from crucible.evaluation.condition import Condition
+from crucible.evaluation.end_hooks import EndHooks
+from crucible.evaluation.ends import Tally
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.request import program_from
 from crucible.evaluation.result import EvalResult, result_of
@@ -64,7 +67,7 @@ def retry_delay_s(retries: int, spread: float) -> float:
 
 def build_registry(settings: Settings) -> TaskRegistry:
     """The registry that workers serve, with its executor opened and closed beside the worker."""
-    condition = Condition()
+    condition, tally = Condition(), Tally()
     opened: list[Executor] = []
 
     def circuits() -> dict[str, Circuit]:
@@ -75,6 +78,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
         async with (
             open_executor(executor_config(settings)) as executor,
             condition.watching(executor),
+            tally.writing(settings.celery_broker_url, Keys(settings.global_keyprefix)),
         ):
             opened.append(executor)
             try:
@@ -82,7 +86,9 @@ def build_registry(settings: Settings) -> TaskRegistry:
             finally:
                 opened.remove(executor)
 
-    registry = TaskRegistry(platform, lambda: condition.trouble, circuits)
+    registry = TaskRegistry(
+        platform, lambda: condition.trouble, circuits, EndHooks(tally, EVALUATING)
+    )
     for name, function in EVALUATING.items():
         # What the platform could not run is kept: an operator may replay it once it can.
         registry.task(name, track_started=True, max_retries=MAX_RETRIES, keep_failed=True)(function)

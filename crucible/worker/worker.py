@@ -194,7 +194,7 @@ class Worker:
             threads=threads,
             revoked=self.fleet.is_revoked,
             limits=self.time_limits,
-            hooks=self.fleet.hooks(self._hooks),
+            hooks=self.fleet.hooks(self._hooks, *self.registry.all_hooks()),
             admit=self._admit,
         )
         serve_canvas(
