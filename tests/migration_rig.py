@@ -17,6 +17,7 @@ from crucible.evaluation.ends import Tally
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.tasks import MAX_RETRIES, Platform, evaluate_code
 from crucible.legacy import LegacyQueue, work
+from crucible.legacy.queue import LIMIT
 from crucible.legacy.service import build_app
 from crucible.models import Outcome, Program, Usage, Verdict
 from crucible.settings import Settings
@@ -88,9 +89,10 @@ class LegacyWorld:
         executor: what its workers run programs with.
     """
 
-    def __init__(self, executor: LocalExecutor, workers: int) -> None:
+    def __init__(self, executor: LocalExecutor, workers: int, *, limit: int = LIMIT) -> None:
         self.executor = executor
-        self.queue = LegacyQueue()
+        self._limit = limit
+        self.queue = LegacyQueue(limit=limit)
         self.url = ""
         self._port = 0
         self._workers = workers
@@ -100,7 +102,7 @@ class LegacyWorld:
 
     async def start(self) -> None:
         """Serve a queue that knows nothing."""
-        self.queue = LegacyQueue()
+        self.queue = LegacyQueue(limit=self._limit)
         self._runner = web.AppRunner(build_app(self.queue), access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
