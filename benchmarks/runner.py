@@ -32,6 +32,7 @@ SCENARIOS = (
     "depth",
     "wait",
     "processes",
+    "migration",
     "soak",
 )
 ALL = "all"

@@ -64,3 +64,18 @@ async def test_mistakes_are_one_line(tmp_path: Path) -> None:
         assert code == 1
         assert named in output
         assert "Traceback" not in output
+
+
+async def test_a_migration_run_end_to_end(tmp_path: Path) -> None:
+    """Both paths are measured through real processes, and none refuses a submission."""
+    result = tmp_path / "migration.json"
+    modes = "legacy only,celery primary"
+    size = ("--repeats", "1", "--seconds", "0.3", "--json", str(result))
+    code, output = await bench("migration", "--subjects", modes, *size, cwd=ROOT)
+    assert code == 0, output
+    found = json.loads(result.read_text())["figures"]
+    for subject in modes.split(","):
+        figures = {f["metric"]: f["values"] for f in found if f["subject"] == subject}
+        assert max(figures["error_share"]) == 0
+        for metric in ("roundtrips_per_s", "submits_per_s", "submit_at_200_per_s_p99_ms"):
+            assert figures[metric][0] > 0, metric
