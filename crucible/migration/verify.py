@@ -40,6 +40,9 @@ class Place(enum.StrEnum):
     ENDED = "ended"
     QUEUED = "queued"
     RUNNING = "running"
+    #: Some worker has it that gives no sign of life: a stock worker, alive or dead, or an async one
+    #: that died just now. It comes back by itself, at the visibility timeout at the latest.
+    CLAIMED = "claimed"
     DEAD_LETTER = "dead_letter"
     #: A worker of the legacy queue took it and died: nobody will end it.
     STUCK = "stuck"
@@ -164,9 +167,11 @@ class _Search:
                 task_id = task_id_of(one.eval_id)
                 if one.eval_id in ended:
                     self._found(one, Place.ENDED)
-                elif task_id in claimed:
+                elif task_id in claimed.held:
                     self._found(one, Place.RUNNING)
-                elif task_id in queued:
+                elif task_id in claimed.unsure:
+                    self._found(one, Place.CLAIMED)
+                elif task_id in queued or task_id in claimed.delayed:
                     self._found(one, Place.QUEUED)
                 elif task_id in buried:
                     self._found(one, Place.DEAD_LETTER)

@@ -54,9 +54,21 @@ async def read_signs(client: Redis, keys: Keys) -> list[SignOfLife]:
     Raises:
         redis.exceptions.RedisError: untranslated.
     """
-    known: list[Any] = await client.zrange(keys.workers, 0, -1)
-    if not known:
-        return []
-    values: list[Any] = await client.mget([keys.worker(worker_id.decode()) for worker_id in known])
-    signs = [decode_sign(value) for value in values if value is not None]
+    signs = [decode_sign(value) for value in (await _living(client, keys)).values()]
     return sorted(signs, key=lambda sign: sign.node)
+
+
+async def living_workers(client: Redis, keys: Keys) -> set[str]:
+    """Ids of the workers that live; raises what ``read_signs`` raises."""
+    return set(await _living(client, keys))
+
+
+async def _living(client: Redis, keys: Keys) -> dict[str, bytes]:
+    """The stored sign of each worker that lives, by its id."""
+    ids: list[Any] = await client.zrange(keys.workers, 0, -1)
+    known = [worker_id.decode() for worker_id in ids]
+    if not known:
+        return {}
+    values: list[Any] = await client.mget([keys.worker(worker_id) for worker_id in known])
+    found = zip(known, values, strict=True)
+    return {worker_id: value for worker_id, value in found if value is not None}
