@@ -147,7 +147,7 @@ def _without_credentials(url: str) -> str:
 def _detail(answer: bytes) -> str:
     try:
         return str(msgspec.json.decode(answer, type=dict[str, object])["detail"])
-    except (msgspec.DecodeError, KeyError):
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
         return answer[:200].decode("utf-8", "replace")
 
 

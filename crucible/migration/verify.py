@@ -244,6 +244,7 @@ class _Search:
         return verification, [one for one, _ in missing]
 
     async def _unrecorded(self) -> int:
+        """How many there are; their ends are kept, for their records may still be written."""
         if self._sides.legacy is None or self._legacy_away:
             return 0
         count = 0
@@ -251,7 +252,12 @@ class _Search:
             for status in TaskState:
                 views = await self._sides.legacy.tasks(status, 1000)
                 for ids in _pages([view.id for view in views]):
-                    count += len(ids) - len(await self._sides.read(ids))
+                    recorded = {one.eval_id for one in await self._sides.read(ids)}
+                    unrecorded = [eval_id for eval_id in ids if eval_id not in recorded]
+                    count += len(unrecorded)
+                    if status in ENDED_STATES:
+                        for eval_id in unrecorded:
+                            await self._sides.keep_end(eval_id)
         except LegacyError as error:
             log.warning("the legacy queue cannot be asked: %s", error)
         return count

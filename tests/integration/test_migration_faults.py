@@ -31,6 +31,7 @@ from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 from worker_rig import crucible
 
+from crucible.evaluation.request import EvalRequest
 from crucible.migration.drain import drain
 from crucible.migration.recover import to_celery, to_legacy
 from crucible.migration.repair import repair
@@ -360,6 +361,26 @@ async def test_drain_lets_the_legacy_side_finish_and_takes_nothing_new(redis_url
             assert (await end_of(client, eval_id))["queue_system"] == "legacy"
         await switch(client, force_legacy_queue=True)
         assert (await submit(client, "print(3)"))["queue_system"] == "legacy"
+
+
+async def test_drain_keeps_ends_whose_records_come_later(redis_url: str, redis: Redis) -> None:
+    """An api process that is slow to write a record finds the end there, the queue long gone."""
+    from crucible.evaluation.record import Record, encode_record, once_name
+
+    async with LegacyWorld(LocalExecutor(), 1) as legacy:
+        async with sides_of(redis_url, legacy.url) as sides:
+            assert sides.legacy is not None
+            program = sides.program("late", EvalRequest(code="print('late')"))
+            await sides.legacy.submit("late", program)
+            await sides.legacy.wait("late", 20)
+            assert await drain(sides, 30, by="ann", reason="the end", tell=lambda _: None)
+            await legacy.crash()
+            record = Record(b"", time.time_ns() // 1_000_000, "legacy", "python", "legacy")
+            await redis.set(sides.keys.once(once_name("late")), encode_record(record))
+            found, _ = await verify(sides)
+            assert (found.places, found.proved) == ({"legacy": {"ended": 1}}, True)
+    async with running_api(redis_url) as client:
+        assert (await look(client, "late"))["output"] == "late\n"
 
 
 async def test_verify_finds_evaluations_in_motion(redis_url: str) -> None:
