@@ -177,26 +177,23 @@ class _Search:
                     self._found(one, Place.DEAD_LETTER)
 
     async def _look_at_legacy(self) -> None:
+        self._legacy_away = False
         open_ = [i for i, one in self.open_.items() if one.record.queue_system == "legacy"]
         for ids in _pages(open_):
-            views = await self._legacy_views(ids)
-            if views is None:
-                return
-            for view in views:
+            for view in await self._legacy_views(ids):
                 await self._sort_legacy(self.open_[view.id], view)
+            # Also where the queue does not answer: clients are told the ends of copies then.
             await self._rescued([i for i in ids if i in self.open_])
 
-    async def _legacy_views(self, ids: list[str]) -> list[TaskView] | None:
-        if self._sides.legacy is None:
+    async def _legacy_views(self, ids: list[str]) -> list[TaskView]:
+        if self._sides.legacy is None or self._legacy_away:
             return []
         try:
-            views = await self._sides.legacy.find(ids)
+            return await self._sides.legacy.find(ids)
         except LegacyError as error:
             log.warning("the legacy queue cannot be asked: %s", error)
             self._legacy_away = True
-            return None
-        self._legacy_away = False
-        return views
+            return []
 
     async def _sort_legacy(self, one: Recorded, view: TaskView) -> None:
         if view.status in ENDED_STATES:
@@ -219,7 +216,7 @@ class _Search:
         return age.total_seconds() > self._sides.settings.max_wall_time_s + STUCK_MARGIN_S
 
     async def _rescued(self, ids: list[str]) -> None:
-        """Lost by the legacy queue, and ended by their copies or by an end kept meanwhile."""
+        """Not known to the legacy queue: ended by their copies, or by an end kept meanwhile."""
         metas = await self._sides.metas(ids)
         kept = await self._sides.kept_ends(ids)
         for eval_id in ids:

@@ -288,6 +288,8 @@ async def test_a_copy_stands_in_for_what_the_legacy_queue_lost(redis_url: str) -
 
                 await until(copied)
             await legacy.crash()
+            assert (await look(client, eval_id))["output"] == "copy\n"
+            assert (await verified(redis_url, legacy.url)).proved
             await legacy.start()
             assert (await look(client, eval_id))["output"] == "copy\n"
             assert (await verified(redis_url, legacy.url)).proved
