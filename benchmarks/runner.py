@@ -32,6 +32,7 @@ SCENARIOS = (
     "depth",
     "wait",
     "processes",
+    "migration",
     "endurance",
     "soak",
 )

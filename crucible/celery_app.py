@@ -10,7 +10,9 @@ from typing import Any
 
 from celery import Celery, signals
 
+from crucible.evaluation.end_hooks import EndHooks
 from crucible.evaluation.tasks import build_registry
+from crucible.models import Status
 from crucible.settings import Settings, load_settings
 from crucible.stock.bridge import Bridge
 
@@ -52,7 +54,10 @@ def create_app(settings: Settings) -> Celery:
     """The application, with every task of the platform registered."""
     app = Celery("crucible")
     app.conf.update(configuration(settings))
-    bridge = Bridge(app, build_registry(settings))
+    registry = build_registry(settings)
+    bridge = Bridge(app, registry)
+    if isinstance(registry.hooks, EndHooks):
+        _count_ends(registry.hooks)
 
     def close(**_: Any) -> None:
         bridge.close()
@@ -61,6 +66,22 @@ def create_app(settings: Settings) -> Celery:
     signals.worker_process_shutdown.connect(close, weak=False)
     signals.worker_shutdown.connect(close, weak=False)
     return app
+
+
+def _count_ends(hooks: EndHooks) -> None:
+    """Count ends of evaluations as async workers do.
+
+    What is revoked before it starts is told in the worker's main process, which writes no counts.
+    """
+
+    def returned(sender: Any, result: Any, **_: Any) -> None:
+        hooks.returned(sender.name, result)
+
+    def failed(sender: Any, task_id: str, **_: Any) -> None:
+        hooks.ended(sender.name, task_id, Status.FAILED)
+
+    signals.task_success.connect(returned, weak=False)
+    signals.task_failure.connect(failed, weak=False)
 
 
 app = create_app(load_settings())

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
+from crucible.broker.keys import Keys
 from crucible.errors import ExecutorUnavailable
+from crucible.evaluation.end_hooks import EndHooks
+from crucible.evaluation.ends import Tally
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.tasks import MAX_RETRIES, Platform, evaluate_code
 from crucible.legacy import LegacyQueue, work
+from crucible.legacy.queue import LIMIT
 from crucible.legacy.service import build_app
 from crucible.models import Outcome, Program, Usage, Verdict
 from crucible.settings import Settings
@@ -85,9 +89,10 @@ class LegacyWorld:
         executor: what its workers run programs with.
     """
 
-    def __init__(self, executor: LocalExecutor, workers: int) -> None:
+    def __init__(self, executor: LocalExecutor, workers: int, *, limit: int = LIMIT) -> None:
         self.executor = executor
-        self.queue = LegacyQueue()
+        self._limit = limit
+        self.queue = LegacyQueue(limit=limit)
         self.url = ""
         self._port = 0
         self._workers = workers
@@ -97,7 +102,7 @@ class LegacyWorld:
 
     async def start(self) -> None:
         """Serve a queue that knows nothing."""
-        self.queue = LegacyQueue()
+        self.queue = LegacyQueue(limit=self._limit)
         self._runner = web.AppRunner(build_app(self.queue), access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
@@ -136,13 +141,14 @@ async def celery_worker(
     queue_url: str, executor: LocalExecutor | None = None, *, concurrency: int = 2
 ) -> AsyncIterator[Worker]:
     """An async worker in this process that runs evaluations with ``executor``."""
-    runner = executor or LocalExecutor()
+    runner, tally = executor or LocalExecutor(), Tally()
 
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
-        yield Platform(runner, ceilings_of(Settings()))
+        async with tally.writing(queue_url, Keys()):
+            yield Platform(runner, ceilings_of(Settings()))
 
-    registry = TaskRegistry(lifespan=platform)
+    registry = TaskRegistry(platform, hooks=EndHooks(tally, ("tasks.evaluate_code",)))
     registry.task("tasks.evaluate_code", track_started=True, max_retries=MAX_RETRIES)(evaluate_code)
     queues = ("high_priority", "evaluation", "batch")
     async with Worker(

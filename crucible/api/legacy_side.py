@@ -27,11 +27,11 @@ from crucible.migration.legacy_end import (
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from crucible.breaker import CircuitBreaker
     from crucible.broker.results.meta import Meta
     from crucible.broker.results.task_result import Results
     from crucible.evaluation.request import EvalRequest
     from crucible.legacy import LegacyClient
-    from crucible.migration.breaker import CircuitBreaker
     from crucible.migration.ledger import Ledger
     from crucible.models import Evaluation, Limits
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
@@ -13,11 +13,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from crucible.migration.routing import Side
-    from crucible.models import Evaluation
+    from crucible.evaluation.ends import EndCounts
 
-#: Seconds; programs take milliseconds to minutes.
-_DURATIONS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 #: Seconds; a decision is a few microseconds of computation.
 _SELECTIONS = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 1e-3, 1e-2)
 
@@ -54,19 +51,6 @@ class Meter:
     def __init__(self, submitted: Callable[[], Mapping[str, int]]) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_Submitted(submitted))
-        self._completed = Counter(
-            "tasks_completed",
-            "Evaluations this process accepted that have ended.",
-            ["queue_system", "status"],
-            registry=self.registry,
-        )
-        self._duration = Histogram(
-            "task_duration_seconds",
-            "From submission to the stored end.",
-            ["queue_system"],
-            buckets=_DURATIONS,
-            registry=self.registry,
-        )
         self._selection = Histogram(
             "queue_selection_duration_seconds",
             "Deciding which side an evaluation goes to.",
@@ -78,8 +62,30 @@ class Meter:
         """A side was chosen."""
         self._selection.observe(seconds)
 
-    def ended(self, side: Side, evaluation: Evaluation) -> None:
-        """An evaluation, or its copy, ended on a side."""
-        self._completed.labels(side.value, evaluation.status.value).inc()
-        if evaluation.timing_ms is not None:
-            self._duration.labels(side.value).observe(evaluation.timing_ms.total / 1000)
+
+class Ends(Collector):
+    """How evaluations ended, as read from the task queue server.
+
+    Args:
+        ends: by side.
+    """
+
+    def __init__(self, ends: Mapping[str, EndCounts]) -> None:
+        self._ends = ends
+
+    def collect(self) -> Iterator[Metric]:
+        """The counts as they were read."""
+        completed = CounterMetricFamily(
+            "tasks_completed",
+            "Evaluations that have ended, anywhere.",
+            labels=["queue_system", "status"],
+        )
+        durations = HistogramMetricFamily(
+            "task_duration_seconds", "From submission to the end.", labels=["queue_system"]
+        )
+        for side, counts in sorted(self._ends.items()):
+            for status, number in sorted(counts.statuses.items()):
+                completed.add_metric([side, status], number)
+            durations.add_metric([side], counts.cumulative(), counts.total_s)
+        yield completed
+        yield durations

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from crucible.api.keys import ADMIN, GATEWAY, METER
+from crucible.api.keys import ADMIN, GATEWAY, METER, READINESS
+from crucible.api.meter import Ends
 from crucible.api.routed import RoutedGateway
+from crucible.breaker import BreakerState, worst
 from crucible.errors import BrokerError, LegacyError
-from crucible.migration.breaker import BreakerState
 from crucible.settings import KNOWN_QUEUES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from crucible.breaker import Circuit
     from crucible.broker.admin.operator import Admin
 
 _STATES = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
@@ -25,9 +29,14 @@ async def show(request: web.Request) -> web.Response:
     now = CollectorRegistry()
     depth = Gauge("queue_depth", "Messages waiting.", ["queue_system", "queue"], registry=now)
     await _celery_depths(request.app[ADMIN], depth)
+    readiness = request.app[READINESS]
+    now.register(Ends(await readiness.ends()))
+    circuits = [sign.circuits for sign in await readiness.signs_of_life()]
     if isinstance(gateway, RoutedGateway):
-        await _legacy_depths(gateway, depth)
-        _circuits(gateway, now)
+        circuits += await _legacy(gateway, depth)
+        circuits.append({breaker.name: breaker.circuit for breaker in gateway.breakers})
+        _copies(gateway, now)
+    _circuits(worst(circuits), now)
     text = generate_latest(request.app[METER].registry) + generate_latest(now)
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -42,26 +51,31 @@ async def _celery_depths(admin: Admin, depth: Gauge) -> None:
         depth.labels("celery", queue.name).set(queue.waiting)
 
 
-async def _legacy_depths(gateway: RoutedGateway, depth: Gauge) -> None:
+async def _legacy(gateway: RoutedGateway, depth: Gauge) -> list[dict[str, Circuit]]:
+    """Show how much waits in the legacy queue; the circuits of its workers."""
     try:
         stats = await gateway.legacy.stats()
     except LegacyError:
-        return
+        return []
     depth.labels("legacy", "legacy").set(stats.queued)
+    return [stats.circuits]
 
 
-def _circuits(gateway: RoutedGateway, registry: CollectorRegistry) -> None:
+def _circuits(circuits: Mapping[str, Circuit], registry: CollectorRegistry) -> None:
     state = Gauge(
         "circuit_breaker_state", "0 closed, 1 half open, 2 open.", ["downstream"], registry=registry
     )
     opened = Gauge(
         "circuit_breaker_opened", "How often it opened.", ["downstream"], registry=registry
     )
+    for name, circuit in circuits.items():
+        state.labels(name).set(_STATES[circuit.state])
+        opened.labels(name).set(circuit.opened_total)
+
+
+def _copies(gateway: RoutedGateway, registry: CollectorRegistry) -> None:
     copies = Gauge(
         "shadow_copies", "Dual-write copies, by what became of them.", ["end"], registry=registry
     )
-    for breaker in gateway.breakers:
-        state.labels(breaker.name).set(_STATES[breaker.state])
-        opened.labels(breaker.name).set(breaker.opened_total)
     for end, count in gateway.shadow.totals.items():
         copies.labels(end).set(count)

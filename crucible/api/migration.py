@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING
 
@@ -72,12 +73,7 @@ async def show(request: web.Request) -> web.Response:
 
 async def change(request: web.Request) -> web.Response:
     """``PUT /api/v1/migration``: set switches; the answer is the status after it."""
-    try:
-        wanted = msgspec.json.decode(await request.read(), type=Change)
-    except msgspec.ValidationError as error:
-        raise input_error(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError("", f"the body is not valid JSON: {error}") from None
+    wanted = _decoded(await request.read())
     if not wanted.by:
         wanted = msgspec.structs.replace(wanted, by=f"http:{request.remote}")
     gateway = request.app[GATEWAY]
@@ -87,6 +83,23 @@ async def change(request: web.Request) -> web.Response:
     await gateway.watch.change(wanted)
     await _serve_again(gateway.watch, gateway)
     return _json(await _status(request))
+
+
+def _decoded(body: bytes) -> Change:
+    """The body of a change; raises InputError."""
+    try:
+        try:
+            return msgspec.json.decode(body, type=Change)
+        except msgspec.ValidationError as error:
+            raise input_error(error) from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # Python's clients write NaN and Infinity, which are no JSON; its reader takes them, and
+            # then the switch is refused by its name.
+            return msgspec.convert(json.loads(body), Change)
+    except msgspec.ValidationError as error:
+        raise input_error(error) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError("", f"the body is not valid JSON: {error}") from None
 
 
 def _check_without_legacy(wanted: Change, state: State) -> None:

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from crucible.breaker import worst
 from crucible.broker.claiming.signs import SignOfLife, read_signs
 from crucible.broker.keys import Keys
 from crucible.broker.servers.connection import open_client, translated
 from crucible.errors import BrokerError
+from crucible.evaluation.ends import read_ends
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from redis.asyncio import Redis
 
+    from crucible.breaker import Circuit
+    from crucible.evaluation.ends import EndCounts
     from crucible.settings import Settings
 
 #: Seconds a dependency may take to answer.
@@ -47,7 +51,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         workers_connected: async workers that gave a sign of life lately.
         dependencies: by name.
         mode: where a migration stands; empty where there is no legacy queue.
-        circuits: state of each circuit breaker, by downstream.
+        circuits: state of each circuit breaker, by downstream: this process's, and the worst of the
+            workers' for each executor service they call.
     """
 
     ready: bool
@@ -82,7 +87,7 @@ class Readiness:
     async def report(self) -> Report:
         """Ask all of them at once."""
         queue, event_bus, signs = await asyncio.gather(
-            _ping(self._queue), _ping(self._event_bus), self._signs_of_life()
+            _ping(self._queue), _ping(self._event_bus), self.signs_of_life()
         )
         executor = _executor_of(signs)
         # The event bus carries news, not work: evaluations are accepted and run without it.
@@ -95,15 +100,29 @@ class Readiness:
             legacy="enabled" if settings.queue_service_url else "not configured",
             workers_connected=len(signs),
             dependencies={"queue": queue, "event_bus": event_bus, "executor": executor},
+            circuits=states_of(worst(sign.circuits for sign in signs)),
         )
 
-    async def _signs_of_life(self) -> list[SignOfLife]:
+    async def ends(self) -> dict[str, EndCounts]:
+        """How evaluations ended, by side; nothing while the server cannot be asked."""
+        try:
+            return await read_ends(self._queue, self._keys)
+        except BrokerError:
+            return {}
+
+    async def signs_of_life(self) -> list[SignOfLife]:
+        """The async workers that live; none while the server cannot be asked."""
         try:
             with translated():
                 found = await read_signs(self._queue, self._keys)
         except BrokerError:
             return []
         return found
+
+
+def states_of(circuits: Mapping[str, Circuit]) -> dict[str, str]:
+    """The state of each, as clients read it."""
+    return {name: circuit.state.value for name, circuit in circuits.items()}
 
 
 async def _ping(client: Redis) -> Dependency:

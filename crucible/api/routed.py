@@ -14,13 +14,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from crucible.api.copies import Copies
-from crucible.api.gateway import Draft, Gateway, Submitted, check_same
+from crucible.api.gateway import Draft, Submitted, check_same
 from crucible.api.legacy_side import LegacySide
+from crucible.api.two_sided import TwoSided
+from crucible.breaker import BreakerState
 from crucible.broker.servers.connection import open_client
-from crucible.errors import BrokerError, BrokerUnavailable, LegacyError, ResultTimeout
+from crucible.errors import BrokerError, BrokerUnavailable, LegacyError
+from crucible.evaluation.ends import Tally
 from crucible.evaluation.request import queue_of
 from crucible.legacy import LegacyClient
-from crucible.migration.breaker import BreakerState
 from crucible.migration.breakers import Breakers
 from crucible.migration.dual import DualComparer, Mismatches
 from crucible.migration.follower import Follower
@@ -36,7 +38,6 @@ from crucible.migration.routing import Decision, Mode, Side, decide
 from crucible.migration.sample import Sampler
 from crucible.migration.shadow import Shadow
 from crucible.migration.watch import SwitchWatch
-from crucible.models import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,13 +51,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class RoutedGateway(Gateway):
+class RoutedGateway(TwoSided):
     """A gateway with two sides. Opened with ``opened``.
 
     Attributes:
         breakers: of what it depends on.
         watch: the switches in force.
-        legacy: the legacy queue.
         mismatches: what comparisons found.
         shadow: copies for Celery.
         legacy_total: submissions that the legacy queue took.
@@ -65,15 +65,12 @@ class RoutedGateway(Gateway):
     legacy_total = 0
     breakers: Breakers
     watch: SwitchWatch
-    legacy: LegacyClient
     mismatches: Mismatches
     shadow: Shadow
-    _side: LegacySide
-    _ledger: Ledger
-    _follower: Follower
     _comparer: DualComparer
     _sampler: Sampler
     _meter: Meter
+    _tally: Tally
 
     @asynccontextmanager
     async def opened(self, settings: Settings, meter: Meter) -> AsyncIterator[RoutedGateway]:
@@ -99,6 +96,7 @@ class RoutedGateway(Gateway):
                 languages=self._languages,
                 ceilings=self._ceilings,
             )
+            self._tally = await enter(Tally().writing(settings.celery_broker_url, keys))
             copies = Copies(self._publisher, self._messages, self._result_ttl_s)
             self._comparer = await enter(DualComparer(self.mismatches, copies.run_again))
             self._follower = await enter(
@@ -231,8 +229,10 @@ class RoutedGateway(Gateway):
     # Following (see ``follower.Observer``)
 
     def ended(self, side: Side, evaluation: Evaluation) -> None:
-        """An evaluation or its copy ended."""
-        self._meter.ended(side, evaluation)
+        """An evaluation or its copy ended; workers count those of Celery themselves."""
+        timing = evaluation.timing_ms
+        if side is Side.LEGACY and timing is not None:
+            self._tally.note("legacy", evaluation.status, evaluation.eval_id, timing.total / 1000)
 
     def paired(self, asked: EvalRequest, legacy: Evaluation, celery: Evaluation) -> None:
         """An evaluation and its copy both ended."""
@@ -242,57 +242,3 @@ class RoutedGateway(Gateway):
     def following(self) -> int:
         """Evaluations of this process that have not ended as far as it knows."""
         return len(self._follower)
-
-    # Looking up
-
-    async def look_up(self, eval_id: str) -> Evaluation:
-        """What is known of one evaluation, on whichever side it is.
-
-        Raises:
-            NotFound: nothing is, on either side.
-            BrokerUnavailable: the queue server does not answer, and the legacy queue knows nothing.
-            LegacyUnavailable: the legacy queue does not answer, and nothing was kept.
-        """
-        record = await self._record_of(eval_id)
-        if record is not None and record.queue_system == "legacy":
-            return await self._side.look_up(eval_id, record)
-        if record is None and (found := await self._side.known_here_only(eval_id)):
-            return found
-        return await super().look_up(eval_id)
-
-    async def wait(self, eval_id: str, timeout: float) -> bool:
-        """Wait for the end on the side the evaluation is on."""
-        record = await self._record_of(eval_id)
-        if record is not None and record.queue_system == "celery":
-            return await super().wait(eval_id, timeout)
-        try:
-            await self.legacy.wait(eval_id, timeout)
-        except (ResultTimeout, LegacyError):
-            return False
-        return True
-
-    async def _record_of(self, eval_id: str) -> Record | None:
-        """The record as it is now, for recovery moves evaluations; else as this process knew it."""
-        try:
-            return await self._ledger.record(eval_id)
-        except BrokerError:
-            return self._follower.record_of(eval_id)
-
-    async def cancel(self, eval_id: str) -> Evaluation:
-        """Cancel an evaluation; the legacy queue can take out only what waits.
-
-        Raises:
-            NotFound: there is none.
-            LegacyWrongState: it runs on the legacy side, which cannot stop it.
-            BrokerUnavailable: the queue server does not answer; asking again is safe.
-        """
-        evaluation = await self.look_up(eval_id)
-        if evaluation.status in ENDED or evaluation.queue_system == "celery":
-            return await super().cancel(eval_id)
-        await self.legacy.cancel(eval_id)
-        if evaluation.celery_task_id:
-            try:
-                await self._control.revoke([evaluation.celery_task_id], terminate=True)
-            except BrokerError as error:
-                log.info("the copy of %s goes on: %s", eval_id, error)
-        return await self.look_up(eval_id)

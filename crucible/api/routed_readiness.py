@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from crucible.api.readiness import PROBE_S, Dependency
+from crucible.api.readiness import PROBE_S, Dependency, states_of
+from crucible.breaker import BreakerState, Circuit, worst
 from crucible.errors import LegacyError
 from crucible.migration.routing import Mode
 
 if TYPE_CHECKING:
     from crucible.api.readiness import Report
     from crucible.api.routed import RoutedGateway
+    from crucible.legacy import QueueStats
 
 #: Seconds without a question for a task after which no legacy worker is there.
 IDLE_S = 30.0
@@ -21,7 +23,8 @@ IDLE_S = 30.0
 
 async def with_legacy(report: Report, gateway: RoutedGateway) -> Report:
     """The report of the Celery side, completed by mode, legacy queue and circuits."""
-    legacy = await _legacy(gateway)
+    stats = await _stats(gateway)
+    legacy = stats if isinstance(stats, Dependency) else _legacy_of(stats)
     mode = gateway.watch.switches.mode
     celery_ok = report.ready
     ready = {
@@ -37,16 +40,30 @@ async def with_legacy(report: Report, gateway: RoutedGateway) -> Report:
         celery="disabled" if mode is Mode.LEGACY_ONLY else "enabled",
         legacy="standby" if mode is Mode.CELERY_PRIMARY else "enabled",
         dependencies={**report.dependencies, "legacy": legacy},
-        circuits={breaker.name: breaker.state.value for breaker in gateway.breakers},
+        circuits=_circuits(report, gateway, stats),
     )
 
 
-async def _legacy(gateway: RoutedGateway) -> Dependency:
+def _circuits(
+    report: Report, gateway: RoutedGateway, stats: QueueStats | Dependency
+) -> dict[str, str]:
+    """This process's circuits, and those of both sides' workers."""
+    of_legacy = {} if isinstance(stats, Dependency) else stats.circuits
+    of_celery = {name: Circuit(BreakerState(state)) for name, state in report.circuits.items()}
+    own = {breaker.name: breaker.circuit for breaker in gateway.breakers}
+    return states_of(worst([own, of_celery, of_legacy]))
+
+
+async def _stats(gateway: RoutedGateway) -> QueueStats | Dependency:
+    """What the legacy queue tells, or why it does not."""
     try:
         async with asyncio.timeout(PROBE_S):
-            stats = await gateway.legacy.stats()
+            return await gateway.legacy.stats()
     except (LegacyError, TimeoutError) as error:
         return Dependency(ok=False, detail=str(error) or "no answer in time")
+
+
+def _legacy_of(stats: QueueStats) -> Dependency:
     if stats.draining:
         return Dependency(ok=True, detail="draining")
     idle_s = stats.idle_poll_s

@@ -22,7 +22,8 @@ GROUP_PREFIX = "celery-taskset-meta-"
 
 #: STRING, set by a publisher together with the message. Has a TTL.
 ONCE_PREFIX = "crucible:once:"
-#: STRING, refreshed by a living worker; value: its node name. TTL ``WORKER_TTL_S``.
+#: STRING, refreshed by a living worker; value: its node name, or JSON with its troubles and
+#: circuits (``claiming/signs.py``). TTL ``WORKER_TTL_S``.
 WORKER_PREFIX = "crucible:worker:"
 #: ZSET worker id -> last sign of life. A sweep removes the dead.
 WORKERS = "crucible:workers"
@@ -35,6 +36,8 @@ REVOKED = "crucible:revoked"
 #: STREAM of dead letters. Bounded by MAXLEN.
 DLQ = "crucible:dlq"
 
+#: HASH of how evaluations ended, by side, status and duration; some forty fields.
+ENDS = "crucible:ends"
 #: STRING, the switches of a migration in force; also the channel their changes are told on.
 MIGRATION = "crucible:migration"
 #: STREAM of who changed the switches. Bounded by MAXLEN.
@@ -151,6 +154,11 @@ class Keys:
     def dlq(self) -> str:
         """The stream of dead letters."""
         return f"{self.prefix}{DLQ}"
+
+    @property
+    def ends(self) -> str:
+        """The counts of how evaluations ended."""
+        return f"{self.prefix}{ENDS}"
 
     @property
     def migration(self) -> str:

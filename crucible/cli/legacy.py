@@ -71,7 +71,7 @@ def worker(
 
 async def _work(settings: Settings, name: str) -> None:
     from crucible.evaluation.sandboxes import executor_config
-    from crucible.executor import open_executor
+    from crucible.executor import circuits_of, open_executor
     from crucible.legacy import work
 
     stop = StopSignals().stop
@@ -82,4 +82,5 @@ async def _work(settings: Settings, name: str) -> None:
             stop,
             name=name,
             token=settings.queue_service_token,
+            circuits=lambda: circuits_of(executor),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from crucible.breaker import BreakerPolicy
 from crucible.evaluation.limits import ceilings_of
 from crucible.executor import ExecutorConfig
 
@@ -20,11 +21,21 @@ def concurrency_of(settings: Settings) -> int:
     return settings.concurrency or max(LEAST_CONCURRENCY, len(os.sched_getaffinity(0)))
 
 
+def breaker_policy(settings: Settings) -> BreakerPolicy:
+    """When a downstream is let alone."""
+    return BreakerPolicy(
+        failures=settings.breaker_failures,
+        open_s=settings.breaker_open_s,
+        trials=settings.breaker_trials,
+    )
+
+
 def executor_config(settings: Settings) -> ExecutorConfig:
     """What ``open_executor`` is told."""
     return ExecutorConfig(
         urls=settings.executor_urls,
         token=settings.executor_token or None,
+        breaker=breaker_policy(settings),
         docker_url=settings.docker_url or None,
         runtime=settings.docker_runtime or None,
         image=settings.sandbox_image,

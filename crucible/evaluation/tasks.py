@@ -10,20 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from crucible.breaker import worst
+from crucible.broker.keys import Keys
 from crucible.errors import ExecutorUnavailable
 from crucible.evaluation.condition import Condition
+from crucible.evaluation.end_hooks import EndHooks
+from crucible.evaluation.ends import Tally
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.request import program_from
 from crucible.evaluation.result import EvalResult, result_of
 from crucible.evaluation.sandboxes import executor_config
 from crucible.evaluation.view import now_text
-from crucible.executor import open_executor
+from crucible.executor import circuits_of, open_executor
 from crucible.executor.languages import LANGUAGES
 from crucible.worker import TaskRegistry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+    from crucible.breaker import Circuit
     from crucible.executor import Executor
     from crucible.models import Limits
     from crucible.settings import Settings
@@ -62,17 +67,28 @@ def retry_delay_s(retries: int, spread: float) -> float:
 
 def build_registry(settings: Settings) -> TaskRegistry:
     """The registry that workers serve, with its executor opened and closed beside the worker."""
-    condition = Condition()
+    condition, tally = Condition(), Tally()
+    opened: list[Executor] = []
+
+    def circuits() -> dict[str, Circuit]:
+        return worst(map(circuits_of, opened))
 
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
         async with (
             open_executor(executor_config(settings)) as executor,
             condition.watching(executor),
+            tally.writing(settings.celery_broker_url, Keys(settings.global_keyprefix)),
         ):
-            yield Platform(executor, ceilings_of(settings))
+            opened.append(executor)
+            try:
+                yield Platform(executor, ceilings_of(settings))
+            finally:
+                opened.remove(executor)
 
-    registry = TaskRegistry(lifespan=platform, trouble=lambda: condition.trouble)
+    registry = TaskRegistry(
+        platform, lambda: condition.trouble, circuits, EndHooks(tally, EVALUATING)
+    )
     for name, function in EVALUATING.items():
         # What the platform could not run is kept: an operator may replay it once it can.
         registry.task(name, track_started=True, max_retries=MAX_RETRIES, keep_failed=True)(function)

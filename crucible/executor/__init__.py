@@ -16,10 +16,11 @@ from crucible.executor.config import ExecutorConfig
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from crucible.breaker import Circuit
     from crucible.executor.hooks import ExecutorHooks
     from crucible.models import Outcome, Program
 
-__all__ = ["Executor", "ExecutorConfig", "open_executor"]
+__all__ = ["Executor", "ExecutorConfig", "circuits_of", "open_executor"]
 
 
 class Executor(Protocol):
@@ -58,3 +59,15 @@ async def open_executor(
 
     async with DockerExecutor.open(config, hooks) as local:
         yield local
+
+
+def circuits_of(executor: Executor) -> dict[str, Circuit]:
+    """The circuits before the services an executor sends programs to, by downstream.
+
+    Empty where containers are started here: no call leaves for another service then.
+    """
+    from crucible.executor.remote import RemoteExecutor
+
+    if not isinstance(executor, RemoteExecutor):
+        return {}
+    return {breaker.name: breaker.circuit for breaker in executor.breakers}

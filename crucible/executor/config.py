@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from crucible.breaker import BreakerPolicy
 from crucible.executor.admission import CEILING
 from crucible.models import Limits  # noqa: TC001 - msgspec reads the annotation
 
@@ -26,6 +27,7 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
         urls: executors to send programs to instead of running them here; ``http://host:port``
             or ``unix:///path``. Empty: this process starts containers itself.
         token: bearer token for those, or None.
+        breaker: when one of those is let alone.
         docker_url: engine, such as ``unix:///var/run/docker.sock``; None finds it as the
             ``docker`` command would.
         runtime: OCI runtime by the name the engine knows it under; None is the engine's default.
@@ -54,6 +56,7 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     urls: tuple[str, ...] = ()
     token: str | None = None
+    breaker: BreakerPolicy = BreakerPolicy()
     docker_url: str | None = None
     runtime: str | None = None
     image: str = "crucible-sandbox:latest"

@@ -1,5 +1,8 @@
 """Programs sent to executor services: another process, another machine, or several of them.
 
+Each service has a circuit breaker. While it is not closed no program goes there; whether the
+service is back is asked in the background, so no program is the one that tries it.
+
 A program goes to another service only while it is certain that it did not start: the connection
 was refused, or the service said so with 503. Once it may have started, losing the connection is
 an error for the caller, who knows whether running twice matters.
@@ -8,13 +11,16 @@ an error for the caller, who knows whether running twice matters.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
 import msgspec
 
+from crucible.breaker import BreakerState, CircuitBreaker
 from crucible.errors import ExecutorRefused, ExecutorUnavailable
 from crucible.executor.sandbox import ProgramLost
 from crucible.executor.service import MSGPACK
@@ -23,14 +29,21 @@ from crucible.models import Outcome
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from crucible.breaker import BreakerPolicy
     from crucible.executor.config import ExecutorConfig
     from crucible.models import Program
+
+log = logging.getLogger(__name__)
 
 #: Seconds past wait and wall limit after which a silent service is given up.
 MARGIN_S = 5.0
 CONNECT_S = 2.0
 #: Seconds a service that could not be reached is left alone, unless no other is left.
 REST_S = 2.0
+#: Seconds a circuit stays open at most: asking a service whether it is back costs no program.
+OPEN_S = 1.0
+#: Seconds between two looks for circuits that may be tried.
+TRIAL_S = 0.25
 _OUTCOME = msgspec.msgpack.Decoder(Outcome)
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -39,24 +52,41 @@ class NotAccepted(ExecutorUnavailable):
     """A service did not start the program."""
 
 
+class Unreachable(NotAccepted):
+    """A service does not answer, or cannot run programs."""
+
+
 class _Remote:
     """One executor service."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, url: str, session: aiohttp.ClientSession, policy: BreakerPolicy) -> None:
         self.url = url
         self.base = "http://executor" if url.startswith("unix:") else url.rstrip("/")
         self.session = session
         self.running = 0
         self.resting_until_s = 0.0
+        # A service that is merely busy says so with 503, and that is no failure of it.
+        self.breaker = CircuitBreaker(
+            f"executor:{_without_credentials(url)}", Unreachable, ProgramLost, policy=policy
+        )
 
     async def run(self, body: bytes, deadline_s: float) -> Outcome:
         """Have the service run a program.
 
         Raises:
             NotAccepted: it certainly did not start.
+            Unreachable: the same, and the service is not there or let alone.
             ProgramLost: it may have started, and nothing came of it.
             ExecutorRefused: it can never run as asked.
         """
+        closed = self.breaker.state is BreakerState.CLOSED
+        permit = self.breaker.permit() if closed else None
+        if permit is None:
+            raise Unreachable(f"{self.url}: let alone for a while after failures in a row")
+        with permit:
+            return await self._run(body, deadline_s)
+
+    async def _run(self, body: bytes, deadline_s: float) -> Outcome:
         timeout = aiohttp.ClientTimeout(total=deadline_s, sock_connect=CONNECT_S)
         try:
             async with self.session.post(
@@ -64,33 +94,60 @@ class _Remote:
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotAccepted(f"{self.url}: {error}") from error
+            raise Unreachable(f"{self.url}: {error}") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             text = str(error) or type(error).__name__
             raise ProgramLost(f"{self.url}: {text}") from error
         return _judge(self.url, response.status, answer)
 
     async def check(self) -> None:
-        """Ask whether programs can run there now.
+        """Ask whether programs can run there now; a no counts as a failure.
 
         Raises:
-            ExecutorUnavailable: they cannot.
+            Unreachable: they cannot.
         """
+        try:
+            await self._ask()
+        except Unreachable:
+            closed = self.breaker.state is BreakerState.CLOSED
+            # A yes counts for nothing: a service may answer well and lose every program.
+            with (self.breaker.permit() if closed else None) or nullcontext():
+                raise
+
+    async def try_again(self) -> None:
+        """Ask a service whose circuit is half open; it closes or opens by the answer."""
+        if self.breaker.state is not BreakerState.HALF_OPEN:
+            return
+        permit = self.breaker.permit()
+        if permit is None:
+            return
+        try:
+            with permit:
+                await self._ask()
+        except Unreachable as error:
+            log.debug("still let alone: %s", error)
+
+    async def _ask(self) -> None:
         timeout = aiohttp.ClientTimeout(total=5.0, sock_connect=CONNECT_S)
         try:
             async with self.session.get(f"{self.base}/ready", timeout=timeout) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             text = str(error) or type(error).__name__
-            raise ExecutorUnavailable(f"{self.url}: {text}") from error
+            raise Unreachable(f"{self.url}: {text}") from error
         if response.status != 200:
-            raise ExecutorUnavailable(f"{self.url}: {_detail(answer)}")
+            raise Unreachable(f"{self.url}: {_detail(answer)}")
+
+
+def _without_credentials(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _detail(answer: bytes) -> str:
     try:
         return str(msgspec.json.decode(answer, type=dict[str, object])["detail"])
-    except (msgspec.DecodeError, KeyError):
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
         return answer[:200].decode("utf-8", "replace")
 
 
@@ -109,17 +166,23 @@ def _judge(url: str, status: int, answer: bytes) -> Outcome:
 
 
 class RemoteExecutor:
-    """Runs programs on the least busy of several executor services."""
+    """Runs programs on the least busy of several executor services.
+
+    Attributes:
+        breakers: one for each service.
+    """
 
     def __init__(self, remotes: list[_Remote], config: ExecutorConfig) -> None:
         self._remotes = remotes
         self._config = config
+        self.breakers = [remote.breaker for remote in remotes]
 
     @classmethod
     @asynccontextmanager
     async def open(cls, config: ExecutorConfig) -> AsyncIterator[RemoteExecutor]:
         """Open sessions with every service; none is contacted yet."""
         headers = {"Authorization": f"Bearer {config.token}"} if config.token else {}
+        policy = replace(config.breaker, open_s=min(config.breaker.open_s, OPEN_S))
         async with AsyncExitStack() as stack:
             remotes = []
             for url in config.urls:
@@ -129,8 +192,20 @@ class RemoteExecutor:
                 else:
                     connector = aiohttp.TCPConnector(limit=0)
                 session = aiohttp.ClientSession(connector=connector, headers=headers)
-                remotes.append(_Remote(url, await stack.enter_async_context(session)))
-            yield cls(remotes, config)
+                await stack.enter_async_context(session)
+                remotes.append(_Remote(url, session, policy))
+            executor = cls(remotes, config)
+            trying = asyncio.create_task(executor._keep_trying(), name="crucible-executors")
+            try:
+                yield executor
+            finally:
+                trying.cancel()
+                await asyncio.gather(trying, return_exceptions=True)
+
+    async def _keep_trying(self) -> None:
+        while True:
+            await asyncio.sleep(TRIAL_S)
+            await asyncio.gather(*(remote.try_again() for remote in self._remotes))
 
     async def check(self) -> None:
         """Return when at least one service can run programs now.

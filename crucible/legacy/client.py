@@ -32,9 +32,10 @@ from crucible.legacy.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
+    from crucible.breaker import Circuit
     from crucible.models import Outcome, Program
 
 #: Seconds one request may take.
@@ -153,9 +154,19 @@ class LegacyClient:
         """Refuse new tasks and serve the rest, or take new ones again."""
         await self._call("PUT", "/drain", Drain, Drain(draining=draining))
 
-    async def take(self, worker: str) -> TakenTask | None:
-        """The first in line, now this worker's, or None when nothing waits."""
-        body = await self._send("GET", "/tasks/next", query={"worker": worker})
+    async def take(
+        self, worker: str, circuits: Mapping[str, Circuit] | None = None
+    ) -> TakenTask | None:
+        """The first in line, now this worker's, or None when nothing waits.
+
+        Args:
+            worker: who asks.
+            circuits: the worker's circuit breakers, by downstream; the queue's stats show them.
+        """
+        query = {"worker": worker}
+        if circuits:
+            query["circuits"] = msgspec.json.encode(circuits).decode()
+        body = await self._send("GET", "/tasks/next", query=query)
         return self._decode(body, TakenTask) if body else None
 
     async def finish(self, task_id: str, outcome: Outcome) -> TaskView:

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from crucible.breaker import worst
 from crucible.errors import ConflictError, LegacyRefused, LegacyTaskUnknown, LegacyWrongState
 from crucible.legacy.wire import ENDED_STATES, QueueStats, TaskResult, TaskState, TaskView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
+    from crucible.breaker import Circuit
     from crucible.models import Outcome, Program
 
 #: Tasks that may wait.
@@ -29,6 +31,8 @@ LIMIT = 10_000
 KEEP_ENDED = 10_000
 #: … as long as their output and files take no more than this together.
 KEEP_ENDED_BYTES = 64 * 1024 * 1024
+#: Workers whose circuits are remembered, and seconds after which one that went silent is not.
+KEEP_WORKERS, KEEP_WORKER_S = 1000, 60.0
 
 
 @dataclass
@@ -92,6 +96,8 @@ class LegacyQueue:
         self._totals: Counter[str] = Counter()
         self._started_s = clock()
         self._polled_s: float | None = None
+        #: By worker, the one heard of last at the end: when, and its circuits.
+        self._heard: OrderedDict[str, tuple[float, Mapping[str, Circuit]]] = OrderedDict()
         self.draining = False
 
     def submit(self, task_id: str, program: Program) -> tuple[LegacyTask, bool]:
@@ -120,12 +126,19 @@ class LegacyQueue:
         self._totals["submitted"] += 1
         return task, True
 
-    def take(self, worker: str = "") -> LegacyTask | None:
+    def take(
+        self, worker: str = "", circuits: Mapping[str, Circuit] | None = None
+    ) -> LegacyTask | None:
         """Hand the first in line to a worker, or None when nothing waits.
 
         A worker that dies keeps what it took: there is no lease, and nothing is handed out twice.
+
+        Args:
+            worker: its name.
+            circuits: its circuit breakers, by downstream; for ``stats`` only.
         """
         self._polled_s = self._clock()
+        self._hear(worker, circuits or {})
         if not self._waiting:
             return None
         task = self._live[self._waiting.popleft()]
@@ -223,7 +236,17 @@ class LegacyQueue:
             oldest_queued_s=now - oldest,
             idle_poll_s=None if self._polled_s is None else now - self._polled_s,
             uptime_s=now - self._started_s,
+            circuits=worst(
+                circuits for at, circuits in self._heard.values() if now - at <= KEEP_WORKER_S
+            ),
         )
+
+    def _hear(self, worker: str, circuits: Mapping[str, Circuit]) -> None:
+        self._heard.pop(worker, None)
+        if circuits:
+            self._heard[worker] = (self._clock(), circuits)
+            if len(self._heard) > KEEP_WORKERS:
+                self._heard.popitem(last=False)
 
     def _require_running(self, task: LegacyTask) -> None:
         if task.status is not TaskState.RUNNING:

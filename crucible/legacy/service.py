@@ -35,6 +35,7 @@ from crucible.legacy.problems import problems, unauthorized
 from crucible.legacy.queue import LegacyQueue
 from crucible.legacy.wire import (
     ENDED_STATES,
+    Circuits,
     Drain,
     StatusChange,
     Submission,
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from aiohttp.typedefs import Handler, Middleware
+
+    from crucible.breaker import Circuit
 
 log = logging.getLogger(__name__)
 
@@ -173,10 +176,19 @@ async def _next(request: web.Request) -> web.Response:
     worker = request.query.get("worker", "")
     if len(worker) > 200:
         raise InputError("worker", "at most 200 characters")
-    task = request.app[_QUEUE].take(worker)
+    task = request.app[_QUEUE].take(worker, _circuits_of(request))
     if task is None or task.program is None:
         return web.Response(status=204)
     return _json(TakenTask(id=task.id, program=task.program))
+
+
+def _circuits_of(request: web.Request) -> dict[str, Circuit]:
+    """What the worker tells of its circuit breakers; those of the original told nothing."""
+    text = request.query.get("circuits", "{}")
+    try:
+        return msgspec.json.decode(text, type=Circuits)
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        raise InputError("circuits", str(error)) from None
 
 
 async def _finish(request: web.Request) -> web.Response:

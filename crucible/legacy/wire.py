@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from crucible.breaker import Circuit
 from crucible.models import Outcome, Program  # noqa: TC001 - msgspec reads annotations at run time
 
 #: The one id no task can have: ``GET /tasks/next`` takes a task.
@@ -59,6 +60,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Body of ``POST /tasks/find``: which tasks to tell about."""
 
     ids: Annotated[list[str], Meta(max_length=1000)]
+
+
+#: What a worker tells of its circuit breakers when it asks for a task.
+Circuits = Annotated[dict[str, Circuit], Meta(max_length=100)]
 
 
 class Drain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,6 +127,7 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
         oldest_queued_s: seconds the first in line has waited; 0 when none waits.
         idle_poll_s: seconds since a worker last asked for a task; None when none ever did.
         uptime_s: seconds since the service started.
+        circuits: circuit breakers of the workers that asked for a task lately, by downstream.
     """
 
     queued: int
@@ -137,3 +143,4 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     oldest_queued_s: float
     idle_poll_s: float | None
     uptime_s: float
+    circuits: dict[str, Circuit] = {}

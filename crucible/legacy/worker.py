@@ -16,8 +16,9 @@ from crucible.errors import ExecutorError, LegacyError, LegacyUnavailable
 from crucible.legacy.client import LegacyClient
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from crucible.breaker import Circuit
     from crucible.legacy.wire import TakenTask
     from crucible.models import Outcome, Program
 
@@ -37,6 +38,7 @@ async def work(
     name: str = "",
     token: str = "",
     poll_s: float = POLL_S,
+    circuits: Callable[[], Mapping[str, Circuit]] = dict,
 ) -> None:
     """Take tasks and run them, one after the other, until ``stop`` is set.
 
@@ -49,6 +51,7 @@ async def work(
         name: what the queue calls this worker; host name and pid by default.
         token: bearer token of the queue service, where it wants one.
         poll_s: seconds between two questions while there is no task.
+        circuits: the circuit breakers before what ``run`` calls; told with each question.
 
     Raises:
         SettingsError: ``queue_url`` is not an HTTP URL.
@@ -59,7 +62,7 @@ async def work(
         log.info("legacy worker %s polls %s", name, queue_url)
         while not stop.is_set():
             try:
-                task = await client.take(name)
+                task = await client.take(name, circuits())
             except LegacyError as error:
                 if not away:
                     log.warning("no task to be had, asking again: %s", error)

@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
+from crucible.breaker import BreakerState
 from crucible.broker.servers.connection import translated
 from crucible.errors import BrokerError, BrokerUnavailable
 from crucible.evaluation.record import decode_record, encode_record, once_name
 from crucible.evaluation.request import EvalRequest
-from crucible.migration.breaker import BreakerState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from redis.asyncio import Redis
 
+    from crucible.breaker import CircuitBreaker
     from crucible.broker.keys import Keys
     from crucible.evaluation.record import Record
-    from crucible.migration.breaker import CircuitBreaker
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

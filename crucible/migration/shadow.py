@@ -17,8 +17,8 @@ from crucible.evaluation.request import size_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from crucible.breaker import CircuitBreaker
     from crucible.evaluation.request import EvalRequest
-    from crucible.migration.breaker import CircuitBreaker
 
 log = logging.getLogger(__name__)
 

@@ -40,6 +40,9 @@ class Place(enum.StrEnum):
     ENDED = "ended"
     QUEUED = "queued"
     RUNNING = "running"
+    #: Some worker has it that gives no sign of life: a stock worker, alive or dead, or an async one
+    #: that died just now. It comes back by itself, at the visibility timeout at the latest.
+    CLAIMED = "claimed"
     DEAD_LETTER = "dead_letter"
     #: A worker of the legacy queue took it and died: nobody will end it.
     STUCK = "stuck"
@@ -164,34 +167,33 @@ class _Search:
                 task_id = task_id_of(one.eval_id)
                 if one.eval_id in ended:
                     self._found(one, Place.ENDED)
-                elif task_id in claimed:
+                elif task_id in claimed.held:
                     self._found(one, Place.RUNNING)
-                elif task_id in queued:
+                elif task_id in claimed.unsure:
+                    self._found(one, Place.CLAIMED)
+                elif task_id in queued or task_id in claimed.delayed:
                     self._found(one, Place.QUEUED)
                 elif task_id in buried:
                     self._found(one, Place.DEAD_LETTER)
 
     async def _look_at_legacy(self) -> None:
+        self._legacy_away = False
         open_ = [i for i, one in self.open_.items() if one.record.queue_system == "legacy"]
         for ids in _pages(open_):
-            views = await self._legacy_views(ids)
-            if views is None:
-                return
-            for view in views:
+            for view in await self._legacy_views(ids):
                 await self._sort_legacy(self.open_[view.id], view)
+            # Also where the queue does not answer: clients are told the ends of copies then.
             await self._rescued([i for i in ids if i in self.open_])
 
-    async def _legacy_views(self, ids: list[str]) -> list[TaskView] | None:
-        if self._sides.legacy is None:
+    async def _legacy_views(self, ids: list[str]) -> list[TaskView]:
+        if self._sides.legacy is None or self._legacy_away:
             return []
         try:
-            views = await self._sides.legacy.find(ids)
+            return await self._sides.legacy.find(ids)
         except LegacyError as error:
             log.warning("the legacy queue cannot be asked: %s", error)
             self._legacy_away = True
-            return None
-        self._legacy_away = False
-        return views
+            return []
 
     async def _sort_legacy(self, one: Recorded, view: TaskView) -> None:
         if view.status in ENDED_STATES:
@@ -214,7 +216,7 @@ class _Search:
         return age.total_seconds() > self._sides.settings.max_wall_time_s + STUCK_MARGIN_S
 
     async def _rescued(self, ids: list[str]) -> None:
-        """Lost by the legacy queue, and ended by their copies or by an end kept meanwhile."""
+        """Not known to the legacy queue: ended by their copies, or by an end kept meanwhile."""
         metas = await self._sides.metas(ids)
         kept = await self._sides.kept_ends(ids)
         for eval_id in ids:
@@ -239,6 +241,7 @@ class _Search:
         return verification, [one for one, _ in missing]
 
     async def _unrecorded(self) -> int:
+        """How many there are; their ends are kept, for their records may still be written."""
         if self._sides.legacy is None or self._legacy_away:
             return 0
         count = 0
@@ -246,7 +249,12 @@ class _Search:
             for status in TaskState:
                 views = await self._sides.legacy.tasks(status, 1000)
                 for ids in _pages([view.id for view in views]):
-                    count += len(ids) - len(await self._sides.read(ids))
+                    recorded = {one.eval_id for one in await self._sides.read(ids)}
+                    unrecorded = [eval_id for eval_id in ids if eval_id not in recorded]
+                    count += len(unrecorded)
+                    if status in ENDED_STATES:
+                        for eval_id in unrecorded:
+                            await self._sides.keep_end(eval_id)
         except LegacyError as error:
             log.warning("the legacy queue cannot be asked: %s", error)
         return count

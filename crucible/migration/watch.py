@@ -27,8 +27,8 @@ from crucible.migration.state import (
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from crucible.breaker import CircuitBreaker
     from crucible.broker.keys import Keys
-    from crucible.migration.breaker import CircuitBreaker
     from crucible.migration.routing import Switches
     from crucible.settings import Settings
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from crucible.broker.claiming.claims import DELAYED_PREFIX
+from crucible.broker.claiming.signs import living_workers
+from crucible.broker.keys import CLAIM_PREFIX
 from crucible.broker.servers.connection import translated
 from crucible.broker.wire.priority import STEPS
 from crucible.settings import KNOWN_QUEUES
@@ -65,17 +68,42 @@ async def queued_ids(client: Redis, keys: Keys) -> set[str]:
     return found
 
 
-async def claimed_ids(client: Redis, keys: Keys) -> set[str]:
-    """Ids of the tasks that a worker has, or that are delayed; raises BrokerError."""
-    found: set[str] = set()
+class Claimed(NamedTuple):
+    """Ids of the tasks that are claimed, by who has them.
+
+    Attributes:
+        held: by an async worker that lives.
+        delayed: by nobody, until they are due; retries mostly.
+        unsure: by a stock worker, which gives no sign of life and may be dead, or by an async one
+            that is. They come back by themselves: a sweep hands them out again.
+    """
+
+    held: set[str]
+    delayed: set[str]
+    unsure: set[str]
+
+
+async def claimed_ids(client: Redis, keys: Keys) -> Claimed:
+    """Ids of the tasks that are claimed; raises BrokerError."""
+    found = Claimed(set(), set(), set())
+    with translated():
+        living = await living_workers(client, keys)
     cursor: Any = 0
     while True:
         with translated():
             answer: Any = await client.hscan(keys.unacked, cursor, count=PAGE)
         cursor, page = answer
-        found.update(map(_claimed_id, page.values()))
+        for field, value in page.items():
+            _those_of(field.decode(errors="replace"), living, found).add(_claimed_id(value))
         if int(cursor) == 0:
             return found
+
+
+def _those_of(field: str, living: set[str], found: Claimed) -> set[str]:
+    if field.startswith(DELAYED_PREFIX):
+        return found.delayed
+    holder = field.removeprefix(CLAIM_PREFIX).partition("|")[0]
+    return found.held if field.startswith(CLAIM_PREFIX) and holder in living else found.unsure
 
 
 async def buried_ids(client: Redis, keys: Keys) -> set[str]:

@@ -98,9 +98,10 @@ class Fleet:
         self._supervisor: Supervisor | None = None
         self._reload = asyncio.Event()
 
-    def hooks(self, others: TaskHooks | None) -> TaskHooks:
+    def hooks(self, *others: TaskHooks | None) -> TaskHooks:
         """What the worker's trace tells: events, and whoever else listens."""
-        return self.events if others is None else ManyHooks(self.events, others)
+        listening = [hooks for hooks in others if hooks is not None]
+        return ManyHooks(self.events, *listening) if listening else self.events
 
     async def start(self, supervisor: Supervisor) -> None:
         """Learn what is revoked, then start the loops."""

@@ -10,9 +10,14 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from crucible.breaker import worst
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager, AsyncExitStack
+
+    from crucible.breaker import Circuit
+    from crucible.worker.hooks import TaskHooks
 
     Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
     TaskFunction = Callable[..., Any]
@@ -60,13 +65,21 @@ class TaskRegistry:
             when it stops; its value is ``ctx.state`` of every task defined here.
         trouble: says what keeps the tasks from being run now, or nothing; workers tell it with
             their sign of life. Must not block.
+        circuits: the circuit breakers before what the tasks call, by downstream; told likewise.
+        hooks: told what happens to every task of an async worker that serves this registry.
     """
 
     def __init__(
-        self, lifespan: Lifespan | None = None, trouble: Callable[[], str] | None = None
+        self,
+        lifespan: Lifespan | None = None,
+        trouble: Callable[[], str] | None = None,
+        circuits: Callable[[], Mapping[str, Circuit]] | None = None,
+        hooks: TaskHooks | None = None,
     ) -> None:
         self.lifespan = lifespan
         self.trouble = trouble
+        self.circuits = circuits
+        self.hooks = hooks
         self._tasks: dict[str, Task] = {}
 
     def task(
@@ -146,6 +159,14 @@ class TaskRegistry:
     def troubles(self) -> str:
         """What keeps the tasks served here from being run now; empty when nothing does."""
         return "; ".join(filter(None, [home.trouble() for home in self.homes if home.trouble]))
+
+    def all_hooks(self) -> list[TaskHooks]:
+        """Whoever wants to be told what happens to the tasks served here."""
+        return [home.hooks for home in self.homes if home.hooks is not None]
+
+    def all_circuits(self) -> dict[str, Circuit]:
+        """The circuit breakers before what the tasks served here call, by downstream."""
+        return worst(home.circuits() for home in self.homes if home.circuits)
 
     @property
     def names(self) -> list[str]:

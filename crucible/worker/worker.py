@@ -197,7 +197,7 @@ class Worker:
             threads=threads,
             revoked=self.fleet.is_revoked,
             limits=self.time_limits,
-            hooks=self.fleet.hooks(self._hooks),
+            hooks=self.fleet.hooks(self._hooks, *self.registry.all_hooks()),
             admit=self._admit,
         )
         serve_canvas(
@@ -211,7 +211,9 @@ class Worker:
         )
 
     def _sign(self) -> str:
-        return encode_sign(SignOfLife(self.hostname, self.registry.troubles()))
+        registry = self.registry
+        sign = SignOfLife(self.hostname, registry.troubles(), registry.all_circuits())
+        return encode_sign(sign)
 
     async def _start_loops(self, client: Redis) -> None:
         # The sign of life comes before the first claim: a sweep must never find one without.

@@ -200,6 +200,8 @@ async def demonstrate(seconds: float, rate: float, folder: Path) -> int:
         compared = (await mismatches(worlds))["compared"]
     lost = len(found.missing)
     show(demo.rows, lost, compared)
+    for one in found.missing:
+        console.print(f"{one.place}  {one.eval_id}  {one.queue_system}  {one.created_at}")
     tallies = [tally for _, tally in demo.rows]
     bad = (
         lost

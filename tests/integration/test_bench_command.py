@@ -76,3 +76,18 @@ async def test_an_endurance_run_end_to_end(tmp_path: Path) -> None:
     assert figures["tasks_count"] == [4000]
     assert 10 < figures["resident_mb"][0] < 300
     assert len(figures["resident_growth_share"]) == 1
+
+
+async def test_a_migration_run_end_to_end(tmp_path: Path) -> None:
+    """Both paths are measured through real processes, and none refuses a submission."""
+    result = tmp_path / "migration.json"
+    modes = "legacy only,celery primary"
+    size = ("--repeats", "1", "--seconds", "0.3", "--json", str(result))
+    code, output = await bench("migration", "--subjects", modes, *size, cwd=ROOT)
+    assert code == 0, output
+    found = json.loads(result.read_text())["figures"]
+    for subject in modes.split(","):
+        figures = {f["metric"]: f["values"] for f in found if f["subject"] == subject}
+        assert max(figures["error_share"]) == 0
+        for metric in ("roundtrips_per_s", "submits_per_s", "submit_at_200_per_s_p99_ms"):
+            assert figures[metric][0] > 0, metric

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from aiohttp import web
 from api_rig import running_api
 from faults import Fault, FaultProxy
 from migration_rig import (
@@ -26,8 +27,11 @@ from migration_rig import (
     until,
 )
 from redis.asyncio import Redis
+from stock_rig.environments import PROJECT
+from stock_rig.worker import StockWorker
 from worker_rig import crucible
 
+from crucible.evaluation.request import EvalRequest
 from crucible.migration.drain import drain
 from crucible.migration.recover import to_celery, to_legacy
 from crucible.migration.repair import repair
@@ -36,7 +40,7 @@ from crucible.migration.verify import Verification, verify
 from crucible.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 #: A breaker that opens soon and tries again soon.
 QUICK: dict[str, Any] = {"breaker_failures": 2, "breaker_open_s": 0.5, "publish_deadline_s": 0.5}
@@ -284,6 +288,8 @@ async def test_a_copy_stands_in_for_what_the_legacy_queue_lost(redis_url: str) -
 
                 await until(copied)
             await legacy.crash()
+            assert (await look(client, eval_id))["output"] == "copy\n"
+            assert (await verified(redis_url, legacy.url)).proved
             await legacy.start()
             assert (await look(client, eval_id))["output"] == "copy\n"
             assert (await verified(redis_url, legacy.url)).proved
@@ -359,6 +365,26 @@ async def test_drain_lets_the_legacy_side_finish_and_takes_nothing_new(redis_url
         assert (await submit(client, "print(3)"))["queue_system"] == "legacy"
 
 
+async def test_drain_keeps_ends_whose_records_come_later(redis_url: str, redis: Redis) -> None:
+    """An api process that is slow to write a record finds the end there, the queue long gone."""
+    from crucible.evaluation.record import Record, encode_record, once_name
+
+    async with LegacyWorld(LocalExecutor(), 1) as legacy:
+        async with sides_of(redis_url, legacy.url) as sides:
+            assert sides.legacy is not None
+            program = sides.program("late", EvalRequest(code="print('late')"))
+            await sides.legacy.submit("late", program)
+            await sides.legacy.wait("late", 20)
+            assert await drain(sides, 30, by="ann", reason="the end", tell=lambda _: None)
+            await legacy.crash()
+            record = Record(b"", time.time_ns() // 1_000_000, "legacy", "python", "legacy")
+            await redis.set(sides.keys.once(once_name("late")), encode_record(record))
+            found, _ = await verify(sides)
+            assert (found.places, found.proved) == ({"legacy": {"ended": 1}}, True)
+    async with running_api(redis_url) as client:
+        assert (await look(client, "late"))["output"] == "late\n"
+
+
 async def test_verify_finds_evaluations_in_motion(redis_url: str) -> None:
     """Under load, with tasks moving between all places, nothing is taken for lost."""
     async with both_worlds(redis_url, celery_percentage=0.5) as (client, legacy):
@@ -378,3 +404,73 @@ async def test_verify_finds_evaluations_in_motion(redis_url: str) -> None:
         ids = await loading
         found = await verified(redis_url, legacy.url)
         assert (found.accepted, found.proved) == (len(ids), True)
+
+
+@pytest.mark.stock
+async def test_what_a_killed_stock_worker_held_is_claimed_and_not_lost(redis_url: str) -> None:
+    """It waits for the visibility timeout; verify says so, and recover brings it back at once."""
+    taken = asyncio.Event()
+
+    async def hang(request: web.Request) -> web.Response:
+        taken.set()
+        await asyncio.sleep(60)
+        return web.Response(status=503)
+
+    async with _service(hang) as executor_url, LegacyWorld(LocalExecutor(), 1) as legacy:
+        environment = {"CELERY_BROKER_URL": redis_url, "CRUCIBLE_EXECUTOR_URLS": executor_url}
+        worker = StockWorker(
+            PROJECT, redis_url, queues=("evaluation",), pool="prefork", concurrency=1,
+            app="crucible.celery_app", environment=environment,
+        )  # fmt: skip
+        async with running_api(redis_url, queue_service_url=legacy.url) as client:
+            async with worker:
+                eval_id = (await submit(client, "print('back')"))["eval_id"]
+                async with asyncio.timeout(30):
+                    await taken.wait()
+                await worker.kill()
+            found = await verified(redis_url, legacy.url)
+            assert (found.places, found.proved) == ({"celery": {"claimed": 1}}, True)
+            async with sides_of(redis_url, legacy.url) as sides:
+                assert (await to_legacy(sides)).moved == []
+                assert (await to_legacy(sides, active=True)).moved == [eval_id]
+            ended = await end_of(client, eval_id)
+            assert (ended["output"], ended["queue_system"]) == ("back\n", "legacy")
+
+
+async def test_what_a_living_worker_runs_is_running(redis_url: str) -> None:
+    """An async worker's claims are known to be in good hands; a retry that waits is queued."""
+    executor = LocalExecutor()
+    async with running_api(redis_url) as client, celery_worker(redis_url, executor):
+        slow = (await submit(client, "import time; time.sleep(60)"))["eval_id"]
+        await until(lambda: executor.runs == 1)
+        assert (await verified(redis_url)).places == {"celery": {"running": 1}}
+        executor.away = True
+        waiting = (await submit(client, "print(1)"))["eval_id"]
+
+        async def retrying() -> bool:
+            return bool((await look(client, waiting))["status"] == "retrying")
+
+        await until(retrying)
+        found = await verified(redis_url)
+        assert (sum(found.places["celery"].values()), found.proved) == (2, True)
+        assert found.places["celery"]["running"] >= 1
+        async with client.delete(f"/api/eval/{slow}") as response:
+            assert response.status in (200, 202)
+
+
+@asynccontextmanager
+async def _service(run: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """An executor service that runs programs this way."""
+
+    async def ready(_: web.Request) -> web.Response:
+        return web.json_response({})
+
+    app = web.Application()
+    app.add_routes([web.post("/run", run), web.get("/ready", ready)])
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()

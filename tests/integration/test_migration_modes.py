@@ -132,6 +132,10 @@ async def test_force_in_the_environment_beats_what_is_stored(redis_url: str) -> 
     [
         ({"celery_percentage": 1.5}, "CELERY_PERCENTAGE"),
         ({"celery_percentage": "ten"}, "celery_percentage"),
+        ({"celery_percentage": -0.01}, "CELERY_PERCENTAGE"),
+        ({"celery_percentage": "NaN"}, "celery_percentage"),
+        ({"celery_percentage": float("nan")}, "CELERY_PERCENTAGE"),
+        ({"celery_percentage": float("inf")}, "CELERY_PERCENTAGE"),
         ({"dual_write": True, "celery_percentage": 0.5}, "CRUCIBLE_DUAL_WRITE"),
         ({"dual_write": True, "celery_enabled": False}, "CRUCIBLE_DUAL_WRITE"),
         ({"celery_enabled": "yes"}, "celery_enabled"),
@@ -298,3 +302,13 @@ async def test_readiness_follows_the_side_that_the_mode_needs(redis_url: str) ->
 
 def _grown(ids: list[str], size: int) -> bool:
     return len(ids) >= size
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])
+async def test_a_change_that_is_no_json_is_refused(redis_url: str, body: bytes) -> None:
+    """400, and nothing changes."""
+    async with both_worlds(redis_url, workers=0) as (client, _):
+        headers = {"Content-Type": "application/json"}
+        async with client.put("/api/v1/migration", data=body, headers=headers) as response:
+            assert (response.status, (await response.json())["field"]) == (400, "body")
+        assert (await status(client))["switches"]["revision"] == 0

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-import uuid
-from collections import Counter
 from typing import Any
 
-import aiohttp
 import pytest
 from api_rig import running_api
 from migration_rig import (
@@ -209,38 +204,3 @@ async def test_dead_letters_are_celerys_and_the_api_shows_them(
 
         await until(buried)
         assert (await end_of(client, (await submit(client, "print(1)"))["eval_id"]))["output"]
-
-
-@pytest.mark.parametrize("percent", [10, 25, 50, 90])
-async def test_the_split_over_http_is_that_of_the_decision(redis_url: str, percent: int) -> None:
-    """Each id goes where the decision says, which is tested on 20 000 ids, and stays there."""
-    count, share, seed = 500, percent / 100, random.Random(percent)
-    ids = [str(uuid.UUID(int=seed.getrandbits(128), version=4)) for _ in range(count)]
-    async with LegacyWorld(LocalExecutor(), 0) as legacy:
-        async with running_api(
-            redis_url, queue_service_url=legacy.url, celery_percentage=share
-        ) as client:
-            sides = await _submit_all(client, ids)
-            decided = {i: "celery" if share_of(i) < share else "legacy" for i in ids}
-            assert sides == decided
-            sample = seed.sample(ids, 100)
-            assert await _submit_all(client, sample) == {i: sides[i] for i in sample}
-        # Another process, and nothing but the record to go by.
-        async with running_api(
-            redis_url, queue_service_url=legacy.url, celery_percentage=1.0
-        ) as other:
-            assert await _submit_all(other, sample) == {i: sides[i] for i in sample}
-        assert legacy.queue.stats().queued == Counter(sides.values())["legacy"]
-    deviation = (count * share * (1 - share)) ** 0.5
-    assert abs(Counter(sides.values())["celery"] - count * share) < 4 * deviation
-
-
-async def _submit_all(client: aiohttp.ClientSession, ids: list[str]) -> dict[str, str]:
-    """The side of each id."""
-    room = asyncio.Semaphore(32)
-
-    async def one(eval_id: str) -> tuple[str, str]:
-        async with room:
-            return eval_id, (await submit(client, "print(1)", eval_id=eval_id))["queue_system"]
-
-    return dict(await asyncio.gather(*map(one, ids)))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from crucible.breaker import CircuitBreaker
 from crucible.broker.keys import Keys
 from crucible.errors import ConflictError, SettingsError
-from crucible.migration.breaker import CircuitBreaker
 from crucible.migration.state import Change, SwitchStore
 from crucible.migration.watch import SwitchWatch
 from crucible.settings import Settings

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from crucible.breaker import BreakerPolicy, BreakerState, CircuitBreaker
 from crucible.errors import BrokerUnavailable
 from crucible.evaluation.request import EvalRequest
-from crucible.migration.breaker import BreakerPolicy, BreakerState, CircuitBreaker
 from crucible.migration.shadow import Shadow
 
 ASKED = EvalRequest(code="print(1)")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from crucible.breaker import BreakerPolicy, BreakerState, Circuit, CircuitBreaker, Permit, worst
 from crucible.errors import BrokerUnavailable, QueueFull, SettingsError
-from crucible.migration import BreakerPolicy, BreakerState, CircuitBreaker, Permit
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 
@@ -236,3 +237,26 @@ BreakerMachine.TestCase.settings = settings(
     max_examples=80, stateful_step_count=40, deadline=None, database=None
 )
 TestBreakerMachine = BreakerMachine.TestCase
+
+
+def test_circuits_of_many_processes_are_as_bad_as_the_worst() -> None:
+    """One process that cannot reach a downstream is what an operator has to see."""
+    closed, half, is_open = (
+        Circuit(state, opened)
+        for state, opened in (
+            (BreakerState.CLOSED, 0),
+            (BreakerState.HALF_OPEN, 1),
+            (BreakerState.OPEN, 2),
+        )
+    )
+    found = worst([{"a": closed, "b": is_open}, {"a": half, "c": closed}, {"b": closed}])
+    assert found == {"a": Circuit(half.state, 1), "b": Circuit(is_open.state, 2), "c": closed}
+    assert worst([]) == {}
+
+
+def test_a_breaker_tells_other_processes_its_state_and_openings() -> None:
+    """What travels is read back as it was."""
+    breaker = make(Clock(), failures=1)
+    attempt(breaker, BrokerUnavailable())
+    sent = msgspec.json.encode(breaker.circuit)
+    assert msgspec.json.decode(sent, type=Circuit) == Circuit(OPEN, 1)

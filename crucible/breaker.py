@@ -25,10 +25,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
+import msgspec
+
 from crucible.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
 
@@ -38,6 +40,37 @@ class BreakerState(enum.StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
+
+
+#: From the best to the worst.
+_BY_SEVERITY = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
+
+
+class Circuit(msgspec.Struct, frozen=True, array_like=True):
+    """A breaker as other processes are told of it.
+
+    Attributes:
+        state: at that moment.
+        opened_total: how often it has opened since its process started.
+    """
+
+    state: BreakerState
+    opened_total: int = 0
+
+
+def worst(circuits: Iterable[Mapping[str, Circuit]]) -> dict[str, Circuit]:
+    """Circuits of several processes as one: the worst state of each downstream, and all openings.
+
+    Args:
+        circuits: by downstream, of one process each.
+    """
+    merged: dict[str, Circuit] = {}
+    for of_one in circuits:
+        for name, circuit in of_one.items():
+            known = merged.get(name, Circuit(BreakerState.CLOSED))
+            state = max(known.state, circuit.state, key=_BY_SEVERITY.index)
+            merged[name] = Circuit(state, known.opened_total + circuit.opened_total)
+    return dict(sorted(merged.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +143,11 @@ class CircuitBreaker:
         if self._state is BreakerState.OPEN and self._waited():
             self._enter(BreakerState.HALF_OPEN)
         return self._state
+
+    @property
+    def circuit(self) -> Circuit:
+        """The breaker as other processes are told of it."""
+        return Circuit(self.state, self.opened_total)
 
     @property
     def retry_after_s(self) -> float:

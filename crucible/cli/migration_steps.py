@@ -1,0 +1,126 @@
+"""The steps of a migration that move or prove something: ``drain``, ``recover``, ``verify``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from crucible.cli.options import Json, QueueUrl
+from crucible.cli.printing import print_json
+from crucible.cli.sides import Reason, ServiceUrl, settings_of, who, with_sides
+from crucible.errors import CrucibleError
+
+if TYPE_CHECKING:
+    from crucible.legacy import QueueStats
+    from crucible.migration.recover import Moved
+    from crucible.migration.repair import Repaired
+    from crucible.migration.sides import Sides
+    from crucible.migration.verify import Verification
+
+
+def drain(
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for what is left.")] = 300.0,
+    reason: Reason = "drain",
+    queue_url: QueueUrl = None,
+    queue_service_url: ServiceUrl = None,
+) -> None:
+    """Send everything to Celery, close the legacy queue, and wait until it is empty."""
+    from crucible.migration.drain import drain as drain_legacy
+
+    def tell(stats: QueueStats) -> None:
+        typer.echo(f"{stats.queued} queued, {stats.running} running")
+
+    async def do(sides: Sides) -> bool:
+        return await drain_legacy(sides, timeout, by=who(), reason=reason, tell=tell)
+
+    if not with_sides(settings_of(queue_url, queue_service_url), do):
+        raise CrucibleError("the legacy queue is not empty yet; drain again, or recover")
+    typer.echo("the legacy queue is empty")
+
+
+def recover(
+    to: Annotated[
+        Literal["legacy", "celery"], typer.Option(help="The side to move evaluations to.")
+    ],
+    active: Annotated[
+        bool, typer.Option("--active", help="Also what workers hold; it may run twice.")
+    ] = False,
+    queue_url: QueueUrl = None,
+    queue_service_url: ServiceUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Move evaluations that have not ended to the other side."""
+
+    async def do(sides: Sides) -> Moved:
+        from crucible.migration.recover import to_celery, to_legacy
+
+        return await (to_legacy if to == "legacy" else to_celery)(sides, active=active)
+
+    moved = with_sides(settings_of(queue_url, queue_service_url), do)
+    if as_json:
+        print_json(msgspec.to_builtins(moved))
+        return
+    typer.echo(f"{len(moved.moved)} moved to {to}")
+    for eval_id, why in moved.left.items():
+        typer.echo(f"left  {eval_id}  {why}")
+
+
+def verify(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Submit again what is lost, and verify once more.")
+    ] = False,
+    queue_url: QueueUrl = None,
+    queue_service_url: ServiceUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Prove that every accepted evaluation has ended or is queued; exit code 1 when not."""
+
+    async def do(sides: Sides) -> tuple[Verification, Repaired | None]:
+        from crucible.migration.repair import repair as repair_missing
+        from crucible.migration.verify import verify as verify_all
+
+        found, missing = await verify_all(sides)
+        if not missing or not repair:
+            return found, None
+        repaired = await repair_missing(sides, missing)
+        return (await verify_all(sides))[0], repaired
+
+    found, repaired = with_sides(settings_of(queue_url, queue_service_url), do)
+    if as_json:
+        print_json({
+            **msgspec.to_builtins(found),
+            "proved": found.proved,
+            "repaired": msgspec.to_builtins(repaired),
+        })  # fmt: skip
+    else:
+        _show(found, repaired)
+    if not found.proved:
+        raise typer.Exit(1)
+
+
+def _show(found: Verification, repaired: Repaired | None) -> None:
+    if repaired is not None:
+        typer.echo(
+            f"submitted again: {len(repaired.to_legacy)} to legacy, {len(repaired.to_celery)} "
+            f"to celery; {len(repaired.failed)} could not be"
+        )
+        for eval_id, why in repaired.failed.items():
+            typer.echo(f"failed  {eval_id}  {why}")
+    table = Table("side", "place", "evaluations", box=None, header_style="bold")
+    for side, places in found.places.items():
+        for place, number in sorted(places.items()):
+            table.add_row(side, place, str(number))
+    Console().print(table)
+    typer.echo(f"{found.accepted} accepted, {found.unrecorded} on the legacy side unrecorded")
+    for missing in found.missing:
+        typer.echo(f"{missing.place}  {missing.eval_id}  {missing.queue_system}  "
+                   f"{missing.created_at}")  # fmt: skip
+    typer.echo(
+        "every accepted evaluation has ended or is queued"
+        if found.proved
+        else f"{len(found.missing)} evaluations will not end by themselves"
+    )

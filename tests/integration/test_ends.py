@@ -1,0 +1,155 @@
+"""Ends are counted in every mode, by workers of both kinds, and shown by every api process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from aiohttp import web
+from api_rig import running_api
+from faults import Fault, FaultProxy
+from migration_rig import LocalExecutor, celery_worker, end_of, submit, until
+from redis.asyncio import Redis
+from stock_rig.environments import PROJECT
+from stock_rig.worker import StockWorker
+
+from crucible.broker.keys import Keys
+from crucible.errors import ExecutorRefused
+from crucible.evaluation.ends import Tally, read_ends
+from crucible.models import Outcome, Program, Status, Verdict
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from crucible.embedded.server import EmbeddedServer
+
+
+class Refusing(LocalExecutor):
+    """Refuses programs that say so, for good."""
+
+    async def run(self, program: Program) -> Outcome:
+        """One process, or a refusal."""
+        if program.code == "refuse":
+            raise ExecutorRefused("no")
+        return await super().run(program)
+
+
+async def ends_of(client: aiohttp.ClientSession) -> dict[str, float]:
+    """The lines of /metrics about ends, by name and labels."""
+    async with client.get("/metrics") as response:
+        lines = (await response.text()).splitlines()
+    told = [one for one in lines if one.startswith(("tasks_completed_total", "task_duration_sec"))]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in told)}
+
+
+async def test_ends_are_counted_where_there_is_only_celery(redis_url: str) -> None:
+    """Completed, failed and cancelled, with their durations, in another api process as well."""
+    async with running_api(redis_url) as client, running_api(redis_url) as other:
+        cancelled = (await submit(client, "print(0)"))["eval_id"]
+        async with celery_worker(redis_url, Refusing(), concurrency=1):
+            ids = [(await submit(client, "import time; time.sleep(0.3)"))["eval_id"]]
+            ids += [(await submit(client, "import sys; sys.exit(3)"))["eval_id"] for _ in range(3)]
+            ids += [(await submit(client, "refuse"))["eval_id"] for _ in range(2)]
+            slow = (await submit(client, "import time; time.sleep(60)"))["eval_id"]
+            for eval_id in (cancelled, *ids):
+                await end_of(client, eval_id)
+            async with client.delete(f"/api/eval/{slow}") as response:
+                assert response.status in (200, 202)
+            await end_of(client, slow)
+
+            async def counted() -> Any:
+                found = await ends_of(other)
+                return found if found.get(_count()) == 8 else None
+
+            found = await until(counted)
+    completed = {name: n for name, n in found.items() if name.startswith("tasks_completed_total")}
+    assert completed == {
+        _completed("completed"): 5,
+        _completed("failed"): 2,
+        _completed("cancelled"): 1,
+    }
+    assert found['task_duration_seconds_bucket{le="+Inf",queue_system="celery"}'] == 8
+    assert found['task_duration_seconds_bucket{le="0.25",queue_system="celery"}'] < 8
+    assert found['task_duration_seconds_sum{queue_system="celery"}'] > 0.3
+
+
+@pytest.mark.stock
+async def test_a_stock_worker_counts_the_same(redis_url: str) -> None:
+    """The shipped Celery application counts what its children ran, at their end at the latest."""
+
+    async def run(request: web.Request) -> web.Response:
+        program = msgspec.msgpack.decode(await request.read(), type=Program)
+        if program.code == "refuse":
+            return web.json_response({"detail": "no"}, status=422)
+        body = msgspec.msgpack.encode(Outcome(verdict=Verdict.OK, exit_code=0))
+        return web.Response(body=body, content_type="application/msgpack")
+
+    async def ready(_: web.Request) -> web.Response:
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_post("/run", run)
+    app.router.add_get("/ready", ready)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        executor_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        environment = {"CELERY_BROKER_URL": redis_url, "CRUCIBLE_EXECUTOR_URLS": executor_url}
+        worker = StockWorker(
+            PROJECT, redis_url, queues=("evaluation",), pool="prefork", concurrency=2,
+            app="crucible.celery_app", environment=environment,
+        )  # fmt: skip
+        async with running_api(redis_url) as client:
+            async with worker:
+                for code in ("print(1)", "print(2)", "refuse"):
+                    await end_of(client, (await submit(client, code))["eval_id"])
+                assert await worker.stop() == 0
+            found = await ends_of(client)
+    finally:
+        await runner.cleanup()
+    assert (found[_completed("completed")], found[_completed("failed")]) == (2, 1)
+    assert found[_count()] == 3
+
+
+async def test_ends_wait_for_a_server_that_is_away(
+    redis_server: EmbeddedServer, redis_url: str, redis: Redis
+) -> None:
+    """What was noted while nothing could be written is counted later, once."""
+    database = redis_url.rpartition("/")[2]
+    async with FaultProxy("127.0.0.1", redis_server.port) as proxy:
+        proxy.set(Fault.RESET)
+        url = f"redis://127.0.0.1:{proxy.port}/{database}"
+        async with Tally().writing(url, Keys()) as tally:
+            for n in range(700):
+                tally.note("legacy", Status.COMPLETED, f"e{n}", 0.25)
+            await asyncio.sleep(0)
+            assert await read_ends(redis, Keys()) == {}
+            proxy.set(Fault.PASS)
+
+            async def counted() -> Any:
+                return (await read_ends(redis, Keys())).get("legacy")
+
+            counts = await until(counted)
+        again = (await read_ends(redis, Keys()))["legacy"]
+    assert counts.statuses == {"completed": 700}
+    assert counts.durations == {"0.25": 700}
+    assert (counts.total_s, again.statuses) == (175.0, counts.statuses)
+
+
+async def test_ends_of_what_nobody_submitted_are_not_counted(redis_url: str, redis: Redis) -> None:
+    """Runs without a record, as comparisons make them, are no evaluations of clients."""
+    async with Tally().writing(redis_url, Keys()) as tally:
+        tally.note("celery", Status.COMPLETED, "unheard-of")
+        tally.note("celery", Status.COMPLETED, "known", 1.0)
+    assert (await read_ends(redis, Keys()))["celery"].statuses == {"completed": 1}
+
+
+def _completed(status: str) -> str:
+    return f'tasks_completed_total{{queue_system="celery",status="{status}"}}'
+
+
+def _count() -> str:
+    return 'task_duration_seconds_count{queue_system="celery"}'
