@@ -33,8 +33,12 @@ FIRST_SHARED_UID, SHARED_RANGES, SHARED_UIDS = 40_000, 10, 2_000
 
 @functools.cache
 def seccomp_profile() -> str:
-    """The system calls a sandbox may make, in the engine's JSON."""
-    return importlib.resources.files(__package__).joinpath("seccomp.json").read_text("utf-8")
+    """The system calls a sandbox may make, in the engine's JSON, without its spaces.
+
+    The engine stores and reads it, with everything else about the container, at every step.
+    """
+    text = importlib.resources.files(__package__).joinpath("seccomp.json").read_text("utf-8")
+    return json.dumps(json.loads(text), separators=(",", ":"))
 
 
 def _tmpfs(size_bytes: int, inodes: int, *, uid: int, execute: bool) -> str:
@@ -54,7 +58,7 @@ def shared_seccomp_profile() -> str:
             for name in rule["names"]
             if not name.startswith(("shm", "sem", "msgget", "msgsnd", "msgrcv", "mq_"))
         ]
-    return json.dumps(profile)
+    return json.dumps(profile, separators=(",", ":"))
 
 
 def host_config(limits: Limits, config: ExecutorConfig, *, uid: int) -> dict[str, Any]:
@@ -121,7 +125,7 @@ def create_body(
     return {
         "Image": image_id,
         "Entrypoint": ["/usr/bin/python3"],
-        "Cmd": ["-c", jail.command(image_id)],
+        "Cmd": ["-c", jail.BOOTSTRAP],
         "User": f"{uid}:{uid}",
         "WorkingDir": "/",
         "Hostname": "sandbox",
@@ -148,7 +152,6 @@ def shared_body(config: ExecutorConfig, image_id: str) -> dict[str, Any]:
     """
     limits = Limits(memory_mb=config.shared_memory_mb, disk_mb=config.shared_disk_mb, pids=2048)
     body = create_body(limits, config, uid=0, image_id=image_id)
-    body["Cmd"] = ["-c", jail.command(image_id, jail.SHARED)]
     host = body["HostConfig"]
     host["CapAdd"] = ["SETGID", "SETUID"]
     host["NanoCpus"] = int(config.shared_cpus * 1e9)

@@ -144,8 +144,6 @@ class Pool:
             self._retire(sandbox, "unclean")
         elif sandbox.shape != self._default or sandbox.uses >= self._config.max_uses:
             self._retire(sandbox, "used_up")
-        elif not sandbox.compiled:
-            self._retire(sandbox, "not_needed")
         else:
             self._settling += 1
             self._spawn(self._settle(sandbox))

@@ -31,7 +31,7 @@ def own_code() -> bytes:
     frame = sys._getframe()  # noqa: SLF001 - the documented way to one's own frame
     while frame.f_back is not None and frame.f_code.co_name != "<module>":
         frame = frame.f_back
-    return b"" if "PRECOMPILED" in frame.f_globals else marshal.dumps(frame.f_code)
+    return b"" if frame.f_globals["PRECOMPILED"] else marshal.dumps(frame.f_code)
 
 
 def write_all(fd: int, data: bytes) -> None:
