@@ -27,8 +27,8 @@ import marshal
 #: Marshal's version 2 is the same in every Python 3, whichever the image has.
 MARSHAL_VERSION = 2
 #: In this order they make one script; each uses only names of those before it.
-SINGLE = ("kernel", "become", "run", "main", "program")
-SHARED = ("kernel", "become", "job", "server", "program")
+SINGLE = ("kernel", "become", "startup", "run", "single", "program")
+SHARED = ("kernel", "become", "startup", "run", "users", "job", "server", "program")
 
 
 @functools.cache
