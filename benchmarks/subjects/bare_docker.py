@@ -1,7 +1,7 @@
 """Docker's own cycles on the sandbox image, as many at once as the job says, nothing of ours.
 
-``create``: create, start, read the output, wait, remove. ``restart``: the same of a stopped read-only
-container that stays. Output is read as quickly as the engine can: attached, with no log kept.
+``create``: create, start, read the output, wait, remove. ``restart``: the same of a stopped
+read-only container that stays. Output is read as the engine is quickest at: attached, no log kept.
 """
 
 from __future__ import annotations
