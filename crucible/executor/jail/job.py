@@ -80,6 +80,7 @@ class Job(Run):
         pid = posix.fork()
         if pid == 0:
             try:
+                posix.setresgid(self.uid, self.uid, self.uid)
                 posix.setresuid(self.uid, self.uid, self.uid)
                 act()
             except OSError:

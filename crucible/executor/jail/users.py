@@ -21,28 +21,46 @@ def usage_by_user(uids: "set[int]") -> "dict[int, Usage]":
             continue
         try:
             uid = posix.stat(f"/proc/{name}").st_uid
-            if uid not in found:
-                continue
-            fd = posix.open(f"/proc/{name}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
+            if uid in found:
+                add_process(found[uid], name, stat_fields(f"/proc/{name}/stat"))
         except OSError:
-            continue
-        try:
-            stat = posix.read(fd, 4096)
-        except OSError:
-            continue
-        finally:
-            posix.close(fd)
-        add_process(found[uid], stat[stat.rindex(b")") + 2 :].split())
+            continue  # it has ended meanwhile
     return found
 
 
-def add_process(usage: Usage, fields: "list[bytes]") -> None:
+def add_process(usage: Usage, pid: str, fields: "list[bytes]") -> None:
     """Count a process in, by what follows its name in /proc/PID/stat."""
     usage.processes += 1
-    if fields[0] not in (b"Z", b"X"):
-        usage.alive += 1
-        usage.cpu_s += sum(map(int, fields[11:15])) / posix.sysconf("SC_CLK_TCK")
-        usage.resident_bytes += int(fields[21]) * posix.sysconf("SC_PAGE_SIZE")
+    usage.cpu_s += sum(map(int, fields[11:15])) / posix.sysconf("SC_CLK_TCK")
+    pages, threads = int(fields[21]), int(fields[17])
+    if fields[0] in (b"Z", b"X"):
+        if threads < 2:
+            return
+        # Its first thread has ended and others go on: it looks like a zombie and is none.
+        pages = pages_of_threads(pid)
+    usage.alive += 1
+    usage.resident_bytes += pages * posix.sysconf("SC_PAGE_SIZE")
+
+
+def pages_of_threads(pid: str) -> int:
+    """Resident pages of a process as its living threads see them: the same memory for each."""
+    pages = 0
+    try:
+        for thread in posix.listdir(f"/proc/{pid}/task"):
+            pages = max(pages, int(stat_fields(f"/proc/{pid}/task/{thread}/stat")[21]))
+    except OSError:
+        return pages
+    return pages
+
+
+def stat_fields(path: str) -> "list[bytes]":
+    """The fields of a stat file after the name, which may hold anything, parentheses too."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        stat = posix.read(fd, 4096)
+    finally:
+        posix.close(fd)
+    return stat[stat.rindex(b")") + 2 :].split()
 
 
 def has_processes(uid: int) -> bool:
@@ -82,28 +100,62 @@ class PublicFolder:
 def disk_usage(path: str) -> int:
     """Bytes of the files below a folder, as far as this user may look."""
     total = 0
-    try:
-        for entry in posix.scandir(path):
-            if entry.is_dir(follow_symlinks=False):
-                total += disk_usage(entry.path)
-            else:
-                total += entry.stat(follow_symlinks=False).st_blocks * 512
-    except OSError:
-        return total
+    folders = [path]
+    while folders:
+        try:
+            for entry in posix.scandir(folders.pop()):
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+        except OSError:
+            continue
     return total
 
 
 def remove_tree(path: str) -> "tuple[int, bool]":
-    """Remove a folder and what is in it, as far as this user may; its bytes, whether it is gone."""
-    total = 0
+    """Remove a folder and what is in it, as far as this user may; its bytes, whether it is gone.
+
+    Folders further down are moved up before they are emptied: however deep they lie, no path gets
+    too long and nothing recurs. They get names that the program cannot have used.
+    """
+    total = moved = 0
+    key = posix.urandom(8).hex()
+    folders = [path]
     try:
-        for entry in posix.scandir(path):
-            if entry.is_dir(follow_symlinks=False):
-                total += remove_tree(entry.path)[0]
-            else:
-                total += entry.stat(follow_symlinks=False).st_blocks * 512
-                posix.unlink(entry.path)
-        posix.rmdir(path)
+        let_in(path)
+        while folders:
+            here = folders[-1]
+            inner, used_bytes = empty_folder(here)
+            total += used_bytes
+            for there in inner:
+                let_in(there)
+                moved += 1
+                up = f"{path}/{key}-{moved}" if here != path else there
+                if up != there:
+                    posix.rename(there, up)
+                folders.append(up)
+            if not inner:
+                posix.rmdir(folders.pop())
     except OSError:
         return total, False
     return total, True
+
+
+def empty_folder(path: str) -> "tuple[list[str], int]":
+    """Remove the files of a folder; the folders in it, and the bytes removed."""
+    total, inner = 0, []
+    for entry in posix.scandir(path):
+        if entry.is_dir(follow_symlinks=False):
+            inner.append(entry.path)
+        else:
+            total += entry.stat(follow_symlinks=False).st_blocks * 512
+            posix.unlink(entry.path)
+    return inner, total
+
+
+def let_in(path: str) -> None:
+    """As the owner of a folder, who may have locked it, gain the right to change what is in it."""
+    user = posix.geteuid()
+    if user and posix.stat(path, follow_symlinks=False).st_uid == user:
+        posix.chmod(path, 0o700)
