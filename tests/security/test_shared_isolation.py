@@ -165,6 +165,27 @@ async def test_stubborn_folders_go_too(executor: DockerExecutor, name: str) -> N
     assert {space} == before, "the sandbox was lost over it"
 
 
+async def test_files_that_come_and_go_hurt_nobody(executor: DockerExecutor) -> None:
+    """Programs that make and remove files in /tmp all the time can do so beside ones that end."""
+    churn = """
+import os, time
+until = time.monotonic() + 4
+while time.monotonic() < until:
+    names = [f'/tmp/{os.getpid()}-{n}' for n in range(200)]
+    for name in names: os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+    for name in names: os.unlink(name)
+print('fine')
+"""
+    beside = [asyncio.create_task(executor.run(py(churn))) for _ in range(2)]
+    ended = 0
+    while not all(task.done() for task in beside):
+        outcome = await executor.run(py("open('/tmp/mine', 'w').close()"))
+        assert outcome.verdict is V.OK, outcome
+        ended += 1
+    assert ended > 1
+    assert [(await task).stdout for task in beside] == [b"fine\n"] * 2
+
+
 #: What a program leaves running under some disguise; each tells by a file once it runs.
 DISGUISED = {
     # The first thread of a process ends and another goes on: its state reads "zombie".

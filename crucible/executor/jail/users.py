@@ -93,8 +93,15 @@ class PublicFolder:
 
     def entries_of(self, uid: int) -> "list[str]":
         """Paths of what a user owns in it."""
-        entries = posix.scandir(self.path)
-        return [entry.path for entry in entries if entry.stat(follow_symlinks=False).st_uid == uid]
+        return [entry.path for entry in posix.scandir(self.path) if owner_of(entry) == uid]
+
+
+def owner_of(entry: "posix.DirEntry[str]") -> int:
+    """Whose an entry of a folder is; -1 when a program that still runs has just removed it."""
+    try:
+        return entry.stat(follow_symlinks=False).st_uid
+    except FileNotFoundError:
+        return -1
 
 
 def disk_usage(path: str) -> int:
