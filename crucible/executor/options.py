@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 LABEL = "crucible"
 #: The supervisor is a process too, and so is the fork of it that becomes the program.
 SUPERVISOR_PIDS = 1
+#: Those that process 1 of a shared sandbox may need to end others, and that are dying.
+SHARED_SPARE_PIDS = 128
 SHM_BYTES = 16 << 20
 _MIB = 1 << 20
 #: Programs get user ids of their own, so that per-user kernel quotas (pending signals, inotify,
@@ -150,7 +152,12 @@ def shared_body(config: ExecutorConfig, image_id: str) -> dict[str, Any]:
     It differs from the others in this: process 1 is root with the right to change user and no
     other, so that programs can have a user each, and the limits are those of all of them together.
     """
-    limits = Limits(memory_mb=config.shared_memory_mb, disk_mb=config.shared_disk_mb, pids=2048)
+    limits = Limits(
+        memory_mb=config.shared_memory_mb,
+        disk_mb=config.shared_disk_mb,
+        # All of them at their limits leave process 1 room to fork the one that kills one of them.
+        pids=config.shared_concurrency * (config.ceiling.pids + 1) + SHARED_SPARE_PIDS,
+    )
     body = create_body(limits, config, uid=0, image_id=image_id)
     host = body["HostConfig"]
     host["CapAdd"] = ["SETGID", "SETUID"]
