@@ -215,6 +215,13 @@ TARGETS = (
         at_least=500,
     ),
     Target(
+        what="one container, trusted programs, half load, P99 ms",
+        scenario="sandbox",
+        subject="crucible shared",
+        metric="at_half_load_p99_ms",
+        at_most=30,
+    ),
+    Target(
         what="throughput at 1 M queued against 1 k",
         scenario="depth",
         subject="1M",

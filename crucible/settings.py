@@ -91,7 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         sandbox_packages_file: an operator's list of packages to add to the image.
         debian_mirror: archive to build the image from; empty means debootstrap's own default.
         pool_min: sandboxes kept ready at least.
-        pool_max: sandboxes alive at most, busy ones included; 0 means twice the concurrency.
+        pool_max: sandboxes alive at most, busy ones included; 0 means four times the concurrency.
         max_body_kb: KiB a request body may have.
         max_wait_s: seconds a ``?wait=`` may last at most.
         max_wall_time_s: ceiling of ``limits.wall_time_s``.

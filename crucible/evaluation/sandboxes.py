@@ -40,6 +40,6 @@ def executor_config(settings: Settings) -> ExecutorConfig:
         runtime=settings.docker_runtime or None,
         image=settings.sandbox_image,
         pool_min=settings.pool_min,
-        pool_max=settings.pool_max or 2 * max(concurrency_of(settings), settings.pool_min),
+        pool_max=settings.pool_max or 4 * max(concurrency_of(settings), settings.pool_min),
         ceiling=ceilings_of(settings),
     )

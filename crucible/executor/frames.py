@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.errors import ExecutorRefused
+from crucible.executor.jail import MARSHAL_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,8 +28,6 @@ READY, STARTED, STDOUT, STDERR, FILE, END = b"R", b"S", b"O", b"E", b"F", b"X"
 _KINDS = frozenset((READY, STARTED, STDOUT, STDERR, FILE, END))
 #: Largest frame the supervisor may send: a whole output file with its name.
 MAX_FRAME_BYTES = 64 << 20
-#: Marshal's version 2 is the same in every Python 3, whichever the image has.
-_MARSHAL_VERSION = 2
 #: Names that the interpreter or the loader reads at its start, when a waiting one is already up.
 _START_NAMES = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_", "GLIBC_", "TZ")
 BASE_ENV: Mapping[str, str] = {
@@ -204,5 +203,5 @@ def encode_request(
 
 def encode_message(message: Mapping[str, Any]) -> bytes:
     """A message for the supervisor: its length and marshal."""
-    body = marshal.dumps(dict(message), _MARSHAL_VERSION)
+    body = marshal.dumps(dict(message), MARSHAL_VERSION)
     return len(body).to_bytes(4, "big") + body

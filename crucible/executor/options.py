@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 LABEL = "crucible"
 #: The supervisor is a process too, and so is the fork of it that becomes the program.
 SUPERVISOR_PIDS = 1
+#: Those that process 1 of a shared sandbox may need to end others, and that are dying.
+SHARED_SPARE_PIDS = 128
 SHM_BYTES = 16 << 20
 _MIB = 1 << 20
 #: Programs get user ids of their own, so that per-user kernel quotas (pending signals, inotify,
@@ -33,8 +35,12 @@ FIRST_SHARED_UID, SHARED_RANGES, SHARED_UIDS = 40_000, 10, 2_000
 
 @functools.cache
 def seccomp_profile() -> str:
-    """The system calls a sandbox may make, in the engine's JSON."""
-    return importlib.resources.files(__package__).joinpath("seccomp.json").read_text("utf-8")
+    """The system calls a sandbox may make, in the engine's JSON, without its spaces.
+
+    The engine stores and reads it, with everything else about the container, at every step.
+    """
+    text = importlib.resources.files(__package__).joinpath("seccomp.json").read_text("utf-8")
+    return json.dumps(json.loads(text), separators=(",", ":"))
 
 
 def _tmpfs(size_bytes: int, inodes: int, *, uid: int, execute: bool) -> str:
@@ -54,7 +60,7 @@ def shared_seccomp_profile() -> str:
             for name in rule["names"]
             if not name.startswith(("shm", "sem", "msgget", "msgsnd", "msgrcv", "mq_"))
         ]
-    return json.dumps(profile)
+    return json.dumps(profile, separators=(",", ":"))
 
 
 def host_config(limits: Limits, config: ExecutorConfig, *, uid: int) -> dict[str, Any]:
@@ -121,7 +127,7 @@ def create_body(
     return {
         "Image": image_id,
         "Entrypoint": ["/usr/bin/python3"],
-        "Cmd": ["-c", jail.command(image_id)],
+        "Cmd": ["-c", jail.BOOTSTRAP],
         "User": f"{uid}:{uid}",
         "WorkingDir": "/",
         "Hostname": "sandbox",
@@ -146,9 +152,13 @@ def shared_body(config: ExecutorConfig, image_id: str) -> dict[str, Any]:
     It differs from the others in this: process 1 is root with the right to change user and no
     other, so that programs can have a user each, and the limits are those of all of them together.
     """
-    limits = Limits(memory_mb=config.shared_memory_mb, disk_mb=config.shared_disk_mb, pids=2048)
+    limits = Limits(
+        memory_mb=config.shared_memory_mb,
+        disk_mb=config.shared_disk_mb,
+        # All of them at their limits leave process 1 room to fork the one that kills one of them.
+        pids=config.shared_concurrency * (config.ceiling.pids + 1) + SHARED_SPARE_PIDS,
+    )
     body = create_body(limits, config, uid=0, image_id=image_id)
-    body["Cmd"] = ["-c", jail.command(image_id, jail.SHARED)]
     host = body["HostConfig"]
     host["CapAdd"] = ["SETGID", "SETUID"]
     host["NanoCpus"] = int(config.shared_cpus * 1e9)

@@ -1,36 +1,33 @@
 """Sandboxes started ahead of need: prepared in the background, lent once, emptied, lent again.
 
-Policy lives in ``pool_policy``; here are the mechanics. Callers only ever wait on a future of
-their own. Whatever talks to the engine runs in a task that the pool owns, so a caller that is
-cancelled at any await leaves no container behind: one handed to it but not taken goes back, one
-it was using is removed.
+Policy lives in ``pool_policy``, the work on containers in ``upkeep``; here is who has which.
+Callers only ever wait on a future of their own, so one that is cancelled at any await leaves no
+container behind: one handed to it but not taken goes back, one it was using is removed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import secrets
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from crucible.errors import ExecutorError, ExecutorRefused
-from crucible.executor.hooks import NoHooks, SandboxReady, SandboxRetired, SandboxTaken, Trouble
-from crucible.executor.options import FIRST_UID, UID_COUNT
-from crucible.executor.pool_policy import Demand, PoolCounts, PoolPolicy
-from crucible.executor.sandbox import Sandbox, Shape
+from crucible.executor.hooks import NoHooks, SandboxTaken, Trouble
+from crucible.executor.pool_policy import PoolCounts, PoolPolicy
+from crucible.executor.upkeep import Upkeep
 from crucible.executor.waiting import PoolClosed, PoolFull, PoolTimeout, WaitingLine
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.engine import Engine
     from crucible.executor.hooks import ExecutorHooks
+    from crucible.executor.sandbox import Sandbox, Shape
 
 #: Seconds between looks at age and demand when nothing else happens.
 LOOK_S = 1.0
+#: Seconds from lending a sandbox to preparing the next: a small program takes about that long.
+REFILL_DELAY_S = 0.01
 
 
 class Pool:
@@ -43,7 +40,6 @@ class Pool:
         default: Shape,
         hooks: ExecutorHooks | None = None,
     ) -> None:
-        self._engine = engine
         self._config = config
         self._default = default
         self._hooks: ExecutorHooks = hooks or NoHooks()
@@ -54,24 +50,20 @@ class Pool:
             refill=config.refill,
             max_age_s=config.max_age_s,
         )
-        self.demand = Demand()
+        self._upkeep = Upkeep(engine, config, self._hooks, self)
+        self.demand = self._upkeep.demand
         self._idle: deque[Sandbox] = deque()
         self._parked: deque[Sandbox] = deque()
         self._busy: set[Sandbox] = set()
-        self._alive: set[Sandbox] = set()
         self._line = WaitingLine(default)
-        self._preparing = 0
-        self._settling = 0
         self._failures = 0
         self._hold_until_s = 0.0
         self._closed = False
-        self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
-        self._uids = itertools.count(secrets.randbelow(UID_COUNT))
 
     async def __aenter__(self) -> Self:
         self._keeper = asyncio.create_task(self._keep(), name="sandbox-pool")
-        self._balance()
+        self.balance()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -81,13 +73,12 @@ class Pool:
             await asyncio.gather(self._keeper, return_exceptions=True)
         self._line.disappoint(PoolClosed("the executor is closing"), final=True)
         for sandbox in [*self._busy, *self._idle, *self._parked]:
-            self._retire(sandbox, "closing")
+            self._upkeep.retire(sandbox, "closing")
         self._busy.clear()
         self._idle.clear()
         self._parked.clear()
         # Each is bounded by the engine's deadline; removing is what they end with.
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._upkeep.close()
 
     @property
     def counts(self) -> PoolCounts:
@@ -95,8 +86,8 @@ class Pool:
         return PoolCounts(
             idle=len(self._idle),
             busy=len(self._busy),
-            preparing=self._preparing,
-            settling=self._settling,
+            preparing=self._upkeep.preparing,
+            settling=self._upkeep.settling,
             parked=len(self._parked),
             waiting=len(self._line),
             unusual=self._line.unusual,
@@ -105,12 +96,12 @@ class Pool:
     @property
     def sandboxes(self) -> frozenset[Sandbox]:
         """Every sandbox this pool knows of, whatever is being done with it."""
-        return frozenset(self._alive)
+        return frozenset(self._upkeep.alive)
 
     @property
     def container_ids(self) -> set[str]:
         """Every container this pool knows of, whatever is being done with it."""
-        return {sandbox.container_id for sandbox in self._alive}
+        return {sandbox.container_id for sandbox in self._upkeep.alive}
 
     async def acquire(self, shape: Shape) -> Sandbox:
         """Lend a ready sandbox; it has to be given to ``release`` whatever happens.
@@ -128,7 +119,7 @@ class Pool:
         # First come, first served among those of one shape; another shape's queue is not theirs.
         if not self._line.has(shape) and (sandbox := self._pop_idle(shape)) is not None:
             self._busy.add(sandbox)
-            self._balance()
+            self._refill_soon()
             self._taken(sandbox, asked_s, hit=True)
             return sandbox
         sandbox = await self._wait(shape)
@@ -139,16 +130,13 @@ class Pool:
         """Take back a sandbox after use; what has to be done for that happens later."""
         self._busy.discard(sandbox)
         if self._closed:
-            self._retire(sandbox, "closing")
+            self._upkeep.retire(sandbox, "closing")
         elif not sandbox.clean:
-            self._retire(sandbox, "unclean")
+            self._upkeep.retire(sandbox, "unclean")
         elif sandbox.shape != self._default or sandbox.uses >= self._config.max_uses:
-            self._retire(sandbox, "used_up")
-        elif not sandbox.compiled:
-            self._retire(sandbox, "not_needed")
+            self._upkeep.retire(sandbox, "used_up")
         else:
-            self._settling += 1
-            self._spawn(self._settle(sandbox))
+            self._upkeep.settle(sandbox)
 
     def discard(self, sandbox: Sandbox) -> None:
         """Take back a sandbox that turned out to be dead before it ran anything."""
@@ -159,7 +147,7 @@ class Pool:
         if not self.policy.admits(self.counts):
             raise PoolFull(f"{len(self._line)} programs are waiting for a sandbox")
         waiter = self._line.join(shape)
-        self._balance()
+        self.balance()
         try:
             async with asyncio.timeout(self._config.acquire_s):
                 return await waiter.future
@@ -180,20 +168,32 @@ class Pool:
                 return sandbox
         return None
 
+    def ready(self, sandbox: Sandbox) -> None:
+        """A sandbox was prepared, so the engine works."""
+        self._failures = 0
+        self._offer(sandbox)
+
     def _offer(self, sandbox: Sandbox) -> None:
-        """A sandbox is ready: to the first who waits for its shape, else to the idle ones."""
+        """To the first who waits for its shape, else to the idle ones."""
         if self._closed:
-            self._retire(sandbox, "closing")
+            self._upkeep.retire(sandbox, "closing")
             return
         if self._line.serve(sandbox):
             self._busy.add(sandbox)
         elif sandbox.shape == self._default:
             self._idle.append(sandbox)
         else:
-            self._retire(sandbox, "not_needed")
-        self._balance()
+            self._upkeep.retire(sandbox, "not_needed")
+        self.balance()
 
-    def _balance(self) -> None:
+    def _refill_soon(self) -> None:
+        """Let a small program have the processor first, as long as there are more sandboxes."""
+        if self._idle:
+            asyncio.get_running_loop().call_later(REFILL_DELAY_S, self.balance)
+        else:
+            self.balance()
+
+    def balance(self) -> None:
         """Begin the preparations that are due."""
         now_s = time.monotonic()
         if self._closed or now_s < self._hold_until_s:
@@ -201,42 +201,15 @@ class Pool:
         unserved = self._line.unserved
         for waiter in unserved[: self.policy.to_make(self.counts)]:
             waiter.served = True
-            self._begin(None, waiter.shape)
+            self._upkeep.prepare(None, waiter.shape)
             unserved.remove(waiter)
         if self.policy.is_in_the_way(self.counts, len(unserved)):
-            self._retire((self._parked or self._idle).popleft(), "not_needed")
+            self._upkeep.retire((self._parked or self._idle).popleft(), "not_needed")
         expected = self.demand.during_preparation(now_s)
         for _ in range(self.policy.to_prepare(self.counts, expected)):
-            self._begin(self._parked.popleft() if self._parked else None, self._default)
+            self._upkeep.prepare(self._parked.popleft() if self._parked else None, self._default)
 
-    def _begin(self, recycled: Sandbox | None, shape: Shape) -> None:
-        self._preparing += 1
-        self._spawn(self._prepare(recycled, shape))
-
-    async def _prepare(self, recycled: Sandbox | None, shape: Shape) -> None:
-        started_s = time.monotonic()
-        uid = FIRST_UID + next(self._uids) % UID_COUNT
-        sandbox = recycled or Sandbox(self._engine, self._config, shape, uid)
-        self._alive.add(sandbox)
-        try:
-            if recycled is None:
-                await sandbox.create()
-            await sandbox.prepare()
-        except ExecutorError as error:
-            self._preparing -= 1
-            self._retire(sandbox, "unclean")
-            self._failed(error, shape)
-            return
-        self._preparing -= 1
-        self._failures = 0
-        took_s = time.monotonic() - started_s
-        self.demand.prepared(took_s)
-        self._hooks.sandbox_ready(
-            SandboxReady(took_s=took_s, recycled=recycled is not None, uses=sandbox.uses)
-        )
-        self._offer(sandbox)
-
-    def _failed(self, error: ExecutorError, shape: Shape) -> None:
+    def failed(self, error: ExecutorError, shape: Shape) -> None:
         """The engine could not make one: tell whoever waits, and pause before the next try."""
         self._failures += 1
         pause_s = self.policy.backoff_s(self._failures)
@@ -245,44 +218,15 @@ class Pool:
         # One failure may be chance; a second in a row, or a refusal, is told to those waiting.
         final = self._failures > 1 or isinstance(error, ExecutorRefused)
         self._line.disappoint(error, shape, final=final)
-        asyncio.get_running_loop().call_later(pause_s, self._balance)
+        asyncio.get_running_loop().call_later(pause_s, self.balance)
 
-    async def _settle(self, sandbox: Sandbox) -> None:
-        """Wait until a used container has stopped, then park it."""
-        try:
-            await sandbox.wait_stopped()
-        except ExecutorError as error:
-            self._settling -= 1
-            self._hooks.trouble(Trouble(doing="settle", error=error))
-            self._retire(sandbox, "unclean")
-            return
-        self._settling -= 1
+    def park(self, sandbox: Sandbox) -> None:
+        """A used container has stopped: a restart makes it ready."""
         if self._closed:
-            self._retire(sandbox, "closing")
+            self._upkeep.retire(sandbox, "closing")
         else:
             self._parked.append(sandbox)
-            self._balance()
-
-    def _retire(self, sandbox: Sandbox, reason: str) -> None:
-        self._settling += 1
-        self._spawn(self._remove(sandbox, reason))
-
-    async def _remove(self, sandbox: Sandbox, reason: str) -> None:
-        try:
-            await sandbox.remove()
-        except ExecutorError as error:
-            # The reaper finds it by its label once the engine answers again.
-            self._hooks.trouble(Trouble(doing="remove", error=error))
-        finally:
-            self._settling -= 1
-            self._alive.discard(sandbox)
-        self._hooks.sandbox_retired(SandboxRetired(reason=reason, uses=sandbox.uses))
-        self._balance()
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self.balance()
 
     async def _keep(self) -> None:
         """Replace what got too old, let go what is not needed, try again after a pause."""
@@ -292,11 +236,11 @@ class Pool:
             for sandbox in list(self._idle):
                 if self.policy.is_too_old(now_s - sandbox.ready_at, sandbox.jitter):
                     self._idle.remove(sandbox)
-                    self._retire(sandbox, "too_old")
+                    self._upkeep.retire(sandbox, "too_old")
             expected = self.demand.during_preparation(now_s)
             for _ in range(self.policy.to_retire(self.counts, expected)):
-                self._retire(self._idle.popleft(), "not_needed")
-            self._balance()
+                self._upkeep.retire(self._idle.popleft(), "not_needed")
+            self.balance()
 
     def _taken(self, sandbox: Sandbox, asked_s: float, *, hit: bool) -> None:
         now_s = time.monotonic()

@@ -1,8 +1,9 @@
 """How many sandboxes to keep: decisions without I/O, from counts and a clock that is handed in.
 
 The pool keeps between a floor and a ceiling ready, following demand: enough for the programs that
-arrive while one sandbox is being prepared, twice over. It prepares few at a time, because each
-costs the engine tens of milliseconds of processor time that programs under way need too.
+arrive while one sandbox is being prepared, twice over, and two deviations of their number more. It
+prepares few at a time, one while enough are ready, because each costs the engine a hundred
+milliseconds of processor time that programs under way need too.
 """
 
 from __future__ import annotations
@@ -87,15 +88,19 @@ class PoolPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     def wanted_idle(self, counts: PoolCounts, expected: float) -> int:
         """Usual sandboxes that should be ready or on their way now."""
-        ahead = max(self.pool_min, math.ceil(2 * expected))
+        spread = 2 * math.sqrt(expected)
+        ahead = max(self.pool_min, math.ceil(2 * expected + spread))
         usual = counts.waiting - counts.unusual
         return max(0, min(usual + ahead, self.pool_max - counts.busy))
 
     def to_prepare(self, counts: PoolCounts, expected: float) -> int:
         """Usual sandboxes to begin preparing now, from parked containers or new ones."""
-        missing = self.wanted_idle(counts, expected) - counts.idle - counts.preparing
+        wanted = self.wanted_idle(counts, expected)
+        missing = wanted - counts.idle - counts.preparing
         room = self.pool_max - counts.total + counts.parked
-        return max(0, min(missing, self.refill - counts.preparing, room))
+        # Half of them ready is enough to go slowly, and leave a processor to the programs.
+        pace = 1 if counts.idle and 2 * counts.idle >= wanted else self.refill
+        return max(0, min(missing, pace - counts.preparing, room))
 
     def to_make(self, counts: PoolCounts) -> int:
         """New containers that may be begun now."""

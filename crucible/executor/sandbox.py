@@ -64,7 +64,6 @@ class Sandbox:
         jitter: a number in 0..1 of its own, so that not all age at once.
         uses: programs it has served.
         ready_at: monotonic second since which it has been waiting.
-        compiled: its supervisor starts without being compiled first.
         clean: the last run ended by the book, so that a restart gives a fresh sandbox.
     """
 
@@ -77,7 +76,6 @@ class Sandbox:
         self.uses = 0
         self.ready_at = 0.0
         self.clean = True
-        self.compiled = False
         self._image_id = ""
         self._engine = engine
         self._config = config
@@ -87,7 +85,6 @@ class Sandbox:
     async def create(self) -> None:
         """Create the container, not yet started."""
         self._image_id = await self._engine.pinned(self.shape.image or self._config.image)
-        self.compiled = jail.is_compiled(self._image_id)
         body = create_body(self.limits, self._config, uid=self.uid, image_id=self._image_id)
         self.container_id = await self._engine.create(body)
 
@@ -100,6 +97,8 @@ class Sandbox:
         await self._hang_up()
         self._reader = FrameReader()
         self._attachment = await self._engine.attach(self.container_id)
+        # Before the start: it waits in the engine, and the container for nothing.
+        await self._attachment.write(jail.script(self._image_id))
         await self._engine.start(self.container_id)
         output = Output(0)
         try:

@@ -80,6 +80,7 @@ class SharedSandbox:
         image_id = await self._engine.pinned(self._config.image)
         self.container_id = await self._engine.create(shared_body(self._config, image_id))
         self._attachment = await self._engine.attach(self.container_id)
+        await self._attachment.write(jail.script(image_id, jail.SHARED))
         await self._engine.start(self.container_id)
         ready = self._runs[0] = _Run(0)
         self._reader = asyncio.create_task(self._read(), name="shared-sandbox")

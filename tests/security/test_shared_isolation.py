@@ -131,6 +131,155 @@ if os.fork() == 0:
     assert outcome.stdout == b"/dev/shm:\n\n/tmp:\nslots\n1\n", outcome
 
 
+#: Folders of runs that are still there, and whether process 1 is the one it was.
+SLOTS_LEFT = """
+import os
+slots = [f'/tmp/slots/{number}' for number in range(1, 500)]
+print([slot for slot in slots if os.path.lexists(slot) and slot != os.getcwd()])
+"""
+STUBBORN_FOLDERS = {
+    "locked": "os.makedirs('a/b'); open('a/b/f', 'w').close(); os.chmod('a/b', 0)\n"
+    "os.chmod('a', 0)",
+    "deep": "for _ in range(3000): os.mkdir('d'); os.chdir('d')",
+    "deep-in-tmp": "os.mkdir('/tmp/d'); os.chdir('/tmp/d')\n"
+    "for _ in range(3000): os.mkdir('d'); os.chdir('d')",
+    "same-names": "for n in range(40): os.makedirs(f'moved-{n}/moved-{n}/{n}')",
+    "odd-names": "for n in (b'\\xff', b'a\\nb', b'-rf', b'x' * 255):\n"
+    "  os.makedirs(n + b'/' + n); open(n + b'/f', 'w').close()",
+    "read-only": "os.mkdir('r'); open('r/f', 'w').close(); os.chmod('r', 0o500)",
+    "closed-home": "os.mkdir('/tmp/h'); open('/tmp/h/f', 'w').close(); os.chmod('/tmp/h', 0o100)",
+}
+
+
+@pytest.mark.parametrize("name", STUBBORN_FOLDERS)
+async def test_stubborn_folders_go_too(executor: DockerExecutor, name: str) -> None:
+    """Folders too deep for a path, or locked by their owner, are removed and hurt nobody."""
+    before = set((await executor.run(sh("readlink /proc/self/ns/pid"))).stdout.split())
+    outcome = await executor.run(py("import os\n" + STUBBORN_FOLDERS[name] + "\nprint('made')"))
+    assert outcome.stdout == b"made\n", outcome
+    left = await executor.run(py(SLOTS_LEFT))
+    assert left.stdout == b"[]\n", left
+    look = await executor.run(sh("ls -A /tmp /dev/shm; readlink /proc/self/ns/pid"))
+    *listed, space = look.stdout.split()
+    assert listed == [b"/dev/shm:", b"/tmp:", b"slots"]
+    assert {space} == before, "the sandbox was lost over it"
+
+
+async def test_files_that_come_and_go_hurt_nobody(executor: DockerExecutor) -> None:
+    """Programs that make and remove files in /tmp all the time can do so beside ones that end."""
+    churn = """
+import os, time
+until = time.monotonic() + 4
+while time.monotonic() < until:
+    names = [f'/tmp/{os.getpid()}-{n}' for n in range(200)]
+    for name in names: os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+    for name in names: os.unlink(name)
+print('fine')
+"""
+    beside = [asyncio.create_task(executor.run(py(churn))) for _ in range(2)]
+    ended = 0
+    while not all(task.done() for task in beside):
+        outcome = await executor.run(py("open('/tmp/mine', 'w').close()"))
+        assert outcome.verdict is V.OK, outcome
+        ended += 1
+    assert ended > 1
+    assert [(await task).stdout for task in beside] == [b"fine\n"] * 2
+
+
+#: What a program leaves running under some disguise; each tells by a file once it runs.
+DISGUISED = {
+    # The first thread of a process ends and another goes on: its state reads "zombie".
+    "headless": """
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+static void *go_on(void *unused) { fclose(fopen("/tmp/up", "w")); for (;;) usleep(1000); }
+int main(void) {
+  if (fork() == 0) {
+    setsid();
+    pthread_t thread;
+    pthread_create(&thread, 0, go_on, 0);
+    pthread_exit(0);
+  }
+  while (access("/tmp/up", F_OK)) usleep(1000);
+  return 0;
+}
+""",
+    # A name that reads like the end of the name and a zombie's state behind it.
+    "named": """
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int main(void) {
+  if (fork() == 0) {
+    prctl(PR_SET_NAME, ") Z 1 1 1 1 0");
+    fclose(fopen("/tmp/up", "w"));
+    for (;;) usleep(1000);
+  }
+  while (access("/tmp/up", F_OK)) usleep(1000);
+  return 0;
+}
+""",
+    # Never the same process twice.
+    "runaway": """
+#include <stdio.h>
+#include <unistd.h>
+int main(void) {
+  if (fork() == 0) {
+    setsid();
+    fclose(fopen("/tmp/up", "w"));
+    for (;;) if (fork() > 0) _exit(0);
+  }
+  while (access("/tmp/up", F_OK)) usleep(1000);
+  return 0;
+}
+""",
+}
+
+
+@pytest.mark.parametrize("name", DISGUISED)
+async def test_disguised_processes_are_killed(executor: DockerExecutor, name: str) -> None:
+    """What a program leaves running is found and killed, whatever it looks like."""
+    program = msgspec.structs.replace(py(DISGUISED[name]), language="c")
+    outcome = await executor.run(program)
+    assert (outcome.verdict, outcome.exit_code) == (V.OK, 0), outcome
+    code = (
+        "import os, time\nuntil = time.monotonic() + 20\n"
+        "def others():\n"
+        "  for name in filter(str.isdigit, os.listdir('/proc')):\n"
+        "    try:\n"
+        "      if os.stat('/proc/' + name).st_uid not in (0, os.getuid()): yield name\n"
+        "    except OSError: pass\n"
+        # One that was killed takes a moment to die and to be reaped.
+        "while (found := list(others())) and time.monotonic() < until: time.sleep(0.01)\n"
+        "print(found)"
+    )
+    assert (await executor.run(py(code))).stdout == b"[]\n"
+
+
+async def test_a_headless_process_is_accounted_for(executor: DockerExecutor) -> None:
+    """Memory taken by a process whose first thread has ended counts as any other."""
+    code = """
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+static void *take(void *unused) {
+  char *at = mmap(0, 200 << 20, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  memset(at, 1, 200 << 20);
+  for (;;) sleep(1);
+}
+int main(void) {
+  pthread_t thread;
+  pthread_create(&thread, 0, take, 0);
+  pthread_exit(0);
+}
+"""
+    limits = Limits(wall_time_s=40.0, cpu_time_s=40.0, memory_mb=64)
+    outcome = await executor.run(msgspec.structs.replace(py(code, limits), language="c"))
+    assert outcome.verdict is V.MEMORY_LIMIT, outcome
+
+
 async def test_a_program_has_no_capability(executor: DockerExecutor) -> None:
     """What process 1 may, the programs may not; and there is no way to shared memory segments."""
     outcome = await executor.run(sh("grep -E '^(Cap[PEIA]|NoNew|Groups)' /proc/self/status; id -u"))

@@ -1,8 +1,8 @@
 """The supervisor: process 1 of every sandbox, and the only code of ours that runs inside one.
 
-Its source is handed to the container as the argument of ``python3 -c``, so that image and code
-cannot drift apart. It imports nothing but modules built into the interpreter: each start of a
-sandbox pays for every import.
+Its source is handed to the container through descriptor 0, to a few lines that ``python3 -c``
+starts with, so that image and code cannot drift apart. It imports nothing but modules built into
+the interpreter: each start of a sandbox pays for every import.
 
 It owns the real descriptors of the container. The program gets pipes of its own and never sees
 the frames, so nothing it prints can be taken for one. Process 1 of a pid namespace ignores every
@@ -20,13 +20,15 @@ takes everything in its pid namespace along.
 from __future__ import annotations
 
 import ast
-import base64
 import functools
 import importlib.resources
+import marshal
 
+#: Marshal's version 2 is the same in every Python 3, whichever the image has.
+MARSHAL_VERSION = 2
 #: In this order they make one script; each uses only names of those before it.
-SINGLE = ("kernel", "become", "run", "main", "program")
-SHARED = ("kernel", "become", "job", "server", "program")
+SINGLE = ("kernel", "become", "startup", "run", "single", "program")
+SHARED = ("kernel", "become", "startup", "run", "users", "job", "server", "program")
 
 
 @functools.cache
@@ -48,14 +50,28 @@ def source(parts: tuple[str, ...] = SINGLE) -> str:
     return ast.unparse(ast.Module(body=body, type_ignores=[]))
 
 
+#: What the container starts with. It reads the script, compiled or not, and becomes it. Short,
+#: because the engine encodes and decodes, stores and passes on its arguments tens of times a start.
+BOOTSTRAP = """\
+import marshal, posix
+def take(size):
+    data = b""
+    while len(data) < size:
+        data += posix.read(0, size - len(data)) or posix._exit(0)
+    return data
+script = marshal.loads(take(int.from_bytes(take(4), "big")))
+PRECOMPILED = not isinstance(script, str)
+exec(script)
+"""
 #: What the interpreter of an image made of a script, by image id and parts. Compiling takes it
 #: 5 ms at every start of a sandbox, loading what it compiled before 0.2 ms.
-_compiled: dict[tuple[str, tuple[str, ...]], str] = {}
+_compiled: dict[tuple[str, tuple[str, ...]], bytes] = {}
 
 
-def command(image_id: str, parts: tuple[str, ...] = SINGLE) -> str:
-    """What to hand to ``python3 -c`` in an image: the script, compiled if it was there before."""
-    return _compiled.get((image_id, parts)) or source(parts)
+def script(image_id: str, parts: tuple[str, ...] = SINGLE) -> bytes:
+    """What ``BOOTSTRAP`` reads in an image: length and script, compiled if it was there before."""
+    code = _compiled.get((image_id, parts)) or marshal.dumps(source(parts), MARSHAL_VERSION)
+    return len(code).to_bytes(4, "big") + code
 
 
 def remember(image_id: str, code: bytes, parts: tuple[str, ...] = SINGLE) -> None:
@@ -63,17 +79,7 @@ def remember(image_id: str, code: bytes, parts: tuple[str, ...] = SINGLE) -> Non
 
     It goes back into sandboxes of the same image only, and is never loaded outside of one.
     """
-    text = base64.b64encode(code).decode()
-    _compiled.setdefault(
-        (image_id, parts),
-        "import binascii, marshal\nPRECOMPILED = True\n"
-        f"exec(marshal.loads(binascii.a2b_base64({text!r})))",
-    )
-
-
-def is_compiled(image_id: str, parts: tuple[str, ...] = SINGLE) -> bool:
-    """Whether ``command`` needs no compiling."""
-    return (image_id, parts) in _compiled
+    _compiled.setdefault((image_id, parts), code)
 
 
 def _drop_docstring(node: ast.AST) -> None:

@@ -6,7 +6,7 @@ import gc
 import posix
 import sys
 
-from crucible.executor.jail.kernel import WORK, call_libc, set_dumpable, write_all
+from crucible.executor.jail.kernel import WORK, call_libc, look_up, set_dumpable, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Not an exit status: the process ends itself by SIGINT, as an uncaught KeyboardInterrupt does.
 BY_INTERRUPT = 256 + 2
+#: What the environment is before the fork.
+_environment: "dict[str, str]" = {}
 
 
 def warm_up() -> None:
@@ -25,6 +27,10 @@ def warm_up() -> None:
     """
     exec(compile("print(6 * 7)", "warm", "exec"), {})  # noqa: S102 - our own constant
     sys.stdout.flush()
+    look_up("exit")
+    environ = sys.modules["os"].environ
+    environ.pop("HOSTNAME", None)  # the engine's; no program is given it
+    _environment.update(environ)
     gc.collect()
     gc.freeze()
 
@@ -65,15 +71,25 @@ def execute(argv: list[str], env: dict[str, str]) -> "NoReturn":
     posix._exit(127)  # noqa: SLF001 - os._exit under its built-in name
 
 
+def set_environment(wanted: "dict[str, str]") -> None:
+    """Change what differs in the environment, which is little: each change costs copied pages."""
+    if _environment == wanted:
+        return
+    environ = sys.modules["os"].environ
+    for name in _environment.keys() - wanted.keys():
+        del environ[name]
+    for name, value in wanted.items():
+        if _environment.get(name) != value:
+            environ[name] = value
+
+
 def become_python(request: "dict[str, Any]") -> "tuple[str, dict[str, Any]]":
     """Make this forked interpreter what ``python3 main.py`` would be; its code and namespace."""
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     name = request["argv"][1]
     work = request.get("work", WORK)
     path = work + "/" + name
-    environ = sys.modules["os"].environ
-    environ.clear()
-    environ.update(request["env"])
+    set_environment(request["env"])
     sys.argv[:] = [name, *request["argv"][2:]]
     sys.orig_argv[:] = request["argv"]
     sys.path[0] = work

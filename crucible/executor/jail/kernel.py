@@ -20,10 +20,20 @@ def set_dumpable(value: int) -> None:
     call_libc("prctl", PR_SET_DUMPABLE, value, 0, 0, 0)
 
 
+#: Functions of the C library by name, looked up before a fork rather than after it.
+_functions: "dict[str, int]" = {}
+
+
+def look_up(name: str) -> int:
+    """Where a function of the C library lies."""
+    if name not in _functions:
+        _functions[name] = _ctypes.dlsym(_ctypes.dlopen("libc.so.6", RTLD_NOW), name)
+    return _functions[name]
+
+
 def call_libc(name: str, *arguments: int) -> None:
     """Call a function of the C library that takes numbers, without the cost of ctypes."""
-    function = _ctypes.dlsym(_ctypes.dlopen("libc.so.6", RTLD_NOW), name)
-    _ctypes.call_function(function, arguments)
+    _ctypes.call_function(look_up(name), arguments)
 
 
 def own_code() -> bytes:
@@ -31,10 +41,10 @@ def own_code() -> bytes:
     frame = sys._getframe()  # noqa: SLF001 - the documented way to one's own frame
     while frame.f_back is not None and frame.f_code.co_name != "<module>":
         frame = frame.f_back
-    return b"" if "PRECOMPILED" in frame.f_globals else marshal.dumps(frame.f_code)
+    return b"" if frame.f_globals["PRECOMPILED"] else marshal.dumps(frame.f_code)
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: "bytes | bytearray") -> None:
     """Write everything, however long the host takes to read it."""
     view = memoryview(data)
     while view:
@@ -150,65 +160,6 @@ def make_folder(path: str, mode: int = 0o777) -> None:
         posix.mkdir(path, mode)
     except FileExistsError:
         return
-
-
-def usage_of(uid: int) -> tuple[int, int, float, int]:
-    """Of a user: living processes, those and zombies, CPU seconds, resident bytes.
-
-    Zombies count, because they do for the kernel's limit of processes.
-    """
-    alive = count = ticks = pages = 0
-    for name in posix.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            if posix.stat(f"/proc/{name}").st_uid != uid:
-                continue
-            fd = posix.open(f"/proc/{name}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            stat = posix.read(fd, 4096)
-        except OSError:
-            continue
-        finally:
-            posix.close(fd)
-        fields = stat[stat.rindex(b")") + 2 :].split()
-        count += 1
-        if fields[0] not in (b"Z", b"X"):
-            alive += 1
-            ticks += sum(map(int, fields[11:15]))
-            pages += int(fields[21])
-    cpu_s = ticks / posix.sysconf("SC_CLK_TCK")
-    return alive, count, cpu_s, pages * posix.sysconf("SC_PAGE_SIZE")
-
-
-def disk_usage(path: str) -> int:
-    """Bytes of the files below a folder, as far as this user may look."""
-    total = 0
-    try:
-        for entry in posix.scandir(path):
-            if entry.is_dir(follow_symlinks=False):
-                total += disk_usage(entry.path)
-            else:
-                total += entry.stat(follow_symlinks=False).st_blocks * 512
-    except OSError:
-        return total
-    return total
-
-
-def remove_tree(path: str) -> bool:
-    """Remove a folder and what is in it, as far as this user may; whether it is gone."""
-    try:
-        for entry in posix.scandir(path):
-            if entry.is_dir(follow_symlinks=False):
-                remove_tree(entry.path)
-            else:
-                posix.unlink(entry.path)
-        posix.rmdir(path)
-    except OSError:
-        return False
-    return True
 
 
 def drain(fd: int) -> None:

@@ -5,20 +5,22 @@ each program gets a user id of its own that no other has at the same time. Frame
 of the run in front of their payload.
 """
 
-import _signal  # type: ignore[import-not-found]  # typeshed has no stub for the built-in module
-import fcntl
 import marshal
 import posix
 import select
 import time
 
-from crucible.executor.jail.become import warm_up
 from crucible.executor.jail.job import LOOK_S, SLOTS, Job
-from crucible.executor.jail.kernel import drain, own_code, read_counter, set_dumpable, write_all
+from crucible.executor.jail.kernel import drain, own_code, read_counter, write_all
+from crucible.executor.jail.startup import take_over
+from crucible.executor.jail.users import PublicFolder, usage_by_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+#: Bytes of frames that may wait for the next one before they are written.
+OUTBOX_BYTES = 65536
 
 
 class Server:
@@ -32,16 +34,25 @@ class Server:
         self.jobs: dict[int, Job] = {}
         self.owners: dict[int, Job] = {}
         self.inbox = bytearray()
-        self.served = 0
+        self.outbox = bytearray()
         self.oom_kills = 0
+        self.public = [PublicFolder("/tmp"), PublicFolder("/dev/shm")]  # noqa: S108 - the sandbox's
         posix.set_blocking(control, False)
         for fd in (control, wakeup):
             self.poll.register(fd, select.EPOLLIN)
 
     def send(self, kind: bytes, number: int, payload: bytes) -> None:
-        """Send one frame to the host."""
-        head = kind + (len(payload) + 4).to_bytes(4, "big") + number.to_bytes(4, "big")
-        write_all(self.frames, head + payload)
+        """Send one frame to the host, with those of the same turn."""
+        self.outbox += kind + (len(payload) + 4).to_bytes(4, "big") + number.to_bytes(4, "big")
+        self.outbox += payload
+        if len(self.outbox) > OUTBOX_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the frames that wait; each write costs the engine as much as it costs here."""
+        if self.outbox:
+            write_all(self.frames, self.outbox)
+            self.outbox = bytearray()
 
     def forget(self, fd: int) -> None:
         """Stop listening to a descriptor."""
@@ -57,10 +68,12 @@ class Server:
     def serve(self) -> "dict[str, Any] | None":
         """Serve until the host hangs up (None), or this is a child: the request it is for."""
         while True:
-            timeout = LOOK_S if self.jobs else -1
-            for fd, _ in self.poll.poll(timeout):
+            self.flush()
+            ended = False
+            for fd, _ in self.poll.poll(LOOK_S if self.jobs else -1):
                 if fd == self.wakeup:
                     drain(fd)
+                    ended = True
                 elif fd == self.control:
                     if not self.read_requests():
                         return None
@@ -69,12 +82,19 @@ class Server:
                         job.write_stdin()
                     else:
                         job.read_output(fd)
-            request = self.begin_waiting() or self.reap()
+            request = (self.reap() if ended else None) or self.begin_waiting()
             if request:
                 return request
-            now = time.monotonic()
-            for job in [job for job in self.jobs.values() if now >= job.next_look]:
-                job.look(now)
+            self.look()
+
+    def look(self) -> None:
+        """Look at those programs whose time for it has come, all at once."""
+        now = time.monotonic()
+        due = [job for job in self.jobs.values() if now >= job.next_look]
+        if due:
+            usage = usage_by_user({job.uid for job in due})
+            for job in due:
+                job.look(now, usage[job.uid])
 
     def read_requests(self) -> bool:
         """Take in what the host has sent; False once it hung up."""
@@ -96,49 +116,36 @@ class Server:
             if "stop" in request:
                 if request["stop"] in self.jobs:
                     self.jobs[request["stop"]].stop("abandoned")
-                continue
-            self.served += 1
-            job = Job(self, request, request["uid"])
-            self.jobs[job.number] = job
-            self.send(b"S", job.number, b"")
-            if self.begin(job):
-                return job.request
+            elif self.begin(request):
+                return dict(request)
         return None
 
-    def begin(self, job: Job) -> bool:
+    def begin(self, request: "dict[str, Any]") -> bool:
         """Start the first stage of a job; True in a child that is the program."""
+        job = Job(self, request)
+        self.jobs[job.number] = job
+        self.send(b"S", job.number, b"")
         try:
             job.lay_files()
         except OSError:
             job.status = 1 << 8
             self.end(job)
             return False
-        if job.request["compile"]:
-            job.stage = b"compile"
-            job.start(job.request["compile"])
-            self.listen(job)
-            return False
-        return self.begin_run(job)
+        # The host has to know before anything runs: a program that started is not run again.
+        self.flush()
+        return self.start(job, b"compile" if request["compile"] else b"run")
 
-    def begin_run(self, job: Job) -> bool:
-        """Start the program itself; True in a child that is the program."""
-        job.stage = b"run"
-        job.stdin = memoryview(job.request["stdin"])
-        job.request["work"] = job.home
-        if job.start(None if job.request["warm"] else job.request["argv"]):
+    def start(self, job: Job, stage: bytes) -> bool:
+        """Start a stage and listen to its pipes; True in a child that is the program."""
+        if job.start(stage):
             return True
-        self.listen(job)
-        return False
-
-    def listen(self, job: Job) -> None:
-        """Listen to a job's pipes."""
         for fd in job.pipes:
             self.owners[fd] = job
             self.poll.register(fd, select.EPOLLIN)
-        self.owners[job.stdin_fd] = job
-        self.poll.register(job.stdin_fd, select.EPOLLOUT)
-        if not job.stdin:
-            job.close_stdin()
+        if job.stdin_fd >= 0:
+            self.owners[job.stdin_fd] = job
+            self.poll.register(job.stdin_fd, select.EPOLLOUT)
+        return False
 
     def reap(self) -> "dict[str, Any] | None":
         """Collect every zombie and end the stages they were the main process of."""
@@ -157,7 +164,7 @@ class Server:
             job.status = status
             job.finish_stage()
             if job.stage == b"compile" and status == 0 and job.reason == "exit":
-                if self.begin_run(job):
+                if self.start(job, b"run"):
                     return job.request
                 continue
             self.end(job)
@@ -165,30 +172,19 @@ class Server:
     def end(self, job: Job) -> None:
         """Report a job and forget it."""
         del self.jobs[job.number]
-        job.send_end()
+        job.end()
 
 
 def boot_server() -> "dict[str, Any] | None":
-    """Prepare, say so, and serve."""
-    set_dumpable(0)
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    control = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 900)
-    frames = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 900)
-    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
-    posix.dup2(null, 0)
-    posix.dup2(null, 1)
-    warm_up()
-    wake_read, wake_write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
-    _signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    _signal.signal(_signal.SIGCHLD, lambda *_: None)
+    """Prepare, say so, and serve; in a child that is a program, its request."""
+    control, frames, wakeup = take_over()
     posix.mkdir(SLOTS, 0o711)
-    server = Server(control, frames, wake_read)
+    server = Server(control, frames, wakeup)
     server.send(b"R", 0, own_code())
     return server.serve()
 
 
 if __name__ == "__main__":
-    _found = boot_server()
-    if _found is None:
+    _request = boot_server()
+    if _request is None:
         posix._exit(0)  # noqa: SLF001 - os._exit under its built-in name
-    _request = _found

@@ -20,10 +20,19 @@ def test_an_idle_pool_is_filled_to_its_floor() -> None:
 
 
 def test_demand_raises_what_is_kept() -> None:
-    """With three arrivals to a preparation, twice as many are kept ready."""
-    assert POLICY.wanted_idle(PoolCounts(), 3.0) == 6
+    """Twice what arrives during a preparation is kept ready, and two deviations more."""
+    assert POLICY.wanted_idle(PoolCounts(), 1.0) == 4
+    assert POLICY.wanted_idle(PoolCounts(), 3.0) == 8
     assert POLICY.wanted_idle(PoolCounts(busy=4), 30.0) == 4
     assert POLICY.wanted_idle(PoolCounts(waiting=3), 0.0) == 5
+
+
+def test_refills_make_way_for_programs() -> None:
+    """One at a time while half of what is wanted is ready; as many as may be once it is less."""
+    assert POLICY.to_prepare(PoolCounts(idle=2), 1.0) == 1
+    assert POLICY.to_prepare(PoolCounts(idle=2, preparing=1), 1.0) == 0
+    assert POLICY.to_prepare(PoolCounts(idle=1, preparing=1), 1.0) == 1
+    assert POLICY.to_prepare(PoolCounts(idle=1, waiting=3), 0.0) == 2
 
 
 @given(SMALL, SMALL, SMALL, SMALL, SMALL, SMALL, st.floats(0, 100))

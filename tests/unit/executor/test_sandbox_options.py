@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
+import marshal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from crucible.executor import jail
 from crucible.executor.config import ExecutorConfig
-from crucible.executor.options import create_body, seccomp_profile, update_body
+from crucible.executor.options import create_body, seccomp_profile, shared_body, update_body
 from crucible.models import Limits
 
 LIMITS = Limits(memory_mb=100, pids=10, disk_mb=7)
@@ -88,10 +91,25 @@ def test_a_supervisor_is_compiled_once_an_image() -> None:
     """What one image's interpreter compiled goes to sandboxes of that image only."""
     jail.remember("sha256:unit", b"code")
     jail.remember("sha256:unit", b"later")
-    assert jail.is_compiled("sha256:unit")
-    assert "Y29kZQ==" in jail.command("sha256:unit")
-    assert jail.command("sha256:other") == jail.source()
-    assert jail.command("sha256:unit", jail.SHARED) == jail.source(jail.SHARED)
+    assert jail.script("sha256:unit") == b"\0\0\0\4code"
+    assert marshal.loads(jail.script("sha256:other")[4:]) == jail.source()
+    assert marshal.loads(jail.script("sha256:unit", jail.SHARED)[4:]) == jail.source(jail.SHARED)
+
+
+@pytest.mark.parametrize("cut", [0, 3, 4, 60])
+def test_a_supervisor_without_its_script_ends(cut: int) -> None:
+    """A host that hangs up before it has sent the whole script leaves no process 1 behind."""
+    data = jail.script("sha256:other")[:cut]
+    command = [sys.executable, "-c", jail.BOOTSTRAP]
+    ended = subprocess.run(command, input=data, capture_output=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+
+
+def test_a_shared_sandbox_has_room_to_end_its_programs() -> None:
+    """All programs at the highest pids limit together do not keep process 1 from forking."""
+    config = ExecutorConfig(owner="me", shared_concurrency=3)
+    host = shared_body(config, "sha256:1")["HostConfig"]
+    assert host["PidsLimit"] > 3 * config.ceiling.pids + 3
 
 
 def test_sockets_are_of_three_families() -> None:
@@ -115,4 +133,4 @@ def test_the_supervisor_is_one_script_of_built_in_modules() -> None:
     slim = {"_ctypes", "_signal", "atexit", "errno", "fcntl", "marshal", "posix", "select", "sys",
             "time", "typing", "gc", "resource"}  # fmt: skip
     assert imported <= slim
-    assert len(jail.source().encode()) < 100_000, "an argument has at most 128 KiB"
+    assert len(jail.BOOTSTRAP) < 1000, "the engine copies it at every step of a start"

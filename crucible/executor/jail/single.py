@@ -1,0 +1,189 @@
+# ruff: noqa: S108 - paths inside the sandbox, where nobody else is
+"""The one program of a sandbox: asked for, watched, stopped, and judged by the cgroup's account."""
+
+import marshal
+import posix
+import select
+import time
+
+from crucible.executor.jail.kernel import (
+    WORK,
+    cpu_time,
+    drain,
+    is_full,
+    kill_others,
+    others_alive,
+    own_code,
+    read_counter,
+    read_exactly,
+    read_number,
+    write_all,
+)
+from crucible.executor.jail.run import Run
+from crucible.executor.jail.startup import take_over
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: Seconds that children of a program that has ended may go on writing before they are killed.
+LINGER_S = 0.05
+#: Seconds from the end frame to the exit: the engine's work on it would delay the answer.
+YIELD_S = 0.01
+
+
+def send(frames: int, kind: bytes, payload: bytes) -> None:
+    """Send one frame to the host."""
+    write_all(frames, kind + len(payload).to_bytes(4, "big") + payload)
+
+
+class Single(Run):
+    """The program everything else in the sandbox belongs to."""
+
+    def __init__(self, request: "dict[str, Any]", control: int, frames: int, wakeup: int) -> None:
+        super().__init__(request, WORK)
+        self.control = control
+        self.frames = frames
+        self.wakeup = wakeup
+        self.ended = False
+        self.poll = select.poll()
+        self.started = time.monotonic()
+        self.cpu_base = cpu_time()
+
+    def emit(self, kind: bytes, payload: bytes) -> None:
+        """Send one frame to the host."""
+        send(self.frames, kind, payload)
+
+    def forget(self, fd: int) -> None:
+        """Stop listening to a descriptor."""
+        try:
+            self.poll.unregister(fd)
+        except KeyError:
+            return
+
+    def stop(self, reason: str) -> None:
+        """Kill the program for ``reason``; the first reason stays."""
+        if self.reason == "exit":
+            self.reason = reason
+        kill_others()
+
+    def reap(self) -> None:
+        """Collect every zombie; the program's own status among them."""
+        while True:
+            try:
+                pid, status = posix.waitpid(-1, posix.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.main and not self.ended:
+                self.status, self.ended = status, True
+
+    def watch(self) -> None:
+        """Move bytes and keep time until the program has ended or was stopped."""
+        self.ended = False
+        for fd in (*self.pipes, self.wakeup):
+            self.poll.register(fd, select.POLLIN)
+        self.poll.register(self.control, 0)
+        if self.stdin_fd >= 0:
+            self.poll.register(self.stdin_fd, select.POLLOUT)
+        next_look = 0.0
+        while not self.ended:
+            now = time.monotonic()
+            if now >= next_look:
+                next_look = now + self.look(now)
+            for fd, _ in self.poll.poll(max(0.0, next_look - now) * 1000 + 1):
+                if fd == self.control:
+                    self.stop("abandoned")
+                    self.forget(fd)
+                elif fd == self.wakeup:
+                    drain(fd)
+                elif fd == self.stdin_fd:
+                    self.write_stdin()
+                elif fd in self.pipes:
+                    self.read_output(fd)
+            self.reap()
+
+    def look(self, now: float) -> float:
+        """Check time and counts; seconds until the next look can find anything."""
+        left_s: float = self.started + self.request["wall_s"] - now
+        if left_s <= 0:
+            self.stop("wall")
+            return 1.0
+        cpu_left_s = self.request["cpu_s"] - (cpu_time() - self.cpu_base)
+        if cpu_left_s <= 0:
+            self.stop("cpu")
+            return 1.0
+        seen = read_number("/pids/pids.current", "/pids.current") or 1
+        self.processes = max(self.processes, seen - 1)
+        pace_s: float = cpu_left_s / self.request["cpus"]
+        return min(left_s, max(0.01, pace_s), 0.25)
+
+    def finish_stage(self) -> None:
+        """Let children end their last words, kill what is left, and read the pipes empty."""
+        self.close_stdin()
+        self.disk_full = is_full("/tmp") or is_full("/dev/shm")
+        until = time.monotonic() + LINGER_S
+        while self.reason == "exit" and others_alive() and time.monotonic() < until:
+            select.poll().poll(2)
+            for fd in list(self.pipes):
+                self.read_output(fd)
+            self.reap()
+        kill_others()
+        while others_alive():
+            self.reap()
+        self.reap()
+        self.read_rest()
+
+    def conclude(self) -> None:
+        """Hand back files, and say how it ended by the cgroup's account."""
+        self.send_files()
+        self.send_end(
+            wall_s=time.monotonic() - self.started,
+            cpu_s=cpu_time() - self.cpu_base,
+            peak_bytes=read_number("/memory/memory.max_usage_in_bytes", "/memory.peak") or 0,
+            oom_kills=read_counter("oom_kill", "/memory/memory.oom_control", "/memory.events") or 0,
+            pids_hits=read_counter("max", "/pids/pids.events", "/pids.events") or 0,
+        )
+
+    def run(self) -> bool:
+        """Run the request to its end; True in the child that is to become the program."""
+        try:
+            self.write_files(0o777, 0o644)
+        except OSError:
+            # The files do not fit: told as the end of a program that filled its disk.
+            self.status, self.disk_full = 1 << 8, True
+            self.conclude()
+            return False
+        for stage in (b"compile", b"run") if self.request["compile"] else (b"run",):
+            if self.start(stage):
+                return True
+            self.watch()
+            self.finish_stage()
+            if self.status or self.reason != "exit":
+                break
+        self.conclude()
+        time.sleep(YIELD_S)
+        return False
+
+
+def boot() -> "dict[str, Any] | None":
+    """Prepare, say so, run what is asked; in the child that is the program, its request."""
+    control, frames, wakeup = take_over()
+    posix.mkdir(WORK, 0o755)
+    posix.chdir(WORK)
+    send(frames, b"R", own_code())
+    header = read_exactly(control, 4)
+    size = int.from_bytes(header, "big")
+    body = read_exactly(control, size) if len(header) == 4 else b""
+    if not body or len(body) < size:
+        return None  # the host hung up instead
+    send(frames, b"S", b"")
+    request = marshal.loads(body)  # noqa: S302 - from the host, which is trusted
+    return request if Single(request, control, frames, wakeup).run() else None
+
+
+if __name__ == "__main__":
+    _request = boot()
+    if _request is None:
+        posix._exit(0)  # noqa: SLF001 - os._exit under its built-in name
