@@ -10,7 +10,7 @@ from crucible.broker.servers.connection import open_client, read_url
 from crucible.broker.servers.transactions import TransactionSteps
 
 if TYPE_CHECKING:
-    from contextlib import AsyncExitStack
+    from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
     from redis.asyncio import Redis
 
@@ -33,6 +33,12 @@ class Servers:
     results: Steps | None
 
 
+def _client(url: str) -> AbstractAsyncContextManager[Redis]:
+    # Deadlines are ours: redis-py's own wrap each command in ``asyncio.wait_for``, which costs a
+    # task and, before Python 3.12, can swallow the cancellation of whoever sends.
+    return open_client(url, command_timeout_s=None, name="worker")
+
+
 def _steps(client: Redis, mode: ClaimMode) -> Steps:
     return LuaSteps(client) if mode == "atomic" else TransactionSteps(client)
 
@@ -45,9 +51,9 @@ async def open_servers(
     Raises:
         ValueError: a URL cannot be used.
     """
-    client = await stack.enter_async_context(open_client(broker_url, name="worker"))
+    client = await stack.enter_async_context(_client(broker_url))
     results = None
     if result_url and read_url(result_url) != read_url(broker_url):
-        other = await stack.enter_async_context(open_client(result_url, name="worker"))
+        other = await stack.enter_async_context(_client(result_url))
         results = _steps(other, mode)
     return Servers(client, _steps(client, mode), results)

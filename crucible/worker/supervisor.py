@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 _PAUSES_S = (0.1, 0.2, 0.5, 1.0)
 #: Failures in a row, other than the server's absence, after which the worker gives up.
 _MAX_FAILURES = 10
+#: Seconds a cancelled loop has to end before it is cancelled again, and how often that is done:
+#: what it awaits may have swallowed the first (``asyncio.wait_for`` before Python 3.12 does).
+_CANCEL_S, _CANCELS = 1.0, 5
 #: Seconds of good work after which earlier failures no longer count.
 _FORGIVEN_S = 30.0
 
@@ -110,11 +113,9 @@ class Supervisor:
             try:
                 await asyncio.wait([task])
             finally:
-                if not task.done():
-                    task.cancel()
-                    await asyncio.wait([task])
+                await _end(task)
                 # Asked for here, since a keeper that is cancelled gets no further.
-                error = None if task.cancelled() else task.exception()
+                error = task.exception() if task.done() and not task.cancelled() else None
             if self._now() - began > _FORGIVEN_S:
                 failures = 0
             failures += 1
@@ -156,3 +157,14 @@ class Supervisor:
                 elif supervised.stalled(now) and supervised.worker is not None:
                     logger.error("%s shows no progress; starting it again", supervised.name)
                     supervised.worker.cancel()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a loop until it has ended, within a bound; its keeper waits here undisturbed."""
+    for _ in range(_CANCELS):
+        if task.done():
+            return
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_S)
+    if not task.done():
+        logger.error("%s does not end", task.get_name())

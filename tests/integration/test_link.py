@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from crucible.broker.servers import link as link_module
 from crucible.broker.servers.connection import open_client
-from crucible.broker.servers.link import open_link
+from crucible.broker.servers.link import Link, open_link
+from crucible.worker.servers import open_servers
 
 
 async def _write_to_a_closed_connection(redis_url: str) -> None:
@@ -43,3 +46,51 @@ async def _listen_on_a_closed_connection(redis_url: str) -> None:
 def test_a_reset_subscription_is_a_connection_error_on_uvloop(redis_url: str) -> None:
     """Whatever way a command takes to a connection, a lost link is what callers are told."""
     uvloop.run(_listen_on_a_closed_connection(redis_url))
+
+
+async def _cut_off_after(steps: int, link: Link) -> bool:
+    """Whether a task that is cancelled so many turns into a command ends by that."""
+
+    async def command_and_wait() -> None:
+        await link.call("PING")
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(command_and_wait())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task], timeout=1.0)
+    ended = task.done()
+    task.cancel()
+    await asyncio.wait([task])
+    return ended
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_no_command_of_a_worker_swallows_a_cancellation(redis_url: str, steps: int) -> None:
+    """A loop that is stopped while it sends ends, at whatever turn of the event loop."""
+    async with AsyncExitStack() as stack:
+        servers = await open_servers(stack, redis_url, None, "atomic")
+        link = Link(servers.client)
+        assert await link.call("PING") == b"PONG"
+        assert await _cut_off_after(steps, link)
+
+
+async def test_a_server_that_accepts_and_is_silent_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A connection that nobody is patient for has a deadline, its greeting included."""
+    monkeypatch.setattr(link_module, "COMMAND_TIMEOUT_S", 0.2)
+    held: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
+    async with server, open_link(f"redis://127.0.0.1:{port_of(server)}/0") as link:
+        with pytest.raises(TimeoutError):
+            async with link.connection(patient=False):
+                raise AssertionError("there is no such connection")
+        for writer in held:
+            writer.close()
+
+
+def port_of(server: asyncio.Server) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port

@@ -165,7 +165,8 @@ class Mailbox:
                 if asked:
                     raise ConnectionError("no answer to PING") from None
                 asked = True
-                await held.send_command("PING", check_health=False)
+                async with asyncio.timeout(PING_S):
+                    await held.send_command("PING", check_health=False)
                 continue
             asked = False
             if isinstance(answer, list) and len(answer) > 2:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 from redis import exceptions as redis_errors
 
-from crucible.broker.servers.connection import open_client
+from crucible.broker.servers.connection import COMMAND_TIMEOUT_S, open_client
 from crucible.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Link:
 
         Args:
             patient: try again until cancelled while the server cannot be reached. Nothing was
-                sent by then, so this repeats nothing.
+                sent by then, so this repeats nothing. Else one attempt, with a deadline.
 
         Raises:
             BrokerUnavailable: closed.
@@ -79,7 +79,8 @@ class Link:
             if self._closed:
                 raise BrokerUnavailable("the publisher is closed")
             try:
-                connection: AbstractConnection = await self._pool.get_connection()
+                async with asyncio.timeout(None if patient else COMMAND_TIMEOUT_S):
+                    connection: AbstractConnection = await self._pool.get_connection()
                 return connection
             except redis_errors.AuthenticationError:
                 raise

@@ -84,3 +84,25 @@ async def test_a_hopeless_loop_ends_the_worker_but_an_absent_server_does_not() -
         supervisor.start("hopeless", hopeless, stall_s=None)
         with pytest.raises(WorkerFailed, match="hopeless"):
             await supervisor.failed()
+
+
+async def test_a_swallowed_cancellation_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a loop awaits may lose a cancellation; it is cancelled again."""
+    monkeypatch.setattr(module, "_CANCEL_S", 0.01)
+    lost = asyncio.Event()
+
+    async def loop(beat: Beat) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            lost.set()
+        await asyncio.Event().wait()
+
+    async with Supervisor() as supervisor:
+        supervisor.start("deaf", loop, stall_s=None)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert lost.is_set()
+    assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
