@@ -34,8 +34,7 @@ class Servers:
 
 
 def _client(url: str) -> AbstractAsyncContextManager[Redis]:
-    # Deadlines are ours: redis-py's own wrap each command in ``asyncio.wait_for``, which costs a
-    # task and, before Python 3.12, can swallow the cancellation of whoever sends.
+    # Whoever sends has a deadline; one more for each command would only cost time.
     return open_client(url, command_timeout_s=None, name="worker")
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from crucible.broker.servers import link as link_module
 from crucible.broker.servers.connection import open_client
 from crucible.broker.servers.link import Link, open_link
-from crucible.worker.servers import open_servers
 
 
 async def _write_to_a_closed_connection(redis_url: str) -> None:
@@ -66,14 +65,31 @@ async def _cut_off_after(steps: int, link: Link) -> bool:
     return ended
 
 
+@pytest.mark.parametrize("deadline_s", [5.0, None])
 @pytest.mark.parametrize("steps", range(12))
-async def test_no_command_of_a_worker_swallows_a_cancellation(redis_url: str, steps: int) -> None:
+async def test_no_command_swallows_a_cancellation(
+    redis_url: str, steps: int, deadline_s: float | None
+) -> None:
     """A loop that is stopped while it sends ends, at whatever turn of the event loop."""
-    async with AsyncExitStack() as stack:
-        servers = await open_servers(stack, redis_url, None, "atomic")
-        link = Link(servers.client)
+    async with open_client(redis_url, command_timeout_s=deadline_s) as client:
+        link = Link(client)
         assert await link.call("PING") == b"PONG"
         assert await _cut_off_after(steps, link)
+
+
+async def test_a_command_has_the_deadline_of_its_connection() -> None:
+    """A server that accepts and answers nothing is a timeout, not a wait without end."""
+    server = await asyncio.start_server(_swallow, "127.0.0.1", 0)
+    url = f"redis://127.0.0.1:{port_of(server)}/0"
+    async with server, open_client(url, command_timeout_s=0.2) as client:
+        with pytest.raises(RedisTimeoutError):
+            await client.ping()
+
+
+async def _swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.read(4096):
+        pass
+    writer.close()
 
 
 async def test_a_server_that_accepts_and_is_silent_is_given_up(

@@ -130,22 +130,49 @@ def _read_sentinel_url(url: str) -> Target:
     return Target(_with_cert_reqs(options), hosts, master_name, sentinel_options)
 
 
-class _TellsResets(AbstractConnection):
-    """A connection that says of a reset what it is, on uvloop too."""
+class _OurConnection(AbstractConnection):
+    """A connection that can be cancelled, and says of a reset what it is, on uvloop too.
+
+    With a ``socket_timeout`` redis-py sends inside ``asyncio.wait_for``, which before Python 3.12
+    may swallow the cancellation of whoever sends: a loop that is stopped then never ends. So the
+    timeout is kept here, and redis-py is told of none.
+    """
+
+    def __init__(self, *, socket_timeout: float | None = None, **options: Any) -> None:
+        super().__init__(socket_timeout=None, **options)
+        self._deadline_s = socket_timeout
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send; see redis-py."""
         try:
-            await super().send_packed_command(command, check_health)
+            if self._deadline_s is None:
+                await super().send_packed_command(command, check_health)
+                return
+            async with asyncio.timeout(self._deadline_s):
+                await super().send_packed_command(command, check_health)
+        except TimeoutError as error:
+            raise redis_errors.TimeoutError("the server takes no command") from error
         except RuntimeError as error:
             # uvloop refuses to write to a connection that the other side has reset; asyncio's
             # own loop takes the bytes, and the read that follows tells.
             raise redis_errors.ConnectionError(str(error)) from error
 
+    async def read_response(
+        self, disable_decoding: bool = False, timeout: float | None = None, **options: Any
+    ) -> Any:
+        """Read; see redis-py. Without a ``timeout`` of its own a read has the connection's."""
+        if timeout is not None or self._deadline_s is None:
+            return await super().read_response(disable_decoding, timeout, **options)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await super().read_response(disable_decoding, **options)
+        except TimeoutError as error:
+            raise redis_errors.TimeoutError("the server did not answer in time") from error
+
 
 @cache
-def _telling(kind: type[AbstractConnection]) -> type[AbstractConnection]:
-    return type(kind.__name__, (_TellsResets, kind), {})
+def _ours(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+    return type(kind.__name__, (_OurConnection, kind), {})
 
 
 @asynccontextmanager
@@ -179,7 +206,7 @@ async def open_client(
         "protocol": 2,
     }
     if not target.sentinels:
-        kind = _telling(target.options.get("connection_class", Connection))
+        kind = _ours(target.options.get("connection_class", Connection))
         pool = ConnectionPool(**{**shared, **target.options, "connection_class": kind})
         async with Redis.from_pool(pool) as client:
             yield client
@@ -190,7 +217,7 @@ async def open_client(
         sentinel_kwargs=sentinel_options,
         **{**shared, **target.options},
     )
-    kind = _telling(
+    kind = _ours(
         SentinelManagedSSLConnection if target.options.get("ssl") else SentinelManagedConnection
     )
     async with sentinel, sentinel.master_for(target.master_name, connection_class=kind) as client:
