@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -15,9 +15,6 @@ from crucible.evaluation.record import task_id_of
 from crucible.evaluation.request import decode_request
 from crucible.executor.languages import LANGUAGES
 from crucible.models import ENDED, Evaluation
-
-if TYPE_CHECKING:
-    from crucible.api.gateway import Gateway
 
 JSON_TYPE = "application/json"
 
@@ -51,13 +48,16 @@ async def submit(request: web.Request) -> web.Response:
         raise web.HTTPUnsupportedMediaType(reason=f"Content-Type must be {JSON_TYPE}")
     wait_s = wait_of(request)
     asked = decode_request(await request.read())
-    gateway = request.app[GATEWAY]
-    submitted = await gateway.submit(asked, _key_of(request))
+    gateway, key = request.app[GATEWAY], _key_of(request)
+    if wait_s is None:
+        submitted = await gateway.submit(asked, key)
+    else:
+        submitted, ended = await gateway.submit_and_wait(asked, key, wait_s)
+        if ended is not None:
+            return _json(ended)
     eval_id = submitted.eval_id
-    if wait_s is not None and await gateway.wait(eval_id, wait_s):
-        return await _show(gateway, eval_id)
     if not submitted.new:
-        return await _show(gateway, eval_id)
+        return _json(await gateway.look_up(eval_id))
     accepted = Accepted(
         eval_id=eval_id,
         task_id=task_id_of(eval_id),
@@ -131,10 +131,6 @@ def _key_of(request: web.Request) -> str | None:
     if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
         raise InputError("Idempotency-Key", f"must have 1 to {MAX_KEY_LENGTH} characters")
     return key
-
-
-async def _show(gateway: Gateway, eval_id: str) -> web.Response:
-    return _json(await gateway.look_up(eval_id))
 
 
 def _json(value: Evaluation | list[dict[str, Any]], status: int = 200) -> web.Response:

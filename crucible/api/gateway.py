@@ -141,12 +141,36 @@ class Gateway:
                 same id is safe.
             QueueFull: its queue holds as many messages as it may.
         """
-        draft = self._draft(asked, key)
+        return await self._submit(self._draft(asked, key))
+
+    async def _submit(self, draft: Draft) -> Submitted:
         first = await self._publish(draft)
         if first is None:
-            return Submitted(draft.eval_id, queue_of(asked.priority), True)
+            return Submitted(draft.eval_id, queue_of(draft.asked.priority), True)
         check_same(draft, first)
         return Submitted(draft.eval_id, first.queue, False, first.queue_system)
+
+    async def submit_and_wait(
+        self, asked: EvalRequest, key: str | None, timeout: float
+    ) -> tuple[Submitted, Evaluation | None]:
+        """``submit``, then ``wait``; with what the evaluation came to, None if it has not ended.
+
+        Raises:
+            CrucibleError: as both of them.
+        """
+        draft = self._draft(asked, key)
+        with self._publisher.results.expecting(task_id_of(draft.eval_id)) as coming:
+            submitted = await self._submit(draft)
+            try:
+                async with asyncio.timeout(timeout):
+                    meta = await coming
+            except TimeoutError:
+                return submitted, None
+        if not submitted.new:
+            return submitted, await self.look_up(draft.eval_id)
+        # All that a look would find: what was just recorded, and what was just published.
+        record = draft.record("celery", submitted.queue)
+        return submitted, evaluation_of(draft.eval_id, record, meta)
 
     def _draft(self, asked: EvalRequest, key: str | None) -> Draft:
         check_request(asked, self._languages, self._ceilings)

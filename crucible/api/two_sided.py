@@ -10,8 +10,10 @@ from crucible.errors import BrokerError, LegacyError, ResultTimeout
 from crucible.models import ENDED
 
 if TYPE_CHECKING:
+    from crucible.api.gateway import Submitted
     from crucible.api.legacy_side import LegacySide
     from crucible.evaluation.record import Record
+    from crucible.evaluation.request import EvalRequest
     from crucible.legacy import LegacyClient
     from crucible.migration.follower import Follower
     from crucible.migration.ledger import Ledger
@@ -31,6 +33,14 @@ class TwoSided(Gateway):
     _side: LegacySide
     _ledger: Ledger
     _follower: Follower
+
+    async def submit_and_wait(
+        self, asked: EvalRequest, key: str | None, timeout: float
+    ) -> tuple[Submitted, Evaluation | None]:
+        """``submit``, then ``wait``: which side has it is only known when it was submitted."""
+        submitted = await self.submit(asked, key)
+        ended = await self.wait(submitted.eval_id, timeout)
+        return submitted, await self.look_up(submitted.eval_id) if ended else None
 
     async def look_up(self, eval_id: str) -> Evaluation:
         """What is known of one evaluation, on whichever side it is.

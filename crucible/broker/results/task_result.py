@@ -10,6 +10,7 @@ from crucible.broker.servers.connection import translated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from crucible.broker.canvas.frozen import Frozen
     from crucible.broker.keys import Keys
@@ -58,6 +59,10 @@ class Results:
             ResultTimeout: it did not end in time.
         """
         return await self._waiter.wait(task_id, timeout)
+
+    def expecting(self, task_id: str) -> AbstractContextManager[asyncio.Future[Meta]]:
+        """Listen for a task's last state while the context lasts, from before it is sent."""
+        return self._waiter.expecting(task_id)
 
     async def forget(self, task_id: str) -> None:
         """Delete what is stored of a task.

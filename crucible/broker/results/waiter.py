@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from crucible.broker.results.lookup import BATCH, read_meta
@@ -17,7 +18,7 @@ from crucible.broker.servers.connection import FOREIGN
 from crucible.errors import BrokerError, BrokerUnavailable, ResultTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from redis.asyncio.connection import AbstractConnection
 
@@ -88,14 +89,27 @@ class Waiter:
             ResultTimeout: it did not end in time, or the server could not be asked.
             BrokerUnavailable: closed meanwhile.
         """
+        with self.expecting(task_id) as coming:
+            try:
+                async with asyncio.timeout(timeout):
+                    return await coming
+            except TimeoutError:
+                raise ResultTimeout(f"task {task_id} did not end within {timeout} s") from None
+
+    @contextmanager
+    def expecting(self, task_id: str) -> Iterator[asyncio.Future[Meta]]:
+        """Listen for a task's last state while the context lasts, from before it is sent.
+
+        Subscribing then happens beside the sending and not after it.
+
+        Raises:
+            BrokerUnavailable: closed.
+        """
         if self._closed:
             raise BrokerUnavailable("the publisher is closed")
         future = self._join(task_id)
         try:
-            async with asyncio.timeout(timeout):
-                return await future
-        except TimeoutError:
-            raise ResultTimeout(f"task {task_id} did not end within {timeout} s") from None
+            yield future
         finally:
             self._leave(task_id, future)
 
