@@ -1,22 +1,28 @@
 """Does a long queue slow things down? Publishing onto it and working on it, at several depths.
 
-Queues are filled once, with a submission record for each message as the api writes it, and set
-aside; each measurement swaps one in, pushes some more on top, and lets one worker process take as
-many. So "1k" is a queue between one thousand and one thousand and that many.
+Each depth has a server of its own, filled once with a submission record for each message as the
+api writes it; a large server is slower than a small one whichever of its queues is used. Each
+measurement pushes some more on top and lets one worker process take as many. So "1k" is a queue
+between one thousand and one thousand and that many.
 """
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+import os
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
 from benchmarks.append_only import rewritten
 from benchmarks.driven import Driven
+from benchmarks.machine import cpu_s
 from benchmarks.rate import steady
-from benchmarks.scenario import Bench, Scenario, Stage, Subject, redis_stage
+from benchmarks.scenario import Bench, Scenario, Stage, Subject
 from benchmarks.subjects.depth_mover import LIST
+from crucible.embedded.server import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
 #: Messages pushed and taken in one measurement, for each second of its length.
 MOVED_PER_S = 10_000
 LONGEST_S = 60.0
+#: Seconds that filling the deepest queue may take, beyond the usual patience.
+FILL_S = 240.0
 
 
 def _subject(depth: int) -> Subject:
@@ -34,52 +42,63 @@ def _subject(depth: int) -> Subject:
 DEPTHS = {"1k": 1_000, "10k": 10_000, "100k": 100_000, "1M": 1_000_000}
 
 
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """One depth's server, its mover, and what a message costs beyond its own bytes."""
+
+    server: EmbeddedServer
+    redis: Redis
+    mover: Driven
+    overhead_bytes: float
+
+
 @asynccontextmanager
 async def _stage(bench: Bench, scenario: Scenario) -> AsyncIterator[Stage]:
-    async with (
-        redis_stage(bench, scenario) as stage,
-        Redis.from_url(stage.redis) as redis,
-        Driven("depth_mover", job={"redis": stage.redis}) as mover,
-    ):
-        stage.more.update(redis=redis, mover=mover, overhead={})
-        yield stage
+    async with AsyncExitStack() as stack:
+        yield Stage(bench, scenario.name, scenario.subjects, more={"stack": stack, "filled": {}})
 
 
-async def _fill(stage: Stage, label: str) -> None:
-    """Fill one depth and set it aside; what a message costs beyond its own bytes is kept."""
-    redis, mover = stage.more["redis"], stage.more["mover"]
+async def _fill(stage: Stage, label: str) -> _Filled:
+    """Start a depth's server and fill it; it runs until the scenario ends."""
+    stack: AsyncExitStack = stage.more["stack"]
+    directory = stage.bench.directory / stage.scenario / label
+    server = await stack.enter_async_context(EmbeddedServer(directory))
+    redis = await stack.enter_async_context(Redis.from_url(server.url))
+    mover = await stack.enter_async_context(Driven("depth_mover", job={"redis": server.url}))
     count = stage.bench.count(DEPTHS[label], least=500)
     before = (await redis.info("memory"))["used_memory"]
-    filled = await mover.run(count=count)
+    filled = await mover.run(count=count, seconds=FILL_S)
     used = (await redis.info("memory"))["used_memory"] - before
-    stage.more["overhead"][label] = (used - filled["bytes"]) / count
-    await redis.rename(LIST, _aside(label))
-
-
-def _aside(label: str) -> str:
-    return f"aside:{label}"
+    return _Filled(server, redis, mover, (used - filled["bytes"]) / count)
 
 
 async def measure(stage: Stage, label: str) -> None:
-    """Swap the queue in, push onto it, work it down to what it was, set it aside again."""
-    redis: Redis = stage.more["redis"]
-    mover: Driven = stage.more["mover"]
-    if label not in stage.more["overhead"]:
-        await _fill(stage, label)
-    await rewritten(redis)
-    await redis.rename(_aside(label), LIST)
-    depth = await _length(redis)
+    """Push onto the queue and work it down to what it was."""
+    filled: dict[str, _Filled] = stage.more["filled"]
+    if label not in filled:
+        filled[label] = await _fill(stage, label)
+    here = filled[label]
+    await _settle(filled)
+    depth = await _length(here.redis)
     count = stage.bench.count(int(MOVED_PER_S * stage.bench.seconds), least=500)
-    pushed = await mover.run(count=count)
-    async with stage.driven(label) as worker:
+    began_s = cpu_s(here.server.pid)
+    pushed = await here.mover.run(count=count)
+    stage.record(label, "submission_server_us", (cpu_s(here.server.pid) - began_s) / count * 1e6)
+    async with stage.driven(label, job={"redis": here.server.url}) as worker:
         answer = await worker.run(leave=depth, seconds=LONGEST_S)
     # Until it was stopped the worker took what the next repeat needs.
-    await mover.run(count=max(0, depth - await _length(redis)))
-    await redis.rename(LIST, _aside(label))
+    await here.mover.run(count=max(0, depth - await _length(here.redis)))
     stage.record(label, "submissions_per_s", count / pushed["elapsed_s"])
     stage.record(label, "tasks_per_s", steady(answer["looks"], count).per_s)
     stage.record(label, "queued_count", depth)
-    stage.record(label, "overhead_bytes", stage.more["overhead"][label])
+    stage.record(label, "overhead_bytes", here.overhead_bytes)
+
+
+async def _settle(filled: dict[str, _Filled]) -> None:
+    """Wait until no server rewrites its file and what was written is on the disk."""
+    for each in filled.values():
+        await rewritten(each.redis)
+    await asyncio.to_thread(os.sync)
 
 
 async def _length(redis: Redis) -> int:

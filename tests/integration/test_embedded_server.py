@@ -27,6 +27,41 @@ async def test_its_file_is_rewritten_seldom(tmp_path: Path) -> None:
     assert found == {"auto-aof-rewrite-min-size": str(256 * 2**20)}
 
 
+async def test_its_file_is_rewritten_uncompressed(tmp_path: Path) -> None:
+    """After a rewrite the file has the size of its data, so the next one is as far away."""
+    async with EmbeddedServer(tmp_path) as server, Redis.from_url(server.url) as client:
+        await client.lpush("evaluation", *(b"x" * 1000 for _ in range(1000)))
+        before = (await client.info("persistence"))["aof_rewrites"]
+        await client.bgrewriteaof()
+        async with asyncio.timeout(30):
+            while (state := await client.info("persistence"))["aof_rewrites"] == before:
+                await asyncio.sleep(0.02)
+            while state["aof_rewrite_in_progress"]:
+                await asyncio.sleep(0.02)
+                state = await client.info("persistence")
+    assert state["aof_base_size"] > 1_000_000
+
+
+async def test_only_the_wheel_s_server_gets_an_allocator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator's own server runs in the environment it was built for."""
+    wheel, own = tmp_path / "wheel", tmp_path / "own"
+    for binary in (wheel, own):
+        binary.write_text(f'#!/bin/sh\necho "$LD_PRELOAD $GLIBC_TUNABLES" >{binary}.said\n')
+        binary.chmod(0o755)
+    monkeypatch.setattr("crucible.embedded.server.wheel_binary", lambda: wheel)
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.perturb=0")
+    for binary in (wheel, own):
+        with pytest.raises(RequirementError, match="ended at once"):
+            async with EmbeddedServer(tmp_path / "data", binary=binary):
+                pass
+    # What the operator has set himself stays.
+    assert Path(f"{wheel}.said").read_text() == "libjemalloc.so.2 glibc.malloc.perturb=0\n"
+    assert Path(f"{own}.said").read_text() == " glibc.malloc.perturb=0\n"
+
+
 async def test_a_taken_port_ends_with_the_server_s_own_reason(tmp_path: Path) -> None:
     """A server that cannot start says why instead of hanging."""
     async with EmbeddedServer(tmp_path / "one") as first:
