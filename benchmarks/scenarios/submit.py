@@ -35,16 +35,15 @@ async def measure(stage: Stage, label: str) -> None:
         stage.driven(label, cores=mine) as server,
         Driven("load", cores=others) as load,
     ):
-        await _closed(stage, label, server, load)
-        reached = stage.bench.figures.find(stage.scenario, label, "submissions_per_s")
-        assert reached is not None
+        reached = await _closed(stage, label, server, load)
         await _open(stage, label, "at_500_per_s", server, load, FIXED_RATE)
-        await _open(stage, label, "at_half_load", server, load, reached.values[-1] / 2)
+        await _open(stage, label, "at_half_load", server, load, reached / 2)
         pid = server.facts.get("pid", server.pid)
         stage.record(label, "resident_mb", rss_mb(pid))
 
 
-async def _closed(stage: Stage, label: str, server: Driven, load: Driven) -> None:
+async def _closed(stage: Stage, label: str, server: Driven, load: Driven) -> float:
+    """What it can do at most, a second."""
     pids = {"server": server.pid, "load": load.pid, "redis": stage.redis_pid}
     before = {who: cpu_s(pid) for who, pid in pids.items()}
     answer = await load.run(**_load(server, seconds=stage.bench.seconds))
@@ -56,6 +55,7 @@ async def _closed(stage: Stage, label: str, server: Driven, load: Driven) -> Non
     stage.record(label, "submissions_per_cpu_s", answered / max(used["server"], 0.01))
     for who, seconds in used.items():
         stage.record(label, f"cpu_{who}_share", seconds / (stage.bench.seconds + WARM_UP_S))
+    return float(answer["requests_per_s"])
 
 
 async def _open(
