@@ -1,6 +1,8 @@
 """HTTP submissions, one server process: rate in a closed loop, latency in an open one.
 
-The server has one processor to itself; the load generator and the queue server share the rest.
+The server has one processor to itself; the load generator and the queue server share the rest. Half
+of the rate that ours reached is sent to bare servers as well, right after ours: what P99 they have
+there is the machine's and the generator's. Where the handler cannot carry it, its latencies say so.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ CONNECTIONS = 64
 BODY = b'{"code":"print(6 * 7)","language":"python"}'
 #: Requests a second of the open loop, and the half of what is reached counted as half load.
 FIXED_RATE = 500
+#: Bare servers that get the open loop at half of our rate as well: a handler of the library, and
+#: constant bytes, which leave nothing but machine and generator.
+LIMITS = {"bare aiohttp": "bare_aiohttp", "constant bytes": "bare_responder"}
 #: Seconds before a closed loop's answers count; ``Load`` has the same by default.
 WARM_UP_S = 0.5
 
@@ -40,6 +45,19 @@ async def measure(stage: Stage, label: str) -> None:
         await _open(stage, label, "at_half_load", server, load, reached / 2)
         pid = server.facts.get("pid", server.pid)
         stage.record(label, "resident_mb", rss_mb(pid))
+    if stage.subjects[label].job.get("limits"):
+        for name, subject in LIMITS.items():
+            await _limit(stage, name, subject, reached / 2)
+
+
+async def _limit(stage: Stage, name: str, subject: str, rate: float) -> None:
+    """What a bare server makes of our rate, right after ours: the tail that is none of ours."""
+    mine, others = cores_apart()
+    async with Driven(subject, cores=mine) as server, Driven("load", cores=others) as load:
+        answer = await load.run(**_load(server, seconds=stage.bench.seconds, rate=rate))
+    stage.record(name, "at_our_half_load_per_s", rate)
+    stage.record(name, "at_our_half_load_missing", answer["missing"])
+    stage.latency(name, "at_our_half_load", Histogram.load(answer["latency"]))
 
 
 async def _closed(stage: Stage, label: str, server: Driven, load: Driven) -> float:
@@ -83,7 +101,7 @@ SCENARIO = Scenario(
     summary="HTTP submissions on one server process",
     subjects={
         "bare aiohttp": Subject("bare_aiohttp"),
-        "crucible": Subject("crucible_api"),
+        "crucible": Subject("crucible_api", job={"limits": True}),
         "fastapi+celery": Subject("fastapi_celery", "celery"),
     },
     open=redis_stage,

@@ -79,5 +79,5 @@ SCENARIO = Scenario(
     },
     open=redis_stage,
     measure=measure,
-    seconds=3.0,
+    seconds=2.0,
 )
