@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +24,8 @@ PROJECT = "project"
 #: Longest answer of a subject: seconds over what it was asked to spend.
 PATIENCE_S = 120.0
 STOP_S = 20.0
+#: Seconds until a subject that was torn down, or told to end, has ended.
+END_S = 5.0
 #: A long answer is a histogram.
 _LONGEST_LINE = 64 * 1024 * 1024
 
@@ -144,14 +147,17 @@ class Driven:
         process = self._process
         if process is None:
             return
-        try:
-            with contextlib.suppress(SubjectError, OSError):
-                await self._order("teardown", {}, STOP_S)
-            async with asyncio.timeout(STOP_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        with contextlib.suppress(SubjectError, OSError):
+            await self._order("teardown", {}, STOP_S)
+        # Its children are in its group: they must not outlive one that no longer obeys.
+        for number in (None, signal.SIGTERM, signal.SIGKILL):
+            if number is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_S):
+                    await process.wait()
+                return
 
 
 def _kept() -> dict[str, str]:

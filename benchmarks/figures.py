@@ -53,13 +53,23 @@ class Figure(msgspec.Struct, frozen=True):
         scenario: its name.
         subject: its name.
         metric: what was measured; the unit stands at its end.
-        values: one a repeat, in order.
+        values: at least one a repeat, in the order they were recorded.
+        repeats: the repeat of each value, from 0; empty where each repeat has one.
     """
 
     scenario: str
     subject: str
     metric: str
     values: list[float]
+    repeats: list[int] = []
+
+    @property
+    def by_repeat(self) -> dict[int, list[float]]:
+        """The values of each repeat; one that failed has none."""
+        found: dict[int, list[float]] = {}
+        for repeat, value in zip(self.repeats or range(len(self.values)), self.values, strict=True):
+            found.setdefault(repeat, []).append(value)
+        return found
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -83,13 +93,23 @@ class Figures:
     def __init__(self, figures: Sequence[Figure] = ()) -> None:
         self._figures = {figure.key: figure for figure in figures}
 
-    def record(self, scenario: str, subject: str, metric: str, value: float) -> None:
-        """Add one repeat's value."""
+    def record(
+        self, scenario: str, subject: str, metric: str, value: float, repeat: int = 0
+    ) -> None:
+        """Add a value of one repeat."""
         key = (scenario, subject, metric)
         figure = self._figures.get(key)
         if figure is None:
-            figure = self._figures[key] = Figure(scenario, subject, metric, [])
+            figure = self._figures[key] = Figure(scenario, subject, metric, [], [])
         figure.values.append(float(value))
+        figure.repeats.append(repeat)
+
+    def add(self, other: Figures) -> None:
+        """Everything recorded in ``other``."""
+        for figure in other.all:
+            for repeat, values in figure.by_repeat.items():
+                for value in values:
+                    self.record(*figure.key, value, repeat)
 
     @property
     def all(self) -> list[Figure]:
@@ -103,9 +123,14 @@ class Figures:
 
 def ratios(figure: Figure, against: Figure) -> list[float]:
     """Repeat by repeat: both were measured next to one another, so what the machine did meanwhile
-    touched both."""
-    pairs = zip(figure.values, against.values, strict=False)
-    return [value / other for value, other in pairs if other]
+    touched both. A repeat that one of them lacks has no ratio."""
+    others = against.by_repeat
+    return [
+        value / other
+        for repeat, values in figure.by_repeat.items()
+        for value, other in zip(values, others.get(repeat, ()), strict=False)
+        if other
+    ]
 
 
 class Change(msgspec.Struct, frozen=True):

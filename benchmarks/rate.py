@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 WARM, NEARLY_DONE = 0.1, 0.95
 #: Share that may be left when time is up; on a busy machine a slow subject need not finish.
 MOST_LEFT = 0.5
+#: Share of the messages that looks inside the steady part have to show, to do without others.
+LEAST_SEEN = 0.4
 
 
 class UnsteadyError(CrucibleError):
@@ -45,25 +47,34 @@ def steady(looks: Sequence[tuple[float, int, float | None]], total: int) -> Stea
         total: messages there were.
 
     Raises:
-        UnsteadyError: less than half of the queue was worked through, or it went too fast to tell.
+        UnsteadyError: less than half of the queue was worked through, or nobody saw it happen.
     """
     left = looks[-1][1] if looks else total
     if left > MOST_LEFT * total:
         raise UnsteadyError(f"{left} of {total} messages were left")
-    inside = _between(looks, total)
-    (began, left_then, _), (ended, left_now, _) = inside[0], inside[-1]
+    if _done(looks[0], total) > NEARLY_DONE:
+        raise UnsteadyError(f"at the first look {looks[0][1]} of {total} messages were left")
+    seen = _seen(looks, total)
+    (began, left_then, _), (ended, left_now, _) = seen[0], seen[-1]
     if ended <= began or left_now >= left_then:
-        raise UnsteadyError(f"{total} messages were too few to tell a rate")
-    return Steady((left_then - left_now) / (ended - began), _cpu_us(inside))
+        raise UnsteadyError(f"nothing happened to {total} messages between {len(looks)} looks")
+    return Steady((left_then - left_now) / (ended - began), _cpu_us(seen))
 
 
-def _between(looks: Sequence[_Look], total: int) -> list[_Look]:
-    inside = [look for look in looks if WARM <= 1 - look[1] / total <= NEARLY_DONE]
-    if len(inside) >= 2:
+def _done(look: _Look, total: int) -> float:
+    return 1 - look[1] / total
+
+
+def _seen(looks: Sequence[_Look], total: int) -> list[_Look]:
+    """The looks in the steady part; where they do not show half of the way, the ones around too.
+
+    Those are a little outside, so the rate is that of a little more than the steady part.
+    """
+    inside = [look for look in looks if WARM <= _done(look, total) <= NEARLY_DONE]
+    if inside and inside[0][1] - inside[-1][1] >= LEAST_SEEN * total:
         return inside
-    # Done between two looks or nearly so: from the last look before it began.
-    before = [look for look in looks if 1 - look[1] / total < WARM]
-    after = [look for look in looks if 1 - look[1] / total > NEARLY_DONE]
+    before = [look for look in looks if _done(look, total) < WARM]
+    after = [look for look in looks if _done(look, total) > NEARLY_DONE]
     return [*before[-1:], *inside, *after[:1]]
 
 

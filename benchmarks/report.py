@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.figures import Figure, Figures, changes
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from benchmarks.figures import Summary
     from benchmarks.scenario import Bench
-    from benchmarks.targets import Verdict
+    from benchmarks.targets import Target, Verdict
 
 VERSION = 1
 _COLOURS = {Outcome.PASS: "green", Outcome.FAIL: "bold red", Outcome.UNMEASURED: "dim"}
@@ -40,6 +41,24 @@ class Latency(msgspec.Struct, frozen=True):
     buckets: dict[str, int]
 
 
+class Failure(msgspec.Struct, frozen=True):
+    """A measurement that could not be made.
+
+    Attributes:
+        scenario: where.
+        subject: whose; empty where the scenario itself could not be opened.
+        repeat: which repeat, from 0.
+        reason: what was said about it.
+        made_up: a second try, after the other repeats of the scenario, succeeded.
+    """
+
+    scenario: str
+    subject: str
+    repeat: int
+    reason: str
+    made_up: bool = False
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a run has to say.
 
@@ -52,6 +71,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         figures: every value of every repeat.
         latencies: histograms.
         notes: remarks.
+        asked: the subjects of each scenario that were to be measured.
+        failures: measurements that could not be made, or only at the second try.
+        whole: False when the run was ended before everything was measured.
     """
 
     version: int = VERSION
@@ -62,6 +84,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     figures: list[Figure]
     latencies: list[Latency]
     notes: list[str]
+    asked: dict[str, list[str]] = {}
+    failures: list[Failure] = []
+    whole: bool = True
 
     @property
     def measured(self) -> Figures:
@@ -70,15 +95,36 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def verdicts(self) -> list[Verdict]:
         """What it says about each target; those of scenarios that were not run are left out."""
-        run = {figure.scenario for figure in self.figures}
-        return judge(self.measured, [target for target in TARGETS if target.scenario in run])
+        run = {figure.scenario for figure in self.figures} | self.asked.keys()
+        targets = [target for target in TARGETS if target.scenario in run]
+        return judge(self.measured, targets, self._pooled)
+
+    @property
+    def _pooled(self) -> dict[tuple[str, str, str], float]:
+        """Percentiles of all repeats together, by scenario, subject and metric."""
+        return {
+            (latency.scenario, latency.subject, f"{latency.what}_{name}_ms"): value
+            for latency in self.latencies
+            for name, value in latency.percentiles_ms.items()
+        }
+
+    def unjudged(self) -> list[Target]:
+        """Targets that were to be measured and about which this cannot say anything."""
+        return [
+            verdict.target
+            for verdict in self.verdicts()
+            if verdict.outcome is Outcome.UNMEASURED and self._was_asked(verdict.target)
+        ]
+
+    def _was_asked(self, target: Target) -> bool:
+        return set(target.subjects) <= set(self.asked.get(target.scenario, ()))
 
 
 def latencies_of(bench: Bench) -> list[Latency]:
     """The histograms of a run in the report's form."""
     return [
         Latency(*key, histogram.percentiles_ms(PERCENTILES), histogram.dump())
-        for key, histogram in bench.latencies.items()
+        for key, histogram in bench.kept.latencies.items()
     ]
 
 
@@ -124,12 +170,14 @@ def _shown(summary: Summary) -> tuple[str, str, str, str]:
 
 def latency_table(report: Report) -> Table:
     """Percentiles of every histogram."""
-    table = Table("scenario", "subject", "load", title="latencies, ms", box=None)
+    table = Table("scenario", "subject", "load", title="latencies, ms, all repeats", box=None)
+    table.add_column("n", justify="right")
     for percentile in PERCENTILES:
         table.add_column(name_of(percentile), justify="right")
     for latency in report.latencies:
         values = [number(latency.percentiles_ms[name_of(p)]) for p in PERCENTILES]
-        table.add_row(latency.scenario, latency.subject, latency.what, *values)
+        count = str(sum(latency.buckets.values()))
+        table.add_row(latency.scenario, latency.subject, latency.what, count, *values)
     return table
 
 
@@ -150,6 +198,20 @@ def targets_table(report: Report) -> Table:
             f"±{measured.spread:.0%}" if measured else "",
             f"[{_COLOURS[outcome]}]{outcome}[/]",
         )
+    return table
+
+
+def failures_table(report: Report) -> Table:
+    """Every measurement that could not be made at once, by name."""
+    table = Table("scenario", "subject", title="not measured", title_justify="left", box=None)
+    table.add_column("repeat", justify="right")
+    table.add_column("outcome")
+    table.add_column("reason")
+    for failure in report.failures:
+        outcome = "second try" if failure.made_up else "[bold red]missing[/]"
+        reason = escape(failure.reason.strip().splitlines()[-1] if failure.reason.strip() else "")
+        subject = failure.subject or "(the scenario)"
+        table.add_row(failure.scenario, subject, str(failure.repeat + 1), outcome, reason)
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -10,16 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from redis.exceptions import RedisError
 
 from benchmarks import machine
-from benchmarks.report import Report, latencies_of
+from benchmarks.report import Failure, Report, latencies_of
 from benchmarks.scenario import Bench
-from crucible.errors import SettingsError
+from benchmarks.targets import TARGETS
+from crucible.errors import CrucibleError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from benchmarks.scenario import Scenario
+    from benchmarks.scenario import Scenario, Stage
 
 #: In the order of ``all``.
 SCENARIOS = (
@@ -37,6 +40,8 @@ SCENARIOS = (
     "soak",
 )
 ALL = "all"
+#: What costs one measurement and not the run; anything else is a defect of the harness.
+_FAILURES = (CrucibleError, RedisError, OSError)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,51 +96,154 @@ def rotated(labels: Sequence[str], repeat: int) -> list[str]:
     return [*labels[at:], *labels[:at]]
 
 
-async def run(plan: Plan, progress: Callable[[str, int, int], None]) -> Report:
-    """Carry out a plan.
+class Run:
+    """A plan carried out. What is measured is kept until the end, however that comes about.
+
+    A measurement that fails costs that measurement: it is tried once more when its scenario has
+    made all others, and is counted as missing when it fails again.
 
     Args:
         plan: what to measure.
         progress: told what is measured now, how many measurements are done, and of how many.
+        measured: told what there is after each measurement.
 
     Raises:
         SettingsError: the plan names what there is not.
-        CrucibleError: a subject failed, or the machine lacks something.
     """
-    scenarios = scenarios_of(plan)
-    started, began = datetime.now(UTC), time.monotonic()
-    described = machine.describe()
-    with tempfile.TemporaryDirectory(prefix="crucible-bench-") as directory:
-        bench = Bench(plan.seconds, plan.scale, Path(directory))
-        chosen = [(scenario, _labels(bench, scenario, plan)) for scenario in scenarios]
-        total = plan.repeats * sum(len(labels) for _, labels in chosen)
-        done = 0
-        for scenario, labels in chosen:
-            if not labels:
-                continue
-            bench.seconds = plan.seconds or scenario.seconds
+
+    def __init__(
+        self,
+        plan: Plan,
+        progress: Callable[[str, int, int], None],
+        measured: Callable[[Report], None] = lambda _: None,
+    ) -> None:
+        self._plan = plan
+        self._progress = progress
+        self._measured = measured
+        self._started, self._began = datetime.now(UTC), time.monotonic()
+        self._machine = machine.describe()
+        self._bench = Bench(plan.seconds, plan.scale, Path(), plan.repeats)
+        self._steps = [
+            _Step(scenario, _labels(self._bench, scenario, plan)) for scenario in scenarios_of(plan)
+        ]
+        self._failures: list[Failure] = []
+        self._done, self._total = 0, sum(len(step.turns(plan)) for step in self._steps)
+        self._whole = False
+
+    async def carry_out(self) -> None:
+        """Measure everything. Cancelling it ends what runs; what was measured remains."""
+        with tempfile.TemporaryDirectory(prefix="crucible-bench-") as directory:
+            self._bench.directory = Path(directory)
+            for step in self._steps:
+                if step.labels:
+                    await self._scenario(step)
+        self._whole = True
+        self._progress("done", self._done, self._total)
+
+    async def _scenario(self, step: _Step) -> None:
+        bench, scenario = self._bench, step.scenario
+        bench.seconds = self._plan.seconds or scenario.seconds
+        turns = step.turns(self._plan)
+        try:
             async with scenario.open(bench, scenario) as stage:
-                for repeat in range(plan.repeats):
-                    for label in rotated(labels, repeat):
-                        progress(f"{scenario.name}: {label}", done, total)
-                        await scenario.measure(stage, label)
-                        done += 1
-        progress("done", done, total)
-    return Report(
-        started_at=started.isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - began, 1),
-        command=msgspec.to_builtins(plan),
-        machine=described,
-        figures=bench.figures.all,
-        latencies=latencies_of(bench),
-        notes=bench.notes,
-    )
+                failed = [turn for turn in turns if not await self._try(stage, scenario, turn)]
+                for turn in failed:
+                    await self._try(stage, scenario, turn)
+        except _FAILURES as error:
+            # The scenario's own server or machinery, not a subject's.
+            self._failures.append(Failure(scenario.name, "", 0, _text(error)))
+
+    async def _try(self, stage: Stage, scenario: Scenario, turn: tuple[int, str]) -> bool:
+        """Make one measurement, and say whether that went well."""
+        _end_if_cancelled()
+        repeat, label = turn
+        self._progress(f"{scenario.name}: {label}", self._done, self._total)
+        earlier = next((at for at, f in enumerate(self._failures) if _is_of(f, scenario, turn)), -1)
+        self._bench.begin(repeat)
+        try:
+            await scenario.measure(stage, label)
+        except _FAILURES as error:
+            if earlier < 0:
+                failure = Failure(scenario.name, label, repeat, _text(error))
+                self._failures.append(failure)
+            return False
+        self._bench.keep()
+        self._done += 1
+        if earlier >= 0:
+            self._failures[earlier] = msgspec.structs.replace(self._failures[earlier], made_up=True)
+        self._measured(self.report())
+        return True
+
+    def report(self) -> Report:
+        """What was measured until now."""
+        bench = self._bench
+        return Report(
+            started_at=self._started.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self._began, 1),
+            command=msgspec.to_builtins(self._plan),
+            machine=self._machine,
+            figures=bench.kept.figures.all,
+            latencies=latencies_of(bench),
+            notes=bench.notes,
+            asked={step.scenario.name: step.wanted(self._plan) for step in self._steps},
+            failures=self._failures,
+            whole=self._whole,
+        )
+
+
+class _Step(msgspec.Struct, frozen=True):
+    """One scenario of a run, and the subjects of it that can be measured here."""
+
+    scenario: Scenario
+    labels: list[str]
+
+    def wanted(self, plan: Plan) -> list[str]:
+        """The subjects that were asked for, installed or not."""
+        return [label for label in self.scenario.subjects if _is_wanted(plan, label)]
+
+    def turns(self, plan: Plan) -> list[tuple[int, str]]:
+        """Repeats and subjects in the order of measuring.
+
+        In a run of everything subjects that no target is about are measured less often.
+        """
+        judged = {
+            label for t in TARGETS if t.scenario == self.scenario.name for label in t.subjects
+        }
+        turns = []
+        for repeat in range(plan.repeats):
+            seldom = plan.scenario == ALL and repeat >= self.scenario.repeats_in_all
+            labels = [label for label in self.labels if label in judged or not seldom]
+            turns += [(repeat, label) for label in rotated(labels, repeat)]
+        return turns
+
+
+def _end_if_cancelled() -> None:
+    """Redis-py's own timeouts can swallow a cancellation on Python 3.11; Ctrl-C must not get lost.
+
+    Raises:
+        asyncio.CancelledError: this task was cancelled at some time.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def _is_of(failure: Failure, scenario: Scenario, turn: tuple[int, str]) -> bool:
+    return (failure.scenario, failure.repeat, failure.subject) == (scenario.name, *turn)
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or repr(error)
+
+
+def _is_wanted(plan: Plan, label: str) -> bool:
+    return not plan.subjects or label in plan.subjects
 
 
 def _labels(bench: Bench, scenario: Scenario, plan: Plan) -> list[str]:
     labels = []
     for label, subject in scenario.subjects.items():
-        if plan.subjects and label not in plan.subjects:
+        if not _is_wanted(plan, label):
             continue
         if subject.missing:
             bench.note(f"{scenario.name}: {label}: {subject.missing}")

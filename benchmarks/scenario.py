@@ -40,6 +40,20 @@ class Subject:
 
 
 @dataclass(slots=True)
+class Kept:
+    """What was measured: figures, and histograms by scenario, subject and what was timed."""
+
+    figures: Figures = field(default_factory=Figures)
+    latencies: dict[tuple[str, str, str], Histogram] = field(default_factory=dict)
+
+    def add(self, other: Kept) -> None:
+        """Everything in ``other``."""
+        self.figures.add(other.figures)
+        for key, histogram in other.latencies.items():
+            self.latencies.setdefault(key, Histogram()).add(histogram)
+
+
+@dataclass(slots=True)
 class Bench:
     """A run's settings and what it has measured so far.
 
@@ -47,17 +61,30 @@ class Bench:
         seconds: length of one measurement.
         scale: 1.0 for real figures; tests use less, which shrinks counts and fixed sizes.
         directory: for servers' data.
-        figures: everything recorded.
-        latencies: histograms by scenario, subject and what was timed; all repeats together.
+        repeats: measurements of each subject.
+        kept: everything of measurements that succeeded; all repeats together.
         notes: remarks for the reader, such as a peer that is not installed.
+        attempt: what the measurement under way has recorded; kept only if it succeeds.
+        repeat: which repeat that is, from 0.
     """
 
     seconds: float
     scale: float
     directory: Path
-    figures: Figures = field(default_factory=Figures)
-    latencies: dict[tuple[str, str, str], Histogram] = field(default_factory=dict)
+    repeats: int = 1
+    kept: Kept = field(default_factory=Kept)
     notes: list[str] = field(default_factory=list)
+    attempt: Kept = field(default_factory=Kept)
+    repeat: int = 0
+
+    def begin(self, repeat: int) -> None:
+        """What is recorded from now on is of this repeat; forget an attempt that was not kept."""
+        self.attempt, self.repeat = Kept(), repeat
+
+    def keep(self) -> None:
+        """The measurement succeeded."""
+        self.kept.add(self.attempt)
+        self.attempt = Kept()
 
     def count(self, full: int, least: int = 10) -> int:
         """A number of things, shrunk by the scale."""
@@ -91,7 +118,8 @@ class Stage:
 
     def record(self, subject: str, metric: str, value: float) -> None:
         """Keep one repeat's value."""
-        self.bench.figures.record(self.scenario, subject, metric, value)
+        bench = self.bench
+        bench.attempt.figures.record(self.scenario, subject, metric, value, bench.repeat)
 
     def latency(self, subject: str, what: str, histogram: Histogram) -> None:
         """Keep one repeat's latencies: P50, P99 and the highest as figures, and the histogram."""
@@ -100,7 +128,7 @@ class Stage:
         for name, value in histogram.percentiles_ms((50.0, 99.0, 100.0)).items():
             self.record(subject, f"{what}_{name}_ms", value)
         key = (self.scenario, subject, what)
-        self.bench.latencies.setdefault(key, Histogram()).add(histogram)
+        self.bench.attempt.latencies.setdefault(key, Histogram()).add(histogram)
 
     def driven(self, label: str, **options: Any) -> Driven:
         """The process of a subject; ``job`` and ``cores`` as in ``Driven``."""
@@ -121,6 +149,7 @@ class Scenario:
         measure: one subject, once; records figures on the stage.
         seconds: length of one measurement where the command line says nothing.
         in_all: part of ``all``; a soak is not.
+        repeats_in_all: most measurements of a subject in ``all`` that no target is about.
     """
 
     name: str
@@ -130,6 +159,7 @@ class Scenario:
     measure: Callable[[Stage, str], Awaitable[None]]
     seconds: float = 3.0
     in_all: bool = True
+    repeats_in_all: int = 1
 
 
 @asynccontextmanager

@@ -1,12 +1,15 @@
 """The targets, and what a run says about each.
 
 Ratios are taken repeat by repeat between figures measured next to one another in one run; a ratio
-passes when its median does. Absolute figures passed or not on the machine of the run.
+passes when its median does. Percentiles that few values tell, such as the P99 of programs in fresh
+containers, are those of all repeats together. Absolute figures passed or not on the machine of the
+run.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,7 +17,7 @@ import msgspec
 from benchmarks.figures import Summary, ratios, summary_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from benchmarks.figures import Figures
 
@@ -31,6 +34,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         against_metric: the metric divided by; empty for the same one.
         at_least: passes from here on up.
         at_most: passes from here on down.
+        pooled: a percentile of all repeats together, where one repeat has too few values for it;
+            its spread is still that of the repeats.
         users_figure: what the users' own documents ask for; shown, not judged.
     """
 
@@ -42,7 +47,13 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     against_metric: str = ""
     at_least: float | None = None
     at_most: float | None = None
+    pooled: bool = False
     users_figure: str = ""
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Everybody whose figures it takes."""
+        return (self.subject, self.against) if self.against else (self.subject,)
 
     @property
     def bound(self) -> str:
@@ -75,12 +86,18 @@ class Verdict(msgspec.Struct, frozen=True):
     figure: Summary | None = None
 
 
-def judge(figures: Figures, targets: Sequence[Target]) -> list[Verdict]:
-    """A verdict on every target."""
-    return [_judge(figures, target) for target in targets]
+def judge(
+    figures: Figures,
+    targets: Sequence[Target],
+    pooled: Mapping[tuple[str, str, str], float] = MappingProxyType({}),
+) -> list[Verdict]:
+    """A verdict on every target; ``pooled`` has the figures of all repeats together."""
+    return [_judge(figures, target, pooled) for target in targets]
 
 
-def _judge(figures: Figures, target: Target) -> Verdict:
+def _judge(
+    figures: Figures, target: Target, pooled: Mapping[tuple[str, str, str], float]
+) -> Verdict:
     figure = figures.find(target.scenario, target.subject, target.metric)
     if figure is None:
         return Verdict(target, Outcome.UNMEASURED)
@@ -92,11 +109,14 @@ def _judge(figures: Figures, target: Target) -> Verdict:
         values = ratios(figure, other) if other is not None else []
     if not values:
         return Verdict(target, Outcome.UNMEASURED, figure=figure.summary)
-    measured = summary_of(values)
+    measured, shown = summary_of(values), figure.summary
+    if target.pooled:
+        together = pooled.get(figure.key, measured.median)
+        measured = shown = msgspec.structs.replace(measured, median=together)
     passed = (target.at_least is None or measured.median >= target.at_least) and (
         target.at_most is None or measured.median <= target.at_most
     )
-    return Verdict(target, Outcome.PASS if passed else Outcome.FAIL, measured, figure.summary)
+    return Verdict(target, Outcome.PASS if passed else Outcome.FAIL, measured, shown)
 
 
 TARGETS = (
@@ -196,6 +216,7 @@ TARGETS = (
         subject="crucible warm",
         metric="at_half_load_p99_ms",
         at_most=30,
+        pooled=True,
         users_figure="P99 1.8 s",
     ),
     Target(

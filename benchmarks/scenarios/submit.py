@@ -1,6 +1,8 @@
 """HTTP submissions, one server process: rate in a closed loop, latency in an open one.
 
-The server has one processor to itself; the load generator and the queue server share the rest.
+The server has one processor to itself; the load generator and the queue server share the rest. Half
+of the rate that ours reached is sent to bare servers as well, right after ours: what P99 they have
+there is the machine's and the generator's. Where the handler cannot carry it, its latencies say so.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ CONNECTIONS = 64
 BODY = b'{"code":"print(6 * 7)","language":"python"}'
 #: Requests a second of the open loop, and the half of what is reached counted as half load.
 FIXED_RATE = 500
+#: Bare servers that get the open loop at half of our rate as well: a handler of the library, and
+#: constant bytes, which leave nothing but machine and generator.
+LIMITS = {"bare aiohttp": "bare_aiohttp", "constant bytes": "bare_responder"}
 #: Seconds before a closed loop's answers count; ``Load`` has the same by default.
 WARM_UP_S = 0.5
 
@@ -35,16 +40,28 @@ async def measure(stage: Stage, label: str) -> None:
         stage.driven(label, cores=mine) as server,
         Driven("load", cores=others) as load,
     ):
-        await _closed(stage, label, server, load)
-        reached = stage.bench.figures.find(stage.scenario, label, "submissions_per_s")
-        assert reached is not None
+        reached = await _closed(stage, label, server, load)
         await _open(stage, label, "at_500_per_s", server, load, FIXED_RATE)
-        await _open(stage, label, "at_half_load", server, load, reached.values[-1] / 2)
+        await _open(stage, label, "at_half_load", server, load, reached / 2)
         pid = server.facts.get("pid", server.pid)
         stage.record(label, "resident_mb", rss_mb(pid))
+    if stage.subjects[label].job.get("limits"):
+        for name, subject in LIMITS.items():
+            await _limit(stage, name, subject, reached / 2)
 
 
-async def _closed(stage: Stage, label: str, server: Driven, load: Driven) -> None:
+async def _limit(stage: Stage, name: str, subject: str, rate: float) -> None:
+    """What a bare server makes of our rate, right after ours: the tail that is none of ours."""
+    mine, others = cores_apart()
+    async with Driven(subject, cores=mine) as server, Driven("load", cores=others) as load:
+        answer = await load.run(**_load(server, seconds=stage.bench.seconds, rate=rate))
+    stage.record(name, "at_our_half_load_per_s", rate)
+    stage.record(name, "at_our_half_load_missing", answer["missing"])
+    stage.latency(name, "at_our_half_load", Histogram.load(answer["latency"]))
+
+
+async def _closed(stage: Stage, label: str, server: Driven, load: Driven) -> float:
+    """What it can do at most, a second."""
     pids = {"server": server.pid, "load": load.pid, "redis": stage.redis_pid}
     before = {who: cpu_s(pid) for who, pid in pids.items()}
     answer = await load.run(**_load(server, seconds=stage.bench.seconds))
@@ -56,6 +73,7 @@ async def _closed(stage: Stage, label: str, server: Driven, load: Driven) -> Non
     stage.record(label, "submissions_per_cpu_s", answered / max(used["server"], 0.01))
     for who, seconds in used.items():
         stage.record(label, f"cpu_{who}_share", seconds / (stage.bench.seconds + WARM_UP_S))
+    return float(answer["requests_per_s"])
 
 
 async def _open(
@@ -83,7 +101,7 @@ SCENARIO = Scenario(
     summary="HTTP submissions on one server process",
     subjects={
         "bare aiohttp": Subject("bare_aiohttp"),
-        "crucible": Subject("crucible_api"),
+        "crucible": Subject("crucible_api", job={"limits": True}),
         "fastapi+celery": Subject("fastapi_celery", "celery"),
     },
     open=redis_stage,

@@ -52,7 +52,7 @@ async def measure(stage: Stage, label: str) -> None:
 
 
 def _stock(**job: object) -> Subject:
-    defaults = {"pool": "prefork", "concurrency": 2, "pace_per_s": 1500, "stock_wire": True}
+    defaults = {"pool": "prefork", "concurrency": 2, "pace_per_s": 800, "stock_wire": True}
     return Subject("celery_worker", "celery", {**defaults, **job})
 
 
@@ -72,12 +72,12 @@ SCENARIO = Scenario(
         "crucible events": _crucible(events=True, pace_per_s=15_000),
         "celery prefork tuned": _stock(prefetch=128),
         "celery threads": _stock(pool="threads", concurrency=10),
-        "arq": Subject("arq_queue", "arq", {"pace_per_s": 1000}),
-        "saq": Subject("saq_queue", "saq", {"pace_per_s": 1500}),
-        "streaq": Subject("streaq_queue", "streaq", {"pace_per_s": 4000}),
-        "taskiq": Subject("taskiq_queue", "taskiq", {"pace_per_s": 2000}),
+        "arq": Subject("arq_queue", "arq", {"pace_per_s": 500}),
+        "saq": Subject("saq_queue", "saq", {"pace_per_s": 800}),
+        "streaq": Subject("streaq_queue", "streaq", {"pace_per_s": 500}),
+        "taskiq": Subject("taskiq_queue", "taskiq", {"pace_per_s": 600}),
     },
     open=redis_stage,
     measure=measure,
-    seconds=3.0,
+    seconds=2.0,
 )

@@ -9,11 +9,12 @@ from typing import Any
 from arq import create_pool
 from arq.connections import RedisSettings
 from command import Command, script
-from wire import Wire, watch
+from wire import watch
 
 AT_ONCE = 100
 _job: dict[str, Any] = {}
 _workers: list[Command] = []
+_LEFT = (("ZCARD", "arq:queue"),)
 _pool: Any = None
 
 
@@ -44,13 +45,9 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
     )
     return {
         "looks": await asyncio.to_thread(
-            watch, _job["redis"], _remaining, _workers[0].check, job["seconds"]
+            watch, _job["redis"], _LEFT, _workers[0].check, job["seconds"]
         )
     }
-
-
-def _remaining(wire: Wire) -> int:
-    return int(wire.ask("ZCARD", "arq:queue"))
 
 
 def teardown(job: dict[str, Any]) -> None:

@@ -8,20 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 from command import Command, script
-from wire import Wire, watch
+from wire import watch
 
 _job: dict[str, Any] = {}
 _workers: list[Command] = []
+#: Messages in the list and prefetched.
+_LEFT = (("LLEN", "celery"), ("HLEN", "unacked"))
 
 
 def setup(job: dict[str, Any]) -> None:
     """Remember what to start."""
     _job.update(job)
-
-
-def remaining(wire: Wire) -> int:
-    """Messages in the list and prefetched."""
-    return int(wire.ask("LLEN", "celery")) + int(wire.ask("HLEN", "unacked"))
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +32,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         PYTHONPATH=".",
     )
     _workers.append(worker)
-    return {"looks": watch(_job["redis"], remaining, worker.check, job["seconds"])}
+    return {"looks": watch(_job["redis"], _LEFT, worker.check, job["seconds"])}
 
 
 def teardown(job: dict[str, Any]) -> None:

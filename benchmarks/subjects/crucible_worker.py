@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from command import Command
-from wire import Wire, watch
+from wire import watch
 
 _job: dict[str, Any] = {
     "processes": 1,
@@ -41,11 +41,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         for worker in _workers:
             worker.check()
 
-    def remaining(wire: Wire) -> int:
-        waiting = int(wire.ask("LLEN", _job["list"])) + int(wire.ask("HLEN", "unacked"))
-        return waiting - int(job.get("leave", 0))
-
-    looks = watch(_job["redis"], remaining, check, job["seconds"])
+    leave = int(job.get("leave", 0))
+    looks = watch(
+        *(_job["redis"], (("LLEN", _job["list"]), ("HLEN", "unacked")), check, job["seconds"]),
+        left_of=lambda waiting: waiting - leave,
+    )
     return {"looks": looks, "pids": [worker.pid for worker in _workers]}
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from command import Command, script
 from saq import Queue
-from wire import Wire, watch
+from wire import watch
 
 AT_ONCE = 100
 _job: dict[str, Any] = {}
 _workers: list[Command] = []
+_LEFT = (("ZCARD", "saq:default:incomplete"),)
 _queue: Any = None
 
 
@@ -49,13 +50,9 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
     )
     return {
         "looks": await asyncio.to_thread(
-            watch, _job["redis"], _remaining, _workers[0].check, job["seconds"]
+            watch, _job["redis"], _LEFT, _workers[0].check, job["seconds"]
         )
     }
-
-
-def _remaining(wire: Wire) -> int:
-    return int(wire.ask("ZCARD", "saq:default:incomplete"))
 
 
 async def teardown(job: dict[str, Any]) -> None:

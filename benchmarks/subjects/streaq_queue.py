@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from command import Command, script
-from wire import Wire, watch
+from wire import watch
 
 BATCH = 1000
 _job: dict[str, Any] = {}
@@ -41,15 +41,13 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
             PYTHONPATH=".",
         )
     )
+    # Its own word for the stream: which one is the default has changed between versions.
+    left = (("XLEN", worker.stream_key + worker.priorities[-1]),)
     return {
         "looks": await asyncio.to_thread(
-            watch, _job["redis"], _remaining, _workers[0].check, job["seconds"]
+            watch, _job["redis"], left, _workers[0].check, job["seconds"]
         )
     }
-
-
-def _remaining(wire: Wire) -> int:
-    return int(wire.ask("XLEN", "streaq:default:queues:default"))
 
 
 def teardown(job: dict[str, Any]) -> None:

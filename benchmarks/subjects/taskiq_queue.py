@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from command import Command, script
-from wire import Wire, watch
+from wire import watch
 
 AT_ONCE = 100
 _job: dict[str, Any] = {}
@@ -45,15 +45,12 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
         )
     )
 
-    def remaining(wire: Wire) -> int:
+    def left_of(keys: int) -> int:
         # Nothing leaves the stream; results are keys of their own, beside stream and group.
-        return sent - (int(wire.ask("DBSIZE")) - 1)
+        return sent - (keys - 1)
 
-    return {
-        "looks": await asyncio.to_thread(
-            watch, _job["redis"], remaining, _workers[0].check, job["seconds"]
-        )
-    }
+    see = (_job["redis"], (("DBSIZE",),), _workers[0].check, job["seconds"])
+    return {"looks": await asyncio.to_thread(lambda: watch(*see, left_of=left_of))}
 
 
 def teardown(job: dict[str, Any]) -> None:

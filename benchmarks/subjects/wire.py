@@ -12,10 +12,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 #: Seconds between looks: fine enough for runs of a second, coarse enough not to disturb them.
-LOOK_S = 0.02
+LOOK_S = 0.01
+
+
+def _packed(command: Sequence[Any]) -> bytes:
+    parts = [str(part).encode() for part in command]
+    packed = b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+    return b"*%d\r\n%s" % (len(parts), packed)
 
 
 class Wire:
@@ -35,10 +41,20 @@ class Wire:
         Raises:
             RuntimeError: the server's own error.
         """
-        parts = [str(part).encode() for part in command]
-        packed = b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
-        self._socket.sendall(b"*%d\r\n%s" % (len(parts), packed))
+        self._socket.sendall(_packed(command))
         return self._read()
+
+    def sum_now(self, commands: Sequence[Sequence[str]]) -> tuple[float, int]:
+        """The server's clock in seconds, and the sum of the commands' integers at that instant.
+
+        One transaction: nothing moves from one count to the other between two of them, and what
+        keeps this process waiting for a processor is not taken for time that work took.
+        """
+        asked = [("MULTI",), ("TIME",), *commands, ("EXEC",)]
+        self._socket.sendall(b"".join(_packed(command) for command in asked))
+        answers = [self._read() for _ in asked][-1]
+        seconds, micros = answers[0]
+        return int(seconds) + int(micros) / 1e6, sum(answers[1:])
 
     def _read(self) -> Any:
         line = self._file.readline()
@@ -61,33 +77,38 @@ class Wire:
 
 def watch(
     url: str,
-    remaining: Callable[[Wire], int],
+    counts: Sequence[Sequence[str]],
     check: Callable[[], None],
     seconds: float,
+    *,
+    left_of: Callable[[int], int] = int,
 ) -> list[tuple[float, int, float | None]]:
     """Look at what remains until nothing does.
 
     Args:
         url: the server.
-        remaining: asks how many messages have not ended.
+        counts: commands whose answers add up to the messages that have not ended.
         check: raises when the workers have died.
         seconds: the longest it may take.
+        left_of: what a sum of the counts says about the messages left, where it is not they.
 
     Returns:
-        Seconds, messages remaining, and processor seconds that the descendants of this process
-        had used by then; the last only whenever a twentieth of the way was made, else None.
+        Seconds by the server's clock, messages remaining, and processor seconds that the
+        descendants of this process had used by then; the last only whenever a twentieth of the
+        way was made, else None.
     """
     wire = Wire(url)
     looks: list[tuple[float, int, float | None]] = []
-    started, total, shown = time.monotonic(), 0, -1
+    started, total, shown = wire.sum_now(())[0], 0, -1
     try:
         while True:
-            left = remaining(wire)
+            now, counted = wire.sum_now(counts)
+            left = left_of(counted)
             total = max(total, left)
             step = 20 * (total - left) // max(1, total)
             used = descendants_cpu_s() if step > shown else None
             shown = max(shown, step)
-            looks.append((time.monotonic() - started, left, used))
+            looks.append((now - started, left, used))
             if left <= 0 or looks[-1][0] > seconds:
                 return looks
             check()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from crucible.errors import RequirementError, SettingsError
+
+if TYPE_CHECKING:
+    from benchmarks.report import Report
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
@@ -40,10 +44,11 @@ def command(
 ) -> None:
     """Measure throughput and latency beside bare limits and other systems, and judge the targets.
 
-    Exit code 1 when a target that was measured is missed.
+    Exit code 1 when a target that was measured is missed, 3 when one that was to be measured could
+    not be judged. Ctrl-C ends the run and shows what was measured until then.
     """
     _check_here(plot is not None)
-    from benchmarks import report, runner
+    from benchmarks import runner
 
     names = tuple(name.strip() for name in (subjects or "").split(",") if name.strip())
     plan = runner.Plan(
@@ -63,16 +68,34 @@ def command(
         def progress(what: str, done: int, total: int) -> None:
             bar.update(shown, description=what, completed=done, total=total)
 
-        measured = asyncio.run(runner.run(plan, progress))
-    _show(measured, earlier)
-    if json_file is not None:
-        report.write(measured, json_file)
-    if plot is not None:
-        from benchmarks import plots
-
-        plots.draw(measured, plot)
+        run = runner.Run(plan, progress, partial(_write, json_file))
+        try:
+            asyncio.run(run.carry_out())
+        finally:
+            # Also after Ctrl-C, or a defect of ours: a quarter of an hour is not measured twice.
+            bar.stop()
+            measured = run.report()
+            _write(json_file, measured)
+            _show(measured, earlier)
+            if plot is not None:
+                _draw(plot, measured)
     if any(verdict.outcome.value == "FAIL" for verdict in measured.verdicts()):
         raise typer.Exit(1)
+    if measured.unjudged() or not measured.figures:
+        raise typer.Exit(3)
+
+
+def _write(path: Path | None, measured: Report) -> None:
+    from benchmarks import report
+
+    if path is not None:
+        report.write(measured, path)
+
+
+def _draw(directory: Path, measured: Report) -> None:
+    from benchmarks import plots
+
+    plots.draw(measured, directory)
 
 
 def _check_here(plotting: bool) -> None:
@@ -90,7 +113,7 @@ def _check_here(plotting: bool) -> None:
         sys.path.insert(0, str(_CHECKOUT))
 
 
-def _earlier(path: Path | None) -> object:
+def _earlier(path: Path | None) -> Report | None:
     if path is None:
         return None
     import msgspec
@@ -103,10 +126,9 @@ def _earlier(path: Path | None) -> object:
         raise SettingsError("--compare", f"{path}: {error}") from None
 
 
-def _show(measured: object, earlier: object) -> None:
+def _show(measured: Report, earlier: Report | None) -> None:
     from benchmarks import report
 
-    assert isinstance(measured, report.Report)
     out = Console(width=None if Console().is_terminal else 160)
     described = measured.machine
     out.print(
@@ -119,9 +141,15 @@ def _show(measured: object, earlier: object) -> None:
         out.print(report.figures_table(measured, scenario))
     if measured.latencies:
         out.print(report.latency_table(measured))
-    if isinstance(earlier, report.Report):
+    if earlier is not None:
         out.print(report.changes_table(measured, earlier))
+    if measured.failures:
+        out.print(report.failures_table(measured))
     if measured.verdicts():
         out.print(report.targets_table(measured))
+    for target in measured.unjudged():
+        out.print(f"cannot be judged: {target.what}", style="bold red", markup=False)
     for note in measured.notes:
-        out.print(f"note: {note}")
+        out.print(f"note: {note}", markup=False)
+    if not measured.whole:
+        out.print("not everything was measured: the run was ended early")

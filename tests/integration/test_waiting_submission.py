@@ -26,7 +26,7 @@ registry = TaskRegistry()
 @registry.task("tasks.evaluate_code", track_started=True)
 async def evaluate(ctx: TaskContext, eval_id: str, code: str, language: str, **_: Any) -> Any:
     """Stands for a program that prints its code."""
-    return {"verdict": "ok", "status": "completed", "eval_id": eval_id, "stdout": code}
+    return {"verdict": "ok", "status": "completed", "eval_id": eval_id, "output": code}
 
 
 def serving(redis_url: str) -> Worker:
@@ -51,7 +51,7 @@ async def test_the_answer_is_what_a_look_would_find(redis_url: str) -> None:
     async with running_api(redis_url) as client, serving(redis_url):
         asked = {"code": "42", "eval_id": "e", "priority": 6, "metadata": {"k": [1]}}
         status, answer = await post(client, **asked)
-        assert (status, answer["status"], answer["stdout"]) == (200, "completed", "42")
+        assert (status, answer["status"], answer["output"]) == (200, "completed", "42")
         assert (answer["queue"], answer["metadata"]) == ("evaluation", {"k": [1]})
         assert answer == await show(client, "e")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import hiredis
 from redis import exceptions as redis_errors
@@ -79,9 +79,11 @@ class Link:
             if self._closed:
                 raise BrokerUnavailable("the publisher is closed")
             try:
-                async with asyncio.timeout(None if patient else COMMAND_TIMEOUT_S):
-                    connection: AbstractConnection = await self._pool.get_connection()
-                return connection
+                if patient:
+                    # Not a timeout of None: each one is a system call on Python 3.11 (getpid).
+                    return cast("AbstractConnection", await self._pool.get_connection())
+                async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                    return cast("AbstractConnection", await self._pool.get_connection())
             except redis_errors.AuthenticationError:
                 raise
             except _CONNECT_ERRORS:

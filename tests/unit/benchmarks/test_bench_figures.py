@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from benchmarks.figures import Figure, Figures, changes, ratios, summary_of
+from benchmarks.figures import Figure, Figures, Summary, changes, ratios, summary_of
 from benchmarks.rate import UnsteadyError, steady
-from benchmarks.runner import SCENARIOS, Plan, rotated, scenario_of, scenarios_of
+from benchmarks.runner import SCENARIOS, Plan, _Step, rotated, scenario_of, scenarios_of
 from benchmarks.targets import Outcome, Target, judge
 from crucible.errors import SettingsError
 
@@ -95,6 +95,51 @@ def test_an_unfinished_queue_has_no_rate() -> None:
         steady([(0.0, 100, None), (1.0, 51, None)], 100)
     looks = [(0.0, 100, None), (1.0, 80, None), (2.0, 60, None), (3.0, 40, None)]
     assert steady(looks, 100).per_s == pytest.approx(20)
+
+
+def test_a_list_done_between_few_looks_has_a_rate() -> None:
+    """A looker that was kept from looking takes the widest bracket it has."""
+    looks = [(0.0, 100, None), (1.0, 100, None), (2.0, 0, None)]
+    assert steady(looks, 100).per_s == pytest.approx(100)
+    looks = [(0.0, 100, None), (1.0, 100, None), (1.5, 50, None), (1.6, 50, None), (2.0, 0, None)]
+    assert steady(looks, 100).per_s == pytest.approx(100)
+
+
+def test_a_list_that_nobody_saw_full_has_no_rate() -> None:
+    """Looking at the wrong list, which is empty, is told as what it is."""
+    with pytest.raises(UnsteadyError, match="at the first look 0 of 100"):
+        steady([(0.0, 0, None)], 100)
+
+
+def test_ratios_leave_out_repeats_that_one_side_lacks() -> None:
+    """A repeat that failed is not paired with another one's."""
+    both = Figures()
+    for repeat in (1, 2, 0):
+        both.record("s", "a", "x_per_s", 10.0 * (repeat + 1), repeat)
+    for repeat in (0, 2):
+        both.record("s", "b", "x_per_s", 5.0 * (repeat + 1), repeat)
+    found_a, found_b = both.find("s", "a", "x_per_s"), both.find("s", "b", "x_per_s")
+    assert found_a is not None
+    assert found_b is not None
+    assert ratios(found_a, found_b) == [2.0, 2.0]
+
+
+def test_a_pooled_percentile_is_judged_by_all_repeats_together() -> None:
+    """The percentile of all values counts; the spread is that of the repeats."""
+    target = Target(
+        what="p99", scenario="s", subject="a", metric="x_per_s", at_most=30.0, pooled=True
+    )
+    [verdict] = judge(figures(a=[40.0, 10.0, 50.0]), [target], {("s", "a", "x_per_s"): 29.0})
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.measured == Summary(29.0, 10.0, 50.0, 3)
+
+
+def test_subjects_of_targets_are_repeated_in_a_run_of_everything() -> None:
+    """Others are measured once there, and as often as asked when their scenario is named."""
+    step = _Step(scenario_of("worker"), ["celery prefork", "arq"])
+    assert [label for _, label in step.turns(Plan(repeats=3))].count("celery prefork") == 3
+    assert [label for _, label in step.turns(Plan(repeats=3))].count("arq") == 1
+    assert len(step.turns(Plan(scenario="worker", repeats=3))) == 6
 
 
 def test_every_subject_goes_first_once() -> None:
