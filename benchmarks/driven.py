@@ -149,15 +149,21 @@ class Driven:
             return
         with contextlib.suppress(SubjectError, OSError):
             await self._order("teardown", {}, STOP_S)
-        # Its children are in its group: they must not outlive one that no longer obeys.
         for number in (None, signal.SIGTERM, signal.SIGKILL):
             if number is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, number)
+                _signal_group(process.pid, number)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(END_S):
                     await process.wait()
-                return
+                break
+        # Children that it started, or that those left behind, must not outlive it: a worker whose
+        # server is gone may spin for ever beside everything that is measured later.
+        _signal_group(process.pid, signal.SIGKILL)
+
+
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, number)
 
 
 def _kept() -> dict[str, str]:

@@ -18,6 +18,7 @@ import importlib.util
 import inspect
 import json
 import os
+import signal
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -63,8 +64,17 @@ async def serve(subject: ModuleType, answers: int) -> None:
             return
 
 
+def end_together(*_: object) -> None:
+    """On SIGTERM, which comes when the harness died, end with everything started here."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if os.getpgrp() != os.getpid():  # started by hand, in the group of a shell
+        sys.exit(128 + signal.SIGTERM)
+    os.killpg(0, signal.SIGTERM)
+
+
 def main() -> None:
     """Entry point."""
+    signal.signal(signal.SIGTERM, end_together)
     answers = os.dup(1)
     os.dup2(2, 1)
     subject = load(sys.argv[1])

@@ -135,6 +135,40 @@ async def test_children_of_a_subject_that_hangs_do_not_outlive_it(
             await asyncio.sleep(0.05)
 
 
+async def test_nothing_outlives_a_killed_harness() -> None:
+    """Killed without a chance to clean up, it takes subjects and their children along."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "crucible", "bench", "roundtrip", "--repeats", "1"),
+        *("--subjects", "crucible", "--seconds", "600"),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    started: set[int] = set()
+    try:
+        async with asyncio.timeout(60):
+            # Server, subject, its api and worker, and the load: all that will be there.
+            while len(started) < 5:
+                assert process.returncode is None
+                started = _descendants(process.pid)
+                await asyncio.sleep(0.05)
+    finally:
+        process.kill()
+        await process.wait()
+    async with asyncio.timeout(30):
+        while any(map(_runs, started)):
+            await asyncio.sleep(0.05)
+
+
+def _descendants(pid: int) -> set[int]:
+    found: set[int] = set()
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            found |= {child} | _descendants(child)
+    return found
+
+
 def _runs(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -154,12 +188,17 @@ async def test_ctrl_c_shows_what_was_measured(tmp_path: Path) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(60):
-        while not result.exists():
-            assert process.returncode is None
-            await asyncio.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        output, _ = await process.communicate()
+    try:
+        async with asyncio.timeout(60):
+            while not result.exists():
+                assert process.returncode is None
+                await asyncio.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     text = output.decode()
     assert process.returncode == 130, text
     assert "messages_per_s" in text
