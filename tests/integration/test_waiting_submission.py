@@ -49,12 +49,7 @@ async def show(client: aiohttp.ClientSession, eval_id: str) -> dict[str, Any]:
 async def test_the_answer_is_what_a_look_would_find(redis_url: str) -> None:
     """Nothing is left out of it, and nothing made up."""
     async with running_api(redis_url) as client, serving(redis_url):
-        asked: dict[str, Any] = {
-            "code": "42",
-            "eval_id": "e",
-            "priority": 6,
-            "metadata": {"k": [1]},
-        }
+        asked: dict[str, Any] = {"eval_id": "e", "priority": 6, "metadata": {"k": [1]}}
         status, answer = await post(client, code="42", **asked)
         assert (status, answer["status"], answer["output"]) == (200, "completed", "42")
         assert (answer["queue"], answer["metadata"]) == ("evaluation", {"k": [1]})
