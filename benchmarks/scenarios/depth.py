@@ -85,7 +85,9 @@ async def measure(stage: Stage, label: str) -> None:
     pushed = await here.mover.run(count=count)
     stage.record(label, "submission_server_us", (cpu_s(here.server.pid) - began_s) / count * 1e6)
     async with stage.driven(label, job={"redis": here.server.url}) as worker:
+        began_s = cpu_s(here.server.pid)
         answer = await worker.run(leave=depth, seconds=LONGEST_S)
+        stage.record(label, "task_server_us", (cpu_s(here.server.pid) - began_s) / count * 1e6)
     # Until it was stopped the worker took what the next repeat needs.
     await here.mover.run(count=max(0, depth - await _length(here.redis)))
     stage.record(label, "submissions_per_s", count / pushed["elapsed_s"])
