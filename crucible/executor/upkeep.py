@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from crucible.executor.hooks import ExecutorHooks
     from crucible.executor.sandbox import Shape
 
+#: Seconds from a program's end to whatever the engine is asked about its container. Until the
+#: supervisor has left, about that long, the engine could only wait; and the result is on its way,
+#: through processes that would have to share the processors with the engine's.
+SETTLE_DELAY_S = 0.01
+
 
 class Owner(Protocol):
     """Whose sandboxes they are, told what has come of them."""
@@ -110,6 +115,7 @@ class Upkeep:
         self._owner.ready(sandbox)
 
     async def _settle(self, sandbox: Sandbox) -> None:
+        await asyncio.sleep(SETTLE_DELAY_S)
         try:
             await sandbox.wait_stopped()
         except ExecutorError as error:

@@ -120,6 +120,8 @@ class Intake:
             claims = await self._claims.take(room)
             if claims:
                 self._slots.offer(self._held.take(claims))
+                # Slots start on them before the next claim is built and sent.
+                await asyncio.sleep(0)
             elif wake_up is not None:
                 await wake_up.wait(RECHECK_S if wake_up.armed else POLL_S)
             elif not self._claims.queues:
