@@ -3,6 +3,10 @@
 VENV := .venv/bin
 # More arguments for pytest, such as make test PYTEST_ARGS='-k retry'.
 PYTEST_ARGS ?=
+# Processes that share the tests, a file at a time; JOBS=0 runs all in one, for a debugger. Each has
+# a server of its own. Files start in their order, for the slow folders come first.
+JOBS ?= 2
+SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # More arguments for crucible bench, such as make bench BENCH_ARGS='--compare FILE'.
 BENCH_ARGS ?=
 # The battle's length, its SIGKILLs, and more arguments, such as CHAOS_ARGS='--subject both'.
@@ -18,7 +22,7 @@ run: setup ## the whole service on this machine, and one evaluation's result
 
 test: ## every test, on real Redis, Docker and Celery
 	@scripts/setup --tests
-	@$(VENV)/pytest $(PYTEST_ARGS)
+	@$(VENV)/pytest $(SPREAD) $(PYTEST_ARGS)
 
 lint: setup ## style, format and types
 	@$(VENV)/ruff check .

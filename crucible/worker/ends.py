@@ -57,6 +57,11 @@ class Ends:
         self._clock = clock
         self._metas = metas
 
+    def not_yet(self, message: Message, state: str, result: Any) -> Ending:
+        """The task goes on in another state, and keeps its claim."""
+        meta = self._metas.state(message, state, result)
+        return Ending(None, self._result_prefix + message.id, meta)
+
     async def succeeded(self, run: Run, message: Message, task: Task, result: Any) -> Ending:
         """The task returned; a result that cannot be encoded is a failure."""
         continuation = None

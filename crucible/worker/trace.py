@@ -11,7 +11,6 @@ import time
 import traceback as tracebacks
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.claiming.claims import Ending
 from crucible.broker.results.meta import STARTED
 from crucible.broker.wire.message import decode
 from crucible.broker.wire.redelivery import LOST
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from concurrent.futures import Executor
 
+    from crucible.broker.claiming.claims import Ending
     from crucible.broker.keys import Keys
     from crucible.broker.servers.clock import ServerClock
     from crucible.broker.wire.message import Message
@@ -107,9 +107,7 @@ class Trace:
         self._admit = admit
         self._registry = registry
         self._hostname = hostname
-        self._result_prefix = keys.result("")
         self._clock = clock
-        self._metas = metas
         self._store = store
 
     async def perform(self, run: Run) -> Ending | None:
@@ -175,8 +173,7 @@ class Trace:
         return None
 
     async def _update(self, message: Message, state: str, result: Any) -> None:
-        meta = self._metas.state(message, state, result)
-        await self._store(Ending(None, self._result_prefix + message.id, meta))
+        await self._store(self.ends.not_yet(message, state, result))
 
     async def _stopped(
         self, run: Run, message: Message, task: Task, error: asyncio.CancelledError

@@ -17,8 +17,9 @@ from crucible.broker.claiming.claims import (
     new_worker_id,
 )
 from crucible.broker.claiming.delayed import DueMessages
+from crucible.broker.claiming.restorer import MAX_DELIVERIES, Restorer
 from crucible.broker.claiming.signs import SignOfLife, encode_sign
-from crucible.broker.claiming.sweeper import MAX_DELIVERIES, Sweeper
+from crucible.broker.claiming.sweeper import Sweeper
 from crucible.broker.keys import Keys
 from crucible.errors import BrokerUnavailable
 from crucible.worker.canvas import serve_canvas
@@ -178,7 +179,11 @@ class Worker:
             self._results, self._keys, self.result_ttl_s, steps if results else None
         )
         due = DueMessages(steps, self._keys, self.visibility_timeout_s, self._claims.clock)
-        sweeper = Sweeper.beside(self._claims, steps, results, self._max_deliveries)
+        restorer = Restorer(
+            steps, self._keys, results=results, max_deliveries=self._max_deliveries,
+            result_ttl_s=self.result_ttl_s,
+        )  # fmt: skip
+        sweeper = Sweeper(steps, self._keys, restorer)
         self._upkeep = Upkeep(self._claims, self._held, due, sweeper, self._sign)
         self._passage = Passage(self._claims, self._held, self._upkeep, self._max_deliveries)
         self._finisher = self._passage.finisher

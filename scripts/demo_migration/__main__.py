@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -186,7 +187,10 @@ def _percentiles(values: list[float]) -> tuple[str, str]:
 
 
 async def demonstrate(seconds: float, rate: float, folder: Path) -> int:
-    """Everything; the exit code."""
+    """Everything; the exit code. SIGTERM ends it as Ctrl-C does: what was started is stopped."""
+    current = asyncio.current_task()
+    assert current is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
     console.print(f"starting both worlds; logs in {folder}")
     async with running(folder) as worlds:
         console.print(f"api {', '.join(worlds.apis)}  flower {worlds.flower_url}")
@@ -222,7 +226,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="crucible-demo-") as scratch:
         folder = given.logs or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        sys.exit(asyncio.run(demonstrate(given.seconds, given.rate, folder)))
+        try:
+            sys.exit(asyncio.run(demonstrate(given.seconds, given.rate, folder)))
+        except asyncio.CancelledError:
+            sys.exit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -164,11 +164,14 @@ async def test_compare_takes_a_sample_of_live_traffic(redis_url: str) -> None:
         for n in range(4):
             await end_of(client, (await submit(client, f"print({n})"))["eval_id"])
         environment = environment_of(redis_url, legacy.url)
+        found: dict[str, int] = {}
+        # The sample is written in the background, behind the answers; without one the command
+        # has nothing to print in JSON.
         async with asyncio.timeout(20):
-            while True:
+            while sum(found.values()) < 4:
                 code, out = await command(environment, "compare", "--live", "50", "--json")
-                if code == 0 and json.loads(out)["counts"]["equal"] == 4:
-                    break
+                found = json.loads(out)["counts"] if out.startswith("{") else {}
+        assert (code, {name: n for name, n in found.items() if n}) == (0, {"equal": 4}), out
 
 
 async def test_the_legacy_worker_command_runs_programs_of_an_executor_service(

@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 
 from crucible.broker.claiming.claims import Claim, Claims, Ending, Move, Onward, new_worker_id
 from crucible.broker.claiming.delayed import DueMessages
+from crucible.broker.claiming.restorer import Restorer
 from crucible.broker.claiming.sweeper import Sweeper
 from crucible.broker.keys import Keys
 from crucible.broker.servers.atomic import LuaSteps, Steps
@@ -89,7 +90,7 @@ class ClaimMachine(RuleBasedStateMachine):
         self.peers = [Peer(self.steps), Peer(self.steps)]
         for peer in self.peers:
             await peer.claims.renew([], "peer@test")
-        self.sweeper = Sweeper(self.steps, KEYS, max_deliveries=3)
+        self.sweeper = Sweeper(self.steps, KEYS, Restorer(self.steps, KEYS, max_deliveries=3))
         self.due = DueMessages(self.steps, KEYS, VISIBILITY_TIMEOUT_S, self.peers[0].claims.clock)
 
     def teardown(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crucible.broker.claiming.claims import Claim, Claims, Ending, new_worker_id
+from crucible.broker.claiming.restorer import MAX_DELIVERIES, Restorer
 from crucible.broker.claiming.sweeper import Sweeper
 from crucible.broker.keys import SEP, Keys
 from crucible.broker.servers.atomic import LuaSteps, Steps
@@ -43,6 +44,11 @@ async def claim(steps: Steps, count: int, queues: tuple[str, ...] = ("celery",))
     return taken
 
 
+def sweeper_of(steps: Steps, max_deliveries: int = MAX_DELIVERIES) -> Sweeper:
+    """A sweeper as a worker has one."""
+    return Sweeper(steps, Keys(), Restorer(steps, Keys(), max_deliveries=max_deliveries))
+
+
 async def bury_owner(redis: Redis, claim: Claim) -> None:
     """Let the sign of life of a claim's worker run out."""
     await redis.delete(f"crucible:worker:{claim.field.split('|')[1]}")
@@ -65,7 +71,7 @@ async def test_dead_workers_claims_return_in_order(redis: Redis, steps: Steps) -
     await send(redis, "p", priority=4)
     claims = await claim(steps, 4)
     await send(redis, "later")
-    sweeper = Sweeper(steps, Keys())
+    sweeper = sweeper_of(steps)
     await bury_owner(redis, claims[0])
     assert (await swept(redis, sweeper)).restored == 4
     assert await ids(redis, "celery") == ["a0", "a1", "a2", "later"]
@@ -84,7 +90,7 @@ async def test_living_workers_keep_theirs(redis: Redis, steps: Steps) -> None:
     await send(redis, "a")
     (held,) = await claim(steps, 1)
     await redis.zadd("unacked_index", {held.field: 1.0})
-    assert (await swept(redis, Sweeper(steps, Keys()))).restored == 0
+    assert (await swept(redis, sweeper_of(steps))).restored == 0
     assert await redis.hlen("unacked") == 1
 
 
@@ -96,13 +102,13 @@ async def test_a_claim_of_nobody_is_found(redis: Redis, steps: Steps) -> None:
     await bury_owner(redis, first)
     await redis.delete("crucible:workers")
     await redis.zrem("unacked_index", second.field)
-    assert (await swept(redis, Sweeper(steps, Keys()))).restored == 2
+    assert (await swept(redis, sweeper_of(steps))).restored == 2
 
 
 async def test_poison_becomes_a_dead_letter(redis: Redis, steps: Steps) -> None:
     """A message that outlived max_deliveries workers fails, for its client, and is kept."""
     await send(redis, "bad")
-    sweeper = Sweeper(steps, Keys(), max_deliveries=3)
+    sweeper = sweeper_of(steps, max_deliveries=3)
     for _ in range(3):
         (held,) = await claim(steps, 1)
         await bury_owner(redis, held)
@@ -127,7 +133,7 @@ async def test_a_woken_worker_learns_what_it_lost(redis: Redis, steps: Steps) ->
     while not taken:
         taken = await claims.take(1)
     await redis.delete(Keys().worker(claims.worker_id))
-    await swept(redis, Sweeper(steps, Keys()))
+    await swept(redis, sweeper_of(steps))
     assert await claims.renew(taken, "w@test") == taken
     (other,) = await claim(steps, 1)
     ours = await claims.finish([Ending(taken[0], "celery-task-meta-a", b'{"status": "SUCCESS"}')])
@@ -153,7 +159,7 @@ async def test_old_stock_claims_return_as_stock_returns_them(redis: Redis, steps
     raw = encode_task("t.x", [1], task_id="s", queue="celery").decode()
     await redis.hset("unacked", "some-tag", f'[{raw}, "", "elsewhere"]')
     await redis.zadd("unacked_index", {"some-tag": 5.25})
-    sweeper = Sweeper(steps, Keys())
+    sweeper = sweeper_of(steps)
     assert (await sweeper.restore_old([("some-tag", "5.5")])).restored == 0
     assert (await sweeper.restore_old([("some-tag", "5.25")])).restored == 1
     assert await ids(redis, "elsewhere") == ["s"]
@@ -184,7 +190,7 @@ async def test_a_whole_fleets_claims_return_in_two_round_trips(
 
         monkeypatch.setattr(steps, "run", noted_run)
         monkeypatch.setattr(steps, "command", noted_command)
-        assert (await swept(redis, Sweeper(steps, Keys()))).restored == 60
+        assert (await swept(redis, sweeper_of(steps))).restored == 60
     assert asked.count("HMGET") == 1
     assert asked.count("restore") == 1
     assert await ids(redis, "celery") == [f"a{number}" for number in range(60)]
@@ -197,9 +203,9 @@ async def test_a_list_that_is_none_holds_up_nobody_else(redis: Redis, steps: Ste
     taken = await claim(steps, 2, ("spoilt", "celery"))
     await redis.set("spoilt", "no list")
     await bury_owner(redis, taken[0])
-    assert (await swept(redis, Sweeper(steps, Keys()))).restored == 1
+    assert (await swept(redis, sweeper_of(steps))).restored == 1
     assert await ids(redis, "celery") == ["b"]
     assert await redis.hkeys("unacked") == [taken[0].field.encode()]
     await redis.delete("spoilt")
-    assert (await swept(redis, Sweeper(steps, Keys()))).restored == 1
+    assert (await swept(redis, sweeper_of(steps))).restored == 1
     assert await ids(redis, "spoilt") == ["a"]

@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from crucible.broker.canvas.signature import Signature, chain, chord, group, signature
-from crucible.broker.claiming.sweeper import MAX_DELIVERIES
+from crucible.broker.claiming.restorer import MAX_DELIVERIES
 from crucible.broker.producing.publisher import Publisher
 from crucible.broker.wire.redelivery import parse, redelivered
 from crucible.errors import TaskFailed

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiodocker
+import pytest_asyncio
 
 from crucible.executor import ExecutorConfig
 from crucible.executor.docker import DockerExecutor
@@ -21,10 +22,34 @@ if TYPE_CHECKING:
 #: The promise is one second past the wall limit. A machine shared with other work gets three.
 LATE_S = 3.0
 GROWTH_BYTES = 20 << 20
+#: For programs that are ended by their limit, and for those that come to their own end, which is
+#: late where the machine is busy.
+SHORT = Limits(wall_time_s=1.5, cpu_time_s=1.0)
+LONG = Limits(wall_time_s=40.0, cpu_time_s=40.0)
 HONEST = Program(
     language="python", code="print(sum(range(100_000)))", limits=Limits(wall_time_s=30)
 )
 HONEST_OUTPUT = b"4999950000\n"
+
+
+def py(code: str, limits: Limits = LONG) -> Program:
+    """A Python program."""
+    return Program(language="python", code=code, limits=limits)
+
+
+def sh(code: str, limits: Limits = LONG) -> Program:
+    """A Bash program."""
+    return Program(language="bash", code=code, limits=limits)
+
+
+def js(code: str, limits: Limits = LONG) -> Program:
+    """A JavaScript program."""
+    return Program(language="javascript", code=code, limits=limits)
+
+
+def c(code: str, limits: Limits = LONG) -> Program:
+    """A C program."""
+    return Program(language="c", code=code, limits=limits)
 
 
 def resident_bytes() -> int:
@@ -106,3 +131,10 @@ async def besieged() -> AsyncIterator[DockerExecutor]:
     mounts = Path("/proc/mounts").read_text()
     assert not [key for key in known if key in mounts]
     assert open_descriptors() <= before
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def besieged_executor() -> AsyncIterator[DockerExecutor]:
+    """One executor for all attacks of a module, which names it among its own."""
+    async with besieged() as opened:
+        yield opened

@@ -7,35 +7,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-import pytest_asyncio
-from siege import attack, besieged
+from siege import SHORT, attack, besieged_executor, c, py
 
-from crucible.models import Limits, Program, Verdict
+from crucible.models import Limits, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from crucible.executor.docker import DockerExecutor
 
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
 
 V = Verdict
-SHORT = Limits(wall_time_s=1.5, cpu_time_s=1.0)
-LONG = Limits(wall_time_s=40.0, cpu_time_s=40.0)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def executor() -> AsyncIterator[DockerExecutor]:
-    async with besieged() as opened:
-        yield opened
-
-
-def py(code: str, limits: Limits = LONG) -> Program:
-    return Program(language="python", code=code, limits=limits)
-
-
-def c(code: str, limits: Limits = LONG) -> Program:
-    return Program(language="c", code=code, limits=limits)
+executor = besieged_executor
 
 
 HEADLESS = """

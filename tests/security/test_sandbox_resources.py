@@ -5,46 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
-from siege import attack, besieged
+from siege import SHORT, attack, besieged_executor, c, js, py, sh
 
-from crucible.models import Limits, Outcome, Program, Verdict
+from crucible.models import Limits, Outcome, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from crucible.executor.docker import DockerExecutor
 
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
 
 V = Verdict
-SHORT = Limits(wall_time_s=1.5, cpu_time_s=1.0)
+executor = besieged_executor
 #: Wall limits that no verdict below depends on are generous: the machine may be busy.
 SMALL = Limits(wall_time_s=40.0, cpu_time_s=40.0, memory_mb=64, disk_mb=64)
 KIB = 1024
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def executor() -> AsyncIterator[DockerExecutor]:
-    async with besieged() as opened:
-        yield opened
-
-
-def py(code: str, limits: Limits = SHORT) -> Program:
-    return Program(language="python", code=code, limits=limits)
-
-
-def sh(code: str, limits: Limits = SHORT) -> Program:
-    return Program(language="bash", code=code, limits=limits)
-
-
-def js(code: str, limits: Limits = SHORT) -> Program:
-    return Program(language="javascript", code=code, limits=limits)
-
-
-def c(code: str, limits: Limits = SHORT) -> Program:
-    return Program(language="c", code=code, limits=limits)
-
 
 IGNORE_ALL = """
 import signal
@@ -54,21 +28,22 @@ for number in range(1, 65):
 while True: pass
 """
 TIME = {
-    "busy": (py("while True: pass"), {V.TIMEOUT, V.CPU_LIMIT}),
-    "busy-javascript": (js("for (;;);"), {V.TIMEOUT, V.CPU_LIMIT}),
-    "busy-c": (c("int main(void) { for (;;); }"), {V.TIMEOUT, V.CPU_LIMIT}),
-    "sleep": (py("import time; time.sleep(1e6)"), {V.TIMEOUT}),
-    "ignore-signals-busy": (py(IGNORE_ALL), {V.TIMEOUT, V.CPU_LIMIT}),
+    "busy": (py("while True: pass", SHORT), {V.TIMEOUT, V.CPU_LIMIT}),
+    "busy-javascript": (js("for (;;);", SHORT), {V.TIMEOUT, V.CPU_LIMIT}),
+    "busy-c": (c("int main(void) { for (;;); }", SHORT), {V.TIMEOUT, V.CPU_LIMIT}),
+    "sleep": (py("import time; time.sleep(1e6)", SHORT), {V.TIMEOUT}),
+    "ignore-signals-busy": (py(IGNORE_ALL, SHORT), {V.TIMEOUT, V.CPU_LIMIT}),
     "ignore-signals-asleep": (
-        py(IGNORE_ALL.replace("while True: pass", "while True: signal.pause()")),
+        py(IGNORE_ALL.replace("while True: pass", "while True: signal.pause()"), SHORT),
         {V.TIMEOUT},
     ),
-    "stop-own-group": (sh("kill -STOP 0"), {V.TIMEOUT}),
-    "stop-everything": (sh("kill -STOP -1; kill -STOP $$"), {V.TIMEOUT}),
+    "stop-own-group": (sh("kill -STOP 0", SHORT), {V.TIMEOUT}),
+    "stop-everything": (sh("kill -STOP -1; kill -STOP $$", SHORT), {V.TIMEOUT}),
     "alarm-goes-on": (
         py(
             "import signal,time\nsignal.signal(14, lambda *_: signal.alarm(1))\n"
-            "signal.alarm(1)\nwhile True: time.sleep(9)"
+            "signal.alarm(1)\nwhile True: time.sleep(9)",
+            SHORT,
         ),
         {V.TIMEOUT},
     ),
@@ -82,7 +57,8 @@ TIME = {
     "compiler-loops": (
         c(
             "#define A(x) x x\n#define B(x) A(A(A(A(x))))\n#define C(x) B(B(B(B(x))))\n"
-            "int main(void) { C(C(C(;))) }"
+            "int main(void) { C(C(C(;))) }",
+            SHORT,
         ),
         {V.TIMEOUT, V.CPU_LIMIT, V.MEMORY_LIMIT},
     ),

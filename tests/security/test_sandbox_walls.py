@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-import pytest_asyncio
-from siege import attack, besieged, honest
+from siege import attack, besieged_executor, honest, py, sh
 
 from crucible.executor import ExecutorConfig
 from crucible.executor.docker import DockerExecutor
-from crucible.models import Limits, Program, Verdict
+from crucible.models import Limits, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    pass
 
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
 
 V = Verdict
-LIMITS = Limits(wall_time_s=40.0)
+executor = besieged_executor
 #: Runs each line of ``tries`` and prints as JSON what came of it.
 TRY = """
 import ctypes, errno, json, os, socket, sys
@@ -40,20 +39,6 @@ def attempt(make):
         return errno.errorcode.get(error.errno, str(error))
     return 'done' if made is None else made
 """
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def executor() -> AsyncIterator[DockerExecutor]:
-    async with besieged() as opened:
-        yield opened
-
-
-def py(code: str, limits: Limits = LIMITS) -> Program:
-    return Program(language="python", code=code, limits=limits)
-
-
-def sh(code: str, limits: Limits = LIMITS) -> Program:
-    return Program(language="bash", code=code, limits=limits)
 
 
 async def tried(executor: DockerExecutor, tries: dict[str, str]) -> dict[str, Any]:

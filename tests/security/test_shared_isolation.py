@@ -9,33 +9,24 @@ from typing import TYPE_CHECKING
 import aiodocker
 import msgspec
 import pytest
-import pytest_asyncio
-from siege import besieged, containers_of
+from siege import LONG, besieged_executor, containers_of
 
 from crucible.models import Limits, Program, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from crucible.executor.docker import DockerExecutor
 
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
 
 V = Verdict
-LIMITS = Limits(wall_time_s=40.0, cpu_time_s=40.0)
+executor = besieged_executor
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def executor() -> AsyncIterator[DockerExecutor]:
-    async with besieged() as opened:
-        yield opened
-
-
-def py(code: str, limits: Limits = LIMITS, tenant: str = "a") -> Program:
+def py(code: str, limits: Limits = LONG, tenant: str = "a") -> Program:
     return Program(language="python", code=code, limits=limits, isolation="shared", tenant=tenant)
 
 
-def sh(code: str, limits: Limits = LIMITS) -> Program:
+def sh(code: str, limits: Limits = LONG) -> Program:
     return msgspec.structs.replace(py(code, limits), language="bash")
 
 
@@ -62,9 +53,9 @@ async def test_every_language_answers(executor: DockerExecutor, language: str, c
     [
         ("while True: pass", Limits(wall_time_s=40.0, cpu_time_s=0.5), {V.CPU_LIMIT}),
         ("import time; time.sleep(99)", Limits(wall_time_s=1.0), {V.TIMEOUT}),
-        ("x = 'x' * 10**10", LIMITS, {V.MEMORY_LIMIT}),
-        ("import os; os.kill(os.getpid(), 9)", LIMITS, {V.SIGNALLED}),
-        ("import sys; sys.exit(3)", LIMITS, {V.NONZERO_EXIT}),
+        ("x = 'x' * 10**10", LONG, {V.MEMORY_LIMIT}),
+        ("import os; os.kill(os.getpid(), 9)", LONG, {V.SIGNALLED}),
+        ("import sys; sys.exit(3)", LONG, {V.NONZERO_EXIT}),
         ("while True: print('x' * 999)", Limits(wall_time_s=40, cpu_time_s=40), {V.OUTPUT_LIMIT}),
         ("import os\nwhile True: os.fork()", Limits(wall_time_s=10, cpu_time_s=10, pids=20),
          {V.PIDS_LIMIT, V.CPU_LIMIT, V.TIMEOUT, V.MEMORY_LIMIT}),

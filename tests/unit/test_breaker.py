@@ -36,6 +36,14 @@ def make(clock: Clock, **policy: float) -> CircuitBreaker:
     )
 
 
+def half_open(clock: Clock, **policy: float) -> CircuitBreaker:
+    """A breaker that a failure opened, long enough ago to be tried again."""
+    breaker = make(clock, failures=1, **policy)
+    attempt(breaker, BrokerUnavailable())
+    clock.now += 10
+    return breaker
+
+
 def attempt(breaker: CircuitBreaker, error: BaseException | None = None) -> bool:
     """One attempt that ends with ``error``; False when it was not let through."""
     permit = breaker.permit()
@@ -94,10 +102,7 @@ def test_half_open_lets_one_through() -> None:
 
 def test_cancelled_trial_gives_its_place_back() -> None:
     """A trial that says nothing leaves the breaker half open and lets the next one through."""
-    clock = Clock()
-    breaker = make(clock, failures=1)
-    attempt(breaker, BrokerUnavailable())
-    clock.now += 10
+    breaker = half_open(Clock())
     assert attempt(breaker, asyncio.CancelledError())
     assert breaker.state is HALF_OPEN
     assert attempt(breaker)
@@ -125,10 +130,7 @@ def test_late_answers_from_before_do_not_count() -> None:
 
 def test_several_trials() -> None:
     """With three trials three successes close it, and no more than three are let through."""
-    clock = Clock()
-    breaker = make(clock, failures=1, trials=3)
-    attempt(breaker, BrokerUnavailable())
-    clock.now += 10
+    breaker = half_open(Clock(), trials=3)
     trials = [breaker.permit() for _ in range(5)]
     assert [permit is not None for permit in trials] == [True, True, True, False, False]
     for number, permit in enumerate(trials[:3]):

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from crucible.broker.servers.key_positions import KeyPositions
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -107,19 +109,17 @@ class Operations:
     def __init__(self, keys: Keys, ttl_s: int) -> None:
         self._names = keys
         self._ttl_s = ttl_s
-        self._positions: dict[str, int] = {keys.unacked: 1, keys.unacked_index: 2}
+        self._positions = KeyPositions(keys.unacked, keys.unacked_index)
+        self._at = self._positions.at
         self.args: list[Any] = [ttl_s]
 
     @property
     def keys(self) -> list[str]:
         """KEYS so far."""
-        return list(self._positions)
+        return self._positions.keys
 
     def __bool__(self) -> bool:
         return len(self.args) > 1
-
-    def _at(self, key: str) -> int:
-        return self._positions.setdefault(key, len(self._positions) + 1)
 
     def claim(self, claim_field: str) -> None:
         """What follows happens with the end of this claim, or not at all."""

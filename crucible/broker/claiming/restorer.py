@@ -12,8 +12,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.claiming.claims import DLQ_LIMIT
+from crucible.broker.claiming.claims import DLQ_LIMIT, RESULT_TTL_S
 from crucible.broker.results.meta import FAILURE, encode_meta
+from crucible.broker.servers.key_positions import KeyPositions
 from crucible.broker.wire.jsontypes import dumps
 from crucible.broker.wire.message import decode
 from crucible.broker.wire.priority import step_of
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: A message that may go out again this often after its worker died.
+MAX_DELIVERIES = 5
 #: Claims restored by one round of reads and one script.
 _CHUNK = 100
 
@@ -102,9 +105,9 @@ class Restorer:
         steps: Steps,
         keys: Keys,
         *,
-        results: Steps | None,
-        max_deliveries: int,
-        result_ttl_s: int,
+        results: Steps | None = None,
+        max_deliveries: int = MAX_DELIVERIES,
+        result_ttl_s: int = RESULT_TTL_S,
     ) -> None:
         self._steps = steps
         self._keys = keys
@@ -218,24 +221,21 @@ class _Call:
 
     def __init__(self, keys: Keys, result_ttl_s: int) -> None:
         self._names = keys
-        self._positions: dict[str, int] = {keys.unacked: 1, keys.unacked_index: 2}
+        self._positions = KeyPositions(keys.unacked, keys.unacked_index)
         self.args: list[Any] = [result_ttl_s, DLQ_LIMIT]
 
     @property
     def keys(self) -> list[str]:
-        return list(self._positions)
-
-    def _at(self, key: str) -> int:
-        return self._positions.setdefault(key, len(self._positions) + 1) if key else 0
+        return self._positions.keys
 
     def add(self, row: Found, parcel: Parcel) -> None:
-        owner = row.owner
+        owner, at = row.owner, self._positions.at
         self.args += (
             row.field, row.score,
-            self._at(self._names.worker(owner) if owner else ""),
-            self._at(self._names.fence(owner) if owner else ""),
-            "bury" if parcel.letter else "list", self._at(parcel.where), parcel.raw,
-            self._at(parcel.result_key), parcel.meta, len(parcel.letter), *parcel.letter,
+            at(self._names.worker(owner) if owner else ""),
+            at(self._names.fence(owner) if owner else ""),
+            "bury" if parcel.letter else "list", at(parcel.where), parcel.raw,
+            at(parcel.result_key), parcel.meta, len(parcel.letter), *parcel.letter,
         )  # fmt: skip
 
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.claiming.claims import RESULT_TTL_S
-from crucible.broker.claiming.restorer import Found, Restorer, Swept
+from crucible.broker.claiming.restorer import Found, Swept
 from crucible.broker.keys import CLAIM_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from crucible.broker.claiming.claims import Claims
+    from crucible.broker.claiming.restorer import Restorer
     from crucible.broker.keys import Keys
     from crucible.broker.servers.atomic import Steps
 
@@ -29,8 +28,6 @@ SWEEP_S = 1.0
 _MARK_MS = round(SWEEP_S * 900)
 #: Rows of one ZSCAN step, and steps of one sweep: about 20 ms of the server's time.
 _SCAN_ROWS, _SCAN_STEPS = 1000, 20
-#: A message that may go out again this often after its worker died.
-MAX_DELIVERIES = 5
 
 _WORKER_FIELDS = f"{CLAIM_PREFIX}w*"
 
@@ -41,41 +38,14 @@ class Sweeper:
     Args:
         steps: atomic steps on the queue server.
         keys: key names.
-        results: steps on the result server where that is another.
-        max_deliveries: deliveries of one message that ended with their worker before it becomes
-            a dead letter and its task a failure.
-        result_ttl_s: seconds results are kept, 0 for ever.
+        restorer: takes away what it finds.
     """
 
-    def __init__(
-        self,
-        steps: Steps,
-        keys: Keys,
-        *,
-        results: Steps | None = None,
-        max_deliveries: int = MAX_DELIVERIES,
-        result_ttl_s: int = RESULT_TTL_S,
-    ) -> None:
+    def __init__(self, steps: Steps, keys: Keys, restorer: Restorer) -> None:
         self._steps = steps
         self._keys = keys
-        self._restorer = Restorer(
-            steps, keys, results=results, max_deliveries=max_deliveries,
-            result_ttl_s=result_ttl_s,
-        )  # fmt: skip
+        self._restorer = restorer
         self._cursor: Any = 0
-
-    @classmethod
-    def beside(
-        cls, claims: Claims, steps: Steps, results: Steps | None, max_deliveries: int
-    ) -> Sweeper:
-        """The sweeper of a worker that holds ``claims``."""
-        return cls(
-            steps,
-            claims.keys,
-            results=results,
-            max_deliveries=max_deliveries,
-            result_ttl_s=claims.result_ttl_s,
-        )
 
     async def sweep(self) -> Swept:
         """Give back the claims of dead workers, unless another sweeper was here just now.

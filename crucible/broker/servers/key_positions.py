@@ -1,0 +1,23 @@
+"""KEYS of one call of a script whose ARGV say by its number which key they are about."""
+
+from __future__ import annotations
+
+
+class KeyPositions:
+    """Numbers keys in the order they are asked for, each once.
+
+    Args:
+        first: keys the script knows by their places at the front.
+    """
+
+    def __init__(self, *first: str) -> None:
+        self._positions = {key: position for position, key in enumerate(first, 1)}
+
+    @property
+    def keys(self) -> list[str]:
+        """KEYS so far."""
+        return list(self._positions)
+
+    def at(self, key: str) -> int:
+        """The key's number, from 1 as Lua counts; 0 where the key is empty, which is none."""
+        return self._positions.setdefault(key, len(self._positions) + 1) if key else 0

@@ -1,0 +1,18 @@
+"""The settings, read once at the edge: flags, environment, ``crucible.toml``, defaults."""
+
+from crucible.settings.checks import check, check_exposure, check_switches, is_loopback
+from crucible.settings.fields import KNOWN_QUEUES, QUEUES, Settings, env_name, mask_url
+from crucible.settings.loading import load_settings
+
+__all__ = [
+    "KNOWN_QUEUES",
+    "QUEUES",
+    "Settings",
+    "check",
+    "check_exposure",
+    "check_switches",
+    "env_name",
+    "is_loopback",
+    "load_settings",
+    "mask_url",
+]

@@ -1,0 +1,109 @@
+"""Settings that cannot work, or not together, are refused before anything starts."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from crucible.errors import SettingsError
+from crucible.settings.fields import env_name, mask_url
+
+if TYPE_CHECKING:
+    from crucible.settings.fields import Settings
+
+
+def check(settings: Settings) -> None:
+    """Refuse combinations that cannot work.
+
+    Raises:
+        SettingsError: naming the setting to change.
+    """
+    _check_urls(settings)
+    if settings.pool_max and settings.pool_max < settings.pool_min:
+        raise SettingsError("CRUCIBLE_POOL_MAX", "must not be below CRUCIBLE_POOL_MIN")
+    if not settings.queues:
+        raise SettingsError("CRUCIBLE_QUEUES", "names no queue")
+    check_switches(
+        celery_enabled=settings.celery_enabled,
+        celery_percentage=settings.celery_percentage,
+        force_legacy_queue=settings.force_legacy_queue,
+        dual_write=settings.dual_write,
+        queue_service_url=settings.queue_service_url,
+    )
+
+
+def check_switches(
+    *,
+    celery_enabled: bool,
+    celery_percentage: float,
+    force_legacy_queue: bool,
+    dual_write: bool,
+    queue_service_url: str,
+) -> None:
+    """Refuse switches of a migration that mean nothing together, at the start or later on.
+
+    Raises:
+        SettingsError: out of range, contradictory, or without the legacy queue they need.
+    """
+    share = celery_percentage
+    if not math.isfinite(share) or not 0.0 <= share <= 1.0:
+        raise SettingsError("CELERY_PERCENTAGE", f"{share} is not from 0.0 to 1.0; a tenth is 0.1")
+    name = env_name("dual_write")
+    if dual_write and not celery_enabled:
+        raise SettingsError(name, "writes to Celery as well, which CELERY_ENABLED forbids")
+    if dual_write and 0.0 < share < 1.0:
+        raise SettingsError(
+            name, f"sends every evaluation both ways, which contradicts CELERY_PERCENTAGE {share}"
+        )
+    askers = {
+        "FORCE_LEGACY_QUEUE": force_legacy_queue,
+        "CELERY_ENABLED off": not celery_enabled,
+        name: dual_write,
+        f"CELERY_PERCENTAGE {share}": share < 1.0,
+    }
+    asker = next((text for text, asks in askers.items() if asks), None)
+    if asker and not queue_service_url:
+        raise SettingsError("QUEUE_SERVICE_URL", f"is missing, and {asker} needs the legacy queue")
+
+
+def check_exposure(host: str) -> None:
+    """Refuse to serve people without keys anywhere but on loopback.
+
+    Raises:
+        SettingsError: ``host`` is not a loopback address.
+    """
+    if not is_loopback(host):
+        raise SettingsError(
+            "CRUCIBLE_HOST", f"{host!r}: only a loopback address is served without API keys"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel", "redis+socket")
+_HTTP_SCHEMES = ("http", "https", "unix")
+
+
+def _check_urls(settings: Settings) -> None:
+    for field in ("celery_broker_url", "celery_result_backend", "event_bus_url"):
+        _check_scheme(field, getattr(settings, field), _REDIS_SCHEMES)
+    _check_scheme("queue_service_url", settings.queue_service_url, ("http", "https"))
+    for url in settings.executor_urls:
+        _check_scheme("executor_urls", url, _HTTP_SCHEMES)
+
+
+def _check_scheme(field: str, url: str, schemes: tuple[str, ...]) -> None:
+    if url and (":" not in url or urlsplit(url).scheme not in schemes):
+        raise SettingsError(
+            env_name(field), f"{mask_url(url)!r}: must start with {', '.join(schemes)} and ://"
+        )

@@ -1,0 +1,184 @@
+"""Each setting is one field of ``Settings``.
+
+Its environment name is ``CRUCIBLE_`` and the field's name in capitals, except for the six that
+carry the names of the systems they come from.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Meta
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Meta(gt=0.0)]
+
+#: Served strictly in this order by async and stock workers alike.
+QUEUES = ("high_priority", "evaluation", "batch", "maintenance")
+#: Every queue that has a purpose, in the order of service.
+KNOWN_QUEUES = (*QUEUES, "gpu_queue", "assessments", "reports", "celery")
+#: Settings whose environment name has no ``CRUCIBLE_`` in front.
+FOREIGN_NAMES = frozenset(
+    {
+        "celery_enabled",
+        "celery_percentage",
+        "force_legacy_queue",
+        "celery_broker_url",
+        "celery_result_backend",
+        "queue_service_url",
+    }
+)
+#: Shown as ``***``.
+SECRETS = frozenset({"executor_token", "queue_service_token"})
+
+
+def default_data_dir() -> Path:
+    """Where the XDG specification keeps a user's data."""
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "crucible"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
+    """The effective settings.
+
+    Attributes:
+        celery_enabled: new evaluations may go to Celery queues.
+        celery_percentage: share of new evaluations that do, 0.0 to 1.0.
+        force_legacy_queue: all go to the legacy queue, whatever else says.
+        dual_write: the legacy queue answers, Celery gets a copy of each to be compared.
+        celery_broker_url: the task queue server.
+        celery_result_backend: where results are stored; empty means the task queue server.
+        queue_service_url: the legacy queue service; empty means there is none.
+        queue_service_token: bearer token of the legacy queue service.
+        breaker_failures: failures in a row after which a downstream is let alone.
+        breaker_open_s: seconds it is let alone before it is tried again.
+        breaker_trials: successes then needed to trust it again.
+        event_bus_url: the server that carries events.
+        executor_urls: executor services; empty means containers are started here.
+        executor_token: bearer token of the executor services.
+        host: address the api listens on.
+        port: port the api listens on.
+        data_dir: where ``crucible up`` keeps its servers' data.
+        queues: queues a worker serves, in order.
+        concurrency: programs a worker runs at once; 0 means one per core, at least two.
+        queue_limit: messages a queue may hold before submissions get 503; 0 means no limit.
+        max_deliveries: deliveries of one message without an end before it is a dead letter.
+        claim: ``atomic`` (cannot lose) or ``brpop`` (for servers without scripting).
+        visibility_timeout_s: seconds until stock workers hand a foreign claim back; every
+            worker on the queues must have the same.
+        result_ttl_s: seconds a result is kept.
+        publish_deadline_s: seconds after which a submission fails when the server is silent.
+        global_keyprefix: put before every key of the task queue.
+        drain_s: seconds running programs may take to end after SIGTERM.
+        docker_url: the engine; empty means its default socket.
+        docker_runtime: ``runc``, ``crun``, ``runsc``; empty means the engine's default.
+        sandbox_image: image programs run in.
+        sandbox_packages_file: an operator's list of packages to add to the image.
+        debian_mirror: archive to build the image from; empty means debootstrap's own default.
+        pool_min: sandboxes kept ready at least.
+        pool_max: sandboxes alive at most, busy ones included; 0 means four times the concurrency.
+        max_body_kb: KiB a request body may have.
+        max_wait_s: seconds a ``?wait=`` may last at most.
+        max_wall_time_s: ceiling of ``limits.wall_time_s``.
+        max_cpu_time_s: ceiling of ``limits.cpu_time_s``.
+        max_memory_mb: ceiling of ``limits.memory_mb``.
+        max_pids: ceiling of ``limits.pids``.
+        max_output_kb: ceiling of ``limits.output_kb``.
+        max_disk_mb: ceiling of ``limits.disk_mb``.
+        log_level: least severity that is logged.
+    """
+
+    celery_enabled: bool = True
+    celery_percentage: Share = 1.0
+    force_legacy_queue: bool = False
+    dual_write: bool = False
+    celery_broker_url: str = "redis://127.0.0.1:6380/0"
+    celery_result_backend: str = ""
+    queue_service_url: str = ""
+    queue_service_token: str = ""
+    breaker_failures: Positive = 5
+    breaker_open_s: Seconds = 10.0
+    breaker_trials: Positive = 1
+    event_bus_url: str = "redis://127.0.0.1:6379/0"
+    executor_urls: tuple[str, ...] = ()
+    executor_token: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    data_dir: Path = msgspec.field(default_factory=default_data_dir)
+    queues: tuple[str, ...] = QUEUES
+    concurrency: Count = 0
+    queue_limit: Count = 1_000_000
+    max_deliveries: Positive = 5
+    claim: Literal["atomic", "brpop"] = "atomic"
+    visibility_timeout_s: Seconds = 3600.0
+    result_ttl_s: Positive = 86_400
+    publish_deadline_s: Annotated[float, Meta(gt=0.0, lt=2.0)] = 1.5
+    global_keyprefix: str = ""
+    drain_s: Seconds = 30.0
+    docker_url: str = ""
+    docker_runtime: Literal["", "runc", "crun", "runsc"] = ""
+    sandbox_image: str = "crucible-sandbox:latest"
+    sandbox_packages_file: str = ""
+    debian_mirror: str = ""
+    pool_min: Count = 2
+    pool_max: Count = 0
+    max_body_kb: Positive = 2048
+    max_wait_s: Seconds = 60.0
+    max_wall_time_s: Seconds = 120.0
+    max_cpu_time_s: Seconds = 120.0
+    max_memory_mb: Positive = 1024
+    max_pids: Positive = 256
+    max_output_kb: Positive = 8192
+    max_disk_mb: Positive = 512
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def result_url(self) -> str:
+        """Where results are stored."""
+        return self.celery_result_backend or self.celery_broker_url
+
+    def __repr__(self) -> str:
+        """Effective values with secrets masked."""
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.masked().items())
+        return f"Settings({shown})"
+
+    def masked(self) -> dict[str, Any]:
+        """Every setting by its environment name; passwords and tokens replaced by ``***``."""
+        return {
+            env_name(name): masked_value(name, getattr(self, name))
+            for name in self.__struct_fields__
+        }
+
+
+def env_name(field: str) -> str:
+    """The environment name of a setting."""
+    return field.upper() if field in FOREIGN_NAMES else f"CRUCIBLE_{field.upper()}"
+
+
+def masked_value(field: str, value: object) -> object:
+    """A setting's value as it may be shown."""
+    if field in SECRETS:
+        return "***" if value else ""
+    if isinstance(value, tuple):
+        return [masked_value(field, item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return mask_url(value) if isinstance(value, str) and "://" in value else value
+
+
+def mask_url(url: str) -> str:
+    """``url`` with its password replaced by ``***``, for logs and messages."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    credentials, _, place = parts.netloc.rpartition("@")
+    user = credentials.partition(":")[0]
+    masked = f"{user}:***@{place}" if ":" in credentials else f"***@{place}"
+    return urlunsplit(parts._replace(netloc=masked))
