@@ -1,4 +1,4 @@
-"""The split over HTTP: 20 000 submissions over four shares, with ids from a fixed seed."""
+"""The split over HTTP: 20 000 submissions at each share, with ids from a fixed seed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 
     from stock_rig.child import Child
 
-#: Submissions at each share, and how many of them come again. That the decision itself spreads
-#: evenly is proved on 20 000 ids a share without HTTP (``unit/migration/test_routing.py``); here
-#: every answer is compared with it. A way through the process that errs for one id in a thousand
-#: escapes 5 000 with a chance of e**-5, 0.7 %, and all four shares with e**-20; a share that is off
-#: by 2.9 points or more is more than four standard deviations away (0.5: 141 of 5 000).
-COUNT, AGAIN = 5_000, 500
+COUNT, AGAIN = 20_000, 500
 CONNECTIONS = 32
 SHARES = (0.10, 0.25, 0.50, 0.90)
 
@@ -91,7 +86,7 @@ async def url_of(process: Child) -> str:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-async def test_each_share_holds_over_http_and_no_id_changes_sides(
+async def test_each_share_holds_over_20000_submissions_and_no_id_changes_sides(
     redis_url: str,
 ) -> None:
     """Within four standard deviations, as the decision says for each id, and it stays there.
