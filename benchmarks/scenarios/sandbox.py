@@ -49,7 +49,8 @@ async def measure(stage: Stage, label: str) -> None:
         reached = answer["sent"] / answer["elapsed_s"]
         stage.record(label, "programs_per_s", reached)
         if stage.subjects[label].job.get("half_load"):
-            answer = await process.run(seconds=seconds, rate=max(0.5, reached / 2))
+            rate = max(0.5, reached / 2)
+            answer = await process.run(seconds=_half_load_s(stage, rate), rate=rate)
             stage.latency(label, "at_half_load", Histogram.load(answer["latency"]))
 
 
@@ -82,6 +83,7 @@ SCENARIO = Scenario(
     subjects={
         "bare restart": Subject("bare_docker", job={"cycle": "restart"}),
         "crucible warm": Subject("crucible_service", job={"whole_way": True}),
+        "bare probe": Subject("bare_warm", job={"half_load": True}),
         "crucible executor": Subject("crucible_executor", job={"half_load": True}),
         "crucible cold": Subject(
             "crucible_executor", job={"config": {"pool_min": 0, "max_uses": 1}}

@@ -14,7 +14,7 @@ import aiodocker
 
 LABEL = "crucible-bench"
 #: Plain limits, no network, a read-only root with an empty work directory.
-_CONFIG: dict[str, Any] = {
+CONFIG: dict[str, Any] = {
     "Cmd": ["/usr/bin/python3", "-c", "print(6 * 7)"],
     "NetworkDisabled": True,
     "Labels": {LABEL: ""},
@@ -73,7 +73,7 @@ async def _cycle(container: Any) -> None:
 
 
 async def _create() -> Any:
-    config = {**_CONFIG, "Image": _job.get("image", "crucible-sandbox:latest")}
+    config = {**CONFIG, "Image": _job.get("image", "crucible-sandbox:latest")}
     return await _docker.containers.create(config)
 
 
