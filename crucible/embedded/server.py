@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 #: Looked for on PATH, in this order.
 BINARIES = ("valkey-server", "redis-server")
-#: Seconds a server may take to load its append-only file.
-START_DEADLINE_S = 60.0
+#: Seconds a server may take to answer, not counting those in which it loads its append-only file,
+#: and with them: a queue too long to be read in a minute must still come back.
+START_DEADLINE_S, LOAD_DEADLINE_S = 60.0, 900.0
 #: Seconds it may take to write its data and exit after SIGTERM.
 STOP_DEADLINE_S = 15.0
 
@@ -81,6 +82,7 @@ class EmbeddedServer:
         self._binary = binary
         self._durable = durable
         self._process: asyncio.subprocess.Process | None = None
+        self._loading = False
 
     @property
     def url(self) -> str:
@@ -133,23 +135,27 @@ class EmbeddedServer:
             preexec_fn=end_with_parent,
         )
         try:
-            async with asyncio.timeout(START_DEADLINE_S):
-                await self._answering()
+            async with asyncio.timeout(LOAD_DEADLINE_S), asyncio.timeout(START_DEADLINE_S) as start:
+                await self._answering(start)
         except TimeoutError:
             await self._stop()
             raise RequirementError(
-                f"the embedded server did not answer within {START_DEADLINE_S:.0f} s"
+                f"the embedded server did not answer within {START_DEADLINE_S:g} s"
+                f", or took longer than {LOAD_DEADLINE_S:g} s to load its file"
             ) from None
         except BaseException:
             await self._stop()
             raise
         return self
 
-    async def _answering(self) -> None:
+    async def _answering(self, start: asyncio.Timeout) -> None:
         assert self._process is not None
+        loop = asyncio.get_running_loop()
         while not await self._answers():
             if self._process.returncode is not None:
                 raise RequirementError(f"the embedded server ended at once: {self._last_words()}")
+            if self._loading:
+                start.reschedule(loop.time() + START_DEADLINE_S)
             await asyncio.sleep(0.02)
 
     async def _answers(self) -> bool:
@@ -157,10 +163,12 @@ class EmbeddedServer:
         try:
             # INFO first: on a port that was taken, it is somebody else who answers. PING after
             # it, since INFO answers already while the append-only file is loading.
-            answer = await self._ask(b"INFO server\r\nPING\r\nQUIT\r\n")
+            answer = await self._ask(b"INFO server\r\nINFO persistence\r\nPING\r\nQUIT\r\n")
         except OSError:
             return False
-        return f"process_id:{self._process.pid}\r".encode() in answer and b"+PONG" in answer
+        ours = f"process_id:{self._process.pid}\r".encode() in answer
+        self._loading = ours and b"\nloading:1\r" in answer
+        return ours and b"+PONG" in answer
 
     async def _ask(self, commands: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)

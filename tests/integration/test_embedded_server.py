@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -12,12 +13,52 @@ from crucible.embedded.server import EmbeddedServer, find_binary
 from crucible.errors import RequirementError
 
 
+async def rewrite(client: Redis) -> Any:
+    """Have the file rewritten; what the server says of it then."""
+    before = (await client.info("persistence"))["aof_rewrites"]
+    await client.bgrewriteaof()
+    async with asyncio.timeout(30):
+        while (state := await client.info("persistence"))["aof_rewrites"] == before:
+            await asyncio.sleep(0.02)
+        while state["aof_rewrite_in_progress"]:
+            await asyncio.sleep(0.02)
+            state = await client.info("persistence")
+    return state
+
+
 async def test_second_run_finds_the_data_of_the_first(tmp_path: Path) -> None:
     """What was written before a clean stop is there after a start on the same directory."""
     async with EmbeddedServer(tmp_path) as server, Redis.from_url(server.url) as client:
         await client.lpush("evaluation", "a", "b")
     async with EmbeddedServer(tmp_path) as server, Redis.from_url(server.url) as client:
         assert await client.lrange("evaluation", 0, -1) == [b"b", b"a"]
+
+
+async def test_loading_may_take_longer_than_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long queue is waited for as long as the server says that it is loading it."""
+    async with EmbeddedServer(tmp_path) as server, Redis.from_url(server.url) as client:
+        await client.mset({f"key:{number}": "x" * 100 for number in range(2000)})
+        await rewrite(client)
+    arguments = EmbeddedServer._arguments
+    monkeypatch.setattr(
+        EmbeddedServer,
+        "_arguments",
+        # The server's own means to try this: microseconds to sleep after each key, and bytes
+        # between looks at its clients.
+        lambda self: [
+            *arguments(self),
+            *("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"),
+        ],
+    )
+    monkeypatch.setattr("crucible.embedded.server.START_DEADLINE_S", 1.0)
+    async with EmbeddedServer(tmp_path) as server, Redis.from_url(server.url) as client:
+        assert await client.dbsize() == 2000
+    monkeypatch.setattr("crucible.embedded.server.LOAD_DEADLINE_S", 0.5)
+    with pytest.raises(RequirementError, match=r"longer than 0\.5 s to load"):
+        async with EmbeddedServer(tmp_path):
+            pass
 
 
 async def test_its_file_is_rewritten_seldom(tmp_path: Path) -> None:
@@ -31,14 +72,7 @@ async def test_its_file_is_rewritten_uncompressed(tmp_path: Path) -> None:
     """After a rewrite the file has the size of its data, so the next one is as far away."""
     async with EmbeddedServer(tmp_path) as server, Redis.from_url(server.url) as client:
         await client.lpush("evaluation", *(b"x" * 1000 for _ in range(1000)))
-        before = (await client.info("persistence"))["aof_rewrites"]
-        await client.bgrewriteaof()
-        async with asyncio.timeout(30):
-            while (state := await client.info("persistence"))["aof_rewrites"] == before:
-                await asyncio.sleep(0.02)
-            while state["aof_rewrite_in_progress"]:
-                await asyncio.sleep(0.02)
-                state = await client.info("persistence")
+        state = await rewrite(client)
     assert state["aof_base_size"] > 1_000_000
 
 
