@@ -189,11 +189,13 @@ async def test_ctrl_c_shows_what_was_measured(tmp_path: Path) -> None:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        async with asyncio.timeout(60):
+        # Each part starts interpreters, which takes long beside other tests.
+        async with asyncio.timeout(80):
             while not result.exists():
                 assert process.returncode is None
                 await asyncio.sleep(0.05)
-            process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(80):
             output, _ = await process.communicate()
     finally:
         if process.returncode is None:

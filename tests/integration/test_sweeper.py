@@ -209,3 +209,24 @@ async def test_a_list_that_is_none_holds_up_nobody_else(redis: Redis, steps: Ste
     await redis.delete("spoilt")
     assert (await swept(redis, sweeper_of(steps))).restored == 1
     assert await ids(redis, "spoilt") == ["a"]
+
+
+async def test_a_claim_that_ends_while_strays_are_looked_for_leaves_no_row(
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without scripts the look and the row are two steps, and an end may come between them."""
+    async with open_client(redis_url) as client:
+        steps = TransactionSteps(client)
+        await send(redis, "a")
+        [held] = await claim(steps, 1)
+        scan = client.hscan_iter
+
+        async def ending_behind(*args: Any, **options: Any) -> AsyncIterator[Any]:
+            async for row in scan(*args, **options):
+                await redis.hdel("unacked", row[0])
+                await redis.zrem("unacked_index", row[0])
+                yield row
+
+        monkeypatch.setattr(client, "hscan_iter", ending_behind)
+        assert await steps.run("strays", ["unacked", "unacked_index"], [10]) == 0
+    assert await redis.zrange("unacked_index", 0, -1) == [], held.field

@@ -301,7 +301,12 @@ class TransactionSteps:
         now = await self._client.time()
         strays = 0
         async for field, _ in self._client.hscan_iter(unacked, count=args[0]):
-            strays += await self._client.zadd(index, {field: now[0] + now[1] / 1e6}, nx=True)
+            if await self._client.zadd(index, {field: now[0] + now[1] / 1e6}, nx=True):
+                # A claim that ended since the scan saw it must not keep a row that nobody takes.
+                if await self._client.hexists(unacked, field):
+                    strays += 1
+                else:
+                    await self._client.zrem(index, field)
         return strays
 
 
