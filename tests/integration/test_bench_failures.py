@@ -187,6 +187,8 @@ async def test_ctrl_c_shows_what_was_measured(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        # A shell starts what it puts in the background deaf to Ctrl-C, and so its descendants.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         # Each part starts interpreters, which takes long beside other tests.
