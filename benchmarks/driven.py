@@ -149,16 +149,21 @@ class Driven:
             return
         with contextlib.suppress(SubjectError, OSError):
             await self._order("teardown", {}, STOP_S)
-        for number in (None, signal.SIGTERM, signal.SIGKILL):
-            if number is not None:
-                _signal_group(process.pid, number)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(END_S):
-                    await process.wait()
-                break
+        if not await _ends(process):
+            _signal_group(process.pid, signal.SIGTERM)
+            await _ends(process)
         # Children that it started, or that those left behind, must not outlive it: a worker whose
         # server is gone may spin for ever beside everything that is measured later.
         _signal_group(process.pid, signal.SIGKILL)
+        await _ends(process)
+
+
+async def _ends(process: asyncio.subprocess.Process) -> bool:
+    """Whether it has ended within ``END_S``."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(END_S):
+            await process.wait()
+    return process.returncode is not None
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:

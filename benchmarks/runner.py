@@ -204,14 +204,14 @@ class _Step(msgspec.Struct, frozen=True):
     def turns(self, plan: Plan) -> list[tuple[int, str]]:
         """Repeats and subjects in the order of measuring.
 
-        In a run of everything subjects that no target is about are measured less often.
+        In a run of everything subjects that no target is about are measured once.
         """
         judged = {
             label for t in TARGETS if t.scenario == self.scenario.name for label in t.subjects
         }
         turns = []
         for repeat in range(plan.repeats):
-            seldom = plan.scenario == ALL and repeat >= self.scenario.repeats_in_all
+            seldom = plan.scenario == ALL and repeat > 0
             labels = [label for label in self.labels if label in judged or not seldom]
             turns += [(repeat, label) for label in rotated(labels, repeat)]
         return turns

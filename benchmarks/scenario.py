@@ -149,7 +149,6 @@ class Scenario:
         measure: one subject, once; records figures on the stage.
         seconds: length of one measurement where the command line says nothing.
         in_all: part of ``all``; a soak is not.
-        repeats_in_all: most measurements of a subject in ``all`` that no target is about.
     """
 
     name: str
@@ -159,7 +158,6 @@ class Scenario:
     measure: Callable[[Stage, str], Awaitable[None]]
     seconds: float = 3.0
     in_all: bool = True
-    repeats_in_all: int = 1
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import time
 from contextlib import AsyncExitStack
 from typing import Any
 
-from benchmarks.histogram import Histogram
+from benchmarks.subjects.open_loop import open_loop
 from crucible.executor import Executor, ExecutorConfig, open_executor
 from crucible.models import Program
 
@@ -39,7 +39,7 @@ async def _one() -> None:
 async def run(job: dict[str, Any]) -> dict[str, Any]:
     """Run programs for some seconds: a fixed number at a time, or so many a second."""
     if job.get("rate"):
-        return await _run_open(job["rate"], job["seconds"])
+        return await open_loop(_one, job)
     started = time.perf_counter()
     until = started + job["seconds"]
 
@@ -52,23 +52,6 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
 
     counts = await asyncio.gather(*(lane() for _ in range(_job.get("at_once", 4))))
     return {"sent": sum(counts), "elapsed_s": time.perf_counter() - started}
-
-
-async def _run_open(rate: float, seconds: float) -> dict[str, Any]:
-    """Programs due at fixed instants; each latency counts from the instant it was due."""
-    latency = Histogram()
-    started = time.perf_counter()
-
-    async def one(due: float) -> None:
-        await _one()
-        latency.record(time.perf_counter() - due)
-
-    async with asyncio.TaskGroup() as group:
-        for number in range(max(1, int(rate * seconds))):
-            due = started + number / rate
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            group.create_task(one(due))
-    return {"sent": latency.count, "latency": latency.dump()}
 
 
 async def teardown(job: dict[str, Any]) -> None:

@@ -6,11 +6,13 @@ legacy queue; ``workers`` is the number of worker processes of each side.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from command import free_port
-from crucible_processes import crucible, environment_of, run, start, teardown
+from crucible_processes import crucible, environment_of
+from processes import run, start, teardown
 
 __all__ = ["run", "setup", "teardown"]
 
@@ -30,7 +32,7 @@ def setup(job: dict[str, Any]) -> dict[str, Any]:
         queue.wait_for_port(legacy_port)
         worker = str(Path(__file__).parent / "noop_legacy_worker.py")
         for _ in range(workers):
-            start(worker, url)
+            start(sys.executable, worker, url)
     api = crucible(environment, "api", "--port", str(facts["port"]))
     api.wait_for_port(facts["port"])
     for number in range(workers):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from command import Command
+from processes import start
 
-_commands: list[Command] = []
+if TYPE_CHECKING:
+    from command import Command
 
 
 def environment_of(job: dict[str, Any]) -> dict[str, str]:
@@ -21,30 +22,6 @@ def environment_of(job: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def start(*arguments: str, **environment: str) -> Command:
-    """Start a Python command; ``run`` checks it and ``teardown`` ends it."""
-    command = Command(sys.executable, *arguments, **environment)
-    _commands.append(command)
-    return command
-
-
 def crucible(environment: dict[str, str], *arguments: str) -> Command:
     """Start a ``crucible`` command."""
-    return start("-m", "crucible", *arguments, **environment)
-
-
-def pids() -> list[int]:
-    """Process ids in the order of the starts."""
-    return [command.pid for command in _commands]
-
-
-def run(job: dict[str, Any]) -> None:
-    """The load comes from outside; only what runs is checked."""
-    for command in _commands:
-        command.check()
-
-
-def teardown(job: dict[str, Any]) -> None:
-    """Stop them in the order they were started."""
-    for command in _commands:
-        command.stop()
+    return start(sys.executable, "-m", "crucible", *arguments, **environment)

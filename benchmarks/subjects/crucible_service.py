@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from command import free_port
-from crucible_processes import crucible, environment_of, pids, run, teardown
+from crucible_processes import crucible, environment_of
+from processes import pids, run, teardown
 
 __all__ = ["run", "setup", "teardown"]
 
