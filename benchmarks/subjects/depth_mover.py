@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from crucible.broker import Once, Publisher
+from crucible.broker.producing.outbox import MAX_FLUSH_MESSAGES
 from crucible.broker.wire.envelope import TaskTemplate
 from crucible.broker.wire.ids import new_id
 from crucible.evaluation.record import Record, encode_record, once_name, task_id_of
@@ -16,7 +17,8 @@ QUEUE = "evaluation"
 PRIORITY = 4
 #: The list the messages are in: step 3 of the queue.
 LIST = f"{QUEUE}\x06\x163"
-CHUNK = 500
+#: Each chunk fills a flush, so that two under way at once never come to share one.
+CHUNK, AT_ONCE = MAX_FLUSH_MESSAGES, 2
 RECORD_TTL_S = 86_400.0
 _stack = AsyncExitStack()
 _publisher: Publisher
@@ -29,22 +31,33 @@ async def setup(job: dict[str, Any]) -> None:
     _publisher = await _stack.enter_async_context(Publisher.connect(job["redis"]))
 
 
-async def _push(count: int) -> int:
-    """Push messages; their bytes in all."""
+async def _push_chunk(count: int) -> int:
+    """Push messages at once, and wait until the server has them; their bytes in all."""
     size = 0
-    for start in range(0, count, CHUNK):
-        pending = []
-        for _ in range(min(CHUNK, count - start)):
-            eval_id = new_id()
-            raw = _template.render(task_id_of(eval_id), [eval_id, "print(6 * 7)", "python"], {})
-            size += len(raw)
-            record = Record(b"0123456789abcdef", time.time_ns() // 1_000_000, QUEUE, "python")
-            once = Once(
-                _publisher.keys.once(once_name(eval_id)), encode_record(record), RECORD_TTL_S
-            )
-            pending.append(_publisher.publish(raw, queue=QUEUE, priority=PRIORITY, once=once))
-        await asyncio.gather(*pending)
+    pending = []
+    for _ in range(count):
+        eval_id = new_id()
+        raw = _template.render(task_id_of(eval_id), [eval_id, "print(6 * 7)", "python"], {})
+        size += len(raw)
+        record = Record(b"0123456789abcdef", time.time_ns() // 1_000_000, QUEUE, "python")
+        once = Once(_publisher.keys.once(once_name(eval_id)), encode_record(record), RECORD_TTL_S)
+        pending.append(_publisher.publish(raw, queue=QUEUE, priority=PRIORITY, once=once))
+    await asyncio.gather(*pending)
     return size
+
+
+async def _push(count: int) -> int:
+    """Push messages, some encoded while others are on their way; their bytes in all.
+
+    An api has requests in hand at any time. One chunk after the other would let the client wait for
+    the server and the server for the client, and measure the sum of their times.
+    """
+    chunks = iter([CHUNK] * (count // CHUNK) + [count % CHUNK])
+
+    async def pusher() -> int:
+        return sum([await _push_chunk(chunk) for chunk in chunks])
+
+    return sum(await asyncio.gather(*(pusher() for _ in range(AT_ONCE))))
 
 
 async def run(job: dict[str, Any]) -> dict[str, Any]:
