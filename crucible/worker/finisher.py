@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 _PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 #: Most endings of one flush: a long one would hold up the loop.
 _MAX_FLUSH = 500
+#: Endings that are many enough to be written before more messages are claimed: one flush under way
+#: and the next. What ran and is not written runs again should this worker die.
+_ENOUGH = 2 * _MAX_FLUSH
 
 
 class Finisher:
@@ -36,7 +39,19 @@ class Finisher:
         self._wanted = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self._written_some = asyncio.Event()
         self.finished = 0
+
+    @property
+    def full(self) -> bool:
+        """So many endings wait to be written that no more should come about."""
+        return len(self._pending) >= _ENOUGH
+
+    async def wait_for_room(self) -> None:
+        """Return when it is not ``full``."""
+        while self.full:
+            self._written_some.clear()
+            await self._written_some.wait()
 
     def put(self, ending: Ending) -> None:
         """Write an ending soon."""
@@ -67,6 +82,7 @@ class Finisher:
             batch = self._pending[:_MAX_FLUSH]
             await self._write([ending for ending, _ in batch], beat)
             del self._pending[: len(batch)]
+            self._written_some.set()
             for _, written in batch:
                 if written is not None and not written.done():
                     written.set_result(None)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from crucible.broker.claiming.claims import Claim, Claims
+    from crucible.worker.finisher import Finisher
     from crucible.worker.slots import Slots
     from crucible.worker.wakeup import WakeUp
 
@@ -62,6 +63,7 @@ class Intake:
         claims: takes them.
         slots: run them.
         held: keeps account of them.
+        finisher: writes how they end; while it is full none are claimed.
         wake_up: says when a list may have something; None where ``claims`` waits by itself.
         troubled: whether tasks could only fail here now; none are claimed while it says so.
     """
@@ -71,6 +73,7 @@ class Intake:
         claims: Claims,
         slots: Slots,
         held: Holdings,
+        finisher: Finisher,
         wake_up: WakeUp | None,
         troubled: Callable[[], bool],
     ) -> None:
@@ -78,6 +81,7 @@ class Intake:
         self._claims = claims
         self._slots = slots
         self._held = held
+        self._finisher = finisher
         self._wake_up = wake_up
         self._returning: list[Run] = []
         self._stopping = False
@@ -110,6 +114,13 @@ class Intake:
                 continue
             if self._returning:
                 await self._go_on_returning()
+                continue
+            if self._finisher.full:
+                # Claiming costs a worker less than ending: it would run further and further ahead
+                # of what the server knows.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PATIENCE_S):
+                        await self._finisher.wait_for_room()
                 continue
             room = self._slots.room
             if room == 0:

@@ -235,7 +235,12 @@ class Worker:
         await self.fleet.start(self._supervisor)
         self._wake_up = wake_up
         self._intake = Intake(
-            self._claims, self._slots, self._held, wake_up, lambda: bool(self.registry.troubles())
+            self._claims,
+            self._slots,
+            self._held,
+            self._finisher,
+            wake_up,
+            lambda: bool(self.registry.troubles()),
         )
         start("finish", self._finisher.run, stall_s=None)
         start("lease", self._upkeep.lease, stall_s=15.0)

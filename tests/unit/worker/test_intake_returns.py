@@ -11,6 +11,7 @@ import pytest
 from crucible.broker.claiming.claims import Claim
 from crucible.errors import BrokerUnavailable
 from crucible.worker import intake as module
+from crucible.worker.finisher import Finisher
 from crucible.worker.hooks import Run
 from crucible.worker.intake import Holdings, Intake
 from crucible.worker.slots import Slots
@@ -61,7 +62,14 @@ async def test_what_may_be_back_in_its_list_is_not_run_here(
     claims, held = SilentAtFirst(2, ended), Holdings()
     async with Slots(perform, 1) as slots:
         slots.offer(held.take([Claim(f"f{number}", "q", 0, b"") for number in range(3)]))
-        intake = Intake(cast("Claims", claims), slots, held, None, lambda: False)
+        intake = Intake(
+            cast("Claims", claims),
+            slots,
+            held,
+            Finisher(cast("Claims", claims), lambda _: None),
+            None,
+            lambda: False,
+        )
         running = asyncio.create_task(intake.run(lambda: None))
         try:
             async with asyncio.timeout(5):
