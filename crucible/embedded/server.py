@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import os
 import shutil
 import socket
@@ -63,6 +64,14 @@ def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
+class _State(enum.Enum):
+    """What a server that was started says of itself."""
+
+    SILENT = enum.auto()
+    LOADING = enum.auto()
+    READY = enum.auto()
+
+
 class EmbeddedServer:
     """A server on loopback whose append-only file lives in ``directory``.
 
@@ -82,7 +91,6 @@ class EmbeddedServer:
         self._binary = binary
         self._durable = durable
         self._process: asyncio.subprocess.Process | None = None
-        self._loading = False
 
     @property
     def url(self) -> str:
@@ -151,24 +159,26 @@ class EmbeddedServer:
     async def _answering(self, start: asyncio.Timeout) -> None:
         assert self._process is not None
         loop = asyncio.get_running_loop()
-        while not await self._answers():
+        while (state := await self._look()) is not _State.READY:
             if self._process.returncode is not None:
                 raise RequirementError(f"the embedded server ended at once: {self._last_words()}")
-            if self._loading:
+            if state is _State.LOADING:
                 start.reschedule(loop.time() + START_DEADLINE_S)
             await asyncio.sleep(0.02)
 
-    async def _answers(self) -> bool:
+    async def _look(self) -> _State:
         assert self._process is not None
         try:
             # INFO first: on a port that was taken, it is somebody else who answers. PING after
             # it, since INFO answers already while the append-only file is loading.
             answer = await self._ask(b"INFO server\r\nINFO persistence\r\nPING\r\nQUIT\r\n")
         except OSError:
-            return False
-        ours = f"process_id:{self._process.pid}\r".encode() in answer
-        self._loading = ours and b"\nloading:1\r" in answer
-        return ours and b"+PONG" in answer
+            return _State.SILENT
+        if f"process_id:{self._process.pid}\r".encode() not in answer:
+            return _State.SILENT
+        if b"\nloading:1\r" in answer:
+            return _State.LOADING
+        return _State.READY if b"+PONG" in answer else _State.SILENT
 
     async def _ask(self, commands: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
