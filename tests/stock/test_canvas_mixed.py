@@ -42,7 +42,34 @@ class Fleet:
 
     async def get(self, canvas: dict[str, Any]) -> Any:
         sent = await self._client.send({"canvas": canvas}, "canvas")
-        return await self._client.ask("get", id=sent["id"], timeout=TIMEOUT_S)
+        try:
+            return await self._client.ask("get", id=sent["id"], timeout=TIMEOUT_S)
+        except StockClientError as error:
+            if str(error).startswith("TimeoutError"):
+                # Stored by now, and the client missed its announcement; or not, and what is there
+                # instead says who has it.
+                error.add_note(json.dumps(await self._state(sent["id"]), indent=1))
+            raise
+
+    async def _state(self, task_id: str) -> dict[str, Any]:
+        """What the server has of a task that its client still waits for, and of chords."""
+        result = f"celery-task-meta-{task_id}"
+        chords: dict[str, Any] = {}
+        async for key in self._redis.scan_iter("celery-taskset-meta-*"):
+            match await self._redis.type(key):
+                case "zset":
+                    chords[key] = await self._redis.zrange(key, 0, -1)
+                case "set":
+                    chords[key] = sorted(await self._redis.smembers(key))
+                case _:
+                    chords[key] = await self._redis.get(key)
+        return {
+            "result": await self._redis.get(result),
+            "subscribers": await self._redis.pubsub_numsub(result),
+            "queued": await self._redis.lrange("celery", 0, -1),
+            "unacked": await self._redis.hgetall("unacked"),
+            "chords": chords,
+        }
 
     async def workers(self) -> dict[str, int]:
         """How many results each worker stored."""
