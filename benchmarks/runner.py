@@ -210,7 +210,7 @@ class _Step(msgspec.Struct, frozen=True):
             label for t in TARGETS if t.scenario == self.scenario.name for label in t.subjects
         }
         turns = []
-        for repeat in range(plan.repeats):
+        for repeat in range(plan.repeats * self.scenario.rounds):
             seldom = plan.scenario == ALL and repeat > 0
             labels = [label for label in self.labels if label in judged or not seldom]
             turns += [(repeat, label) for label in rotated(labels, repeat)]

@@ -149,6 +149,7 @@ class Scenario:
         measure: one subject, once; records figures on the stage.
         seconds: length of one measurement where the command line says nothing.
         in_all: part of ``all``; a soak is not.
+        rounds: measurements of each subject for each repeat that was asked for.
     """
 
     name: str
@@ -158,6 +159,7 @@ class Scenario:
     measure: Callable[[Stage, str], Awaitable[None]]
     seconds: float = 3.0
     in_all: bool = True
+    rounds: int = 1
 
 
 @asynccontextmanager
