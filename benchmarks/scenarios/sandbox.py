@@ -97,6 +97,8 @@ SCENARIO = Scenario(
             },
         ),
         "bare create": Subject("bare_docker", job={"cycle": "create"}),
+        "epicbox": Subject("epicbox_docker", "epicbox"),
+        "llm-sandbox pool": Subject("llm_sandbox_pool", "llm-sandbox"),
     },
     open=_stage,
     measure=measure,
