@@ -62,10 +62,13 @@ async def serve(subject: ModuleType, answers: int) -> None:
             answer = answer[os.write(answers, answer) :]
         if order["do"] == "teardown":
             return
+    # The harness died. Its pipe closes before the kernel sends the signal, which may find an
+    # interpreter that is ending already and runs no handler any more.
+    end_together()
 
 
 def end_together(*_: object) -> None:
-    """On SIGTERM, which comes when the harness died, end with everything started here."""
+    """When the harness died, which SIGTERM or a closed pipe says: end with all started here."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if os.getpgrp() != os.getpid():  # started by hand, in the group of a shell
         sys.exit(128 + signal.SIGTERM)

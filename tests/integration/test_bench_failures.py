@@ -135,6 +135,20 @@ async def test_children_of_a_subject_that_hangs_do_not_outlive_it(
             await asyncio.sleep(0.05)
 
 
+async def test_a_closed_pipe_ends_a_subject_with_its_children() -> None:
+    """It means that the harness died, whether or not the signal for that comes in time."""
+    async with Driven("crucible_api", job={"redis": NOBODY}) as api:
+        child = api.facts["pid"]
+        process = api._process
+        assert process is not None
+        assert process.stdin is not None
+        process.stdin.close()
+        async with asyncio.timeout(20):
+            await process.wait()
+            while _runs(child):
+                await asyncio.sleep(0.05)
+
+
 async def test_nothing_outlives_a_killed_harness() -> None:
     """Killed without a chance to clean up, it takes subjects and their children along."""
     process = await asyncio.create_subprocess_exec(
