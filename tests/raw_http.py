@@ -6,6 +6,8 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
+from loop_turns import turns
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -72,12 +74,6 @@ async def connected(port: int) -> AsyncIterator[Client]:
         yield client
     finally:
         transport.abort()
-
-
-async def turns(count: int = 3) -> None:
-    """Turns of the loop that we share with the server."""
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def sent(port: int, pieces: list[bytes], answered: int = 0) -> bytes:

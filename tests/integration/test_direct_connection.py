@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from api_rig import port_of, queued, running_api
 from faults import Fault, FaultProxy
-from raw_http import LAST, PATIENCE_S, Client, connected, post, turns
+from loop_turns import turns
+from raw_http import LAST, PATIENCE_S, Client, connected, post
 from redis.asyncio import Redis
 
 from crucible.api.direct.connection import Connection

@@ -142,6 +142,14 @@ def test_subjects_of_targets_are_repeated_in_a_run_of_everything() -> None:
     assert len(step.turns(Plan(scenario="worker", repeats=3))) == 6
 
 
+def test_a_scenario_may_ask_for_more_rounds() -> None:
+    """Each is a repeat of its own, and what no target is about is measured once all the same."""
+    depth = scenario_of("depth")
+    turns = _Step(depth, ["1k", "10k"]).turns(Plan(repeats=2))
+    assert [repeat for repeat, label in turns if label == "1k"] == list(range(2 * depth.rounds))
+    assert [label for _, label in turns].count("10k") == 1
+
+
 def test_every_subject_goes_first_once() -> None:
     """Subjects take turns in going first."""
     assert [rotated("abc", repeat) for repeat in range(3)] == [

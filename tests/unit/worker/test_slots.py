@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+
+from loop_turns import eventually
 
 from crucible.broker.claiming.claims import Claim
 from crucible.worker.hooks import Run, Stop, stop_run
@@ -24,12 +25,6 @@ class Gate:
     async def perform(self, run: Run) -> None:
         self.started.append(run.claim.field)
         await self.open.wait()
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_as_many_at_once_as_slots_in_order() -> None:
