@@ -71,6 +71,39 @@ async def test_limits_are_each_programs_own(
     assert (await beside).stdout == b"fine\n"
 
 
+async def test_a_refused_fork_is_seen_when_its_processes_end_at_once(
+    executor: DockerExecutor,
+) -> None:
+    """Processes that come and end between two looks are counted before they are reaped."""
+    code = """
+import os, sys
+ours, theirs = os.pipe()
+if os.fork() == 0:
+    try:
+        while os.fork() != 0: pass
+    except BlockingIOError: pass
+    os._exit(0)
+os.close(theirs)
+os.read(ours, 1)
+sys.exit(1)
+"""
+    for _ in range(10):
+        outcome = await executor.run(py(code, Limits(wall_time_s=10, pids=12)))
+        assert outcome.verdict is V.PIDS_LIMIT, outcome
+
+
+async def test_threads_count_as_processes(executor: DockerExecutor) -> None:
+    """A program refused one more thread failed because of the limit of pids."""
+    code = """
+import threading, time
+for number in range(99):
+    if number == 8: time.sleep(0.2)
+    threading.Thread(target=time.sleep, args=(99,), daemon=True).start()
+"""
+    outcome = await executor.run(py(code, Limits(wall_time_s=10, pids=10)))
+    assert outcome.verdict is V.PIDS_LIMIT, outcome
+
+
 async def test_programs_cannot_reach_each_other(executor: DockerExecutor) -> None:
     """Another program's processes, folder and memory are closed, and so is process 1."""
     victim = asyncio.create_task(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SLOTS = "/tmp/slots"  # noqa: S108 - inside the sandbox, where nobody else is
 #: Seconds between looks at memory and CPU time of a program.
 LOOK_S = 0.02
+#: Seconds in which the processes of a program whose orphans end are counted at most once.
+COUNT_S = 0.002
 #: A look at the disk takes longer: one in so many.
 DISK_LOOKS = 16
 
@@ -34,6 +36,7 @@ class Job(Run):
         self.started = time.monotonic()
         self.deadline = self.started + request["wall_s"]
         self.next_look = self.started + LOOK_S
+        self.next_count = self.started
         self.cpu_s = 0.0
         self.peak_bytes = 0
         self.looks = 0
@@ -88,13 +91,18 @@ class Job(Run):
             posix._exit(0)  # noqa: SLF001 - os._exit under its built-in name
         posix.waitpid(pid, 0)
 
+    def count(self, now: float, usage: "Usage") -> None:
+        """Note how many processes and threads there are at once."""
+        self.next_count = now + COUNT_S
+        self.processes = max(self.processes, usage.processes)
+
     def look(self, now: float, usage: "Usage") -> None:
         """Check time, memory and now and then the disk."""
         self.next_look = now + LOOK_S
         if now >= self.deadline:
             self.stop("wall")
             return
-        self.processes = max(self.processes, usage.processes)
+        self.count(now, usage)
         self.peak_bytes = max(self.peak_bytes, usage.resident_bytes)
         self.looks += 1
         if usage.resident_bytes > self.request["memory_bytes"]:

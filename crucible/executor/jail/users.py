@@ -4,7 +4,10 @@ import posix
 
 
 class Usage:
-    """What a user's processes have and took; zombies count as the kernel's limit counts them."""
+    """What a user's processes have and took.
+
+    Zombies and threads count among the processes, as they do for the kernel's limit.
+    """
 
     def __init__(self) -> None:
         self.alive = 0
@@ -30,9 +33,9 @@ def usage_by_user(uids: "set[int]") -> "dict[int, Usage]":
 
 def add_process(usage: Usage, pid: str, fields: "list[bytes]") -> None:
     """Count a process in, by what follows its name in /proc/PID/stat."""
-    usage.processes += 1
     usage.cpu_s += sum(map(int, fields[11:15])) / posix.sysconf("SC_CLK_TCK")
     pages, threads = int(fields[21]), int(fields[17])
+    usage.processes += max(1, threads)
     if fields[0] in (b"Z", b"X"):
         if threads < 2:
             return
