@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import signal
@@ -50,6 +52,25 @@ async def test_the_oldest_client_gets_a_chord_from_the_newest_worker(redis_url: 
         assert await client.get(sent["id"]) == 6
         assert len(sent["parent"]["children"]) == 2
         worker.assert_quiet()
+
+
+async def test_an_end_that_was_not_heard_is_found_and_counted(redis_url: str, redis: Redis) -> None:
+    """A result that is stored and not published is to the client as one published too early."""
+
+    async def looks() -> int:
+        answered = await redis.info("commandstats")
+        return int(answered.get("cmdstat_get", {}).get("calls", 0))
+
+    async with StockClient(NEWEST, redis_url) as client:
+        before = await looks()
+        value = asyncio.create_task(client.get("quiet"))
+        async with asyncio.timeout(10):
+            while await looks() == before:
+                await asyncio.sleep(0.01)
+        stored = {"status": "SUCCESS", "result": 7, "task_id": "quiet", "children": []}
+        await redis.set("celery-task-meta-quiet", json.dumps(stored))
+        assert await value == 7
+        assert await client.ask("unheard") == ["quiet"]
 
 
 @pytest.mark.parametrize("version", FLOWER_VERSIONS)

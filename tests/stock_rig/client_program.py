@@ -10,10 +10,11 @@ import importlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
-from celery import chain, chord, group
+from celery import chain, chord, exceptions, group
 from celery.result import AsyncResult, GroupResult
 
 from stock_rig.values import decode
@@ -24,6 +25,9 @@ _module, _, _attribute = os.environ.get("RIG_APP", "stock_rig.rig_app:app").part
 app = getattr(importlib.import_module(_module), _attribute or "app")
 #: Results of canvases; a GroupResult cannot be found again by its id alone.
 sent: dict[str, Any] = {}
+#: Seconds of one ``AsyncResult.get``, and the ids whose end such a call slept through.
+TURN_S = 1.0
+missed: list[str] = []
 
 
 def signature(spec: Request) -> Any:
@@ -87,9 +91,28 @@ def describe(result: Any) -> Request:
 
 
 def get(request: Request) -> Any:
-    """``AsyncResult.get``: the value, or the exception as an error answer."""
+    """``AsyncResult.get``: the value, or the exception as an error answer.
+
+    Stock subscribes over one connection, reads the store over another, and does not wait for the
+    subscription's confirmation: what is stored and published between the two is never heard. Each
+    call reads the store, so this one calls again, and counts what was not heard.
+    """
     result = sent.get(request["id"]) or AsyncResult(request["id"], app=app)
-    return result.get(timeout=request.get("timeout", 10), propagate=request.get("propagate", True))
+    deadline = time.monotonic() + request.get("timeout", 10)
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return result.get(timeout=min(left, TURN_S), propagate=request.get("propagate", True))
+        except exceptions.TimeoutError:
+            if left <= TURN_S:
+                raise
+            if AsyncResult(result.id, app=app).ready():
+                missed.append(result.id)
+
+
+def unheard(_request: Request) -> list[str]:
+    """Ids whose end was stored while ``get`` waited, and which it did not hear of."""
+    return missed
 
 
 def state(request: Request) -> Request:
@@ -144,7 +167,7 @@ def versions(_request: Request) -> Request:
 
 
 VERBS: dict[str, Callable[[Request], Any]] = {
-    verb.__name__: verb for verb in (send, get, state, inspect, control, run, versions)
+    verb.__name__: verb for verb in (send, get, unheard, state, inspect, control, run, versions)
 }
 
 
