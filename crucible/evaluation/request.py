@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import re
 from operator import attrgetter
@@ -14,6 +12,15 @@ from msgspec import Meta
 
 from crucible.errors import InputError
 from crucible.evaluation.limits import LimitsRequest, checked_limits
+from crucible.executor.admission import (
+    check_arguments,
+    check_code,
+    check_env,
+    check_files,
+    check_output_files,
+    check_stdin,
+    from_base64,
+)
 from crucible.models import Program, SourceFile
 
 if TYPE_CHECKING:
@@ -23,16 +30,8 @@ if TYPE_CHECKING:
 
 #: An id is part of Redis keys, URLs and labels.
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z"
-MAX_ARGS = 1000
-MAX_ARGS_BYTES = 128 * 1024
-MAX_FILES = 100
 MAX_METADATA_BYTES = 4096
-#: ext4, tmpfs and the rest take no longer name.
-MAX_NAME_BYTES = 255
 
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
-#: Control characters, the newline and NUL among them, and the path separator of elsewhere.
-_UNFIT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\\]")
 _MISSING_OR_UNKNOWN = re.compile(r"field `([^`]*)`")
 _PATH = re.compile(r" - at `\$\.?([^`]*)`\Z")
 
@@ -161,7 +160,7 @@ def check_request(request: EvalRequest, languages: Collection[str], ceilings: Li
     if request.metadata and len(msgspec.json.encode(request.metadata)) > MAX_METADATA_BYTES:
         raise InputError("metadata", f"must not exceed {MAX_METADATA_BYTES} bytes of JSON")
     _check_program(request.code, request.language, languages)
-    _check_options(request)
+    _check_options(request, request.language)
     checked_limits(request.limits, ceilings)
 
 
@@ -186,7 +185,7 @@ def program_from(
     except msgspec.ValidationError as error:
         raise input_error(error) from None
     _check_program(arguments.code, arguments.language, languages)
-    _check_options(arguments)
+    _check_options(arguments, arguments.language)
     return Program(
         language=language,
         code=code,
@@ -206,92 +205,23 @@ def _check_program(code: str, language: str, languages: Collection[str]) -> None
         raise InputError("code", "must not be empty")
     if language not in languages:
         raise InputError("language", f"{language[:40]!r} is unknown; have {', '.join(languages)}")
+    check_code(code)
 
 
-def _check_options(options: EvalOptions) -> None:
+def _check_options(options: EvalOptions, language: str) -> None:
     if options.args:
-        _check_args(options.args)
+        check_arguments(options.args)
     if options.env:
-        _check_env(options.env)
+        check_env(options.env)
     if options.files:
-        _check_files(options.files)
+        check_files(options.files, language)
     if options.output_files:
-        _check_output_files(options.output_files)
-    if options.stdin_encoding == "base64":
-        _stdin_bytes(options)
+        check_output_files(options.output_files)
+    if options.stdin:
+        check_stdin(len(_stdin_bytes(options)))
 
 
 def _stdin_bytes(options: EvalOptions) -> bytes:
     if options.stdin_encoding == "utf-8":
-        return options.stdin.encode()
-    return _from_base64("stdin", options.stdin)
-
-
-def _from_base64(field: str, text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise InputError(field, "is not valid base64") from None
-
-
-def _check_args(args: list[str]) -> None:
-    if len(args) > MAX_ARGS or sum(map(len, args)) > MAX_ARGS_BYTES:
-        raise InputError("args", f"at most {MAX_ARGS} arguments of {MAX_ARGS_BYTES} bytes in all")
-    for index, argument in enumerate(args):
-        if "\0" in argument:
-            raise InputError(f"args[{index}]", "must not contain NUL")
-
-
-def _check_env(env: dict[str, str]) -> None:
-    if len(env) > MAX_ARGS or sum(len(k) + len(v) for k, v in env.items()) > MAX_ARGS_BYTES:
-        raise InputError("env", f"at most {MAX_ARGS} variables of {MAX_ARGS_BYTES} bytes in all")
-    for name, value in env.items():
-        if not _ENV_NAME.match(name):
-            raise InputError("env", f"{name[:40]!r} is not a variable name")
-        if "\0" in value:
-            raise InputError(f"env.{name}", "must not contain NUL")
-
-
-def _check_files(files: list[SourceFile]) -> None:
-    if len(files) > MAX_FILES:
-        raise InputError("files", f"at most {MAX_FILES} files")
-    seen: set[str] = set()
-    for index, file in enumerate(files):
-        field = f"files[{index}]"
-        check_file_name(f"{field}.name", file.name)
-        if file.name in seen:
-            raise InputError(f"{field}.name", f"{file.name!r} comes twice")
-        seen.add(file.name)
-        if file.encoding == "base64":
-            _from_base64(f"{field}.content", file.content)
-    for name in seen:
-        # "a" and "a/b" cannot both be files.
-        if any(parent in seen for parent in _parents(name)):
-            raise InputError("files", f"{name!r} lies below another file")
-
-
-def _parents(name: str) -> list[str]:
-    parts = name.split("/")
-    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
-
-
-def _check_output_files(names: list[str]) -> None:
-    if len(names) > MAX_FILES:
-        raise InputError("output_files", f"at most {MAX_FILES} files")
-    for index, name in enumerate(names):
-        check_file_name(f"output_files[{index}]", name)
-
-
-def check_file_name(field: str, name: str) -> None:
-    """Refuse names that would leave the working directory or confuse a reader.
-
-    Raises:
-        InputError: absolute, with ``..`` or an empty part, a control character, or too long.
-    """
-    parts = name.split("/")
-    if not name or name.startswith("/") or any(part in ("", ".", "..") for part in parts):
-        raise InputError(field, "must be a relative path without '..' or empty parts")
-    if _UNFIT_IN_NAMES.search(name):
-        raise InputError(field, "must not contain control characters or backslashes")
-    if any(len(part.encode()) > MAX_NAME_BYTES for part in parts) or len(parts) > 16:
-        raise InputError(field, f"at most {MAX_NAME_BYTES} bytes a part and 16 parts")
+        return options.stdin.encode("utf-8", "surrogatepass")
+    return from_base64("stdin", options.stdin)

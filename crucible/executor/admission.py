@@ -1,12 +1,16 @@
-"""The door: what a program may look like before a sandbox is spent on it. Pure.
+"""The rules of what a program may look like before a sandbox is spent on it. Pure.
 
-Limits have a floor as well as a ceiling, because zero means unlimited to somebody. The HTTP door
-calls this with a key's ceiling; the executor calls it again with its own, since what arrives over
-a queue was not necessarily checked by anybody.
+Both doors go by them: the HTTP API before it queues a program, the executor when it is handed
+one, since what arrives over a queue was not necessarily checked by anybody. Were they two sets,
+what lies between them would be accepted and then end as a fault of the platform.
+
+Limits have a floor as well as a ceiling, because zero means unlimited to somebody.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 import re
 from typing import TYPE_CHECKING
@@ -16,7 +20,9 @@ from crucible.executor.languages import LANGUAGES
 from crucible.models import Limits
 
 if TYPE_CHECKING:
-    from crucible.models import Program
+    from collections.abc import Mapping, Sequence
+
+    from crucible.models import Program, SourceFile
 
 FLOOR = Limits(wall_time_s=0.05, cpu_time_s=0.05, memory_mb=16, pids=1, output_kb=1, disk_mb=1)
 CEILING = Limits(
@@ -31,14 +37,23 @@ CEILING = Limits(
 MAX_CODE_BYTES = 4 << 20
 MAX_STDIN_BYTES = 16 << 20
 MAX_FILES_BYTES = 16 << 20
+#: Files laid beside a program, and files handed back.
 MAX_FILES = 64
-#: The kernel takes a single argument of 128 KiB and a quarter of the stack in all.
+#: The kernel takes a single argument of 128 KiB, its NUL included, and a quarter of the stack in
+#: all. Each argument and each variable is counted with its NUL, so one alone fits as well.
 MAX_ARGUMENTS_BYTES = 128 << 10
-MAX_ARGUMENTS = 1024
+#: Arguments of a program, and variables of its environment.
+MAX_ARGUMENTS = 1000
+#: Of a whole path; and the parts it may have.
 MAX_NAME_BYTES = 255
+MAX_NAME_PARTS = 16
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 #: Taken from the program's reach because they change what starts, not what runs.
 _ENV_REFUSED = frozenset({"LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH"})
+#: Control characters, the newline and NUL among them, and the path separator of elsewhere.
+_UNFIT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\\]")
+#: A field named after something a client made up is cut here.
+_SHOWN = 40
 
 
 def check_program(program: Program, ceiling: Limits = CEILING) -> None:
@@ -51,11 +66,12 @@ def check_program(program: Program, ceiling: Limits = CEILING) -> None:
         known = ", ".join(LANGUAGES)
         raise InputError("language", f"{program.language[:40]!r} is not one of {known}")
     check_limits(program.limits, ceiling)
-    _check_size("code", len(program.code), MAX_CODE_BYTES)
-    _check_size("stdin", len(program.stdin), MAX_STDIN_BYTES)
-    _check_arguments(program)
-    _check_env(program)
-    _check_files(program)
+    check_code(program.code)
+    check_stdin(len(program.stdin))
+    check_arguments(program.args)
+    check_env(program.env)
+    check_files(program.files, program.language)
+    check_output_files(program.output_files)
 
 
 def check_limits(limits: Limits, ceiling: Limits = CEILING) -> None:
@@ -76,56 +92,124 @@ def check_limits(limits: Limits, ceiling: Limits = CEILING) -> None:
             raise InputError(field, f"must be from {least:g} to {most:g}")
 
 
-def _check_size(field: str, size: int, most: int) -> None:
-    if size > most:
-        raise InputError(field, f"must be at most {most} bytes")
+def check_code(code: str) -> None:
+    """Refuse a source text of more than ``MAX_CODE_BYTES``.
+
+    Raises:
+        InputError: it is longer.
+    """
+    # No character takes more than four bytes: most need no exact count.
+    if len(code) > MAX_CODE_BYTES // 4:
+        _check_size("code", _bytes_of(code), MAX_CODE_BYTES)
 
 
-def _check_arguments(program: Program) -> None:
-    if len(program.args) > MAX_ARGUMENTS:
+def check_stdin(size_bytes: int) -> None:
+    """Refuse a standard input of more than ``MAX_STDIN_BYTES``.
+
+    Raises:
+        InputError: it is longer.
+    """
+    _check_size("stdin", size_bytes, MAX_STDIN_BYTES)
+
+
+def _check_size(field: str, size_bytes: int, most_bytes: int) -> None:
+    if size_bytes > most_bytes:
+        raise InputError(field, f"must be at most {most_bytes} bytes")
+
+
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def check_arguments(args: Sequence[str]) -> None:
+    """Refuse arguments that the kernel would not take.
+
+    Raises:
+        InputError: too many, too long, or with NUL.
+    """
+    if len(args) > MAX_ARGUMENTS:
         raise InputError("args", f"must be at most {MAX_ARGUMENTS} arguments")
-    for index, argument in enumerate(program.args):
+    for index, argument in enumerate(args):
         if "\0" in argument:
-            raise InputError(f"args[{index}]", "must not hold NUL")
-    _check_size(
-        "args", sum(len(a.encode("utf-8", "replace")) for a in program.args), MAX_ARGUMENTS_BYTES
-    )
+            raise InputError(f"args[{index}]", "must not contain NUL")
+    _check_size("args", sum(_bytes_of(arg) + 1 for arg in args), MAX_ARGUMENTS_BYTES)
 
 
-def _check_env(program: Program) -> None:
-    size = 0
-    for name, value in program.env.items():
-        field = f"env.{name}"
+def check_env(env: Mapping[str, str]) -> None:
+    """Refuse variables that the kernel would not take, or that change what starts.
+
+    Raises:
+        InputError: too many, too long, with NUL, or with an unfit name.
+    """
+    if len(env) > MAX_ARGUMENTS:
+        raise InputError("env", f"must be at most {MAX_ARGUMENTS} variables")
+    for name, value in env.items():
+        field = f"env.{name[:_SHOWN]}"
         if not _ENV_NAME.match(name) or name in _ENV_REFUSED:
-            raise InputError(field, "is not a name a program may be given")
+            raise InputError(field, "is not a name that a program's variable may have")
         if "\0" in value:
-            raise InputError(field, "must not hold NUL")
-        size += len(name) + len(value.encode("utf-8", "replace"))
-    _check_size("env", size, MAX_ARGUMENTS_BYTES)
+            raise InputError(field, "must not contain NUL")
+    # With the sign between them, and the NUL.
+    size_bytes = sum(len(name) + _bytes_of(value) + 2 for name, value in env.items())
+    _check_size("env", size_bytes, MAX_ARGUMENTS_BYTES)
 
 
-def _check_files(program: Program) -> None:
-    if len(program.files) > MAX_FILES:
+def check_files(files: Sequence[SourceFile], language: str) -> None:
+    """Refuse files that cannot all be laid beside a program.
+
+    Args:
+        files: what is to be laid there.
+        language: of the program, whose own file has a name as well.
+
+    Raises:
+        InputError: too many, too large, with a bad name or one that is taken, or no base64.
+    """
+    if len(files) > MAX_FILES:
         raise InputError("files", f"must be at most {MAX_FILES} files")
-    own = LANGUAGES[program.language].file_name
-    taken = {own}
-    size = 0
-    for index, file in enumerate(program.files):
-        field = f"files[{index}].name"
-        check_name(field, file.name)
+    own = LANGUAGES[language].file_name
+    taken, folders = {own}, set[str]()
+    for index, file in enumerate(files):
+        field = f"files[{index}]"
+        check_name(f"{field}.name", file.name)
         if file.name in taken:
-            raise InputError(field, "is taken")
+            whose = "the program itself" if file.name == own else "another file"
+            raise InputError(f"{field}.name", f"is taken by {whose}")
+        above = _folders_of(file.name)
+        if file.name in folders or not taken.isdisjoint(above):
+            raise InputError(f"{field}.name", "a file and a folder have the same name")
         taken.add(file.name)
-        size += len(file.content)
-    folders = {
-        "/".join(name.split("/")[:n]) for name in taken for n in range(1, name.count("/") + 1)
-    }
-    if folders & taken:
-        raise InputError("files", "a file and a folder have the same name")
-    _check_size("files", size, MAX_FILES_BYTES)
-    if len(program.output_files) > MAX_FILES:
+        folders.update(above)
+        if file.encoding == "base64":
+            from_base64(f"{field}.content", file.content)
+    _check_size("files", sum(_bytes_of(file.content) for file in files), MAX_FILES_BYTES)
+
+
+def _folders_of(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def from_base64(field: str, text: str) -> bytes:
+    """The bytes that a field stands for.
+
+    Raises:
+        InputError: it is not base64.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError(field, "is not valid base64") from None
+
+
+def check_output_files(names: Sequence[str]) -> None:
+    """Refuse names of files to hand back that no file could have.
+
+    Raises:
+        InputError: too many, or a bad name.
+    """
+    if len(names) > MAX_FILES:
         raise InputError("output_files", f"must be at most {MAX_FILES} names")
-    for index, name in enumerate(program.output_files):
+    for index, name in enumerate(names):
         check_name(f"output_files[{index}]", name)
 
 
@@ -136,13 +220,15 @@ def check_name(field: str, name: str) -> None:
         InputError: it is absolute, climbs, is too long, or holds control characters.
     """
     try:
-        raw = name.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(field, "is not valid Unicode") from error
+        size_bytes = len(name.encode())
+    except UnicodeEncodeError:
+        raise InputError(field, "is not valid Unicode") from None
     parts = name.split("/")
-    if not raw or len(raw) > MAX_NAME_BYTES or len(parts) > 16:
-        raise InputError(field, f"must be 1 to {MAX_NAME_BYTES} bytes and at most 16 folders deep")
+    if size_bytes > MAX_NAME_BYTES or len(parts) > MAX_NAME_PARTS:
+        raise InputError(
+            field, f"must be at most {MAX_NAME_BYTES} bytes and {MAX_NAME_PARTS} parts long"
+        )
     if any(part in ("", ".", "..") for part in parts):
-        raise InputError(field, "must be a relative path without '.' or '..'")
-    if any(ord(char) < 32 or ord(char) == 127 for char in name):
-        raise InputError(field, "must not hold control characters")
+        raise InputError(field, "must be a relative path without '.', '..' or empty parts")
+    if _UNFIT_IN_NAMES.search(name):
+        raise InputError(field, "must not contain control characters or backslashes")

@@ -20,6 +20,7 @@ from crucible.evaluation.request import (
     program_from,
     queue_of,
 )
+from crucible.executor.admission import check_program
 from crucible.models import Limits
 
 LANGUAGES = ("python", "bash")
@@ -68,7 +69,12 @@ def refused(body: object) -> InputError:
         ({"code": "x", "args": ["a", "b\0"]}, "args[1]"),
         ({"code": "x", "args": ["a"] * 100_000}, "args"),
         ({"code": "x", "args": ["a" * 200_000]}, "args"),
-        ({"code": "x", "env": {"A=B": "x"}}, "env"),
+        ({"code": "x", "args": ["\U0001f600" * 40_000]}, "args"),
+        ({"code": "x", "env": {"A=B": "x"}}, "env.A=B"),
+        ({"code": "x", "env": {"LD_LIBRARY_PATH": "/x"}}, "env.LD_LIBRARY_PATH"),
+        ({"code": "x", "env": {"LD_PRELOAD": "x"}}, "env.LD_PRELOAD"),
+        ({"code": "x", "env": {"LD_AUDIT": "x"}}, "env.LD_AUDIT"),
+        ({"code": "x", "env": {"A": "\U0001f600" * 40_000}}, "env"),
         ({"code": "x", "env": {"A": "x\0"}}, "env.A"),
         ({"code": "x", "env": {"A": 5}}, "env[...]"),
         ({"code": "x", "stdin": 5}, "stdin"),
@@ -91,8 +97,18 @@ def refused(body: object) -> InputError:
         ({"code": "x", "files": [{"name": "a", "content": ""}] * 2}, "files[1].name"),
         (
             {"code": "x", "files": [{"name": n, "content": ""} for n in ("a", "a/b")]},
-            "files",
+            "files[1].name",
         ),
+        ({"code": "x", "files": [{"name": "main.py", "content": ""}]}, "files[0].name"),
+        ({"code": "x", "files": [{"name": "main.py/x", "content": ""}]}, "files[0].name"),
+        (
+            {"code": "x", "files": [{"name": "a" * 200 + "/" + "b" * 200, "content": ""}]},
+            "files[0].name",
+        ),
+        ({"code": "x", "files": [{"name": str(n), "content": ""} for n in range(65)]}, "files"),
+        ({"code": "x", "output_files": [str(n) for n in range(65)]}, "output_files"),
+        ({"code": "\U0001f600" * (1 << 20) + "x"}, "code"),
+        ({"code": "x", "stdin": "x" * ((16 << 20) + 1)}, "stdin"),
         (
             {"code": "x", "files": [{"name": "a", "content": "!", "encoding": "base64"}]},
             "files[0].content",
@@ -126,6 +142,47 @@ def test_no_shape_raises_anything_but_an_input_error(body: dict[str, object]) ->
     """The same for JSON of any shape."""
     with contextlib.suppress(InputError):
         check_request(decode_request(json.dumps(body).encode()), LANGUAGES, CEILINGS)
+
+
+_NAMES = st.sampled_from(["a", "a/b", "main.py", "main.sh", "main.sh/x", "b\\c", "é" * 128, "."])
+
+
+@given(
+    st.fixed_dictionaries(
+        {"code": st.sampled_from(["x", "x" * ((4 << 20) + 1), "é" * (2 << 20)])},
+        optional={
+            "language": st.sampled_from(LANGUAGES),
+            "args": st.lists(st.text(max_size=3) | st.just("é" * 65_536), max_size=3),
+            "env": st.dictionaries(
+                st.sampled_from(["A", "LD_AUDIT", "LD_PRELOAD", "LD_LIBRARY_PATH", "=", "B" * 129]),
+                st.text(max_size=3) | st.just("é" * 65_536),
+            ),
+            "files": st.lists(
+                st.fixed_dictionaries(
+                    {"name": _NAMES, "content": st.sampled_from(["", "eA==", "!"])},
+                    optional={"encoding": st.just("base64")},
+                ),
+                max_size=3,
+            ),
+            "output_files": st.lists(_NAMES, max_size=66),
+            "isolation": st.sampled_from(["container", "shared"]),
+        },
+    )
+)
+def test_what_the_http_door_takes_the_executor_takes(body: dict[str, object]) -> None:
+    """No request that was accepted ends as a fault of the platform because of its form."""
+    asked = decode_request(json.dumps(body).encode())
+    try:
+        check_request(asked, LANGUAGES, CEILINGS)
+    except InputError:
+        return
+    sent = json.loads(json.dumps(options_of(asked)))
+    check_program(
+        program_from(
+            "id", asked.code, asked.language, sent, languages=LANGUAGES, ceilings=CEILINGS
+        ),
+        CEILINGS,
+    )
 
 
 def test_only_what_differs_from_the_default_is_sent() -> None:
