@@ -12,7 +12,7 @@ from aiohttp import web
 from crucible.api.keys import GATEWAY, SETTINGS
 from crucible.api.routed import RoutedGateway
 from crucible.errors import BrokerError, InputError, LegacyError
-from crucible.evaluation.request import input_error
+from crucible.evaluation.misread import input_error
 from crucible.migration.dual import Listed  # noqa: TC001 - msgspec reads annotations
 from crucible.migration.routing import Mode
 from crucible.migration.state import AuditEntry, Change, State, initial_state

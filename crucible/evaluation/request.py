@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +11,7 @@ from msgspec import Meta
 
 from crucible.errors import InputError
 from crucible.evaluation.limits import LimitsRequest, checked_limits
+from crucible.evaluation.misread import input_error, not_finite, with_key
 from crucible.executor.admission import (
     check_arguments,
     check_code,
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 #: An id is part of Redis keys, URLs and labels.
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z"
 MAX_METADATA_BYTES = 4096
-
-_MISSING_OR_UNKNOWN = re.compile(r"field `([^`]*)`")
-_PATH = re.compile(r" - at `\$\.?([^`]*)`\Z")
+#: What is read deep in a call must still be readable, and encodable, deeper in another.
+MAX_METADATA_DEPTH = 100
+_TOO_DEEP = f"must not be nested more than {MAX_METADATA_DEPTH} deep"
 
 
 class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,19 +95,10 @@ def decode_request(body: bytes) -> EvalRequest:
     try:
         return _request_decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise input_error(error) from None
+        raise with_key(input_error(error), body) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError("", f"the body is not valid JSON: {error}") from None
-
-
-def input_error(error: msgspec.ValidationError) -> InputError:
-    """A schema error as one that names the field."""
-    text = str(error)
-    path = match[1] if (match := _PATH.search(text)) else ""
-    detail = _PATH.sub("", text)
-    if named := _MISSING_OR_UNKNOWN.search(detail):
-        path = f"{path}.{named[1]}" if path else named[1]
-    return InputError(path, detail[:1].lower() + detail[1:])
+        told = not_finite(body) or InputError("", f"the body is not valid JSON: {error}")
+        raise told from None
 
 
 def queue_of(priority: int) -> str:
@@ -157,8 +148,8 @@ def check_request(request: EvalRequest, languages: Collection[str], ceilings: Li
     Raises:
         InputError: naming the first field that is wrong.
     """
-    if request.metadata and len(msgspec.json.encode(request.metadata)) > MAX_METADATA_BYTES:
-        raise InputError("metadata", f"must not exceed {MAX_METADATA_BYTES} bytes of JSON")
+    if request.metadata:
+        _check_metadata(request.metadata)
     _check_program(request.code, request.language, languages)
     _check_options(request, request.language)
     checked_limits(request.limits, ceilings)
@@ -198,6 +189,30 @@ def program_from(
         isolation=arguments.isolation,
         eval_id=eval_id,
     )
+
+
+def _check_metadata(metadata: dict[str, Any]) -> None:
+    try:
+        text = msgspec.json.encode(metadata)
+        msgspec.msgpack.encode(metadata)  # as it is kept, see ``Record``
+    except OverflowError:
+        raise InputError("metadata", "must not have integers of more than 64 bits") from None
+    except RecursionError:
+        raise InputError("metadata", _TOO_DEEP) from None
+    if len(text) > MAX_METADATA_BYTES:
+        raise InputError("metadata", f"must not exceed {MAX_METADATA_BYTES} bytes of JSON")
+    brackets = text.count(b"[") + text.count(b"{")
+    if brackets > MAX_METADATA_DEPTH and _depth_of(metadata) > MAX_METADATA_DEPTH:
+        raise InputError("metadata", _TOO_DEEP)
+
+
+def _depth_of(value: Any) -> int:
+    """How many objects and lists are within one another."""
+    depth, level = 0, [value]
+    while level := [v for v in level if isinstance(v, (dict, list))]:
+        depth += 1
+        level = [x for v in level for x in (v.values() if isinstance(v, dict) else v)]
+    return depth
 
 
 def _check_program(code: str, language: str, languages: Collection[str]) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from crucible.errors import InputError
-from crucible.evaluation.request import EvalRequest, decode_request, input_error
+from crucible.evaluation.misread import input_error
+from crucible.evaluation.request import EvalRequest, decode_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

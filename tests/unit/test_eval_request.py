@@ -44,7 +44,22 @@ def refused(body: object) -> InputError:
         (b"{", ""),
         (b"[1", ""),
         (b"\xff\xfe", ""),
-        (b'{"code": NaN}', ""),
+        (b'{"code": NaN}', "code"),
+        (b"NaN", ""),
+        (b'{"code": "x", "limits": {"wall_time_s": NaN}}', "limits.wall_time_s"),
+        (b'{"code": "x", "limits": {"cpu_time_s": -Infinity}}', "limits.cpu_time_s"),
+        (b'{"code": "x", "limits": {"memory_mb": Infinity}}', "limits.memory_mb"),
+        (b'{"code": "x", "priority": NaN}', "priority"),
+        (b'{"code": "x", "stdin": NaN, "metadata": {"a": NaN}}', "stdin"),
+        (b'{"code": "x", "metadata": {"a": [{"b": NaN}]}}', "metadata.a[0].b"),
+        (b'{"code": "x", "priority": NaN, "a": 1%s}' % (b"0" * 5000), ""),
+        (b'{"code": "x", "priority": NaN, "a": %s%s}' % (b"[" * 9999, b"]" * 9999), ""),
+        (b'{"code": "x", "priority": NaN', ""),
+        (b'{"code": "x", "priority": NaN, "args": ["\xff"]}', ""),
+        (b'{"code": "\\ud800"}', ""),
+        (b'{"code": "x", "metadata": {"a": 1e999}}', "metadata"),
+        (b'{"code": "x", "metadata": {"a": 18446744073709551616}}', "metadata"),
+        (b'{"code": "x", "metadata": {"a": [-9223372036854775809]}}', "metadata"),
         ([], ""),
         ("text", ""),
         ({}, "code"),
@@ -76,7 +91,11 @@ def refused(body: object) -> InputError:
         ({"code": "x", "env": {"LD_AUDIT": "x"}}, "env.LD_AUDIT"),
         ({"code": "x", "env": {"A": "\U0001f600" * 40_000}}, "env"),
         ({"code": "x", "env": {"A": "x\0"}}, "env.A"),
-        ({"code": "x", "env": {"A": 5}}, "env[...]"),
+        ({"code": "x", "env": {"A": "", "B": 5, "C": "x"}}, "env.B"),
+        (b'{"code": "x", "env": {"A": 5}, "env": null}', "env"),
+        (b'{"code": "x", "env": {"A": 5}, "env": {}}', "env"),
+        (b'{"code": "x", "env": {"A": 5}', "env"),
+        ({"code": "x", "env": {"A" * 99: None}}, "env." + "A" * 40),
         ({"code": "x", "stdin": 5}, "stdin"),
         ({"code": "x", "stdin": "!", "stdin_encoding": "base64"}, "stdin"),
         ({"code": "x", "metadata": {"a": "b" * 5000}}, "metadata"),
@@ -119,6 +138,27 @@ def refused(body: object) -> InputError:
 def test_a_bad_body_is_refused_with_its_field_named(body: object, field: str) -> None:
     """Whatever is wrong, the error says where."""
     assert refused(body).field == field
+
+
+def test_metadata_nested_too_deep_is_refused() -> None:
+    """What a shallow call could read would be unreadable deeper; many lists are not deep ones."""
+    for depth in (100, 500, 900):
+        error = refused(b'{"code":"x","metadata":{"a":' + b"[" * depth + b"]" * depth + b"}}")
+        assert error.field == "metadata"
+    for text in (b"[" * 99 + b"]" * 99, b"[" + b"[]," * 500 + b'{"a":[]}]'):
+        asked = decode_request(b'{"code":"x","metadata":{"a":' + text + b"}}")
+        check_request(asked, LANGUAGES, CEILINGS)
+
+
+def test_a_path_is_cut_before_it_costs_anything() -> None:
+    """A long key above many values is not copied for each of them."""
+    body = b'{"metadata": {"%s": [%s NaN]}}' % (b"k" * 200_000, b"1," * 200_000)
+    assert refused(body).field == "metadata." + "k" * 40 + "[200000]"
+    deep = b'{"metadata":' + b'{"kkkkkkkkkk":' * 90 + b"NaN" + b"}" * 91
+    assert len(refused(deep).field) == 200
+    unknown = refused({"code": "x", "k" * 200_000: 1})
+    assert len(unknown.field) == 200
+    assert len(str(unknown)) < 1000
 
 
 @given(st.binary(max_size=200))
