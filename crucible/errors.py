@@ -8,7 +8,8 @@
     ├── SettingsError             configuration that must not start; names the setting
     ├── RequirementError          something the machine lacks; carries the remedy
     ├── BrokerError               the queue server
-    │   ├── BrokerUnavailable     no answer in time; nothing is known to be stored
+    │   ├── BrokerUnavailable     no answer in time; what was asked may have happened
+    │   │   └── NothingStored     the same, and certainly not: not sent, or turned down
     │   └── QueueFull             a queue holds as many messages as it may
     ├── MessageError              bytes that are not a task message
     ├── TaskError                 how a task ended, told to whoever waits for it
@@ -17,6 +18,7 @@
     │   └── ResultTimeout         no result within the deadline
     ├── LegacyError               the in-memory queue being left behind
     │   ├── LegacyUnavailable     no usable answer in time; what was asked may have happened
+    │   │   └── LegacyUnreached   the same, and certainly not: nothing was sent
     │   ├── LegacyRefused         it takes nothing new: draining or full
     │   ├── LegacyTaskUnknown     it has no such task: never had it, forgot it, lost it in a crash
     │   └── LegacyWrongState      the task's status does not allow what was asked
@@ -96,7 +98,11 @@ class BrokerError(CrucibleError):
 
 
 class BrokerUnavailable(BrokerError):  # noqa: N818 - a state of the server, named as users see it
-    """The queue server did not answer in time; nothing is known to be stored."""
+    """The queue server did not answer in time; what was asked may have happened."""
+
+
+class NothingStored(BrokerUnavailable):
+    """The queue server was sent nothing, or turned it down: what was asked did not happen."""
 
 
 class QueueFull(BrokerError):  # noqa: N818 - a state of the queue, named as users see it
@@ -168,6 +174,10 @@ class LegacyError(CrucibleError):
 
 class LegacyUnavailable(LegacyError):  # noqa: N818 - a state of the service, as users see it
     """The legacy queue gave no usable answer in time; what was asked may have happened."""
+
+
+class LegacyUnreached(LegacyUnavailable):
+    """The legacy queue was sent nothing: what was asked did not happen."""
 
 
 class LegacyRefused(LegacyError):  # noqa: N818 - an answer of the service

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from crucible.api.direct.head import MAX_KEY_LENGTH
 from crucible.api.keys import GATEWAY, SETTINGS
-from crucible.errors import InputError
+from crucible.api.problems import not_submitted
+from crucible.errors import BrokerError, InputError, LegacyError
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.request import decode_request
 from crucible.executor.languages import LANGUAGES
@@ -49,12 +50,16 @@ async def submit(request: web.Request) -> web.Response:
     wait_s = wait_of(request)
     asked = decode_request(await request.read())
     gateway, key = request.app[GATEWAY], _key_of(request)
-    if wait_s is None:
-        submitted = await gateway.submit(asked, key)
-    else:
-        submitted, ended = await gateway.submit_and_wait(asked, key, wait_s)
-        if ended is not None:
-            return _json(ended)
+    ended = None
+    try:
+        if wait_s is None:
+            submitted = await gateway.submit(asked, key)
+        else:
+            submitted, ended = await gateway.submit_and_wait(asked, key, wait_s)
+    except (BrokerError, LegacyError) as error:
+        return not_submitted(error, named=bool(asked.eval_id or key))
+    if ended is not None:
+        return _json(ended)
     eval_id = submitted.eval_id
     if not submitted.new:
         return _json(await gateway.look_up(eval_id))

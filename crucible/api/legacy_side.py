@@ -11,7 +11,7 @@ from crucible.errors import (
     InputError,
     LegacyError,
     LegacyTaskUnknown,
-    LegacyUnavailable,
+    LegacyUnreached,
 )
 from crucible.evaluation.record import Record, task_id_of
 from crucible.evaluation.request import options_of, program_from
@@ -84,7 +84,7 @@ class LegacySide:
         )
         permit = self._breaker.permit()
         if permit is None:
-            raise LegacyUnavailable("the legacy queue is let alone for a while")
+            raise LegacyUnreached("the legacy queue is let alone for a while")
         try:
             with permit:
                 await self._client.submit(eval_id, program)

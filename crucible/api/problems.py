@@ -14,8 +14,12 @@ from crucible.errors import (
     CrucibleError,
     InputError,
     LegacyError,
+    LegacyRefused,
+    LegacyUnavailable,
+    LegacyUnreached,
     LegacyWrongState,
     MessageError,
+    NothingStored,
     QueueFull,
     SettingsError,
 )
@@ -28,6 +32,9 @@ log = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
 #: Seconds a client is told to wait while the queue server is away or a queue is full.
 RETRY_AFTER_S = 2
+#: A submission that ended so is in no queue.
+NOT_QUEUED = (NothingStored, QueueFull, LegacyUnreached, LegacyRefused)
+_AWAY = "the queue server does not answer"
 
 
 class NotFound(CrucibleError):  # noqa: N818 - the name of the HTTP status
@@ -87,7 +94,7 @@ def translate(error: CrucibleError) -> web.Response:
         case LegacyError():
             return _legacy(error)
         case BrokerUnavailable():
-            return busy("the queue server does not answer; nothing was queued")
+            return busy(_AWAY)
         case _:
             log.error("unexpected error: %r", error)
             return problem(500, "Internal error")
@@ -96,7 +103,27 @@ def translate(error: CrucibleError) -> web.Response:
 def _legacy(error: LegacyError) -> web.Response:
     if isinstance(error, LegacyWrongState):
         return problem(409, "Not in this state", str(error))
-    return busy(f"{error}; nothing was queued")
+    return busy(str(error))
+
+
+def not_submitted(error: CrucibleError, *, named: bool) -> web.Response:
+    """The response to a submission that failed; a 503 says what is known of the program.
+
+    Args:
+        error: of the submission itself, not of anything asked after it.
+        named: it has an id of the client's, so the same again finds the first one.
+    """
+    if not isinstance(error, (BrokerUnavailable, LegacyUnavailable, LegacyRefused)):
+        return translate(error)
+    known = "nothing was queued" if isinstance(error, NOT_QUEUED) else _doubt(named=named)
+    return busy(f"{_AWAY if isinstance(error, BrokerUnavailable) else error}; {known}")
+
+
+def _doubt(*, named: bool) -> str:
+    known = "whether it was queued is not known"
+    if named:
+        return f"{known}, sending the same again is safe"
+    return f"{known}, and without an eval_id or Idempotency-Key it may run twice when sent again"
 
 
 def busy(detail: str, **extra: Any) -> web.Response:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from crucible.api.copies import Copies
 from crucible.api.gateway import Draft, Submitted, check_same
 from crucible.api.legacy_side import LegacySide
+from crucible.api.problems import NOT_QUEUED
 from crucible.api.two_sided import TwoSided
 from crucible.breaker import BreakerState
 from crucible.broker.servers.connection import open_client
-from crucible.errors import BrokerError, BrokerUnavailable, LegacyError
+from crucible.errors import BrokerError, BrokerUnavailable, LegacyError, NothingStored
 from crucible.evaluation.ends import Tally
 from crucible.evaluation.request import queue_of
 from crucible.legacy import LegacyClient
@@ -133,11 +134,18 @@ class RoutedGateway(TwoSided):
             return await self._celery_first(draft, decision)
         try:
             return await self._legacy_first(draft, dual=decision.shadow is not None)
-        except LegacyError:
+        except LegacyError as error:
             if decision.mode is not Mode.CELERY_PRIMARY:
                 raise
+            legacy_error = error
         # The circuit is open and the legacy queue is of no help: the queue server may be back.
-        return await self._celery_first(draft, Decision(mode=decision.mode, primary=Side.CELERY))
+        try:
+            only = Decision(mode=decision.mode, primary=Side.CELERY)
+            return await self._celery_first(draft, only)
+        except NothingStored as error:
+            if isinstance(legacy_error, NOT_QUEUED):
+                raise
+            raise BrokerUnavailable(f"{legacy_error}; {error}") from error
 
     async def _celery_first(self, draft: Draft, decision: Decision) -> Submitted:
         try:
@@ -155,7 +163,7 @@ class RoutedGateway(TwoSided):
     async def _guarded_publish(self, draft: Draft) -> Record | None:
         permit = self.breakers.queue.permit()
         if permit is None:
-            raise BrokerUnavailable("the queue server is let alone for a while")
+            raise NothingStored("the queue server is let alone for a while")
         with permit:
             return await self._publish(draft)
 
@@ -164,7 +172,8 @@ class RoutedGateway(TwoSided):
         try:
             await self._side.submit(draft.eval_id, draft.asked)
         except LegacyError as other:
-            raise BrokerUnavailable(f"{error}; {other}") from error
+            known = isinstance(error, NOT_QUEUED) and isinstance(other, NOT_QUEUED)
+            raise (NothingStored if known else BrokerUnavailable)(f"{error}; {other}") from error
         record = draft.record("legacy", LEGACY_QUEUE)
         self._ledger.enter_later(draft.eval_id, Entry(record, encode_asked(draft.asked)))
         return self._accepted_by_legacy(draft, record, dual=False)

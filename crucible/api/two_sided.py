@@ -39,8 +39,13 @@ class TwoSided(Gateway):
     ) -> tuple[Submitted, Evaluation | None]:
         """``submit``, then ``wait``: which side has it is only known when it was submitted."""
         submitted = await self.submit(asked, key)
-        ended = await self.wait(submitted.eval_id, timeout)
-        return submitted, await self.look_up(submitted.eval_id) if ended else None
+        try:
+            ended = await self.wait(submitted.eval_id, timeout)
+            return submitted, await self.look_up(submitted.eval_id) if ended else None
+        except (BrokerError, LegacyError) as error:
+            # It is queued all the same, and that is what the client must be told.
+            log.info("%s cannot be waited for: %s", submitted.eval_id, error)
+            return submitted, None
 
     async def look_up(self, eval_id: str) -> Evaluation:
         """What is known of one evaluation, on whichever side it is.

@@ -14,7 +14,13 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from crucible.errors import LegacyTaskUnknown, LegacyUnavailable, ResultTimeout, SettingsError
+from crucible.errors import (
+    LegacyTaskUnknown,
+    LegacyUnavailable,
+    LegacyUnreached,
+    ResultTimeout,
+    SettingsError,
+)
 from crucible.legacy.problems import error_of
 from crucible.legacy.wire import (
     ENDED_STATES,
@@ -200,7 +206,7 @@ class LegacyClient:
         self, method: str, path: str, body: object = None, query: dict[str, str] | None = None
     ) -> bytes:
         if self._session is None:
-            raise LegacyUnavailable("the client is not open")
+            raise LegacyUnreached("the client is not open")
         # As a file: aiohttp writes large ones in pieces and warns about large bytes.
         data = io.BytesIO(msgspec.json.encode(body)) if body is not None else None
         headers = {"Content-Type": "application/json"} if data is not None else {}
@@ -216,7 +222,11 @@ class LegacyClient:
                 content = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = str(error) or type(error).__name__
-            raise LegacyUnavailable(f"the legacy queue does not answer: {reason}") from error
+            unsent = isinstance(
+                error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+            )
+            kind = LegacyUnreached if unsent else LegacyUnavailable
+            raise kind(f"the legacy queue does not answer: {reason}") from error
         if answer.status >= 300:
             raise error_of(answer.status, content)
         return content

@@ -14,7 +14,7 @@ from crucible.broker.producing.outbox import (
     Outcome,
     Write,
 )
-from crucible.errors import BrokerError, BrokerUnavailable
+from crucible.errors import BrokerError, BrokerUnavailable, NothingStored
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,7 @@ class Gate:
         self.open.set()
         self.error: Exception | None = None
         self.begun = asyncio.Event()
+        self.reached = True
 
     async def send(self, writes: Sequence[Write]) -> Sequence[Outcome]:
         """Keep the flush and wait for the gate."""
@@ -91,7 +92,8 @@ async def test_silence_fails_all_who_wait() -> None:
         await gate.begun.wait()
         behind = outbox.add("q", "q", (b"2",))
         outcomes = await asyncio.gather(first, behind, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [BrokerUnavailable] * 2
+        # What waited behind was not sent, and that is worth knowing.
+        assert [type(outcome) for outcome in outcomes] == [BrokerUnavailable, NothingStored]
         assert outcomes[0] is not outcomes[1]
         assert gate.flushes == [[b"1"]]
         gate.open.set()
@@ -135,10 +137,24 @@ async def test_leaving_with_a_silent_server() -> None:
     async with Outbox(gate, 0.2) as outbox:
         waiting = outbox.add("q", "q", (b"1",))
         await gate.begun.wait()
-    with pytest.raises(BrokerUnavailable):
+    with pytest.raises(BrokerUnavailable) as caught:
         await waiting
-    with pytest.raises(BrokerUnavailable):
+    assert not isinstance(caught.value, NothingStored)
+    with pytest.raises(NothingStored):
         outbox.add("q", "q", (b"2",))
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("reset"), None], ids=repr)
+async def test_a_server_that_was_never_reached_stored_nothing(error: Exception | None) -> None:
+    """A flush that fails or runs out of time before a connection is open was not sent."""
+    gate = Gate()
+    gate.reached = False
+    gate.error = error
+    if error is None:
+        gate.open.clear()
+    async with Outbox(gate, 0.2) as outbox:
+        with pytest.raises(NothingStored):
+            await outbox.add("q", "q", (b"1",))
 
 
 class _Refuses:

@@ -18,7 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from crucible.api.direct.answer import accepted, rendered
 from crucible.api.direct.head import first_request
-from crucible.api.problems import busy, translate
+from crucible.api.problems import busy, not_submitted
 from crucible.evaluation.request import decode_request
 
 if TYPE_CHECKING:
@@ -135,20 +135,25 @@ class Connection(RequestHandler):
 
     def set_exception(self, error: BrokerError) -> None:
         """The flush as a whole failed."""
-        self._answer(rendered(translate(error)))
+        self._refuse(error)
 
     def set_result(self, outcome: Outcome) -> None:
         """The queue server answered."""
         draft = self._draft
         assert draft is not None
         if outcome.error is not None:
-            self._answer(rendered(translate(outcome.error)))
+            self._refuse(outcome.error)
         elif outcome.existing is None:
             self._answer(accepted(draft.eval_id, self._gateway.accepted(draft)))
         elif self._close or self._force_close:
-            self._answer(rendered(busy("the service is stopping; nothing was queued")))
+            self._answer(rendered(busy("the service is stopping; the id is known already")))
         else:
             self._repeat()
+
+    def _refuse(self, error: BrokerError) -> None:
+        draft = self._draft
+        assert draft is not None
+        self._answer(rendered(not_submitted(error, named=bool(draft.field))))
 
     def _repeat(self) -> None:
         """Known already. That takes a look at its state, so the handler does it from the start."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
-from crucible.errors import BrokerError, BrokerUnavailable
+from crucible.errors import BrokerError, BrokerUnavailable, NothingStored
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ MAX_FLUSH_MESSAGES = 1000
 MAX_FLUSH_BYTES = 2 * 1024 * 1024
 #: Less time than this before its deadline, and a write is refused instead of sent into doubt.
 _TOO_LATE_S = 0.05
+_TOO_LATE = "the queue server did not answer in time"
 
 
 class Once(msgspec.Struct, frozen=True):
@@ -104,6 +105,10 @@ class Outcome(msgspec.Struct, frozen=True):
 class Sender(Protocol):
     """Sends one flush."""
 
+    @property
+    def reached(self) -> bool:
+        """The server may have got something of the flush under way, or of the last one."""
+
     async def send(self, writes: Sequence[Write]) -> Sequence[Outcome]:
         """One outcome a write. Raises BrokerError when the flush as a whole failed."""
 
@@ -148,7 +153,7 @@ class Outbox:
             await asyncio.wait([flusher], timeout=2 * self._deadline_s)
             flusher.cancel()
             await asyncio.gather(flusher, return_exceptions=True)
-        self._refuse_waiting(BrokerUnavailable("the publisher was closed"))
+        self._refuse_waiting("the publisher was closed")
 
     def add(
         self, queue: str, list_key: str, messages: Sequence[bytes], once: Once | None = None
@@ -176,7 +181,7 @@ class Outbox:
             BrokerUnavailable: the outbox is closed.
         """
         if self._closed:
-            raise BrokerUnavailable("the publisher is closed")
+            raise NothingStored("the publisher is closed")
         expires_at = self._loop.time() + self._deadline_s
         self._waiting.append(Write(queue, list_key, messages, once, told, expires_at))
         if self._flusher is None:
@@ -208,7 +213,7 @@ class Outbox:
             if write.done.done():
                 continue
             if write.expires_at - now < _TOO_LATE_S:
-                _tell(write.done, _too_late())
+                _tell(write.done, NothingStored(_TOO_LATE))
                 continue
             taken.append(write)
             count += len(write.messages)
@@ -232,13 +237,13 @@ class Outbox:
             async with asyncio.timeout_at(writes[0].expires_at):
                 return await self._sender.send(writes)
         except TimeoutError:
-            _fail(writes, _too_late())
+            self._fail_flush(writes, BrokerUnavailable(_TOO_LATE))
             # They waited behind a server that does not answer; another wait would not help them.
-            self._refuse_waiting(_too_late())
+            self._refuse_waiting(_TOO_LATE)
         except BrokerError as error:
-            _fail(writes, error)
+            self._fail_flush(writes, error)
         except asyncio.CancelledError:
-            _fail(writes, BrokerUnavailable("the publisher was closed"))
+            self._fail_flush(writes, BrokerUnavailable("the publisher was closed"))
             raise
         except Exception as error:  # noqa: BLE001 - supervision, see below
             # A defect of our own: whoever waits must learn of it, and the next flush must run.
@@ -246,13 +251,17 @@ class Outbox:
             _fail(writes, BrokerError(f"publishing failed: {error!r}"))
         return None
 
-    def _refuse_waiting(self, error: BrokerError) -> None:
-        _fail(self._waiting, error)
+    def _fail_flush(self, writes: Sequence[Write], error: BrokerError) -> None:
+        """Tell of a flush that failed; a server that never got any of it stored nothing."""
+        if isinstance(error, BrokerUnavailable) and not self._sender.reached:
+            unsent = NothingStored(str(error))
+            unsent.__cause__ = error.__cause__
+            error = unsent
+        _fail(writes, error)
+
+    def _refuse_waiting(self, text: str) -> None:
+        _fail(self._waiting, NothingStored(text))
         self._waiting.clear()
-
-
-def _too_late() -> BrokerUnavailable:
-    return BrokerUnavailable("the queue server did not answer in time")
 
 
 def _tell(told: Told, outcome: Outcome | BrokerError) -> None:
@@ -274,7 +283,8 @@ def _fail(writes: Sequence[Write] | deque[Write], error: BrokerError) -> None:
 
 
 def _copy(error: BrokerError) -> BrokerError:
-    kind = BrokerUnavailable if isinstance(error, BrokerUnavailable) else BrokerError
+    kinds = (NothingStored, BrokerUnavailable)
+    kind = next((kind for kind in kinds if isinstance(error, kind)), BrokerError)
     copied = kind(str(error))
     copied.__cause__ = error.__cause__
     return copied

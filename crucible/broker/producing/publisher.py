@@ -8,7 +8,8 @@
 
 A publication returns once the server confirmed it. When the server does not answer within the
 deadline it raises ``BrokerUnavailable``; whether the message arrived is then unknown, and sending
-it again may run it twice, unless it carries ``Once``: then a repetition finds the first one.
+it again may run it twice, unless it carries ``Once``: then a repetition finds the first one. A
+``NothingStored`` is a ``BrokerUnavailable`` without that doubt: the message did not arrive.
 """
 
 from __future__ import annotations

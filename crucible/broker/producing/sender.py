@@ -10,7 +10,7 @@ from crucible.broker.producing.outbox import Outcome
 from crucible.broker.servers.connection import translate, translated
 from crucible.broker.servers.scripts import script
 from crucible.broker.wire.priority import STEPS
-from crucible.errors import BrokerUnavailable, QueueFull
+from crucible.errors import BrokerUnavailable, NothingStored, QueueFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -59,7 +59,13 @@ def _runs(writes: Sequence[Write]) -> list[_Run]:
 
 
 class ScriptSender:
-    """Sends a flush as one call of ``publish.lua``."""
+    """Sends a flush as one call of ``publish.lua``.
+
+    Attributes:
+        reached: see ``outbox.Sender``.
+    """
+
+    reached = False
 
     def __init__(self, link: Link, keys: Keys, queue_limit: int) -> None:
         self._link = link
@@ -71,18 +77,25 @@ class ScriptSender:
         """One outcome a write.
 
         Raises:
-            BrokerUnavailable: nothing is known to be stored.
+            BrokerUnavailable: whether it was stored is not known.
+            NothingStored: it was not.
             BrokerError: the server refused the whole flush.
         """
+        self.reached = False
         runs = _runs(writes)
         keys, args, queues = self._arguments(runs)
         with translated():
-            outcomes, depths = await self._script.run(self._link.call, keys, args)
+            outcomes, depths = await self._script.run(self._call, keys, args)
         if any(type(outcome) is bytes and outcome.startswith(_DEMOTED) for outcome in outcomes):
             # Inside a script redis-py does not see it, so the stale connection is ours to drop.
             await self._link.forget_idle()
-            raise BrokerUnavailable("the queue server is a replica now")
+            raise NothingStored("the queue server is a replica now")
         return _by_write(writes, runs, outcomes, dict(zip(queues, depths, strict=True)))
+
+    async def _call(self, *command: Argument) -> Any:
+        async with self._link.connection() as held:
+            self.reached = True
+            return await self._link.ask(held, command)
 
     def _arguments(
         self, runs: Sequence[_Run]
@@ -151,12 +164,16 @@ def _shared_out(run: _Run, outcome: Any, depth: int) -> Iterator[tuple[Write, Ou
 def _outcome(run: _Run, outcome: Any, wanted: int, depth: int) -> Outcome:
     """One outcome of the script; ``wanted`` messages were to be pushed."""
     if isinstance(outcome, int):
-        error = QueueFull(run.queue, depth) if outcome < wanted else None
-        return Outcome(outcome, error=error)
+        full = QueueFull(run.queue, depth) if outcome < wanted else None
+        return Outcome(outcome, error=full)
     mark, text = outcome[:1], outcome[1:]
     if mark == b"=":
         return Outcome(existing=text)
-    return Outcome(error=translate(ResponseError(text.decode())))
+    error = translate(ResponseError(text.decode()))
+    if run.ttl_ms and isinstance(error, BrokerUnavailable):
+        # One message and its key: neither is there.
+        error = NothingStored(str(error))
+    return Outcome(error=error)
 
 
 class PipelineSender:
@@ -165,7 +182,12 @@ class PipelineSender:
     WATCH on the once keys makes the look and the push one step; another publisher in between
     fails the transaction, and the look is repeated. Depths are not watched, so several publishers
     at once may overshoot a limit by what they push in the same instant.
+
+    Attributes:
+        reached: see ``outbox.Sender``.
     """
+
+    reached = False
 
     def __init__(self, link: Link, keys: Keys, queue_limit: int) -> None:
         self._link = link
@@ -176,9 +198,10 @@ class PipelineSender:
         """One outcome a write.
 
         Raises:
-            BrokerUnavailable: nothing is known to be stored.
+            BrokerUnavailable: whether it was stored is not known.
             BrokerError: the server refused the whole flush.
         """
+        self.reached = False
         with translated():
             async with self._link.connection() as held:
                 while True:
@@ -215,6 +238,7 @@ class PipelineSender:
 
     async def _commit(self, held: Any, plan: _Plan) -> bool:
         """Run the transaction; False when somebody else wrote a once key meanwhile."""
+        self.reached = True
         answers = await self._link.calls(held, [("MULTI",), *plan.commands, ("EXEC",)])
         # A command refused while it was queued says why; EXEC only that it did nothing.
         for answer in answers:

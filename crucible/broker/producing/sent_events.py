@@ -69,6 +69,11 @@ class SentEvents:
             except BrokerUnavailable:
                 await asyncio.sleep(_PAUSE_S)
 
+    @property
+    def reached(self) -> bool:
+        """As the sender says."""
+        return self._sender.reached
+
     async def send(self, writes: Sequence[Write]) -> Sequence[Outcome]:
         """One outcome a write; raises what the sender raises."""
         outcomes = await self._sender.send(writes)

@@ -98,8 +98,12 @@ class Link:
             redis.exceptions.RedisError: as redis-py has it; callers translate.
         """
         async with self.connection() as held:
-            await held.send_packed_command(_pack(command))
-            return await held.read_response()
+            return await self.ask(held, command)
+
+    async def ask(self, held: AbstractConnection, command: Sequence[Argument]) -> Any:
+        """The answer to one command sent over ``held``; raises as ``call``."""
+        await held.send_packed_command(_pack(command))
+        return await held.read_response()
 
     async def calls(self, held: AbstractConnection, commands: Sequence[Sequence[Argument]]) -> Any:
         """The answers to several commands sent together over ``held``; errors as values."""
