@@ -18,6 +18,7 @@ from crucible.executor.languages import LANGUAGES
 from crucible.models import ENDED, Evaluation
 
 JSON_TYPE = "application/json"
+_KEY = "Idempotency-Key"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -132,9 +133,18 @@ def wait_of(request: web.Request) -> float | None:
 
 
 def _key_of(request: web.Request) -> str | None:
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
-        raise InputError("Idempotency-Key", f"must have 1 to {MAX_KEY_LENGTH} characters")
+    keys = request.headers.getall(_KEY, ())
+    if not keys:
+        return None
+    if len(keys) > 1:
+        raise InputError(_KEY, "must not come twice")
+    key: str = keys[0]
+    if not 0 < len(key) <= MAX_KEY_LENGTH:
+        raise InputError(_KEY, f"must have 1 to {MAX_KEY_LENGTH} characters")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise InputError(_KEY, "is not UTF-8") from None
     return key
 
 

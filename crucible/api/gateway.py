@@ -12,7 +12,7 @@ from crucible.api.problems import NotFound
 from crucible.broker import Once
 from crucible.broker.results.meta import SUCCESS
 from crucible.broker.wire.ids import new_id
-from crucible.errors import ConflictError, ResultTimeout
+from crucible.errors import ConflictError, InputError, ResultTimeout
 from crucible.evaluation.messages import EvalMessages
 from crucible.evaluation.record import (
     Record,
@@ -132,7 +132,7 @@ class Gateway:
 
         Args:
             asked: what to run.
-            key: the client's ``Idempotency-Key``, used where it gave no id.
+            key: the client's ``Idempotency-Key``, instead of an id.
 
         Raises:
             InputError: it could never run.
@@ -174,6 +174,8 @@ class Gateway:
 
     def _draft(self, asked: EvalRequest, key: str | None) -> Draft:
         check_request(asked, self._languages, self._ceilings)
+        if key and asked.eval_id:
+            raise InputError("Idempotency-Key", "must not come beside an eval_id")
         field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""
         eval_id = asked.eval_id or _id_from(key)
         return Draft(asked, eval_id, digest_of(asked), field, time.time_ns() // 1_000_000)
@@ -183,7 +185,7 @@ class Gateway:
 
         Args:
             asked: what to run.
-            key: the client's ``Idempotency-Key``, used where it gave no id.
+            key: the client's ``Idempotency-Key``, instead of an id.
             told: what became of it. ``Outcome.existing`` means that its id is known; nothing was
                 pushed then, and it must be submitted again to learn more.
 

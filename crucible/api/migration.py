@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from crucible.api.keys import GATEWAY, SETTINGS
+from crucible.api.query import limit_of
 from crucible.api.routed import RoutedGateway
 from crucible.errors import BrokerError, InputError, LegacyError
 from crucible.evaluation.misread import input_error
@@ -119,14 +120,12 @@ async def _serve_again(watch: SwitchWatch, gateway: RoutedGateway) -> None:
 
 async def mismatches(request: web.Request) -> web.Response:
     """``GET /api/v1/migration/mismatches[?limit=]``: what ended differently on both sides."""
-    text = request.query.get("limit", str(PAGE))
-    if not text.isdecimal() or not 1 <= int(text) <= LARGEST_PAGE:
-        raise InputError("limit", f"must be a whole number from 1 to {LARGEST_PAGE}")
+    limit = limit_of(request, PAGE, LARGEST_PAGE)
     gateway = request.app[GATEWAY]
     if not isinstance(gateway, RoutedGateway):
         return _json(MismatchList(compared={}, mismatches=[]))
     kept = gateway.mismatches
-    found = MismatchList(compared=await kept.counts(), mismatches=await kept.latest(int(text)))
+    found = MismatchList(compared=await kept.counts(), mismatches=await kept.latest(limit))
     return _json(found)
 
 

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from crucible.api.keys import ADMIN
 from crucible.api.problems import NotFound
+from crucible.api.query import limit_of
 from crucible.broker.claiming.deadletters import DeadLetter, shown
 from crucible.errors import InputError
 from crucible.settings import KNOWN_QUEUES
@@ -24,7 +25,7 @@ async def queues(request: web.Request) -> web.Response:
 
 async def dead_letters(request: web.Request) -> web.Response:
     """``GET /api/v1/dlq[?limit=&before=]``: the newest dead letters first."""
-    limit = _limit_of(request)
+    limit = limit_of(request, PAGE, LARGEST_PAGE)
     before = request.query.get("before", "")
     letters = await request.app[ADMIN].dead_letters.page(limit, _checked_id("before", before))
     more = letters[-1].letter_id if len(letters) == limit else None
@@ -60,13 +61,6 @@ async def _letter_of(request: web.Request) -> DeadLetter:
     return letter
 
 
-def _limit_of(request: web.Request) -> int:
-    text = request.query.get("limit", str(PAGE))
-    if not text.isdecimal() or not 1 <= int(text) <= LARGEST_PAGE:
-        raise InputError("limit", f"must be a number from 1 to {LARGEST_PAGE}")
-    return int(text)
-
-
 def _checked_id(field: str, text: str) -> str:
     if text and not _is_id(text):
         raise InputError(field, "must be the id of a dead letter")
@@ -74,11 +68,12 @@ def _checked_id(field: str, text: str) -> str:
 
 
 def _is_id(text: str) -> bool:
-    """Whether it is the id of a stream entry: milliseconds, a dash, a number."""
+    """Whether it is the id of a stream entry: milliseconds, a dash, a number, not both zero."""
     milliseconds, _, number = text.partition("-")
-    return all(
+    plain = all(
         part.isascii() and part.isdecimal() and len(part) < 20 for part in (milliseconds, number)
     )
+    return plain and bool(int(milliseconds) or int(number))
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

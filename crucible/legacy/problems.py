@@ -86,6 +86,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except CrucibleError as error:
         return document(error)
+    except web.RequestPayloadError as error:
+        log.debug("a body that cannot be read: %s", error)
+        return document(InputError("", "the body cannot be read"))
     except web.HTTPRequestEntityTooLarge as error:
         return _response(_PREFIX + "invalid", 413, "Body too large", error.text or "", "body")
     except web.HTTPException as error:

@@ -160,7 +160,9 @@ async def _list(request: web.Request) -> web.Response:
         known = ", ".join(TaskState)
         raise InputError("status", f"must be one of {known}") from None
     limit = request.query.get("limit", "100")
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= MAX_LISTED:
+    # Thousands of digits are too many for ``int``.
+    plain = limit.isascii() and limit.isdigit() and len(limit) <= len(str(MAX_LISTED))
+    if not plain or not 1 <= int(limit) <= MAX_LISTED:
         raise InputError("limit", f"must be a whole number from 1 to {MAX_LISTED}")
     found = request.app[_QUEUE].tasks(status, int(limit))
     return _json(TaskList(tasks=[task.view() for task in found]))
@@ -261,7 +263,8 @@ def _guard(token: str) -> Middleware:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let nobody in without the token, except to ask whether the service is alive."""
-        given = request.headers.get("Authorization", "").encode()
+        # Bytes that are no UTF-8 were read as surrogates: a wrong token like any other.
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
         if request.path != "/health" and not hmac.compare_digest(given, wanted):
             return unauthorized()
         return await handler(request)

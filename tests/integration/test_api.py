@@ -309,12 +309,18 @@ async def test_dead_letters_and_queues_can_be_looked_after_over_http(
     [
         ("/api/v1/dlq?limit=0", 422),
         ("/api/v1/dlq?limit=x", 422),
+        ("/api/v1/dlq?limit=" + "9" * 5000, 422),
+        ("/api/v1/dlq?limit=%D9%A3", 422),
+        ("/api/v1/migration/mismatches?limit=" + "9" * 5000, 422),
+        ("/api/v1/migration/mismatches?limit=%D9%A3", 422),
         ("/api/v1/dlq?before=x", 422),
+        ("/api/v1/dlq?before=0-0", 422),
+        ("/api/v1/dlq/0-0", 404),
         ("/api/v1/dlq/nosuch", 404),
         ("/api/v1/dlq/1-1", 404),
     ],
 )
-async def test_bad_questions_about_dead_letters_are_problems(
+async def test_bad_questions_of_operators_are_problems(
     redis_url: str, path: str, status: int
 ) -> None:
     """Wrong numbers and unknown ids are the client's errors."""

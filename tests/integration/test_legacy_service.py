@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 import pytest_asyncio
+import raw_http
 from aiohttp import web
 from corpus import load_corpus
 
@@ -170,6 +171,7 @@ async def test_raw_contract(url: str) -> None:
         ("GET", "/tasks?status=lost", None, 422, "status"),
         ("GET", "/tasks?limit=0", None, 422, "limit"),
         ("GET", "/tasks?limit=ten", None, 422, "limit"),
+        ("GET", "/tasks?limit=" + "9" * 5000, None, 422, "limit"),
         ("GET", "/tasks/nobody", None, 404, None),
         ("GET", "/nowhere", None, 404, None),
         ("HEAD", "/tasks/next", None, 404, None),
@@ -392,6 +394,16 @@ async def test_token_guards_all_but_health() -> None:
         async with LegacyClient(url, token="s3cret") as client, worker(url, echo, token="s3cret"):
             await client.submit("a", program())
             await client.wait("a", WAIT_S)
+
+
+async def test_bytes_that_cannot_be_read_are_the_clients_fault() -> None:
+    """A token that is no UTF-8 is a wrong one, and a body that is not what it says a 400."""
+    async with open_service(token="s3cret") as port:
+        head = b"POST /tasks HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n"
+        token = b"Authorization: Bearer %s\r\n"
+        assert b" 401 " in await raw_http.sent(port, [head + token % b"\xff" + b"\r\n{}"])
+        packed = b"Content-Encoding: gzip\r\n\r\n{}"
+        assert b" 400 " in await raw_http.sent(port, [head + token % b"s3cret" + packed])
 
 
 async def test_serve_until_stopped() -> None:
