@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import aiohttp
-from aiohttp import web
 
+from crucible.api.direct.protocol import ProblemRunner
 from crucible.api.direct.server import DirectRunner
 from crucible.api.server import serve
 from crucible.settings import load_settings
@@ -34,7 +34,7 @@ async def running_api(
     settings = load_settings(
         {}, flags={"port": 0, "celery_broker_url": queue_url, "event_bus_url": queue_url, **flags}
     )
-    runner = DirectRunner if direct else web.AppRunner
+    runner = DirectRunner if direct else ProblemRunner
     with mock.patch("crucible.api.server.DirectRunner", runner):
         serving = asyncio.create_task(serve(settings, stop, started=port.set_result))
         await asyncio.wait({serving, port}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)

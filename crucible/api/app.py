@@ -74,7 +74,10 @@ def build_app(settings: Settings) -> web.Application:
     app[SETTINGS] = settings
     app.cleanup_ctx.append(_connections)
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, route.handler)
+        if route.method == "GET":
+            app.router.add_get(route.path, route.handler)  # HEAD as well
+        else:
+            app.router.add_route(route.method, route.path, route.handler)
     return app
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError, LineTooLong
 
 from crucible.errors import (
     BrokerUnavailable,
@@ -34,6 +36,8 @@ CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 #: A submission that ended so is in no queue.
 NOT_QUEUED = (NothingStored, QueueFull, LegacyUnreached, LegacyRefused)
+#: Content codings that aiohttp undoes, the last two where the libraries for them are installed.
+_CODINGS = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 _AWAY = "the queue server does not answer"
 
 
@@ -137,20 +141,65 @@ def busy(detail: str, **extra: Any) -> web.Response:
     return problem(503, "Service unavailable", detail, headers=headers, **extra)
 
 
+def undecodable(detail: str) -> web.Response:
+    """The 415 of a body in a content coding that is not understood."""
+    return problem(415, _phrase(415), detail, headers={"Accept-Encoding": "gzip, deflate"})
+
+
+def of_http(error: web.HTTPException) -> web.Response:
+    """The document for an error that aiohttp raised."""
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return problem(413, "Body too large", error.text or "", field="")
+    headers = {name: value for name, value in error.headers.items() if name == "Allow"}
+    return problem(error.status, error.reason, headers=headers)
+
+
+def of_protocol(status: int, error: BaseException | None) -> web.Response:
+    """The document for bytes that are no request, or that no handler got to see.
+
+    Args:
+        status: what aiohttp would answer.
+        error: why.
+    """
+    if not isinstance(error, HttpProcessingError):
+        return problem(status, _phrase(status))
+    if isinstance(error, ContentEncodingError):
+        return undecodable(_first_line(error))
+    if isinstance(error, LineTooLong):
+        # The parser keeps the target of a request, and only that, in a bytearray.
+        status = 414 if isinstance(error.args[0], bytearray) else 431
+    return problem(status, _phrase(status), _first_line(error))
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error of aiohttp's parser says, without the picture it draws of the bytes."""
+    text = str(getattr(error, "message", "") or error)
+    # An error of a body has all that its cause would say of itself: "400, message:" comes first.
+    text = text.partition(", message:\n")[2] or text
+    return text.strip().partition("\n")[0].rstrip(":")[:200]
+
+
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever a handler raises into a problem document."""
+    coding = request.headers.get("Content-Encoding")
+    if coding is not None and coding.lower() not in _CODINGS:
+        # aiohttp hands on what it does not know, undecoded.
+        return undecodable(f"the content coding {coding[:40]!r} is not known")
     try:
         return await handler(request)
     except CrucibleError as error:
         return translate(error)
-    except web.HTTPRequestEntityTooLarge as error:
-        return problem(413, "Body too large", error.text or "", field="")
+    except web.RequestPayloadError as error:
+        return translate(InputError("", f"the body cannot be read: {_first_line(error)}"))
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        headers = {name: value for name, value in error.headers.items() if name == "Allow"}
-        return problem(error.status, error.reason, headers=headers)
+        return of_http(error)
     except Exception:  # the last line of defence: a client must never see a traceback
         log.exception("unhandled error in %s %s", request.method, request.path)
         return problem(500, "Internal error")

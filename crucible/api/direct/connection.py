@@ -14,10 +14,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.web_protocol import RequestHandler
-
 from crucible.api.direct.answer import accepted, rendered
 from crucible.api.direct.head import first_request
+from crucible.api.direct.protocol import ProblemHandler
 from crucible.api.problems import busy, not_submitted
 from crucible.evaluation.request import decode_request
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from crucible.errors import BrokerError
 
 
-class Connection(RequestHandler):
+class Connection(ProblemHandler):
     """One connection. It is told what became of its submission (``outbox.Told``).
 
     Args:

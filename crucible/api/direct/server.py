@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
-from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
-from aiohttp.web_server import Server
 
 from crucible.api.direct.connection import Connection
+from crucible.api.direct.protocol import ProblemRunner, ProblemServer
 from crucible.api.gateway import Gateway
 from crucible.api.keys import GATEWAY, SETTINGS
+
+if TYPE_CHECKING:
+    from aiohttp.web_server import Server
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ def is_known(handler: type) -> bool:
     return all(hasattr(handler, name) for name in INTERNALS)
 
 
-class DirectServer(Server):
+class DirectServer(ProblemServer):
     """A server whose connections answer plain submissions themselves.
 
     Args:
@@ -50,8 +53,7 @@ class DirectServer(Server):
     """
 
     def __init__(self, server: Server, gateway: Gateway, max_body_bytes: int) -> None:
-        # The application made it with options of its own; nothing is connected yet.
-        vars(self).update(vars(server))
+        super().__init__(server)
         self._gateway = gateway
         self._max_body_bytes = max_body_bytes
 
@@ -62,7 +64,7 @@ class DirectServer(Server):
         )
 
 
-class DirectRunner(web.AppRunner):
+class DirectRunner(ProblemRunner):
     """Runs the application; submissions take the short way where there is no other side."""
 
     async def _make_server(self) -> Server:
