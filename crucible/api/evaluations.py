@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -41,6 +40,20 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     queue: str
     queue_system: str
     href: str
+
+
+class LanguageShown(msgspec.Struct, frozen=True, kw_only=True):
+    """A language that programs may be in.
+
+    Attributes:
+        name: what a submission says.
+        file_name: the program's own file, a name no other file may have.
+        compiled: it is compiled before it runs, within the same limits.
+    """
+
+    name: str
+    file_name: str
+    compiled: bool
 
 
 async def submit(request: web.Request) -> web.Response:
@@ -104,7 +117,7 @@ async def languages(request: web.Request) -> web.Response:
     """``GET /api/languages``: what programs may be written in, and what they may use."""
     return _json(
         [
-            {"name": name, "file_name": language.file_name, "compiled": bool(language.compile)}
+            LanguageShown(name=name, file_name=language.file_name, compiled=bool(language.compile))
             for name, language in LANGUAGES.items()
         ]
     )
@@ -148,5 +161,5 @@ def _key_of(request: web.Request) -> str | None:
     return key
 
 
-def _json(value: Evaluation | list[dict[str, Any]], status: int = 200) -> web.Response:
+def _json(value: Evaluation | list[LanguageShown], status: int = 200) -> web.Response:
     return web.Response(body=_encode(value), status=status, content_type=JSON_TYPE)

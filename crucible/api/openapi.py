@@ -9,8 +9,10 @@ import msgspec
 from aiohttp import web
 
 import crucible
-from crucible.api.evaluations import Accepted
+from crucible.api import migration, operations
+from crucible.api.evaluations import Accepted, LanguageShown
 from crucible.api.migration import MigrationStatus, MismatchList
+from crucible.api.operations import LetterPage, LetterShown, Replayed
 from crucible.api.readiness import Report
 from crucible.broker.admin.census import Census
 from crucible.evaluation.request import EvalRequest
@@ -36,6 +38,21 @@ class Problem(msgspec.Struct, kw_only=True):
     field: str = ""
 
 
+_TYPES = (
+    EvalRequest, Evaluation, Accepted, LanguageShown, Report, Census, LetterShown, LetterPage,
+    Replayed, Change, MigrationStatus, MismatchList,
+)  # fmt: skip
+_Schemas = dict[Any, dict[str, Any]]
+_Responses = dict[str, dict[str, Any]]
+_ERRORS = {
+    "400": "The body cannot be read, or is not JSON.",
+    "404": "Nothing has this id.",
+    "409": "Its present state forbids it, such as an id used before with different content.",
+    "413": "The body is too large.",
+    "415": "The body is not sent as JSON, or in a content coding that is not understood.",
+    "422": "A field is wrong; it is named.",
+    "503": "The queue server is away or the queue is full; see Retry-After.",
+}
 _WAIT = {
     "name": "wait",
     "in": "query",
@@ -46,145 +63,187 @@ _EVAL_ID = {"name": "eval_id", "in": "path", "required": True, "schema": {"type"
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "schema": {"type": "string", "maxLength": 255},
-    "description": "The same key again returns the first evaluation instead of a second one.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "The same key again returns the first evaluation instead of a second one. "
+    "Names it instead of an eval_id, not beside one.",
 }
 
 
 @cache
 def description() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
-    types = (
-        EvalRequest, Evaluation, Accepted, Report, Problem, Census,
-        Change, MigrationStatus, MismatchList,
-    )  # fmt: skip
     schemas, components = msgspec.json.schema_components(
-        types, ref_template="#/components/schemas/{name}"
+        (Problem, *_TYPES), ref_template="#/components/schemas/{name}"
     )
-    request, evaluation, accepted, report, problem, census, *migration = schemas
+    problem, *rest = schemas
+    of = dict(zip(_TYPES, rest, strict=True))
     errors = {
         status: _response(text, problem, "application/problem+json")
-        for status, text in (
-            ("400", "The body is not JSON."),
-            ("409", "The id was used before with different content."),
-            ("413", "The body is too large."),
-            ("415", "The body is not sent as JSON."),
-            ("422", "A field is wrong; it is named."),
-            ("503", "The queue server is away or the queue is full; see Retry-After."),
-        )
+        for status, text in _ERRORS.items()
     }
-    missing = {"404": _response("No evaluation has this id.", problem, "application/problem+json")}
-    ended = {"200": _response("The evaluation.", evaluation)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Crucible", "version": crucible.__version__},
         "paths": {
-            "/api/eval": {
-                "post": {
-                    "summary": "Queue one program",
-                    "parameters": [_WAIT, _KEY],
-                    "requestBody": {"required": True, "content": _content(request)},
-                    "responses": {"202": _response("Queued durably.", accepted), **ended, **errors},
-                }
-            },
-            "/api/eval/{eval_id}": {
-                "get": {
-                    "summary": "What is known of an evaluation",
-                    "parameters": [_EVAL_ID, _WAIT],
-                    "responses": {**ended, **missing, "422": errors["422"], "503": errors["503"]},
-                },
-                "delete": {
-                    "summary": "Cancel an evaluation, queued or running",
-                    "parameters": [_EVAL_ID],
-                    "responses": {
-                        "200": _response("It has ended, now or before.", evaluation),
-                        "202": _response("Its worker was told and has still to stop.", evaluation),
-                        **missing,
-                        "503": errors["503"],
-                    },
-                },
-            },
-            "/api/languages": {"get": _simple("What programs may be written in")},
-            **_operations(census, missing, errors),
-            **_migration(migration, errors),
+            **_evaluations(of, errors),
+            **_operations(of, errors),
+            **_migration(of, errors),
             "/metrics": {"get": _simple("Counters and depths, for Prometheus")},
             "/health": {"get": _simple("Whether the process lives")},
             "/ready": {
                 "get": {
                     "summary": "Whether evaluations would be accepted and run",
                     "responses": {
-                        "200": _response("They would.", report),
-                        "503": _response("They would not; the reason is named.", report),
+                        "200": _response("They would.", of[Report]),
+                        "503": _response("They would not; the reason is named.", of[Report]),
                     },
                 }
             },
         },
-        "components": {"schemas": components},
+        "components": {"schemas": _in_ecma(components)},
     }
 
 
-def _operations(
-    census: dict[str, Any], missing: dict[str, Any], errors: dict[str, Any]
-) -> dict[str, Any]:
+def _in_ecma(schema: Any) -> Any:
+    r"""A schema with its patterns as JSON Schema spells them: ``\Z`` is a letter there."""
+    if isinstance(schema, list):
+        return [_in_ecma(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: part.replace(r"\Z", "$") if name == "pattern" else _in_ecma(part)
+        for name, part in schema.items()
+    }
+
+
+def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
+    """Paths for submitters."""
+    ended = {"200": _response("The evaluation.", of[Evaluation])}
+    accepted = {"202": _response("Queued durably.", of[Accepted])}
+    stopping = {
+        "200": _response("It has ended, now or before.", of[Evaluation]),
+        "202": _response("Its worker was told and has still to stop.", of[Evaluation]),
+    }
+    refused = _some(errors, "400", "409", "413", "415", "422", "503")
+    language = {"type": "array", "items": of[LanguageShown]}
+    return {
+        "/api/eval": {
+            "post": {
+                "summary": "Queue one program",
+                "parameters": [_WAIT, _KEY],
+                "requestBody": {"required": True, "content": _content(of[EvalRequest])},
+                "responses": {**accepted, **ended, **refused},
+            }
+        },
+        "/api/eval/{eval_id}": {
+            "get": {
+                "summary": "What is known of an evaluation",
+                "parameters": [_EVAL_ID, _WAIT],
+                "responses": {**ended, **_some(errors, "404", "422", "503")},
+            },
+            "delete": {
+                "summary": "Cancel an evaluation, queued or running",
+                "parameters": [_EVAL_ID],
+                "responses": {**stopping, **_some(errors, "404", "409", "503")},
+            },
+        },
+        "/api/languages": {
+            "get": {
+                "summary": "What programs may be written in",
+                "responses": {"200": _response("The languages.", language)},
+            }
+        },
+    }
+
+
+def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
     """Paths for operators: queues and dead letters."""
     letter = {"name": "letter_id", "in": "path", "required": True, "schema": {"type": "string"}}
-    page = [
-        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1}},
-        {"name": "before", "in": "query", "schema": {"type": "string"}},
-    ]
-    away = {"503": errors["503"]}
+    before = {"name": "before", "in": "query", "schema": {"type": "string"}}
+    page = {
+        "get": {
+            "summary": "The newest dead letters",
+            "parameters": [_limit(operations.LARGEST_PAGE), before],
+            "responses": {
+                "200": _response("A page of them.", of[LetterPage]),
+                **_some(errors, "422", "503"),
+            },
+        }
+    }
     one = {
-        "get": {**_simple("One dead letter"), "parameters": [letter]},
+        "get": {
+            "summary": "One dead letter",
+            "parameters": [letter],
+            "responses": {
+                "200": _response("The letter.", of[LetterShown]),
+                **_some(errors, "404", "503"),
+            },
+        },
         "delete": {
             "summary": "Delete a dead letter for good",
             "parameters": [letter],
-            "responses": {"204": {"description": "Deleted."}, **missing, **away},
+            "responses": {"204": {"description": "Deleted."}, **_some(errors, "404", "503")},
         },
     }
     replay = {
         "summary": "Put a dead letter back into its queue",
         "parameters": [letter],
-        "responses": {"202": {"description": "Put back."}, **missing, **away},
+        "responses": {
+            "202": _response("Put back.", of[Replayed]),
+            **_some(errors, "404", "422", "503"),
+        },
     }
     return {
         "/api/v1/queues": {
             "get": {
                 "summary": "How much waits where",
-                "responses": {"200": _response("The census.", census), **away},
+                "responses": {
+                    "200": _response("The census.", of[Census]),
+                    **_some(errors, "503"),
+                },
             }
         },
-        "/api/v1/dlq": {"get": {**_simple("The newest dead letters"), "parameters": page}},
+        "/api/v1/dlq": page,
         "/api/v1/dlq/{letter_id}": one,
         "/api/v1/dlq/{letter_id}/replay": {"post": replay},
     }
 
 
-def _migration(types: list[dict[str, Any]], errors: dict[str, Any]) -> dict[str, Any]:
+def _migration(of: _Schemas, errors: _Responses) -> dict[str, Any]:
     """Paths for operators: the way off the legacy queue."""
-    change, status, mismatches = types
-    answer = {"200": _response("Where it stands.", status)}
-    limit = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1}}
+    answer = {"200": _response("Where it stands.", of[MigrationStatus])}
     return {
         "/api/v1/migration": {
             "get": {"summary": "Where the migration stands", "responses": answer},
             "put": {
                 "summary": "Set switches; in force in every process within a second",
-                "requestBody": {"required": True, "content": _content(change)},
-                "responses": {**answer, **{code: errors[code] for code in ("409", "422", "503")}},
+                "requestBody": {"required": True, "content": _content(of[Change])},
+                "responses": {
+                    **answer,
+                    **_some(errors, "400", "409", "413", "415", "422", "503"),
+                },
             },
         },
         "/api/v1/migration/mismatches": {
             "get": {
                 "summary": "What ended differently on both sides",
-                "parameters": [limit],
+                "parameters": [_limit(migration.LARGEST_PAGE)],
                 "responses": {
-                    "200": _response("The newest first.", mismatches),
-                    "422": errors["422"],
-                    "503": errors["503"],
+                    "200": _response("The newest first.", of[MismatchList]),
+                    **_some(errors, "422", "503"),
                 },
             }
         },
     }
+
+
+def _limit(most: int) -> dict[str, Any]:
+    schema = {"type": "integer", "minimum": 1, "maximum": most}
+    return {"name": "limit", "in": "query", "schema": schema}
+
+
+def _some(errors: _Responses, *statuses: str) -> _Responses:
+    return {status: errors[status] for status in statuses}
 
 
 def _content(schema: dict[str, Any], kind: str = "application/json") -> dict[str, Any]:

@@ -18,6 +18,56 @@ from crucible.settings import KNOWN_QUEUES
 PAGE, LARGEST_PAGE = 50, 1000
 
 
+class LetterShown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A dead letter as ``deadletters.shown`` has it.
+
+    Attributes:
+        id: its id.
+        queue: the queue it came from.
+        reason: unreadable, unregistered, rejected, undeliverable, failed.
+        detail: one sentence for people.
+        task_id: id of the task, empty where it could not be read.
+        task: name of the task, the same.
+        attempts: tries or deliveries made; null where it was never tried.
+        at: when, seconds since the epoch.
+        message: the message as JSON where it is that, else as text.
+    """
+
+    id: str
+    queue: str
+    reason: str
+    detail: str
+    task_id: str
+    task: str
+    attempts: int | None
+    at: float | None
+    message: Any
+
+
+class LetterPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of ``GET /api/v1/dlq``.
+
+    Attributes:
+        dead_letters: the newest first.
+        before: what to ask for to get the next page; null after the last.
+    """
+
+    dead_letters: list[LetterShown]
+    before: str | None
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a 202: a dead letter's message is in its queue again.
+
+    Attributes:
+        id: what the letter's id was.
+        queue: where the message is.
+    """
+
+    id: str
+    queue: str
+
+
 async def queues(request: web.Request) -> web.Response:
     """``GET /api/v1/queues``: how much waits where."""
     return _json(await request.app[ADMIN].census(KNOWN_QUEUES))
@@ -42,7 +92,7 @@ async def replay(request: web.Request) -> web.Response:
     letter = await _letter_of(request)
     if not await request.app[ADMIN].dead_letters.replay(letter):
         raise NotFound(f"the dead letter {letter.letter_id} is gone already")
-    return _json({"id": letter.letter_id, "queue": letter.queue}, status=202)
+    return _json(Replayed(id=letter.letter_id, queue=letter.queue), status=202)
 
 
 async def delete(request: web.Request) -> web.Response:

@@ -150,6 +150,6 @@ async def test_an_evaluation_the_platform_cannot_run_is_kept_with_reason_and_att
             await handle.get(timeout=20)
     assert tries == [0, 1, 2]
     [letter] = await run_json("dlq", "list", "--json", "--queue-url", redis_url)
-    assert (letter["reason"], letter["attempts"]) == ("failed", "3")
+    assert (letter["reason"], letter["attempts"]) == ("failed", 3)
     assert "engine gone" in letter["detail"]
     assert letter["message"]["headers"]["id"] == handle.id

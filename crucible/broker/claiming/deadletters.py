@@ -127,7 +127,10 @@ class DeadLetters:
 
 
 def shown(letter: DeadLetter) -> dict[str, Any]:
-    """A letter as JSON types; the message as JSON where it is that, else as text."""
+    """A letter as JSON types; the message as JSON where it is that, else as text.
+
+    ``attempts`` and ``at`` (seconds since the epoch) are numbers, None where they are not known.
+    """
     try:
         message: Any = json.loads(letter.raw)
     except (ValueError, RecursionError):
@@ -139,7 +142,12 @@ def shown(letter: DeadLetter) -> dict[str, Any]:
         "detail": letter.detail,
         "task_id": letter.task_id,
         "task": letter.task,
-        "attempts": letter.attempts,
-        "at": letter.at,
+        "attempts": int(letter.attempts) if _is_number(letter.attempts) else None,
+        "at": float(letter.at) if _is_number(letter.at) else None,
         "message": message,
     }
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is digits with at most one point, not so many that no number has them."""
+    return len(text) < 30 and text.isascii() and text.replace(".", "", 1).isdecimal()
