@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -9,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from crucible.api.keys import ADMIN, GATEWAY, METER, READINESS
 from crucible.api.meter import Ends
+from crucible.api.readiness import PROBE_S
 from crucible.api.routed import RoutedGateway
 from crucible.breaker import BreakerState, worst
 from crucible.errors import BrokerError, LegacyError
@@ -17,6 +19,7 @@ from crucible.settings import KNOWN_QUEUES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from crucible.api.gateway import Gateway
     from crucible.breaker import Circuit
     from crucible.broker.admin.operator import Admin
 
@@ -25,15 +28,19 @@ _STATES = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN:
 
 async def show(request: web.Request) -> web.Response:
     """``GET /metrics``: what this process counted, and the depths of both sides' queues."""
-    gateway = request.app[GATEWAY]
+    gateway, readiness = request.app[GATEWAY], request.app[READINESS]
     now = CollectorRegistry()
     depth = Gauge("queue_depth", "Messages waiting.", ["queue_system", "queue"], registry=now)
-    await _celery_depths(request.app[ADMIN], depth)
-    readiness = request.app[READINESS]
-    now.register(Ends(await readiness.ends()))
-    circuits = [sign.circuits for sign in await readiness.signs_of_life()]
+    # All at once: a server that hangs costs each of them its deadline.
+    ends, signs, legacy, _ = await asyncio.gather(
+        readiness.ends(),
+        readiness.signs_of_life(),
+        _legacy(gateway, depth),
+        _celery_depths(request.app[ADMIN], depth),
+    )
+    now.register(Ends(ends))
+    circuits = [sign.circuits for sign in signs] + legacy
     if isinstance(gateway, RoutedGateway):
-        circuits += await _legacy(gateway, depth)
         circuits.append({breaker.name: breaker.circuit for breaker in gateway.breakers})
         _copies(gateway, now)
     _circuits(worst(circuits), now)
@@ -44,18 +51,22 @@ async def show(request: web.Request) -> web.Response:
 async def _celery_depths(admin: Admin, depth: Gauge) -> None:
     """A depth that cannot be read is left out: zero would be a lie."""
     try:
-        census = await admin.census(KNOWN_QUEUES)
-    except BrokerError:
+        async with asyncio.timeout(PROBE_S):
+            census = await admin.census(KNOWN_QUEUES)
+    except (BrokerError, TimeoutError):
         return
     for queue in census.queues:
         depth.labels("celery", queue.name).set(queue.waiting)
 
 
-async def _legacy(gateway: RoutedGateway, depth: Gauge) -> list[dict[str, Circuit]]:
-    """Show how much waits in the legacy queue; the circuits of its workers."""
+async def _legacy(gateway: Gateway, depth: Gauge) -> list[dict[str, Circuit]]:
+    """Show how much waits in the legacy queue, if there is one; the circuits of its workers."""
+    if not isinstance(gateway, RoutedGateway):
+        return []
     try:
-        stats = await gateway.legacy.stats()
-    except LegacyError:
+        async with asyncio.timeout(PROBE_S):
+            stats = await gateway.legacy.stats()
+    except (LegacyError, TimeoutError):
         return []
     depth.labels("legacy", "legacy").set(stats.queued)
     return [stats.circuits]

@@ -142,12 +142,12 @@ def shown(letter: DeadLetter) -> dict[str, Any]:
         "detail": letter.detail,
         "task_id": letter.task_id,
         "task": letter.task,
-        "attempts": int(letter.attempts) if _is_number(letter.attempts) else None,
-        "at": float(letter.at) if _is_number(letter.at) else None,
+        "attempts": int(letter.attempts) if _is_digits(letter.attempts) else None,
+        "at": float(letter.at) if _is_digits(letter.at.replace(".", "", 1)) else None,
         "message": message,
     }
 
 
-def _is_number(text: str) -> bool:
-    """Whether it is digits with at most one point, not so many that no number has them."""
-    return len(text) < 30 and text.isascii() and text.replace(".", "", 1).isdecimal()
+def _is_digits(text: str) -> bool:
+    """Whether it is digits, and no more than any count or time has."""
+    return len(text) < 30 and text.isascii() and text.isdecimal()
