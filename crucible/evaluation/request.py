@@ -13,6 +13,7 @@ from crucible.errors import InputError
 from crucible.evaluation.limits import LimitsRequest, checked_limits
 from crucible.evaluation.misread import input_error, not_finite, with_key
 from crucible.executor.admission import (
+    MAX_CODE_BYTES,
     check_arguments,
     check_code,
     check_env,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 #: An id is part of Redis keys, URLs and labels.
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z"
 MAX_METADATA_BYTES = 4096
+#: No character takes more than four bytes, so most programs are not worth a call.
+_SHORT_CODE = MAX_CODE_BYTES // 4
 #: What is read deep in a call must still be readable, and encodable, deeper in another.
 MAX_METADATA_DEPTH = 100
 _TOO_DEEP = f"must not be nested more than {MAX_METADATA_DEPTH} deep"
@@ -220,7 +223,8 @@ def _check_program(code: str, language: str, languages: Collection[str]) -> None
         raise InputError("code", "must not be empty")
     if language not in languages:
         raise InputError("language", f"{language[:40]!r} is unknown; have {', '.join(languages)}")
-    check_code(code)
+    if len(code) > _SHORT_CODE:
+        check_code(code)
 
 
 def _check_options(options: EvalOptions, language: str) -> None:

@@ -98,9 +98,7 @@ def check_code(code: str) -> None:
     Raises:
         InputError: it is longer.
     """
-    # No character takes more than four bytes: most need no exact count.
-    if len(code) > MAX_CODE_BYTES // 4:
-        _check_size("code", _bytes_of(code), MAX_CODE_BYTES)
+    _check_size("code", _bytes_of(code), MAX_CODE_BYTES)
 
 
 def check_stdin(size_bytes: int) -> None:
