@@ -111,7 +111,9 @@ def _in_ecma(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     return {
-        name: part.replace(r"\Z", "$") if name == "pattern" else _in_ecma(part)
+        name: part.replace(r"\Z", "$")
+        if name == "pattern" and isinstance(part, str)
+        else _in_ecma(part)
         for name, part in schema.items()
     }
 

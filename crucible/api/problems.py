@@ -119,8 +119,10 @@ def not_submitted(error: CrucibleError, *, named: bool) -> web.Response:
     """
     if not isinstance(error, (BrokerUnavailable, LegacyUnavailable, LegacyRefused)):
         return translate(error)
-    known = "nothing was queued" if isinstance(error, NOT_QUEUED) else _doubt(named=named)
-    return busy(f"{_AWAY if isinstance(error, BrokerUnavailable) else error}; {known}")
+    reason = _AWAY if isinstance(error, BrokerUnavailable) else str(error)
+    # By this one: an earlier one of the same name may be queued.
+    known = "nothing was queued by this request"
+    return busy(f"{reason}; {known if isinstance(error, NOT_QUEUED) else _doubt(named=named)}")
 
 
 def _doubt(*, named: bool) -> str:
