@@ -20,6 +20,7 @@ from crucible.evaluation.record import (
     encode_record,
     once_name,
     task_id_of,
+    unended_ttl_s,
 )
 from crucible.evaluation.request import (
     celery_priority,
@@ -99,7 +100,7 @@ class Gateway:
         control: tells workers to stop.
         languages: names a program may be written in.
         ceilings: the most a program may ask for.
-        result_ttl_s: seconds a submission is remembered, as long as its result at least.
+        result_ttl_s: seconds a result is kept; its submission is remembered as long at least.
 
     Attributes:
         celery_total: submissions that Celery's queues took.
@@ -119,6 +120,7 @@ class Gateway:
         self._languages = languages
         self._ceilings = ceilings
         self._result_ttl_s = result_ttl_s
+        self._record_ttl_s = unended_ttl_s(result_ttl_s)
         # A number and not a metric: this is the hot path, and a scrape can read it.
         self.celery_total = 0
         self._messages = EvalMessages()
@@ -214,7 +216,7 @@ class Gateway:
         asked, eval_id = draft.asked, draft.eval_id
         queue, priority = queue_of(asked.priority), celery_priority(asked.priority)
         record = encode_record(draft.record("celery", queue))
-        once = Once(self._once_key(eval_id), record, self._result_ttl_s)
+        once = Once(self._once_key(eval_id), record, self._record_ttl_s)
         return self._messages.render(eval_id, asked), queue, priority, once
 
     def _once_key(self, eval_id: str) -> str:

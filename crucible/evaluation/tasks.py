@@ -78,7 +78,9 @@ def build_registry(settings: Settings) -> TaskRegistry:
         async with (
             open_executor(executor_config(settings)) as executor,
             condition.watching(executor),
-            tally.writing(settings.celery_broker_url, Keys(settings.global_keyprefix)),
+            tally.writing(
+                settings.celery_broker_url, Keys(settings.global_keyprefix), settings.result_ttl_s
+            ),
         ):
             opened.append(executor)
             try:
