@@ -280,7 +280,7 @@ class Gateway:
         evaluation = await self.look_up(eval_id)
         if evaluation.status in ENDED:
             return evaluation
-        await self._control.revoke([task_id_of(eval_id)], terminate=True)
+        await self._control.revoke([task_id_of(eval_id)], terminate=True, final=True)
         await self.wait(eval_id, STOP_WAIT_S)
         return await self.look_up(eval_id)
 
