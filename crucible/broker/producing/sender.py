@@ -8,6 +8,7 @@ from redis.exceptions import ResponseError
 
 from crucible.broker.producing.outbox import Outcome
 from crucible.broker.servers.connection import translate, translated
+from crucible.broker.servers.link import Line
 from crucible.broker.servers.scripts import script
 from crucible.broker.wire.priority import STEPS
 from crucible.errors import BrokerUnavailable, QueueFull
@@ -63,6 +64,8 @@ class ScriptSender:
 
     def __init__(self, link: Link, keys: Keys, queue_limit: int) -> None:
         self._link = link
+        # The outbox has one flush under way at a time.
+        self._line = Line(link)
         self._keys = keys
         self._limit = queue_limit
         self._script = script("publish")
@@ -77,9 +80,10 @@ class ScriptSender:
         runs = _runs(writes)
         keys, args, queues = self._arguments(runs)
         with translated():
-            outcomes, depths = await self._script.run(self._link.call, keys, args)
+            outcomes, depths = await self._script.run(self._line.call, keys, args)
         if any(type(outcome) is bytes and outcome.startswith(_DEMOTED) for outcome in outcomes):
             # Inside a script redis-py does not see it, so the stale connection is ours to drop.
+            await self._line.drop()
             await self._link.forget_idle()
             raise BrokerUnavailable("the queue server is a replica now")
         return _by_write(writes, runs, outcomes, dict(zip(queues, depths, strict=True)))
