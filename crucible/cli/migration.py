@@ -13,6 +13,7 @@ from crucible.cli.options import Json, QueueUrl
 from crucible.cli.printing import print_json
 from crucible.cli.sides import Reason, ServiceUrl, settings_of, who, with_sides
 from crucible.errors import BrokerError, LegacyError
+from crucible.settings import http_url
 
 if TYPE_CHECKING:
     from crucible.migration.sides import Sides
@@ -134,7 +135,7 @@ def rollback(
 async def _roll_back_by_api(settings: Settings, change: Change) -> None:
     from crucible.cli.client import ApiError, ask_api
 
-    base = f"http://{settings.host}:{settings.port}"
+    base = http_url(settings.host, settings.port)
     body = {"force_legacy_queue": True, "reason": change.reason, "by": change.by}
     answer = await ask_api(base, "PUT", "/api/v1/migration", body)
     if answer.get("mode") != "legacy_only":

@@ -1,6 +1,7 @@
 """The settings, read once at the edge: flags, environment, ``crucible.toml``, defaults."""
 
-from crucible.settings.checks import check, check_exposure, check_switches, is_loopback
+from crucible.settings.addresses import check_exposure, http_url, is_loopback
+from crucible.settings.checks import check, check_switches
 from crucible.settings.fields import KNOWN_QUEUES, QUEUES, Settings, env_name, mask_url
 from crucible.settings.loading import load_settings
 
@@ -12,6 +13,7 @@ __all__ = [
     "check_exposure",
     "check_switches",
     "env_name",
+    "http_url",
     "is_loopback",
     "load_settings",
     "mask_url",

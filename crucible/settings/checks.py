@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -66,28 +65,6 @@ def check_switches(
     asker = next((text for text, asks in askers.items() if asks), None)
     if asker and not queue_service_url:
         raise SettingsError("QUEUE_SERVICE_URL", f"is missing, and {asker} needs the legacy queue")
-
-
-def check_exposure(host: str) -> None:
-    """Refuse to serve people without keys anywhere but on loopback.
-
-    Raises:
-        SettingsError: ``host`` is not a loopback address.
-    """
-    if not is_loopback(host):
-        raise SettingsError(
-            "CRUCIBLE_HOST", f"{host!r}: only a loopback address is served without API keys"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel", "redis+socket")

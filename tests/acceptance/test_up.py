@@ -106,6 +106,15 @@ async def test_taken_server_ports_are_no_obstacle(tmp_path: Path) -> None:
             assert await stack.stop(60) == 0
 
 
+async def test_port_0_and_ipv6_loopback_are_served(tmp_path: Path) -> None:
+    """Any free port is chosen once and said, and the address is one that can be asked."""
+    async with up(tmp_path, 0, "--host", "::1") as stack:
+        said = await stack.wait_for_log(r"^api +http://\[::1\]:[1-9]", START_S)
+        report = await call("GET", f"{said.split()[1]}/ready")
+        assert report["ready"]
+        assert await stack.stop(60) == 0
+
+
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
