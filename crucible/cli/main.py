@@ -5,7 +5,9 @@ Exit codes: 0 done, 1 it could not be done (one line says why), 2 the command li
 
 from __future__ import annotations
 
+import errno
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -26,6 +28,7 @@ from crucible.cli import (
     up,
     worker,
 )
+from crucible.cli.printing import abandon_output
 from crucible.errors import CrucibleError
 
 app = typer.Typer(
@@ -79,8 +82,20 @@ def main() -> None:
     except CrucibleError as error:
         typer.echo(f"crucible: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        if not _is_of_a_file(error):
+            raise
+        # The disk is full, or what a flag names cannot be written: nothing of ours is broken.
+        with suppress(OSError):
+            typer.echo(f"crucible: {error.filename or 'the output'}: {error.strerror}", err=True)
+        abandon_output()
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _is_of_a_file(error: OSError) -> bool:
+    return error.filename is not None or error.errno in (errno.ENOSPC, errno.EIO)
 
 
 if __name__ == "__main__":
