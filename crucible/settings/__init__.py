@@ -2,8 +2,9 @@
 
 from crucible.settings.addresses import check_exposure, http_url, is_loopback
 from crucible.settings.checks import check, check_switches
-from crucible.settings.fields import KNOWN_QUEUES, QUEUES, Settings, env_name, mask_url
+from crucible.settings.fields import KNOWN_QUEUES, QUEUES, Settings, env_name
 from crucible.settings.loading import load_settings
+from crucible.settings.urls import mask_url
 
 __all__ = [
     "KNOWN_QUEUES",

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Meta
+
+from crucible.settings.urls import mask_url
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=0)]
@@ -34,6 +35,10 @@ FOREIGN_NAMES = frozenset(
         "celery_result_backend",
         "queue_service_url",
     }
+)
+#: Read by scripts and tests beside the settings, so no mistake where they are set.
+OTHER_NAMES = frozenset(
+    {"CRUCIBLE_CONFIG", "CRUCIBLE_DOCKERD_FLAGS", "CRUCIBLE_DOCKERD_LOG", "CRUCIBLE_SOAK"}
 )
 #: Shown as ``***``.
 SECRETS = frozenset({"executor_token", "queue_service_token"})
@@ -171,14 +176,3 @@ def masked_value(field: str, value: object) -> object:
     if isinstance(value, Path):
         return str(value)
     return mask_url(value) if isinstance(value, str) and "://" in value else value
-
-
-def mask_url(url: str) -> str:
-    """``url`` with its password replaced by ``***``, for logs and messages."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    credentials, _, place = parts.netloc.rpartition("@")
-    user = credentials.partition(":")[0]
-    masked = f"{user}:***@{place}" if ":" in credentials else f"***@{place}"
-    return urlunsplit(parts._replace(netloc=masked))
