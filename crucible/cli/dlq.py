@@ -24,6 +24,7 @@ app = typer.Typer(help="Messages that could not be run.", no_args_is_help=True)
 
 #: Letters looked at by one command while all are replayed.
 _PAGE = 500
+_UNKNOWN = "there is no such dead letter"
 
 
 class LetterUnknown(CrucibleError):  # noqa: N818 - named for what it says
@@ -63,8 +64,9 @@ async def _page(settings: Settings, limit: int) -> list[DeadLetter]:
 def show(
     letter_id: Annotated[str, typer.Argument(help="Its id, as list prints it.")],
     queue_url: QueueUrl = None,
+    as_json: Json = False,
 ) -> None:
-    """Print one dead letter with its message, as JSON."""
+    """Print one dead letter with its message, as JSON with or without --json."""
     from crucible.broker.claiming.deadletters import shown
 
     print_json(shown(asyncio.run(_get(_settings(queue_url), letter_id))))
@@ -95,10 +97,14 @@ def replay(
         print_json({"replayed": done, "refused": refused})
     else:
         typer.echo(f"{len(done)} put back")
-        for letter_id, reason in refused.items():
-            typer.echo(f"{letter_id}: {reason}", err=True)
+        _tell(refused)
     if refused:
         raise typer.Exit(1)
+
+
+def _tell(refused: dict[str, str]) -> None:
+    for letter_id, reason in refused.items():
+        typer.echo(f"{letter_id}: {reason}", err=True)
 
 
 async def _replay(settings: Settings, letter_ids: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -116,7 +122,7 @@ async def _replay(settings: Settings, letter_ids: list[str]) -> tuple[list[str],
         for letter_id in letter_ids:
             letter = await letters.get(letter_id)
             if letter is None:
-                refused[letter_id] = "there is no such dead letter"
+                refused[letter_id] = _UNKNOWN
                 continue
             try:
                 await letters.replay(letter)
@@ -137,16 +143,24 @@ def purge(
     """Delete dead letters for good."""
     if not yes:
         typer.confirm("Delete these dead letters for good?", abort=True)
-    deleted = asyncio.run(_purge(_settings(queue_url), letter_ids or []))
+    deleted, refused = asyncio.run(_purge(_settings(queue_url), letter_ids or []))
     if as_json:
-        print_json({"deleted": deleted})
+        print_json({"deleted": deleted, "refused": refused})
     else:
         typer.echo(f"{deleted} deleted")
+        _tell(refused)
+    if refused:
+        raise typer.Exit(1)
 
 
-async def _purge(settings: Settings, letter_ids: list[str]) -> int:
+async def _purge(settings: Settings, letter_ids: list[str]) -> tuple[int, dict[str, str]]:
     async with connected(settings) as admin:
-        return await admin.dead_letters.purge(letter_ids)
+        letters = admin.dead_letters
+        if not letter_ids:
+            return await letters.purge(), {}
+        there = [letter_id for letter_id in letter_ids if await letters.get(letter_id)]
+        deleted = await letters.purge(there) if there else 0
+    return deleted, {letter_id: _UNKNOWN for letter_id in letter_ids if letter_id not in there}
 
 
 def _time(letter: DeadLetter) -> str:

@@ -101,6 +101,10 @@ def set_(
     """Change switches; in force in every api process within a second."""
     from crucible.migration.state import Change
 
+    if all(switch is None for switch in (percentage, dual_write, enabled, force_legacy)):
+        raise typer.BadParameter(
+            "give a switch: --percentage, --dual-write, --enabled or --force-legacy"
+        )
     change = Change(
         celery_enabled=enabled,
         celery_percentage=percentage,

@@ -63,6 +63,8 @@ def purge(
     as_json: Json = False,
 ) -> None:
     """Drop every message that waits in a queue; whoever waits for one is told it was cancelled."""
+    if not queue:
+        raise typer.BadParameter("names no queue", param_hint="QUEUE")
     settings = load_settings(flags={"celery_broker_url": queue_url})
     if not yes:
         typer.confirm(f"Drop everything that waits in {queue}?", abort=True)

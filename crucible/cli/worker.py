@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +21,18 @@ if TYPE_CHECKING:
 
 #: Tasks of other people's registries mostly wait for something; this many may at once.
 ANYBODYS_CONCURRENCY = 100
+#: As others can name it: remote control has lists with commas and patterns with * and ?, and a
+#: stock worker replaces what follows a %.
+_NODE_NAME = re.compile(r"[\w.+:-]+@[\w.+:-]+")
+
+
+def _node_name(name: str | None) -> str | None:
+    if name is not None and not _NODE_NAME.fullmatch(name):
+        raise typer.BadParameter(
+            f"{name!r} is not NAME@HOST of letters, digits and the likes of . _ - +",
+            param_hint="--name",
+        )
+    return name
 
 
 def command(
@@ -36,7 +50,10 @@ def command(
     ] = None,
     concurrency: Concurrency = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME@HOST", help="Node name.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME@HOST", help="Node name.", callback=_node_name, show_default=False
+        ),
     ] = None,
     events: Annotated[
         bool,
@@ -55,7 +72,7 @@ def command(
         "log_level": log_level,
     }
     settings = load_settings(flags=flags)
-    registry = _load(tasks) if tasks else None
+    registry = None if tasks is None else _load(tasks)
     run(_serve(settings, registry, name, events=events), settings.log_level)
 
 
@@ -67,11 +84,22 @@ def _load(place: str) -> TaskRegistry:
     sys.path.insert(0, str(Path.cwd()))
     try:
         registry = getattr(importlib.import_module(module_name), attribute or "registry")
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError("--tasks", f"{place!r}: {error}") from None
+    except Exception as error:  # noqa: BLE001 - somebody else's module may raise anything
+        raise SettingsError("--tasks", f"{place!r}: {_reason(error)}") from None
     if not isinstance(registry, TaskRegistry):
         raise SettingsError("--tasks", f"{place!r} is not a TaskRegistry")
     return registry
+
+
+def _reason(error: Exception) -> str:
+    """What was raised, and where in somebody's module."""
+    said = f"{type(error).__name__}: {error}"
+    theirs = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != __file__ and "importlib" not in frame.filename
+    ]
+    return f"{said} ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else said
 
 
 async def _serve(
