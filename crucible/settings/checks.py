@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from crucible.errors import SettingsError
-from crucible.models import LIMIT_FLOORS, Limits
 from crucible.settings.fields import env_name
 from crucible.settings.urls import (
     EXECUTOR_SCHEMES,
@@ -30,7 +29,6 @@ def check(settings: Settings) -> None:
     if settings.pool_max and settings.pool_max < settings.pool_min:
         raise SettingsError("CRUCIBLE_POOL_MAX", "must not be below CRUCIBLE_POOL_MIN")
     _check_queues(settings.queues)
-    _check_ceilings(settings)
     check_switches(
         celery_enabled=settings.celery_enabled,
         celery_percentage=settings.celery_percentage,
@@ -93,14 +91,3 @@ def _check_queues(queues: tuple[str, ...]) -> None:
     twice = next((name for name in queues if queues.count(name) > 1), None)
     if twice is not None:
         raise SettingsError("CRUCIBLE_QUEUES", f"names {twice!r} twice")
-
-
-def _check_ceilings(settings: Settings) -> None:
-    """Below the floor of a limit there would be no program that may run."""
-    for limit in Limits.__struct_fields__:
-        field = f"max_{limit}"
-        ceiling, floor = getattr(settings, field), getattr(LIMIT_FLOORS, limit)
-        if ceiling < floor:
-            raise SettingsError(
-                env_name(field), f"{ceiling:g} is below {floor:g}, the least a program can ask for"
-            )
