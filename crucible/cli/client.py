@@ -15,12 +15,14 @@ import typer
 from rich.console import Console
 from yarl import URL
 
+from crucible.cli.flags import with_settings
 from crucible.cli.options import Json
 from crucible.cli.printing import print_bytes, print_json
 from crucible.errors import CrucibleError
 from crucible.evaluation.result import bytes_of
 from crucible.models import ENDED, Evaluation, Status, Verdict
-from crucible.settings import http_url, load_settings
+from crucible.settings import Settings, http_url
+from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +43,7 @@ LANGUAGE_OF_SUFFIX = {
 
 Url = Annotated[
     str | None,
-    typer.Option(help="The API; by default CRUCIBLE_HOST and CRUCIBLE_PORT.", show_default=False),
+    typer.Option(help="The API; by default as --host and --port have it.", show_default=False),
 ]
 
 
@@ -49,7 +51,9 @@ class ApiError(CrucibleError):
     """The API refused, or did not answer."""
 
 
+@with_settings(Section.LISTENING)
 def submit(
+    settings: Settings,
     file: Annotated[str, typer.Argument(help="The program; - reads it from standard input.")],
     language: Annotated[
         str | None,
@@ -84,12 +88,13 @@ def submit(
     }
     # What was not given is left out; what was given is sent as it is, the empty and the zero too.
     given = {name: value for name, value in body.items() if value is not None}
-    asyncio.run(_submit(_base(url), given, wait, as_json))
+    asyncio.run(_submit(_base(url, settings), given, wait, as_json))
 
 
-def status(eval_id: str, url: Url = None, as_json: Json = False) -> None:
+@with_settings(Section.LISTENING)
+def status(settings: Settings, eval_id: str, url: Url = None, as_json: Json = False) -> None:
     """Print where an evaluation stands."""
-    found = asyncio.run(ask_api(_base(url), "GET", _path(eval_id)))
+    found = asyncio.run(ask_api(_base(url, settings), "GET", _path(eval_id)))
     if as_json:
         print_json(found)
     else:
@@ -97,9 +102,10 @@ def status(eval_id: str, url: Url = None, as_json: Json = False) -> None:
         typer.echo(f"{found['status']}{verdict}")
 
 
-def cancel(eval_id: str, url: Url = None, as_json: Json = False) -> None:
+@with_settings(Section.LISTENING)
+def cancel(settings: Settings, eval_id: str, url: Url = None, as_json: Json = False) -> None:
     """Keep an evaluation from running, or stop it; exit code 1 when it had ended before."""
-    found = asyncio.run(ask_api(_base(url), "DELETE", _path(eval_id)))
+    found = asyncio.run(ask_api(_base(url, settings), "DELETE", _path(eval_id)))
     if as_json:
         print_json(found)
     elif found["status"] == Status.CANCELLED:
@@ -112,21 +118,22 @@ def cancel(eval_id: str, url: Url = None, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@with_settings(Section.LISTENING)
 def result(
+    settings: Settings,
     eval_id: str,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the end.", min=0)] = 0,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
     """Print what a program printed; exit code 1 while it has not ended."""
-    found = asyncio.run(_ended(_base(url), eval_id, wait))
+    found = asyncio.run(_ended(_base(url, settings), eval_id, wait))
     _show(found, as_json)
 
 
-def _base(url: str | None) -> str:
+def _base(url: str | None, settings: Settings) -> str:
     if url:
         return url.rstrip("/")
-    settings = load_settings()
     return http_url(settings.host, settings.port)
 
 

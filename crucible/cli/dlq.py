@@ -10,15 +10,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from crucible.cli.options import Json, QueueUrl
+from crucible.cli.flags import with_settings
+from crucible.cli.options import Json
 from crucible.cli.printing import print_json
 from crucible.cli.queues import connected
 from crucible.errors import CrucibleError
-from crucible.settings import load_settings
+from crucible.settings import Settings
+from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
     from crucible.broker.claiming.deadletters import DeadLetter
-    from crucible.settings import Settings
 
 app = typer.Typer(help="Messages that could not be run.", no_args_is_help=True)
 
@@ -31,20 +32,17 @@ class LetterUnknown(CrucibleError):  # noqa: N818 - named for what it says
     """No dead letter has this id."""
 
 
-def _settings(queue_url: str | None) -> Settings:
-    return load_settings(flags={"celery_broker_url": queue_url})
-
-
 @app.command("list")
+@with_settings(Section.TASK_QUEUE)
 def list_(
+    settings: Settings,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")] = 50,
-    queue_url: QueueUrl = None,
     as_json: Json = False,
 ) -> None:
     """Print the newest dead letters."""
     from crucible.broker.claiming.deadletters import shown
 
-    letters = asyncio.run(_page(_settings(queue_url), limit))
+    letters = asyncio.run(_page(settings, limit))
     if as_json:
         print_json([shown(letter) for letter in letters])
         return
@@ -61,15 +59,16 @@ async def _page(settings: Settings, limit: int) -> list[DeadLetter]:
 
 
 @app.command("show")
+@with_settings(Section.TASK_QUEUE)
 def show(
+    settings: Settings,
     letter_id: Annotated[str, typer.Argument(help="Its id, as list prints it.")],
-    queue_url: QueueUrl = None,
     as_json: Json = False,
 ) -> None:
     """Print one dead letter with its message, as JSON with or without --json."""
     from crucible.broker.claiming.deadletters import shown
 
-    print_json(shown(asyncio.run(_get(_settings(queue_url), letter_id))))
+    print_json(shown(asyncio.run(_get(settings, letter_id))))
 
 
 async def _get(settings: Settings, letter_id: str) -> DeadLetter:
@@ -81,18 +80,19 @@ async def _get(settings: Settings, letter_id: str) -> DeadLetter:
 
 
 @app.command("replay")
+@with_settings(Section.TASK_QUEUE)
 def replay(
+    settings: Settings,
     letter_ids: Annotated[
         list[str] | None, typer.Argument(help="Ids, as list prints them.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
-    queue_url: QueueUrl = None,
     as_json: Json = False,
 ) -> None:
     """Put dead letters back into their queues."""
     if bool(letter_ids) == every:
         raise typer.BadParameter("give ids, or --all")
-    done, refused = asyncio.run(_replay(_settings(queue_url), letter_ids or []))
+    done, refused = asyncio.run(_replay(settings, letter_ids or []))
     if as_json:
         print_json({"replayed": done, "refused": refused})
     else:
@@ -134,16 +134,17 @@ async def _replay(settings: Settings, letter_ids: list[str]) -> tuple[list[str],
 
 
 @app.command("purge")
+@with_settings(Section.TASK_QUEUE)
 def purge(
+    settings: Settings,
     letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids; all when none.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    queue_url: QueueUrl = None,
     as_json: Json = False,
 ) -> None:
     """Delete dead letters for good."""
     if not yes:
         typer.confirm("Delete these dead letters for good?", abort=True)
-    deleted, refused = asyncio.run(_purge(_settings(queue_url), letter_ids or []))
+    deleted, refused = asyncio.run(_purge(settings, letter_ids or []))
     if as_json:
         print_json({"deleted": deleted, "refused": refused})
     else:

@@ -34,6 +34,9 @@ from crucible.errors import CrucibleError
 app = typer.Typer(
     name="crucible",
     help="Runs untrusted code: HTTP in, throw-away containers, Celery's wire on Redis between.",
+    epilog="A setting is a flag of the commands it concerns (--queue-limit), else an environment "
+    "variable (CRUCIBLE_QUEUE_LIMIT), else a line of crucible.toml (queue_limit = 1000). "
+    "crucible settings prints what is in force; tokens have no flag.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -11,16 +11,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crucible.cli.options import Concurrency, LogLevel, QueueUrl, ResultUrl
+from crucible.cli.flags import with_settings
 from crucible.cli.running import StopSignals, run
 from crucible.errors import SettingsError
-from crucible.settings import Settings, load_settings
+from crucible.settings import Settings
+from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
     from crucible.worker import TaskRegistry
 
 #: Tasks of other people's registries mostly wait for something; this many may at once.
 ANYBODYS_CONCURRENCY = 100
+#: What a worker reads; ``crucible up`` starts one.
+SECTIONS = (
+    Section.TASK_QUEUE,
+    Section.WORKER,
+    Section.EXECUTORS,
+    Section.SANDBOXES,
+    Section.CEILINGS,
+    Section.BREAKERS,
+)
 #: As others can name it: remote control has lists with commas and patterns with * and ?, and a
 #: stock worker replaces what follows a %.
 _NODE_NAME = re.compile(r"[\w.+:-]+@[\w.+:-]+")
@@ -35,7 +45,9 @@ def _node_name(name: str | None) -> str | None:
     return name
 
 
+@with_settings(*SECTIONS, "log_level")
 def command(
+    settings: Settings,
     tasks: Annotated[
         str | None,
         typer.Option(
@@ -44,11 +56,6 @@ def command(
             show_default=False,
         ),
     ] = None,
-    queues: Annotated[
-        str | None,
-        typer.Option(help="Queues in the order of service (CRUCIBLE_QUEUES).", show_default=False),
-    ] = None,
-    concurrency: Concurrency = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -59,19 +66,8 @@ def command(
         bool,
         typer.Option("--events", "-E", help="Send task events from the start, for Flower."),
     ] = False,
-    queue_url: QueueUrl = None,
-    result_url: ResultUrl = None,
-    log_level: LogLevel = None,
 ) -> None:
     """Run tasks until SIGTERM, which lets running ones end; a second one does not."""
-    flags = {
-        "queues": queues,
-        "concurrency": concurrency,
-        "celery_broker_url": queue_url,
-        "celery_result_backend": result_url,
-        "log_level": log_level,
-    }
-    settings = load_settings(flags=flags)
     registry = None if tasks is None else _load(tasks)
     run(_serve(settings, registry, name, events=events), settings.log_level)
 

@@ -2,7 +2,7 @@
 
 from crucible.settings.addresses import check_exposure, http_url, is_loopback
 from crucible.settings.checks import check, check_switches
-from crucible.settings.fields import KNOWN_QUEUES, QUEUES, Settings, env_name
+from crucible.settings.fields import KNOWN_QUEUES, QUEUES, Settings, as_environ, env_name
 from crucible.settings.loading import load_settings
 from crucible.settings.urls import mask_url
 
@@ -10,6 +10,7 @@ __all__ = [
     "KNOWN_QUEUES",
     "QUEUES",
     "Settings",
+    "as_environ",
     "check",
     "check_exposure",
     "check_switches",

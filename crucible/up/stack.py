@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aiohttp
+import msgspec
 
 from crucible.embedded.server import EmbeddedServer, free_port
 from crucible.errors import ExecutorError, RequirementError
 from crucible.executor.engine import Engine
-from crucible.settings import check_exposure, http_url, mask_url
+from crucible.settings import as_environ, check_exposure, http_url, mask_url
 from crucible.up.service import Service
 
 if TYPE_CHECKING:
@@ -122,18 +123,15 @@ async def _server(stack: AsyncExitStack, data_dir: Path, name: str, preferred: i
 
 
 def _environ(settings: Settings, port: int, queue_url: str, bus_url: str) -> dict[str, str]:
-    """The children's environment: ours, with what the command line and we decided."""
-    decided = {
-        "CELERY_BROKER_URL": queue_url,
-        "CELERY_RESULT_BACKEND": settings.celery_result_backend,
-        "CRUCIBLE_EVENT_BUS_URL": bus_url,
-        "CRUCIBLE_HOST": settings.host,
-        "CRUCIBLE_PORT": str(port),
-        "CRUCIBLE_CONCURRENCY": str(settings.concurrency),
-        "CRUCIBLE_DATA_DIR": str(settings.data_dir),
-        "CRUCIBLE_LOG_LEVEL": settings.log_level,
-    }
-    return {**os.environ, **decided}
+    """The children's environment: ours, with what the command line and we decided.
+
+    The settings are read once, here: the children have all of them, and no file overrules one that
+    the command line left empty.
+    """
+    decided = msgspec.structs.replace(
+        settings, port=port, celery_broker_url=queue_url, event_bus_url=bus_url
+    )
+    return {**os.environ, **as_environ(decided), "CRUCIBLE_CONFIG": os.devnull}
 
 
 def _free_port(host: str, port: int) -> int:
