@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 from msgspec import Meta
 
+from crucible.cli.queries import check_queries
 from crucible.settings import Settings, load_settings
 from crucible.settings.fields import SECRETS
 from crucible.settings.sections import Section, descriptions, sections
@@ -44,7 +45,9 @@ def with_settings(*concerned: Section | str) -> Callable[[Command], Command]:
         @functools.wraps(command)
         def with_flags(**given: Any) -> None:
             flags = {field: _value(given.pop(field)) for field in fields}
-            command(load_settings(flags=flags), **given)
+            settings = load_settings(flags=flags)
+            check_queries(settings)
+            command(settings, **given)
 
         _, *own = inspect.signature(command, eval_str=True).parameters.values()
         options = [_option(field) for field in fields]

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from crucible.cli.flags import ALIASES, fields_of, flag_name
 from crucible.cli.main import app
+from crucible.errors import SettingsError
 from crucible.settings import Settings, as_environ, env_name, load_settings
 from crucible.settings.sections import Section, descriptions, sections
 
@@ -106,6 +107,38 @@ def test_a_value_no_flag_can_have_is_a_wrong_command_line(arguments: list[str]) 
     done = CliRunner().invoke(app, ["settings", *arguments])
     assert done.exit_code == 2
     assert arguments[0] in done.output
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h/0?foo=1",
+        "redis://h/0?socket_timeout=abc",
+        "unix:///q.sock?foo=1",
+        "rediss://h/0?ssl_cert_reqs=maybe&password=hunter2",
+        "sentinel://h:1;h:2/0?master_name=m&foo=1",
+    ],
+)
+def test_a_query_that_no_connection_takes_is_refused(url: str) -> None:
+    """The setting is named, before anything is connected; a password is not."""
+    done = CliRunner().invoke(app, ["settings", "--event-bus-url", url])
+    assert isinstance(done.exception, SettingsError)
+    assert str(done.exception).startswith("CRUCIBLE_EVENT_BUS_URL: ")
+    assert "hunter2" not in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h/0?socket_timeout=1.5&health_check_interval=3&max_connections=5",
+        "rediss://u:p@h/0?ssl_cert_reqs=CERT_NONE&password=x",
+        "unix:///q.sock?virtual_host=3",
+        "sentinel://:pw@h:1;h:2/0?master_name=m&sentinel_password=x",
+    ],
+)
+def test_a_query_of_redis_py_s_own_fields_is_taken(url: str) -> None:
+    """And masked where it is secret."""
+    assert "CRUCIBLE_EVENT_BUS_URL" in invoke("--event-bus-url", url)
 
 
 def help_of(*command: str) -> str:
