@@ -28,7 +28,7 @@ from crucible.cli import (
     up,
     worker,
 )
-from crucible.cli.printing import abandon_output
+from crucible.cli.printing import abandon_output, replace_closed_output
 from crucible.errors import CrucibleError
 
 app = typer.Typer(
@@ -80,6 +80,7 @@ app.add_typer(images.app, name="images")
 
 def main() -> None:
     """Entry point of the console script."""
+    replace_closed_output()
     try:
         app()
     except CrucibleError as error:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from stock_rig.child import Child
 from worker_rig import START_S, crucible
 
 from crucible.settings import http_url
@@ -143,7 +145,9 @@ async def test_output_that_cannot_be_written_is_one_clear_line(arguments: list[s
     assert (done.returncode, done.stderr) == (1, b"crucible: the output: No space left on device\n")
 
 
-@pytest.mark.parametrize("arguments", [["settings", "--json"], ["result", "one"]])
+@pytest.mark.parametrize(
+    "arguments", [["settings", "--json"], ["settings"], ["result", "one"], ["--version"]]
+)
 async def test_closed_standard_output_is_one_clear_line(arguments: list[str]) -> None:
     """Data that nobody can take is not exit code 0."""
     async with api() as server:
@@ -152,6 +156,15 @@ async def test_closed_standard_output_is_one_clear_line(arguments: list[str]) ->
         done = await _run_into(arguments, closed=True)
     assert done.returncode == 1
     assert done.stderr == b"crucible: the output cannot be written: its descriptor is closed\n"
+
+
+async def test_a_service_without_standard_output_serves_and_ends() -> None:
+    """It has nothing to print there, and none of its sockets gets the free number."""
+    command = [sys.executable, "-m", "crucible", "legacy", "queue", "--port", "0"]
+    shell = Child(["sh", "-c", 'exec "$@" >&-', "sh", *command], dict(os.environ))
+    async with shell as service:
+        await service.wait_for_log("legacy queue listening", START_S)
+        assert await service.stop() == 0
 
 
 async def _run_into(
