@@ -14,7 +14,7 @@ from crucible.settings.sections import Section
 
 @with_settings(*Section)
 def command(settings: Settings, as_json: Json = False) -> None:
-    """Print the effective settings, secrets masked."""
+    """Print the settings in force, secrets masked."""
     if as_json:
         print_json(settings.masked())
         return
