@@ -73,6 +73,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     disk_mb: int = 64
 
 
+#: The least a program may ask for: zero means "unlimited" to somebody down the line, so every
+#: limit has a floor above it.
+LIMIT_FLOORS = Limits(wall_time_s=0.1, cpu_time_s=0.1, memory_mb=16, pids=2, output_kb=1, disk_mb=1)
+
+
 class SourceFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A file laid beside the program before it starts.
 

@@ -145,7 +145,7 @@ async def celery_worker(
 
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
-        async with tally.writing(queue_url, Keys()):
+        async with tally.writing(queue_url, Keys(), Settings().result_ttl_s):
             yield Platform(runner, ceilings_of(Settings()))
 
     registry = TaskRegistry(platform, hooks=EndHooks(tally, ("tasks.evaluate_code",)))

@@ -1,16 +1,39 @@
-"""``tasks.evaluate_code`` with an executor that does nothing, for Crucible's worker."""
+"""``tasks.evaluate_code`` with an executor that does nothing, for Crucible's worker.
+
+Ends are counted and records kept as in the real one.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
+from crucible.broker.keys import Keys
+from crucible.evaluation.end_hooks import EndHooks
+from crucible.evaluation.ends import Tally
 from crucible.evaluation.result import result_of
 from crucible.evaluation.tasks import plain
 from crucible.evaluation.view import now_text
 from crucible.models import Outcome, Verdict
+from crucible.settings import load_settings
 from crucible.worker import TaskRegistry
 
-registry = TaskRegistry()
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+_tally = Tally()
+
+
+@asynccontextmanager
+async def _counting() -> AsyncIterator[None]:
+    settings = load_settings()
+    keys = Keys(settings.global_keyprefix)
+    async with _tally.writing(settings.celery_broker_url, keys, settings.result_ttl_s):
+        yield
+
+
+registry = TaskRegistry(_counting, hooks=EndHooks(_tally, ("tasks.evaluate_code",)))
 _DONE = Outcome(verdict=Verdict.OK, exit_code=0, stdout=b"42\n")
 
 

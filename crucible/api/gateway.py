@@ -20,6 +20,7 @@ from crucible.evaluation.record import (
     encode_record,
     once_name,
     task_id_of,
+    unended_ttl_s,
 )
 from crucible.evaluation.request import (
     celery_priority,
@@ -99,7 +100,7 @@ class Gateway:
         control: tells workers to stop.
         languages: names a program may be written in.
         ceilings: the most a program may ask for.
-        result_ttl_s: seconds a submission is remembered, as long as its result at least.
+        result_ttl_s: seconds a result is kept; its submission is remembered as long at least.
 
     Attributes:
         celery_total: submissions that Celery's queues took.
@@ -119,6 +120,7 @@ class Gateway:
         self._languages = languages
         self._ceilings = ceilings
         self._result_ttl_s = result_ttl_s
+        self._record_ttl_s = unended_ttl_s(result_ttl_s)
         # A number and not a metric: this is the hot path, and a scrape can read it.
         self.celery_total = 0
         self._messages = EvalMessages()
@@ -177,7 +179,7 @@ class Gateway:
         if key and asked.eval_id:
             raise InputError("Idempotency-Key", "must not come beside an eval_id")
         field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""
-        eval_id = asked.eval_id or _id_from(key)
+        eval_id = asked.eval_id or (str(uuid.uuid5(_KEY_NAMESPACE, key)) if key else new_id())
         return Draft(asked, eval_id, digest_of(asked), field, time.time_ns() // 1_000_000)
 
     def begin(self, asked: EvalRequest, key: str | None, told: Told) -> Draft:
@@ -216,7 +218,7 @@ class Gateway:
         asked, eval_id = draft.asked, draft.eval_id
         queue, priority = queue_of(asked.priority), celery_priority(asked.priority)
         record = encode_record(draft.record("celery", queue))
-        once = Once(self._once_key(eval_id), record, self._result_ttl_s)
+        once = Once(self._once_key(eval_id), record, self._record_ttl_s)
         return self._messages.render(eval_id, asked), queue, priority, once
 
     def _once_key(self, eval_id: str) -> str:
@@ -280,7 +282,7 @@ class Gateway:
         evaluation = await self.look_up(eval_id)
         if evaluation.status in ENDED:
             return evaluation
-        await self._control.revoke([task_id_of(eval_id)], terminate=True)
+        await self._control.revoke([task_id_of(eval_id)], terminate=True, final=True)
         await self.wait(eval_id, STOP_WAIT_S)
         return await self.look_up(eval_id)
 
@@ -293,7 +295,3 @@ def check_same(draft: Draft, first: Record) -> None:
     """
     if first.digest != draft.digest:
         raise ConflictError(draft.field or "eval_id", "was used before with different content")
-
-
-def _id_from(key: str | None) -> str:
-    return str(uuid.uuid5(_KEY_NAMESPACE, key)) if key else new_id()

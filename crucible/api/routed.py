@@ -86,7 +86,7 @@ class RoutedGateway(TwoSided):
             self.legacy = await enter(LegacyClient(settings.queue_service_url, token=token))
             self.watch = await enter(SwitchWatch(client, keys, settings, self.breakers.queue))
             self._ledger = await enter(
-                Ledger(client, keys, self._result_ttl_s, self.breakers.records)
+                Ledger(client, keys, self._record_ttl_s, self._result_ttl_s, self.breakers.records)
             )
             self.mismatches = Mismatches(client, keys)
             self._side = LegacySide(
@@ -97,7 +97,9 @@ class RoutedGateway(TwoSided):
                 languages=self._languages,
                 ceilings=self._ceilings,
             )
-            self._tally = await enter(Tally().writing(settings.celery_broker_url, keys))
+            self._tally = await enter(
+                Tally().writing(settings.celery_broker_url, keys, self._result_ttl_s)
+            )
             copies = Copies(self._publisher, self._messages, self._result_ttl_s)
             self._comparer = await enter(DualComparer(self.mismatches, copies.run_again))
             self._follower = await enter(

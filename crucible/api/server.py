@@ -11,7 +11,7 @@ from aiohttp import web
 from crucible.api.app import build_app
 from crucible.api.direct.server import DirectRunner
 from crucible.errors import RequirementError
-from crucible.settings import check_exposure
+from crucible.settings import check_exposure, http_url
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,7 +44,7 @@ async def serve(
     try:
         await runner.setup()
         port = await _listen(runner, settings)
-        log.info("api listening on http://%s:%d", settings.host, port)
+        log.info("api listening on %s", http_url(settings.host, port))
         if started is not None:
             started(port)
         await stop.wait()

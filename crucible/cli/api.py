@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from crucible.cli.options import EventBusUrl, Host, LogLevel, Port, QueueUrl, ResultUrl
+from crucible.cli.flags import with_settings
 from crucible.cli.running import StopSignals, run
-from crucible.settings import Settings, load_settings
+from crucible.settings import Settings
+from crucible.settings.sections import Section
+
+#: What the api reads; ``crucible up`` starts one.
+SECTIONS = (
+    Section.LISTENING,
+    Section.TASK_QUEUE,
+    Section.EVENT_BUS,
+    Section.SUBMISSIONS,
+    Section.MIGRATION,
+    Section.LEGACY_QUEUE,
+    Section.BREAKERS,
+    Section.CEILINGS,
+)
 
 
-def command(
-    host: Host = None,
-    port: Port = None,
-    queue_url: QueueUrl = None,
-    result_url: ResultUrl = None,
-    event_bus_url: EventBusUrl = None,
-    log_level: LogLevel = None,
-) -> None:
+@with_settings(*SECTIONS, "log_level")
+def command(settings: Settings) -> None:
     """Serve the HTTP API."""
-    flags = {
-        "host": host,
-        "port": port,
-        "celery_broker_url": queue_url,
-        "celery_result_backend": result_url,
-        "event_bus_url": event_bus_url,
-        "log_level": log_level,
-    }
-    settings = load_settings(flags=flags)
     run(_serve(settings), settings.log_level)
 
 

@@ -7,18 +7,22 @@ import base64
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 import typer
 from rich.console import Console
+from yarl import URL
 
+from crucible.cli.flags import with_settings
 from crucible.cli.options import Json
-from crucible.cli.printing import print_json
+from crucible.cli.printing import print_bytes, print_json
 from crucible.errors import CrucibleError
 from crucible.evaluation.result import bytes_of
 from crucible.models import ENDED, Evaluation, Status, Verdict
-from crucible.settings import load_settings
+from crucible.settings import Settings, http_url
+from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +43,7 @@ LANGUAGE_OF_SUFFIX = {
 
 Url = Annotated[
     str | None,
-    typer.Option(help="The API; by default CRUCIBLE_HOST and CRUCIBLE_PORT.", show_default=False),
+    typer.Option(help="The API; by default as --host and --port have it.", show_default=False),
 ]
 
 
@@ -47,7 +51,9 @@ class ApiError(CrucibleError):
     """The API refused, or did not answer."""
 
 
+@with_settings(Section.LISTENING)
 def submit(
+    settings: Settings,
     file: Annotated[str, typer.Argument(help="The program; - reads it from standard input.")],
     language: Annotated[
         str | None,
@@ -72,20 +78,23 @@ def submit(
     """Submit a program; its output is printed, and the exit code is 0 when it ended well."""
     body: dict[str, Any] = {
         "code": _source(file),
-        "language": language or _language(file),
-        "args": arg or None,
+        "language": _language(file) if language is None else language,
+        "args": arg,
         "env": _pairs("--env", env),
-        "limits": {name: _number(value) for name, value in _pairs("--limit", limit).items()},
+        "limits": _limits(limit),
         "priority": priority,
         "eval_id": eval_id,
         **_stdin(stdin),
     }
-    asyncio.run(_submit(_base(url), {k: v for k, v in body.items() if v}, wait, as_json))
+    # What was not given is left out; what was given is sent as it is, the empty and the zero too.
+    given = {name: value for name, value in body.items() if value is not None}
+    asyncio.run(_submit(_base(url, settings), given, wait, as_json))
 
 
-def status(eval_id: str, url: Url = None, as_json: Json = False) -> None:
+@with_settings(Section.LISTENING)
+def status(settings: Settings, eval_id: str, url: Url = None, as_json: Json = False) -> None:
     """Print where an evaluation stands."""
-    found = asyncio.run(ask_api(_base(url), "GET", f"/api/eval/{eval_id}"))
+    found = asyncio.run(ask_api(_base(url, settings), "GET", _path(eval_id)))
     if as_json:
         print_json(found)
     else:
@@ -93,9 +102,10 @@ def status(eval_id: str, url: Url = None, as_json: Json = False) -> None:
         typer.echo(f"{found['status']}{verdict}")
 
 
-def cancel(eval_id: str, url: Url = None, as_json: Json = False) -> None:
+@with_settings(Section.LISTENING)
+def cancel(settings: Settings, eval_id: str, url: Url = None, as_json: Json = False) -> None:
     """Keep an evaluation from running, or stop it; exit code 1 when it had ended before."""
-    found = asyncio.run(ask_api(_base(url), "DELETE", f"/api/eval/{eval_id}"))
+    found = asyncio.run(ask_api(_base(url, settings), "DELETE", _path(eval_id)))
     if as_json:
         print_json(found)
     elif found["status"] == Status.CANCELLED:
@@ -108,29 +118,43 @@ def cancel(eval_id: str, url: Url = None, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@with_settings(Section.LISTENING)
 def result(
+    settings: Settings,
     eval_id: str,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the end.", min=0)] = 0,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
     """Print what a program printed; exit code 1 while it has not ended."""
-    found = asyncio.run(_ended(_base(url), eval_id, wait))
+    found = asyncio.run(_ended(_base(url, settings), eval_id, wait))
     _show(found, as_json)
 
 
-def _base(url: str | None) -> str:
+def _base(url: str | None, settings: Settings) -> str:
     if url:
         return url.rstrip("/")
-    settings = load_settings()
-    return f"http://{settings.host}:{settings.port}"
+    return http_url(settings.host, settings.port)
+
+
+def _path(eval_id: str) -> str:
+    """Where the API has an evaluation: the id is one part of the path, whatever it holds."""
+    # Dots would be taken for the folder itself or the one above it on the way.
+    if eval_id in ("", ".", "..") or not eval_id.isprintable():
+        raise typer.BadParameter(f"{eval_id!r} is no id of an evaluation")
+    return f"/api/eval/{quote(eval_id, safe='')}"
 
 
 def _source(file: str) -> str:
+    # As bytes: reading text would turn the line ends of elsewhere into ours.
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ApiError(f"cannot read {file}: {error}") from None
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise ApiError(f"cannot read {file}: {error.strerror}") from None
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ApiError(f"cannot read {file}: byte {error.start} is not UTF-8") from None
 
 
 def _language(file: str) -> str:
@@ -150,12 +174,19 @@ def _stdin(file: Path | None) -> dict[str, str]:
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise ApiError(f"cannot read {file}: {error}") from None
+        raise ApiError(f"cannot read {file}: {error.strerror}") from None
     return {"stdin": base64.b64encode(content).decode(), "stdin_encoding": "base64"}
 
 
-def _pairs(option: str, items: list[str] | None) -> dict[str, str]:
-    pairs = [item.partition("=") for item in items or []]
+def _limits(items: list[str] | None) -> dict[str, float | int | str] | None:
+    pairs = _pairs("--limit", items)
+    return None if pairs is None else {name: _number(value) for name, value in pairs.items()}
+
+
+def _pairs(option: str, items: list[str] | None) -> dict[str, str] | None:
+    if items is None:
+        return None
+    pairs = [item.partition("=") for item in items]
     if any(not separator for _, separator, _ in pairs):
         raise typer.BadParameter("must be NAME=VALUE", param_hint=option)
     return {name: value for name, _, value in pairs}
@@ -189,7 +220,7 @@ async def _ended(base: str, eval_id: str, wait_s: float | None) -> dict[str, Any
     left = wait_s
     while True:
         slice_s = WAIT_SLICE_S if left is None else min(left, WAIT_SLICE_S)
-        found = await ask_api(base, "GET", f"/api/eval/{eval_id}?wait={slice_s:g}", wait_s=slice_s)
+        found = await ask_api(base, "GET", f"{_path(eval_id)}?wait={slice_s:g}", wait_s=slice_s)
         if left is not None:
             left -= slice_s
         if found["status"] in ENDED or (left is not None and left <= 0):
@@ -202,9 +233,14 @@ async def ask_api(
     """One answer of the API; raises ApiError."""
     timeout = aiohttp.ClientTimeout(total=wait_s + REQUEST_S)
     try:
+        # Encoded: the path must arrive as it was quoted.
+        address = URL(base + path, encoded=True)
+    except ValueError as error:
+        raise ApiError(f"{base} is not the address of an API: {error}") from None
+    try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.request(method, base + path, json=body) as response,
+            session.request(method, address, json=body) as response,
         ):
             return _checked(response.status, await response.read())
     except (aiohttp.ClientError, TimeoutError) as error:
@@ -233,12 +269,15 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
 
 
 def _print_output(evaluation: Evaluation) -> None:
-    sys.stdout.buffer.write(bytes_of(evaluation.output, evaluation.output_encoding))
-    sys.stdout.buffer.flush()
-    sys.stderr.buffer.write(bytes_of(evaluation.error, evaluation.error_encoding))
-    sys.stderr.buffer.flush()
-    if evaluation.verdict == Verdict.OK:
-        return
+    print_bytes(sys.stdout, bytes_of(evaluation.output, evaluation.output_encoding))
+    print_bytes(sys.stderr, bytes_of(evaluation.error, evaluation.error_encoding))
+    if evaluation.verdict != Verdict.OK:
+        typer.echo(f"crucible: {_how_it_ended(evaluation)}", err=True)
+
+
+def _how_it_ended(evaluation: Evaluation) -> str:
+    if evaluation.status not in ENDED:
+        return f"{evaluation.status}, it has not ended yet"
     said = [f"{evaluation.status}", f"verdict {evaluation.verdict}"]
     if evaluation.exit_code is not None:
         said.append(f"exit code {evaluation.exit_code}")
@@ -246,4 +285,4 @@ def _print_output(evaluation: Evaluation) -> None:
         said.append(f"signal {evaluation.signal}")
     if evaluation.message:
         said.append(evaluation.message)
-    typer.echo(f"crucible: {', '.join(said)}", err=True)
+    return ", ".join(said)

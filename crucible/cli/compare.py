@@ -10,10 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from crucible.cli.options import Json, QueueUrl
+from crucible.cli.flags import with_settings
+from crucible.cli.options import Json
 from crucible.cli.printing import print_json
+from crucible.cli.sides import SECTIONS
 from crucible.errors import CrucibleError
-from crucible.settings import Settings, load_settings
+from crucible.settings import Settings
 
 if TYPE_CHECKING:
     from crucible.migration.both_ways import Report
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from crucible.migration.sides import Sides
 
 
+@with_settings(*SECTIONS)
 def command(
+    settings: Settings,
     corpus: Annotated[
         Path | None,
         typer.Option(
@@ -43,11 +47,6 @@ def command(
         int | None, typer.Option(help="The last N submissions of clients.", min=1, max=500)
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page for people here.")] = None,
-    queue_url: QueueUrl = None,
-    queue_service_url: Annotated[
-        str | None,
-        typer.Option(help="The legacy queue service (QUEUE_SERVICE_URL).", show_default=False),
-    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run programs on both sides and compare output, error, exit code and verdict.
@@ -57,8 +56,7 @@ def command(
     """
     if sum(given is not None for given in (corpus, file, live)) != 1:
         raise typer.BadParameter("give one of --corpus, --file and --live")
-    flags = {"celery_broker_url": queue_url, "queue_service_url": queue_service_url}
-    report = asyncio.run(_compare(load_settings(flags=flags), corpus, file, live or 0, as_json))
+    report = asyncio.run(_compare(settings, corpus, file, live or 0, as_json))
     if html is not None:
         from crucible.migration.report import html as page
 

@@ -10,40 +10,39 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from crucible.cli.options import Json, QueueUrl
+from crucible.cli.flags import with_settings
+from crucible.cli.options import Json
 from crucible.cli.printing import print_json
 from crucible.cli.queues import connected
 from crucible.errors import CrucibleError
-from crucible.settings import load_settings
+from crucible.settings import Settings
+from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
     from crucible.broker.claiming.deadletters import DeadLetter
-    from crucible.settings import Settings
 
 app = typer.Typer(help="Messages that could not be run.", no_args_is_help=True)
 
 #: Letters looked at by one command while all are replayed.
 _PAGE = 500
+_UNKNOWN = "there is no such dead letter"
 
 
 class LetterUnknown(CrucibleError):  # noqa: N818 - named for what it says
     """No dead letter has this id."""
 
 
-def _settings(queue_url: str | None) -> Settings:
-    return load_settings(flags={"celery_broker_url": queue_url})
-
-
 @app.command("list")
+@with_settings(Section.TASK_QUEUE)
 def list_(
+    settings: Settings,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")] = 50,
-    queue_url: QueueUrl = None,
     as_json: Json = False,
 ) -> None:
     """Print the newest dead letters."""
     from crucible.broker.claiming.deadletters import shown
 
-    letters = asyncio.run(_page(_settings(queue_url), limit))
+    letters = asyncio.run(_page(settings, limit))
     if as_json:
         print_json([shown(letter) for letter in letters])
         return
@@ -60,14 +59,16 @@ async def _page(settings: Settings, limit: int) -> list[DeadLetter]:
 
 
 @app.command("show")
+@with_settings(Section.TASK_QUEUE)
 def show(
+    settings: Settings,
     letter_id: Annotated[str, typer.Argument(help="Its id, as list prints it.")],
-    queue_url: QueueUrl = None,
+    as_json: Json = False,
 ) -> None:
-    """Print one dead letter with its message, as JSON."""
+    """Print one dead letter with its message, as JSON with or without --json."""
     from crucible.broker.claiming.deadletters import shown
 
-    print_json(shown(asyncio.run(_get(_settings(queue_url), letter_id))))
+    print_json(shown(asyncio.run(_get(settings, letter_id))))
 
 
 async def _get(settings: Settings, letter_id: str) -> DeadLetter:
@@ -79,26 +80,31 @@ async def _get(settings: Settings, letter_id: str) -> DeadLetter:
 
 
 @app.command("replay")
+@with_settings(Section.TASK_QUEUE)
 def replay(
+    settings: Settings,
     letter_ids: Annotated[
         list[str] | None, typer.Argument(help="Ids, as list prints them.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
-    queue_url: QueueUrl = None,
     as_json: Json = False,
 ) -> None:
     """Put dead letters back into their queues."""
     if bool(letter_ids) == every:
         raise typer.BadParameter("give ids, or --all")
-    done, refused = asyncio.run(_replay(_settings(queue_url), letter_ids or []))
+    done, refused = asyncio.run(_replay(settings, letter_ids or []))
     if as_json:
         print_json({"replayed": done, "refused": refused})
     else:
         typer.echo(f"{len(done)} put back")
-        for letter_id, reason in refused.items():
-            typer.echo(f"{letter_id}: {reason}", err=True)
+        _tell(refused)
     if refused:
         raise typer.Exit(1)
+
+
+def _tell(refused: dict[str, str]) -> None:
+    for letter_id, reason in refused.items():
+        typer.echo(f"{letter_id}: {reason}", err=True)
 
 
 async def _replay(settings: Settings, letter_ids: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -116,7 +122,7 @@ async def _replay(settings: Settings, letter_ids: list[str]) -> tuple[list[str],
         for letter_id in letter_ids:
             letter = await letters.get(letter_id)
             if letter is None:
-                refused[letter_id] = "there is no such dead letter"
+                refused[letter_id] = _UNKNOWN
                 continue
             try:
                 await letters.replay(letter)
@@ -128,25 +134,34 @@ async def _replay(settings: Settings, letter_ids: list[str]) -> tuple[list[str],
 
 
 @app.command("purge")
+@with_settings(Section.TASK_QUEUE)
 def purge(
+    settings: Settings,
     letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids; all when none.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    queue_url: QueueUrl = None,
     as_json: Json = False,
 ) -> None:
     """Delete dead letters for good."""
     if not yes:
         typer.confirm("Delete these dead letters for good?", abort=True)
-    deleted = asyncio.run(_purge(_settings(queue_url), letter_ids or []))
+    deleted, refused = asyncio.run(_purge(settings, letter_ids or []))
     if as_json:
-        print_json({"deleted": deleted})
+        print_json({"deleted": deleted, "refused": refused})
     else:
         typer.echo(f"{deleted} deleted")
+        _tell(refused)
+    if refused:
+        raise typer.Exit(1)
 
 
-async def _purge(settings: Settings, letter_ids: list[str]) -> int:
+async def _purge(settings: Settings, letter_ids: list[str]) -> tuple[int, dict[str, str]]:
     async with connected(settings) as admin:
-        return await admin.dead_letters.purge(letter_ids)
+        letters = admin.dead_letters
+        if not letter_ids:
+            return await letters.purge(), {}
+        there = [letter_id for letter_id in letter_ids if await letters.get(letter_id)]
+        deleted = await letters.purge(there) if there else 0
+    return deleted, {letter_id: _UNKNOWN for letter_id in letter_ids if letter_id not in there}
 
 
 def _time(letter: DeadLetter) -> str:

@@ -7,18 +7,28 @@ import asyncio
 import msgspec
 import typer
 
+from crucible.cli.flags import with_settings
 from crucible.cli.options import Json
-from crucible.settings import load_settings
+from crucible.settings import Settings
+from crucible.settings.sections import Section
 
 _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
 
-def command(as_json: Json = False) -> None:
+@with_settings(
+    Section.LISTENING,
+    Section.TASK_QUEUE,
+    Section.EVENT_BUS,
+    Section.SANDBOXES,
+    Section.IMAGE,
+    "data_dir",
+)
+def command(settings: Settings, as_json: Json = False) -> None:
     """Check everything Crucible needs; exit code 1 when something is missing."""
     # Imported here so that other commands need not load the engine's client.
     from crucible.doctor import run_checks
 
-    checks = asyncio.run(run_checks(load_settings()))
+    checks = asyncio.run(run_checks(settings))
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(checks)).decode())
     else:

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from crucible.cli.options import Concurrency, Host, LogLevel
+from crucible.cli.flags import with_settings
 from crucible.cli.running import StopSignals, run
-from crucible.settings import Settings, load_settings
+from crucible.settings import Settings
+from crucible.settings.sections import Section
 
 log = logging.getLogger(__name__)
 
@@ -18,19 +19,16 @@ log = logging.getLogger(__name__)
 PORT = 8003
 
 
+@with_settings("host", "concurrency", Section.SANDBOXES, Section.CEILINGS, "log_level")
 def command(
-    host: Host = None,
+    settings: Settings,
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any.", min=0, max=65535)] = PORT,
     socket: Annotated[
         Path | None,
         typer.Option(help="Listen on this Unix socket instead.", show_default=False),
     ] = None,
-    concurrency: Concurrency = None,
-    log_level: LogLevel = None,
 ) -> None:
     """Serve an executor over HTTP; CRUCIBLE_EXECUTOR_URLS names it to workers."""
-    flags = {"host": host, "concurrency": concurrency, "log_level": log_level}
-    settings = load_settings(flags=flags)
     run(_serve(settings, port, socket), settings.log_level)
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from crucible.cli.flags import with_settings
 from crucible.cli.options import Json
 from crucible.errors import RequirementError
-from crucible.settings import Settings, load_settings
+from crucible.settings import Settings
+from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
     from crucible.images import ImageInfo
@@ -19,27 +21,14 @@ app = typer.Typer(help="The image that programs run in.", no_args_is_help=True)
 
 Force = Annotated[bool, typer.Option("--force", help="Build even when it is there.")]
 CheckOnly = Annotated[bool, typer.Option("--check", help="Only say whether it is there.")]
-Packages = Annotated[
-    str | None,
-    typer.Option(
-        "--packages",
-        metavar="FILE",
-        help="Packages to add: Debian names and pip:NAME==VERSION, one a line "
-        "(CRUCIBLE_SANDBOX_PACKAGES_FILE).",
-        show_default=False,
-    ),
-]
 
 
 @app.command("build")
+@with_settings(Section.IMAGE, "docker_url", "sandbox_image", "data_dir")
 def build(
-    force: Force = False,
-    check: CheckOnly = False,
-    packages: Packages = None,
-    as_json: Json = False,
+    settings: Settings, force: Force = False, check: CheckOnly = False, as_json: Json = False
 ) -> None:
     """Bring the image into the engine: nothing to do, pulled, or built from Debian packages."""
-    settings = load_settings(flags={"sandbox_packages_file": packages})
     info = asyncio.run(_present(settings) if check else _ensure(settings, force))
     if as_json:
         typer.echo(_json(info))
@@ -48,9 +37,10 @@ def build(
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
+@with_settings("docker_url")
+def list_(settings: Settings, as_json: Json = False) -> None:
     """List the images Crucible built."""
-    infos = asyncio.run(_list(load_settings()))
+    infos = asyncio.run(_list(settings))
     if as_json:
         typer.echo(_json(infos))
         return

@@ -5,7 +5,9 @@ Exit codes: 0 done, 1 it could not be done (one line says why), 2 the command li
 
 from __future__ import annotations
 
+import errno
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -26,11 +28,15 @@ from crucible.cli import (
     up,
     worker,
 )
+from crucible.cli.printing import abandon_output, replace_closed_output
 from crucible.errors import CrucibleError
 
 app = typer.Typer(
     name="crucible",
     help="Runs untrusted code: HTTP in, throw-away containers, Celery's wire on Redis between.",
+    epilog="A setting is a flag of the commands it concerns (--queue-limit), else an environment "
+    "variable (CRUCIBLE_QUEUE_LIMIT), else a line of crucible.toml (queue_limit = 1000). "
+    "crucible settings prints what is in force; tokens have no flag.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -74,13 +80,26 @@ app.add_typer(images.app, name="images")
 
 def main() -> None:
     """Entry point of the console script."""
+    replace_closed_output()
     try:
         app()
     except CrucibleError as error:
         typer.echo(f"crucible: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        if not _is_of_a_file(error):
+            raise
+        # The disk is full, or what a flag names cannot be written: nothing of ours is broken.
+        with suppress(OSError):
+            typer.echo(f"crucible: {error.filename or 'the output'}: {error.strerror}", err=True)
+        abandon_output()
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _is_of_a_file(error: OSError) -> bool:
+    return error.filename is not None or error.errno in (errno.ENOSPC, errno.EIO)
 
 
 if __name__ == "__main__":

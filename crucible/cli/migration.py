@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from crucible.cli.flags import with_settings
 from crucible.cli.migration_steps import drain, recover, verify
-from crucible.cli.options import Json, QueueUrl
+from crucible.cli.options import Json
 from crucible.cli.printing import print_json
-from crucible.cli.sides import Reason, ServiceUrl, settings_of, who, with_sides
+from crucible.cli.sides import SECTIONS, Reason, who, with_sides
 from crucible.errors import BrokerError, LegacyError
+from crucible.settings import Settings, http_url
+from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
     from crucible.migration.sides import Sides
     from crucible.migration.state import Change, State
-    from crucible.settings import Settings
 
 app = typer.Typer(
     help="Move from the legacy queue to Celery, step by step, and back.", no_args_is_help=True
@@ -28,11 +30,9 @@ app.command("verify")(verify)
 
 
 @app.command("status")
-def status(
-    queue_url: QueueUrl = None, queue_service_url: ServiceUrl = None, as_json: Json = False
-) -> None:
+@with_settings(*SECTIONS)
+def status(settings: Settings, as_json: Json = False) -> None:
     """Print the mode, who set it, what comparisons found, and what waits on the legacy side."""
-    settings = settings_of(queue_url, queue_service_url)
     found = with_sides(settings, _status)
     if as_json:
         print_json(found)
@@ -79,27 +79,46 @@ def _stats_line(stats: dict[str, Any]) -> str:
 
 
 @app.command("set")
+@with_settings(*SECTIONS)
 def set_(
+    settings: Settings,
     percentage: Annotated[
-        float | None, typer.Option(help="Share of the evaluations for Celery, 0.0 to 1.0.")
+        float | None,
+        typer.Option(
+            "--percentage",
+            "--celery-percentage",
+            help="Share of the evaluations for Celery, 0.0 to 1.0.",
+        ),
     ] = None,
     dual_write: Annotated[
         bool | None, typer.Option("--dual-write/--no-dual-write", help="Copies for Celery.")
     ] = None,
     enabled: Annotated[
-        bool | None, typer.Option("--enabled/--disabled", help="Celery takes part at all.")
+        bool | None,
+        typer.Option(
+            "--enabled/--disabled",
+            "--celery-enabled/--no-celery-enabled",
+            help="Celery takes part at all.",
+        ),
     ] = None,
     force_legacy: Annotated[
-        bool | None, typer.Option("--force-legacy/--no-force-legacy", help="Overrules all else.")
+        bool | None,
+        typer.Option(
+            "--force-legacy/--no-force-legacy",
+            "--force-legacy-queue/--no-force-legacy-queue",
+            help="Overrules all else.",
+        ),
     ] = None,
     reason: Reason = "",
-    queue_url: QueueUrl = None,
-    queue_service_url: ServiceUrl = None,
     as_json: Json = False,
 ) -> None:
     """Change switches; in force in every api process within a second."""
     from crucible.migration.state import Change
 
+    if all(switch is None for switch in (percentage, dual_write, enabled, force_legacy)):
+        raise typer.BadParameter(
+            "give a switch: --percentage, --dual-write, --enabled or --force-legacy"
+        )
     change = Change(
         celery_enabled=enabled,
         celery_percentage=percentage,
@@ -108,21 +127,20 @@ def set_(
         reason=reason,
         by=who(),
     )
-    _change(settings_of(queue_url, queue_service_url), change, as_json)
+    _change(settings, change, as_json)
 
 
 @app.command("rollback")
+@with_settings(*SECTIONS, Section.LISTENING)
 def rollback(
+    settings: Settings,
     reason: Reason = "rollback",
-    queue_url: QueueUrl = None,
-    queue_service_url: ServiceUrl = None,
     as_json: Json = False,
 ) -> None:
     """Send everything to the legacy queue again, within a second; nothing queued is lost."""
     from crucible.migration.state import Change
 
     change = Change(force_legacy_queue=True, reason=reason, by=who())
-    settings = settings_of(queue_url, queue_service_url)
     try:
         _change(settings, change, as_json)
     except BrokerError as error:
@@ -134,7 +152,7 @@ def rollback(
 async def _roll_back_by_api(settings: Settings, change: Change) -> None:
     from crucible.cli.client import ApiError, ask_api
 
-    base = f"http://{settings.host}:{settings.port}"
+    base = http_url(settings.host, settings.port)
     body = {"force_legacy_queue": True, "reason": change.reason, "by": change.by}
     answer = await ask_api(base, "PUT", "/api/v1/migration", body)
     if answer.get("mode") != "legacy_only":

@@ -9,10 +9,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from crucible.cli.options import Json, QueueUrl
+from crucible.cli.flags import with_settings
+from crucible.cli.options import Json
 from crucible.cli.printing import print_json
-from crucible.cli.sides import Reason, ServiceUrl, settings_of, who, with_sides
+from crucible.cli.sides import SECTIONS, Reason, who, with_sides
 from crucible.errors import CrucibleError
+from crucible.settings import Settings
 
 if TYPE_CHECKING:
     from crucible.legacy import QueueStats
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
     from crucible.migration.verify import Verification
 
 
+@with_settings(*SECTIONS)
 def drain(
+    settings: Settings,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for what is left.")] = 300.0,
     reason: Reason = "drain",
-    queue_url: QueueUrl = None,
-    queue_service_url: ServiceUrl = None,
 ) -> None:
     """Send everything to Celery, close the legacy queue, and wait until it is empty."""
     from crucible.migration.drain import drain as drain_legacy
@@ -37,20 +39,20 @@ def drain(
     async def do(sides: Sides) -> bool:
         return await drain_legacy(sides, timeout, by=who(), reason=reason, tell=tell)
 
-    if not with_sides(settings_of(queue_url, queue_service_url), do):
+    if not with_sides(settings, do):
         raise CrucibleError("the legacy queue is not empty yet; drain again, or recover")
     typer.echo("the legacy queue is empty")
 
 
+@with_settings(*SECTIONS)
 def recover(
+    settings: Settings,
     to: Annotated[
         Literal["legacy", "celery"], typer.Option(help="The side to move evaluations to.")
     ],
     active: Annotated[
         bool, typer.Option("--active", help="Also what workers hold; it may run twice.")
     ] = False,
-    queue_url: QueueUrl = None,
-    queue_service_url: ServiceUrl = None,
     as_json: Json = False,
 ) -> None:
     """Move evaluations that have not ended to the other side."""
@@ -60,7 +62,7 @@ def recover(
 
         return await (to_legacy if to == "legacy" else to_celery)(sides, active=active)
 
-    moved = with_sides(settings_of(queue_url, queue_service_url), do)
+    moved = with_sides(settings, do)
     if as_json:
         print_json(msgspec.to_builtins(moved))
         return
@@ -69,12 +71,12 @@ def recover(
         typer.echo(f"left  {eval_id}  {why}")
 
 
+@with_settings(*SECTIONS)
 def verify(
+    settings: Settings,
     repair: Annotated[
         bool, typer.Option("--repair", help="Submit again what is lost, and verify once more.")
     ] = False,
-    queue_url: QueueUrl = None,
-    queue_service_url: ServiceUrl = None,
     as_json: Json = False,
 ) -> None:
     """Prove that every accepted evaluation has ended or is queued; exit code 1 when not."""
@@ -89,7 +91,7 @@ def verify(
         repaired = await repair_missing(sides, missing)
         return (await verify_all(sides))[0], repaired
 
-    found, repaired = with_sides(settings_of(queue_url, queue_service_url), do)
+    found, repaired = with_sides(settings, do)
     if as_json:
         print_json({
             **msgspec.to_builtins(found),

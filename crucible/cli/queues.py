@@ -9,16 +9,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from crucible.cli.options import Json, QueueUrl
+from crucible.cli.flags import with_settings
+from crucible.cli.options import Json
 from crucible.cli.printing import print_json
-from crucible.settings import KNOWN_QUEUES, load_settings
+from crucible.settings import KNOWN_QUEUES, Settings
+from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from crucible.broker.admin.census import Census
     from crucible.broker.admin.operator import Admin
-    from crucible.settings import Settings
 
 
 def connected(settings: Settings) -> AbstractAsyncContextManager[Admin]:
@@ -34,9 +35,9 @@ def connected(settings: Settings) -> AbstractAsyncContextManager[Admin]:
     )
 
 
-def queues(queue_url: QueueUrl = None, as_json: Json = False) -> None:
+@with_settings(Section.TASK_QUEUE, "queues")
+def queues(settings: Settings, as_json: Json = False) -> None:
     """Print how much waits in each queue."""
-    settings = load_settings(flags={"celery_broker_url": queue_url})
     census = asyncio.run(_census(settings))
     if as_json:
         print_json(census)
@@ -56,14 +57,16 @@ async def _census(settings: Settings) -> Census:
         return await admin.census(list(names))
 
 
+@with_settings(Section.TASK_QUEUE)
 def purge(
+    settings: Settings,
     queue: Annotated[str, typer.Argument(help="Name of the queue.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    queue_url: QueueUrl = None,
     as_json: Json = False,
 ) -> None:
     """Drop every message that waits in a queue; whoever waits for one is told it was cancelled."""
-    settings = load_settings(flags={"celery_broker_url": queue_url})
+    if not queue:
+        raise typer.BadParameter("names no queue", param_hint="QUEUE")
     if not yes:
         typer.confirm(f"Drop everything that waits in {queue}?", abort=True)
     dropped = asyncio.run(_purge(settings, queue))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from crucible.settings import Settings, load_settings
+from crucible.settings import Settings
+from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,16 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Reason = Annotated[str, typer.Option(help="Why; kept with the change.")]
-ServiceUrl = Annotated[
-    str | None,
-    typer.Option(help="The legacy queue service (QUEUE_SERVICE_URL).", show_default=False),
-]
-
-
-def settings_of(queue_url: str | None, service_url: str | None) -> Settings:
-    """The settings with a command's flags."""
-    flags = {"celery_broker_url": queue_url, "queue_service_url": service_url}
-    return load_settings(flags=flags)
+#: What a command that looks at both sides reads.
+SECTIONS = (Section.TASK_QUEUE, Section.LEGACY_QUEUE, Section.CEILINGS)
 
 
 def with_sides(settings: Settings, work: Callable[[Sides], Awaitable[T]]) -> T:

@@ -3,52 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 import aiohttp
 import msgspec
 import typer
 
-from crucible.cli.options import Concurrency, EventBusUrl, Host, LogLevel, Port, QueueUrl
+from crucible.cli import api, worker
+from crucible.cli.flags import with_settings
 from crucible.cli.running import StopSignals, run
 from crucible.evaluation.sandboxes import executor_config
-from crucible.settings import Settings, load_settings
+from crucible.settings import Settings
+from crucible.settings.sections import Section
 
 #: The program whose result ``--sample`` prints.
 SAMPLE = {"code": "print(6*7)", "language": "python"}
 
 
+@with_settings(*api.SECTIONS, *worker.SECTIONS, Section.PROCESS)
 def command(
-    host: Host = None,
-    port: Port = None,
-    concurrency: Concurrency = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where the servers keep data (CRUCIBLE_DATA_DIR).", show_default=False),
-    ] = None,
-    queue_url: QueueUrl = None,
-    event_bus_url: EventBusUrl = None,
+    settings: Settings,
+    context: typer.Context,
     sample: Annotated[
         bool, typer.Option("--sample", help="Run a sample program first and print its result.")
     ] = False,
-    log_level: LogLevel = None,
 ) -> None:
     """Start servers, api and worker; Ctrl-C drains and stops them, data is kept.
 
-    A server is started for each of --queue-url and --event-bus-url that is not given.
+    A server is started for each of --celery-broker-url and --event-bus-url that is not given.
     """
-    flags = {
-        "host": host,
-        "port": port,
-        "concurrency": concurrency,
-        "data_dir": data_dir,
-        "celery_broker_url": queue_url,
-        "event_bus_url": event_bus_url,
-        "log_level": log_level,
-    }
-    settings = load_settings(flags=flags)
-    run(_up(settings, queue_url is None, event_bus_url is None, sample), settings.log_level)
+    own_queue, own_bus = (
+        context.params[url] is None for url in ("celery_broker_url", "event_bus_url")
+    )
+    run(_up(settings, own_queue, own_bus, sample), settings.log_level)
 
 
 def _write(name: str, line: str) -> None:

@@ -3,25 +3,51 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crucible.cli.options import Concurrency, LogLevel, QueueUrl, ResultUrl
+from crucible.cli.flags import with_settings
 from crucible.cli.running import StopSignals, run
 from crucible.errors import SettingsError
-from crucible.settings import Settings, load_settings
+from crucible.settings import Settings
+from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
     from crucible.worker import TaskRegistry
 
 #: Tasks of other people's registries mostly wait for something; this many may at once.
 ANYBODYS_CONCURRENCY = 100
+#: What a worker reads; ``crucible up`` starts one.
+SECTIONS = (
+    Section.TASK_QUEUE,
+    Section.WORKER,
+    Section.EXECUTORS,
+    Section.SANDBOXES,
+    Section.CEILINGS,
+    Section.BREAKERS,
+)
+#: As others can name it: remote control has lists with commas and patterns with * and ?, and a
+#: stock worker replaces what follows a %.
+_NODE_NAME = re.compile(r"[\w.+:-]+@[\w.+:-]+")
 
 
+def _node_name(name: str | None) -> str | None:
+    if name is not None and not _NODE_NAME.fullmatch(name):
+        raise typer.BadParameter(
+            f"{name!r} is not NAME@HOST of letters, digits and the likes of . _ - +",
+            param_hint="--name",
+        )
+    return name
+
+
+@with_settings(*SECTIONS, "log_level")
 def command(
+    settings: Settings,
     tasks: Annotated[
         str | None,
         typer.Option(
@@ -30,32 +56,19 @@ def command(
             show_default=False,
         ),
     ] = None,
-    queues: Annotated[
-        str | None,
-        typer.Option(help="Queues in the order of service (CRUCIBLE_QUEUES).", show_default=False),
-    ] = None,
-    concurrency: Concurrency = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME@HOST", help="Node name.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME@HOST", help="Node name.", callback=_node_name, show_default=False
+        ),
     ] = None,
     events: Annotated[
         bool,
         typer.Option("--events", "-E", help="Send task events from the start, for Flower."),
     ] = False,
-    queue_url: QueueUrl = None,
-    result_url: ResultUrl = None,
-    log_level: LogLevel = None,
 ) -> None:
     """Run tasks until SIGTERM, which lets running ones end; a second one does not."""
-    flags = {
-        "queues": queues,
-        "concurrency": concurrency,
-        "celery_broker_url": queue_url,
-        "celery_result_backend": result_url,
-        "log_level": log_level,
-    }
-    settings = load_settings(flags=flags)
-    registry = _load(tasks) if tasks else None
+    registry = None if tasks is None else _load(tasks)
     run(_serve(settings, registry, name, events=events), settings.log_level)
 
 
@@ -67,11 +80,22 @@ def _load(place: str) -> TaskRegistry:
     sys.path.insert(0, str(Path.cwd()))
     try:
         registry = getattr(importlib.import_module(module_name), attribute or "registry")
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError("--tasks", f"{place!r}: {error}") from None
+    except Exception as error:  # noqa: BLE001 - somebody else's module may raise anything
+        raise SettingsError("--tasks", f"{place!r}: {_reason(error)}") from None
     if not isinstance(registry, TaskRegistry):
         raise SettingsError("--tasks", f"{place!r} is not a TaskRegistry")
     return registry
+
+
+def _reason(error: Exception) -> str:
+    """What was raised, and where in somebody's module."""
+    said = f"{type(error).__name__}: {error}"
+    theirs = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != __file__ and "importlib" not in frame.filename
+    ]
+    return f"{said} ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else said
 
 
 async def _serve(

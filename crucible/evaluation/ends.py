@@ -1,8 +1,9 @@
 """How evaluations ended, counted on the task queue server for every api process to show.
 
 Whoever sees an end (a worker, or an api process for the legacy queue, whose workers know nothing of
-this server) notes it down in memory; once a second a handful of fields of one hash is incremented.
-Nothing of it is on the way of a submission, nor of a task's end.
+this server) notes it down in memory; once a second a handful of fields of one hash is incremented,
+and the records of what ended are kept as long as their results from then on, and no longer. Nothing
+of it is on the way of a submission, nor of a task's end.
 """
 
 from __future__ import annotations
@@ -99,11 +100,17 @@ class Tally:
         self._noted.append(_End(side, status.value, eval_id, time.time(), duration_s))
 
     @asynccontextmanager
-    async def writing(self, broker_url: str, keys: Keys) -> AsyncIterator[Tally]:
-        """Write what is noted while the context is open, and once more at its end."""
+    async def writing(self, broker_url: str, keys: Keys, result_ttl_s: int) -> AsyncIterator[Tally]:
+        """Write what is noted while the context is open, and once more at its end.
+
+        Args:
+            broker_url: the task queue server.
+            keys: key names.
+            result_ttl_s: seconds a result is kept, and the record of what ended with it.
+        """
         stop = asyncio.Event()
         async with open_client(broker_url, name="ends") as client:
-            writing = self._keep_writing(client, keys, stop)
+            writing = self._keep_writing(_Store(client, keys, result_ttl_s), stop)
             task = asyncio.create_task(writing, name="crucible-ends")
             try:
                 yield self
@@ -112,7 +119,7 @@ class Tally:
                 stop.set()
                 await task
 
-    async def _keep_writing(self, client: Redis, keys: Keys, stop: asyncio.Event) -> None:
+    async def _keep_writing(self, store: _Store, stop: asyncio.Event) -> None:
         stopped = False
         while not stopped:
             try:
@@ -120,21 +127,20 @@ class Tally:
                     stopped = await stop.wait()
             except TimeoutError:
                 stopped = False
-            await self._write(client, keys)
+            await self._write(store)
 
-    async def _write(self, client: Redis, keys: Keys) -> None:
+    async def _write(self, store: _Store) -> None:
         try:
             async with asyncio.timeout(2 * WRITE_S):
                 while self._noted:
-                    await self._count(client, keys, [*self._noted][:PAGE])
-                await self._flush(client, keys)
+                    await self._count(store, [*self._noted][:PAGE])
+                await self._flush(store)
         except (BrokerError, TimeoutError) as error:
             log.debug("ends wait to be counted: %s", error)
 
-    async def _count(self, client: Redis, keys: Keys, ends: Sequence[_End]) -> None:
+    async def _count(self, store: _Store, ends: Sequence[_End]) -> None:
         """Turn ends into increments."""
-        unknown = [end.eval_id for end in ends if end.duration_s is None]
-        began_s = await _began_s(client, keys, unknown)
+        began_s = await store.close(ends)
         for end in ends:
             duration_s = end.duration_s
             if duration_s is None and end.eval_id in began_s:
@@ -149,26 +155,59 @@ class Tally:
             if self._noted and self._noted[0] is end:
                 self._noted.popleft()
 
-    async def _flush(self, client: Redis, keys: Keys) -> None:
+    async def _flush(self, store: _Store) -> None:
         if not self._unwritten:
             return
+        # Finds out that the server is away while all can still be kept. What fails after that
+        # may have been counted, so it is not counted again.
+        await store.check()
+        unwritten, self._unwritten = self._unwritten, Counter()
+        await store.add(unwritten)
+
+
+class _Store:
+    """The task queue server, as far as ends are its matter."""
+
+    def __init__(self, client: Redis, keys: Keys, result_ttl_s: int) -> None:
+        self._client = client
+        self._keys = keys
+        self._result_ttl_s = result_ttl_s
+
+    async def close(self, ends: Sequence[_End]) -> dict[str, float]:
+        """Keep the records of what has ended as long as results are, from now on.
+
+        Returns:
+            When those whose duration is not known were accepted, seconds since the epoch, as far
+            as they are on record.
+        """
+        unknown = [end.eval_id for end in ends if end.duration_s is None]
         with translated():
-            # Finds out that the server is away while all can still be kept. What fails after that
-            # may have been counted, so it is not counted again.
-            await client.ping()
-            unwritten, self._unwritten = self._unwritten, Counter()
-            async with client.pipeline(transaction=True) as pipe:
-                for name, more in unwritten.items():
-                    pipe.hincrby(keys.ends, name, more)
+            async with self._client.pipeline(transaction=False) as pipe:
+                for end in ends:
+                    pipe.expire(self._record(end.eval_id), self._result_ttl_s)
+                if unknown:
+                    pipe.mget([self._record(eval_id) for eval_id in unknown])
+                answers = await pipe.execute()
+        return _began_s(unknown, answers[-1]) if unknown else {}
+
+    def _record(self, eval_id: str) -> str:
+        return self._keys.once(once_name(eval_id))
+
+    async def check(self) -> None:
+        """Raises BrokerError while it does not answer."""
+        with translated():
+            await self._client.ping()
+
+    async def add(self, increments: Counter[str]) -> None:
+        """Add to what was counted."""
+        with translated():
+            async with self._client.pipeline(transaction=True) as pipe:
+                for name, more in increments.items():
+                    pipe.hincrby(self._keys.ends, name, more)
                 await pipe.execute()
 
 
-async def _began_s(client: Redis, keys: Keys, eval_ids: Sequence[str]) -> dict[str, float]:
-    """When evaluations were accepted, seconds since the epoch, as far as they are on record."""
-    if not eval_ids:
-        return {}
-    with translated():
-        stored: Any = await client.mget([keys.once(once_name(eval_id)) for eval_id in eval_ids])
+def _began_s(eval_ids: Sequence[str], stored: Sequence[bytes | None]) -> dict[str, float]:
     found = {}
     for eval_id, value in zip(eval_ids, stored, strict=True):
         try:

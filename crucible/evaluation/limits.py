@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from crucible.errors import InputError
-from crucible.models import Limits
+from crucible.models import LIMIT_FLOORS, Limits
 
 if TYPE_CHECKING:
     from crucible.settings import Settings
 
-#: Zero means "unlimited" to somebody down the line, so every limit has a floor above it.
-FLOORS = Limits(wall_time_s=0.1, cpu_time_s=0.1, memory_mb=16, pids=2, output_kb=1, disk_mb=1)
+FLOORS = LIMIT_FLOORS
 DEFAULTS = Limits()
 
 

@@ -6,6 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
+#: Seconds a submission is remembered at least while nobody has told of its end: its message may
+#: wait or be retried for longer than results are kept.
+_UNENDED_S = 7 * 86_400
+
 
 class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """The value of the ``once`` key of an evaluation. Small: one is kept for each queued message.
@@ -41,6 +45,15 @@ def encode_record(record: Record) -> bytes:
 def decode_record(data: bytes) -> Record:
     """The inverse of ``encode_record``."""
     return _decoder.decode(data)
+
+
+def unended_ttl_s(result_ttl_s: int) -> int:
+    """Seconds a submission is remembered from its acceptance on.
+
+    Once it has ended it is remembered for ``result_ttl_s`` more, as long as its result is; see
+    ``ends.Tally``.
+    """
+    return max(result_ttl_s, _UNENDED_S)
 
 
 def task_id_of(eval_id: str) -> str:

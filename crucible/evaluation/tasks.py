@@ -22,6 +22,7 @@ from crucible.evaluation.result import EvalResult, result_of
 from crucible.evaluation.sandboxes import executor_config
 from crucible.evaluation.view import now_text
 from crucible.executor import circuits_of, open_executor
+from crucible.executor.interrupted import Interrupted
 from crucible.executor.languages import LANGUAGES
 from crucible.worker import TaskRegistry
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from crucible.breaker import Circuit
     from crucible.executor import Executor
-    from crucible.models import Limits
+    from crucible.models import Limits, Outcome
     from crucible.settings import Settings
     from crucible.worker import TaskContext
 
@@ -78,7 +79,9 @@ def build_registry(settings: Settings) -> TaskRegistry:
         async with (
             open_executor(executor_config(settings)) as executor,
             condition.watching(executor),
-            tally.writing(settings.celery_broker_url, Keys(settings.global_keyprefix)),
+            tally.writing(
+                settings.celery_broker_url, Keys(settings.global_keyprefix), settings.result_ttl_s
+            ),
         ):
             opened.append(executor)
             try:
@@ -164,15 +167,22 @@ async def _evaluate(
         eval_id, code, language, options, languages=LANGUAGES, ceilings=platform.ceilings
     )
     started_at = now_text()
-    outcome = await platform.executor.run(program)
-    return result_of(
-        eval_id,
-        outcome,
-        worker=ctx.hostname,
-        retry_count=ctx.retries,
-        started_at=started_at,
-        finished_at=now_text(),
-    )
+
+    def ended(outcome: Outcome) -> EvalResult:
+        return result_of(
+            eval_id,
+            outcome,
+            worker=ctx.hostname,
+            retry_count=ctx.retries,
+            started_at=started_at,
+            finished_at=now_text(),
+        )
+
+    try:
+        return ended(await platform.executor.run(program))
+    except Interrupted as cut:
+        ctx.leave(plain(ended(cut.outcome)))
+        raise
 
 
 def plain(ended: EvalResult) -> dict[str, Any]:

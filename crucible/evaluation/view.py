@@ -44,11 +44,15 @@ def evaluation_of(eval_id: str, record: Record | None, meta: Meta | None) -> Eva
 def _add_meta(view: Evaluation, meta: Meta) -> None:
     state, result = meta.status, meta.result
     if state == SUCCESS:
-        _add_result(view, result)
+        if not _add_result(view, result):
+            view.status, view.verdict = Status.FAILED, Verdict.INTERNAL_ERROR
+            view.message = "the task stored something that is not the result of an evaluation"
     elif state == FAILURE:
         view.status, view.verdict = Status.FAILED, Verdict.INTERNAL_ERROR
         view.message = _exception_text(result)
     elif state == REVOKED:
+        if isinstance(result, dict):
+            _add_result(view, result.get("left"))
         expired = "expired" in _exception_text(result)
         view.status = Status.FAILED if expired else Status.CANCELLED
         view.verdict = Verdict.EXPIRED if expired else Verdict.CANCELLED
@@ -62,16 +66,16 @@ def _add_meta(view: Evaluation, meta: Meta) -> None:
         view.finished_at = _normal_time(meta.date_done)
 
 
-def _add_result(view: Evaluation, result: object) -> None:
+def _add_result(view: Evaluation, result: object) -> bool:
+    """Whether it is the result of an evaluation, then in the view."""
     try:
         ended = msgspec.convert(result, EvalResult)
     except msgspec.ValidationError:
-        view.status, view.verdict = Status.FAILED, Verdict.INTERNAL_ERROR
-        view.message = "the task stored something that is not the result of an evaluation"
-        return
+        return False
     for name in _SHARED:
         setattr(view, name, getattr(ended, name))
     view.timing_ms = Timing(sandbox=ended.timing_ms.sandbox, run=ended.timing_ms.run)
+    return True
 
 
 #: Fields that mean the same in the task's result and in the view.

@@ -29,7 +29,8 @@ class Executor(Protocol):
     async def run(self, program: Program) -> Outcome:
         """Run a program to its end.
 
-        Cancelling the call kills the program.
+        Cancelling the call kills the program. Where the executor knows what it had written, the
+        cancellation is an ``Interrupted``.
 
         Raises:
             ExecutorUnavailable: the platform could not run it now; another try may help.

@@ -12,6 +12,7 @@ from crucible.errors import ExecutorRefused, ExecutorUnavailable, InputError
 from crucible.executor.admission import check_program
 from crucible.executor.engine import Engine
 from crucible.executor.hooks import NoHooks, ProgramEnded
+from crucible.executor.interrupted import Interrupted
 from crucible.executor.languages import language_of
 from crucible.executor.pool import Pool
 from crucible.executor.reaper import Reaper
@@ -94,7 +95,11 @@ class DockerExecutor:
         language = language_of(program.language)
         started_s = time.monotonic()
         if program.isolation == "shared":
-            outcome, sandbox_s = await self.shared.run(program, language)
+            try:
+                outcome, sandbox_s = await self.shared.run(program, language)
+            except Interrupted as cut:
+                cut.outcome = self._told(program, cut.outcome, cut.outcome.sandbox_s)
+                raise
             return self._told(program, outcome, sandbox_s)
         # After a restart of the engine every idle sandbox is dead: try each, then a new one.
         for _ in range(self.config.pool_max + 1):
@@ -111,6 +116,10 @@ class DockerExecutor:
             await sandbox.fit(program.limits)
             sandbox_s = time.monotonic() - started_s
             outcome = await sandbox.run(program, language)
+        except Interrupted as cut:
+            sandbox.clean = False
+            cut.outcome = self._told(program, cut.outcome, sandbox_s)
+            raise
         except BaseException:
             sandbox.clean = False
             raise

@@ -14,10 +14,11 @@ import msgspec
 from crucible.errors import ExecutorUnavailable
 from crucible.executor import frames, jail
 from crucible.executor.frames import FrameError, FrameReader
+from crucible.executor.interrupted import Interrupted
 from crucible.executor.oom import host_oom_kills
 from crucible.executor.options import create_body, update_body
 from crucible.executor.output import Output
-from crucible.executor.verdicts import outcome_of, outcome_of_lost
+from crucible.executor.verdicts import interrupted, outcome_of, outcome_of_lost
 from crucible.models import Limits, Verdict
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class Sandbox:
             NotStarted: the sandbox was lost before it had the program.
             ProgramLost: it was lost afterwards.
             ExecutorUnavailable: the engine was lost on the way.
+            Interrupted: cancelled while the program ran.
         """
         self.uses += 1
         self.clean = False
@@ -147,6 +149,11 @@ class Sandbox:
         except TimeoutError:
             timed_out = True
             await self._cut_short(output)
+        except asyncio.CancelledError:
+            if not output.started:
+                raise
+            run_s = time.monotonic() - started
+            raise Interrupted(interrupted(limits, output.stdout, output.stderr, run_s)) from None
         run_s = time.monotonic() - started
         if output.end is None:
             outcome = await self._conclude_lost(output, limits, run_s, oom_kills, timed_out)

@@ -13,18 +13,19 @@ was lost after it started; 4xx, it can never run as asked.
 
 from __future__ import annotations
 
+import errno
 import hmac
-import ipaddress
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
 
-from crucible.errors import ExecutorError, ExecutorRefused, SettingsError
+from crucible.errors import ExecutorError, ExecutorRefused, RequirementError, SettingsError
 from crucible.executor.docker import DockerExecutor
 from crucible.executor.sandbox import ProgramLost
 from crucible.models import Program
+from crucible.settings import http_url, is_loopback
 
 if TYPE_CHECKING:
     import asyncio
@@ -127,13 +128,6 @@ def make_app(executor: DockerExecutor, token: str | None = None) -> web.Applicat
     return app
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 @asynccontextmanager
 async def open_service(
     config: ExecutorConfig,
@@ -147,9 +141,10 @@ async def open_service(
     """Serve an executor; the value is the URL it answers at.
 
     Raises:
-        SettingsError: a token is needed and there is none, or the address cannot be had.
+        SettingsError: a token is needed and there is none.
+        RequirementError: the address cannot be had.
     """
-    if not token and unix_socket is None and not _is_loopback(host):
+    if not token and unix_socket is None and not is_loopback(host):
         raise SettingsError("CRUCIBLE_EXECUTOR_TOKEN", f"is required to listen on {host}")
     async with AsyncExitStack() as stack:
         executor = await stack.enter_async_context(DockerExecutor.open(config, hooks))
@@ -167,11 +162,13 @@ async def open_service(
                 url = f"unix://{unix_socket}"
             else:
                 await web.TCPSite(runner, host, port).start()
-                name = f"[{host}]" if ":" in host else host
-                url = f"http://{name}:{runner.addresses[0][1]}"
+                url = http_url(host, runner.addresses[0][1])
         except OSError as error:
-            where = unix_socket or f"{host}:{port}"
-            raise SettingsError("CRUCIBLE_PORT", f"cannot listen on {where}: {error}") from error
+            if error.errno == errno.EADDRINUSE and unix_socket is None:
+                taken = f"port {port} on {host} is taken"
+                raise RequirementError(taken, "choose another with --port") from None
+            where = unix_socket or host
+            raise RequirementError(f"cannot listen on {where}: {error}") from None
         yield url
 
 
@@ -197,7 +194,8 @@ async def serve(
         listening: told the URL once requests are answered.
 
     Raises:
-        SettingsError: a token is needed and there is none, or the address cannot be had.
+        SettingsError: a token is needed and there is none.
+        RequirementError: the address cannot be had.
     """
     async with open_service(
         config, host=host, port=port, unix_socket=unix_socket, token=token

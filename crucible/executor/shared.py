@@ -18,10 +18,11 @@ import msgspec
 from crucible.errors import ExecutorError, ExecutorUnavailable
 from crucible.executor import frames, jail
 from crucible.executor.frames import FrameError, FrameReader
+from crucible.executor.interrupted import Interrupted
 from crucible.executor.options import FIRST_SHARED_UID, SHARED_UIDS, shared_body
 from crucible.executor.output import Output
 from crucible.executor.sandbox import NotStarted, ProgramLost
-from crucible.executor.verdicts import outcome_of, outcome_of_lost
+from crucible.executor.verdicts import interrupted, outcome_of, outcome_of_lost
 from crucible.models import Verdict
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ class SharedSandbox:
                 return await self._give_up(program, run, started_s)
             except asyncio.CancelledError:
                 await self._stop(number)
-                raise
+                if not run.output.started:
+                    raise
+                raise self._interrupted(program, run, started_s) from None
             finally:
                 self._runs.pop(number, None)
                 self.used_at = time.monotonic()
@@ -167,6 +170,11 @@ class SharedSandbox:
             Verdict.TIMEOUT, program.limits, run.output.stdout, run.output.stderr, wall_s=run_s
         )
         return msgspec.structs.replace(outcome, isolation="shared", run_s=run_s)
+
+    def _interrupted(self, program: Program, run: _Run, started_s: float) -> Interrupted:
+        run_s = time.monotonic() - started_s
+        outcome = interrupted(program.limits, run.output.stdout, run.output.stderr, run_s)
+        return Interrupted(msgspec.structs.replace(outcome, isolation="shared"))
 
     async def _stop(self, number: int) -> None:
         """Have the supervisor kill a program nobody waits for any more."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from crucible.models import Outcome, Usage, Verdict
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ _LOST = {
     Verdict.MEMORY_LIMIT: "more than {limits.memory_mb} MiB of memory",
     Verdict.TIMEOUT: "still running after {limits.wall_time_s:g} s",
     Verdict.INTERNAL_ERROR: "the sandbox ended without a report",
+    Verdict.CANCELLED: "stopped while it ran",
 }
 
 
@@ -106,3 +109,9 @@ def outcome_of_lost(
         message=_LOST[verdict].format(limits=limits),
         usage=Usage(wall_time_ms=int(wall_s * 1000)),
     )
+
+
+def interrupted(limits: Limits, stdout: bytes, stderr: bytes, run_s: float) -> Outcome:
+    """The outcome of a program that was stopped because nobody wants it any more."""
+    outcome = outcome_of_lost(Verdict.CANCELLED, limits, stdout, stderr, wall_s=run_s)
+    return msgspec.structs.replace(outcome, run_s=run_s)

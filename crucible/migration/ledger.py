@@ -82,14 +82,23 @@ class Ledger:
         client: of the task queue server.
         keys: key names.
         ttl_s: seconds an entry is kept.
+        result_ttl_s: seconds an end is kept.
         breaker: of the task queue server, for this use of it alone: what is too slow for the
             legacy path may be quick enough for others.
     """
 
-    def __init__(self, client: Redis, keys: Keys, ttl_s: int, breaker: CircuitBreaker) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        ttl_s: int,
+        result_ttl_s: int,
+        breaker: CircuitBreaker,
+    ) -> None:
         self._client = client
         self._keys = keys
         self._ttl_s = ttl_s
+        self._result_ttl_s = result_ttl_s
         self._breaker = breaker
         self._later: OrderedDict[str, Entry] = OrderedDict()
         self._later_bytes = 0
@@ -186,7 +195,7 @@ class Ledger:
             BrokerUnavailable: the server is let alone or did not answer in time.
         """
         async with self._client.pipeline(transaction=True) as pipe:
-            pipe.set(self._keys.legacy_result(eval_id), meta, nx=True, ex=self._ttl_s)
+            pipe.set(self._keys.legacy_result(eval_id), meta, nx=True, ex=self._result_ttl_s)
             pipe.delete(self._keys.legacy_program(eval_id))
             await self._guarded(pipe.execute)
 

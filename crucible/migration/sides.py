@@ -15,7 +15,13 @@ from crucible.broker.servers.connection import open_client, translated
 from crucible.broker.wire.priority import step_of
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.messages import EvalMessages
-from crucible.evaluation.record import decode_record, encode_record, once_name, task_id_of
+from crucible.evaluation.record import (
+    decode_record,
+    encode_record,
+    once_name,
+    task_id_of,
+    unended_ttl_s,
+)
 from crucible.evaluation.request import celery_priority, options_of, program_from, queue_of
 from crucible.executor.languages import LANGUAGES
 from crucible.legacy import LegacyClient
@@ -218,7 +224,8 @@ class Sides:
         pushed: tuple[str, bytes] | None = None,
         program: bytes | None = None,
     ) -> bool:
-        name, ttl_s = self.keys.once(once_name(found.eval_id)), self.settings.result_ttl_s
+        name = self.keys.once(once_name(found.eval_id))
+        ttl_s = unended_ttl_s(self.settings.result_ttl_s)
         kept = self.keys.legacy_program(found.eval_id)
         with translated():
             async with self.client.pipeline(transaction=True) as pipe:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from crucible.errors import SettingsError
-from crucible.settings.fields import env_name, mask_url
+from crucible.settings.fields import env_name
+from crucible.settings.urls import (
+    EXECUTOR_SCHEMES,
+    LEGACY_SCHEMES,
+    REDIS_SCHEMES,
+    fault_of,
+    mask_url,
+)
 
 if TYPE_CHECKING:
     from crucible.settings.fields import Settings
@@ -23,8 +28,7 @@ def check(settings: Settings) -> None:
     _check_urls(settings)
     if settings.pool_max and settings.pool_max < settings.pool_min:
         raise SettingsError("CRUCIBLE_POOL_MAX", "must not be below CRUCIBLE_POOL_MIN")
-    if not settings.queues:
-        raise SettingsError("CRUCIBLE_QUEUES", "names no queue")
+    _check_queues(settings.queues)
     check_switches(
         celery_enabled=settings.celery_enabled,
         celery_percentage=settings.celery_percentage,
@@ -68,42 +72,22 @@ def check_switches(
         raise SettingsError("QUEUE_SERVICE_URL", f"is missing, and {asker} needs the legacy queue")
 
 
-def check_exposure(host: str) -> None:
-    """Refuse to serve people without keys anywhere but on loopback.
-
-    Raises:
-        SettingsError: ``host`` is not a loopback address.
-    """
-    if not is_loopback(host):
-        raise SettingsError(
-            "CRUCIBLE_HOST", f"{host!r}: only a loopback address is served without API keys"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-_REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel", "redis+socket")
-_HTTP_SCHEMES = ("http", "https", "unix")
-
-
 def _check_urls(settings: Settings) -> None:
     for field in ("celery_broker_url", "celery_result_backend", "event_bus_url"):
-        _check_scheme(field, getattr(settings, field), _REDIS_SCHEMES)
-    _check_scheme("queue_service_url", settings.queue_service_url, ("http", "https"))
+        _check_url(field, getattr(settings, field), REDIS_SCHEMES)
+    _check_url("queue_service_url", settings.queue_service_url, LEGACY_SCHEMES)
     for url in settings.executor_urls:
-        _check_scheme("executor_urls", url, _HTTP_SCHEMES)
+        _check_url("executor_urls", url, EXECUTOR_SCHEMES)
 
 
-def _check_scheme(field: str, url: str, schemes: tuple[str, ...]) -> None:
-    if url and (":" not in url or urlsplit(url).scheme not in schemes):
-        raise SettingsError(
-            env_name(field), f"{mask_url(url)!r}: must start with {', '.join(schemes)} and ://"
-        )
+def _check_url(field: str, url: str, schemes: tuple[str, ...]) -> None:
+    if url and (fault := fault_of(url, schemes)):
+        raise SettingsError(env_name(field), f"{mask_url(url)!r}: {fault}")
+
+
+def _check_queues(queues: tuple[str, ...]) -> None:
+    if not queues:
+        raise SettingsError("CRUCIBLE_QUEUES", "names no queue")
+    twice = next((name for name in queues if queues.count(name) > 1), None)
+    if twice is not None:
+        raise SettingsError("CRUCIBLE_QUEUES", f"names {twice!r} twice")

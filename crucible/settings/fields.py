@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Meta
+
+from crucible.models import LIMIT_FLOORS
+from crucible.settings.urls import mask_url
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=0)]
@@ -35,6 +37,10 @@ FOREIGN_NAMES = frozenset(
         "queue_service_url",
     }
 )
+#: Read by scripts and tests beside the settings, so no mistake where they are set.
+OTHER_NAMES = frozenset(
+    {"CRUCIBLE_CONFIG", "CRUCIBLE_DOCKERD_FLAGS", "CRUCIBLE_DOCKERD_LOG", "CRUCIBLE_SOAK"}
+)
 #: Shown as ``***``.
 SECRETS = frozenset({"executor_token", "queue_service_token"})
 
@@ -49,94 +55,94 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     """The effective settings.
 
     Attributes:
+        host: address the api, an executor or a legacy queue listens on.
+        port: port the api listens on; 0 takes any free one.
+        celery_broker_url: the task queue server.
+        celery_result_backend: where results are stored; empty means the task queue server.
+        global_keyprefix: put before every key of the task queue.
+        claim: ``atomic`` (cannot lose) or ``brpop`` (for servers without scripting).
+        result_ttl_s: seconds a result is kept.
+        event_bus_url: the server that carries events.
+        queue_limit: messages a queue may hold before submissions get 503; 0 means no limit.
+        publish_deadline_s: seconds after which a submission fails when the server is silent.
+        max_body_kb: KiB a request body may have.
+        max_wait_s: seconds a ``?wait=`` may last at most.
         celery_enabled: new evaluations may go to Celery queues.
         celery_percentage: share of new evaluations that do, 0.0 to 1.0.
         force_legacy_queue: all go to the legacy queue, whatever else says.
         dual_write: the legacy queue answers, Celery gets a copy of each to be compared.
-        celery_broker_url: the task queue server.
-        celery_result_backend: where results are stored; empty means the task queue server.
         queue_service_url: the legacy queue service; empty means there is none.
         queue_service_token: bearer token of the legacy queue service.
         breaker_failures: failures in a row after which a downstream is let alone.
         breaker_open_s: seconds it is let alone before it is tried again.
         breaker_trials: successes then needed to trust it again.
-        event_bus_url: the server that carries events.
-        executor_urls: executor services; empty means containers are started here.
-        executor_token: bearer token of the executor services.
-        host: address the api listens on.
-        port: port the api listens on.
-        data_dir: where ``crucible up`` keeps its servers' data.
         queues: queues a worker serves, in order.
         concurrency: programs a worker runs at once; 0 means one per core, at least two.
-        queue_limit: messages a queue may hold before submissions get 503; 0 means no limit.
         max_deliveries: deliveries of one message without an end before it is a dead letter.
-        claim: ``atomic`` (cannot lose) or ``brpop`` (for servers without scripting).
         visibility_timeout_s: seconds until stock workers hand a foreign claim back; every
             worker on the queues must have the same.
-        result_ttl_s: seconds a result is kept.
-        publish_deadline_s: seconds after which a submission fails when the server is silent.
-        global_keyprefix: put before every key of the task queue.
         drain_s: seconds running programs may take to end after SIGTERM.
+        executor_urls: executor services; empty means containers are started here.
+        executor_token: bearer token of the executor services.
         docker_url: the engine; empty means its default socket.
         docker_runtime: ``runc``, ``crun``, ``runsc``; empty means the engine's default.
         sandbox_image: image programs run in.
-        sandbox_packages_file: an operator's list of packages to add to the image.
-        debian_mirror: archive to build the image from; empty means debootstrap's own default.
         pool_min: sandboxes kept ready at least.
         pool_max: sandboxes alive at most, busy ones included; 0 means four times the concurrency.
-        max_body_kb: KiB a request body may have.
-        max_wait_s: seconds a ``?wait=`` may last at most.
         max_wall_time_s: ceiling of ``limits.wall_time_s``.
         max_cpu_time_s: ceiling of ``limits.cpu_time_s``.
         max_memory_mb: ceiling of ``limits.memory_mb``.
         max_pids: ceiling of ``limits.pids``.
         max_output_kb: ceiling of ``limits.output_kb``.
         max_disk_mb: ceiling of ``limits.disk_mb``.
+        sandbox_packages_file: an operator's list of packages to add to the image.
+        debian_mirror: archive to build the image from; empty means debootstrap's own default.
+        data_dir: where ``crucible up`` keeps its servers' data.
         log_level: least severity that is logged.
     """
 
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    celery_broker_url: str = "redis://127.0.0.1:6380/0"
+    celery_result_backend: str = ""
+    global_keyprefix: str = ""
+    claim: Literal["atomic", "brpop"] = "atomic"
+    result_ttl_s: Positive = 86_400
+    event_bus_url: str = "redis://127.0.0.1:6379/0"
+    queue_limit: Count = 1_000_000
+    publish_deadline_s: Annotated[float, Meta(gt=0.0, lt=2.0)] = 1.5
+    max_body_kb: Positive = 2048
+    max_wait_s: Seconds = 60.0
     celery_enabled: bool = True
     celery_percentage: Share = 1.0
     force_legacy_queue: bool = False
     dual_write: bool = False
-    celery_broker_url: str = "redis://127.0.0.1:6380/0"
-    celery_result_backend: str = ""
     queue_service_url: str = ""
     queue_service_token: str = ""
     breaker_failures: Positive = 5
     breaker_open_s: Seconds = 10.0
     breaker_trials: Positive = 1
-    event_bus_url: str = "redis://127.0.0.1:6379/0"
-    executor_urls: tuple[str, ...] = ()
-    executor_token: str = ""
-    host: str = "127.0.0.1"
-    port: Port = 8000
-    data_dir: Path = msgspec.field(default_factory=default_data_dir)
     queues: tuple[str, ...] = QUEUES
     concurrency: Count = 0
-    queue_limit: Count = 1_000_000
     max_deliveries: Positive = 5
-    claim: Literal["atomic", "brpop"] = "atomic"
     visibility_timeout_s: Seconds = 3600.0
-    result_ttl_s: Positive = 86_400
-    publish_deadline_s: Annotated[float, Meta(gt=0.0, lt=2.0)] = 1.5
-    global_keyprefix: str = ""
     drain_s: Seconds = 30.0
+    executor_urls: tuple[str, ...] = ()
+    executor_token: str = ""
     docker_url: str = ""
     docker_runtime: Literal["", "runc", "crun", "runsc"] = ""
     sandbox_image: str = "crucible-sandbox:latest"
-    sandbox_packages_file: str = ""
-    debian_mirror: str = ""
     pool_min: Count = 2
     pool_max: Count = 0
-    max_body_kb: Positive = 2048
-    max_wait_s: Seconds = 60.0
-    max_wall_time_s: Seconds = 120.0
-    max_cpu_time_s: Seconds = 120.0
-    max_memory_mb: Positive = 1024
-    max_pids: Positive = 256
-    max_output_kb: Positive = 8192
-    max_disk_mb: Positive = 512
+    max_wall_time_s: Annotated[float, Meta(ge=LIMIT_FLOORS.wall_time_s)] = 120.0
+    max_cpu_time_s: Annotated[float, Meta(ge=LIMIT_FLOORS.cpu_time_s)] = 120.0
+    max_memory_mb: Annotated[int, Meta(ge=LIMIT_FLOORS.memory_mb)] = 1024
+    max_pids: Annotated[int, Meta(ge=LIMIT_FLOORS.pids)] = 256
+    max_output_kb: Annotated[int, Meta(ge=LIMIT_FLOORS.output_kb)] = 8192
+    max_disk_mb: Annotated[int, Meta(ge=LIMIT_FLOORS.disk_mb)] = 512
+    sandbox_packages_file: str = ""
+    debian_mirror: str = ""
+    data_dir: Path = msgspec.field(default_factory=default_data_dir)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
@@ -173,12 +179,15 @@ def masked_value(field: str, value: object) -> object:
     return mask_url(value) if isinstance(value, str) and "://" in value else value
 
 
-def mask_url(url: str) -> str:
-    """``url`` with its password replaced by ``***``, for logs and messages."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    credentials, _, place = parts.netloc.rpartition("@")
-    user = credentials.partition(":")[0]
-    masked = f"{user}:***@{place}" if ":" in credentials else f"***@{place}"
-    return urlunsplit(parts._replace(netloc=masked))
+def as_environ(settings: Settings) -> dict[str, str]:
+    """Every setting as the environment has it, tokens included, for a process of ours.
+
+    What has an empty text is not set there and takes its default.
+    """
+    return {env_name(name): _text(getattr(settings, name)) for name in settings.__struct_fields__}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 import math
 import os
 import tomllib
@@ -12,10 +14,16 @@ import msgspec
 
 from crucible.errors import SettingsError
 from crucible.settings.checks import check
-from crucible.settings.fields import SECRETS, Settings, env_name, masked_value
+from crucible.settings.fields import OTHER_NAMES, SECRETS, Settings, env_name, masked_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+log = logging.getLogger(__name__)
+
+#: How alike a variable and a setting are, from 0 to 1, for the one to be taken for the other
+#: misspelt: a letter or two wrong, a word cut short, an S too many.
+_NEARLY = 0.85
 
 
 def load_settings(
@@ -37,10 +45,7 @@ def load_settings(
     env = os.environ if environ is None else environ
     named = file or Path(env.get("CRUCIBLE_CONFIG") or "crucible.toml")
     values = _from_file(named, must_exist=bool(file or env.get("CRUCIBLE_CONFIG")))
-    for field in Settings.__struct_fields__:
-        # An empty variable means "not set", as docker compose and systemd leave them.
-        if text := env.get(env_name(field), "").strip():
-            values[field] = text
+    values.update(_from_environment(env))
     values.update({name: value for name, value in (flags or {}).items() if value is not None})
     hints = get_type_hints(Settings, include_extras=True)
     settings = Settings(
@@ -59,18 +64,54 @@ def _from_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
         values = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(path.name, str(error)) from error
-    known = set(Settings.__struct_fields__)
-    fields = {key.lower().removeprefix("crucible_"): value for key, value in values.items()}
-    for key in fields.keys() - known:
-        raise SettingsError(path.name, f"unknown setting {key!r}")
+    fields: dict[str, Any] = {}
+    for key, value in values.items():
+        field = key.lower().removeprefix("crucible_")
+        if field not in Settings.__struct_fields__:
+            raise SettingsError(path.name, f"unknown setting {key!r}")
+        if field in fields:
+            raise SettingsError(path.name, f"sets {env_name(field)} twice, once as {key!r}")
+        fields[field] = value
     return fields
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, str]:
+    # An empty variable means "not set", as docker compose and systemd leave them.
+    given = {name: text.strip() for name, text in env.items() if text.strip()}
+    names = {env_name(field): field for field in Settings.__struct_fields__}
+    ours = {name for name in given if name.startswith("CRUCIBLE_")}
+    for name in sorted(ours - names.keys() - OTHER_NAMES):
+        _refuse_misspelt(name, names)
+    return {field: given[name] for name, field in names.items() if name in given}
+
+
+def _refuse_misspelt(name: str, names: Iterable[str]) -> None:
+    """Refuse what is nearly a setting, and only mention the rest.
+
+    Others may have a name for something of theirs: Kubernetes sets ``CRUCIBLE_SERVICE_HOST`` for a
+    service that is called crucible.
+    """
+    spellings = {spelling: known for known in names for spelling in _spellings(known)}
+    near = difflib.get_close_matches(name, spellings, n=1, cutoff=_NEARLY)
+    if near:
+        raise SettingsError(name, f"is no setting; did you mean {spellings[near[0]]}?")
+    log.warning("%s is no setting of this version and is ignored", name)
+
+
+def _spellings(name: str) -> set[str]:
+    """A setting's name, and for those of other systems what it would be as one of ours."""
+    bare = name.removeprefix("CRUCIBLE_")
+    return {name, f"CRUCIBLE_{bare}", f"CRUCIBLE_{bare.removeprefix('CELERY_')}"}
 
 
 def _convert(field: str, value: object, hint: Any) -> Any:
     if get_origin(hint) is tuple and isinstance(value, str):
         value = [item.strip() for item in value.split(",") if item.strip()]
     if hint is Path and isinstance(value, str | Path):
-        return Path(value).expanduser()
+        try:
+            return Path(value).expanduser()
+        except RuntimeError:
+            raise SettingsError(env_name(field), f"{str(value)!r}: there is no such home") from None
     try:
         # Text from the environment may become a number or a bool; a TOML value has its type.
         converted = msgspec.convert(value, hint, strict=False)

@@ -50,6 +50,9 @@ class StockContext:
         """Store a state of the task's own through the stock backend."""
         self._celery_task.update_state(task_id=self.id, state=state, meta=meta)
 
+    def leave(self, value: Any) -> None:
+        """Nothing: a stock worker kills what it terminates."""
+
     def retry(
         self,
         *,

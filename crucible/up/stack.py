@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aiohttp
+import msgspec
 
 from crucible.embedded.server import EmbeddedServer, free_port
 from crucible.errors import ExecutorError, RequirementError
 from crucible.executor.engine import Engine
-from crucible.settings import check_exposure, mask_url
+from crucible.settings import as_environ, check_exposure, http_url, mask_url
 from crucible.up.service import Service
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def run_stack(
         SettingsError: the address may not be served.
     """
     check_exposure(settings.host)
-    _check_port(settings.host, settings.port)
+    port = _free_port(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         stack.enter_context(_locked(settings.data_dir))
         queue_url, bus_url = settings.celery_broker_url, settings.event_bus_url
@@ -80,14 +81,14 @@ async def run_stack(
             queue_url = await _server(stack, settings.data_dir, "queue", QUEUE_PORT)
         if own_event_bus:
             bus_url = await _server(stack, settings.data_dir, "event-bus", EVENT_BUS_PORT)
-        environ = _environ(settings, queue_url, bus_url)
+        environ = _environ(settings, port, queue_url, bus_url)
         # Entered first is left last: the api stops taking work before the worker drains.
         worker_s = settings.drain_s + 10.0
         worker = Service("worker", ["worker"], environ, write, stop_s=worker_s)
         await stack.enter_async_context(worker)
         api = Service("api", ["api"], environ, write, stop_s=API_STOP_S)
         await stack.enter_async_context(api)
-        url = f"http://{settings.host}:{settings.port}"
+        url = http_url(settings.host, port)
         await _ready(url, worker, api)
         yield Stack(url, queue_url, bus_url)
         log.info("stopping: requests, then running programs, then the servers")
@@ -121,22 +122,24 @@ async def _server(stack: AsyncExitStack, data_dir: Path, name: str, preferred: i
     return server.url
 
 
-def _environ(settings: Settings, queue_url: str, bus_url: str) -> dict[str, str]:
-    """The children's environment: ours, with what the command line and we decided."""
-    decided = {
-        "CELERY_BROKER_URL": queue_url,
-        "CELERY_RESULT_BACKEND": settings.celery_result_backend,
-        "CRUCIBLE_EVENT_BUS_URL": bus_url,
-        "CRUCIBLE_HOST": settings.host,
-        "CRUCIBLE_PORT": str(settings.port),
-        "CRUCIBLE_CONCURRENCY": str(settings.concurrency),
-        "CRUCIBLE_DATA_DIR": str(settings.data_dir),
-        "CRUCIBLE_LOG_LEVEL": settings.log_level,
-    }
-    return {**os.environ, **decided}
+def _environ(settings: Settings, port: int, queue_url: str, bus_url: str) -> dict[str, str]:
+    """The children's environment: ours, with what the command line and we decided.
+
+    The settings are read once, here: the children have all of them, and no file overrules one that
+    the command line left empty.
+    """
+    decided = msgspec.structs.replace(
+        settings, port=port, celery_broker_url=queue_url, event_bus_url=bus_url
+    )
+    return {**os.environ, **as_environ(decided), "CRUCIBLE_CONFIG": os.devnull}
 
 
-def _check_port(host: str, port: int) -> None:
+def _free_port(host: str, port: int) -> int:
+    """The port for the api, which must know it before it starts: any free one for port 0.
+
+    Raises:
+        RequirementError: the port is taken.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -146,6 +149,7 @@ def _check_port(host: str, port: int) -> None:
             raise RequirementError(
                 f"port {port} on {host} is taken", "choose another with --port"
             ) from None
+        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -58,6 +58,12 @@ class TaskContext(Protocol):
     async def update_state(self, state: str, meta: Any = None) -> None:
         """Store a state of the task's own, such as PROGRESS, and publish it."""
 
+    def leave(self, value: Any) -> None:
+        """What clients find beside REVOKED when the task is terminated, such as partial output.
+
+        A stock worker kills a terminated task, which then leaves nothing.
+        """
+
     def retry(
         self,
         *,
@@ -145,6 +151,13 @@ class RunContext:
             TypeError: ``meta`` is of a kind JSON cannot carry.
         """
         await self._store(self._message, state, meta)
+
+    def leave(self, value: Any) -> None:
+        """What is stored beside REVOKED, as ``left``, when the task is terminated.
+
+        Of kinds JSON can carry; what it cannot carry is left out.
+        """
+        self.run.left = value
 
     def retry(
         self,

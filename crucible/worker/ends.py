@@ -178,7 +178,7 @@ class Ends:
             continuation = await self.canvas.revoked(run, why.value)
         if is_ignored(message, run.task):
             return Ending(run.claim, continuation=continuation)
-        meta = self._metas.revoked(message, why.value)
+        meta = self._metas.revoked(message, why.value, run.left)
         return Ending(run.claim, self._result_prefix + message.id, meta, continuation=continuation)
 
     def buried(self, run: Run, reason: str, detail: str) -> Ending:

@@ -52,6 +52,7 @@ class Run:
         soft_limit: the soft time limit has passed and is to be raised in it.
         children: result tuples of the tasks it sent.
         canvas: sends what it asks for; None where nobody does.
+        left: what it leaves behind should it be terminated; None where it leaves nothing.
     """
 
     claim: Claim
@@ -64,6 +65,7 @@ class Run:
     soft_limit: bool = False
     children: list[Any] = field(default_factory=list)
     canvas: Canvas | None = None
+    left: Any = None
 
 
 def stop_run(run: Run, why: Stop) -> None:

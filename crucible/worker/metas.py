@@ -83,9 +83,18 @@ class MetaWriter:
             children=[[[message.id, None], None]],
         )
 
-    def revoked(self, message: Message, reason: str) -> bytes:
-        """REVOKED; ``reason`` is revoked, terminated or expired."""
-        return self.state(message, REVOKED, revoked_result(reason))
+    def revoked(self, message: Message, reason: str, left: Any = None) -> bytes:
+        """REVOKED; ``reason`` is revoked, terminated or expired, ``left`` what the task left.
+
+        Stock clients read the exception and pass over the rest.
+        """
+        result = revoked_result(reason)
+        if left is None:
+            return self.state(message, REVOKED, result)
+        try:
+            return self.state(message, REVOKED, {**result, "left": left})
+        except (TypeError, ValueError):
+            return self.state(message, REVOKED, result)
 
     def state(
         self,

@@ -36,7 +36,7 @@ async def test_a_running_program_is_stopped(redis_url: str, kind: str) -> None:
         # Its own child, found by the argument nobody else has.
         mark = f"1000.{time.time_ns()}"
         body = {
-            "code": f"sleep {mark}; true",
+            "code": f"echo so far; sleep 1; sleep {mark}; true",
             "language": "bash",
             "eval_id": eval_id,
             "limits": {"wall_time_s": 100},
@@ -57,6 +57,11 @@ async def test_a_running_program_is_stopped(redis_url: str, kind: str) -> None:
             view = await response.json()
             assert response.status == 200, (view, process.log)
         assert (view["status"], view["verdict"]) == ("cancelled", "cancelled"), process.log
+        if kind == "async":  # a stock worker kills its child, which leaves nothing
+            assert view["output"] == "so far\n"
+            assert view["usage"]["wall_time_ms"] > 0
+            assert view["worker"]
+            assert view["created_at"] <= view["started_at"] <= view["finished_at"]
         assert time.monotonic() - began < 5
         async with asyncio.timeout(15):
             while processes_with(mark):

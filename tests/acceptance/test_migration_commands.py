@@ -93,7 +93,7 @@ async def test_a_killed_queue_process_is_verified_and_repaired(redis_url: str) -
         port = url.rpartition(":")[2]
         await stack.enter_async_context(again := crucible(["legacy", "queue", "--port", port]))
         await again.wait_for_log("legacy queue listening")
-        await command(environment, "migration", "set", "--percentage", "0")
+        await command(environment, "migration", "set", "--celery-percentage", "0")
         code, out = await command(environment, "migration", "verify", "--json")
         assert code == 1
         assert sorted(one["eval_id"] for one in json.loads(out)["missing"]) == sorted(ids)

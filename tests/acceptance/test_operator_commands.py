@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +23,9 @@ async def run(*arguments: str, code: int = 0, **environment: str) -> str:
         return command.log
 
 
-async def run_json(*arguments: str, **environment: str) -> Any:
+async def run_json(*arguments: str, code: int = 0, **environment: str) -> Any:
     """The same, as data."""
-    return json.loads(await run(*arguments, code=0, **environment))
+    return json.loads(await run(*arguments, code=code, **environment))
 
 
 async def test_queues_shows_what_waits(redis_url: str) -> None:
@@ -80,20 +81,26 @@ async def test_a_dead_letter_is_listed_shown_replayed_and_purged(
         ]
         first = letters[-1]
         assert (first["task"], first["task_id"]) == ("known", handle.id)
-        shown = await run_json("dlq", "show", first["id"], "--queue-url", redis_url)
+        shown = await run_json("dlq", "show", first["id"], "--json", "--queue-url", redis_url)
+        assert shown == await run_json("dlq", "show", first["id"], "--queue-url", redis_url)
         assert shown["message"]["headers"]["id"] == handle.id
         assert "known" in await run("dlq", "list", "--queue-url", redis_url)
 
         async with Worker(registry, broker_url=redis_url, queues=["celery"]):
             replayed = await run_json(
-                "dlq", "replay", first["id"], "--json", "--queue-url", redis_url
+                *("dlq", "replay", "x", first["id"], "--json", "--queue-url", redis_url), code=1
             )
-            assert replayed == {"replayed": [first["id"]], "refused": {}}
+            refused = {"x": "there is no such dead letter"}
+            assert replayed == {"replayed": [first["id"]], "refused": refused}
             assert await handle.get(timeout=20) == "done"
     gone = await run("dlq", "replay", first["id"], "--queue-url", redis_url, code=1)
     assert "there is no such dead letter" in gone
-    left = await run_json("dlq", "purge", "--yes", "--json", "--queue-url", redis_url)
-    assert left == {"deleted": 2}
+    purge = ("dlq", "purge", "--yes", "--json", "--queue-url", redis_url)
+    none = await run_json(*purge, "x", "1-1", code=1)
+    assert none == {"deleted": 0, "refused": dict.fromkeys(("x", "1-1"), refused["x"])}
+    some = await run_json(*purge, "x", letters[0]["id"], code=1)
+    assert some == {"deleted": 1, "refused": refused}
+    assert await run_json(*purge) == {"deleted": 1, "refused": {}}
     assert "no dead letters" in await run("dlq", "list", "--queue-url", redis_url)
 
 
@@ -101,7 +108,14 @@ async def test_a_dead_letter_is_listed_shown_replayed_and_purged(
     ("arguments", "code", "said"),
     [
         (["dlq", "show", "1-1"], 1, "no dead letter"),
+        (["dlq", "show", "x"], 1, "no dead letter has the id 'x'"),
         (["dlq", "replay"], 2, "--all"),
+        (["purge", "", "--yes"], 2, "names no queue"),
+        (["migration", "set", "--reason", "none"], 2, "give a switch"),
+        (["worker", "--name", "foo"], 2, "NAME@HOST"),
+        (["worker", "--name", "a@b@c d"], 2, "NAME@HOST"),
+        (["worker", "--name", "a@%h"], 2, "NAME@HOST"),
+        (["worker", "--tasks", ""], 1, "--tasks"),
         (["queues", "--queue-url", "amqp://x"], 1, "CELERY_BROKER_URL"),
         (["queues", "--queue-url", "redis://127.0.0.1:1/0"], 1, "the queue server did not answer"),
         (["submit", "/nonexistent.py"], 1, "cannot read"),
@@ -118,6 +132,25 @@ async def test_a_user_s_mistake_is_one_clear_line(
     """Exit code 1 for what cannot be done, 2 for a wrong command line, never a traceback."""
     environment = {} if "--queue-url" in arguments else {"CELERY_BROKER_URL": redis_url}
     assert said in await run(*arguments, code=code, **environment)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("registry = (", "SyntaxError"),
+        ("\nraise RuntimeError('no licence')", "RuntimeError: no licence .*synt.py, line 2"),
+        ("import nosuch", "No module named 'nosuch' .*synt.py, line 1"),
+        ("other = 1", "has no attribute 'registry'$"),
+    ],
+)
+async def test_a_task_module_that_cannot_be_imported_is_one_clear_line(
+    tmp_path: Path, source: str, said: str
+) -> None:
+    """What it raised and where, without a traceback."""
+    (tmp_path / "synt.py").write_text(source)
+    printed = await run("worker", "--tasks", "synt:registry", code=1, PYTHONPATH=str(tmp_path))
+    assert printed.startswith("crucible: --tasks: 'synt:registry': ")
+    assert re.search(said, printed)
 
 
 async def test_settings_print_what_is_in_force_and_no_secret() -> None:

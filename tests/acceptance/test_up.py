@@ -106,6 +106,36 @@ async def test_taken_server_ports_are_no_obstacle(tmp_path: Path) -> None:
             assert await stack.stop(60) == 0
 
 
+async def test_port_0_and_ipv6_loopback_are_served(tmp_path: Path) -> None:
+    """Any free port is chosen once and said, and the address is one that can be asked."""
+    async with up(tmp_path, 0, "--host", "::1") as stack:
+        said = await stack.wait_for_log(r"^api +http://\[::1\]:[1-9]", START_S)
+        report = await call("GET", f"{said.split()[1]}/ready")
+        assert report["ready"]
+        assert await stack.stop(60) == 0
+
+
+async def test_what_it_starts_has_all_its_settings(tmp_path: Path) -> None:
+    """A flag reaches the api and the worker, over the environment and the file."""
+    config = tmp_path / "crucible.toml"
+    config.write_text(
+        'max_pids = 9\nmax_memory_mb = 65\nqueue_service_url = "http://127.0.0.1:1"\n'
+    )
+    port, flags = free_port(), ("--max-pids", "8", "--queue-service-url", "")
+    async with up(
+        tmp_path, port, *flags, CRUCIBLE_MAX_PIDS="10", CRUCIBLE_CONFIG=str(config)
+    ) as stack:
+        await stack.wait_for_log("stop +Ctrl-C", START_S)
+        for limit, ceiling in (("pids", 8), ("memory_mb", 65)):
+            body = {"code": "print(1)", "limits": {limit: ceiling + 1}}
+            refused = await call("POST", f"http://127.0.0.1:{port}/api/eval", json=body)
+            assert refused["field"] == f"limits.{limit}"
+            assert refused["detail"].endswith(str(ceiling))
+        ready = await call("GET", f"http://127.0.0.1:{port}/ready")
+        assert ready["legacy"] == "not configured"
+        assert await stack.stop(60) == 0
+
+
 @pytest.mark.parametrize(
     ("environment", "said"),
     [

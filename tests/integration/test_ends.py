@@ -18,6 +18,7 @@ from stock_rig.worker import StockWorker
 from crucible.broker.keys import Keys
 from crucible.errors import ExecutorRefused
 from crucible.evaluation.ends import Tally, read_ends
+from crucible.evaluation.record import once_name
 from crucible.models import Outcome, Program, Status, Verdict
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ async def test_ends_wait_for_a_server_that_is_away(
     async with FaultProxy("127.0.0.1", redis_server.port) as proxy:
         proxy.set(Fault.RESET)
         url = f"redis://127.0.0.1:{proxy.port}/{database}"
-        async with Tally().writing(url, Keys()) as tally:
+        async with Tally().writing(url, Keys(), 60) as tally:
             for n in range(700):
                 tally.note("legacy", Status.COMPLETED, f"e{n}", 0.25)
             await asyncio.sleep(0)
@@ -141,10 +142,25 @@ async def test_ends_wait_for_a_server_that_is_away(
 
 async def test_ends_of_what_nobody_submitted_are_not_counted(redis_url: str, redis: Redis) -> None:
     """Runs without a record, as comparisons make them, are no evaluations of clients."""
-    async with Tally().writing(redis_url, Keys()) as tally:
+    async with Tally().writing(redis_url, Keys(), 60) as tally:
         tally.note("celery", Status.COMPLETED, "unheard-of")
         tally.note("celery", Status.COMPLETED, "known", 1.0)
     assert (await read_ends(redis, Keys()))["celery"].statuses == {"completed": 1}
+
+
+async def test_a_submission_is_remembered_until_its_end_and_then_as_long_as_its_result(
+    redis_url: str, redis: Redis
+) -> None:
+    """A message may wait longer than results are kept; its id is known and taken all the while."""
+    body = {"eval_id": "patient", "code": "print(1)"}
+    record = Keys().once(once_name("patient"))
+    async with running_api(redis_url, result_ttl_s=60) as client:
+        async with client.post("/api/eval", json=body) as response:
+            assert response.status == 202
+        assert await redis.ttl(record) > 6 * 86_400
+        async with Tally().writing(redis_url, Keys(), 60) as tally:
+            tally.note("celery", Status.COMPLETED, "patient")
+        assert 0 < await redis.ttl(record) <= 60
 
 
 def _completed(status: str) -> str:

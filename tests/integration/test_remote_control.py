@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fleet_rig import listening, send, stored, until
-from fleet_tasks import registry
+from fleet_tasks import gates, registry
 from redis.asyncio import Redis
 from worker_rig import START_S, async_worker
 
@@ -458,6 +458,30 @@ async def test_control_works_without_scripting(redis_url: str, redis: Redis) -> 
             # The pop in progress ends meanwhile; a loop with nothing to wait on must not spin.
             assert await ask(control, "ping") == {"ok": "pong"}
             await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("final", [False, True])
+async def test_a_task_revoked_while_it_runs_unseen_comes_to_its_own_end(
+    redis_url: str, redis: Redis, worker: Worker, control: ControlClient, *, final: bool
+) -> None:
+    """Another worker cannot know of the run; its end counts, unless REVOKED is to stay."""
+    gates["unseen"] = asyncio.Event()
+    other = Worker(registry, broker_url=redis_url, name="async2@rig", queues=["elsewhere"])
+    async with other:
+        await send(redis, "rig.gate", "unseen", task_id="unseen")
+        await until(lambda: _true(any(run.message for run in worker.running)))
+        assert await control.revoke(["unseen"], final=final) == 2
+        assert (await end_of(redis, "unseen"))["status"] == "REVOKED"
+        await until(
+            lambda: _true("unseen" in worker.fleet.revoked and "unseen" in other.fleet.revoked)
+        )
+        gates["unseen"].set()
+        await until(lambda: _true(worker.finished))
+    assert (await end_of(redis, "unseen"))["status"] == ("REVOKED" if final else "SUCCESS")
+
+
+async def _true(value: object) -> object:
+    return value
 
 
 def test_passwords_are_masked() -> None:

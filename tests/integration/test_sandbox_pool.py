@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aiodocker
 import msgspec
 import pytest
+from interrupting import cut_short
 
 from crucible.errors import ExecutorError, ExecutorRefused, ExecutorUnavailable
 from crucible.executor import ExecutorConfig
@@ -162,6 +163,21 @@ async def test_a_cancelled_program_is_killed() -> None:
         with pytest.raises(asyncio.CancelledError):
             await running
         assert (await executor.run(HELLO)).stdout == b"42\n"
+
+
+async def test_what_a_cancelled_program_wrote_is_handed_back() -> None:
+    """Whoever cancels a run may learn what it had come to."""
+    async with DockerExecutor.open(config(pool_max=1)) as executor:
+        talking = msgspec.structs.replace(
+            SLEEP, code="import time\nprint('so far', flush=True)\ntime.sleep(60)"
+        )
+        running = asyncio.create_task(cut_short(executor, talking))
+        await until(lambda: executor.pool.counts.busy)
+        await asyncio.sleep(1)  # for its first words to come
+        running.cancel()
+        outcome = await running
+        assert (outcome.verdict, outcome.stdout) == (Verdict.CANCELLED, b"so far\n")
+        assert outcome.usage.wall_time_ms > 0
 
 
 async def test_waiting_is_bounded_and_timed() -> None:

@@ -154,6 +154,17 @@ async def test_a_terminal_result_stays(redis: Redis, steps: Steps) -> None:
     assert b"REVOKED" in (await redis.get(key) or b"")
 
 
+async def test_a_run_that_was_not_seen_ends_a_revoked_task(redis: Redis, steps: Steps) -> None:
+    """REVOKED of who saw no start gives way to the end of the run; that of the run itself stays."""
+    claims = Claims(steps, new_worker_id(), ["celery"])
+    for key, children in (("celery-task-meta-a", "null"), ("celery-task-meta-b", "[]")):
+        revoked = f'{{"status": "REVOKED", "children": {children}}}'.encode()
+        await claims.finish([Ending(None, key, revoked)])
+        await claims.finish([Ending(None, key, b'{"status": "SUCCESS"}')])
+    assert await redis.get("celery-task-meta-a") == b'{"status": "SUCCESS"}'
+    assert b"REVOKED" in (await redis.get("celery-task-meta-b") or b"")
+
+
 async def test_old_stock_claims_return_as_stock_returns_them(redis: Redis, steps: Steps) -> None:
     """A claim of a stock worker older than the visibility timeout goes to its queue's list."""
     raw = encode_task("t.x", [1], task_id="s", queue="celery").decode()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import aiodocker
 import msgspec
 import pytest
+from interrupting import cut_short
 from siege import LONG, besieged_executor, containers_of
 
 from crucible.models import Limits, Program, Verdict
@@ -335,11 +336,14 @@ async def test_tenants_never_share(executor: DockerExecutor) -> None:
 async def test_a_cancelled_program_is_killed(executor: DockerExecutor) -> None:
     """Cancelling one program kills it and leaves those beside it alone."""
     code = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)"
-    slow = asyncio.create_task(executor.run(py(code, Limits(wall_time_s=60))))
+    slow = asyncio.create_task(cut_short(executor, py(code, Limits(wall_time_s=60))))
     beside = asyncio.create_task(executor.run(py("import time; time.sleep(1); print('fine')")))
     await asyncio.sleep(0.5)
     slow.cancel()
-    await asyncio.gather(slow, return_exceptions=True)
+    outcome = await slow
+    assert (outcome.verdict, outcome.isolation) == (V.CANCELLED, "shared")
+    assert outcome.stdout.strip().isdigit()
+    assert outcome.run_s > 0
     assert (await beside).stdout == b"fine\n"
     look = "grep -l '^Name:.python3' /proc/[0-9]*/status | wc -l"
     assert (await executor.run(sh(look))).stdout == b"1\n"

@@ -14,7 +14,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": set(),
     "errors": set(),
     "breaker": {"errors"},
-    "settings": {"errors"},
+    "settings": {"errors", "models"},
     "embedded": {"errors"},
     "broker": PLAIN,
     "executor": PLAIN,

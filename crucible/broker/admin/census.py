@@ -94,7 +94,7 @@ async def purge_queue(
             if not taken:
                 break
             dropped += len(taken)
-            await store_revoked(results, keys, result_ttl_s, _task_ids(taken))
+            await store_revoked(results, keys, result_ttl_s, _task_ids(taken), final=True)
     return dropped
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,11 @@ def _letter(letter_id: bytes, fields: Sequence[bytes]) -> DeadLetter:
     )
 
 
+def is_letter_id(text: str) -> bool:
+    """Whether it can be the id of a letter: milliseconds, a dash, a number."""
+    return re.fullmatch(r"[0-9]{1,19}-[0-9]{1,19}", text) is not None
+
+
 class DeadLetters:
     """The dead letters of one server.
 
@@ -89,7 +95,9 @@ class DeadLetters:
         return [_letter(letter_id, fields) for letter_id, fields in rows]
 
     async def get(self, letter_id: str) -> DeadLetter | None:
-        """One letter, or None."""
+        """One letter; None where there is none, or the id can be nobody's."""
+        if not is_letter_id(letter_id):
+            return None
         rows: Any = await self._steps.command("XRANGE", self._keys.dlq, letter_id, letter_id)
         return _letter(*rows[0]) if rows else None
 

@@ -157,12 +157,19 @@ class ControlClient:
             await self._steps.command("DEL", self._keys.step_list(reply_list, 0))
 
     async def revoke(
-        self, task_ids: Sequence[str], *, terminate: bool = False, signal: str = "SIGTERM"
+        self,
+        task_ids: Sequence[str],
+        *,
+        terminate: bool = False,
+        signal: str = "SIGTERM",
+        final: bool = False,
     ) -> int:
         """Have tasks not run, and with ``terminate`` stopped where they run.
 
         The ids are kept on the server first: a worker that starts later knows them. Tasks that
         nobody has started are stored as REVOKED here and now, whether any worker listens or not.
+        A task that does not track its start may be running then; the end it comes to takes the
+        place of REVOKED, as with stock, unless that is ``final``.
 
         Returns:
             How many workers listen.
@@ -171,10 +178,10 @@ class ControlClient:
             BrokerError: it is not known to be sent.
         """
         await self._revoked.add(task_ids)
+        # Before workers hear of it: what they store of it themselves is not final.
+        await store_revoked(self._results, self._keys, self._result_ttl_s, task_ids, final=final)
         arguments = {"task_id": list(task_ids), "terminate": terminate, "signal": signal}
-        heard = await self.tell("revoke", arguments)
-        await store_revoked(self._results, self._keys, self._result_ttl_s, task_ids)
-        return heard
+        return await self.tell("revoke", arguments)
 
     async def _bind(self, member: str) -> None:
         await self._steps.command("SADD", self._keys.reply_binding, member)

@@ -107,22 +107,30 @@ _NOT_STARTED = frozenset({PENDING, "RECEIVED", RETRY, "REJECTED"})
 
 
 async def store_revoked(
-    steps: Steps, keys: Keys, result_ttl_s: int, task_ids: Sequence[str]
+    steps: Steps,
+    keys: Keys,
+    result_ttl_s: int,
+    task_ids: Sequence[str],
+    *,
+    final: bool = False,
 ) -> None:
     """Store REVOKED for tasks that nobody has started, so that nobody waits for their turn.
 
     Those that run are left to their workers, and a terminal result stays. Source: celery
-    ``worker/control.py`` ``_revoke`` from 5.6.2 on.
+    ``worker/control.py`` ``_revoke`` from 5.6.2 on. A task that does not track its start may be
+    running; the end it comes to then takes the place of REVOKED, unless that is ``final``.
 
     Args:
         steps: on the result server.
         keys: key names.
         result_ttl_s: seconds results are kept, 0 for ever.
         task_ids: the revoked tasks.
+        final: whatever they may come to, REVOKED stays.
 
     Raises:
         BrokerError: it is not known for which it happened.
     """
+    children: Sequence[Any] | None = () if final else None
     for start in range(0, len(task_ids), MAX_BATCH):
         part = task_ids[start : start + MAX_BATCH]
         stored = await steps.command("MGET", *map(keys.result, part))
@@ -131,7 +139,7 @@ async def store_revoked(
         ]
         if waiting:
             metas = [
-                encode_meta(task_id, REVOKED, revoked_result("revoked"), children=None)
+                encode_meta(task_id, REVOKED, revoked_result("revoked"), children=children)
                 for task_id in waiting
             ]
             await steps.run(

@@ -2,6 +2,8 @@
 --
 -- A terminal result, once stored, stays (celery's own backend keeps SUCCESS only). The key is the
 -- channel as well. Stock writes the status first, so the first bytes tell it; else it is decoded.
+-- A REVOKED of somebody who heard of a revoke and saw no start has null children, from stock and
+-- from us: the task may run all the same, and then its own end counts.
 
 local function is_terminal(key)
   local head = redis.pcall('GETRANGE', key, 0, 30)
@@ -13,7 +15,11 @@ local function is_terminal(key)
     local ok, meta = pcall(cjson.decode, redis.call('GET', key))
     status = ok and type(meta) == 'table' and meta.status
   end
-  return status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED'
+  if status == 'REVOKED' then
+    local ok, meta = pcall(cjson.decode, redis.call('GET', key))
+    return not (ok and type(meta) == 'table' and meta.children == cjson.null)
+  end
+  return status == 'SUCCESS' or status == 'FAILURE'
 end
 
 local function store(key, meta, ttl)

@@ -8,6 +8,7 @@ from redis.exceptions import ResponseError
 
 from crucible.broker.producing.outbox import Outcome
 from crucible.broker.servers.connection import translate, translated
+from crucible.broker.servers.link import Line
 from crucible.broker.servers.scripts import script
 from crucible.broker.wire.priority import STEPS
 from crucible.errors import BrokerUnavailable, NothingStored, QueueFull
@@ -59,19 +60,20 @@ def _runs(writes: Sequence[Write]) -> list[_Run]:
 
 
 class ScriptSender:
-    """Sends a flush as one call of ``publish.lua``.
-
-    Attributes:
-        reached: see ``outbox.Sender``.
-    """
-
-    reached = False
+    """Sends a flush as one call of ``publish.lua``."""
 
     def __init__(self, link: Link, keys: Keys, queue_limit: int) -> None:
         self._link = link
+        # The outbox has one flush under way at a time.
+        self._line = Line(link)
         self._keys = keys
         self._limit = queue_limit
         self._script = script("publish")
+
+    @property
+    def reached(self) -> bool:
+        """See ``outbox.Sender``."""
+        return self._line.reached
 
     async def send(self, writes: Sequence[Write]) -> Sequence[Outcome]:
         """One outcome a write.
@@ -81,21 +83,16 @@ class ScriptSender:
             NothingStored: it was not.
             BrokerError: the server refused the whole flush.
         """
-        self.reached = False
         runs = _runs(writes)
         keys, args, queues = self._arguments(runs)
         with translated():
-            outcomes, depths = await self._script.run(self._call, keys, args)
+            outcomes, depths = await self._script.run(self._line.call, keys, args)
         if any(type(outcome) is bytes and outcome.startswith(_DEMOTED) for outcome in outcomes):
             # Inside a script redis-py does not see it, so the stale connection is ours to drop.
+            await self._line.drop()
             await self._link.forget_idle()
             raise NothingStored("the queue server is a replica now")
         return _by_write(writes, runs, outcomes, dict(zip(queues, depths, strict=True)))
-
-    async def _call(self, *command: Argument) -> Any:
-        async with self._link.connection() as held:
-            self.reached = True
-            return await self._link.ask(held, command)
 
     def _arguments(
         self, runs: Sequence[_Run]

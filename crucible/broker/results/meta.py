@@ -109,6 +109,18 @@ def _carried(argument: Any) -> Any:
     return argument
 
 
+def is_final(meta: Mapping[str, Any]) -> bool:
+    """Whether no other result may take the place of a stored one.
+
+    A REVOKED of somebody who heard of a revoke and saw no start has null children, from stock
+    (celery ``worker/control.py`` ``_revoke``) and from us: the task may run all the same, and then
+    its own end counts.
+    """
+    if meta.get("status") == REVOKED:
+        return meta.get("children", ()) is not None
+    return meta.get("status") in (SUCCESS, FAILURE)
+
+
 def revoked_result(reason: str) -> dict[str, Any]:
     """The result of a REVOKED task; ``reason`` is revoked, terminated or expired."""
     return {

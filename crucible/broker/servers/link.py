@@ -68,13 +68,18 @@ class Link:
             BrokerUnavailable: closed.
             redis.exceptions.RedisError: as redis-py has it; callers translate.
         """
-        held = await self._acquire(patient=patient)
+        held = await self.acquire(patient=patient)
         try:
             yield held
         finally:
-            await self._pool.release(held)
+            await self.release(held)
 
-    async def _acquire(self, *, patient: bool) -> AbstractConnection:
+    async def release(self, held: AbstractConnection) -> None:
+        """Give back what ``acquire`` handed out."""
+        await self._pool.release(held)
+
+    async def acquire(self, *, patient: bool = True) -> AbstractConnection:
+        """A connection as ``connection`` yields it, to be given back with ``release``."""
         while True:
             if self._closed:
                 raise BrokerUnavailable("the publisher is closed")
@@ -98,12 +103,8 @@ class Link:
             redis.exceptions.RedisError: as redis-py has it; callers translate.
         """
         async with self.connection() as held:
-            return await self.ask(held, command)
-
-    async def ask(self, held: AbstractConnection, command: Sequence[Argument]) -> Any:
-        """The answer to one command sent over ``held``; raises as ``call``."""
-        await held.send_packed_command(_pack(command))
-        return await held.read_response()
+            await held.send_packed_command(_pack(command))
+            return await held.read_response()
 
     async def calls(self, held: AbstractConnection, commands: Sequence[Sequence[Argument]]) -> Any:
         """The answers to several commands sent together over ``held``; errors as values."""
@@ -116,6 +117,60 @@ class Link:
             except redis_errors.ResponseError as error:
                 answers.append(error)
         return answers
+
+
+class Line:
+    """One connection of a link, kept from call to call.
+
+    What a pool does around a small command costs as much as the command. For whoever has one call
+    under way at a time; deadlines are the caller's, as with ``Link``.
+
+    Attributes:
+        reached: the server may have got the command of the last call.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self.reached = False
+        self._link = link
+        self._held: AbstractConnection | None = None
+
+    async def call(self, *command: Argument) -> Any:
+        """One command's answer.
+
+        Raises:
+            BrokerUnavailable: closed.
+            redis.exceptions.RedisError: as redis-py has it; callers translate.
+        """
+        self.reached = False
+        held = self._held
+        if held is None or not await _is_usable(held):
+            await self.drop()
+            held = self._held = await self._link.acquire()
+        self.reached = True
+        try:
+            await held.send_packed_command(_pack(command))
+            return await held.read_response()
+        except redis_errors.ResponseError:
+            raise
+        except BaseException:
+            # Its answer may still come, and must not be taken for the next command's.
+            await self.drop()
+            raise
+
+    async def drop(self) -> None:
+        """Close the connection; the next call opens another."""
+        held, self._held = self._held, None
+        if held is not None:
+            await held.disconnect(nowait=True)
+            await self._link.release(held)
+
+
+async def _is_usable(held: AbstractConnection) -> bool:
+    """Whether a connection that rested is still open and silent, as the pool asks of its own."""
+    try:
+        return held.is_connected and not await held.can_read()
+    except _CONNECT_ERRORS:
+        return False
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import WatchError
 
+from crucible.broker.results.meta import is_final
 from crucible.broker.servers.atomic import one_step
 from crucible.broker.servers.canvas_transactions import CanvasTransactions
 from crucible.broker.servers.link import Link
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _BLOCK_S = 1
 #: Seconds a worker's fence lasts, as in ``restore.lua``.
 _FENCE_S = 3600
-_TERMINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 
 
 class TransactionSteps:
@@ -118,7 +118,7 @@ class TransactionSteps:
             meta = json.loads(stored)
         except ValueError:
             return False
-        return isinstance(meta, dict) and meta.get("status") in _TERMINAL
+        return isinstance(meta, dict) and is_final(meta)
 
     @staticmethod
     def _store(pipe: Any, key: Any, meta: Any, ttl: Any) -> None:

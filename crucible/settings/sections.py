@@ -1,0 +1,65 @@
+"""What settings are about: the order and the headings of the flags that commands have for them."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import re
+
+from crucible.settings.fields import Settings
+
+
+class Section(enum.StrEnum):
+    """A heading; its settings stand beside each other in ``Settings``."""
+
+    LISTENING = "Listening"
+    TASK_QUEUE = "Task queue"
+    EVENT_BUS = "Event bus"
+    SUBMISSIONS = "Submissions"
+    MIGRATION = "Migration"
+    LEGACY_QUEUE = "Legacy queue"
+    BREAKERS = "Circuit breakers"
+    WORKER = "Worker"
+    EXECUTORS = "Executor services"
+    SANDBOXES = "Sandboxes"
+    CEILINGS = "Most a program may ask for"
+    IMAGE = "Sandbox image"
+    PROCESS = "Process"
+
+
+#: The first setting of each section, which reaches to the first one of the next.
+_FIRST = {
+    "host": Section.LISTENING,
+    "celery_broker_url": Section.TASK_QUEUE,
+    "event_bus_url": Section.EVENT_BUS,
+    "queue_limit": Section.SUBMISSIONS,
+    "celery_enabled": Section.MIGRATION,
+    "queue_service_url": Section.LEGACY_QUEUE,
+    "breaker_failures": Section.BREAKERS,
+    "queues": Section.WORKER,
+    "executor_urls": Section.EXECUTORS,
+    "docker_url": Section.SANDBOXES,
+    "max_wall_time_s": Section.CEILINGS,
+    "sandbox_packages_file": Section.IMAGE,
+    "data_dir": Section.PROCESS,
+}
+
+
+def sections() -> dict[str, Section]:
+    """The section of every setting, in the order of ``Settings``."""
+    found: dict[str, Section] = {}
+    section = Section.LISTENING
+    for field in Settings.__struct_fields__:
+        section = _FIRST.get(field, section)
+        found[field] = section
+    return found
+
+
+def descriptions() -> dict[str, str]:
+    """What ``Settings`` says about each setting, on one line; nothing where Python drops it."""
+    _, _, attributes = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:\n")
+    entries = re.split(r"^    (\w+): ", attributes, flags=re.MULTILINE)[1:]
+    return {
+        field: " ".join(text.split())
+        for field, text in zip(entries[::2], entries[1::2], strict=True)
+    }

@@ -1,0 +1,77 @@
+"""URLs in settings: whether they can be used, and how they look without their secrets. Pure."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel", "redis+socket")
+LEGACY_SCHEMES = ("http", "https")
+EXECUTOR_SCHEMES = ("http", "https", "unix")
+
+#: Their path is a file's, so an ``@`` in it says nothing.
+_SOCKET_SCHEMES = frozenset({"unix", "redis+socket", "socket"})
+_SECRET_FIELD = re.compile(r"([?&][^=&]*(?:pass|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
+#: What follows a ``&`` in a password that should have been quoted.
+_NAMELESS_FIELD = re.compile(r"&[^=&]+(?=&|\Z)")
+#: One address of several, where there are no credentials that a ``;`` may have cut in two.
+_PLAIN_ADDRESS = re.compile(r"(?:[a-z+]+://)?(?:\[[0-9A-Fa-f:.%]+\]|[\w.-]+)(?::\d+)?(?:[/?].*)?")
+
+
+def mask_url(url: str) -> str:
+    """``url`` with its passwords replaced by ``***``, for logs and messages.
+
+    Also one that is no URL, since it is shown to whoever mistyped it: rather too much is masked.
+    """
+    masked = _NAMELESS_FIELD.sub("&***", _SECRET_FIELD.sub(r"\1***", url))
+    if not url.startswith("sentinel://"):
+        return _mask_credentials(masked)
+    return ";".join(
+        _mask_credentials(part) if "@" in part or _PLAIN_ADDRESS.fullmatch(part) else "***"
+        for part in masked.split(";")
+    )
+
+
+def _mask_credentials(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "", url
+    # Up to the last of them: a password with an unquoted @, / or # is masked whole.
+    credentials, at, place = rest.rpartition("@")
+    if not at or (scheme in _SOCKET_SCHEMES and rest.startswith("/")):
+        return url
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}{separator}{user}:***@{place}" if colon else f"{scheme}{separator}***@{place}"
+
+
+def fault_of(url: str, schemes: tuple[str, ...]) -> str:
+    """What is wrong with a URL, in words that quote nothing of it; empty for a good one."""
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in schemes:
+        return f"must start with {', '.join(schemes)} and ://"
+    several = url.split(";") if scheme == "sentinel" else [url]
+    try:
+        parts = [urlsplit(one if "://" in one else f"sentinel://{one}") for one in several]
+        ports = [part.port for part in parts]
+    except ValueError:
+        return (
+            "cannot be read: the port is a number up to 65535, and special characters in a "
+            "password are quoted, such as %2F for /"
+        )
+    if scheme in LEGACY_SCHEMES and not parts[0].hostname:
+        return "names no host"
+    if 0 in ports:
+        return "nothing listens on port 0"
+    return _fault_of_database(parts[-1]) if schemes == REDIS_SCHEMES else ""
+
+
+def _fault_of_database(url: SplitResult) -> str:
+    fields = parse_qs(url.query)
+    databases = fields.get("db", []) + fields.get("virtual_host", [])
+    if url.scheme not in _SOCKET_SCHEMES:
+        databases.append(url.path)
+    if not all(re.fullmatch(r"/*[0-9]{0,9}/*", text) for text in databases):
+        return "the database is a number, such as 0 in redis://127.0.0.1:6380/0"
+    if url.scheme == "sentinel" and "master_name" not in fields:
+        return "needs ?master_name= and the name the sentinels know the server by"
+    return ""
