@@ -216,7 +216,10 @@ class Ends:
 
 def is_ignored(message: Message, task: Task | None) -> bool:
     """Whether nobody wants the task's result."""
-    return message.headers.get("ignore_result") is True or (task is not None and task.ignore_result)
+    ignored = message.headers.get("ignore_result")
+    if ignored is None:
+        return task is not None and task.ignore_result
+    return bool(ignored)  # either way it is the message that decides, as from 5.7 on
 
 
 def _has_duties(message: Message) -> bool:

@@ -250,6 +250,14 @@ async def test_ignored_tasks_store_nothing(worker: Worker, redis: Redis) -> None
         assert await redis.get(f"celery-task-meta-{task_id}") is None
 
 
+async def test_the_message_says_whether_its_result_is_stored(worker: Worker, redis: Redis) -> None:
+    """As from stock 5.7, a message that wants its result gets it, whatever its task is told."""
+    raw = encode_task("t.quiet", [], task_id="wanted", queue="celery", ignore_result=False)
+    await redis.lpush("celery", raw)
+    meta = await end_of(redis, "wanted")
+    assert (meta["status"], meta["result"]) == ("SUCCESS", 1)
+
+
 async def test_expired_task_is_revoked(worker: Worker, redis: Redis) -> None:
     """A task past its expiry is not run."""
     task_id = await send(redis, "t.add", 1, 1, expires="2001-01-01T00:00:00+00:00")
