@@ -84,7 +84,7 @@ async def test_every_event_has_stocks_members_in_order(redis_url: str, redis: Re
         "retried": ["received", "started", "retried", "received", "started", "succeeded"],
         "rejected": ["received", "started", "failed", "rejected"],
         "requeued": ["received", "started", "rejected", "received", "started", "succeeded"],
-        "unknown": ["received", "failed"],
+        "unknown": ["failed"],
         "expired": ["revoked"],
         "stopped": ["received", "started", "revoked"],
         "dropped": ["revoked"],

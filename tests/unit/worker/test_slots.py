@@ -7,8 +7,9 @@ import asyncio
 from loop_turns import eventually
 
 from crucible.broker.claiming.claims import Claim
-from crucible.worker.hooks import Run, Stop, stop_run
+from crucible.worker.hooks import Run, Stop
 from crucible.worker.slots import Slots
+from crucible.worker.stopping import stop_run
 
 
 def runs(count: int) -> list[Run]:
