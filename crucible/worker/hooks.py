@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from crucible.broker.claiming.claims import Claim
     from crucible.broker.wire.message import Message
     from crucible.worker.registry import Task
+
+logger = logging.getLogger(__name__)
 
 
 class Stop(enum.StrEnum):
@@ -74,8 +77,16 @@ class Run:
     canvas: Canvas | None = None
 
 
+def hook_raised(raised: Exception) -> None:
+    """Log what a hook raised: the task goes on as if it had not."""
+    logger.error("who is told what happens to tasks raised", exc_info=raised)
+
+
 class TaskHooks(Protocol):
-    """Told what happens to each task, in order. Calls must be quick and must not raise."""
+    """Told what happens to each task, in order.
+
+    Calls must be quick. What they raise is logged and changes nothing.
+    """
 
     def received(self, run: Run) -> None:
         """The message was decoded and will be run."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from crucible.broker.claiming.endings import Move
 from crucible.errors import BrokerUnavailable
 from crucible.worker.finisher import Finisher
-from crucible.worker.hooks import Stop
+from crucible.worker.hooks import Stop, hook_raised
 from crucible.worker.intake import POLL_S
 from crucible.worker.stopping import calm
 from crucible.worker.trace import Delayed, RateLimited
@@ -101,7 +101,10 @@ class Passage:
         run.runner = None
         if self.trace.ends.hooks is not None:
             # As from stock, which tells of it when the message comes, not when it is due.
-            self.trace.ends.hooks.received(run)
+            try:
+                self.trace.ends.hooks.received(run)
+            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
+                hook_raised(raised)
         while True:
             try:
                 due = await self._claims.park([(run.claim, eta)])

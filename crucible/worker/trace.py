@@ -17,7 +17,7 @@ from crucible.broker.wire.redelivery import LOST
 from crucible.errors import MessageError
 from crucible.worker.caller import Caller
 from crucible.worker.ends import Ends, is_ignored
-from crucible.worker.hooks import Stop, TurnedAway
+from crucible.worker.hooks import Stop, TurnedAway, hook_raised
 from crucible.worker.outcomes import Escaped, Ignore, Reject, Replaced, Retry, TimeLimitExceeded
 from crucible.worker.registry import TaskRegistry
 from crucible.worker.stopping import calm
@@ -133,14 +133,20 @@ class Trace:
             return await self.ends.revoked(run, message, why)
         hooks = self.ends.hooks
         if hooks is not None and not again:
-            hooks.received(run)
+            try:
+                hooks.received(run)
+            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
+                hook_raised(raised)
         if message.redelivered and (lost := message.headers.get(LOST)):
             return await self.ends.lost(run, message, str(lost))
         if not self._admit(run, message.task):
             raise RateLimited
         run.started_at = time.time()
         if hooks is not None:
-            hooks.started(run)
+            try:
+                hooks.started(run)
+            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
+                hook_raised(raised)
         return await self._outcome(run, message, task)
 
     async def _outcome(self, run: Run, message: Message, task: Task) -> Ending | None:

@@ -51,8 +51,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Threads for plain functions, made as they are needed: for those that run, and for those that were
-#: ended without them and still go on.
+#: Threads for plain functions, made as they are needed; some may never return.
 _THREADS = 1000
 
 
