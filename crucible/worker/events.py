@@ -85,6 +85,7 @@ class TaskEvents:
             # Its last delivery has ended on the server, which we were not told of yet.
             self._release(field)
         self._stream.add(_received(message))
+        run.told = True
 
     def started(self, run: Run) -> None:
         """Count it, and tell task-started."""

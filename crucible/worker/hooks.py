@@ -59,6 +59,7 @@ class Run:
         threaded: its function runs in a thread, which nothing can stop.
         let_go: frees its slot from it; set while it runs.
         children: result tuples of the tasks it sent.
+        told: an event was sent that it was received.
         canvas: sends what it asks for; None where nobody does.
     """
 
@@ -72,6 +73,7 @@ class Run:
     soft_limit: bool = False
     hard_limit_s: float | None = None
     threaded: bool = False
+    told: bool = False
     let_go: Callable[[Run], None] | None = None
     children: list[Any] = field(default_factory=list)
     canvas: Canvas | None = None

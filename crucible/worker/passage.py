@@ -6,7 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from crucible.broker.claiming.endings import Move
+from crucible.broker.claiming.endings import Ending, Move, Onward
+from crucible.broker.wire.received import mark_received
 from crucible.errors import BrokerUnavailable
 from crucible.worker.finisher import Finisher
 from crucible.worker.hooks import Stop, hook_raised
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from crucible.broker.claiming.claims import Claims
-    from crucible.broker.claiming.endings import Ending
     from crucible.worker.hooks import Run
     from crucible.worker.intake import Holdings
     from crucible.worker.trace import Trace
@@ -69,9 +69,9 @@ class Passage:
                 return
             except RateLimited:
                 return
-            except Exception:  # a fault of ours; the slot and the other messages must go on
-                logger.exception("a message could not be handled: %s", run.claim.field)
-                ending = self.trace.ends.fault(run, self._max_deliveries)
+        except Exception:  # a fault of ours; the slot and the other messages must go on
+            logger.exception("a message could not be handled: %s", run.claim.field)
+            ending = self.trace.ends.fault(run, self._max_deliveries)
         except BaseException:
             if run.stop not in (Stop.CLOSED, Stop.LET_GO):
                 # The slot ends with a run in hand, which nobody else would end.
@@ -107,7 +107,7 @@ class Passage:
                 hook_raised(raised)
         while True:
             try:
-                due = await self._claims.park([(run.claim, eta)])
+                due = await self._park(run, eta)
                 break
             except BrokerUnavailable:
                 await asyncio.sleep(POLL_S)
@@ -116,6 +116,16 @@ class Passage:
             return
         self._held.drop(run.claim)
         self._upkeep.expect_due(eta)
+
+    async def _park(self, run: Run, eta: float) -> bool:
+        """Put it among the delayed messages; True when it is due already and was left."""
+        if not run.told or run.message is None:
+            return bool(await self._claims.park([(run.claim, eta)]))
+        # Whoever takes it when it is due, perhaps another worker, is not to tell of it again.
+        raw = mark_received(run.message)
+        parked = Onward(move=Move.PARK, raw=raw, eta=eta)
+        await self._claims.finish([Ending(run.claim, onward=parked)])
+        return False
 
     def _ended(self, endings: Sequence[Ending]) -> None:
         self.told(endings)

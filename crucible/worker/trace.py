@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.broker.results.meta import STARTED
 from crucible.broker.wire.message import decode
+from crucible.broker.wire.received import was_received
 from crucible.broker.wire.redelivery import LOST
 from crucible.errors import MessageError
 from crucible.worker.caller import Caller
@@ -132,7 +133,7 @@ class Trace:
         if why is not None:
             return await self.ends.revoked(run, message, why)
         hooks = self.ends.hooks
-        if hooks is not None and not again:
+        if not (hooks is None or again or (message.eta is not None and was_received(message))):
             try:
                 hooks.received(run)
             except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged

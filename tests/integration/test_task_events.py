@@ -132,6 +132,24 @@ async def test_a_delayed_task_is_told_of_when_it_comes(redis_url: str, redis: Re
         await events.until_kind("later", "succeeded")
         [started] = [e for e in events.of("later") if e["type"] == "task-started"]
         assert started["timestamp"] >= datetime.fromisoformat(due).timestamp()
+        assert events.kinds("later") == ["received", "started", "succeeded"]
+
+
+async def test_a_delayed_task_is_told_of_once_by_whichever_worker(
+    redis_url: str, redis: Redis
+) -> None:
+    """The worker that takes it when due says nothing new; its next try is told of again."""
+    due = (datetime.now(UTC) + timedelta(seconds=0.6)).isoformat()
+    async with listening(redis_url) as events:
+        async with worker(redis_url):
+            await send(redis, "rig.retry_then_ok", 1, 0.05, task_id="later", eta=due)
+            await events.until_kind("later", "received")
+        assert await redis.hlen("unacked") == 1
+        async with worker(redis_url):
+            await events.until_kind("later", "succeeded")
+    assert events.kinds("later") == [
+        "received", "started", "retried", "received", "started", "succeeded",
+    ]  # fmt: skip
 
 
 async def test_moments_that_utc_cannot_write_break_nothing(redis_url: str, redis: Redis) -> None:
