@@ -79,6 +79,7 @@ class Draining:
             await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
             if not draining.done():
                 self._hurried.set()
+                self._slots.hand_back()  # here too: draining may not have come to its wait yet
                 await asyncio.wait([draining], timeout=_HURRY_S)
             if draining.done():
                 draining.result()
@@ -103,7 +104,8 @@ class Draining:
         await self._intake.give_back([*self._rates.take_all(), *self._slots.take_waiting()])
         if not await self._idle_within(deadline_s):
             await self._hand_back_running()
-        await self._flush(0.0 if self._hurried.is_set() else deadline_s)
+        in_hurry = self._hurried.is_set()
+        await self._flush(_HURRY_S - PATIENCE_S if in_hurry else deadline_s)
 
     async def _idle_within(self, deadline_s: float) -> bool:
         """Whether everything that runs has ended, in time and before anybody was in a hurry."""

@@ -74,12 +74,20 @@ class Threads:
         Args:
             work: the function.
             begun: called in the loop when it is about to be called.
+
+        Raises:
+            RuntimeError: the system gives no more threads.
+            BaseException: whatever the function raised.
         """
         loop = asyncio.get_running_loop()
         call = _Call(work, begun, copy_context(), loop, loop.create_future())
         self._calls.put(call)
         if not self._idle.acquire(blocking=False):
-            self._grow()
+            try:
+                self._grow()
+            except RuntimeError:
+                call.ended.cancel()  # or a thread that becomes free would still call it
+                raise
         value, error = await call.ended
         if error is None:
             return value
@@ -92,9 +100,9 @@ class Threads:
         if self._count >= self._most:
             logger.error("%d plain functions do not return; the next has to wait", self._count)
             return
-        self._count += 1
-        name = f"crucible-task-{self._count}"
+        name = f"crucible-task-{self._count + 1}"
         threading.Thread(target=self._serve, name=name, daemon=True).start()
+        self._count += 1
 
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:

@@ -81,6 +81,25 @@ async def test_calls_beyond_the_most_wait_their_turn() -> None:
     threads.close()
 
 
+async def test_a_system_without_threads_fails_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call that finds no thread fails, and is not made later by one that becomes free."""
+    threads, hold = Threads(3), threading.Event()
+    await given_up(threads, hold)
+    called: list[str] = []
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await threads.call(lambda: called.append("refused"))
+    hold.set()
+    await threads.call(lambda: called.append("next"))
+    assert called == ["next"]
+    threads.close()
+
+
 async def test_closed_threads_end() -> None:
     """Idle ones end at once, busy ones when their function returns."""
     threads, hold = Threads(2), threading.Event()
