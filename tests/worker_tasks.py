@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import TYPE_CHECKING
 
 from crucible.worker.registry import TaskRegistry
@@ -24,6 +25,13 @@ async def add(ctx: TaskContext, x: int, y: int) -> int:
 async def hold(ctx: TaskContext, seconds: float) -> int:
     """Wait, then return the pid of the worker."""
     await asyncio.sleep(seconds)
+    return os.getpid()
+
+
+@registry.task("rig.block", track_started=True)
+def block(ctx: TaskContext, seconds: float) -> int:
+    """Hold a thread, which nothing can stop."""
+    time.sleep(seconds)
     return os.getpid()
 
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crucible.worker.context import RunContext
 from crucible.worker.drive import drive
 from crucible.worker.hooks import Stop
+from crucible.worker.stopping import stop_run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from concurrent.futures import Executor
 
     from crucible.broker.wire.message import Message
     from crucible.worker.hooks import Run
     from crucible.worker.registry import Task, TaskRegistry
+    from crucible.worker.threads import Threads
 
 
 class Caller:
@@ -36,7 +35,7 @@ class Caller:
         self,
         hostname: str,
         states: Mapping[TaskRegistry, Any],
-        threads: Executor,
+        threads: Threads,
         update: Callable[[Message, str, Any], Awaitable[None]],
         limits: Mapping[str, tuple[float | None, float | None]],
     ) -> None:
@@ -56,11 +55,14 @@ class Caller:
             )
             hard = task_hard if hard is None else hard
             soft = task_soft if soft is None else soft
-        work = self._start(run, task, context, context.args, context.kwargs)
         if not hard and not soft:
-            return await work
-        with _limited(run, hard, soft):
-            return await work
+            return await self._start(run, task, context, context.args, context.kwargs)
+        run.hard_limit_s = hard
+        limits = _Limits(run, hard, soft)
+        try:
+            return await self._start(run, task, context, context.args, context.kwargs, limits)
+        finally:
+            limits.disarm()
 
     async def invoke(
         self, run: Run, task: Task, args: Sequence[Any], kwargs: dict[str, Any]
@@ -81,28 +83,44 @@ class Caller:
         context: RunContext,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
+        limits: _Limits | None = None,
     ) -> Awaitable[Any]:
         if task.is_async:
+            if limits is not None:
+                limits.arm()
             return drive(task.function(context, *args, **kwargs), run)
-        return self._in_thread(partial(task.function, context, *args, **kwargs))
+        work = partial(task.function, context, *args, **kwargs)
+        return drive(self._in_thread(run, work, limits), run)
 
-    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+    async def _in_thread(self, run: Run, work: Callable[[], Any], limits: _Limits | None) -> Any:
+        run.threaded = True
+        try:
+            # Limits count from when the function is called: it may have to wait for a thread.
+            return await self._threads.call(work, None if limits is None else limits.arm)
+        finally:
+            run.threaded = False
+
+
+class _Limits:
+    """The time limits of one call, counted from ``arm`` on."""
+
+    def __init__(self, run: Run, hard: float | None, soft: float | None) -> None:
+        self._run = run
+        self._limits = ((soft, _soft_limit), (hard, _hard_limit))
+        self._timers: list[asyncio.TimerHandle] = []
+        self._over = False
+
+    def arm(self) -> None:
+        if self._over:
+            return
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, copy_context().run, work)
+        for limit_s, pass_it in self._limits:
+            if limit_s:
+                self._timers.append(loop.call_later(limit_s, pass_it, self._run))
 
-
-@contextlib.contextmanager
-def _limited(run: Run, hard: float | None, soft: float | None) -> Any:
-    loop = asyncio.get_running_loop()
-    timers = []
-    if soft:
-        timers.append(loop.call_later(soft, _soft_limit, run))
-    if hard:
-        timers.append(loop.call_later(hard, _hard_limit, run))
-    try:
-        yield
-    finally:
-        for timer in timers:
+    def disarm(self) -> None:
+        self._over = True
+        for timer in self._timers:
             timer.cancel()
 
 
@@ -113,6 +131,4 @@ def _soft_limit(run: Run) -> None:
 
 
 def _hard_limit(run: Run) -> None:
-    if run.stop is None and run.runner is not None:
-        run.stop = Stop.TIME_LIMIT
-        run.runner.cancel()
+    stop_run(run, Stop.TIME_LIMIT)

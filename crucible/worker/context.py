@@ -6,6 +6,7 @@ with an adapter of its own.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from crucible.broker.canvas.signature import signature
@@ -170,14 +171,19 @@ class RunContext:
 
         Returns ``exc``, or ``MaxRetriesExceeded``, once ``max_retries`` (the task's own where
         None) are used up: raising that fails the task, as stock's ``retry`` does.
+
+        Raises:
+            OverflowError: ``countdown`` ends after the year 9999.
         """
         limit = self._task.max_retries if max_retries is None else max_retries
         if limit is not None and self.retries >= limit:
             return exc or MaxRetriesExceeded(
                 f"Can't retry {self.name}[{self.id}] args:{self.args} kwargs:{self.kwargs}"
             )
-        delay = self._task.retry_delay_s if countdown is None else countdown
-        return Retry(max(0.0, delay), exc)
+        delay = max(0.0, self._task.retry_delay_s if countdown is None else countdown)
+        # Nothing can be said of a moment beyond the calendar: better here than after the task.
+        _ = datetime.now(UTC) + timedelta(seconds=delay)
+        return Retry(delay, exc)
 
     def replace(self, work: Mapping[str, Any]) -> BaseException:
         """The exception to raise to let another signature take this task's place.

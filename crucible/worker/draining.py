@@ -58,6 +58,7 @@ class Draining:
         self._held = held
         self._fleet = fleet
         self._begun = False
+        self._hurried = asyncio.Event()
 
     async def until(
         self, stop: asyncio.Event, hurry: asyncio.Event | None, deadline_s: float
@@ -77,7 +78,8 @@ class Draining:
             draining = asyncio.create_task(self.drain(deadline_s))
             await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
             if not draining.done():
-                self._slots.hand_back()
+                self._hurried.set()
+                self._slots.hand_back()  # here too: draining may not have come to its wait yet
                 await asyncio.wait([draining], timeout=_HURRY_S)
             if draining.done():
                 draining.result()
@@ -100,12 +102,24 @@ class Draining:
         await self._intake.stop()
         await self._supervisor.stop("intake")
         await self._intake.give_back([*self._rates.take_all(), *self._slots.take_waiting()])
-        try:
-            async with asyncio.timeout(deadline_s):
-                await self._slots.wait_until_idle()
-        except TimeoutError:
+        if not await self._idle_within(deadline_s):
             await self._hand_back_running()
-        await self._flush(deadline_s)
+        in_hurry = self._hurried.is_set()
+        await self._flush(_HURRY_S - PATIENCE_S if in_hurry else deadline_s)
+
+    async def _idle_within(self, deadline_s: float) -> bool:
+        """Whether everything that runs has ended, in time and before anybody was in a hurry."""
+        idle = asyncio.create_task(self._slots.wait_until_idle())
+        hurried = asyncio.create_task(self._hurried.wait())
+        try:
+            await asyncio.wait(
+                [idle, hurried], timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            return idle.done()
+        finally:
+            for task in (idle, hurried):
+                task.cancel()
+            await asyncio.wait([idle, hurried])
 
     async def _hand_back_running(self) -> None:
         self._slots.hand_back()
@@ -113,7 +127,8 @@ class Draining:
             async with asyncio.timeout(PATIENCE_S):
                 await self._slots.wait_until_idle()
         except TimeoutError:
-            logger.warning("%d tasks do not react to being stopped", len(self._slots.running))
+            # Plain functions in threads, say; others take up their messages when we are gone.
+            logger.warning("%d tasks cannot be stopped", len(self._slots.running))
 
     async def _flush(self, deadline_s: float) -> None:
         try:

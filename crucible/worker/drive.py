@@ -8,16 +8,20 @@ context, and cancellations asked for are taken back.
 from __future__ import annotations
 
 import asyncio
+import logging
 import types
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from crucible.worker.outcomes import SoftTimeLimitExceeded
+from crucible.worker.hooks import Stop
+from crucible.worker.outcomes import Escaped, SoftTimeLimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
     from crucible.worker.hooks import Run
+
+logger = logging.getLogger(__name__)
 
 
 @types.coroutine
@@ -26,6 +30,10 @@ def drive(coroutine: Coroutine[Any, Any, Any], run: Run) -> Generator[Any, Any, 
 
     A cancellation that the soft time limit caused arrives inside as ``SoftTimeLimitExceeded``, at
     the await it is waiting in, as stock raises it.
+
+    Raises:
+        Escaped: it raised what would end the slot, or the whole loop.
+        BaseException: whatever else it raised.
     """
     enter = copy_context().run
     send, throw = coroutine.send, coroutine.throw
@@ -35,18 +43,37 @@ def drive(coroutine: Coroutine[Any, Any, Any], run: Run) -> Generator[Any, Any, 
             waited_for = enter(send, None) if error is None else enter(throw, error)
         except StopIteration as stop:
             return stop.value
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException as raised:
+            raise Escaped(raised) from raised
         try:
             yield waited_for
             error = None
         except asyncio.CancelledError as cancelled:
-            error = cancelled
-            if run.soft_limit and run.stop is None:
-                run.soft_limit = False
-                if run.runner is not None:
-                    run.runner.uncancel()
-                error = SoftTimeLimitExceeded()
+            if run.stop is Stop.LET_GO:
+                _close(coroutine)
+                raise
+            error = _as_seen_inside(cancelled, run)
         except GeneratorExit:
             coroutine.close()
             raise
         except BaseException as raised:  # noqa: BLE001 - handed into the coroutine, not swallowed
             error = raised
+
+
+def _as_seen_inside(cancelled: asyncio.CancelledError, run: Run) -> BaseException:
+    if not run.soft_limit or run.stop is not None:
+        return cancelled
+    run.soft_limit = False
+    if run.runner is not None:
+        run.runner.uncancel()
+    return SoftTimeLimitExceeded()
+
+
+def _close(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """End a coroutine that did not end when it was cancelled: it gets no further than here."""
+    try:
+        coroutine.close()
+    except BaseException:  # another run has told how it ended; a slot is not to end of it
+        logger.exception("a task that was let go of raised")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claiming.claims import Ending, Move, Onward
 from crucible.broker.wire.redelivery import deliveries_of, next_try, parse, redelivered
-from crucible.worker.hooks import TurnedAway
+from crucible.worker.hooks import TurnedAway, hook_raised
 from crucible.worker.metas import error_result
 from crucible.worker.outcomes import EncodeError, NotRegistered, WorkerLost
 
@@ -76,7 +76,10 @@ class Ends:
             failure = EncodeError(f"{type(error).__name__}: {error}")
             return await self.failed(run, message, task, failure, tracebacks.format_exc())
         if self.hooks is not None:
-            self.hooks.succeeded(run, result, time.time() - run.started_at)
+            try:
+                self.hooks.succeeded(run, result, time.time() - run.started_at)
+            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
+                hook_raised(raised)
         key = self._result_prefix + message.id if meta else ""
         return Ending(run.claim, key, meta, continuation=continuation)
 
@@ -105,7 +108,10 @@ class Ends:
                 run, error, error_result(error), traceback, store=not ignored
             )
         if self.hooks is not None:
-            self.hooks.failed(run, error, traceback)
+            try:
+                self.hooks.failed(run, error, traceback)
+            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
+                hook_raised(raised)
         key = self._result_prefix + message.id if meta else ""
         return Ending(run.claim, key, meta, onward, continuation)
 
@@ -135,7 +141,10 @@ class Ends:
         if not is_ignored(message, task):
             meta = self._metas.retry(message, retry.exc, text)
         if self.hooks is not None:
-            self.hooks.retried(run, retry.exc or retry, text)
+            try:
+                self.hooks.retried(run, retry.exc or retry, text)
+            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
+                hook_raised(raised)
         onward = Onward(move=Move.PARK, raw=next_try(run.claim.raw, eta), eta=eta)
         return Ending(run.claim, self._result_prefix + message.id if meta else "", meta, onward)
 
@@ -203,7 +212,10 @@ class Ends:
 
     def _tell_turned_away(self, run: Run, why: TurnedAway) -> None:
         if self.hooks is not None:
-            self.hooks.turned_away(run, why)
+            try:
+                self.hooks.turned_away(run, why)
+            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
+                hook_raised(raised)
 
     def _letter(self, run: Run, reason: str, detail: str) -> dict[str, str]:
         letter = {"queue": run.claim.queue, "reason": reason, "detail": detail}
@@ -216,7 +228,10 @@ class Ends:
 
 def is_ignored(message: Message, task: Task | None) -> bool:
     """Whether nobody wants the task's result."""
-    return message.headers.get("ignore_result") is True or (task is not None and task.ignore_result)
+    ignored = message.headers.get("ignore_result")
+    if ignored is None:
+        return task is not None and task.ignore_result
+    return bool(ignored)  # either way it is the message that decides, as from 5.7 on
 
 
 def _has_duties(message: Message) -> bool:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.wire.jsontypes import dumps, quote
+from crucible.broker.wire.moments import utc_text
 from crucible.broker.wire.reprs import bounded_repr
 from crucible.worker.hooks import TurnedAway
 
@@ -50,7 +50,7 @@ def _text(value: Any) -> str:
 
 
 def _moment(epoch: float) -> str:
-    return f'"{datetime.fromtimestamp(epoch, UTC).isoformat()}"'
+    return f'"{utc_text(epoch)}"'
 
 
 class TaskEvents:
@@ -85,6 +85,7 @@ class TaskEvents:
             # Its last delivery has ended on the server, which we were not told of yet.
             self._release(field)
         self._stream.add(_received(message))
+        run.told = True
 
     def started(self, run: Run) -> None:
         """Count it, and tell task-started."""
@@ -179,7 +180,7 @@ def _received(message: Message) -> str:
     get = message.headers.get
     eta, expires, parent_id = message.eta, message.expires, get("parent_id")
     return (
-        f', "uuid": {quote(message.id)}, "name": {quote(message.task)}, '
+        f', "uuid": {quote(message.id)}, "name": {_text(get("shadow") or message.task)}, '
         f'"args": {_text(get("argsrepr", ""))}, "kwargs": {_text(get("kwargsrepr", ""))}, '
         f'"root_id": {_text(get("root_id"))}, '
         f'"parent_id": {"null" if parent_id is None else quote(parent_id)}, '

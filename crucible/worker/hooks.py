@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import enum
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from crucible.broker.canvas.continuation import Continuation
     from crucible.broker.canvas.frozen import Frozen
     from crucible.broker.claiming.claims import Claim
     from crucible.broker.wire.message import Message
     from crucible.worker.registry import Task
+
+logger = logging.getLogger(__name__)
 
 
 class Stop(enum.StrEnum):
@@ -24,6 +27,8 @@ class Stop(enum.StrEnum):
     TIME_LIMIT = "time_limit"  # hard limit: stored as FAILURE
     GIVEN_BACK = "given_back"  # the worker stops: the message returns to its list
     LOST = "lost"  # somebody else has the claim: nothing is stored
+    CLOSED = "closed"  # its slot ends: the claim is left to whoever sweeps
+    LET_GO = "let_go"  # it did not react: another run has taken over its claim
 
 
 class TurnedAway(enum.StrEnum):
@@ -50,7 +55,11 @@ class Run:
         taken_at: time.monotonic() of its claim.
         stop: why it is being stopped, None while it is not.
         soft_limit: the soft time limit has passed and is to be raised in it.
+        hard_limit_s: the hard time limit it runs under, None where there is none.
+        threaded: its function runs in a thread, which nothing can stop.
+        let_go: frees its slot from it; set while it runs.
         children: result tuples of the tasks it sent.
+        told: an event was sent that it was received.
         canvas: sends what it asks for; None where nobody does.
         left: what it leaves behind should it be terminated; None where it leaves nothing.
     """
@@ -63,21 +72,25 @@ class Run:
     started_at: float = 0.0
     stop: Stop | None = None
     soft_limit: bool = False
+    hard_limit_s: float | None = None
+    threaded: bool = False
+    told: bool = False
+    let_go: Callable[[Run], None] | None = None
     children: list[Any] = field(default_factory=list)
     canvas: Canvas | None = None
     left: Any = None
 
 
-def stop_run(run: Run, why: Stop) -> None:
-    """Stop a run from outside; the first reason counts."""
-    if run.stop is None:
-        run.stop = why
-        if run.runner is not None:
-            run.runner.cancel()
+def hook_raised(raised: Exception) -> None:
+    """Log what a hook raised: the task goes on as if it had not."""
+    logger.error("who is told what happens to tasks raised", exc_info=raised)
 
 
 class TaskHooks(Protocol):
-    """Told what happens to each task, in order. Calls must be quick and must not raise."""
+    """Told what happens to each task, in order.
+
+    Calls must be quick. What they raise is logged and changes nothing.
+    """
 
     def received(self, run: Run) -> None:
         """The message was decoded and will be run."""

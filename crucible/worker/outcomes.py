@@ -97,9 +97,25 @@ class EncodeError(Exception):
 
 
 class WorkerLost(Exception):  # noqa: N818 - named as in Celery
-    """Every worker that took the message went away without ending it."""
+    """Every worker that took the message went away without ending it, or the task would end it."""
 
     wire_type: ClassVar = ("WorkerLostError", "billiard.exceptions")
+
+
+class Escaped(Exception):  # noqa: N818 - a way out of the drive, never seen by tasks
+    """A task raised what is no ``Exception``, such as ``SystemExit``.
+
+    Attributes:
+        error: what it raised.
+        failure: what it failed with: clients raise it, and are not to be ended by it.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+        self.failure = error
+        if isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):
+            self.failure = WorkerLost(f"Worker exited prematurely: the task raised {error!r}.")
 
 
 class ChordError(Exception):

@@ -6,18 +6,19 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from crucible.broker.claiming.endings import Move
+from crucible.broker.claiming.endings import Ending, Move, Onward
+from crucible.broker.wire.received import mark_received
 from crucible.errors import BrokerUnavailable
 from crucible.worker.finisher import Finisher
-from crucible.worker.hooks import Stop
+from crucible.worker.hooks import Stop, hook_raised
 from crucible.worker.intake import POLL_S
+from crucible.worker.stopping import calm
 from crucible.worker.trace import Delayed, RateLimited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from crucible.broker.claiming.claims import Claims
-    from crucible.broker.claiming.endings import Ending
     from crucible.worker.hooks import Run
     from crucible.worker.intake import Holdings
     from crucible.worker.trace import Trace
@@ -55,21 +56,27 @@ class Passage:
 
     async def perform(self, run: Run) -> None:
         """Run one message and see to its end; only the slot's own cancellation is raised."""
-        if (run.stop or self._upkeep.overdue) and not await self._is_ours(run):
-            return
         try:
-            ending = await self.trace.perform(run)
-        except Delayed as delayed:
-            if self.trace.ends.hooks is not None:
-                # As from stock, which tells of it when the message comes, not when it is due.
-                self.trace.ends.hooks.received(run)
-            await self._park(run, delayed.eta)
-            return
-        except RateLimited:
-            return
+            if (run.stop or self._upkeep.overdue) and not await self._is_ours(run):
+                return
+            try:
+                if run.stop is None:
+                    ending = await self.trace.perform(run)
+                else:
+                    ending = await self.trace.stopped(run)
+            except Delayed as delayed:
+                await self._delay(run, delayed.eta)
+                return
+            except RateLimited:
+                return
         except Exception:  # a fault of ours; the slot and the other messages must go on
             logger.exception("a message could not be handled: %s", run.claim.field)
             ending = self.trace.ends.fault(run, self._max_deliveries)
+        except BaseException:
+            if run.stop not in (Stop.CLOSED, Stop.LET_GO):
+                # The slot ends with a run in hand, which nobody else would end.
+                self.finisher.put(self.trace.ends.fault(run, self._max_deliveries))
+            raise
         if ending is None:
             self._held.drop(run.claim)
         else:
@@ -84,15 +91,23 @@ class Passage:
         try:
             await self._upkeep.caught_up()
         except asyncio.CancelledError:
-            if run.stop is not Stop.LOST or run.runner is None:
+            if run.stop in (None, Stop.CLOSED, Stop.LET_GO) or run.runner is None:
                 raise
-            run.runner.uncancel()
+            await calm(run.runner)
         return run.stop is not Stop.LOST
 
-    async def _park(self, run: Run, eta: float) -> None:
+    async def _delay(self, run: Run, eta: float) -> None:
+        """Park a message until its eta; it does not run here, so nothing stops it."""
+        run.runner = None
+        if self.trace.ends.hooks is not None:
+            # As from stock, which tells of it when the message comes, not when it is due.
+            try:
+                self.trace.ends.hooks.received(run)
+            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
+                hook_raised(raised)
         while True:
             try:
-                due = await self._claims.park([(run.claim, eta)])
+                due = await self._park(run, eta)
                 break
             except BrokerUnavailable:
                 await asyncio.sleep(POLL_S)
@@ -101,6 +116,16 @@ class Passage:
             return
         self._held.drop(run.claim)
         self._upkeep.expect_due(eta)
+
+    async def _park(self, run: Run, eta: float) -> bool:
+        """Put it among the delayed messages; True when it is due already and was left."""
+        if not run.told or run.message is None:
+            return bool(await self._claims.park([(run.claim, eta)]))
+        # Whoever takes it when it is due, perhaps another worker, is not to tell of it again.
+        raw = mark_received(run.message)
+        parked = Onward(move=Move.PARK, raw=raw, eta=eta)
+        await self._claims.finish([Ending(run.claim, onward=parked)])
+        return False
 
     def _ended(self, endings: Sequence[Ending]) -> None:
         self.told(endings)

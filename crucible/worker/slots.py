@@ -10,9 +10,11 @@ import asyncio
 import logging
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from crucible.worker.hooks import Stop, stop_run
+from crucible.worker.hooks import Stop
+from crucible.worker.stopping import stop_run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -29,6 +31,8 @@ _AHEAD_S = 0.01
 _MAX_AHEAD = 500
 #: Messages a slot may have waiting for a rate limit, as many as stock prefetches for a process.
 _WITHHELD = 4
+#: Seconds a cancelled slot has to end before it is cancelled again, and how often that is done.
+_CANCEL_S, _CANCELS = 1.0, 3
 #: Weight of the newest run in the average run time.
 _NEWEST = 0.05
 
@@ -47,6 +51,8 @@ class Slots:
         self._perform = perform
         self._size = size
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Slots whose messages were let go of, until they end.
+        self._gone: set[asyncio.Task[None]] = set()
         self._waiting: deque[Run] = deque()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._changed = asyncio.Event()
@@ -60,9 +66,17 @@ class Slots:
 
     async def __aexit__(self, *_: object) -> None:
         self._size = 0
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for run in self.running:
+            run.stop = run.stop or Stop.CLOSED
+        slots: set[asyncio.Task[None]] = self._tasks | self._gone
+        for _again in range(_CANCELS):
+            if not slots:
+                return
+            for slot in slots:
+                slot.cancel()
+            slots = (await asyncio.wait(slots, timeout=_CANCEL_S))[1]
+        if slots:
+            logger.error("%d tasks do not end", len(slots))
 
     @property
     def size(self) -> int:
@@ -85,6 +99,7 @@ class Slots:
 
     def _slot_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._gone.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a slot ended with an error; another takes its place", exc_info=error)
         # A message that is stopped on its way to or from its task takes the slot along.
@@ -138,9 +153,30 @@ class Slots:
         return waiting
 
     def hand_back(self) -> None:
-        """Stop everything that runs; its messages return to their lists."""
+        """Stop everything that runs; its messages return to their lists.
+
+        What runs in a thread cannot be stopped, and must not be run elsewhere beside it: it keeps
+        its claim, which others take up once this process is gone.
+        """
         for run in list(self.running):
-            stop_run(run, Stop.GIVEN_BACK)
+            if not run.threaded:
+                stop_run(run, Stop.GIVEN_BACK)
+
+    def _let_go(self, run: Run) -> None:
+        """A run does not react to being stopped: end it in another slot, as its stop has it."""
+        slot = run.runner
+        if slot is None:
+            return
+        logger.error("a task does not react to being stopped: %s", run.claim.field)
+        self._waiting.appendleft(replace(run, runner=None))
+        run.runner, run.stop = None, Stop.LET_GO
+        self.running.discard(run)
+        self._tasks.discard(slot)
+        self._gone.add(slot)
+        slot.cancel()
+        self._fill()
+        if self._idle:
+            self._wake()
 
     def waiting_since(self) -> float | None:
         """time.monotonic() when the oldest message not started was claimed."""
@@ -162,6 +198,8 @@ class Slots:
         loop = asyncio.get_running_loop()
         waiting, running, changed = self._waiting, self.running, self._changed
         runner: asyncio.Task[None] | None = asyncio.current_task()
+        assert runner is not None
+        let_go = self._let_go
         clock = time.perf_counter
         turn_ends = clock() + _TURN_S
         while not self._superfluous(runner):
@@ -172,7 +210,7 @@ class Slots:
                 turn_ends = clock() + _TURN_S
                 continue
             run = waiting.popleft()
-            run.runner = runner
+            run.runner, run.let_go = runner, let_go
             running.add(run)
             started = clock()
             try:

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.broker.results.meta import STARTED
 from crucible.broker.wire.message import decode
+from crucible.broker.wire.received import was_received
 from crucible.broker.wire.redelivery import LOST
 from crucible.errors import MessageError
 from crucible.worker.caller import Caller
 from crucible.worker.ends import Ends, is_ignored
-from crucible.worker.hooks import Stop, TurnedAway
-from crucible.worker.outcomes import Ignore, Reject, Replaced, Retry, TimeLimitExceeded
+from crucible.worker.hooks import Stop, TurnedAway, hook_raised
+from crucible.worker.outcomes import Escaped, Ignore, Reject, Replaced, Retry, TimeLimitExceeded
 from crucible.worker.registry import TaskRegistry
+from crucible.worker.stopping import calm
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from concurrent.futures import Executor
 
     from crucible.broker.claiming.claims import Ending
     from crucible.broker.keys import Keys
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from crucible.worker.hooks import Run, TaskHooks
     from crucible.worker.metas import MetaWriter
     from crucible.worker.registry import Task
+    from crucible.worker.threads import Threads
 
 
 class Delayed(Exception):  # noqa: N818 - a way out of the trace, never seen by tasks
@@ -92,7 +94,7 @@ class Trace:
         metas: MetaWriter,
         states: Mapping[TaskRegistry, Any],
         store: Callable[[Ending], Awaitable[None]],
-        threads: Executor,
+        threads: Threads,
         revoked: Callable[[Message], bool] = _never,
         limits: Mapping[str, tuple[float | None, float | None]] | None = None,
         hooks: TaskHooks | None = None,
@@ -123,23 +125,29 @@ class Trace:
             message = run.message = run.message or decode(run.claim.raw)
         except MessageError as error:
             return self.ends.buried(run, "unreadable", str(error))
+        task = run.task = self._registry.get(message.task) or self.builtins.get(message.task)
+        run.canvas = self.ends.canvas
+        if task is None:
+            return await self.ends.unknown(run, message)
         why = self._turned_away(message)
         if why is not None:
             return await self.ends.revoked(run, message, why)
-        task = run.task = self._registry.get(message.task) or self.builtins.get(message.task)
-        run.canvas = self.ends.canvas
         hooks = self.ends.hooks
-        if hooks is not None and not again:
-            hooks.received(run)
+        if not (hooks is None or again or (message.eta is not None and was_received(message))):
+            try:
+                hooks.received(run)
+            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
+                hook_raised(raised)
         if message.redelivered and (lost := message.headers.get(LOST)):
             return await self.ends.lost(run, message, str(lost))
-        if task is None:
-            return await self.ends.unknown(run, message)
         if not self._admit(run, message.task):
             raise RateLimited
         run.started_at = time.time()
         if hooks is not None:
-            hooks.started(run)
+            try:
+                hooks.started(run)
+            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
+                hook_raised(raised)
         return await self._outcome(run, message, task)
 
     async def _outcome(self, run: Run, message: Message, task: Task) -> Ending | None:
@@ -148,19 +156,34 @@ class Trace:
                 about = {"pid": os.getpid(), "hostname": self._hostname}
                 await self._update(message, STARTED, about)
             result = await self.caller.call(run, message, task)
-        except asyncio.CancelledError as error:
-            return await self._stopped(run, message, task, error)
-        except Retry as retry:
-            return self.ends.retried(run, message, task, retry)
-        except Reject as reject:
-            return await self.ends.rejected(run, message, task, reject)
-        except Replaced as replaced:
-            return await self.ends.replaced(run, message, task, replaced)
-        except Ignore:
-            return self.ends.ignored(run)
-        except Exception as error:  # noqa: BLE001 - whatever a task raises is its result
-            return await self.ends.failed(run, message, task, error, tracebacks.format_exc())
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is the result
+            if run.stop is not None:
+                return await self.stopped(run)
+            if run.runner is not None and run.runner.cancelling():
+                await calm(run.runner)
+            return await self._raised(run, message, task, error)
+        if run.stop is not None:
+            # It swallowed its cancellation, and what it returns may be half of what it was to do.
+            return await self.stopped(run)
+        if run.runner is not None and run.runner.cancelling():
+            await calm(run.runner)
         return await self.ends.succeeded(run, message, task, result)
+
+    async def _raised(
+        self, run: Run, message: Message, task: Task, error: BaseException
+    ) -> Ending | None:
+        if isinstance(error, Retry):
+            return self.ends.retried(run, message, task, error)
+        if isinstance(error, Reject):
+            return await self.ends.rejected(run, message, task, error)
+        if isinstance(error, Replaced):
+            return await self.ends.replaced(run, message, task, error)
+        if isinstance(error, Ignore):
+            return self.ends.ignored(run)
+        text = tracebacks.format_exc()
+        if isinstance(error, Escaped):
+            text, error = "".join(tracebacks.format_exception(error.error)), error.failure
+        return await self.ends.failed(run, message, task, error, text)
 
     def _turned_away(self, message: Message) -> TurnedAway | None:
         """What ends the message before it runs: expired, revoked; Delayed if not due."""
@@ -175,21 +198,26 @@ class Trace:
     async def _update(self, message: Message, state: str, result: Any) -> None:
         await self._store(self.ends.not_yet(message, state, result))
 
-    async def _stopped(
-        self, run: Run, message: Message, task: Task, error: asyncio.CancelledError
-    ) -> Ending | None:
-        if run.stop is None:
-            if run.runner is not None and run.runner.cancelling():
-                raise error  # the slot itself is being cancelled
-            return await self.ends.failed(run, message, task, error, tracebacks.format_exc())
-        if run.runner is not None:
-            while run.runner.cancelling():
-                run.runner.uncancel()
-        if run.stop is Stop.TERMINATED:
-            return await self.ends.revoked(run, message, TurnedAway.TERMINATED)
-        if run.stop is Stop.TIME_LIMIT:
-            hard = message.timelimit[0] or task.time_limit
-            return await self.ends.failed(run, message, task, TimeLimitExceeded(hard), None)
+    async def stopped(self, run: Run) -> Ending | None:
+        """How a run ends that was stopped from outside; None when its claim is not ours to end.
+
+        Raises:
+            asyncio.CancelledError: nothing is to be done with it here any more.
+        """
+        if run.stop in (Stop.CLOSED, Stop.LET_GO):
+            raise asyncio.CancelledError
+        runner, run.runner = run.runner, None  # what follows the task is not stopped with it
+        if runner is not None:
+            await calm(runner)
         if run.stop is Stop.GIVEN_BACK:
             return self.ends.given_back(run)
-        return None
+        if run.stop is Stop.LOST:
+            return None
+        try:
+            message = run.message = run.message or decode(run.claim.raw)
+        except MessageError as error:
+            return self.ends.buried(run, "unreadable", str(error))
+        if run.stop is Stop.TERMINATED:
+            return await self.ends.revoked(run, message, TurnedAway.TERMINATED)
+        over = TimeLimitExceeded(run.hard_limit_s)
+        return await self.ends.failed(run, message, run.task, over, None)

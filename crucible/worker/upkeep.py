@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from crucible.broker.claiming.sweeper import SWEEP_S
 from crucible.broker.keys import WORKER_TTL_S
-from crucible.worker.hooks import Stop, stop_run
+from crucible.worker.hooks import Stop
 from crucible.worker.intake import RECHECK_S, Holdings
+from crucible.worker.stopping import stop_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

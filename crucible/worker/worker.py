@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,14 +24,16 @@ from crucible.errors import BrokerUnavailable
 from crucible.worker.canvas import serve_canvas
 from crucible.worker.draining import Draining
 from crucible.worker.fleet import Fleet
-from crucible.worker.hooks import Run, Stop, stop_run
+from crucible.worker.hooks import Run, Stop
 from crucible.worker.intake import Holdings, Intake
 from crucible.worker.metas import MetaWriter
 from crucible.worker.passage import Passage
 from crucible.worker.rates import RateLimits
 from crucible.worker.servers import ClaimMode, open_servers
 from crucible.worker.slots import Slots
+from crucible.worker.stopping import stop_run
 from crucible.worker.supervisor import Supervisor
+from crucible.worker.threads import Threads
 from crucible.worker.trace import Trace
 from crucible.worker.upkeep import Upkeep
 from crucible.worker.wakeup import WakeUp
@@ -50,8 +51,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Threads for plain functions, made as they are needed; the concurrency may grow later.
-_THREADS = 64
+#: Threads for plain functions, made as they are needed; some may never return.
+_THREADS = 1000
 
 
 class Worker:
@@ -189,8 +190,8 @@ class Worker:
         self._finisher = self._passage.finisher
 
     def _open_trace(self, stack: AsyncExitStack, states: dict[TaskRegistry, Any]) -> None:
-        threads = ThreadPoolExecutor(max(_THREADS, self._concurrency), "crucible-task")
-        stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+        threads = Threads(max(_THREADS, 2 * self._concurrency))
+        stack.callback(threads.close)
         self.trace = Trace(
             self.registry,
             self.hostname,
@@ -271,8 +272,7 @@ class Worker:
         """Stop a running task by id; it is stored as REVOKED. False when it does not run here."""
         for run in self._slots.running:
             if run.message is not None and run.message.id == task_id:
-                stop_run(run, Stop.TERMINATED)
-                return True
+                return stop_run(run, Stop.TERMINATED)
         return False
 
     def resize(self, concurrency: int) -> None:

@@ -137,3 +137,19 @@ async def test_a_task_that_kills_its_worker_is_given_up(redis_url: str, redis: R
                     deaths += 1
     assert deaths == 2
     assert await redis.xlen("crucible:dlq") == 1
+
+
+async def test_a_plain_function_does_not_keep_its_process(redis_url: str, redis: Redis) -> None:
+    """A second signal ends a worker in spite of a thread that nothing can stop.
+
+    The claim is left to whoever sweeps, not given away while the thread runs.
+    """
+    async with worker(redis_url) as stuck:
+        ids = await send(redis, "rig.block", 600.0)
+        await until(redis, ids, "STARTED")
+        # Two of a kind might arrive as one.
+        stuck.send_signal(signal.SIGTERM)
+        stuck.send_signal(signal.SIGINT)
+        assert await stuck.wait(25) == 0
+    assert await redis.hlen("unacked") == 1
+    assert not await redis.llen("celery")

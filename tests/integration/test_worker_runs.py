@@ -44,6 +44,12 @@ async def flaky(ctx: TaskContext, until: int) -> int:
     return ctx.retries
 
 
+@registry.task("t.later")
+async def later(ctx: TaskContext, countdown: float) -> None:
+    tries.append(ctx.retries)
+    raise ctx.retry(countdown=countdown)
+
+
 @registry.task("t.boom")
 async def boom(ctx: TaskContext) -> None:
     raise ValueError("bang", 42)
@@ -188,6 +194,23 @@ async def test_retries_are_bounded(worker: Worker, redis: Redis) -> None:
     assert meta["result"]["exc_message"] == ["not yet"]
 
 
+async def test_a_retry_that_can_never_come_fails_the_task(worker: Worker, redis: Redis) -> None:
+    """A countdown beyond the calendar is the task's own error, at its first try."""
+    tries.clear()
+    meta = await end_of(redis, await send(redis, "t.later", 1e12))
+    assert (meta["status"], meta["result"]["exc_type"]) == ("FAILURE", "OverflowError")
+    assert tries == [0]
+
+
+async def test_an_unknown_task_fails_whatever_else_its_message_says(
+    worker: Worker, redis: Redis
+) -> None:
+    """As from stock, an unknown name is told at once: neither waited for, nor taken for expired."""
+    for when in ({"countdown": 100}, {"expires": "2001-01-01T00:00:00+00:00"}):
+        meta = await end_of(redis, await send(redis, "t.nobody", **when))
+        assert (meta["status"], meta["result"]["exc_type"]) == ("FAILURE", "NotRegistered")
+
+
 async def test_progress_is_seen_before_the_end(redis_url: str, redis: Redis) -> None:
     """STARTED and a state of the task's own are published before SUCCESS."""
     task_id = await send(redis, "t.progress")
@@ -248,6 +271,14 @@ async def test_ignored_tasks_store_nothing(worker: Worker, redis: Redis) -> None
     await settled(redis)
     for task_id in (first, second):
         assert await redis.get(f"celery-task-meta-{task_id}") is None
+
+
+async def test_the_message_says_whether_its_result_is_stored(worker: Worker, redis: Redis) -> None:
+    """As from stock 5.7, a message that wants its result gets it, whatever its task is told."""
+    raw = encode_task("t.quiet", [], task_id="wanted", queue="celery", ignore_result=False)
+    await redis.lpush("celery", raw)
+    meta = await end_of(redis, "wanted")
+    assert (meta["status"], meta["result"]) == ("SUCCESS", 1)
 
 
 async def test_expired_task_is_revoked(worker: Worker, redis: Redis) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from crucible.broker.control.event_stream import EventStream
 from crucible.broker.control.lamport import LamportClock
 from crucible.broker.wire.jsontypes import dumps, quote
 from crucible.broker.wire.message import decode
+from crucible.broker.wire.moments import utc_text
 from crucible.errors import BrokerUnavailable, MessageError
 
 if TYPE_CHECKING:
@@ -101,4 +101,4 @@ class SentEvents:
 
 
 def _moment(epoch: float | None) -> str:
-    return "null" if epoch is None else f'"{datetime.fromtimestamp(epoch, UTC).isoformat()}"'
+    return "null" if epoch is None else f'"{utc_text(epoch)}"'

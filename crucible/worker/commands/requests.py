@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claiming.parked import parked_messages
 from crucible.broker.wire.message import Message, decode
+from crucible.broker.wire.moments import utc_text
 from crucible.errors import MessageError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ async def scheduled(fleet: Fleet, **_: Any) -> list[dict[str, Any]]:
             continue
     return [
         {
-            "eta": datetime.fromtimestamp(eta, UTC).isoformat() if eta else None,
+            "eta": utc_text(eta) if eta else None,
             "priority": _TIMER_PRIORITY,
             "request": request,
         }

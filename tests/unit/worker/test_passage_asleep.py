@@ -9,9 +9,10 @@ import pytest
 
 from crucible.broker.claiming.claims import Claim
 from crucible.broker.claiming.endings import Ending
-from crucible.worker.hooks import Run, Stop, stop_run
+from crucible.worker.hooks import Run, Stop
 from crucible.worker.intake import Holdings
 from crucible.worker.passage import Passage
+from crucible.worker.stopping import stop_run
 
 if TYPE_CHECKING:
     from crucible.broker.claiming.claims import Claims

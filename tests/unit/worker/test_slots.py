@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
+import pytest
 from loop_turns import eventually
 
 from crucible.broker.claiming.claims import Claim
-from crucible.worker.hooks import Run, Stop, stop_run
+from crucible.worker import slots as slots_module
+from crucible.worker.hooks import Run, Stop
 from crucible.worker.slots import Slots
+from crucible.worker.stopping import stop_run
 
 
 def runs(count: int) -> list[Run]:
@@ -124,3 +128,23 @@ async def test_a_slot_that_goes_with_its_message_is_replaced() -> None:
         await eventually(lambda: gate.started == ["f0", "f1"])
         gate.open.set()
         await slots.wait_until_idle()
+
+
+async def test_leaving_waits_for_nobody_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slot that swallows every cancellation does not keep the worker."""
+    monkeypatch.setattr(slots_module, "_CANCEL_S", 0.01)
+    end = asyncio.Event()
+
+    async def perform(run: Run) -> None:
+        while not end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await end.wait()
+
+    async with Slots(perform, 1) as slots:
+        slots.offer(runs(1))
+        await eventually(lambda: len(slots.running) == 1)
+        (run,) = slots.running
+    assert run.stop is Stop.CLOSED
+    assert slots.running == {run}
+    end.set()
+    await eventually(lambda: not slots.running)

@@ -1,0 +1,31 @@
+"""Delayed messages that their first worker told of: ``task-received`` is said once, as from stock.
+
+The mark is the publication's own tag, so that the next try of a task, a publication of its own, is
+told of again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crucible.broker.wire.jsontypes import dumps
+from crucible.broker.wire.redelivery import parse
+
+if TYPE_CHECKING:
+    from crucible.broker.wire.message import Message
+
+_RECEIVED = "crucible_received"
+
+
+def mark_received(message: Message) -> bytes:
+    """The message with a mark that somebody has told of it."""
+    envelope = parse(message.raw)
+    headers = envelope.get("headers")
+    if isinstance(headers, dict):
+        headers[_RECEIVED] = message.delivery_tag
+    return dumps(envelope).encode()
+
+
+def was_received(message: Message) -> bool:
+    """Whether somebody has told of this delivery; one that was given back is told of again."""
+    return message.headers.get(_RECEIVED) == message.delivery_tag and not message.redelivered
