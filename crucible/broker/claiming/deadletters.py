@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.wire.jsontypes import dumps
-from crucible.broker.wire.priority import step_of
+from crucible.broker.wire.priority import priority_of, step_of
 from crucible.broker.wire.redelivery import DELIVERIES, parse
 from crucible.errors import MessageError
 
@@ -107,10 +107,9 @@ class DeadLetters:
         raw = letter.raw
         if isinstance(headers, dict) and headers.pop(DELIVERIES, None) is not None:
             raw = dumps(envelope).encode()
-        try:
-            step = step_of(int(envelope["properties"].get("priority") or 0))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise MessageError(f"no readable properties: {error}") from error
+        if not isinstance(envelope.get("properties"), dict):
+            raise MessageError("no readable properties")
+        step = step_of(priority_of(envelope))
         if letter.task_id:
             await self._results.command("DEL", self._keys.result(letter.task_id))
         # Pushed before it is deleted: a crash in between runs it twice rather than never.

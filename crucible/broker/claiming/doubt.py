@@ -5,11 +5,12 @@ A worker that lives shows life for all its claims, so nobody else would ever fin
 
 from __future__ import annotations
 
-import json
 import time
 
 from crucible.broker.wire import claim_value
-from crucible.broker.wire.priority import step_of
+from crucible.broker.wire.priority import priority_of, step_of
+from crucible.broker.wire.redelivery import parse
+from crucible.errors import MessageError
 
 #: Seconds a call may still be executed after its connection was given up: what is in flight
 #: through a stalled link arrives when the link recovers.
@@ -60,7 +61,7 @@ def read_value(value: bytes) -> tuple[bytes, str, int]:
     """
     raw, queue = claim_value.split(value)
     try:
-        priority = int(json.loads(raw)["properties"].get("priority") or 0)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        priority = 0
-    return raw, queue, step_of(priority)
+        envelope = parse(raw)
+    except MessageError:
+        return raw, queue, 0
+    return raw, queue, step_of(priority_of(envelope))

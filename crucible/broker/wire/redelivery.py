@@ -43,16 +43,21 @@ def redelivered(
 ) -> bytes:
     """The message with kombu's redelivered flags, its count of lost deliveries, and their end.
 
+    Where there are no headers and something is to be counted there will be some: to a consumer
+    none and empty ones are the same.
+
     Source: kombu ``transport/redis.py`` ``_do_restore_message``.
     """
-    headers = envelope.get("headers")
+    if deliveries is not None and envelope.get("headers") is None:
+        envelope["headers"] = {}
+    headers, properties = envelope.get("headers"), envelope.get("properties")
     if isinstance(headers, dict):
         headers["redelivered"] = True
         if deliveries is not None:
             headers[DELIVERIES] = deliveries
         if lost is not None:
             headers[LOST] = lost
-        info = (envelope.get("properties") or {}).get("delivery_info")
+        info = properties.get("delivery_info") if isinstance(properties, dict) else None
         if isinstance(info, dict):
             info["redelivered"] = True
     return dumps(envelope).encode()
