@@ -41,6 +41,11 @@ class Swept:
     restored: int = 0
     buried: int = 0
 
+    @property
+    def moved(self) -> int:
+        """Claims that are claims no more."""
+        return self.restored + self.buried
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -103,7 +108,7 @@ class Restorer:
         rows.reverse()
         for start in range(0, len(rows), _CHUNK):
             await self._restore_chunk(rows[start : start + _CHUNK], swept)
-        if swept.restored or swept.buried:
+        if swept.moved:
             logger.warning(
                 "gave back %d claims of workers that are gone, %d became dead letters",
                 swept.restored, swept.buried,

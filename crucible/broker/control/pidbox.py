@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.keys import REPLY_EXCHANGE, SEP
+from crucible.broker.keys import REPLY_EXCHANGE
 from crucible.broker.servers.connection import COMMAND_TIMEOUT_S, FOREIGN, translate, translated
+from crucible.broker.wire.bindings import bound_queues
 from crucible.broker.wire.fanout import Envelope, unpack
 from crucible.broker.wire.jsontypes import dumps, quote
 from crucible.errors import MessageError
@@ -226,10 +227,7 @@ class Mailbox:
 
     async def _push(self, routing_key: str, message: str) -> None:
         members = await self._link.call("SMEMBERS", self._keys.reply_binding)
-        for member in members:
-            bound, _, queue = member.decode(errors="replace").split(SEP, 2)
-            if bound != routing_key:
-                continue
+        for queue in bound_queues(members, routing_key):
             reply_list = self._keys.step_list(queue, 0)
             async with self._link.connection() as held:
                 # The client may have left since, and then nobody deletes the list.

@@ -12,6 +12,8 @@ from crucible.broker.wire import claim_value
 
 #: Seconds a worker's fence lasts, as in ``restore.lua``.
 _FENCE_S = 3600
+#: Seconds a delayed message waits that its list refused, as in ``due.lua``.
+_AGAIN_S = 60
 
 
 class UpkeepTransactions:
@@ -32,27 +34,48 @@ class UpkeepTransactions:
         rows = await self._client.zrangebyscore(
             index, "-inf", now[0] + now[1] / 1e6 - float(timeout), 0, limit, withscores=True
         )
-        moved, stale = 0, []
+        moved, refused, stale = 0, 0, []
         for field, score in reversed(rows):
-            if not field.startswith(to_bytes(delayed)):
+            list_key = None
+            if field.startswith(to_bytes(delayed)):
+                step = field[len(delayed) :].partition(b"|")[0].decode()
+                list_key = await self._list_of(unacked, field, prefix, separator, step)
+            if list_key is None:
                 stale += [field, to_bytes(repr(score))]
-                continue
-            step = field[len(delayed) :].partition(b"|")[0].decode()
-
-            async def body(pipe: Any, field: bytes = field, step: str = step) -> int:
-                value = await pipe.hget(unacked, field)
-                pipe.multi()
-                if value is not None:
-                    raw, queue = claim_value.split(value)
-                    suffix = "" if step == "0" else f"{separator}{step}"
-                    pipe.rpush(f"{prefix}{queue}{suffix}", raw)
-                pipe.hdel(unacked, field)
-                pipe.zrem(index, field)
-                return int(value is not None)
-
-            moved += await watched(self._client, unacked, body)
+            elif list_key and await self._client.type(list_key) not in (b"none", b"list"):
+                again = now[0] + now[1] / 1e6 - float(timeout) + _AGAIN_S
+                await self._client.zadd(index, {field: again})
+                refused += 1
+            else:
+                moved += await self._hand_out(unacked, index, field, list_key)
         first = await self._client.zrange(index, 0, 0, withscores=True)
-        return [*now, moved, to_bytes(repr(first[0][1])) if first else b"", *stale]
+        left = to_bytes(repr(first[0][1])) if first else b""
+        return [*now, moved, left, refused, *stale]
+
+    async def _list_of(
+        self, unacked: Any, field: bytes, prefix: str, separator: str, step: str
+    ) -> str | None:
+        """Where a delayed message goes; empty for one that is gone, None for none of ours."""
+        value = await self._client.hget(unacked, field)
+        if value is None:
+            return ""
+        try:
+            _, queue = claim_value.split(value)
+        except ValueError:
+            return None
+        return f"{prefix}{queue}" if step == "0" else f"{prefix}{queue}{separator}{step}"
+
+    async def _hand_out(self, unacked: Any, index: Any, field: bytes, list_key: str) -> int:
+        async def body(pipe: Any) -> int:
+            value = await pipe.hget(unacked, field)
+            pipe.multi()
+            if value is not None:
+                pipe.rpush(list_key, claim_value.split(value)[0])
+            pipe.hdel(unacked, field)
+            pipe.zrem(index, field)
+            return int(value is not None)
+
+        return int(await watched(self._client, unacked, body))
 
     async def renew(self, keys: list[Any], args: list[Any]) -> list[Any]:
         """Show life; see ``renew.lua``."""
