@@ -16,7 +16,7 @@ from crucible.broker.claiming.parcels import Packer, Parcel
 from crucible.broker.servers.key_positions import KeyPositions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from crucible.broker.keys import Keys
     from crucible.broker.servers.atomic import Steps
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 MAX_DELIVERIES = 5
 #: Claims restored by one round of reads and one script.
 _CHUNK = 100
+#: Bytes of messages in one script, unless one alone has more.
+_CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -117,7 +119,7 @@ class Restorer:
 
     async def _restore_chunk(self, rows: Sequence[Found], swept: Swept) -> None:
         values = await self._steps.command(
-            "HMGET", self._keys.unacked, *[row.field for row in rows]
+            "HMGET", self._keys.unacked, *[row.field for row in rows], long_answer=True
         )
         gone = [row.field for row, value in zip(rows, values, strict=True) if value is None]
         if gone:
@@ -127,8 +129,10 @@ class Restorer:
             for row, value in zip(rows, values, strict=True)
             if value is not None
         ]
-        if not packed:
-            return
+        for part in _by_size(packed):
+            await self._restore_part(part, swept)
+
+    async def _restore_part(self, packed: Sequence[tuple[Found, Parcel]], swept: Swept) -> None:
         if self._results is not None:
             packed = await self._store_apart(self._results, packed)
         call = _Call(self._keys, self._result_ttl_s)
@@ -151,6 +155,21 @@ class Restorer:
         if metas:
             await results.run("finish", ["", "", *metas], [self._result_ttl_s, 0, *metas.values()])
         return [(row, replace(parcel, result_key="", meta=b"")) for row, parcel in packed]
+
+
+def _by_size(packed: Sequence[tuple[Found, Parcel]]) -> Iterator[list[tuple[Found, Parcel]]]:
+    """Parts of a chunk, each small enough for a slow link or a single one."""
+    part: list[tuple[Found, Parcel]] = []
+    n_bytes = 0
+    for item in packed:
+        size = len(item[1].raw)
+        if part and n_bytes + size > _CHUNK_BYTES:
+            yield part
+            part, n_bytes = [], 0
+        part.append(item)
+        n_bytes += size
+    if part:
+        yield part
 
 
 class _Call:

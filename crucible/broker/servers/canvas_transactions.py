@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import WatchError
 
-from crucible.broker.servers.watched import ended, store_result
+from crucible.broker.servers.watched import has_ended, store_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,7 +86,7 @@ class CanvasTransactions:
                     return 0, [0] * len(guards)
                 allowed = [await self._owns(pipe, keys, op) for op in guards]
                 ended = {
-                    keys[int(op[1]) - 1]: await ended(self._client, keys[int(op[1]) - 1])
+                    keys[int(op[1]) - 1]: await has_ended(self._client, keys[int(op[1]) - 1])
                     for op in block.operations
                     if op[0] == "store"
                 }

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.broker.servers.atomic import one_step
 from crucible.broker.servers.canvas_transactions import CanvasTransactions
+from crucible.broker.servers.deadline import Pace
 from crucible.broker.servers.link import Link
 from crucible.broker.servers.upkeep_transactions import UpkeepTransactions
-from crucible.broker.servers.watched import ended, pairs, store_result, to_bytes, watched
+from crucible.broker.servers.watched import has_ended, pairs, store_result, to_bytes, watched
 from crucible.broker.wire import claim_value
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class TransactionSteps:
         # Half of redis-py's commands have no usable annotations.
         self._client: Any = client
         self._link = Link(client)
+        self._pace = Pace()
         canvas = CanvasTransactions(client)
         upkeep = UpkeepTransactions(client)
         self._steps: dict[str, Callable[[list[Any], list[Any]], Awaitable[Any]]] = {
@@ -60,13 +62,14 @@ class TransactionSteps:
 
     async def run(self, name: str, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
         """Run one step; see ``atomic.Steps``."""
-        async with one_step(self._client):
+        async with one_step(self._client, self._pace) as deadline:
+            deadline.sending(sum(len(arg) for arg in args if isinstance(arg, (bytes, str))))
             return await self._steps[name](list(keys), list(args))
 
-    async def command(self, *command: Argument) -> Any:
+    async def command(self, *command: Argument, long_answer: bool = False) -> Any:
         """Run one plain command; see ``atomic.Steps``."""
-        async with one_step(self._client):
-            return await self._link.call(*command)
+        async with one_step(self._client, self._pace, long_answer=long_answer) as deadline:
+            return await self._link.call(*command, deadline=deadline)
 
     async def _claim(self, keys: list[Any], args: list[Any]) -> Any:
         unacked, index, letters, *lists = keys
@@ -99,7 +102,7 @@ class TransactionSteps:
         stored = 0
         async with self._client.pipeline(transaction=True) as pipe:
             for key, meta in zip(result_keys, metas, strict=True):
-                if not await ended(self._client, key):
+                if not await has_ended(self._client, key):
                     store_result(pipe, key, meta, ttl)
                     stored += 1
             if fields:
@@ -115,7 +118,7 @@ class TransactionSteps:
         async def body(pipe: Any) -> int:
             if not await pipe.hexists(unacked, field):
                 return 0
-            store = bool(meta) and not await ended(self._client, result_key[0])
+            store = bool(meta) and not await has_ended(self._client, result_key[0])
             pipe.multi()
             if how == "head":
                 pipe.rpush(where, raw)

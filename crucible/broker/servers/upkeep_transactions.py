@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crucible.broker.servers.watched import ended, pairs, store_result, to_bytes, watched
+from crucible.broker.servers.watched import has_ended, pairs, store_result, to_bytes, watched
 from crucible.broker.wire import claim_value
 
 #: Seconds a worker's fence lasts, as in ``restore.lua``.
@@ -121,7 +121,7 @@ class UpkeepTransactions:
                 return 0
             if not await pipe.hexists(unacked, field):
                 return 0
-            new = bool(meta) and not await ended(self._client, keys[result - 1])
+            new = bool(meta) and not await has_ended(self._client, keys[result - 1])
             pipe.multi()
             _place(pipe, targets, raw, None if how == "list" else pairs(more), limit)
             if new:

@@ -30,7 +30,7 @@ async def watched(client: Any, key: Any, body: Callable[[Any], Awaitable[Any]]) 
             return answer
 
 
-async def ended(client: Any, key: Any) -> bool:
+async def has_ended(client: Any, key: Any) -> bool:
     """Whether a result that ends its task is stored under ``key``."""
     stored = await client.get(key)
     if stored is None:

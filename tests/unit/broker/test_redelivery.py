@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import datetime
 
 import pytest
@@ -53,12 +54,27 @@ def test_a_claims_value_gives_back_the_exact_bytes() -> None:
 
 
 def test_doubtful_takes_are_looked_for_once_each() -> None:
-    """Numbers are looked for until found, and not again within a second."""
+    """Numbers are looked for until a look was answered, and not again within a second."""
     doubt = DoubtfulTakes()
     assert not doubt
     doubt.add(3, 5)
     assert doubt.fields("p|") == ["p|3", "p|4", "p|5"]
+    doubt.found("p|4")
+    assert doubt.fields("p|") == ["p|3", "p|5"]
+    doubt.looked(time.monotonic())
     assert doubt.fields("p|") == []
+    doubt.add(9, 9)
+    assert doubt.fields("p|") == ["p|3", "p|5", "p|9"]
+
+
+def test_a_doubt_is_not_forgotten_unseen() -> None:
+    """Its time is over only with a look that began after it; a link may be gone for longer."""
+    doubt = DoubtfulTakes()
+    doubt.add(1, 1)
+    doubt.looked(time.monotonic())
+    assert doubt
+    doubt.looked(time.monotonic() + 301.0)
+    assert not doubt
 
 
 def test_prefixes_do_not_overlap() -> None:
