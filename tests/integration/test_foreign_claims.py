@@ -170,6 +170,16 @@ async def test_a_message_no_binding_leads_anywhere_is_kept(redis: Redis, steps: 
     assert (letter[b"raw"], letter[b"queue"]) == (raw.encode(), b"k")
 
 
+@pytest.mark.parametrize("key", ['"\\ud800"', "null", "5", "{}", '""'])
+async def test_a_routing_key_that_is_none_ends_no_sweep(
+    redis: Redis, steps: Steps, key: str
+) -> None:
+    """There is no list for it, so the message is kept."""
+    await redis.hset("unacked", "a-tag", f'[{json.dumps(plain_message())}, "\\ud800", {key}]')
+    await redis.zadd("unacked_index", {"a-tag": 5.25})
+    assert (await sweep(steps)).buried == 1
+
+
 async def test_bindings_of_another_type_end_no_sweep(redis: Redis, steps: Steps) -> None:
     """The routing key is the next best guess, as where there are no bindings any more."""
     await redis.set("_kombu.binding.ex", "no set")

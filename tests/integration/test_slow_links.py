@@ -67,6 +67,16 @@ async def test_a_message_larger_than_the_bound_is_claimed(redis: Redis, steps: L
     assert len(await claims.take(10)) == 1
 
 
+async def test_garbage_is_buried_no_faster_than_messages_are_claimed(
+    redis: Redis, steps: LuaSteps
+) -> None:
+    """A claim looks at no more messages than it asked for: the server waits meanwhile."""
+    await redis.lpush("celery", *["garbage"] * 300)
+    claims = Claims(steps, new_worker_id(), ["celery"])
+    assert await claims.take(120) == []
+    assert (await redis.xlen("crucible:dlq"), await redis.llen("celery")) == (120, 180)
+
+
 class LostAnswers:
     """Steps whose answers are lost on the way while ``lost`` is set."""
 

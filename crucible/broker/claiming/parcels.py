@@ -81,11 +81,11 @@ class Packer:
             return self._bury(value, "", "unreadable", f"a claim that cannot be read: {error}")
         if not isinstance(envelope, dict):
             raw = claim_value.cut_out(value)
-            return self._bury(raw, str(routing_key), "unreadable", "not a JSON object")
+            return self._bury(raw, _text(routing_key), "unreadable", "not a JSON object")
         queues = await self._queues_of(exchange, routing_key)
         if not queues:
             raw, detail = claim_value.cut_out(value), f"exchange {exchange!r} leads to no queue"
-            return self._bury(raw, str(routing_key), "undeliverable", detail)
+            return self._bury(raw, _text(routing_key), "undeliverable", detail)
         step = step_of(priority_of(envelope))
         where, *others = [self._keys.step_list(queue, step) for queue in queues]
         if not lost:
@@ -133,9 +133,11 @@ class Packer:
         Stock destroys a message whose exchange has no binding any more; its routing key is the
         better guess.
         """
-        key = str(routing_key or "")
+        key = _text(routing_key)
+        if key != routing_key:
+            return []
         if exchange:
-            name = f"{self._keys.prefix}_kombu.binding.{exchange}"
+            name = f"{self._keys.prefix}_kombu.binding.{_text(exchange)}"
             try:
                 members = await self._steps.command("SMEMBERS", name)
             except BrokerUnavailable:
@@ -146,6 +148,11 @@ class Packer:
             if members:
                 return bound_queues(members, key)
         return [key] if key else []
+
+
+def _text(value: Any) -> str:
+    """As a key can have it: a stranger's JSON may hold anything, and characters without bytes."""
+    return str(value or "").encode(errors="backslashreplace").decode()
 
 
 def _task_in(envelope: dict[str, Any]) -> Message | None:

@@ -78,10 +78,8 @@ local time = redis.call('TIME')
 local now = time[1] .. '.' .. string.format('%06d', time[2])
 local out = { time[1], time[2], 0 }
 local counter, room = tonumber(ARGV[2]), tonumber(ARGV[3])
-local last = counter + room
 local hash, index, taken = {}, {}, 0
-
-local bytes = 0
+local bytes, popped = 0, 0
 
 -- Record what was popped, as far as it is not too much; whether more may be.
 local function record(raws, number)
@@ -95,7 +93,7 @@ local function record(raws, number)
       end
       return false
     end
-    bytes = bytes + #raw
+    bytes, popped = bytes + #raw, popped + 1
     if not restorable(raw, queue) and bury(raw, queue, now) then
       out[3] = out[3] + 1
     else
@@ -112,10 +110,10 @@ end
 
 local function take_from(number)
   repeat
-    local most = last - counter
+    local most = room - popped
     if most > FIRST then
       most = bytes == 0 and FIRST
-        or math.min(most, math.ceil((MOST_BYTES - bytes) * (taken + out[3]) / bytes))
+        or math.min(most, math.ceil((MOST_BYTES - bytes) * popped / bytes))
     end
     local raws = redis.pcall('RPOP', KEYS[number], most)
     -- false: an empty list; an error: a key of another type, which must not stop the other lists.
@@ -125,8 +123,8 @@ local function take_from(number)
     if not record(raws, number) then
       return false
     end
-  until #raws < most or counter >= last
-  return counter < last
+  until #raws < most or popped >= room
+  return popped < room
 end
 
 for number = 4, #KEYS do
