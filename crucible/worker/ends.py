@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claiming.claims import Ending, Move, Onward
 from crucible.broker.wire.redelivery import deliveries_of, next_try, parse, redelivered
+from crucible.errors import MessageError
 from crucible.worker.hooks import TurnedAway, hook_raised
 from crucible.worker.metas import error_result
 from crucible.worker.outcomes import EncodeError, NotRegistered, WorkerLost
@@ -145,7 +146,8 @@ class Ends:
                 self.hooks.retried(run, retry.exc or retry, text)
             except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
                 hook_raised(raised)
-        onward = Onward(move=Move.PARK, raw=next_try(run.claim.raw, eta), eta=eta)
+        raw = next_try(run.claim.raw, eta if retry.countdown else None)
+        onward = Onward(move=Move.PARK, raw=raw, eta=eta)
         return Ending(run.claim, self._result_prefix + message.id if meta else "", meta, onward)
 
     async def rejected(self, run: Run, message: Message, task: Task, reject: Reject) -> Ending:
@@ -175,6 +177,7 @@ class Ends:
         """A message that took its workers along so often that it is not run any more."""
         logger.error("task %s is buried: %s", message.id, detail)
         letter = self._letter(run, "undeliverable", detail)
+        letter["attempts"] = str(deliveries_of(parse(run.claim.raw)))
         onward = Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
         return await self.failed(run, message, run.task, WorkerLost(detail), None, onward)
 
@@ -198,10 +201,14 @@ class Ends:
 
     def fault(self, run: Run, max_deliveries: int) -> Ending:
         """How a run ends that this worker failed to handle: delivered again, but not for ever."""
-        envelope = parse(run.claim.raw)
+        try:
+            envelope = parse(run.claim.raw)
+        except MessageError as error:
+            return self.buried(run, "unreadable", str(error))
         deliveries = deliveries_of(envelope) + 1
-        if deliveries < max_deliveries:
-            raw = redelivered(envelope, deliveries)
+        raw = redelivered(envelope, deliveries)
+        # Where it cannot be counted it must not go round for ever.
+        if deliveries_of(envelope) == deliveries < max_deliveries:
             return Ending(run.claim, onward=Onward(move=Move.TAIL, raw=raw))
         detail = f"workers failed to handle it {deliveries} times"
         ending = self.buried(run, "undeliverable", detail)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
+import itertools
 import logging
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,9 @@ logger = logging.getLogger(__name__)
 _PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 #: Most endings of one flush: a long one would hold up the loop.
 _MAX_FLUSH = 500
+#: Bytes of results in one flush, unless one alone has more; half a batch with more than the second
+#: is tried when all of it could not be written in time.
+_MAX_FLUSH_BYTES, _DIVISIBLE_BYTES = 1024 * 1024, 64 * 1024
 #: Endings that are many enough to be written before more messages are claimed: one flush under way
 #: and the next. What ran and is not written runs again should this worker die.
 _ENOUGH = 2 * _MAX_FLUSH
@@ -79,13 +84,21 @@ class Finisher:
                 self._wanted.clear()
                 beat()
                 await self._wanted.wait()
-            batch = self._pending[:_MAX_FLUSH]
+            batch = self._pending[: self._next_flush()]
             await self._write([ending for ending, _ in batch], beat)
             del self._pending[: len(batch)]
             self._written_some.set()
             for _, written in batch:
                 if written is not None and not written.done():
                     written.set_result(None)
+
+    def _next_flush(self) -> int:
+        """How many of the endings go with the next flush."""
+        sizes = [_size(ending) for ending, _ in self._pending[:_MAX_FLUSH]]
+        if sum(sizes) <= _MAX_FLUSH_BYTES:
+            return _MAX_FLUSH
+        sums = list(itertools.accumulate(sizes))
+        return max(1, bisect.bisect_right(sums, _MAX_FLUSH_BYTES))
 
     async def _write(self, endings: Sequence[Ending], beat: Callable[[], None]) -> None:
         """Write endings; one the server refuses for itself does not hold up the others."""
@@ -97,6 +110,12 @@ class Finisher:
                 break
             except BrokerUnavailable as error:
                 logger.warning("%d results wait for the server: %s", len(endings), error)
+                if len(endings) > 1 and sum(map(_size, endings)) > _DIVISIBLE_BYTES:
+                    # The link may be too slow for all of them at once.
+                    middle = len(endings) // 2
+                    for part in (endings[:middle], endings[middle:]):
+                        await self._write(part, beat)
+                    return
             except BrokerError:
                 if len(endings) > 1:
                     for ending in endings:
@@ -109,3 +128,10 @@ class Finisher:
             attempt += 1
         self.finished += len(endings)
         self._written(endings)
+
+
+def _size(ending: Ending) -> int:
+    """About how many bytes an ending is on the wire."""
+    if ending.continuation is None or ending.claim is None:
+        return len(ending.meta)
+    return len(ending.meta) + len(ending.claim.raw)

@@ -6,7 +6,7 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, Any
 
-from crucible.errors import BrokerUnavailable
+from crucible.errors import BrokerError, BrokerUnavailable
 from crucible.worker.commands import COMMANDS
 
 if TYPE_CHECKING:
@@ -42,14 +42,24 @@ class Panel:
             await self.answer(request)
 
     async def answer(self, request: Request) -> None:
-        """Run one command and send its reply."""
+        """Run one command and send its reply.
+
+        Raises:
+            BrokerUnavailable: the server is gone.
+        """
         value = await self._value(request)
         if request.method == "shutdown":
             return
         try:
-            await self._mailbox.reply(request, value)
-        except (TypeError, ValueError) as error:
-            await self._mailbox.reply(request, {"error": repr(error)})
+            try:
+                await self._mailbox.reply(request, value)
+            except (TypeError, ValueError) as error:
+                await self._mailbox.reply(request, {"error": repr(error)})
+        except BrokerUnavailable:
+            raise
+        except BrokerError as error:
+            # The asking client's own list or binding; the next request has another.
+            logger.warning("the reply to %s cannot be sent: %s", request.method, error)
 
     async def _value(self, request: Request) -> Any:
         """What the command returns; whatever it raises becomes stock's error reply."""

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _RENEW_S = WORKER_TTL_S / 3
 #: Shortest pause between two looks for due messages.
 _SHORTEST_WAIT_S = 0.001
+#: The same after a look that met claims which could not be given back.
+_STUCK_WAIT_S = 0.1
 
 
 class Upkeep:
@@ -104,14 +106,15 @@ class Upkeep:
         while True:
             self._due_sooner.clear()
             self._next_due, old = await self._due.move()
-            if old:
-                await self._sweeper.restore_old(old)
+            shortest_s = _SHORTEST_WAIT_S
+            if old and not (await self._sweeper.restore_old(old)).moved:
+                shortest_s = _STUCK_WAIT_S
             beat()
             wait_s = RECHECK_S
             if self._next_due is not None:
                 wait_s = min(wait_s, self._next_due - self._claims.clock.now())
             try:
-                async with asyncio.timeout(max(_SHORTEST_WAIT_S, wait_s)):
+                async with asyncio.timeout(max(shortest_s, wait_s)):
                     await self._due_sooner.wait()
             except TimeoutError:
                 continue

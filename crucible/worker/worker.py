@@ -247,7 +247,7 @@ class Worker:
         start("lease", self._upkeep.lease, stall_s=15.0)
         start("due", self._upkeep.hand_out_due, stall_s=30.0)
         start("sweep", self._upkeep.sweep, stall_s=60.0)
-        start("intake", self._intake.run, stall_s=30.0)
+        start("intake", self._intake.run, stall_s=60.0)  # large messages take their time
         self._draining = Draining(
             self._supervisor, self._intake, self._slots, self.rates, self._finisher,
             self._claims, self._held, self.fleet,

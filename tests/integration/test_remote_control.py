@@ -142,6 +142,35 @@ async def test_malformed_requests_do_no_harm(
     assert worker.fleet.clock.value < 1000
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        ("SADD", "_kombu.binding.reply.celery.pidbox", "garbage", "a\x06\x16b", "\x06\x16" * 5),
+        ("SET", "_kombu.binding.reply.celery.pidbox", "no set"),
+        ("SET", "lost.reply.celery.pidbox", "no list"),
+    ],
+)
+async def test_spoilt_reply_bindings_end_no_worker(
+    worker: Worker, control: ControlClient, redis: Redis, redis_url: str, spoil: tuple[str, ...]
+) -> None:
+    """One reply that cannot be sent is one reply lost, however often it is asked for."""
+    db = redis_url.rpartition("/")[2]
+    await redis.sadd(
+        "_kombu.binding.reply.celery.pidbox", "lost\x06\x16\x06\x16lost.reply.celery.pidbox"
+    )
+    if spoil[0] == "SET":
+        await redis.delete(spoil[1])
+    client: Any = redis
+    await client.execute_command(*spoil)
+    reply_to = {"exchange": "reply.celery.pidbox", "routing_key": "lost"}
+    raw = message({"method": "ping", "ticket": "t", "reply_to": reply_to})
+    for _ in range(12):
+        await until(lambda: redis.publish(f"/{db}.celery.pidbox", raw))
+    await redis.delete("_kombu.binding.reply.celery.pidbox")
+    assert await ask(control, "ping") == {"ok": "pong"}
+    assert "control" not in worker._supervisor.restarts
+
+
 async def test_requests_reach_those_they_are_meant_for(
     worker: Worker, control: ControlClient, redis: Redis, redis_url: str
 ) -> None:

@@ -195,9 +195,9 @@ async def test_a_whole_fleets_claims_return_in_two_round_trips(
             asked.append(name)
             return await run(name, keys, args)
 
-        async def noted_command(*words: Any) -> Any:
+        async def noted_command(*words: Any, **options: Any) -> Any:
             asked.append(words[0])
-            return await command(*words)
+            return await command(*words, **options)
 
         monkeypatch.setattr(steps, "run", noted_run)
         monkeypatch.setattr(steps, "command", noted_command)

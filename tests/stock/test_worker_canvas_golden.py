@@ -42,7 +42,8 @@ def _told(trace: Sequence[Sequence[str]]) -> str:
         message["body"] = json.loads(decoded_body(message))
         # Where a process's name or the time is told, it is its own.
         message["headers"].pop("origin")
-        message["properties"].pop("origin", None)
+        if "origin" in message["properties"]:
+            message["properties"]["origin"] = None
         if message["headers"]["retries"]:
             # Stock writes a retry anew, with what it knows of the task; here only what changes is.
             message["headers"].update(argsrepr=None, ignore_result=None)

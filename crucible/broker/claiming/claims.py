@@ -7,6 +7,7 @@ at any instant: a message is in its list, or in ``unacked``, or ended.
 from __future__ import annotations
 
 import secrets
+import time
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.canvas.conclude import Conclude
@@ -45,6 +46,8 @@ VISIBILITY_TIMEOUT_S = 3600.0
 RESULT_TTL_S = 86_400
 #: More claims than this go in several script calls: Lua's ``unpack`` takes about 8000 values.
 MAX_BATCH = 1000
+#: Claims in doubt that are looked for by one command.
+_LOOK_BATCH = 100
 
 
 def new_worker_id() -> str:
@@ -103,7 +106,8 @@ class Claims:
     async def take(self, limit: int) -> list[Claim]:
         """Claim up to ``limit`` messages, the most urgent first; garbage becomes dead letters.
 
-        Messages claimed by an earlier call whose answer was lost come first.
+        Messages claimed by an earlier call whose answer was lost come first, and nothing is
+        claimed before they were looked for. Large messages are claimed fewer at once.
 
         Raises:
             BrokerError: nothing is known to be claimed; what was is returned by a later call.
@@ -135,11 +139,20 @@ class Claims:
         return claims
 
     async def _recover(self) -> list[Claim]:
-        """Claims that are ours in the server and that we were never told of."""
+        """Some of the claims that are ours in the server and that we were never told of."""
+        began = time.monotonic()
         fields = self._doubtful.fields(self._prefix)
         if not fields:
             return []
-        values = await self._steps.command("HMGET", self.keys.unacked, *fields)
+        for start in range(0, len(fields), _LOOK_BATCH):
+            # A part of them at a time: the link that lost the answer may be a slow one.
+            if claims := await self._look_for(fields[start : start + _LOOK_BATCH]):
+                return claims
+        self._doubtful.looked(began)
+        return []
+
+    async def _look_for(self, fields: Sequence[str]) -> list[Claim]:
+        values = await self._steps.command("HMGET", self.keys.unacked, *fields, long_answer=True)
         claims = []
         for field, value in zip(fields, values, strict=True):
             if value is not None:

@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.wire.jsontypes import dumps
-from crucible.broker.wire.priority import step_of
-from crucible.broker.wire.redelivery import DELIVERIES, parse
+from crucible.broker.canvas.rest import results_of_rest
+from crucible.broker.wire.message import decode
+from crucible.broker.wire.priority import priority_of, step_of
+from crucible.broker.wire.redelivery import counted_anew, parse
 from crucible.errors import MessageError
 
 if TYPE_CHECKING:
@@ -104,23 +105,21 @@ class DeadLetters:
     async def replay(self, letter: DeadLetter) -> bool:
         """Put a letter's message back at the end of its queue; False when it is gone already.
 
-        Its stored failure is dropped first, or the new result could not be stored. Messages that
-        were counted out start counting anew; all other bytes stay as they were.
+        Its stored failure is dropped first, and that of the rest of its chain, or the new results
+        could not be stored. Messages that were counted out start counting anew; all other bytes
+        stay as they were. A chord that failed with the message stays failed.
 
         Raises:
             MessageError: the message cannot be read, so no worker could run it either.
         """
-        envelope = parse(letter.raw)
-        headers = envelope.get("headers")
-        raw = letter.raw
-        if isinstance(headers, dict) and headers.pop(DELIVERIES, None) is not None:
-            raw = dumps(envelope).encode()
-        try:
-            step = step_of(int(envelope["properties"].get("priority") or 0))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise MessageError(f"no readable properties: {error}") from error
+        raw = counted_anew(letter.raw)
+        envelope = parse(raw)
+        if not isinstance(envelope.get("properties"), dict):
+            raise MessageError("no readable properties")
+        step = step_of(priority_of(envelope))
         if letter.task_id:
-            await self._results.command("DEL", self._keys.result(letter.task_id))
+            ids = [letter.task_id, *_failed_with(raw)]
+            await self._results.command("DEL", *map(self._keys.result, ids))
         # Pushed before it is deleted: a crash in between runs it twice rather than never.
         await self._steps.command("LPUSH", self._keys.step_list(letter.queue, step), raw)
         return bool(await self._steps.command("XDEL", self._keys.dlq, letter.letter_id))
@@ -132,6 +131,14 @@ class DeadLetters:
         count = await self.count()
         await self._steps.command("DEL", self._keys.dlq)
         return count
+
+
+def _failed_with(raw: bytes) -> list[str]:
+    """Ids of the later steps of its chain, whose results say that it failed."""
+    try:
+        return results_of_rest(decode(raw).embed["chain"])
+    except MessageError:
+        return []
 
 
 def shown(letter: DeadLetter) -> dict[str, Any]:

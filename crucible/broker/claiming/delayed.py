@@ -6,6 +6,7 @@ them back when due; ours does so on time.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from crucible.broker.claiming.claims import DELAYED_PREFIX
@@ -14,6 +15,8 @@ from crucible.broker.keys import SEP, Keys
 if TYPE_CHECKING:
     from crucible.broker.servers.atomic import Steps
     from crucible.broker.servers.clock import ServerClock
+
+logger = logging.getLogger(__name__)
 
 #: Rows looked at by one script call, which holds up the server for about a millisecond.
 _LIMIT = 500
@@ -55,9 +58,13 @@ class DueMessages:
                 [str(self._visibility_timeout_s), _LIMIT, self._keys.prefix, SEP, DELAYED_PREFIX],
             )
             self._clock.observe(reply[0], reply[1])
-            rows = [value.decode() for value in reply[4:]]
+            if reply[4]:
+                logger.error(
+                    "%d delayed messages wait on: the keys of their queues are no lists", reply[4]
+                )
+            rows = [value.decode() for value in reply[5:]]
             stale = list(zip(rows[::2], rows[1::2], strict=True))
-            if reply[2] + len(stale) < _LIMIT or stale:
+            if reply[2] + reply[4] < _LIMIT or stale:
                 break
         first = float(reply[3]) + self._visibility_timeout_s if reply[3] else None
         return first, stale

@@ -5,11 +5,12 @@ A worker that lives shows life for all its claims, so nobody else would ever fin
 
 from __future__ import annotations
 
-import json
 import time
 
 from crucible.broker.wire import claim_value
-from crucible.broker.wire.priority import step_of
+from crucible.broker.wire.priority import priority_of, step_of
+from crucible.broker.wire.redelivery import parse
+from crucible.errors import MessageError
 
 #: Seconds a call may still be executed after its connection was given up: what is in flight
 #: through a stalled link arrives when the link recovers.
@@ -30,8 +31,9 @@ class DoubtfulTakes:
         return bool(self._ranges)
 
     def add(self, first: int, last: int) -> None:
-        """Claims ``first`` to ``last`` may have been made."""
+        """Claims ``first`` to ``last`` may have been made; they are looked for at once."""
         self._ranges.append((first, last, time.monotonic() + _DOUBT_S))
+        self._next_look = 0.0
 
     def found(self, field: str) -> None:
         """This one was, and is known from now on."""
@@ -39,11 +41,8 @@ class DoubtfulTakes:
 
     def fields(self, prefix: str) -> list[str]:
         """Fields to look for now; none when the last look was just now."""
-        now = time.monotonic()
-        if now < self._next_look:
+        if time.monotonic() < self._next_look:
             return []
-        self._next_look = now + _LOOK_S
-        self._ranges = [doubt for doubt in self._ranges if doubt[2] > now]
         fields = [
             f"{prefix}{number}"
             for first, last, _ in self._ranges
@@ -51,6 +50,14 @@ class DoubtfulTakes:
         ]
         self._found.intersection_update(fields)
         return [field for field in fields if field not in self._found]
+
+    def looked(self, began: float) -> None:
+        """All fields were looked for in a look that ``began`` then, by ``time.monotonic()``.
+
+        Only that ends a doubt: one that is forgotten unseen would leave claims nobody knows of.
+        """
+        self._next_look = time.monotonic() + _LOOK_S
+        self._ranges = [doubt for doubt in self._ranges if doubt[2] > began]
 
 
 def read_value(value: bytes) -> tuple[bytes, str, int]:
@@ -60,7 +67,7 @@ def read_value(value: bytes) -> tuple[bytes, str, int]:
     """
     raw, queue = claim_value.split(value)
     try:
-        priority = int(json.loads(raw)["properties"].get("priority") or 0)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        priority = 0
-    return raw, queue, step_of(priority)
+        envelope = parse(raw)
+    except MessageError:
+        return raw, queue, 0
+    return raw, queue, step_of(priority_of(envelope))

@@ -7,22 +7,16 @@ same time.
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claiming.claims import DLQ_LIMIT, RESULT_TTL_S
-from crucible.broker.results.meta import FAILURE, encode_meta
+from crucible.broker.claiming.parcels import Packer, Parcel
 from crucible.broker.servers.key_positions import KeyPositions
-from crucible.broker.wire.jsontypes import dumps
-from crucible.broker.wire.message import decode
-from crucible.broker.wire.priority import step_of
-from crucible.broker.wire.redelivery import deliveries_of, redelivered
-from crucible.errors import MessageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from crucible.broker.keys import Keys
     from crucible.broker.servers.atomic import Steps
@@ -33,6 +27,8 @@ logger = logging.getLogger(__name__)
 MAX_DELIVERIES = 5
 #: Claims restored by one round of reads and one script.
 _CHUNK = 100
+#: Bytes of messages in one script, unless one alone has more.
+_CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -46,6 +42,11 @@ class Swept:
 
     restored: int = 0
     buried: int = 0
+
+    @property
+    def moved(self) -> int:
+        """Claims that are claims no more."""
+        return self.restored + self.buried
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +68,6 @@ class Found:
         """Sorts the oldest first; claims of one moment by their number."""
         number = self.field.rpartition("|")[2]
         return float(self.score), int(number) if self.owner and number.isdecimal() else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """Where a claim's message goes, and as what.
-
-    Attributes:
-        where: a list, or the stream of dead letters.
-        raw: the message.
-        letter: names and values of the dead letter, empty where it goes to a list.
-        result_key: of its task, where a result is stored with it.
-        meta: that result.
-    """
-
-    where: str
-    raw: bytes
-    letter: Sequence[str] = ()
-    result_key: str = ""
-    meta: bytes = b""
 
 
 class Restorer:
@@ -112,7 +94,7 @@ class Restorer:
         self._steps = steps
         self._keys = keys
         self._results = results
-        self._max_deliveries = max_deliveries
+        self._packer = Packer(steps, keys, max_deliveries)
         self._result_ttl_s = result_ttl_s
 
     async def restore(self, found: Sequence[Found]) -> Swept:
@@ -128,7 +110,7 @@ class Restorer:
         rows.reverse()
         for start in range(0, len(rows), _CHUNK):
             await self._restore_chunk(rows[start : start + _CHUNK], swept)
-        if swept.restored or swept.buried:
+        if swept.moved:
             logger.warning(
                 "gave back %d claims of workers that are gone, %d became dead letters",
                 swept.restored, swept.buried,
@@ -137,18 +119,20 @@ class Restorer:
 
     async def _restore_chunk(self, rows: Sequence[Found], swept: Swept) -> None:
         values = await self._steps.command(
-            "HMGET", self._keys.unacked, *[row.field for row in rows]
+            "HMGET", self._keys.unacked, *[row.field for row in rows], long_answer=True
         )
         gone = [row.field for row, value in zip(rows, values, strict=True) if value is None]
         if gone:
             await self._steps.command("ZREM", self._keys.unacked_index, *gone)
         packed = [
-            (row, await self._pack(row, value))
+            (row, await self._packer.pack(value, lost=bool(row.owner)))
             for row, value in zip(rows, values, strict=True)
             if value is not None
         ]
-        if not packed:
-            return
+        for part in _by_size(packed):
+            await self._restore_part(part, swept)
+
+    async def _restore_part(self, packed: Sequence[tuple[Found, Parcel]], swept: Swept) -> None:
         if self._results is not None:
             packed = await self._store_apart(self._results, packed)
         call = _Call(self._keys, self._result_ttl_s)
@@ -170,50 +154,22 @@ class Restorer:
         metas = {parcel.result_key: parcel.meta for _, parcel in packed if parcel.meta}
         if metas:
             await results.run("finish", ["", "", *metas], [self._result_ttl_s, 0, *metas.values()])
-        return [(row, Parcel(parcel.where, parcel.raw, parcel.letter)) for row, parcel in packed]
+        return [(row, replace(parcel, result_key="", meta=b"")) for row, parcel in packed]
 
-    async def _pack(self, row: Found, value: bytes) -> Parcel:
-        try:
-            envelope, exchange, routing_key = json.loads(value)
-            headers, properties = envelope["headers"], envelope["properties"]
-            priority = int(properties.get("priority") or 0)
-            task_id = str(headers["id"])
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            letter = ["reason", "unreadable", "detail", f"a claim that cannot be read: {error}"]
-            return Parcel(self._keys.dlq, value, letter)
-        queue = await self._queue_of(exchange, routing_key)
-        where = self._keys.step_list(queue, step_of(priority))
-        if not row.owner:
-            return Parcel(where, redelivered(envelope))
-        deliveries = deliveries_of(envelope) + 1
-        if deliveries < self._max_deliveries:
-            return Parcel(where, redelivered(envelope, deliveries))
-        detail = f"{deliveries} deliveries ended with their worker"
-        if deliveries == self._max_deliveries and _is_awaited(envelope):
-            # Whoever takes it next buries it without running it, and tells those who wait.
-            return Parcel(where, redelivered(envelope, deliveries, detail))
-        logger.error("task %s was lost with its worker %d times: buried", task_id, deliveries)
-        letter = ["queue", queue, "reason", "undeliverable", "detail", detail,
-                  "task_id", task_id, "task", str(headers.get("task")),
-                  "attempts", str(deliveries)]  # fmt: skip
-        meta = _lost_meta(task_id, headers, detail)
-        return Parcel(
-            self._keys.dlq, redelivered(envelope), letter, self._keys.result(task_id), meta
-        )
 
-    async def _queue_of(self, exchange: Any, routing_key: Any) -> str:
-        """The queue a message was published to; a named exchange has its bindings in a set.
-
-        Stock destroys a message whose exchange has no binding; its routing key is the better
-        guess.
-        """
-        if exchange:
-            key = f"{self._keys.prefix}_kombu.binding.{exchange}"
-            for member in await self._steps.command("SMEMBERS", key):
-                bound_key, _, queue = member.decode(errors="replace").split("\x06\x16")
-                if bound_key == routing_key:
-                    return str(queue)
-        return str(routing_key)
+def _by_size(packed: Sequence[tuple[Found, Parcel]]) -> Iterator[list[tuple[Found, Parcel]]]:
+    """Parts of a chunk, each small enough for a slow link or a single one."""
+    part: list[tuple[Found, Parcel]] = []
+    n_bytes = 0
+    for item in packed:
+        size = len(item[1].raw)
+        if part and n_bytes + size > _CHUNK_BYTES:
+            yield part
+            part, n_bytes = [], 0
+        part.append(item)
+        n_bytes += size
+    if part:
+        yield part
 
 
 class _Call:
@@ -230,37 +186,11 @@ class _Call:
 
     def add(self, row: Found, parcel: Parcel) -> None:
         owner, at = row.owner, self._positions.at
+        more: list[Any] = [*parcel.letter] or [at(where) for where in parcel.others]
         self.args += (
             row.field, row.score,
             at(self._names.worker(owner) if owner else ""),
             at(self._names.fence(owner) if owner else ""),
             "bury" if parcel.letter else "list", at(parcel.where), parcel.raw,
-            at(parcel.result_key), parcel.meta, len(parcel.letter), *parcel.letter,
+            at(parcel.result_key), parcel.meta, len(more), *more,
         )  # fmt: skip
-
-
-def _is_awaited(envelope: dict[str, Any]) -> bool:
-    """Whether a chord, the rest of a chain or errbacks wait for the task's end."""
-    try:
-        embed = decode(dumps(envelope).encode()).embed
-    except MessageError:
-        return False
-    return bool(embed["errbacks"] or embed["chain"] or embed["chord"])
-
-
-def _lost_meta(task_id: str, headers: dict[str, Any], detail: str) -> bytes:
-    """FAILURE WorkerLostError, as stock stores it for a lost worker."""
-    if headers.get("ignore_result") is True:
-        return b""
-    result = {
-        "exc_type": "WorkerLostError",
-        "exc_message": [detail],
-        "exc_module": "billiard.exceptions",
-    }
-    return encode_meta(
-        task_id,
-        FAILURE,
-        result,
-        group_id=headers.get("group"),
-        parent_id=headers.get("parent_id"),
-    )

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import re
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.keys import REPLY_EXCHANGE, SEP
+from crucible.broker.control.patterns import matches
+from crucible.broker.keys import REPLY_EXCHANGE
 from crucible.broker.servers.connection import COMMAND_TIMEOUT_S, FOREIGN, translate, translated
+from crucible.broker.wire.bindings import bound_queues
 from crucible.broker.wire.fanout import Envelope, unpack
 from crucible.broker.wire.jsontypes import dumps, quote
 from crucible.errors import MessageError
@@ -37,8 +37,6 @@ PING_S = 2.0
 MAX_REQUESTS = 1000
 #: Seconds a reply waits to be fetched by a client that may have left.
 REPLY_TTL_S = 300
-#: Longest pattern that is matched: a client's pattern must not occupy the worker.
-_MAX_PATTERN = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +81,8 @@ def _concerns(body: dict[str, Any], node: str) -> bool:
     if destination:
         return isinstance(destination, (list, str)) and node in destination
     if pattern and matcher:
-        return _matches(node, pattern, matcher)
+        return matches(node, pattern, matcher)
     return True
-
-
-def _matches(node: str, pattern: Any, matcher: Any) -> bool:
-    if not isinstance(pattern, str) or len(pattern) > _MAX_PATTERN:
-        raise MessageError("pattern is not a short string")
-    if matcher == "glob":
-        return fnmatch(node, pattern)
-    if matcher == "pcre":
-        try:
-            return re.match(pattern, node) is not None
-        except (re.error, RecursionError) as error:
-            raise MessageError(f"bad pattern: {error}") from error
-    raise MessageError(f"no matcher {matcher!r}")
 
 
 class Mailbox:
@@ -226,10 +211,7 @@ class Mailbox:
 
     async def _push(self, routing_key: str, message: str) -> None:
         members = await self._link.call("SMEMBERS", self._keys.reply_binding)
-        for member in members:
-            bound, _, queue = member.decode(errors="replace").split(SEP, 2)
-            if bound != routing_key:
-                continue
+        for queue in bound_queues(members, routing_key):
             reply_list = self._keys.step_list(queue, 0)
             async with self._link.connection() as held:
                 # The client may have left since, and then nobody deletes the list.

@@ -7,8 +7,15 @@
 -- ARGV[5..] name of each list's queue as a JSON string, one a list
 -- Returns {server seconds, microseconds, dead letters made, list number, raw, list number, raw ...}
 --
+-- Once the messages taken have MOST_BYTES no more are: an answer that a slow link cannot bring in
+-- time leaves claims that nobody knows of.
+--
 -- A stock sweep removes what it cannot restore, so only an object whose headers and delivery_info
 -- can take kombu's `redelivered` enters `unacked`; the rest becomes a dead letter in the same step.
+
+local MOST_BYTES = 1048576
+-- Messages popped before their size is known; what is too much goes back.
+local FIRST = 100
 
 -- A key of another type must fail here: after a pop it would be too late.
 redis.call('HLEN', KEYS[1])
@@ -71,30 +78,58 @@ local time = redis.call('TIME')
 local now = time[1] .. '.' .. string.format('%06d', time[2])
 local out = { time[1], time[2], 0 }
 local counter, room = tonumber(ARGV[2]), tonumber(ARGV[3])
-local last = counter + room
 local hash, index, taken = {}, {}, 0
+local bytes, popped = 0, 0
+
+-- Record what was popped, as far as it is not too much; whether more may be.
+local function record(raws, number)
+  local queue = ARGV[number + 1]
+  local tail = ', "", ' .. queue .. ']'
+  for at, raw in ipairs(raws) do
+    if bytes >= MOST_BYTES then
+      -- Back to the end it came from, the one to be served first last.
+      for back = #raws, at, -1 do
+        redis.call('RPUSH', KEYS[number], raws[back])
+      end
+      return false
+    end
+    bytes, popped = bytes + #raw, popped + 1
+    if not restorable(raw, queue) and bury(raw, queue, now) then
+      out[3] = out[3] + 1
+    else
+      counter = counter + 1
+      local field = ARGV[1] .. string.format('%d', counter)
+      taken = taken + 1
+      hash[2 * taken - 1], hash[2 * taken] = field, '[' .. raw .. tail
+      index[2 * taken - 1], index[2 * taken] = now, field
+      out[2 * taken + 2], out[2 * taken + 3] = number - 3, raw
+    end
+  end
+  return bytes < MOST_BYTES
+end
+
+local function take_from(number)
+  repeat
+    local most = room - popped
+    if most > FIRST then
+      most = bytes == 0 and FIRST
+        or math.min(most, math.ceil((MOST_BYTES - bytes) * popped / bytes))
+    end
+    local raws = redis.pcall('RPOP', KEYS[number], most)
+    -- false: an empty list; an error: a key of another type, which must not stop the other lists.
+    if not raws or raws.err then
+      return true
+    end
+    if not record(raws, number) then
+      return false
+    end
+  until #raws < most or popped >= room
+  return popped < room
+end
 
 for number = 4, #KEYS do
-  if counter >= last then
+  if not take_from(number) then
     break
-  end
-  local raws = redis.pcall('RPOP', KEYS[number], last - counter)
-  -- false: an empty list; an error: a key of another type, which must not stop the other lists.
-  if raws and not raws.err then
-    local queue = ARGV[number + 1]
-    local tail = ', "", ' .. queue .. ']'
-    for _, raw in ipairs(raws) do
-      if not restorable(raw, queue) and bury(raw, queue, now) then
-        out[3] = out[3] + 1
-      else
-        counter = counter + 1
-        local field = ARGV[1] .. string.format('%d', counter)
-        taken = taken + 1
-        hash[2 * taken - 1], hash[2 * taken] = field, '[' .. raw .. tail
-        index[2 * taken - 1], index[2 * taken] = now, field
-        out[2 * taken + 2], out[2 * taken + 3] = number - 3, raw
-      end
-    end
   end
 end
 

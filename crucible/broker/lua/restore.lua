@@ -8,12 +8,14 @@
 --   <key> of its owner's sign of life: taken only while that is missing; 0: only while the score
 --           is unchanged
 --   <key> of its owner's fence   'list' or 'bury'   <key> where to   message
---   <key> of its result   result, '' for none   n   n names and values of the dead letter
+--   <key> of its result   result, '' for none   n
+--   n names and values of the dead letter, or <key>s of further lists that get the message
 -- Returns one number a row: 1 taken, 0 somebody else's by now, -1 the place it goes to refuses it
 --
 -- The message is written before the claim is dropped, and a row that fails stays claimed, so that
--- neither an error nor a neighbour's error loses anything. A field is never used for two claims of
--- Crucible's; a tag of a stock worker is, with another score.
+-- neither an error nor a neighbour's error loses anything. Found by its age such a row is dated now:
+-- it is tried again after the visibility timeout, and is in nobody's way until then. A field is
+-- never used for two claims of Crucible's; a tag of a stock worker is, with another score.
 
 local KEPT_S = 3600
 
@@ -28,10 +30,27 @@ local function still_theirs(field, score, sign)
   return redis.call('ZSCORE', KEYS[2], field) == score
 end
 
+local function push(where, raw, first, last)
+  -- All are looked at before one is written: a claim that stays must not have gone anywhere.
+  for further = first, last do
+    local reply = redis.pcall('LLEN', KEYS[tonumber(ARGV[further])])
+    if type(reply) == 'table' then
+      return reply
+    end
+  end
+  local reply = redis.pcall('RPUSH', where, raw)
+  if type(reply) ~= 'table' then
+    for further = first, last do
+      redis.call('RPUSH', KEYS[tonumber(ARGV[further])], raw)
+    end
+  end
+  return reply
+end
+
 local function place(at, names)
   local where, raw = KEYS[tonumber(ARGV[at + 5])], ARGV[at + 6]
   if ARGV[at + 4] == 'list' then
-    return redis.pcall('RPUSH', where, raw)
+    return push(where, raw, at + 10, at + 9 + names)
   end
   return redis.pcall('XADD', where, 'MAXLEN', '~', ARGV[2], '*', 'raw', raw,
     unpack(ARGV, at + 10, at + 9 + names))
@@ -44,6 +63,10 @@ local function take(at, names)
   end
   local reply = place(at, names)
   if type(reply) == 'table' and reply.err then
+    if sign == 0 then
+      local time = redis.call('TIME')
+      redis.call('ZADD', KEYS[2], 'XX', time[1] .. '.' .. string.format('%06d', time[2]), field)
+    end
     return -1
   end
   if ARGV[at + 8] ~= '' then

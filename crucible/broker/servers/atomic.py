@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Protocol
 
 from crucible.broker.servers.connection import translated
+from crucible.broker.servers.deadline import STEP_TIMEOUT_S, Deadline, Pace
 from crucible.broker.servers.link import Link
 from crucible.broker.servers.scripts import Script
 from crucible.errors import BrokerUnavailable
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
     Argument = bytes | str | int
 
 _INCLUDE = "-- include: "
-#: Seconds one step may take. Short, for a link that is dead without saying so is found out by it.
-STEP_TIMEOUT_S = 3.0
+#: Steps whose answers hold messages.
+_LONG_ANSWERS = frozenset({"claim"})
 
 
 @asynccontextmanager
-async def one_step(client: Redis) -> AsyncIterator[None]:
+async def one_step(
+    client: Redis, pace: Pace, *, long_answer: bool = False
+) -> AsyncIterator[Deadline]:
     """Bounds and translates one step.
 
     Connections that lay idle when one failed are as likely dead as it; each would cost the next
@@ -39,13 +42,22 @@ async def one_step(client: Redis) -> AsyncIterator[None]:
     Raises:
         BrokerError: the server refused the step, or is not available.
     """
+    deadline: Deadline | None = None
     try:
         with translated():
-            async with asyncio.timeout(STEP_TIMEOUT_S):
-                yield
+            async with asyncio.timeout(STEP_TIMEOUT_S) as timeout:
+                deadline = Deadline(timeout, pace, long_answer=long_answer)
+                try:
+                    yield deadline
+                finally:
+                    deadline.close()
     except BrokerUnavailable:
+        if deadline is not None and deadline.is_large:
+            pace.missed()
         await client.connection_pool.disconnect(inuse_connections=False)
         raise
+    if deadline.is_large:
+        pace.met()
 
 
 @cache
@@ -69,8 +81,11 @@ class Steps(Protocol):
             BrokerError: the server refused it, or is not available; then it may have run or not.
         """
 
-    async def command(self, *command: Argument) -> Any:
-        """Run one plain command; raises the same."""
+    async def command(self, *command: Argument, long_answer: bool = False) -> Any:
+        """Run one plain command; raises the same.
+
+        With a ``long_answer`` it may take as long as the answer goes on arriving.
+        """
 
 
 class LuaSteps:
@@ -83,13 +98,17 @@ class LuaSteps:
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._link = Link(client)
+        self._pace = Pace()
 
     async def run(self, name: str, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
         """Run one step; see ``Steps``."""
-        async with one_step(self._client):
-            return await claim_script(name).run(self._link.call, keys, args)
+        async with one_step(
+            self._client, self._pace, long_answer=name in _LONG_ANSWERS
+        ) as deadline:
+            call = partial(self._link.call, deadline=deadline)
+            return await claim_script(name).run(call, keys, args)
 
-    async def command(self, *command: Argument) -> Any:
+    async def command(self, *command: Argument, long_answer: bool = False) -> Any:
         """Run one plain command; see ``Steps``."""
-        async with one_step(self._client):
-            return await self._link.call(*command)
+        async with one_step(self._client, self._pace, long_answer=long_answer) as deadline:
+            return await self._link.call(*command, deadline=deadline)

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import WatchError
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+from crucible.broker.servers.watched import has_ended, store_result
 
-    Ended = Callable[[Any], Awaitable[bool]]
-    Store = Callable[[Any, Any, Any, Any], None]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 #: Arguments of each operation of ``conclude.lua`` but ``bury``.
 _WIDTH = {
@@ -60,14 +59,10 @@ class CanvasTransactions:
 
     Args:
         client: of the server; answers are bytes.
-        ended: whether a result that ends its task is stored under a key.
-        store: queues storing and publishing a result.
     """
 
-    def __init__(self, client: Any, ended: Ended, store: Store) -> None:
+    def __init__(self, client: Any) -> None:
         self._client = client
-        self._ended = ended
-        self._store = store
 
     async def conclude(self, keys: list[Any], args: list[Any]) -> list[int]:
         """See ``conclude.lua``; each claim is one transaction."""
@@ -91,7 +86,7 @@ class CanvasTransactions:
                     return 0, [0] * len(guards)
                 allowed = [await self._owns(pipe, keys, op) for op in guards]
                 ended = {
-                    keys[int(op[1]) - 1]: await self._ended(keys[int(op[1]) - 1])
+                    keys[int(op[1]) - 1]: await has_ended(self._client, keys[int(op[1]) - 1])
                     for op in block.operations
                     if op[0] == "store"
                 }
@@ -128,7 +123,7 @@ class CanvasTransactions:
                 if word != "store":
                     _queue_write(pipe, word, key, rest[1:])
                 elif not ended[key]:
-                    self._store(pipe, key, rest[1], ttl)
+                    store_result(pipe, key, rest[1], ttl)
         if block.claim is not None:
             pipe.hdel(keys[0], block.claim)
             pipe.zrem(keys[1], block.claim)

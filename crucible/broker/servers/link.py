@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.connection import AbstractConnection
 
+    from crucible.broker.servers.deadline import Deadline
+
     Argument = bytes | str | int
 
 #: Seconds between attempts to connect while the deadline lasts.
@@ -96,14 +98,21 @@ class Link:
                     raise
             await asyncio.sleep(_RETRY_PAUSE_S)
 
-    async def call(self, *command: Argument) -> Any:
+    async def call(self, *command: Argument, deadline: Deadline | None = None) -> Any:
         """One command's answer.
+
+        Args:
+            command: its words.
+            deadline: the caller's, where the command's size is to decide with it.
 
         Raises:
             redis.exceptions.RedisError: as redis-py has it; callers translate.
         """
         async with self.connection() as held:
-            await held.send_packed_command(_pack(command))
+            packed = _pack(command)
+            if deadline is not None:
+                deadline.sending(len(packed), held)
+            await held.send_packed_command(packed)
             return await held.read_response()
 
     async def calls(self, held: AbstractConnection, commands: Sequence[Sequence[Argument]]) -> Any:

@@ -186,7 +186,7 @@ def _encode_in_full(
         "reply_to": options.get("reply_to") or reply_to or default_reply_to(),
         **{name: value for name, value in options.items() if name in _LEAKED},
         "delivery_mode": 2,
-        **_expiration(options.get("expires"), now),
+        **expiration(options.get("expires"), now),
         "delivery_info": {"exchange": "", "routing_key": call.queue},
         "priority": call.priority or 0,
         "body_encoding": "base64",
@@ -249,7 +249,7 @@ def _iso(when: datetime | str | None) -> str | None:
     return when.isoformat() if isinstance(when, datetime) else when
 
 
-def _expiration(expires: float | datetime | str | None, now: datetime) -> dict[str, str]:
+def expiration(expires: float | datetime | str | None, now: datetime) -> dict[str, str]:
     """The AMQP property stock writes beside ``expires``: milliseconds left, never negative."""
     if expires is None:
         return {}

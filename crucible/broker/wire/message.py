@@ -29,6 +29,7 @@ __all__ = [
     "decode",
     "encode_call",
     "encode_task",
+    "payload_of",
 ]
 
 
@@ -141,7 +142,7 @@ class Message:
             MessageError: the body is not what its headers say.
         """
         if self.content is None:
-            self.content = content_of(_payload(self))
+            self.content = content_of(payload_of(self))
         return self.content
 
 
@@ -272,7 +273,8 @@ def _limits(value: Any) -> tuple[float | None, float | None]:
     return value[0], value[1]
 
 
-def _payload(message: Message) -> Any:
+def payload_of(message: Message) -> Any:
+    """What the body holds, whatever it is; see ``body.payload`` for what it raises."""
     return payload(
         message.body_text,
         content_type=message.content_type,
@@ -285,7 +287,7 @@ def _payload(message: Message) -> Any:
 
 def _read_protocol_1(message: Message) -> None:
     """Protocol 1: the body is one dictionary that holds everything."""
-    fields = _payload(message)
+    fields = payload_of(message)
     if not isinstance(fields, dict) or "task" not in fields:
         raise MessageError("no task header, and no protocol 1 body")
     fields = {**fields, "group": fields.get("taskset")}

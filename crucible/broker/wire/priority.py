@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import Any
 
 #: kombu ``transport/redis.py`` ``PRIORITY_STEPS``. Lower numbers are served first on Redis.
 STEPS: tuple[int, ...] = (0, 3, 6, 9)
@@ -15,3 +16,15 @@ def step_of(priority: int | None, steps: tuple[int, ...] = STEPS) -> int:
     """
     clamped = max(0, min(9, priority or 0))
     return steps[bisect_right(steps, clamped) - 1]
+
+
+def priority_of(envelope: dict[str, Any]) -> int:
+    """The priority of a decoded message; what is no number counts as 0, as for kombu.
+
+    Source: kombu ``transport/virtual/base.py`` ``_get_message_priority``.
+    """
+    properties = envelope.get("properties")
+    try:
+        return int(properties["priority"]) if isinstance(properties, dict) else 0
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return 0
