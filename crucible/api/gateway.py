@@ -12,7 +12,7 @@ from crucible.api.problems import NotFound
 from crucible.broker import Once
 from crucible.broker.results.meta import SUCCESS
 from crucible.broker.wire.ids import new_id
-from crucible.errors import ConflictError, InputError, ResultTimeout
+from crucible.errors import BrokerError, ConflictError, InputError, ResultTimeout
 from crucible.evaluation.messages import EvalMessages
 from crucible.evaluation.record import (
     Record,
@@ -155,10 +155,12 @@ class Gateway:
     async def submit_and_wait(
         self, asked: EvalRequest, key: str | None, timeout: float
     ) -> tuple[Submitted, Evaluation | None]:
-        """``submit``, then ``wait``; with what the evaluation came to, None if it has not ended.
+        """``submit``, then ``wait``; with what the evaluation came to, None if that is not known.
+
+        That is also where its id was known before: only a look tells then.
 
         Raises:
-            CrucibleError: as both of them.
+            CrucibleError: as ``submit``; once it is queued nothing is raised any more.
         """
         draft = self._draft(asked, key)
         with self._publisher.results.expecting(task_id_of(draft.eval_id)) as coming:
@@ -166,10 +168,10 @@ class Gateway:
             try:
                 async with asyncio.timeout(timeout):
                     meta = await coming
-            except TimeoutError:
+            except (TimeoutError, BrokerError):
                 return submitted, None
         if not submitted.new:
-            return submitted, await self.look_up(draft.eval_id)
+            return submitted, None
         # All that a look would find: what was just recorded, and what was just published.
         record = draft.record("celery", submitted.queue)
         return submitted, evaluation_of(draft.eval_id, record, meta)

@@ -10,7 +10,7 @@ from aiohttp import web
 from crucible.api.keys import ADMIN
 from crucible.api.problems import NotFound
 from crucible.api.query import limit_of
-from crucible.broker.claiming.deadletters import DeadLetter, shown
+from crucible.broker.claiming.deadletters import DeadLetter, is_letter_id, shown
 from crucible.errors import InputError
 from crucible.settings import KNOWN_QUEUES
 
@@ -105,25 +105,16 @@ async def delete(request: web.Request) -> web.Response:
 async def _letter_of(request: web.Request) -> DeadLetter:
     letter_id = request.match_info["letter_id"]
     letters = request.app[ADMIN].dead_letters
-    letter = await letters.get(letter_id) if _is_id(letter_id) else None
+    letter = await letters.get(letter_id)
     if letter is None:
         raise NotFound(f"no dead letter has the id {letter_id!r}")
     return letter
 
 
 def _checked_id(field: str, text: str) -> str:
-    if text and not _is_id(text):
+    if text and not is_letter_id(text):
         raise InputError(field, "must be the id of a dead letter")
     return text
-
-
-def _is_id(text: str) -> bool:
-    """Whether it is the id of a stream entry: milliseconds, a dash, a number, not both zero."""
-    milliseconds, _, number = text.partition("-")
-    plain = all(
-        part.isascii() and part.isdecimal() and len(part) < 20 for part in (milliseconds, number)
-    )
-    return plain and bool(int(milliseconds) or int(number))
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

@@ -45,7 +45,7 @@ from crucible.legacy.wire import (
     Wanted,
 )
 from crucible.models import Outcome
-from crucible.settings import is_loopback
+from crucible.settings import http_url, is_loopback
 
 if TYPE_CHECKING:
     import asyncio
@@ -94,7 +94,7 @@ async def serve(
         RequirementError: the address cannot be bound.
     """
     async with open_service(host, port, token=token, queue=queue) as bound:
-        log.info("legacy queue listening on http://%s:%d", host, bound)
+        log.info("legacy queue listening on %s", http_url(host, bound))
         if started is not None:
             started(bound)
         await stop.wait()

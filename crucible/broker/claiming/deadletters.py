@@ -67,8 +67,9 @@ def _letter(letter_id: bytes, fields: Sequence[bytes]) -> DeadLetter:
 
 
 def is_letter_id(text: str) -> bool:
-    """Whether it can be the id of a letter: milliseconds, a dash, a number."""
-    return re.fullmatch(r"[0-9]{1,19}-[0-9]{1,19}", text) is not None
+    """Whether it can be the id of a letter: milliseconds, a dash, a number, not both zero."""
+    match = re.fullmatch(r"([0-9]{1,19})-([0-9]{1,19})", text)
+    return match is not None and bool(int(match[1]) or int(match[2]))
 
 
 class DeadLetters:
