@@ -44,6 +44,16 @@ class Causes:
         felt = [*self._faults.get(worker, ()), *self._faults.get("", ())]
         return [fault for fault in felt if fault.begin <= end and felt_until(fault) >= begin]
 
+    def anybody_hit(self, begin: float, end: float) -> bool:
+        """Whether any worker was killed, or felt another fault, between ``begin`` and ``end``."""
+        return any(
+            fault.kind not in _HARMLESS
+            and fault.begin <= end
+            and (fault.begin if math.isinf(felt_until(fault)) else felt_until(fault)) >= begin
+            for faults in self._faults.values()
+            for fault in faults
+        )
+
     def of_repetition(self, runs: Sequence[Execution]) -> list[tuple[Execution, str]]:
         """Each execution after the first, and what explains it; empty: nothing does.
 

@@ -115,6 +115,7 @@ def judge(
             else:
                 unexplained.append(told(runs, run))
     due = [run for run in book.executions if _tells(run, causes, deaf)]
+    received = {task for _, task, kind in heard if kind == "task-received"}
     lost, behind = _lost(book, left)
     return Verdict(
         accepted=len(book.accepted),
@@ -136,7 +137,15 @@ def judge(
         explained=dict(explained),
         unexplained=unexplained,
         events_due=len(due),
-        events_missing=[text for run in due if (text := _unheard(run, heard))],
+        events_missing=[
+            text
+            for run in due
+            if (
+                text := _unheard(
+                    run, heard, told_before=_told_before(run, received, causes, book, deaf)
+                )
+            )
+        ],
         leaked=[*left.leaked, *left.index_only],
         deserters=list(deserters),
         recovery=recovery(book, faults),
@@ -195,12 +204,35 @@ def _tells(run: Execution, causes: Causes, deaf: Sequence[tuple[float, float]]) 
     return not disturbed and not any(first <= end and last >= begin for first, last in deaf)
 
 
-def _unheard(run: Execution, heard: Collection[tuple[str, str, str]]) -> str:
+def _unheard(run: Execution, heard: Collection[tuple[str, str, str]], *, told_before: bool) -> str:
     assert run.end is not None
-    last = "task-retried" if run.end.retry else "task-succeeded"
-    kinds = ("task-received", "task-started", last)
+    kinds = ["task-started", "task-retried" if run.end.retry else "task-succeeded"]
+    if not told_before:
+        kinds.insert(0, "task-received")
     missing = [k for k in kinds if (run.start.worker, run.start.task, k) not in heard]
     return f"{run.start.task} on {run.start.worker}: {', '.join(missing)}" if missing else ""
+
+
+def _told_before(
+    run: Execution,
+    received: Collection[str],
+    causes: Causes,
+    book: Book,
+    deaf: Sequence[tuple[float, float]],
+) -> bool:
+    """Whether ``task-received`` was for another worker to say: said, or lost with that worker.
+
+    Of a delayed task it is said by whoever took it first, when it came.
+    """
+    expected = book.expected.get(run.start.task)
+    if run.start.attempt or expected is None or expected.eta is None:
+        return False
+    begin, end = book.works[book.work_of[run.start.task]].at, run.start.at
+    return (
+        run.start.task in received
+        or causes.anybody_hit(begin, end)
+        or any(first <= end and last >= begin for first, last in deaf)
+    )
 
 
 def recovery(book: Book, faults: Iterable[Fault]) -> Recovery:

@@ -153,6 +153,18 @@ def test_events_are_due_from_workers_left_alone() -> None:
     assert not judge(book, [], left, set(), [(11.5, 11.6)], []).events_due
 
 
+def test_a_delayed_task_is_received_by_whoever_took_it_first() -> None:
+    """The worker that runs it owes no word of that; somebody does, unless somebody was hit."""
+    book = read([*sent(Expected("a", 10.5)), *ran("a", "w1", 11, 12)])
+    left = Leftovers(states={"a": "SUCCESS"})
+    rest = {("w1", "a", "task-started"), ("w1", "a", "task-succeeded")}
+    assert len(judge(book, [], left, rest, [], []).events_missing) == 1
+    assert not judge(book, [], left, {*rest, ("w2", "a", "task-received")}, [], []).failures
+    kill = [Fault(FaultKind.KILL, "w2", 5.0)]
+    assert not judge(book, kill, left, rest, [], []).failures
+    assert judge(book, kill, left, set(), [], []).events_missing
+
+
 def test_leaked_keys_are_a_finding() -> None:
     """A key that nobody accounts for loses the battle."""
     records = [*sent(Expected("a")), *ran("a", "w1", 1, 2)]
