@@ -60,14 +60,19 @@ async def test_time_is_kept_however_it_is_spent(executor: DockerExecutor, name: 
 
 
 async def test_a_process_that_is_never_the_same_is_killed(executor: DockerExecutor) -> None:
-    """A chain of forks that outlives the program, each link ending at once, is ended too."""
+    """A chain of forks that outlives the program, each link ending at once, is ended too.
+
+    Each link that ended counts for the kernel's limit until process 1 has reaped it. Where that
+    gets no processor for some milliseconds the chain meets the limit, as any storm of forks does.
+    """
     code = (
         "#include <unistd.h>\n#include <stdio.h>\nint main(void) {\n"
         "  if (fork() == 0) { setsid(); for (;;) if (fork() > 0) _exit(0); }\n"
         '  puts("parent"); return 0; }'
     )
     outcome = await attack(executor, c(code))
-    assert (outcome.verdict, outcome.stdout) == (V.OK, b"parent\n"), outcome
+    assert outcome.verdict in {V.OK, V.PIDS_LIMIT}, outcome
+    assert (outcome.exit_code, outcome.stdout) == (0, b"parent\n"), outcome
 
 
 async def test_an_orphanage_of_its_own_changes_nothing(executor: DockerExecutor) -> None:
