@@ -128,3 +128,14 @@ async def until(wanted: Callable[[], Any], timeout: float = WAIT_S) -> Any:
             if value:
                 return value
             await asyncio.sleep(0.01)
+
+
+async def end_of(redis: Redis, task_id: str) -> dict[str, Any]:
+    """The final state of a task."""
+
+    async def ended() -> dict[str, Any] | None:
+        meta = await stored(redis, task_id)
+        return meta if meta and meta["status"] in ("SUCCESS", "FAILURE", "REVOKED") else None
+
+    meta: dict[str, Any] = await until(ended)
+    return meta

@@ -201,7 +201,12 @@ def _tells(run: Execution, causes: Causes, deaf: Sequence[tuple[float, float]]) 
         for fault in causes.hitting(run.start.worker, begin, end)
         if fault.kind is not FaultKind.TERM
     ]
-    return not disturbed and not any(first <= end and last >= begin for first, last in deaf)
+    return not disturbed and not _nobody_listened(deaf, begin, end)
+
+
+def _nobody_listened(deaf: Sequence[tuple[float, float]], begin: float, end: float) -> bool:
+    """Whether at some time between ``begin`` and ``end`` nothing could be heard."""
+    return any(first <= end and last >= begin for first, last in deaf)
 
 
 def _unheard(run: Execution, heard: Collection[tuple[str, str, str]], *, told_before: bool) -> str:
@@ -231,7 +236,7 @@ def _told_before(
     return (
         run.start.task in received
         or causes.anybody_hit(begin, end)
-        or any(first <= end and last >= begin for first, last in deaf)
+        or _nobody_listened(deaf, begin, end)
     )
 
 

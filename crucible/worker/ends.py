@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from crucible.broker.claiming.claims import Ending, Move, Onward
 from crucible.broker.wire.redelivery import deliveries_of, next_try, parse, redelivered
 from crucible.errors import MessageError
-from crucible.worker.hooks import TurnedAway, hook_raised
+from crucible.worker.hooks import TurnedAway, tell
 from crucible.worker.metas import error_result
 from crucible.worker.outcomes import EncodeError, NotRegistered, WorkerLost
 
@@ -76,11 +76,8 @@ class Ends:
         except (TypeError, ValueError, RecursionError) as error:
             failure = EncodeError(f"{type(error).__name__}: {error}")
             return await self.failed(run, message, task, failure, tracebacks.format_exc())
-        if self.hooks is not None:
-            try:
-                self.hooks.succeeded(run, result, time.time() - run.started_at)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
-                hook_raised(raised)
+        took_s = time.time() - run.started_at
+        tell(self.hooks, lambda to: to.succeeded(run, result, took_s))
         key = self._result_prefix + message.id if meta else ""
         return Ending(run.claim, key, meta, continuation=continuation)
 
@@ -108,11 +105,7 @@ class Ends:
             continuation = await self.canvas.failed(
                 run, error, error_result(error), traceback, store=not ignored
             )
-        if self.hooks is not None:
-            try:
-                self.hooks.failed(run, error, traceback)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
-                hook_raised(raised)
+        tell(self.hooks, lambda to: to.failed(run, error, traceback))
         key = self._result_prefix + message.id if meta else ""
         return Ending(run.claim, key, meta, onward, continuation)
 
@@ -141,11 +134,7 @@ class Ends:
         meta = b""
         if not is_ignored(message, task):
             meta = self._metas.retry(message, retry.exc, text)
-        if self.hooks is not None:
-            try:
-                self.hooks.retried(run, retry.exc or retry, text)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
-                hook_raised(raised)
+        tell(self.hooks, lambda to: to.retried(run, retry.exc or retry, text))
         raw = next_try(run.claim.raw, eta if retry.countdown else None)
         onward = Onward(move=Move.PARK, raw=raw, eta=eta)
         return Ending(run.claim, self._result_prefix + message.id if meta else "", meta, onward)
@@ -218,11 +207,7 @@ class Ends:
         return ending
 
     def _tell_turned_away(self, run: Run, why: TurnedAway) -> None:
-        if self.hooks is not None:
-            try:
-                self.hooks.turned_away(run, why)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
-                hook_raised(raised)
+        tell(self.hooks, lambda to: to.turned_away(run, why))
 
     def _letter(self, run: Run, reason: str, detail: str) -> dict[str, str]:
         letter = {"queue": run.claim.queue, "reason": reason, "detail": detail}

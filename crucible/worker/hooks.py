@@ -81,11 +81,6 @@ class Run:
     left: Any = None
 
 
-def hook_raised(raised: Exception) -> None:
-    """Log what a hook raised: the task goes on as if it had not."""
-    logger.error("who is told what happens to tasks raised", exc_info=raised)
-
-
 class TaskHooks(Protocol):
     """Told what happens to each task, in order.
 
@@ -109,6 +104,16 @@ class TaskHooks(Protocol):
 
     def turned_away(self, run: Run, why: TurnedAway) -> None:
         """It was revoked, expired, rejected or ignored."""
+
+
+def tell(hooks: TaskHooks | None, say: Callable[[TaskHooks], None]) -> None:
+    """Tell hooks, if there are any; what they raise is logged, the task goes on as if not."""
+    if hooks is None:
+        return
+    try:
+        say(hooks)
+    except Exception:  # supervision: whatever it is, the task is not to suffer from it
+        logger.exception("who is told what happens to tasks raised")
 
 
 class Canvas(Protocol):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crucible.worker.hooks import hook_raised
+from crucible.worker.hooks import tell
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from crucible.worker.hooks import Run, TaskHooks, TurnedAway
 
 
@@ -18,48 +20,28 @@ class ManyHooks:
 
     def received(self, run: Run) -> None:
         """The message was decoded and will be run."""
-        for hooks in self._hooks:
-            try:
-                hooks.received(run)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
-                hook_raised(raised)
+        self._tell(lambda to: to.received(run))
 
     def started(self, run: Run) -> None:
         """Its function is about to be called."""
-        for hooks in self._hooks:
-            try:
-                hooks.started(run)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
-                hook_raised(raised)
+        self._tell(lambda to: to.started(run))
 
     def succeeded(self, run: Run, result: Any, runtime_s: float) -> None:
         """It returned."""
-        for hooks in self._hooks:
-            try:
-                hooks.succeeded(run, result, runtime_s)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
-                hook_raised(raised)
+        self._tell(lambda to: to.succeeded(run, result, runtime_s))
 
     def failed(self, run: Run, error: BaseException, traceback: str | None) -> None:
         """It raised, or could not be run."""
-        for hooks in self._hooks:
-            try:
-                hooks.failed(run, error, traceback)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
-                hook_raised(raised)
+        self._tell(lambda to: to.failed(run, error, traceback))
 
     def retried(self, run: Run, error: BaseException, traceback: str | None) -> None:
         """It will be run again."""
-        for hooks in self._hooks:
-            try:
-                hooks.retried(run, error, traceback)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
-                hook_raised(raised)
+        self._tell(lambda to: to.retried(run, error, traceback))
 
     def turned_away(self, run: Run, why: TurnedAway) -> None:
         """It was revoked, expired, rejected or ignored."""
+        self._tell(lambda to: to.turned_away(run, why))
+
+    def _tell(self, say: Callable[[TaskHooks], None]) -> None:
         for hooks in self._hooks:
-            try:
-                hooks.turned_away(run, why)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
-                hook_raised(raised)
+            tell(hooks, say)

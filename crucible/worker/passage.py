@@ -10,7 +10,7 @@ from crucible.broker.claiming.endings import Ending, Move, Onward
 from crucible.broker.wire.received import mark_received
 from crucible.errors import BrokerUnavailable
 from crucible.worker.finisher import Finisher
-from crucible.worker.hooks import Stop, hook_raised
+from crucible.worker.hooks import Stop, tell
 from crucible.worker.intake import POLL_S
 from crucible.worker.stopping import calm
 from crucible.worker.trace import Delayed, RateLimited
@@ -99,12 +99,8 @@ class Passage:
     async def _delay(self, run: Run, eta: float) -> None:
         """Park a message until its eta; it does not run here, so nothing stops it."""
         run.runner = None
-        if self.trace.ends.hooks is not None:
-            # As from stock, which tells of it when the message comes, not when it is due.
-            try:
-                self.trace.ends.hooks.received(run)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
-                hook_raised(raised)
+        # As from stock, which tells of it when the message comes, not when it is due.
+        tell(self.trace.ends.hooks, lambda to: to.received(run))
         while True:
             try:
                 due = await self._park(run, eta)

@@ -18,7 +18,7 @@ from crucible.broker.wire.redelivery import LOST
 from crucible.errors import MessageError
 from crucible.worker.caller import Caller
 from crucible.worker.ends import Ends, is_ignored
-from crucible.worker.hooks import Stop, TurnedAway, hook_raised
+from crucible.worker.hooks import Stop, TurnedAway, tell
 from crucible.worker.outcomes import Escaped, Ignore, Reject, Replaced, Retry, TimeLimitExceeded
 from crucible.worker.registry import TaskRegistry
 from crucible.worker.stopping import calm
@@ -133,21 +133,14 @@ class Trace:
         if why is not None:
             return await self.ends.revoked(run, message, why)
         hooks = self.ends.hooks
-        if not (hooks is None or again or (message.eta is not None and was_received(message))):
-            try:
-                hooks.received(run)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
-                hook_raised(raised)
+        if not (again or (message.eta is not None and was_received(message))):
+            tell(hooks, lambda to: to.received(run))
         if message.redelivered and (lost := message.headers.get(LOST)):
             return await self.ends.lost(run, message, str(lost))
         if not self._admit(run, message.task):
             raise RateLimited
         run.started_at = time.time()
-        if hooks is not None:
-            try:
-                hooks.started(run)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, it is logged
-                hook_raised(raised)
+        tell(hooks, lambda to: to.started(run))
         return await self._outcome(run, message, task)
 
     async def _outcome(self, run: Run, message: Message, task: Task) -> Ending | None:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fleet_rig import listening, send, stored, until
+from fleet_rig import end_of, listening, send, stored, until
 from fleet_tasks import gates, registry
 from redis.asyncio import Redis
 from worker_rig import START_S, async_worker
@@ -47,17 +47,6 @@ async def ask(control: ControlClient, method: str, **arguments: Any) -> Any:
     """The worker's reply."""
     replies = await control.ask(method, arguments, destination=[NODE], timeout_s=5.0)
     return replies[NODE]
-
-
-async def end_of(redis: Redis, task_id: str) -> dict[str, Any]:
-    """The final state of a task."""
-
-    async def ended() -> dict[str, Any] | None:
-        meta = await stored(redis, task_id)
-        return meta if meta and meta["status"] in ("SUCCESS", "FAILURE", "REVOKED") else None
-
-    meta: dict[str, Any] = await until(ended)
-    return meta
 
 
 def message(body: Any, **changes: Any) -> str:

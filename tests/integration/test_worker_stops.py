@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fleet_rig import send, stored, until
+from fleet_rig import end_of, send, stored, until
 
 from crucible.worker import stopping
 from crucible.worker.registry import TaskRegistry
@@ -121,15 +121,6 @@ async def serving(redis_url: str, concurrency: int = 1, **options: Any) -> Async
             gates["stubborn"].set()
     finally:
         release.set()
-
-
-async def end_of(redis: Redis, task_id: str) -> dict[str, Any]:
-    async def ended() -> dict[str, Any] | None:
-        meta = await stored(redis, task_id)
-        return meta if meta and meta["status"] in ("SUCCESS", "FAILURE", "REVOKED") else None
-
-    meta: dict[str, Any] = await until(ended)
-    return meta
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ local function is_terminal(key)
     return false
   end
   local status = string.match(head, '^{"status": ?"([%u%l_-]+)"')
-  if not status then
+  if not status or status == 'REVOKED' then
     local ok, meta = pcall(cjson.decode, redis.call('GET', key))
-    status = ok and type(meta) == 'table' and meta.status
-  end
-  if status == 'REVOKED' then
-    local ok, meta = pcall(cjson.decode, redis.call('GET', key))
-    return not (ok and type(meta) == 'table' and meta.children == cjson.null)
+    local readable = ok and type(meta) == 'table'
+    status = status or (readable and meta.status)
+    if status == 'REVOKED' then
+      return not (readable and meta.children == cjson.null)
+    end
   end
   return status == 'SUCCESS' or status == 'FAILURE'
 end
