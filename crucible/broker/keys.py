@@ -59,8 +59,9 @@ PIDBOX = "celery.pidbox"
 REPLY_EXCHANGE = "reply.celery.pidbox"
 #: Start of the channels of events, after ``/<db>.``; the routing key follows a slash.
 EVENT_EXCHANGE = "celeryev"
-#: SET of ``<routing key> SEP SEP <list>``: where replies go. Members belong to waiting clients.
-REPLY_BINDING = f"_kombu.binding.{REPLY_EXCHANGE}"
+#: Start of SETs of ``<routing key> SEP <pattern> SEP <list>``, one an exchange. The members of that
+#: of replies belong to waiting clients.
+BINDING_PREFIX = "_kombu.binding."
 #: ZSET exchange -> deadline in milliseconds; stock workers of 5.7 sweep bindings left behind.
 BINDING_DEADLINES = "_kombu.binding_deadlines"
 
@@ -135,10 +136,14 @@ class Keys:
         """The channel of events with one routing key."""
         return f"{self.prefix}/{db}.{EVENT_EXCHANGE}/{routing_key}"
 
+    def binding(self, exchange: str) -> str:
+        """The queues bound to an exchange."""
+        return f"{self.prefix}{BINDING_PREFIX}{exchange}"
+
     @property
     def reply_binding(self) -> str:
         """The lists of clients that wait for replies."""
-        return f"{self.prefix}{REPLY_BINDING}"
+        return self.binding(REPLY_EXCHANGE)
 
     @property
     def binding_deadlines(self) -> str:

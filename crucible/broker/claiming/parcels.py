@@ -137,7 +137,7 @@ class Packer:
         if key != routing_key:
             return []
         if exchange:
-            name = f"{self._keys.prefix}_kombu.binding.{_text(exchange)}"
+            name = self._keys.binding(_text(exchange))
             try:
                 members = await self._steps.command("SMEMBERS", name)
             except BrokerUnavailable:

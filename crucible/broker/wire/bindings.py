@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from crucible.broker.keys import SEP
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_SEP = "\x06\x16"
 #: ``*`` stands for one word, ``#`` for whatever there is between two dots.
 _WILDCARDS = {"*": r"[^.]+", "#": r".*?"}
 #: More wildcards than this are not matched: the time it takes grows with their power.
@@ -23,7 +24,7 @@ def bound_queues(members: Iterable[bytes], routing_key: str) -> list[str]:
     """The queues bound to ``routing_key``, sorted; members that are no binding are passed over."""
     queues: set[str] = set()
     for member in members:
-        parts = member.decode(errors="replace").split(_SEP)
+        parts = member.decode(errors="replace").split(SEP)
         if len(parts) == 3 and parts[2] and _matches(parts[0], parts[1], routing_key):
             queues.add(parts[2])
     return sorted(queues)
