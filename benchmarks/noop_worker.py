@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import uvloop
 from redis.asyncio import Redis
 
-from crucible.broker.wire.envelope import TaskTemplate
+from crucible.broker.wire.encode import TaskTemplate
 from crucible.embedded.server import EmbeddedServer
 from crucible.worker.registry import TaskRegistry
 from crucible.worker.worker import Worker

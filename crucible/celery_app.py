@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from crucible.evaluation.end_hooks import EndHooks
+from crucible.evaluation.completion_hooks import EndHooks
 from crucible.evaluation.tasks import build_registry
 from crucible.models import Status
 from crucible.settings import Settings, load_settings

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from redis.asyncio import Redis
 
 from benchmarks.chaos.workload import QUEUES
-from crucible.broker import keys as names
-from crucible.broker.keys import Keys
+from crucible import redis_keys as names
 from crucible.broker.wire.priority import STEPS
+from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _KEYS = Keys()
-#: Keys without a TTL that the table of ``broker/keys.py``, or kombu, has.
+#: Keys without a TTL that the table of ``redis_keys.py``, or kombu, has.
 TABLE = frozenset({
     names.UNACKED, names.UNACKED_INDEX, names.WORKERS, names.REVOKED, names.DLQ,
     names.BINDING_DEADLINES,

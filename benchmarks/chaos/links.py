@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # The tests are no package, and both ends of this repository are run from a checkout.
 sys.path.append(str(ROOT / "tests"))
 
-from faults import Fault as LinkFault  # noqa: E402 - found by the line above
-from faults import FaultProxy  # noqa: E402
 from stock_rig.child import Child  # noqa: E402
+from support.faults import Fault as LinkFault  # noqa: E402 - found by the line above
+from support.faults import FaultProxy  # noqa: E402
 
 __all__ = ["ROOT", "Child", "FaultProxy", "LinkFault"]

@@ -19,9 +19,9 @@ from benchmarks.chaos.records import Accepted, Offered, Refused
 from benchmarks.chaos.workload import Kind, Work, works
 from crucible.broker import Publisher
 from crucible.broker.canvas.signature import Signature, chain, chord, signature
-from crucible.broker.producing.outbox import Once
+from crucible.broker.publishing.group_commit import Once
 from crucible.broker.wire.call import TaskCall, TaskOptions
-from crucible.broker.wire.envelope import encode_task
+from crucible.broker.wire.encode import encode_task
 from crucible.errors import BrokerError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from crucible.broker.claiming.signs import decode_sign
-from crucible.broker.keys import CLAIM_PREFIX, UNACKED, WORKER_PREFIX, WORKERS
+from crucible.broker.claiming.liveness import decode_sign
+from crucible.redis_keys import CLAIM_PREFIX, UNACKED, WORKER_PREFIX, WORKERS
 
 if TYPE_CHECKING:
     from benchmarks.chaos.records import Fault

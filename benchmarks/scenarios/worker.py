@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from benchmarks.machine import cpu_s, rss_mb
 from benchmarks.rate import steady
 from benchmarks.scenario import Scenario, Stage, Subject, redis_stage
-from crucible.broker.wire.envelope import TaskTemplate
+from crucible.broker.wire.encode import TaskTemplate
 from crucible.broker.wire.ids import new_id
 
 LONGEST_S = 60.0

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from crucible.broker import Once, Publisher
-from crucible.broker.producing.outbox import MAX_FLUSH_MESSAGES
-from crucible.broker.wire.envelope import TaskTemplate
+from crucible.broker.publishing.group_commit import MAX_FLUSH_MESSAGES
+from crucible.broker.wire.encode import TaskTemplate
 from crucible.broker.wire.ids import new_id
 from crucible.evaluation.record import Record, encode_record, once_name, task_id_of
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.keys import Keys
-from crucible.evaluation.end_hooks import EndHooks
-from crucible.evaluation.ends import Tally
+from crucible.evaluation.completion_hooks import EndHooks
+from crucible.evaluation.completions import Tally
 from crucible.evaluation.result import result_of
 from crucible.evaluation.tasks import plain
 from crucible.evaluation.view import now_text
 from crucible.models import Outcome, Verdict
+from crucible.redis_keys import Keys
 from crucible.settings import load_settings
 from crucible.worker import TaskRegistry
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, TypedDict
 from aiohttp import web
 
 from crucible.api import evaluations, health, metrics, migration, openapi, operations
-from crucible.api.gateway import Gateway
-from crucible.api.keys import ADMIN, GATEWAY, METER, READINESS, SETTINGS
-from crucible.api.meter import Meter
+from crucible.api.app_keys import ADMIN, GATEWAY, METER, READINESS, SETTINGS
 from crucible.api.problems import problems
-from crucible.api.readiness import Readiness
-from crucible.api.routed import RoutedGateway
 from crucible.broker import Publisher
 from crucible.broker.admin.operator import Admin
 from crucible.broker.control.client import ControlClient
 from crucible.evaluation.limits import ceilings_of
+from crucible.evaluation.readiness import Readiness
+from crucible.evaluation.service import Gateway
 from crucible.executor.languages import LANGUAGES
+from crucible.migration.live.service import RoutedGateway
+from crucible.telemetry.submissions import Meter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

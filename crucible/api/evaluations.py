@@ -7,8 +7,8 @@ import math
 import msgspec
 from aiohttp import web
 
-from crucible.api.direct.head import MAX_KEY_LENGTH
-from crucible.api.keys import GATEWAY, SETTINGS
+from crucible.api.app_keys import GATEWAY, SETTINGS
+from crucible.api.fast_path.head import MAX_KEY_LENGTH
 from crucible.api.problems import not_submitted
 from crucible.errors import BrokerError, InputError, LegacyError
 from crucible.evaluation.record import task_id_of

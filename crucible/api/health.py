@@ -6,9 +6,9 @@ import msgspec
 from aiohttp import web
 
 import crucible
-from crucible.api.keys import GATEWAY, READINESS
-from crucible.api.routed import RoutedGateway
-from crucible.api.routed_readiness import with_legacy
+from crucible.api.app_keys import GATEWAY, READINESS
+from crucible.migration.live.readiness import with_legacy
+from crucible.migration.live.service import RoutedGateway
 
 _LIVE = msgspec.json.encode({"status": "ok", "version": crucible.__version__})
 

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from crucible.api.keys import ADMIN, GATEWAY, METER, READINESS
-from crucible.api.meter import Ends
-from crucible.api.readiness import PROBE_S
-from crucible.api.routed import RoutedGateway
+from crucible.api.app_keys import ADMIN, GATEWAY, METER, READINESS
 from crucible.breaker import BreakerState, worst
 from crucible.errors import BrokerError, LegacyError
+from crucible.evaluation.readiness import PROBE_S
+from crucible.migration.live.service import RoutedGateway
 from crucible.settings import KNOWN_QUEUES
+from crucible.telemetry.submissions import Ends
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crucible.api.gateway import Gateway
     from crucible.breaker import Circuit
     from crucible.broker.admin.operator import Admin
+    from crucible.evaluation.service import Gateway
 
 _STATES = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 

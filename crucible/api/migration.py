@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
-from crucible.api.keys import GATEWAY, SETTINGS
+from crucible.api.app_keys import GATEWAY, SETTINGS
 from crucible.api.query import limit_of
-from crucible.api.routed import RoutedGateway
 from crucible.errors import BrokerError, InputError, LegacyError
 from crucible.evaluation.misread import input_error
-from crucible.migration.dual import Listed  # noqa: TC001 - msgspec reads annotations
+from crucible.migration.live.comparer import Listed  # noqa: TC001 - msgspec reads annotations
+from crucible.migration.live.service import RoutedGateway
 from crucible.migration.routing import Mode
 from crucible.migration.state import AuditEntry, Change, State, initial_state
 
 if TYPE_CHECKING:
-    from crucible.migration.watch import SwitchWatch
+    from crucible.migration.live.watch import SwitchWatch
 
 log = logging.getLogger(__name__)
 

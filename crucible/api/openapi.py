@@ -13,8 +13,8 @@ from crucible.api import migration, operations
 from crucible.api.evaluations import Accepted, LanguageShown
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.operations import LetterPage, LetterShown, Replayed
-from crucible.api.readiness import Report
 from crucible.broker.admin.census import Census
+from crucible.evaluation.readiness import Report
 from crucible.evaluation.request import EvalRequest
 from crucible.migration.state import Change
 from crucible.models import Evaluation

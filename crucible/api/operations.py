@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from crucible.api.keys import ADMIN
+from crucible.api.app_keys import ADMIN
 from crucible.api.problems import NotFound
 from crucible.api.query import limit_of
 from crucible.broker.claiming.deadletters import DeadLetter, is_letter_id, shown

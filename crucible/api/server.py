@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from crucible.api.app import build_app
-from crucible.api.direct.server import DirectRunner
+from crucible.api.fast_path.server import DirectRunner
 from crucible.errors import RequirementError
 from crucible.settings import check_exposure, http_url
 

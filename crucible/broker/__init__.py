@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from crucible.broker.producing.publisher import Once, Publisher
+from crucible.broker.publishing.publisher import Once, Publisher
 from crucible.broker.results.task_result import TaskResult
-from crucible.broker.wire.envelope import TaskCall
+from crucible.broker.wire.encode import TaskCall
 
 __all__ = ["Once", "Publisher", "TaskCall", "TaskResult"]

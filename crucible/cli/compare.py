@@ -18,10 +18,10 @@ from crucible.errors import CrucibleError
 from crucible.settings import Settings
 
 if TYPE_CHECKING:
-    from crucible.migration.both_ways import Report
     from crucible.migration.comparison import Comparison
-    from crucible.migration.programs import Named
-    from crucible.migration.sides import Sides
+    from crucible.migration.operations.compare import Report
+    from crucible.migration.operations.programs import Named
+    from crucible.migration.operations.sides import Sides
 
 
 @with_settings(*SECTIONS)
@@ -58,7 +58,7 @@ def command(
         raise typer.BadParameter("give one of --corpus, --file and --live")
     report = asyncio.run(_compare(settings, corpus, file, live or 0, as_json))
     if html is not None:
-        from crucible.migration.report import html as page
+        from crucible.migration.operations.report import html as page
 
         html.write_text(page(report), encoding="utf-8")
     if as_json:
@@ -73,8 +73,8 @@ async def _compare(
     settings: Settings, corpus: Path | None, file: Path | None, live: int, quiet: bool
 ) -> Report:
     from crucible.broker import Publisher
-    from crucible.migration.both_ways import BothWays
-    from crucible.migration.sides import Sides
+    from crucible.migration.operations.compare import BothWays
+    from crucible.migration.operations.sides import Sides
 
     def tell(found: Comparison) -> None:
         if not quiet:
@@ -94,8 +94,8 @@ async def _compare(
 
 
 async def _programs(sides: Sides, corpus: Path | None, file: Path | None, live: int) -> list[Named]:
-    from crucible.migration.programs import from_corpus, from_file
-    from crucible.migration.sample import latest_sample
+    from crucible.migration.live.sample import latest_sample
+    from crucible.migration.operations.programs import from_corpus, from_file
 
     if corpus is not None:
         return from_corpus(corpus)

@@ -35,7 +35,7 @@ def command(
 async def _serve(settings: Settings, port: int, socket: Path | None) -> None:
     import msgspec
 
-    from crucible.evaluation.sandboxes import executor_config
+    from crucible.evaluation.executor_settings import executor_config
     from crucible.executor.service import serve
 
     # The programs run here, whatever the environment says about where others run theirs.

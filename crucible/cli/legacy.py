@@ -59,7 +59,7 @@ def worker(
 
 
 async def _work(settings: Settings, name: str) -> None:
-    from crucible.evaluation.sandboxes import executor_config
+    from crucible.evaluation.executor_settings import executor_config
     from crucible.executor import circuits_of, open_executor
     from crucible.legacy import work
 

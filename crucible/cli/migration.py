@@ -18,7 +18,7 @@ from crucible.settings import Settings, http_url
 from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
-    from crucible.migration.sides import Sides
+    from crucible.migration.operations.sides import Sides
     from crucible.migration.state import Change, State
 
 app = typer.Typer(
@@ -54,7 +54,7 @@ def status(settings: Settings, as_json: Json = False) -> None:
 
 
 async def _status(sides: Sides) -> dict[str, Any]:
-    from crucible.migration.dual import Mismatches
+    from crucible.migration.live.comparer import Mismatches
     from crucible.migration.state import effective
 
     state = await sides.switches.read()

@@ -18,10 +18,10 @@ from crucible.settings import Settings
 
 if TYPE_CHECKING:
     from crucible.legacy import QueueStats
-    from crucible.migration.recover import Moved
-    from crucible.migration.repair import Repaired
-    from crucible.migration.sides import Sides
-    from crucible.migration.verify import Verification
+    from crucible.migration.operations.recover import Moved
+    from crucible.migration.operations.repair import Repaired
+    from crucible.migration.operations.sides import Sides
+    from crucible.migration.operations.verify import Verification
 
 
 @with_settings(*SECTIONS)
@@ -31,7 +31,7 @@ def drain(
     reason: Reason = "drain",
 ) -> None:
     """Send everything to Celery, close the legacy queue, and wait until it is empty."""
-    from crucible.migration.drain import drain as drain_legacy
+    from crucible.migration.operations.drain import drain as drain_legacy
 
     def tell(stats: QueueStats) -> None:
         typer.echo(f"{stats.queued} queued, {stats.running} running")
@@ -58,7 +58,7 @@ def recover(
     """Move evaluations that have not ended to the other side."""
 
     async def do(sides: Sides) -> Moved:
-        from crucible.migration.recover import to_celery, to_legacy
+        from crucible.migration.operations.recover import to_celery, to_legacy
 
         return await (to_legacy if to == "legacy" else to_celery)(sides, active=active)
 
@@ -82,8 +82,8 @@ def verify(
     """Prove that every accepted evaluation has ended or is queued; exit code 1 when not."""
 
     async def do(sides: Sides) -> tuple[Verification, Repaired | None]:
-        from crucible.migration.repair import repair as repair_missing
-        from crucible.migration.verify import verify as verify_all
+        from crucible.migration.operations.repair import repair as repair_missing
+        from crucible.migration.operations.verify import verify as verify_all
 
         found, missing = await verify_all(sides)
         if not missing or not repair:

@@ -35,7 +35,7 @@ def _check(field: str, url: str) -> None:
 
 async def _make_connection(url: str) -> None:
     """All that is done before the first byte is sent."""
-    from crucible.broker.servers.connection import open_client
+    from crucible.broker.redis.connection import open_client
 
     async with open_client(url) as client:
         client.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's

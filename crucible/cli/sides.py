@@ -15,7 +15,7 @@ from crucible.settings.sections import Section
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from crucible.migration.sides import Sides
+    from crucible.migration.operations.sides import Sides
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ SECTIONS = (Section.TASK_QUEUE, Section.LEGACY_QUEUE, Section.CEILINGS)
 
 def with_sides(settings: Settings, work: Callable[[Sides], Awaitable[T]]) -> T:
     """What ``work`` makes of both sides; connected for as long as it lasts."""
-    from crucible.migration.sides import Sides
+    from crucible.migration.operations.sides import Sides
 
     async def do() -> T:
         async with Sides.connect(settings) as sides:

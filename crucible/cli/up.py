@@ -12,7 +12,7 @@ import typer
 from crucible.cli import api, worker
 from crucible.cli.flags import with_settings
 from crucible.cli.running import StopSignals, run
-from crucible.evaluation.sandboxes import executor_config
+from crucible.evaluation.executor_settings import executor_config
 from crucible.settings import Settings
 from crucible.settings.sections import Section
 

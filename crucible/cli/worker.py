@@ -101,7 +101,7 @@ def _reason(error: Exception) -> str:
 async def _serve(
     settings: Settings, registry: TaskRegistry | None, name: str | None, *, events: bool
 ) -> None:
-    from crucible.evaluation.sandboxes import concurrency_of
+    from crucible.evaluation.executor_settings import concurrency_of
     from crucible.evaluation.tasks import build_registry
     from crucible.worker.worker import Worker
 

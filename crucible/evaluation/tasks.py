@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.breaker import worst
-from crucible.broker.keys import Keys
 from crucible.errors import ExecutorUnavailable
-from crucible.evaluation.condition import Condition
-from crucible.evaluation.end_hooks import EndHooks
-from crucible.evaluation.ends import Tally
+from crucible.evaluation.completion_hooks import EndHooks
+from crucible.evaluation.completions import Tally
+from crucible.evaluation.executor_health import Condition
+from crucible.evaluation.executor_settings import executor_config
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.request import program_from
 from crucible.evaluation.result import EvalResult, result_of
-from crucible.evaluation.sandboxes import executor_config
 from crucible.evaluation.view import now_text
 from crucible.executor import circuits_of, open_executor
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.languages import LANGUAGES
+from crucible.redis_keys import Keys
 from crucible.worker import TaskRegistry
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from crucible.errors import ExecutorError
 from crucible.executor.hooks import SandboxRetired, Trouble
-from crucible.executor.options import LABEL
+from crucible.executor.sandbox_options import LABEL
 
 if TYPE_CHECKING:
     from crucible.executor.config import ExecutorConfig

@@ -16,8 +16,8 @@ from crucible.executor import frames, jail
 from crucible.executor.frames import FrameError, FrameReader
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.oom import host_oom_kills
-from crucible.executor.options import create_body, update_body
 from crucible.executor.output import Output
+from crucible.executor.sandbox_options import create_body, update_body
 from crucible.executor.verdicts import interrupted, outcome_of, outcome_of_lost
 from crucible.models import Limits, Verdict
 

@@ -19,9 +19,9 @@ from crucible.errors import ExecutorError, ExecutorUnavailable
 from crucible.executor import frames, jail
 from crucible.executor.frames import FrameError, FrameReader
 from crucible.executor.interrupted import Interrupted
-from crucible.executor.options import FIRST_SHARED_UID, SHARED_UIDS, shared_body
 from crucible.executor.output import Output
 from crucible.executor.sandbox import NotStarted, ProgramLost
+from crucible.executor.sandbox_options import FIRST_SHARED_UID, SHARED_UIDS, shared_body
 from crucible.executor.verdicts import interrupted, outcome_of, outcome_of_lost
 from crucible.models import Verdict
 

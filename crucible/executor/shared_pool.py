@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Self
 
 from crucible.errors import ExecutorError, ExecutorUnavailable
 from crucible.executor.hooks import SandboxReady, SandboxRetired, Trouble
-from crucible.executor.options import SHARED_RANGES
 from crucible.executor.sandbox import NotStarted
+from crucible.executor.sandbox_options import SHARED_RANGES
 from crucible.executor.shared import SharedSandbox
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from crucible.errors import ExecutorError
 from crucible.executor.hooks import SandboxReady, SandboxRetired, Trouble
-from crucible.executor.options import FIRST_UID, UID_COUNT
 from crucible.executor.pool_policy import Demand
 from crucible.executor.sandbox import Sandbox
+from crucible.executor.sandbox_options import FIRST_UID, UID_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

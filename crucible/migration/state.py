@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import WatchError
 
-from crucible.broker.servers.connection import translated
+from crucible.broker.redis.connection import translated
 from crucible.errors import ConflictError
 from crucible.migration.routing import Mode, Switches
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from crucible.broker.keys import Keys
+    from crucible.redis_keys import Keys
     from crucible.settings import Settings
 
 #: Changes of the switches that are remembered, about.

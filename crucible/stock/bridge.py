@@ -9,7 +9,7 @@ from celery import exceptions
 
 from crucible.broker.canvas.signature import signature
 from crucible.stock.loop import LoopThread
-from crucible.worker import outcomes
+from crucible.worker import exceptions as raised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,13 +63,13 @@ class StockContext:
         """The exception to raise to run again; as in ``worker.RunContext.retry``."""
         limit = self._task.max_retries if max_retries is None else max_retries
         if limit is not None and self.retries >= limit:
-            return exc or outcomes.MaxRetriesExceeded(f"Can't retry {self.name}[{self.id}]")
+            return exc or raised.MaxRetriesExceeded(f"Can't retry {self.name}[{self.id}]")
         delay = self._task.retry_delay_s if countdown is None else countdown
-        return outcomes.Retry(max(0.0, delay), exc)
+        return raised.Retry(max(0.0, delay), exc)
 
     def replace(self, work: Mapping[str, Any]) -> BaseException:
         """The exception to raise to be replaced; as in ``worker.RunContext.replace``."""
-        return outcomes.Replaced(work)
+        return raised.Replaced(work)
 
     async def send(
         self, work: str | Mapping[str, Any], args: Sequence[Any] = (), **options: Any
@@ -134,16 +134,16 @@ class Bridge:
         try:
             result = task.function(context, *args, **kwargs)
             return self._loop.run(result) if inspect.iscoroutine(result) else result
-        except outcomes.Retry as retry:
+        except raised.Retry as retry:
             # max_retries was looked at in ctx.retry already; None keeps stock from doing it again.
             raise celery_task.retry(
                 exc=retry.exc, countdown=retry.countdown, max_retries=self._unlimited, throw=False
             ) from retry
-        except outcomes.Replaced as replaced:
+        except raised.Replaced as replaced:
             return celery_task.replace(celery_task.app.signature(dict(replaced.work)))
-        except outcomes.Ignore as ignore:
+        except raised.Ignore as ignore:
             raise exceptions.Ignore from ignore
-        except outcomes.Reject as reject:
+        except raised.Reject as reject:
             raise exceptions.Reject(reject.reason, requeue=reject.requeue) from reject
 
     #: More tries than any task has; stock reads None as "the task's own number".

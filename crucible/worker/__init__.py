@@ -1,7 +1,7 @@
 """Running anybody's tasks: registry, context, loops."""
 
 from crucible.worker.context import TaskContext
-from crucible.worker.outcomes import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from crucible.worker.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from crucible.worker.registry import TaskRegistry
 
 __all__ = [

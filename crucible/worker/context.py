@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from crucible.broker.canvas.signature import signature
-from crucible.worker.outcomes import MaxRetriesExceeded, Replaced, Retry
+from crucible.worker.exceptions import MaxRetriesExceeded, Replaced, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from crucible.broker.canvas.frozen import Frozen
-    from crucible.broker.wire.message import Message
-    from crucible.worker.errbacks import Invoke
+    from crucible.broker.wire.decode import Message
+    from crucible.broker.wire.result_tree import Frozen
+    from crucible.worker.canvas.errbacks import Invoke
     from crucible.worker.hooks import Canvas, Run
     from crucible.worker.registry import Task
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from crucible.broker.canvas.continuation import Continuation
-    from crucible.broker.canvas.frozen import Frozen
     from crucible.broker.claiming.claims import Claim
-    from crucible.broker.wire.message import Message
+    from crucible.broker.wire.decode import Message
+    from crucible.broker.wire.result_tree import Frozen
     from crucible.worker.registry import Task
 
 logger = logging.getLogger(__name__)

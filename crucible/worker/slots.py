@@ -13,8 +13,8 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
+from crucible.worker.execution.cancellation import stop_run
 from crucible.worker.hooks import Stop
-from crucible.worker.stopping import stop_run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

@@ -7,18 +7,18 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from crucible.broker.claiming.sweeper import SWEEP_S
-from crucible.broker.keys import WORKER_TTL_S
+from crucible.broker.claiming.recovery.sweeper import SWEEP_S
+from crucible.redis_keys import WORKER_TTL_S
+from crucible.worker.consumer import RECHECK_S, Holdings
+from crucible.worker.execution.cancellation import stop_run
 from crucible.worker.hooks import Stop
-from crucible.worker.intake import RECHECK_S, Holdings
-from crucible.worker.stopping import stop_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crucible.broker.claiming.claims import Claims
     from crucible.broker.claiming.delayed import DueMessages
-    from crucible.broker.claiming.sweeper import Sweeper
+    from crucible.broker.claiming.recovery.sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
 

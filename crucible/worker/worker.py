@@ -16,25 +16,25 @@ from crucible.broker.claiming.claims import (
     new_worker_id,
 )
 from crucible.broker.claiming.delayed import DueMessages
-from crucible.broker.claiming.restorer import MAX_DELIVERIES, Restorer
-from crucible.broker.claiming.signs import SignOfLife, encode_sign
-from crucible.broker.claiming.sweeper import Sweeper
-from crucible.broker.keys import Keys
+from crucible.broker.claiming.liveness import SignOfLife, encode_sign
+from crucible.broker.claiming.recovery.restorer import MAX_DELIVERIES, Restorer
+from crucible.broker.claiming.recovery.sweeper import Sweeper
 from crucible.errors import BrokerUnavailable
-from crucible.worker.canvas import serve_canvas
-from crucible.worker.draining import Draining
-from crucible.worker.fleet import Fleet
+from crucible.redis_keys import Keys
+from crucible.worker.canvas.duties import serve_canvas
+from crucible.worker.connections import ClaimMode, open_servers
+from crucible.worker.consumer import Holdings, Intake
+from crucible.worker.control.node import Fleet
+from crucible.worker.execution.cancellation import stop_run
+from crucible.worker.execution.execute import Trace
+from crucible.worker.execution.threads import Threads
 from crucible.worker.hooks import Run, Stop
-from crucible.worker.intake import Holdings, Intake
-from crucible.worker.metas import MetaWriter
-from crucible.worker.passage import Passage
-from crucible.worker.rates import RateLimits
-from crucible.worker.servers import ClaimMode, open_servers
+from crucible.worker.processor import Passage
+from crucible.worker.rate_limits import RateLimits
+from crucible.worker.result_encoder import MetaWriter
+from crucible.worker.shutdown import Draining
 from crucible.worker.slots import Slots
-from crucible.worker.stopping import stop_run
 from crucible.worker.supervisor import Supervisor
-from crucible.worker.threads import Threads
-from crucible.worker.trace import Trace
 from crucible.worker.upkeep import Upkeep
 from crucible.worker.wakeup import WakeUp
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from crucible.broker.servers.atomic import Steps
+    from crucible.broker.redis.atomic import Steps
     from crucible.worker.hooks import TaskHooks
     from crucible.worker.registry import TaskRegistry
 

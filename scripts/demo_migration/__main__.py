@@ -26,8 +26,8 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from worlds import Worlds, running  # noqa: E402
 
-from crucible.migration.sides import Sides  # noqa: E402
-from crucible.migration.verify import verify  # noqa: E402
+from crucible.migration.operations.sides import Sides  # noqa: E402
+from crucible.migration.operations.verify import verify  # noqa: E402
 from crucible.models import OWN_END  # noqa: E402
 from crucible.settings import load_settings  # noqa: E402
 

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from api_rig import running_api
-from worker_rig import async_worker, stock_worker
+from support.api_rig import running_api
+from support.worker_rig import async_worker, stock_worker
 
 pytestmark = [pytest.mark.docker, pytest.mark.stock, pytest.mark.timeout(240)]
 

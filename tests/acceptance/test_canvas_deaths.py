@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from stock_rig.monitor import Monitor
 from stock_rig.reading import messages
-from worker_rig import async_worker
+from support.worker_rig import async_worker
 
 from crucible.broker.canvas.signature import Signature, chain, chord, signature
-from crucible.broker.producing.publisher import Publisher
+from crucible.broker.publishing.publisher import Publisher
 from crucible.errors import TaskFailed
 
 if TYPE_CHECKING:
@@ -35,7 +35,10 @@ INSTANTS = ("counted", "planned", "concluded")
 def worker(url: str, queues: str, *, dies_at: str = "", concurrency: int = 1) -> Child:
     return async_worker(
         url,
-        *("--tasks", "canvas_deaths:registry" if dies_at else "canvas_tasks:registry"),
+        *(
+            "--tasks",
+            "support.canvas_deaths:registry" if dies_at else "support.canvas_tasks:registry",
+        ),
         *("--queues", queues, "--concurrency", str(concurrency)),
         PYTHONPATH=TESTS,
         CANVAS_DIES_AT=dies_at,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from stock_rig.child import Child
-from worker_rig import START_S, crucible
+from support.worker_rig import START_S, crucible
 
 from crucible.settings import http_url
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
-from api_rig import running_api
-from worker_rig import async_worker
+from support.api_rig import running_api
+from support.worker_rig import async_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,13 +7,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from api_rig import running_api
 from celery import Celery
-from corpus import load_corpus
-from observed import Observed
 from redis.asyncio import Redis
 from stock_rig.child import Child
-from worker_rig import async_worker, stock_worker
+from support.api_rig import running_api
+from support.corpus import load_corpus
+from support.observed import Observed
+from support.worker_rig import async_worker, stock_worker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from stock_rig.worker import StockWorker
-from worker_rig import START_S, async_worker
+from support.worker_rig import START_S, async_worker
 
 from crucible.broker import Publisher
 from crucible.errors import ResultTimeout, TaskFailed

@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from api_rig import queued, running_api
 from redis.asyncio import Redis
 from stock_rig.golden import GOLDEN_VERSIONS, load
 from stock_rig.mask import mask_message
+from support.api_rig import queued, running_api
 
 from crucible.celery_app import create_app
 from crucible.settings import load_settings

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import msgspec
 import pytest
-from api_rig import running_api
-from migration_rig import LegacyWorld, LocalExecutor, both_worlds, end_of, submit
-from worker_rig import crucible
+from support.api_rig import running_api
+from support.migration_rig import LegacyWorld, LocalExecutor, both_worlds, end_of, submit
+from support.worker_rig import crucible
 
 from crucible.embedded.server import free_port
 

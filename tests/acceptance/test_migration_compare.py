@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from corpus import CORPUS, load_corpus
-from worker_rig import async_worker, crucible
+from support.corpus import CORPUS, load_corpus
+from support.worker_rig import async_worker, crucible
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

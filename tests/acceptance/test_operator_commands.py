@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from worker_rig import START_S, crucible
+from support.worker_rig import START_S, crucible
 
 from crucible.broker import Publisher
 from crucible.errors import TaskFailed, TaskRevoked

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from stock_rig.child import Child
-from worker_rig import START_S, crucible
+from support.worker_rig import START_S, crucible
 
 from crucible.embedded.server import free_port
 

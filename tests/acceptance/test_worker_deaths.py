@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from worker_rig import async_worker
+from support.worker_rig import async_worker
 
-from crucible.broker.wire.envelope import encode_task
+from crucible.broker.wire.encode import encode_task
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -27,10 +27,10 @@ TESTS = str(Path(__file__).resolve().parent.parent)
 
 
 def worker(redis_url: str, *arguments: str) -> Child:
-    """A worker process that serves ``worker_tasks``."""
+    """A worker process that serves ``support.worker_tasks``."""
     return async_worker(
         redis_url,
-        *("--tasks", "worker_tasks:registry", "--queues", "celery", "--concurrency", "10"),
+        *("--tasks", "support.worker_tasks:registry", "--queues", "celery", "--concurrency", "10"),
         *arguments,
         PYTHONPATH=TESTS,
     )
@@ -125,7 +125,7 @@ async def test_a_task_that_kills_its_worker_is_given_up(redis_url: str, redis: R
         while (await metas(redis, [poison]))[0]["status"] != "FAILURE":
             async with async_worker(
                 redis_url,
-                *("--tasks", "worker_tasks:registry", "--queues", "celery"),
+                *("--tasks", "support.worker_tasks:registry", "--queues", "celery"),
                 PYTHONPATH=TESTS,
                 CRUCIBLE_MAX_DELIVERIES="2",
             ) as child:

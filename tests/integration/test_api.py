@@ -9,11 +9,11 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
-from api_rig import port_of, queued, running_api
 from redis.asyncio import Redis
+from support.api_rig import port_of, queued, running_api
 
 from crucible.api.operations import LetterPage
-from crucible.broker.wire.message import decode
+from crucible.broker.wire.decode import decode
 from crucible.embedded.server import EmbeddedServer
 from crucible.errors import RequirementError, SettingsError
 from crucible.worker import TaskRegistry

@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from api_rig import running_api
-from worker_rig import crucible
+from support.api_rig import running_api
+from support.worker_rig import crucible
 
 from crucible.broker.control.client import ControlClient
 from crucible.broker.control.revoked import RevokedKey

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from crucible.broker.canvas.chord_parts import ChordFailed, ChordParts, Part
-from crucible.broker.keys import Keys
-from crucible.broker.servers.atomic import LuaSteps, Steps
-from crucible.broker.servers.connection import open_client
-from crucible.broker.servers.transactions import TransactionSteps
+from crucible.broker.redis.atomic import LuaSteps, Steps
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.without_lua.steps import TransactionSteps
+from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from crucible.broker.wire.envelope import encode_task
+from crucible.broker.wire.encode import encode_task
 from crucible.worker.registry import TaskRegistry
 from crucible.worker.worker import Worker
 

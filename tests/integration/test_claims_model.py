@@ -22,15 +22,15 @@ from redis.asyncio import Redis
 
 from crucible.broker.claiming.claims import Claim, Claims, Ending, Move, Onward, new_worker_id
 from crucible.broker.claiming.delayed import DueMessages
-from crucible.broker.claiming.restorer import Restorer
-from crucible.broker.claiming.sweeper import Sweeper
-from crucible.broker.keys import Keys
-from crucible.broker.servers.atomic import LuaSteps, Steps
-from crucible.broker.servers.connection import open_client
-from crucible.broker.servers.transactions import TransactionSteps
-from crucible.broker.wire.envelope import encode_task
+from crucible.broker.claiming.recovery.restorer import Restorer
+from crucible.broker.claiming.recovery.sweeper import Sweeper
+from crucible.broker.redis.atomic import LuaSteps, Steps
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.without_lua.steps import TransactionSteps
+from crucible.broker.wire.encode import encode_task
 from crucible.broker.wire.priority import STEPS, step_of
-from crucible.broker.wire.redelivery import next_try, parse, redelivered
+from crucible.broker.wire.retry import next_try, parse, redelivered
+from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from faults import FaultProxy
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from support.faults import FaultProxy
 
 from crucible.broker import Publisher
 from crucible.embedded.server import find_binary, free_port

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-from corpus import CorpusProgram, Observed, load_corpus
+from support.corpus import CorpusProgram, Observed, load_corpus
 
 from crucible.executor import Executor, ExecutorConfig, open_executor
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 import pytest_asyncio
-from corpus import CorpusProgram, Observed, load_corpus
+from support.corpus import CorpusProgram, Observed, load_corpus
 
 from crucible.executor import Executor, ExecutorConfig, open_executor
 from crucible.executor.service import open_service

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
-from corpus import CorpusProgram, Observed, load_corpus
+from support.corpus import CorpusProgram, Observed, load_corpus
 
 from crucible.executor import ExecutorConfig, open_executor
 from crucible.legacy import LegacyClient, TaskState, open_service, work

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from aiohttp import web
-from api_rig import running_api
-from faults import Fault, FaultProxy
-from migration_rig import LocalExecutor, celery_worker, end_of, submit, until
 from redis.asyncio import Redis
 from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
+from support.api_rig import running_api
+from support.faults import Fault, FaultProxy
+from support.migration_rig import LocalExecutor, celery_worker, end_of, submit, until
 
-from crucible.broker.keys import Keys
 from crucible.errors import ExecutorRefused
-from crucible.evaluation.ends import Tally, read_ends
+from crucible.evaluation.completions import Tally, read_ends
 from crucible.evaluation.record import once_name
 from crucible.models import Outcome, Program, Status, Verdict
+from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
     import aiohttp

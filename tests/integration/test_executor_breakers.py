@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 import pytest
 from aiohttp import web
-from migration_rig import until
+from support.migration_rig import until
 
 from crucible.breaker import BreakerPolicy, BreakerState
 from crucible.errors import ExecutorUnavailable

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 import pytest_asyncio
-import raw_http
 from aiohttp import web
-from corpus import load_corpus
+from support import raw_http
+from support.corpus import load_corpus
 
 from crucible.errors import (
     ConflictError,

@@ -6,10 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from faults import Fault, FaultProxy
 from redis import exceptions as redis_errors
+from support.faults import Fault, FaultProxy
 
-from crucible.broker.servers.link import Line, open_link
+from crucible.broker.redis.link import Line, open_link
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

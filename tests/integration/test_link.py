@@ -10,9 +10,9 @@ import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from crucible.broker.servers import link as link_module
-from crucible.broker.servers.connection import open_client
-from crucible.broker.servers.link import Link, open_link
+from crucible.broker.redis import link as link_module
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.link import Link, open_link
 
 
 async def _write_to_a_closed_connection(redis_url: str) -> None:

@@ -6,8 +6,8 @@ import functools
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from api_rig import running_api
-from faults import Fault, FaultProxy
+from support.api_rig import running_api
+from support.faults import Fault, FaultProxy
 
 from crucible.legacy import LegacyClient, open_service
 
@@ -19,9 +19,9 @@ async def test_metrics_wait_for_nobody_long(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Depths that cannot be had in time are left out, however patient the clients behind are."""
-    monkeypatch.setattr("crucible.broker.servers.atomic.STEP_TIMEOUT_S", 600)
+    monkeypatch.setattr("crucible.broker.redis.atomic.STEP_TIMEOUT_S", 600)
     patient = functools.partial(LegacyClient, deadline_s=600)
-    monkeypatch.setattr("crucible.api.routed.LegacyClient", patient)
+    monkeypatch.setattr("crucible.migration.live.service.LegacyClient", patient)
     parts = urlsplit(redis_url)
     async with (
         open_service() as port,

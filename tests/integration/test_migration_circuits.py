@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from api_rig import running_api
-from migration_rig import LegacyWorld, LocalExecutor, until
-from worker_rig import async_worker
+from support.api_rig import running_api
+from support.migration_rig import LegacyWorld, LocalExecutor, until
+from support.worker_rig import async_worker
 
 from crucible.breaker import BreakerState, Circuit
 from crucible.embedded.server import free_port

@@ -12,9 +12,12 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 from aiohttp import web
-from api_rig import running_api
-from faults import Fault, FaultProxy
-from migration_rig import (
+from redis.asyncio import Redis
+from stock_rig.environments import PROJECT
+from stock_rig.worker import StockWorker
+from support.api_rig import running_api
+from support.faults import Fault, FaultProxy
+from support.migration_rig import (
     LegacyWorld,
     LocalExecutor,
     both_worlds,
@@ -26,17 +29,14 @@ from migration_rig import (
     switch,
     until,
 )
-from redis.asyncio import Redis
-from stock_rig.environments import PROJECT
-from stock_rig.worker import StockWorker
-from worker_rig import crucible
+from support.worker_rig import crucible
 
 from crucible.evaluation.request import EvalRequest
-from crucible.migration.drain import drain
-from crucible.migration.recover import to_celery, to_legacy
-from crucible.migration.repair import repair
-from crucible.migration.sides import Sides
-from crucible.migration.verify import Verification, verify
+from crucible.migration.operations.drain import drain
+from crucible.migration.operations.recover import to_celery, to_legacy
+from crucible.migration.operations.repair import repair
+from crucible.migration.operations.sides import Sides
+from crucible.migration.operations.verify import Verification, verify
 from crucible.settings import load_settings
 
 if TYPE_CHECKING:
@@ -316,7 +316,7 @@ async def test_queued_evaluations_are_recovered_to_legacy(redis_url: str, redis:
 async def test_active_evaluations_are_recovered_to_legacy(redis_url: str, redis: Redis) -> None:
     """What a dead worker holds is moved with --active, at once and not after its lease."""
     from crucible.broker.claiming.claims import Claims, new_worker_id
-    from crucible.broker.servers.atomic import LuaSteps
+    from crucible.broker.redis.atomic import LuaSteps
 
     async with LegacyWorld(LocalExecutor(), 1) as legacy:
         async with running_api(redis_url, queue_service_url=legacy.url) as client:

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from api_rig import running_api
-from migration_rig import (
+from redis.asyncio import Redis
+from support.api_rig import running_api
+from support.migration_rig import (
     LegacyWorld,
     LocalExecutor,
     both_worlds,
@@ -21,7 +22,6 @@ from migration_rig import (
     switch,
     until,
 )
-from redis.asyncio import Redis
 
 
 @pytest.mark.parametrize(

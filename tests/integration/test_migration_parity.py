@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from api_rig import running_api
-from migration_rig import (
+from redis.asyncio import Redis
+from support.api_rig import running_api
+from support.migration_rig import (
     LegacyWorld,
     LocalExecutor,
     both_worlds,
@@ -16,7 +17,6 @@ from migration_rig import (
     submit,
     until,
 )
-from redis.asyncio import Redis
 
 from crucible.migration import share_of
 

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 import pytest
-from migration_rig import LegacyWorld, LocalExecutor, switch
-from worker_rig import crucible
+from support.migration_rig import LegacyWorld, LocalExecutor, switch
+from support.worker_rig import crucible
 
 from crucible.migration import share_of
 

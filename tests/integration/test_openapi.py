@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from api_rig import running_api
+from support.api_rig import running_api
 
 from crucible.api.app import ROUTES
 from crucible.api.openapi import description

@@ -7,8 +7,8 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from api_rig import port_of, queued, running_api
-from raw_http import LAST, post, raw_post, sent
+from support.api_rig import port_of, queued, running_api
+from support.raw_http import LAST, post, raw_post, sent
 
 from crucible.api.app import ROUTES
 from crucible.embedded.server import free_port

@@ -10,8 +10,8 @@ import pytest
 
 from crucible.broker import Once, Publisher, TaskCall, TaskResult
 from crucible.broker.canvas.signature import chord, group, signature
-from crucible.broker.producing.outbox import MAX_FLUSH_MESSAGES
-from crucible.broker.wire.message import Message, decode
+from crucible.broker.publishing.group_commit import MAX_FLUSH_MESSAGES
+from crucible.broker.wire.decode import Message, decode
 from crucible.errors import BrokerError, BrokerUnavailable, QueueFull
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from faults import Fault, FaultProxy
 from redis.asyncio import Redis
+from support.faults import Fault, FaultProxy
 
 from crucible.broker import Once, Publisher
 from crucible.broker.results.meta import encode_meta

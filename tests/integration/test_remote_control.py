@@ -9,14 +9,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fleet_rig import end_of, listening, send, stored, until
-from fleet_tasks import gates, registry
 from redis.asyncio import Redis
-from worker_rig import START_S, async_worker
+from support.fleet_rig import end_of, listening, send, stored, until
+from support.fleet_tasks import gates, registry
+from support.worker_rig import START_S, async_worker
 
 from crucible.broker.control.client import ControlClient
 from crucible.broker.control.pidbox import MAX_REQUESTS
-from crucible.worker.commands.machine import masked
+from crucible.worker.control.commands.machine import masked
 from crucible.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -428,7 +428,7 @@ async def test_the_pool_grows_and_shrinks(
 
 async def test_shutdown_is_warm_and_exits_0(redis_url: str, redis: Redis, tmp_path: Path) -> None:
     """The process lets its running task end, says goodbye and exits 0; no other is meant."""
-    tasks = ["--tasks", "fleet_tasks", "--queues", "celery", "--name", NODE, "--events"]
+    tasks = ["--tasks", "support.fleet_tasks", "--queues", "celery", "--name", NODE, "--events"]
     environment = {"PYTHONPATH": str(_tests())}
     async with (
         listening(redis_url) as events,

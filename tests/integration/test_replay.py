@@ -9,19 +9,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fleet_rig import until
+from support.fleet_rig import until
 
 from crucible.broker.claiming.deadletters import DeadLetters
-from crucible.broker.claiming.endings import Claim
-from crucible.broker.keys import Keys
-from crucible.broker.servers.atomic import LuaSteps
-from crucible.broker.servers.clock import ServerClock
-from crucible.broker.servers.connection import open_client
-from crucible.broker.wire.envelope import encode_task
-from crucible.worker.ends import Ends
+from crucible.broker.claiming.settlement import Claim
+from crucible.broker.redis.atomic import LuaSteps
+from crucible.broker.redis.clock import ServerClock
+from crucible.broker.redis.connection import open_client
+from crucible.broker.wire.encode import encode_task
+from crucible.redis_keys import Keys
 from crucible.worker.hooks import Run
-from crucible.worker.metas import MetaWriter
 from crucible.worker.registry import TaskRegistry
+from crucible.worker.result_encoder import MetaWriter
+from crucible.worker.settlements import Ends
 from crucible.worker.worker import Worker
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aiodocker
 import msgspec
 import pytest
-from interrupting import cut_short
+from support.interrupting import cut_short
 
 from crucible.errors import ExecutorError, ExecutorRefused, ExecutorUnavailable
 from crucible.executor import ExecutorConfig

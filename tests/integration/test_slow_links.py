@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crucible.broker.claiming.claims import Claim, Claims, Ending, new_worker_id
-from crucible.broker.servers import deadline as deadlines
-from crucible.broker.servers.atomic import LuaSteps, one_step
-from crucible.broker.servers.connection import open_client
-from crucible.broker.servers.deadline import LARGE_BYTES, STEP_TIMEOUT_S, Deadline, Pace
-from crucible.broker.wire.envelope import encode_task
+from crucible.broker.redis import deadline as deadlines
+from crucible.broker.redis.atomic import LuaSteps, one_step
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.deadline import LARGE_BYTES, STEP_TIMEOUT_S, Deadline, Pace
+from crucible.broker.wire.encode import encode_task
 from crucible.errors import BrokerUnavailable
-from crucible.worker.finisher import Finisher
+from crucible.worker.settlement_writer import Finisher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -148,7 +148,7 @@ async def test_a_long_answer_may_take_as_long_as_it_arrives(
     monkeypatch: pytest.MonkeyPatch, pause_s: float, comes: bool
 ) -> None:
     """Twice the deadline here; one that stops arriving is given up."""
-    for module in ("crucible.broker.servers.atomic", "crucible.broker.servers.deadline"):
+    for module in ("crucible.broker.redis.atomic", "crucible.broker.redis.deadline"):
         monkeypatch.setattr(f"{module}.STEP_TIMEOUT_S", 1.5)
     assert deadlines.STEP_TIMEOUT_S == 1.5
     gone = asyncio.Event()

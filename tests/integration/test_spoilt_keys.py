@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crucible.broker.claiming.delayed import DueMessages
-from crucible.broker.claiming.restorer import Restorer
-from crucible.broker.claiming.sweeper import Sweeper
-from crucible.broker.keys import Keys
-from crucible.broker.servers.atomic import LuaSteps, Steps
-from crucible.broker.servers.clock import ServerClock
-from crucible.broker.servers.connection import open_client
-from crucible.broker.servers.transactions import TransactionSteps
-from crucible.broker.wire.envelope import encode_task
-from crucible.worker.intake import Holdings
+from crucible.broker.claiming.recovery.restorer import Restorer
+from crucible.broker.claiming.recovery.sweeper import Sweeper
+from crucible.broker.redis.atomic import LuaSteps, Steps
+from crucible.broker.redis.clock import ServerClock
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.without_lua.steps import TransactionSteps
+from crucible.broker.wire.encode import encode_task
+from crucible.redis_keys import Keys
+from crucible.worker.consumer import Holdings
 from crucible.worker.upkeep import Upkeep
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from api_rig import queued, running_api
-from faults import Fault, FaultProxy
 from redis.asyncio import Redis
+from support.api_rig import queued, running_api
+from support.faults import Fault, FaultProxy
 
 from crucible.broker import Once, Publisher
 from crucible.embedded.server import EmbeddedServer, free_port
@@ -133,7 +133,7 @@ async def before_legacy(
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, FaultProxy, LegacyQueue]]:
     """The API with a legacy queue behind a way that fails on command, and little patience."""
     quick = functools.partial(LegacyClient, deadline_s=0.5)
-    monkeypatch.setattr("crucible.api.routed.LegacyClient", quick)
+    monkeypatch.setattr("crucible.migration.live.service.LegacyClient", quick)
     queue = LegacyQueue()
     async with (
         open_service(queue=queue) as port,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crucible.broker.claiming.claims import Claim, Claims, Ending, new_worker_id
-from crucible.broker.claiming.restorer import MAX_DELIVERIES, Restorer
-from crucible.broker.claiming.sweeper import Sweeper
-from crucible.broker.keys import SEP, Keys
-from crucible.broker.servers.atomic import LuaSteps, Steps
-from crucible.broker.servers.connection import open_client
-from crucible.broker.servers.transactions import TransactionSteps
-from crucible.broker.wire.envelope import encode_task
+from crucible.broker.claiming.recovery.restorer import MAX_DELIVERIES, Restorer
+from crucible.broker.claiming.recovery.sweeper import Sweeper
+from crucible.broker.redis.atomic import LuaSteps, Steps
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.without_lua.steps import TransactionSteps
+from crucible.broker.wire.encode import encode_task
+from crucible.redis_keys import SEP, Keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crucible.breaker import CircuitBreaker
-from crucible.broker.keys import Keys
 from crucible.errors import ConflictError, SettingsError
+from crucible.migration.live.watch import SwitchWatch
 from crucible.migration.state import Change, SwitchStore
-from crucible.migration.watch import SwitchWatch
+from crucible.redis_keys import Keys
 from crucible.settings import Settings
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from faults import Fault, FaultProxy
-from fleet_rig import listening, send, stored, until
-from fleet_tasks import gates, registry
 from stock_rig.golden import load
 from stock_rig.reading import events as golden_events
+from support.faults import Fault, FaultProxy
+from support.fleet_rig import listening, send, stored, until
+from support.fleet_tasks import gates, registry
 
 from crucible.broker import Publisher, TaskCall
 from crucible.broker.control.client import ControlClient

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from api_rig import running_api
+from support.api_rig import running_api
 
 from crucible.broker.results.lookup import Lookup
 from crucible.worker import TaskRegistry

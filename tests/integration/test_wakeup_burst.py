@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
-from crucible.broker.servers.connection import open_client
+from crucible.broker.redis.connection import open_client
 from crucible.worker.wakeup import WakeUp
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import canvas_tasks
 import pytest
 from redis.asyncio import Redis
+from support import canvas_tasks
 
 from crucible.broker.canvas.signature import Signature, chain, chord, group, signature
-from crucible.broker.claiming.restorer import MAX_DELIVERIES
-from crucible.broker.producing.publisher import Publisher
-from crucible.broker.wire.redelivery import parse, redelivered
+from crucible.broker.claiming.recovery.restorer import MAX_DELIVERIES
+from crucible.broker.publishing.publisher import Publisher
+from crucible.broker.wire.retry import parse, redelivered
 from crucible.errors import TaskFailed
 from crucible.worker.worker import Worker
 
@@ -324,7 +324,7 @@ async def test_a_message_whose_callback_is_no_signature_fails(plain: Rig) -> Non
 async def _raw(rig: Rig, work: Signature) -> bytes:
     """The message of a task, unsent."""
     from crucible.broker.canvas.plan import plan
-    from crucible.broker.wire.envelope import TaskCall, encode_call
+    from crucible.broker.wire.encode import TaskCall, encode_call
 
     call = plan(work).steps[0]
     assert isinstance(call, TaskCall)

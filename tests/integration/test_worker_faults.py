@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from faults import Fault, FaultProxy
+from support.faults import Fault, FaultProxy
 
-from crucible.broker.wire.envelope import encode_task
+from crucible.broker.wire.encode import encode_task
 from crucible.worker.registry import TaskRegistry
 from crucible.worker.worker import Worker
 

@@ -12,13 +12,13 @@ from redis.asyncio import Redis
 
 from crucible.broker.claiming.claims import Claim, Claims, Ending, Move, Onward, new_worker_id
 from crucible.broker.claiming.deadletters import DeadLetters, shown
-from crucible.broker.keys import Keys
-from crucible.broker.servers.atomic import LuaSteps, Steps
-from crucible.broker.servers.connection import open_client
-from crucible.broker.servers.transactions import TransactionSteps
-from crucible.broker.wire.envelope import encode_task
+from crucible.broker.redis.atomic import LuaSteps, Steps
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.without_lua.steps import TransactionSteps
+from crucible.broker.wire.encode import encode_task
 from crucible.broker.wire.priority import step_of
-from crucible.broker.wire.redelivery import parse
+from crucible.broker.wire.retry import parse
+from crucible.redis_keys import Keys
 from crucible.worker.registry import TaskRegistry
 from crucible.worker.worker import Worker
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from crucible.broker.wire.envelope import encode_task
-from crucible.worker.outcomes import Ignore, Reject, SoftTimeLimitExceeded
+from crucible.broker.wire.encode import encode_task
+from crucible.worker.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from crucible.worker.registry import TaskRegistry
 from crucible.worker.worker import Worker
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from crucible.broker.wire.envelope import TaskOptions
+    from crucible.broker.wire.encode import TaskOptions
     from crucible.worker.context import TaskContext
 
 registry = TaskRegistry()

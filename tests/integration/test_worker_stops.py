@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fleet_rig import end_of, send, stored, until
+from support.fleet_rig import end_of, send, stored, until
 
-from crucible.worker import stopping
+from crucible.worker.execution import cancellation as stopping
 from crucible.worker.registry import TaskRegistry
 from crucible.worker.worker import Worker
 

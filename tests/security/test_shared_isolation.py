@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import aiodocker
 import msgspec
 import pytest
-from interrupting import cut_short
 from siege import LONG, besieged_executor, containers_of
+from support.interrupting import cut_short
 
 from crucible.models import Limits, Program, Verdict
 

@@ -10,7 +10,7 @@ from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 
 from crucible.broker.canvas.signature import Signature, chain, chord, group, signature
-from crucible.broker.producing.publisher import Publisher
+from crucible.broker.publishing.publisher import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,7 +24,9 @@ XSUM = signature("rig.xsum")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def publisher(redis_server: Any) -> AsyncIterator[Publisher]:
     url = f"redis://127.0.0.1:{redis_server.port}/0"
-    worker = StockWorker(PROJECT, url, app="canvas_stock_app", pool="prefork", concurrency=2)
+    worker = StockWorker(
+        PROJECT, url, app="support.canvas_stock_app", pool="prefork", concurrency=2
+    )
     async with worker, Publisher.connect(url) as publisher:
         yield publisher
 

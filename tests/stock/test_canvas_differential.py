@@ -17,7 +17,7 @@ from stock_rig.mask import mask_message
 
 from crucible.broker.canvas.plan import ChordSize, SavedGroup, plan
 from crucible.broker.canvas.signature import Signature, chain, chord, group, signature
-from crucible.broker.wire.envelope import TaskCall, encode_call
+from crucible.broker.wire.encode import TaskCall, encode_call
 from crucible.broker.wire.priority import step_of
 
 if TYPE_CHECKING:

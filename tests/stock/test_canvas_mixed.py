@@ -6,10 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from canvas_tasks import registry
 from redis.asyncio import Redis
 from stock_rig.client import StockClient, StockClientError
 from stock_rig.worker import StockWorker
+from support.canvas_tasks import registry
 
 from crucible.worker.worker import Worker
 

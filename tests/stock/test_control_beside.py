@@ -6,10 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fleet_tasks import registry
 from stock_rig.client import StockClient
 from stock_rig.environments import NEWEST, OLDEST
 from stock_rig.worker import StockWorker
+from support.fleet_tasks import registry
 
 from crucible.worker.worker import Worker
 

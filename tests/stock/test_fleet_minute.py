@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fleet_rig import listening
 from stock_rig.child import Child
 from stock_rig.client import StockClient
 from stock_rig.environments import (
@@ -22,7 +21,8 @@ from stock_rig.environments import (
 )
 from stock_rig.flower import Flower
 from stock_rig.worker import StockWorker
-from worker_rig import async_worker
+from support.fleet_rig import listening
+from support.worker_rig import async_worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +91,7 @@ async def busy(client: StockClient, ends: float) -> list[str]:
 
 async def test_a_minute_without_a_warning(redis_url: str) -> None:
     """Status, inspect, control and both Flowers work; no stock worker logs a warning or error."""
-    ours = ("--tasks", "fleet_tasks", "--queues", "celery,async", "--name", ASYNC, "-E")
+    ours = ("--tasks", "support.fleet_tasks", "--queues", "celery,async", "--name", ASYNC, "-E")
     environment = {"PYTHONPATH": str(TESTS)}
     sociable: dict[str, Any] = {"sociable": True, "events": True}
     async with (

@@ -6,10 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from fleet_tasks import registry
 from stock_rig.client import StockClient
 from stock_rig.environments import FLOWER_VERSIONS
 from stock_rig.flower import Flower
+from support.fleet_tasks import registry
 
 from crucible.worker.worker import Worker
 

@@ -13,9 +13,9 @@ from stock_rig.environments import NEWEST, OLDEST, VERSIONS
 from stock_rig.worker import StockWorker
 
 from crucible.broker.claiming.claims import Claim, Claims, new_worker_id
-from crucible.broker.servers.atomic import LuaSteps
-from crucible.broker.servers.connection import open_client
-from crucible.broker.wire.envelope import encode_task
+from crucible.broker.redis.atomic import LuaSteps
+from crucible.broker.redis.connection import open_client
+from crucible.broker.wire.encode import encode_task
 from crucible.worker.registry import TaskRegistry
 from crucible.worker.worker import Worker
 

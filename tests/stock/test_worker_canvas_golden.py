@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from canvas_tasks import registry
 from redis.asyncio import Redis
 from stock_rig import golden
 from stock_rig.client import StockClient
@@ -14,6 +13,7 @@ from stock_rig.mask import decoded_body, mask_text
 from stock_rig.monitor import Monitor
 from stock_rig.reading import messages, results
 from stock_rig.scenarios import run_scenario
+from support.canvas_tasks import registry
 
 from crucible.worker.worker import Worker
 

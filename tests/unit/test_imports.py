@@ -8,12 +8,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "crucible"
 
-PLAIN = {"models", "settings", "errors", "breaker"}
+PLAIN = {"models", "settings", "errors", "breaker", "redis_keys"}
 #: What each room may import of ``crucible`` besides itself; everything else is an error.
 MAY_IMPORT: dict[str, set[str]] = {
     "models": set(),
     "errors": set(),
     "breaker": {"errors"},
+    "redis_keys": set(),
     "settings": {"errors", "models"},
     "embedded": {"errors"},
     "broker": PLAIN,
@@ -24,8 +25,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": PLAIN | {"broker", "executor", "worker"},
     "stock": PLAIN | {"worker", "broker"},
     "celery_app": PLAIN | {"evaluation", "stock"},
-    "migration": PLAIN | {"broker", "executor", "legacy", "evaluation"},
-    "api": PLAIN | {"broker", "executor", "evaluation", "legacy", "migration"},
+    "telemetry": PLAIN | {"evaluation"},
+    "migration": PLAIN | {"broker", "executor", "legacy", "evaluation", "telemetry", "api"},
+    "api": PLAIN | {"broker", "executor", "evaluation", "legacy", "migration", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
     "up": PLAIN | {"embedded", "executor"},
 }

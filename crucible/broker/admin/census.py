@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from crucible.broker.control.revoked import store_revoked
-from crucible.broker.wire.message import decode
+from crucible.broker.wire.decode import decode
 from crucible.broker.wire.priority import STEPS
 from crucible.errors import MessageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.keys import Keys
-    from crucible.broker.servers.atomic import Steps
+    from crucible.broker.redis.atomic import Steps
+    from crucible.redis_keys import Keys
 
 #: Messages taken off a list by one command while purging.
 _BATCH = 500

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from crucible.broker.admin.census import Census, purge_queue, take_census
 from crucible.broker.claiming.claims import RESULT_TTL_S
 from crucible.broker.claiming.deadletters import DeadLetters
-from crucible.broker.keys import Keys
-from crucible.broker.servers.pair import open_steps
+from crucible.broker.redis.pair import open_steps
+from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from crucible.broker.servers.atomic import Steps
+    from crucible.broker.redis.atomic import Steps
 
 
 class Admin:

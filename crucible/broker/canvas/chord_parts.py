@@ -17,9 +17,9 @@ from crucible.broker.wire.jsontypes import dumps, loads
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from crucible.broker.keys import Keys
+    from crucible.broker.redis.atomic import Steps
     from crucible.broker.results.meta import Meta
-    from crucible.broker.servers.atomic import Steps
+    from crucible.redis_keys import Keys
 
 #: Seconds a worker may take from counting the last part to sending the body before another may
 #: take over (stock: twice ``result_chord_join_timeout``).

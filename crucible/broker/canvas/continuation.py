@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.servers.key_positions import KeyPositions
+from crucible.broker.redis.key_positions import KeyPositions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.keys import Keys
+    from crucible.redis_keys import Keys
 
 #: Seconds the right to send a chord's body is extended to when it is about to be sent, and seconds
 #: it is remembered that it was (celery 5.7 ``backends/redis.py`` with its default settings).

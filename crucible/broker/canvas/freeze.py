@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.canvas.frozen import Frozen, Place
 from crucible.broker.canvas.signature import Signature, chord, clone
 from crucible.broker.wire.ids import new_id
+from crucible.broker.wire.result_tree import Frozen, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

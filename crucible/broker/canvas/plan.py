@@ -20,7 +20,6 @@ from crucible.broker.canvas.freeze import (
     prepare,
     strip_header_chords,
 )
-from crucible.broker.canvas.frozen import Frozen, Place
 from crucible.broker.canvas.signature import (
     Signature,
     add_to_list,
@@ -31,6 +30,7 @@ from crucible.broker.canvas.signature import (
 )
 from crucible.broker.wire.call import TaskCall, TaskOptions
 from crucible.broker.wire.ids import default_reply_to, new_id
+from crucible.broker.wire.result_tree import Frozen, Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,18 +10,18 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.canvas.conclude import Conclude
-from crucible.broker.claiming.doubt import DoubtfulTakes, read_value
-from crucible.broker.claiming.endings import Claim, Ending, Move, Onward
-from crucible.broker.keys import CLAIM_PREFIX, WORKER_TTL_S, Keys
-from crucible.broker.servers.clock import ServerClock
+from crucible.broker.claiming.lost_replies import DoubtfulTakes, read_value
+from crucible.broker.claiming.settle_effects import Conclude
+from crucible.broker.claiming.settlement import Claim, Ending, Move, Onward
+from crucible.broker.redis.clock import ServerClock
 from crucible.broker.wire.jsontypes import quote
 from crucible.broker.wire.priority import STEPS
+from crucible.redis_keys import CLAIM_PREFIX, WORKER_TTL_S, Keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.servers.atomic import Steps
+    from crucible.broker.redis.atomic import Steps
 
 __all__ = [
     "DELAYED_PREFIX",

@@ -7,17 +7,17 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.canvas.rest import results_of_rest
-from crucible.broker.wire.message import decode
+from crucible.broker.canvas.chain_tail import results_of_rest
+from crucible.broker.wire.decode import decode
 from crucible.broker.wire.priority import priority_of, step_of
-from crucible.broker.wire.redelivery import counted_anew, parse
+from crucible.broker.wire.retry import counted_anew, parse
 from crucible.errors import MessageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.keys import Keys
-    from crucible.broker.servers.atomic import Steps
+    from crucible.broker.redis.atomic import Steps
+    from crucible.redis_keys import Keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

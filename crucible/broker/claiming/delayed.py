@@ -10,11 +10,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from crucible.broker.claiming.claims import DELAYED_PREFIX
-from crucible.broker.keys import SEP, Keys
+from crucible.redis_keys import SEP, Keys
 
 if TYPE_CHECKING:
-    from crucible.broker.servers.atomic import Steps
-    from crucible.broker.servers.clock import ServerClock
+    from crucible.broker.redis.atomic import Steps
+    from crucible.broker.redis.clock import ServerClock
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from crucible.broker.claiming.claims import DELAYED_PREFIX
 
 if TYPE_CHECKING:
-    from crucible.broker.keys import Keys
-    from crucible.broker.servers.atomic import Steps
+    from crucible.broker.redis.atomic import Steps
+    from crucible.redis_keys import Keys
 
 #: Fields looked at by one command, and commands at most: a look must not read a million claims.
 _COUNT, _ROUNDS = 1000, 50

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 from crucible.broker.claiming.claims import RESULT_TTL_S
 from crucible.broker.control.lamport import LamportClock
 from crucible.broker.control.revoked import RevokedKey, store_revoked
-from crucible.broker.keys import REPLY_EXCHANGE, SEP, Keys
-from crucible.broker.servers.connection import COMMAND_TIMEOUT_S, read_url
-from crucible.broker.servers.pair import open_steps
+from crucible.broker.redis.connection import COMMAND_TIMEOUT_S, read_url
+from crucible.broker.redis.pair import open_steps
 from crucible.broker.wire.fanout import PERSISTENT, Envelope, unpack
 from crucible.broker.wire.jsontypes import dumps
 from crucible.errors import MessageError
+from crucible.redis_keys import REPLY_EXCHANGE, SEP, Keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from crucible.broker.servers.atomic import Steps
+    from crucible.broker.redis.atomic import Steps
 
 #: Exchange of requests.
 _EXCHANGE = "celery.pidbox"

@@ -15,18 +15,18 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from crucible.broker.keys import EVENT_EXCHANGE
-from crucible.broker.servers.connection import COMMAND_TIMEOUT_S, translate, translated
+from crucible.broker.redis.connection import COMMAND_TIMEOUT_S, translate, translated
 from crucible.broker.wire.fanout import Envelope
 from crucible.broker.wire.jsontypes import quote
 from crucible.errors import BrokerError, BrokerUnavailable
+from crucible.redis_keys import EVENT_EXCHANGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crucible.broker.control.lamport import LamportClock
-    from crucible.broker.keys import Keys
-    from crucible.broker.servers.link import Link
+    from crucible.broker.redis.link import Link
+    from crucible.redis_keys import Keys
 
 logger = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.control.patterns import matches
-from crucible.broker.keys import REPLY_EXCHANGE
-from crucible.broker.servers.connection import COMMAND_TIMEOUT_S, FOREIGN, translate, translated
+from crucible.broker.redis.connection import COMMAND_TIMEOUT_S, FOREIGN, translate, translated
 from crucible.broker.wire.bindings import bound_queues
 from crucible.broker.wire.fanout import Envelope, unpack
 from crucible.broker.wire.jsontypes import dumps, quote
 from crucible.errors import MessageError
+from crucible.redis_keys import REPLY_EXCHANGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
     from crucible.broker.control.lamport import LamportClock
-    from crucible.broker.keys import Keys
-    from crucible.broker.servers.link import Link
+    from crucible.broker.redis.link import Link
+    from crucible.redis_keys import Keys
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from crucible.broker.results.meta import PENDING, RETRY, REVOKED, encode_meta, r
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from crucible.broker.keys import Keys
-    from crucible.broker.servers.atomic import Steps
+    from crucible.broker.redis.atomic import Steps
+    from crucible.redis_keys import Keys
 
 #: Ids remembered; the oldest make room.
 MAX_REVOKED = 50_000

@@ -6,15 +6,15 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Self
 
+from crucible.broker.redis.connection import translated
 from crucible.broker.results.meta import Meta, decode_meta
-from crucible.broker.servers.connection import translated
 from crucible.errors import BrokerError, BrokerUnavailable, MessageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.keys import Keys
-    from crucible.broker.servers.link import Link
+    from crucible.broker.redis.link import Link
+    from crucible.redis_keys import Keys
 
 _log = logging.getLogger(__name__)
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from crucible.broker.redis.connection import translated
 from crucible.broker.results.meta import PENDING
-from crucible.broker.servers.connection import translated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from crucible.broker.canvas.frozen import Frozen
-    from crucible.broker.keys import Keys
+    from crucible.broker.redis.link import Link
     from crucible.broker.results.lookup import Lookup
     from crucible.broker.results.meta import Meta
     from crucible.broker.results.waiter import Waiter
-    from crucible.broker.servers.link import Link
+    from crucible.broker.wire.result_tree import Frozen
+    from crucible.redis_keys import Keys
 
 
 class Results:

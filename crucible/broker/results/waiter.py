@@ -13,8 +13,8 @@ import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from crucible.broker.redis.connection import FOREIGN
 from crucible.broker.results.lookup import BATCH, read_meta
-from crucible.broker.servers.connection import FOREIGN
 from crucible.errors import BrokerError, BrokerUnavailable, ResultTimeout
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import AbstractConnection
 
-    from crucible.broker.keys import Keys
+    from crucible.broker.redis.link import Link
     from crucible.broker.results.lookup import Lookup
     from crucible.broker.results.meta import Meta
-    from crucible.broker.servers.link import Link
+    from crucible.redis_keys import Keys
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from crucible.broker.keys import SEP
+from crucible.redis_keys import SEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crucible.broker.wire.jsontypes import dumps
-from crucible.broker.wire.redelivery import parse
+from crucible.broker.wire.retry import parse
 
 if TYPE_CHECKING:
-    from crucible.broker.wire.message import Message
+    from crucible.broker.wire.decode import Message
 
 _RECEIVED = "crucible_received"
 

@@ -13,7 +13,7 @@ import pytest
 
 from crucible.executor import jail
 from crucible.executor.config import ExecutorConfig
-from crucible.executor.options import create_body, seccomp_profile, shared_body, update_body
+from crucible.executor.sandbox_options import create_body, seccomp_profile, shared_body, update_body
 from crucible.models import Limits
 
 LIMITS = Limits(memory_mb=100, pids=10, disk_mb=7)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from crucible.migration.both_ways import Report
 from crucible.migration.comparison import Kind, differences, judge
-from crucible.migration.report import html
+from crucible.migration.operations.compare import Report
+from crucible.migration.operations.report import html
 from crucible.models import Evaluation, Status, Usage, Verdict
 
 

@@ -7,7 +7,7 @@ import asyncio
 from crucible.breaker import BreakerPolicy, BreakerState, CircuitBreaker
 from crucible.errors import BrokerUnavailable
 from crucible.evaluation.request import EvalRequest
-from crucible.migration.shadow import Shadow
+from crucible.migration.live.shadow import Shadow
 
 ASKED = EvalRequest(code="print(1)")
 

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 
 import pytest
-from loop_turns import eventually
+from support.loop_turns import eventually
 
 from crucible.broker.claiming.claims import Claim
 from crucible.worker import slots as slots_module
+from crucible.worker.execution.cancellation import stop_run
 from crucible.worker.hooks import Run, Stop
 from crucible.worker.slots import Slots
-from crucible.worker.stopping import stop_run
 
 
 def runs(count: int) -> list[Run]:

@@ -7,9 +7,9 @@ import threading
 from contextvars import ContextVar
 
 import pytest
-from loop_turns import eventually
+from support.loop_turns import eventually
 
-from crucible.worker.threads import Threads
+from crucible.worker.execution.threads import Threads
 
 marker: ContextVar[str] = ContextVar("marker", default="")
 

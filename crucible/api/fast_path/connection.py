@@ -1,0 +1,211 @@
+"""A connection that answers plain submissions itself and leaves all else to aiohttp.
+
+What it may take to itself is decided by ``head``: one request at a time, complete, while aiohttp
+has nothing under way. Every other byte goes to aiohttp as it came. Once aiohttp was given bytes
+that do not end where a request ends, it alone knows what the next ones mean, and keeps the
+connection for good.
+
+A request goes through three states: read (``_partial`` while its body is on its way), sent to the
+queue server with the next flush (``_draft``), answered. Bytes that arrive meanwhile are held in
+``_held``, so answers keep the order of their requests; no more is read from the socket then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from crucible.api.fast_path.answer import accepted, rendered
+from crucible.api.fast_path.head import first_request
+from crucible.api.fast_path.protocol import ProblemHandler
+from crucible.api.problems import busy, not_submitted
+from crucible.evaluation.request import decode_request
+
+if TYPE_CHECKING:
+    from aiohttp.web_server import Server
+
+    from crucible.api.fast_path.head import Found
+    from crucible.broker.publishing.group_commit import Outcome
+    from crucible.errors import BrokerError
+    from crucible.evaluation.service import Draft, Gateway
+
+
+class Connection(ProblemHandler):
+    """One connection. It is told what became of its submission (``outbox.Told``).
+
+    Args:
+        server: aiohttp's server, to which this is another of its connections.
+        gateway: takes submissions.
+        max_body_bytes: longer bodies are aiohttp's to refuse.
+        options: aiohttp's own.
+    """
+
+    __slots__ = (
+        "_draft",
+        "_foreign",
+        "_gateway",
+        "_given",
+        "_held",
+        "_max_body_bytes",
+        "_needed",
+        "_partial",
+        "_raw",
+    )
+
+    def __init__(
+        self, server: Server, gateway: Gateway, max_body_bytes: int, **options: Any
+    ) -> None:
+        super().__init__(server, **options)
+        self._gateway = gateway
+        self._max_body_bytes = max_body_bytes
+        #: aiohttp was given something; that ended inside a request.
+        self._given = self._foreign = False
+        self._partial = bytearray()
+        self._needed = 0
+        self._draft: Draft | None = None
+        self._raw = b""
+        self._held = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client; none when aiohttp wants to look again at what it has."""
+        if self._foreign or not data or self._close or self._force_close:
+            super().data_received(data)
+        elif self._draft is not None or self._paused:
+            self._hold(data)
+        elif self._partial:
+            self._partial += data
+            if len(self._partial) >= self._needed:
+                whole = bytes(self._partial)
+                self._partial.clear()
+                self._take(whole)
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Bytes that begin where a request begins, while nothing of ours is under way."""
+        found = first_request(data)
+        if found is None or not self._is_ours(found):
+            self._give(data, found)
+        elif found.end > len(data):
+            self._partial += data
+            self._needed = found.end
+        elif not self._begin(data, found):
+            self._give(data, found)
+        elif found.end < len(data):
+            self._hold(data[found.end :])
+
+    def _is_ours(self, found: Found) -> bool:
+        return (
+            found.head.submits
+            and found.head.length <= self._max_body_bytes
+            and (not self._given or self._is_aiohttp_idle())
+        )
+
+    def _is_aiohttp_idle(self) -> bool:
+        waiter = self._waiter
+        return waiter is not None and not waiter.done() and not self._messages
+
+    def _give(self, data: bytes, found: Found | None) -> None:
+        """To aiohttp, which can be followed only by bytes that begin where a request begins."""
+        self._given = True
+        self._foreign = found is None or found.end != len(data)
+        super().data_received(data)
+
+    def _begin(self, data: bytes, found: Found) -> bool:
+        """Queue a submission; False where aiohttp must say what is wrong with it."""
+        try:
+            asked = decode_request(data[found.body_at : found.end])
+            self._draft = self._gateway.begin(asked, found.head.key, self)
+        except Exception:  # noqa: BLE001 - nothing was sent: the handler meets the same and tells
+            return False
+        self._raw = data[: found.end]
+        # What aiohttp sets while a handler runs: a shutdown waits for it.
+        self._request_in_progress = True
+        return True
+
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        self._pause_transport_reading()
+
+    # What became of it
+
+    def done(self) -> bool:
+        """Never given up: a client that goes away has its program run all the same."""
+        return False
+
+    def set_exception(self, error: BrokerError) -> None:
+        """The flush as a whole failed."""
+        self._refuse(error)
+
+    def set_result(self, outcome: Outcome) -> None:
+        """The queue server answered."""
+        draft = self._draft
+        assert draft is not None
+        if outcome.error is not None:
+            self._refuse(outcome.error)
+        elif outcome.existing is None:
+            self._answer(accepted(draft.eval_id, self._gateway.accepted(draft)))
+        elif self._close or self._force_close:
+            self._answer(rendered(busy("the service is stopping; the id is known already")))
+        else:
+            self._repeat()
+
+    def _refuse(self, error: BrokerError) -> None:
+        draft = self._draft
+        assert draft is not None
+        self._answer(rendered(not_submitted(error, named=bool(draft.field))))
+
+    def _repeat(self) -> None:
+        """Known already. That takes a look at its state, so the handler does it from the start."""
+        raw = self._raw
+        self._end()
+        self._given = True
+        super().data_received(raw)
+        self._go_on()
+
+    def _answer(self, answer: bytes) -> None:
+        self._end()
+        transport = self.transport
+        if transport is None:
+            return
+        transport.write(answer)
+        if self._manager is not None:
+            self._manager.requests_count += 1
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._close:
+            transport.close()
+        elif self._held:
+            self._go_on()
+
+    def _end(self) -> None:
+        self._draft = None
+        self._raw = b""
+        self._request_in_progress = False
+        stopping = self._handler_waiter
+        if stopping is not None and not stopping.done():
+            stopping.set_result(None)
+
+    def _go_on(self) -> None:
+        """Look at what arrived meanwhile, unless the client does not read its answers."""
+        if self._paused or not self._held:
+            return
+        held, self._held = self._held, b""
+        self._resume_transport_reading()
+        self.data_received(held)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        if self._draft is None:
+            self._go_on()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Drop what was not read to its end; what was sent to the queue server is sent."""
+        self._held = b""
+        self._partial.clear()
+        super().connection_lost(exc)
+
+    def _process_keepalive(self) -> None:
+        if self._draft is not None or self._partial:
+            # Not idle, which aiohttp cannot know.
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()

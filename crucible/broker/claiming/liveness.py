@@ -1,0 +1,74 @@
+"""Signs of life of async workers, as others read them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from crucible.breaker import Circuit  # noqa: TC001 - msgspec reads the annotation
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from crucible.redis_keys import Keys
+
+
+class SignOfLife(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The value of a worker's key, refreshed every third of its TTL.
+
+    Attributes:
+        node: its node name.
+        trouble: what keeps it from running tasks now; empty when nothing does.
+        circuits: circuit breakers of this worker, by downstream.
+    """
+
+    node: str
+    trouble: str = ""
+    circuits: dict[str, Circuit] = {}
+
+
+_decoder = msgspec.json.Decoder(SignOfLife)
+
+
+def encode_sign(sign: SignOfLife) -> str:
+    """As stored: the node name alone, or JSON where there is more to say."""
+    if not sign.trouble and not sign.circuits:
+        return sign.node
+    return msgspec.json.encode(sign).decode()
+
+
+def decode_sign(stored: bytes) -> SignOfLife:
+    """The inverse of ``encode_sign``; what cannot be read is taken for a node name."""
+    if stored.startswith(b"{"):
+        try:
+            return _decoder.decode(stored)
+        except msgspec.DecodeError:
+            pass
+    return SignOfLife(stored.decode(errors="replace"))
+
+
+async def read_signs(client: Redis, keys: Keys) -> list[SignOfLife]:
+    """The workers that live, by node name.
+
+    Raises:
+        redis.exceptions.RedisError: untranslated.
+    """
+    signs = [decode_sign(value) for value in (await _living(client, keys)).values()]
+    return sorted(signs, key=lambda sign: sign.node)
+
+
+async def living_workers(client: Redis, keys: Keys) -> set[str]:
+    """Ids of the workers that live; raises what ``read_signs`` raises."""
+    return set(await _living(client, keys))
+
+
+async def _living(client: Redis, keys: Keys) -> dict[str, bytes]:
+    """The stored sign of each worker that lives, by its id."""
+    ids: list[Any] = await client.zrange(keys.workers, 0, -1)
+    known = [worker_id.decode() for worker_id in ids]
+    if not known:
+        return {}
+    values: list[Any] = await client.mget([keys.worker(worker_id) for worker_id in known])
+    found = zip(known, values, strict=True)
+    return {worker_id: value for worker_id, value in found if value is not None}

@@ -1,0 +1,266 @@
+"""The producer: sends tasks that stock Celery workers run, and waits for their results.
+
+::
+
+    async with Publisher.connect("redis://127.0.0.1:6380/0") as publisher:
+        result = await publisher.send_task("proj.tasks.add", args=[1, 2])
+        assert await result.get(timeout=10) == 3
+
+A publication returns once the server confirmed it. When the server does not answer within the
+deadline it raises ``BrokerUnavailable``; whether the message arrived is then unknown, and sending
+it again may run it twice, unless it carries ``Once``: then a repetition finds the first one. A
+``NothingStored`` is a ``BrokerUnavailable`` without that doubt: the message did not arrive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Unpack
+
+from crucible.broker.canvas.chord_keys import ChordKeys
+from crucible.broker.publishing.batch import Chunk
+from crucible.broker.publishing.canvas import SendsCanvases
+from crucible.broker.publishing.flush import PipelineSender, ScriptSender
+from crucible.broker.publishing.group_commit import Once, Outbox
+from crucible.broker.publishing.sent_events import SentEvents
+from crucible.broker.redis.connection import read_url, translated
+from crucible.broker.redis.link import open_link
+from crucible.broker.results.lookup import Lookup
+from crucible.broker.results.task_result import Results, TaskResult
+from crucible.broker.results.waiter import Waiter
+from crucible.broker.wire.encode import TaskCall, TaskOptions, encode_call
+from crucible.broker.wire.ids import default_origin, default_reply_to, new_id
+from crucible.broker.wire.priority import step_of
+from crucible.redis_keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from crucible.broker.publishing.group_commit import PublishHook, Sender, Told
+    from crucible.broker.redis.link import Link
+    from crucible.errors import BrokerError
+
+
+__all__ = ["Once", "Publisher", "TaskCall", "TaskResult"]
+
+#: Messages of a batch encoded before the loop gets a turn.
+_CHUNK = 250
+
+
+class Publisher(SendsCanvases):
+    """Sends tasks. Made by ``Publisher.connect``.
+
+    Attributes:
+        keys: how keys are spelt here.
+        results: stored results, and waiting for them.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        results: Results,
+        keys: Keys,
+        origin: str,
+        *,
+        link: Link,
+        chords: ChordKeys,
+        deadline_s: float,
+    ) -> None:
+        super().__init__(results, chords, default_reply_to())
+        self.keys = keys
+        self._outbox = outbox
+        self._link = link
+        self._deadline_s = deadline_s
+        self._origin = origin
+        self._lists: dict[tuple[str, int | None], str] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        url: str,
+        *,
+        result_url: str | None = None,
+        global_keyprefix: str = "",
+        result_keyprefix: str = "",
+        queue_limit: int = 0,
+        deadline_s: float = 1.5,
+        result_expires_s: float = 86400,
+        scripting: bool = True,
+        hook: PublishHook | None = None,
+        events: bool = False,
+        origin: str | None = None,
+    ) -> AsyncIterator[Publisher]:
+        """A publisher for one task queue server; nothing is connected before it is needed.
+
+        Args:
+            url: the task queue server, see ``broker.servers.connection`` for the forms.
+            result_url: where results are stored; None is the same server.
+            global_keyprefix: Celery's broker transport option of that name.
+            result_keyprefix: the same for the result backend, as it stands in front of keys.
+            queue_limit: messages a queue may hold; 0 is no limit.
+            deadline_s: seconds until a publication that got no answer fails.
+            result_expires_s: seconds that the keys of a chord are kept.
+            scripting: False for servers without Lua.
+            hook: told about every flush.
+            events: send a ``task-sent`` event for each message, for Flower.
+            origin: written into messages; None is ``gen<pid>@<host>``.
+
+        Raises:
+            ValueError: a URL cannot be used.
+        """
+        keys = Keys(global_keyprefix, result_keyprefix)
+        async with AsyncExitStack() as stack:
+            link = await stack.enter_async_context(open_link(url))
+            result_link = link
+            if result_url and result_url != url:
+                result_link = await stack.enter_async_context(open_link(result_url))
+            lookup = await stack.enter_async_context(Lookup(result_link, keys, deadline_s))
+            waiter = await stack.enter_async_context(Waiter(result_link, lookup, keys))
+            kind = ScriptSender if scripting else PipelineSender
+            sender: Sender = kind(link, keys, queue_limit)
+            origin = origin or default_origin()
+            if events:
+                told = SentEvents(sender, link, keys, read_url(url).options["db"], origin)
+                sender = await stack.enter_async_context(told)
+            outbox = await stack.enter_async_context(Outbox(sender, deadline_s, hook))
+            results = Results(result_link, lookup, waiter, keys, deadline_s)
+            chords = ChordKeys(result_link, keys, deadline_s, result_expires_s)
+            yield cls(
+                outbox, results, keys, origin, link=link, chords=chords, deadline_s=deadline_s
+            )
+
+    async def publish(
+        self, raw: bytes, *, queue: str, priority: int | None = None, once: Once | None = None
+    ) -> bytes | None:
+        """Push one encoded message.
+
+        Args:
+            raw: the message, as ``encode_task`` or ``TaskTemplate.render`` make it.
+            queue: its queue.
+            priority: picks the queue's list; must be the one written in the message.
+            once: push only if nothing was pushed under this key before.
+
+        Returns:
+            None, or the value kept under ``once.key`` by an earlier publication.
+
+        Raises:
+            QueueFull: the queue holds as many as it may; nothing was pushed.
+            BrokerUnavailable: no answer within the deadline. The message may have arrived; with
+                ``once`` it is safe to try again.
+            BrokerError: the server refused.
+        """
+        outcome = await self._outbox.add(queue, self._list(queue, priority), (raw,), once)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.existing
+
+    def begin(
+        self, raw: bytes, queue: str, priority: int | None, once: Once | None, told: Told
+    ) -> None:
+        """The same as ``publish`` for whoever cannot wait in a coroutine.
+
+        Args:
+            raw: the message.
+            queue: its queue.
+            priority: as in ``publish``.
+            once: as in ``publish``.
+            told: what became of it, with the error in the outcome or as an exception.
+
+        Raises:
+            BrokerUnavailable: closed.
+        """
+        self._outbox.put(queue, self._list(queue, priority), (raw,), once, told)
+
+    async def recall(self, key: str) -> bytes | None:
+        """What a publication keeps under its ``Once`` key, None when nothing was published.
+
+        Raises:
+            BrokerUnavailable: no answer within the deadline.
+            BrokerError: the server refused.
+        """
+        with translated():
+            async with asyncio.timeout(self._deadline_s):
+                value: bytes | None = await self._link.call("GET", key)
+                return value
+
+    async def send_task(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        task_id: str | None = None,
+        queue: str = "celery",
+        priority: int | None = None,
+        ignore_result: bool | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> TaskResult:
+        """Send one task; see ``TaskCall`` and ``TaskOptions`` for the arguments.
+
+        Raises:
+            TypeError: arguments the serializer cannot carry.
+            ValueError: an unknown serializer, or a circular argument.
+            QueueFull: the queue holds as many as it may.
+            BrokerUnavailable: no answer within the deadline; it may have been sent all the same.
+        """
+        call = TaskCall(name, args, kwargs, task_id, queue, priority, ignore_result, options)
+        return await self.send(call)
+
+    async def send(self, call: TaskCall) -> TaskResult:
+        """Send one call; raises what ``send_task`` raises."""
+        task_id = call.task_id or new_id()
+        raw = encode_call(call, task_id, self._origin, self._reply_to)
+        await self.publish(raw, queue=call.queue, priority=call.priority)
+        return TaskResult(task_id, self.results)
+
+    async def send_batch(self, calls: Sequence[TaskCall]) -> list[TaskResult]:
+        """Send many calls, each queue in the given order.
+
+        Raises:
+            BrokerError: the first failure, once the outcome of all is known; those before and
+                beside it may have been sent.
+            TypeError: arguments the serializer cannot carry; what came before was sent.
+        """
+        outcomes = await self.try_batch(calls)
+        for outcome in outcomes:
+            if not isinstance(outcome, TaskResult):
+                raise outcome
+        return [outcome for outcome in outcomes if isinstance(outcome, TaskResult)]
+
+    async def try_batch(self, calls: Sequence[TaskCall]) -> list[TaskResult | BrokerError]:
+        """Send many calls, each queue in the given order, and tell what became of each.
+
+        Raises:
+            TypeError: arguments the serializer cannot carry; what came before was sent.
+        """
+        sent: list[TaskResult | BrokerError] = []
+        under_way: list[Chunk] = []
+        for start in range(0, len(calls), _CHUNK):
+            under_way.append(self._begin_chunk(calls[start : start + _CHUNK]))
+            # One chunk is encoded while the one before travels.
+            if len(under_way) > 1:
+                sent += await under_way.pop(0).finish(self.results)
+        for chunk in under_way:
+            sent += await chunk.finish(self.results)
+        return sent
+
+    def _begin_chunk(self, calls: Sequence[TaskCall]) -> Chunk:
+        chunk = Chunk()
+        origin, reply_to = self._origin, self._reply_to
+        for position, call in enumerate(calls):
+            task_id = call.task_id or new_id()
+            raw = encode_call(call, task_id, origin, reply_to)
+            part = chunk.part(call.queue, self._list(call.queue, call.priority))
+            part.messages.append(raw)
+            part.positions.append(position)
+            chunk.ids.append(task_id)
+        chunk.begin(self._outbox)
+        return chunk
+
+    def _list(self, queue: str, priority: int | None) -> str:
+        name = self._lists.get((queue, priority))
+        if name is None:
+            name = self._lists[queue, priority] = self.keys.step_list(queue, step_of(priority))
+        return name

@@ -1,0 +1,1 @@
+"""The atomic steps for servers without scripting: WATCH, MULTI and EXEC."""

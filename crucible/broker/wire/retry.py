@@ -1,0 +1,167 @@
+"""Messages that go out again: marked as redelivered, counted, or as the next try."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from crucible.broker.wire.call import TaskCall, TaskOptions
+from crucible.broker.wire.decode import decode, payload_of
+from crucible.broker.wire.encode import encode_call, expiration
+from crucible.broker.wire.ids import default_reply_to, new_id
+from crucible.broker.wire.jsontypes import dumps
+from crucible.errors import MessageError
+
+#: Header that counts deliveries which ended with their worker.
+DELIVERIES = "crucible_deliveries"
+#: Header that says why a message is not to be run any more; whoever takes it ends it.
+LOST = "crucible_lost"
+#: Everything in the headers that is about earlier deliveries.
+_MARKS = frozenset({"redelivered", DELIVERIES, LOST})
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """The envelope as plain JSON: typed values stay as they are written.
+
+    Raises:
+        MessageError: not a JSON object.
+    """
+    try:
+        envelope = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise MessageError(f"not JSON: {error}") from error
+    if not isinstance(envelope, dict):
+        raise MessageError("not a JSON object")
+    return envelope
+
+
+def deliveries_of(envelope: dict[str, Any]) -> int:
+    """How many deliveries of it ended with their worker so far."""
+    headers = envelope.get("headers")
+    count = headers.get(DELIVERIES) if isinstance(headers, dict) else 0
+    return count if isinstance(count, int) and count > 0 else 0
+
+
+def redelivered(
+    envelope: dict[str, Any], deliveries: int | None = None, lost: str | None = None
+) -> bytes:
+    """The message with kombu's redelivered flags, its count of lost deliveries, and their end.
+
+    Where there are no headers and something is to be counted there will be some: to a consumer
+    none and empty ones are the same.
+
+    Source: kombu ``transport/redis.py`` ``_do_restore_message``.
+    """
+    if deliveries is not None and envelope.get("headers") is None:
+        envelope["headers"] = {}
+    headers, properties = envelope.get("headers"), envelope.get("properties")
+    if isinstance(headers, dict):
+        headers["redelivered"] = True
+        if deliveries is not None:
+            headers[DELIVERIES] = deliveries
+        if lost is not None:
+            headers[LOST] = lost
+        info = properties.get("delivery_info") if isinstance(properties, dict) else None
+        if isinstance(info, dict):
+            info["redelivered"] = True
+    return dumps(envelope).encode()
+
+
+def counted_anew(raw: bytes) -> bytes:
+    """The message as before its deliveries were counted and given up; as it is where none were.
+
+    Raises:
+        MessageError: not a JSON object.
+    """
+    envelope = parse(raw)
+    headers = envelope.get("headers")
+    if not isinstance(headers, dict) or not _MARKS & headers.keys():
+        return raw
+    _unmark(envelope)
+    return dumps(envelope).encode()
+
+
+def _unmark(envelope: dict[str, Any]) -> None:
+    """Take off what an earlier delivery left."""
+    headers, properties = envelope.get("headers"), envelope.get("properties")
+    info = properties.get("delivery_info") if isinstance(properties, dict) else None
+    for part, names in ((headers, _MARKS), (info, ("redelivered",))):
+        if isinstance(part, dict):
+            for name in names:
+                part.pop(name, None)
+
+
+def next_try(raw: bytes, eta: float | None) -> bytes:
+    """The message of the next try, due at ``eta`` (seconds since the epoch; None: at once).
+
+    Body, chain, chord and callbacks stay as they are. Its parent becomes the task itself where it
+    had none, as stock's ``retry`` leaves it; a try is a new publication with a tag of its own, and
+    repeats the origin among the properties, a leak of stock's. A task of protocol 1 goes on as one
+    of protocol 2, as from stock: its headers are what counts tries.
+
+    Raises:
+        MessageError: it is no task.
+    """
+    envelope = parse(raw)
+    _unmark(envelope)
+    headers = envelope.get("headers")
+    if not isinstance(headers, dict) or "task" not in headers:
+        return _upgraded(raw, headers or {}, eta)
+    headers["retries"] = (headers.get("retries") or 0) + 1
+    headers["eta"] = None if eta is None else _moment(eta).isoformat()
+    if not headers.get("parent_id"):
+        headers["parent_id"] = headers.get("id")
+    envelope["properties"] = _properties(envelope["properties"], headers)
+    return dumps(envelope).encode()
+
+
+def _properties(before: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
+    """The properties of a try, in stock's order."""
+    origin = headers.get("origin")
+    properties = {
+        "correlation_id": before.get("correlation_id"),
+        "reply_to": before.get("reply_to") or default_reply_to(),
+        **({} if origin is None else {"origin": origin}),
+        "delivery_mode": before.get("delivery_mode", 2),
+        **expiration(headers.get("expires"), datetime.now(UTC)),
+    }
+    properties |= {
+        name: value
+        for name, value in before.items()
+        if name not in properties and name not in ("expiration", "origin", "delivery_tag")
+    }
+    properties["delivery_tag"] = new_id()
+    return properties
+
+
+def _upgraded(raw: bytes, headers: dict[str, Any], eta: float | None) -> bytes:
+    message = decode(raw)
+    fields = payload_of(message)
+    hard_s, soft_s = message.timelimit
+    options: TaskOptions = {
+        "retries": message.retries + 1,
+        "parent_id": message.id,
+        "root_id": message.id,
+        "link": message.embed["callbacks"],
+        "link_error": message.embed["errbacks"],
+        "chain": message.embed["chain"],
+        "chord": message.embed["chord"],
+        "group_id": fields.get("taskset"),
+        "time_limit": hard_s,
+        "soft_time_limit": soft_s,
+        "headers": headers,
+    }
+    if eta is not None:
+        options["eta"] = _moment(eta)
+    if message.expires is not None:
+        options["expires"] = _moment(message.expires)
+    call = TaskCall(
+        message.task, message.args, message.kwargs, None, message.queue, message.priority,
+        None, options,
+    )  # fmt: skip
+    return encode_call(call, message.id)
+
+
+def _moment(epoch_s: float) -> datetime:
+    return datetime.fromtimestamp(epoch_s, UTC)

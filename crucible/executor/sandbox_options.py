@@ -1,0 +1,172 @@
+"""From limits to the body of a container-create call: every rule of the jail in one place.
+
+Pure: the same arguments give the same body. What the body promises is tested without an engine in
+``tests/unit/executor/test_sandbox_options.py`` and with one in ``tests/security``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+from typing import TYPE_CHECKING, Any
+
+from crucible.executor import jail
+from crucible.executor.frames import BASE_ENV
+from crucible.models import Limits
+
+if TYPE_CHECKING:
+    from crucible.executor.config import ExecutorConfig
+
+LABEL = "crucible"
+#: The supervisor is a process too, and so is the fork of it that becomes the program.
+SUPERVISOR_PIDS = 1
+#: Those that process 1 of a shared sandbox may need to end others, and that are dying.
+SHARED_SPARE_PIDS = 128
+SHM_BYTES = 16 << 20
+_MIB = 1 << 20
+#: Programs get user ids of their own, so that per-user kernel quotas (pending signals, inotify,
+#: pipe pages, message queues) of one sandbox cannot be used up by another. Below 65536, so that
+#: they exist in an engine with user namespaces too.
+FIRST_UID, UID_COUNT = 20_000, 20_000
+#: Those of programs in shared sandboxes: a range for each container, used in turn.
+FIRST_SHARED_UID, SHARED_RANGES, SHARED_UIDS = 40_000, 10, 2_000
+
+
+@functools.cache
+def seccomp_profile() -> str:
+    """The system calls a sandbox may make, in the engine's JSON, without its spaces.
+
+    The engine stores and reads it, with everything else about the container, at every step.
+    """
+    text = (
+        importlib.resources.files(__package__).joinpath("sandbox_seccomp.json").read_text("utf-8")
+    )
+    return json.dumps(json.loads(text), separators=(",", ":"))
+
+
+def _tmpfs(size_bytes: int, inodes: int, *, uid: int, execute: bool) -> str:
+    return (
+        f"rw,nosuid,nodev,{'exec' if execute else 'noexec'},size={size_bytes},"
+        f"nr_inodes={inodes},mode=1777,uid={uid},gid={uid}"
+    )
+
+
+@functools.cache
+def shared_seccomp_profile() -> str:
+    """The same for a shared sandbox, where nothing may outlive a program in the IPC namespace."""
+    profile = json.loads(seccomp_profile())
+    for rule in profile["syscalls"]:
+        rule["names"] = [
+            name
+            for name in rule["names"]
+            if not name.startswith(("shm", "sem", "msgget", "msgsnd", "msgrcv", "mq_"))
+        ]
+    return json.dumps(profile, separators=(",", ":"))
+
+
+def host_config(limits: Limits, config: ExecutorConfig, *, uid: int) -> dict[str, Any]:
+    """The jail proper: what the container may reach and use."""
+    disk_bytes = limits.disk_mb * _MIB
+    memory_bytes = limits.memory_mb * _MIB
+    host: dict[str, Any] = {
+        "AutoRemove": False,
+        "Binds": [],
+        "CapAdd": [],
+        "CapDrop": ["ALL"],
+        "CgroupnsMode": "private",
+        "Init": False,
+        "IpcMode": "private",
+        "LogConfig": {"Type": "none", "Config": {}},
+        "Memory": memory_bytes,
+        "MemorySwap": memory_bytes,
+        "NanoCpus": int(config.cpus * 1e9),
+        "NetworkMode": "none",
+        "PidsLimit": limits.pids + SUPERVISOR_PIDS,
+        "Privileged": False,
+        "ReadonlyRootfs": True,
+        "RestartPolicy": {"Name": "no"},
+        "SecurityOpt": ["no-new-privileges:true", f"seccomp={seccomp_profile()}"],
+        "Tmpfs": {
+            "/tmp": _tmpfs(disk_bytes, max(1024, limits.disk_mb * 256), uid=uid, execute=True),  # noqa: S108
+            "/dev/shm": _tmpfs(min(SHM_BYTES, disk_bytes), 1024, uid=uid, execute=False),  # noqa: S108
+        },
+        "Ulimits": [
+            {"Name": "core", "Soft": 0, "Hard": 0},
+            {"Name": "nofile", "Soft": 256, "Hard": 256},
+            # One page more than the disk, so that a full disk is told as that and not as a signal.
+            {"Name": "fsize", "Soft": disk_bytes + 4096, "Hard": disk_bytes + 4096},
+            {"Name": "memlock", "Soft": 65536, "Hard": 65536},
+            {"Name": "msgqueue", "Soft": 65536, "Hard": 65536},
+        ],
+    }
+    if config.runtime:
+        host["Runtime"] = config.runtime
+    return host
+
+
+def update_body(limits: Limits) -> dict[str, Any]:
+    """The body of ``POST /containers/{id}/update`` that gives a container other limits."""
+    memory_bytes = limits.memory_mb * _MIB
+    return {
+        "Memory": memory_bytes,
+        "MemorySwap": memory_bytes,
+        "PidsLimit": limits.pids + SUPERVISOR_PIDS,
+    }
+
+
+def create_body(
+    limits: Limits, config: ExecutorConfig, *, uid: int, image_id: str
+) -> dict[str, Any]:
+    """The body of ``POST /containers/create`` for one sandbox.
+
+    Args:
+        limits: what its programs may use.
+        config: runtime, owner.
+        uid: user and group id of everything in it; not root's.
+        image_id: the image by digest, so that what is run is what was looked at.
+    """
+    return {
+        "Image": image_id,
+        "Entrypoint": ["/usr/bin/python3"],
+        "Cmd": ["-c", jail.BOOTSTRAP],
+        "User": f"{uid}:{uid}",
+        "WorkingDir": "/",
+        "Hostname": "sandbox",
+        "Env": [f"{name}={value}" for name, value in BASE_ENV.items()],
+        "Labels": {LABEL: config.owner},
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "OpenStdin": True,
+        # The supervisor sees its input end when whoever attached is gone, and ends too.
+        "StdinOnce": True,
+        "Tty": False,
+        "NetworkDisabled": True,
+        "StopSignal": "SIGKILL",
+        "HostConfig": host_config(limits, config, uid=uid),
+    }
+
+
+def shared_body(config: ExecutorConfig, image_id: str) -> dict[str, Any]:
+    """The body for a sandbox that many programs of one tenant share.
+
+    It differs from the others in this: process 1 is root with the right to change user and no
+    other, so that programs can have a user each, and the limits are those of all of them together.
+    """
+    limits = Limits(
+        memory_mb=config.shared_memory_mb,
+        disk_mb=config.shared_disk_mb,
+        # All of them at their limits leave process 1 room to fork the one that kills one of them.
+        pids=config.shared_concurrency * (config.ceiling.pids + 1) + SHARED_SPARE_PIDS,
+    )
+    body = create_body(limits, config, uid=0, image_id=image_id)
+    host = body["HostConfig"]
+    host["CapAdd"] = ["SETGID", "SETUID"]
+    host["NanoCpus"] = int(config.shared_cpus * 1e9)
+    host["SecurityOpt"] = ["no-new-privileges:true", f"seccomp={shared_seccomp_profile()}"]
+    host["Ulimits"] = [
+        {**limit, "Soft": 4096, "Hard": 4096} if limit["Name"] == "nofile" else limit
+        for limit in host["Ulimits"]
+    ]
+    return body

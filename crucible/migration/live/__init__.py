@@ -1,0 +1,1 @@
+"""What an api process does during a migration: routing, copies, comparison, following."""

@@ -1,0 +1,1 @@
+"""What operators do during a migration: compare, verify, recover, repair, drain."""

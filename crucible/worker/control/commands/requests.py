@@ -1,0 +1,136 @@
+"""Commands about single tasks: what runs, what waits here, what is delayed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from crucible.broker.claiming.parked import parked_messages
+from crucible.broker.wire.decode import Message, decode
+from crucible.broker.wire.moments import utc_text
+from crucible.errors import MessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from crucible.worker.control.node import Fleet
+    from crucible.worker.hooks import Run
+
+#: Tasks listed in one reply; more would be read by nobody and slow the worker down.
+MAX_LISTED = 1000
+#: Priority of timer entries in stock replies (kombu ``asynchronous/timer.py``).
+_TIMER_PRIORITY = 6
+
+
+def described(fleet: Fleet, message: Message, run: Run | None, safe: Any = False) -> dict[str, Any]:
+    """One task as stock's ``Request.info`` has it."""
+    headers = message.headers
+    args: Any = message.args
+    kwargs: Any = message.kwargs
+    if safe:
+        args, kwargs = headers.get("argsrepr", ""), headers.get("kwargsrepr", "")
+    started_at = run.started_at if run is not None and run.started_at else None
+    return {
+        "id": message.id,
+        "name": headers.get("shadow") or message.task,
+        "args": args,
+        "kwargs": kwargs,
+        "type": message.task,
+        "hostname": fleet.worker.hostname,
+        "time_start": started_at,
+        # Messages are dropped with the result, never before.
+        "acknowledged": False,
+        "delivery_info": {
+            "exchange": message.exchange,
+            "routing_key": message.queue,
+            "priority": message.priority,
+            "redelivered": message.redelivered,
+        },
+        "worker_pid": os.getpid() if started_at else None,
+    }
+
+
+def active(fleet: Fleet, safe: Any = False, **_: Any) -> list[dict[str, Any]]:
+    """The tasks that run; ``safe`` shows their arguments as text."""
+    return [
+        described(fleet, run.message, run, safe)
+        for run in list(fleet.worker.running)[:MAX_LISTED]
+        if run.message is not None and run.started_at
+    ]
+
+
+def reserved(fleet: Fleet, **_: Any) -> list[dict[str, Any]]:
+    """The tasks taken from the lists that do not run yet."""
+    return [described(fleet, message, run) for run, message in _waiting(fleet)]
+
+
+def _waiting(fleet: Fleet) -> Iterator[tuple[Run, Message]]:
+    listed = 0
+    for run in fleet.worker.runs:
+        if run.started_at:
+            continue
+        try:
+            message = run.message or decode(run.claim.raw)
+        except MessageError:
+            continue
+        yield run, message
+        listed += 1
+        if listed == MAX_LISTED:
+            return
+
+
+async def scheduled(fleet: Fleet, **_: Any) -> list[dict[str, Any]]:
+    """The delayed tasks, told by one worker for all.
+
+    They wait on the server and belong to no worker. The living worker with the smallest id lists
+    them, so that a list over all workers has each once.
+    """
+    if not await _speaks_for_all(fleet):
+        return []
+    listed = []
+    for raw in await parked_messages(fleet.steps, fleet.keys, MAX_LISTED):
+        try:
+            message = decode(raw)
+            listed.append((message.eta or 0.0, described(fleet, message, None)))
+        except MessageError:
+            continue
+    return [
+        {
+            "eta": utc_text(eta) if eta else None,
+            "priority": _TIMER_PRIORITY,
+            "request": request,
+        }
+        for eta, request in sorted(listed, key=lambda pair: pair[0])
+    ]
+
+
+async def _speaks_for_all(fleet: Fleet) -> bool:
+    known: list[bytes] = await fleet.steps.command("ZRANGE", fleet.keys.workers, 0, -1)
+    workers = sorted(worker_id.decode() for worker_id in known)
+    if not workers:
+        return True
+    signs = await fleet.steps.command("MGET", *map(fleet.keys.worker, workers))
+    living = [worker for worker, sign in zip(workers, signs, strict=True) if sign is not None]
+    return not living or living[0] == fleet.worker.worker_id
+
+
+async def query_task(fleet: Fleet, ids: Any, **_: Any) -> dict[str, list[Any]]:
+    """Where tasks with these ids stand, of those that are known here."""
+    wanted = {ids} if isinstance(ids, str) else set(ids)
+    found: dict[str, list[Any]] = {}
+    for run in fleet.worker.runs:
+        message = run.message
+        if message is None:
+            try:
+                message = decode(run.claim.raw)
+            except MessageError:
+                continue
+        if message.id in wanted:
+            state = "active" if run.started_at else "reserved"
+            found[message.id] = [state, described(fleet, message, run)]
+    if len(found) < len(wanted):
+        for row in await scheduled(fleet):
+            request = row["request"]
+            if request["id"] in wanted:
+                found.setdefault(request["id"], ["scheduled", request])
+    return found

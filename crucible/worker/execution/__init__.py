@@ -1,0 +1,1 @@
+"""Running one task: its function called, its limits kept, its stop seen to."""

@@ -1,0 +1,63 @@
+"""The HTTP API on a free port, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import aiohttp
+
+from crucible.api.fast_path.protocol import ProblemRunner
+from crucible.api.fast_path.server import DirectRunner
+from crucible.api.server import serve
+from crucible.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+START_S = 20.0
+
+
+@asynccontextmanager
+async def running_api(
+    queue_url: str, *, direct: bool = True, **flags: Any
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """The API in this process; yields a client whose paths are relative to it.
+
+    Without ``direct`` every request goes through aiohttp, as behind a legacy queue.
+    """
+    stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
+    settings = load_settings(
+        {}, flags={"port": 0, "celery_broker_url": queue_url, "event_bus_url": queue_url, **flags}
+    )
+    runner = DirectRunner if direct else ProblemRunner
+    with mock.patch("crucible.api.server.DirectRunner", runner):
+        serving = asyncio.create_task(serve(settings, stop, started=port.set_result))
+        await asyncio.wait({serving, port}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        serving.result()
+    try:
+        base = f"http://127.0.0.1:{port.result()}"
+        async with aiohttp.ClientSession(base, timeout=aiohttp.ClientTimeout(total=30)) as client:
+            yield client
+    finally:
+        stop.set()
+        await serving
+
+
+def port_of(client: aiohttp.ClientSession) -> int:
+    """Where the API of a client listens."""
+    port = client._base_url.port if client._base_url else None
+    assert port is not None
+    return port
+
+
+async def queued(redis: Redis) -> list[Any]:
+    """Every message in any list of any queue."""
+    keys: list[Any] = await redis.keys("*")
+    lists = [key for key in keys if await redis.type(key) == b"list"]
+    return [message for key in lists for message in await redis.lrange(key, 0, -1)]

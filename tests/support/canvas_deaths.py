@@ -1,0 +1,54 @@
+"""``support.canvas_tasks``, in a worker that kills itself at one instant of what follows a task.
+
+``CANVAS_DIES_AT`` names the instant:
+
+- ``counted``: the last part of a chord is counted, the right to send its body taken;
+- ``planned``: everything that follows is worked out, nothing of it written;
+- ``concluded``: all of it is written, and the worker has not heard so.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from crucible.broker.canvas.chord_parts import ChordParts
+from crucible.broker.claiming.settle_effects import Conclude
+from support.canvas_tasks import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crucible.broker.canvas.chord_parts import Part, Ripe
+    from crucible.broker.claiming.settlement import Ending
+
+__all__ = ["registry"]
+
+_AT = os.environ["CANVAS_DIES_AT"]
+_count, _finish = ChordParts.count, Conclude.finish
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def _counted(self: ChordParts, part: Part, token: str, claim: str) -> Ripe | None:
+    ripe = await _count(self, part, token, claim)
+    if ripe is not None and _AT == "counted":
+        _die()
+    return ripe
+
+
+async def _finished(self: Conclude, endings: Sequence[Ending]) -> int:
+    causes = any(ending.continuation for ending in endings)
+    if causes and _AT == "planned":
+        _die()
+    ours = await _finish(self, endings)
+    if causes and _AT == "concluded":
+        _die()
+    return ours
+
+
+ChordParts.count = _counted  # type: ignore[method-assign]  # the point of this module
+Conclude.finish = _finished  # type: ignore[method-assign]

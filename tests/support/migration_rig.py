@@ -1,0 +1,237 @@
+"""Both worlds of a migration in one process, for tests: real queues, real processes, no Docker."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from aiohttp import web
+
+from crucible.errors import ExecutorUnavailable
+from crucible.evaluation.completion_hooks import EndHooks
+from crucible.evaluation.completions import Tally
+from crucible.evaluation.limits import ceilings_of
+from crucible.evaluation.tasks import MAX_RETRIES, Platform, evaluate_code
+from crucible.legacy import LegacyQueue, work
+from crucible.legacy.queue import LIMIT
+from crucible.legacy.service import build_app
+from crucible.models import Outcome, Program, Usage, Verdict
+from crucible.redis_keys import Keys
+from crucible.settings import Settings
+from crucible.worker import TaskRegistry
+from crucible.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    import aiohttp
+
+ENDED = ("completed", "failed", "cancelled")
+
+
+class LocalExecutor:
+    """Runs Python programs as plain processes: the real thing but for the walls around it.
+
+    Args:
+        spoil: changes an outcome, for executors that are wrong on purpose.
+    """
+
+    def __init__(self, spoil: Callable[[Outcome], Outcome] = lambda outcome: outcome) -> None:
+        self.spoil = spoil
+        self.away = False
+        self.runs = 0
+
+    async def run(self, program: Program) -> Outcome:
+        """One process; cancelling kills it."""
+        if self.away:
+            raise ExecutorUnavailable("the executor is away")
+        self.runs += 1
+        began = time.monotonic()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", "-c", program.code, *program.args),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            out, err = await process.communicate(program.stdin)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        code = process.returncode or 0
+        verdict = Verdict.OK if code == 0 else Verdict.NONZERO_EXIT
+        took = time.monotonic() - began
+        usage = Usage(wall_time_ms=int(took * 1000))
+        if self.away:
+            raise ExecutorUnavailable("the executor went away with the program")
+        return self.spoil(
+            Outcome(
+                verdict=verdict, exit_code=code, stdout=out, stderr=err, run_s=took, usage=usage
+            )
+        )
+
+    async def check(self) -> None:
+        """Programs can run, unless told otherwise."""
+        if self.away:
+            raise ExecutorUnavailable("the executor is away")
+
+
+class LegacyWorld:
+    """A legacy queue service and its workers; the service can be crashed and started again.
+
+    Attributes:
+        url: of the service, the same after a restart.
+        queue: what it holds now.
+        executor: what its workers run programs with.
+    """
+
+    def __init__(self, executor: LocalExecutor, workers: int, *, limit: int = LIMIT) -> None:
+        self.executor = executor
+        self._limit = limit
+        self.queue = LegacyQueue(limit=limit)
+        self.url = ""
+        self._port = 0
+        self._workers = workers
+        self._runner: web.AppRunner | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stop = asyncio.Event()
+
+    async def start(self) -> None:
+        """Serve a queue that knows nothing."""
+        self.queue = LegacyQueue(limit=self._limit)
+        self._runner = web.AppRunner(build_app(self.queue), access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        self._port = int(self._runner.addresses[0][1])
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    async def crash(self) -> None:
+        """End the service; all it held is gone."""
+        assert self._runner is not None
+        await self._runner.cleanup()
+        self._runner = None
+
+    def add_workers(self, count: int) -> None:
+        """Start workers that poll often."""
+        for number in range(count):
+            name = f"w{len(self._tasks)}-{number}"
+            working = work(self.url, self.executor.run, self._stop, name=name, poll_s=0.01)
+            self._tasks.append(asyncio.create_task(working))
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        self.add_workers(self._workers)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stop.set()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._runner is not None:
+            await self.crash()
+
+
+@asynccontextmanager
+async def celery_worker(
+    queue_url: str, executor: LocalExecutor | None = None, *, concurrency: int = 2
+) -> AsyncIterator[Worker]:
+    """An async worker in this process that runs evaluations with ``executor``."""
+    runner, tally = executor or LocalExecutor(), Tally()
+
+    @asynccontextmanager
+    async def platform() -> AsyncIterator[Platform]:
+        async with tally.writing(queue_url, Keys(), Settings().result_ttl_s):
+            yield Platform(runner, ceilings_of(Settings()))
+
+    registry = TaskRegistry(platform, hooks=EndHooks(tally, ("tasks.evaluate_code",)))
+    registry.task("tasks.evaluate_code", track_started=True, max_retries=MAX_RETRIES)(evaluate_code)
+    queues = ("high_priority", "evaluation", "batch")
+    async with Worker(
+        registry, broker_url=queue_url, queues=queues, concurrency=concurrency, drain_s=1.0
+    ) as worker:
+        yield worker
+
+
+async def submit(client: aiohttp.ClientSession, code: str, **fields: Any) -> dict[str, Any]:
+    """Submit a program; asserts that it was accepted."""
+    async with client.post("/api/eval", json={"code": code, **fields}) as response:
+        answer: dict[str, Any] = await response.json()
+        assert response.status in (200, 202), answer
+        return answer
+
+
+async def look(client: aiohttp.ClientSession, eval_id: str) -> dict[str, Any]:
+    """An evaluation now."""
+    async with client.get(f"/api/eval/{eval_id}") as response:
+        answer: dict[str, Any] = await response.json()
+        assert response.status == 200, answer
+        return answer
+
+
+async def end_of(
+    client: aiohttp.ClientSession, eval_id: str, timeout_s: float = 30
+) -> dict[str, Any]:
+    """An evaluation once it has ended."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            async with client.get(f"/api/eval/{eval_id}", params={"wait": "5"}) as response:
+                answer: dict[str, Any] = await response.json()
+            if response.status == 200 and answer["status"] in ENDED:
+                return answer
+            await asyncio.sleep(0.02)
+
+
+async def switch(client: aiohttp.ClientSession, **fields: Any) -> dict[str, Any]:
+    """Set switches; asserts that they were taken."""
+    async with client.put("/api/v1/migration", json=fields) as response:
+        answer: dict[str, Any] = await response.json()
+        assert response.status == 200, answer
+        return answer
+
+
+async def status(client: aiohttp.ClientSession) -> dict[str, Any]:
+    """Where the migration stands."""
+    async with client.get("/api/v1/migration") as response:
+        answer: dict[str, Any] = await response.json()
+        assert response.status == 200, answer
+        return answer
+
+
+async def until(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
+    """What ``condition`` comes to, once it is true; it may be a coroutine function."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            found = condition()
+            if asyncio.iscoroutine(found):
+                found = await found
+            if found:
+                return found
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def both_worlds(
+    queue_url: str,
+    *,
+    legacy_executor: LocalExecutor | None = None,
+    celery_executor: LocalExecutor | None = None,
+    workers: int = 2,
+    **flags: Any,
+) -> AsyncIterator[tuple[aiohttp.ClientSession, LegacyWorld]]:
+    """The API over both sides, each with workers."""
+    from support.api_rig import running_api
+
+    async with AsyncExitStack() as stack:
+        legacy = await stack.enter_async_context(
+            LegacyWorld(legacy_executor or LocalExecutor(), workers)
+        )
+        await stack.enter_async_context(celery_worker(queue_url, celery_executor))
+        client = await stack.enter_async_context(
+            running_api(queue_url, queue_service_url=legacy.url, **flags)
+        )
+        yield client, legacy

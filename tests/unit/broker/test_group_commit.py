@@ -1,0 +1,189 @@
+"""The outbox on its own: what goes into a flush, and who learns what of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from crucible.broker.publishing.group_commit import (
+    MAX_FLUSH_BYTES,
+    MAX_FLUSH_MESSAGES,
+    Outbox,
+    Outcome,
+    Write,
+)
+from crucible.errors import BrokerError, BrokerUnavailable, NothingStored
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Gate:
+    """A sender that answers when it is let, and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.flushes: list[list[bytes]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.error: Exception | None = None
+        self.begun = asyncio.Event()
+        self.reached = True
+
+    async def send(self, writes: Sequence[Write]) -> Sequence[Outcome]:
+        """Keep the flush and wait for the gate."""
+        self.flushes.append([raw for write in writes for raw in write.messages])
+        self.begun.set()
+        await self.open.wait()
+        if self.error is not None:
+            raise self.error
+        return [Outcome(len(write.messages)) for write in writes]
+
+
+class Seen:
+    """A hook that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.flushes: list[tuple[int, int, bool]] = []
+
+    def flushed(self, messages: int, size_bytes: int, took_s: float, *, failed: bool) -> None:
+        """Keep it."""
+        assert took_s >= 0
+        self.flushes.append((messages, size_bytes, failed))
+
+
+async def test_what_piles_up_goes_together() -> None:
+    """The first write leaves at once, all that come meanwhile go in the next flush."""
+    gate, seen = Gate(), Seen()
+    gate.open.clear()
+    async with Outbox(gate, 5, seen) as outbox:
+        first = outbox.add("q", "q", (b"first",))
+        await gate.begun.wait()
+        rest = [outbox.add("q", "q", (b"%d" % n,)) for n in range(10)]
+        gate.open.set()
+        outcomes = await asyncio.gather(first, *rest)
+    assert outcomes == [Outcome(1)] * 11
+    assert gate.flushes == [[b"first"], [b"%d" % n for n in range(10)]]
+    assert seen.flushes == [(1, 5, False), (10, 10, False)]
+
+
+async def test_flushes_are_bounded() -> None:
+    """Neither the count nor the bytes of a flush exceed their bounds, one large write aside."""
+    gate = Gate()
+    async with Outbox(gate, 5) as outbox:
+        many = [outbox.add("q", "q", (b"x",)) for _ in range(2 * MAX_FLUSH_MESSAGES + 1)]
+        await asyncio.gather(*many)
+        assert [len(flush) for flush in gate.flushes] == [MAX_FLUSH_MESSAGES] * 2 + [1]
+        gate.flushes.clear()
+        sizes = [MAX_FLUSH_BYTES - 1, 1, 1, MAX_FLUSH_BYTES + 1, 1]
+        await asyncio.gather(*(outbox.add("q", "q", (b"x" * size,)) for size in sizes))
+        assert [list(map(len, flush)) for flush in gate.flushes] == [
+            sizes[:2], sizes[2:3], sizes[3:4], sizes[4:],
+        ]  # fmt: skip
+
+
+async def test_silence_fails_all_who_wait() -> None:
+    """When a flush gets no answer, it and all behind it fail at its deadline."""
+    gate, seen = Gate(), Seen()
+    gate.open.clear()
+    async with Outbox(gate, 0.2, seen) as outbox:
+        first = outbox.add("q", "q", (b"1",))
+        await gate.begun.wait()
+        behind = outbox.add("q", "q", (b"2",))
+        outcomes = await asyncio.gather(first, behind, return_exceptions=True)
+        # What waited behind was not sent, and that is worth knowing.
+        assert [type(outcome) for outcome in outcomes] == [BrokerUnavailable, NothingStored]
+        assert outcomes[0] is not outcomes[1]
+        assert gate.flushes == [[b"1"]]
+        gate.open.set()
+        assert await outbox.add("q", "q", (b"3",)) == Outcome(1)
+    assert [failed for _, _, failed in seen.flushes] == [True, False]
+
+
+@pytest.mark.parametrize("error", [BrokerError("refused"), KeyError("a defect")], ids=repr)
+async def test_a_failed_flush_is_told_and_outlived(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever a flush fails of, its callers are told and the next one runs."""
+    gate = Gate()
+    async with Outbox(gate, 5) as outbox:
+        gate.error = error
+        with pytest.raises(BrokerError):
+            await outbox.add("q", "q", (b"1",))
+        gate.error = None
+        assert await outbox.add("q", "q", (b"2",)) == Outcome(1)
+    assert bool(caplog.records) == isinstance(error, KeyError)
+
+
+async def test_cancelled_before_its_flush() -> None:
+    """A write whose caller went away while it waited is not sent."""
+    gate = Gate()
+    gate.open.clear()
+    async with Outbox(gate, 5) as outbox:
+        first = outbox.add("q", "q", (b"1",))
+        await gate.begun.wait()
+        gone, stays = outbox.add("q", "q", (b"2",)), outbox.add("q", "q", (b"3",))
+        gone.cancel()
+        gate.open.set()
+        await asyncio.gather(first, stays)
+    assert gate.flushes == [[b"1"], [b"3"]]
+
+
+async def test_leaving_with_a_silent_server() -> None:
+    """Closing does not hang on a server that never answers, and leaves nobody waiting."""
+    gate = Gate()
+    gate.open.clear()
+    async with Outbox(gate, 0.2) as outbox:
+        waiting = outbox.add("q", "q", (b"1",))
+        await gate.begun.wait()
+    with pytest.raises(BrokerUnavailable) as caught:
+        await waiting
+    assert not isinstance(caught.value, NothingStored)
+    with pytest.raises(NothingStored):
+        outbox.add("q", "q", (b"2",))
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("reset"), None], ids=repr)
+async def test_a_server_that_was_never_reached_stored_nothing(error: Exception | None) -> None:
+    """A flush that fails or runs out of time before a connection is open was not sent."""
+    gate = Gate()
+    gate.reached = False
+    gate.error = error
+    if error is None:
+        gate.open.clear()
+    async with Outbox(gate, 0.2) as outbox:
+        with pytest.raises(NothingStored):
+            await outbox.add("q", "q", (b"1",))
+
+
+class _Refuses:
+    """Waits for a write and breaks when told."""
+
+    def done(self) -> bool:
+        """It still waits."""
+        return False
+
+    def set_result(self, outcome: Outcome, /) -> None:
+        """Break."""
+        raise KeyError("a defect")
+
+    def set_exception(self, error: BrokerError, /) -> None:
+        """Break."""
+        raise KeyError("a defect")
+
+
+@pytest.mark.parametrize("error", [None, BrokerError("refused")], ids=repr)
+async def test_one_who_breaks_when_told_breaks_alone(
+    error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others of its flush are told all the same, and the next flush runs."""
+    gate = Gate()
+    gate.error = error
+    async with Outbox(gate, 5) as outbox:
+        outbox.put("q", "q", (b"1",), None, _Refuses())
+        told = await asyncio.gather(outbox.add("q", "q", (b"2",)), return_exceptions=True)
+        assert isinstance(told[0], BrokerError if error else Outcome)
+        gate.error = None
+        assert await outbox.add("q", "q", (b"3",)) == Outcome(1)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
