@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from crucible.evaluation.completion_hooks import EndHooks
+from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.tasks import build_registry
 from crucible.models import Status
 from crucible.settings import Settings, load_settings
@@ -56,7 +56,7 @@ def create_app(settings: Settings) -> Celery:
     app.conf.update(configuration(settings))
     registry = build_registry(settings)
     bridge = Bridge(app, registry)
-    if isinstance(registry.hooks, EndHooks):
+    if isinstance(registry.hooks, CompletionHooks):
         _count_ends(registry.hooks)
 
     def close(**_: Any) -> None:
@@ -68,7 +68,7 @@ def create_app(settings: Settings) -> Celery:
     return app
 
 
-def _count_ends(hooks: EndHooks) -> None:
+def _count_ends(hooks: CompletionHooks) -> None:
     """Count ends of evaluations as async workers do.
 
     What is revoked before it starts is told in the worker's main process, which writes no counts.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from redis.asyncio import Redis
 
 from benchmarks.chaos.executions import read
-from benchmarks.chaos.fleet import Fleet, environment
+from benchmarks.chaos.fleet import Node, environment
 from benchmarks.chaos.ledger import Ledger, open_client
 from benchmarks.chaos.leftovers import find
 from benchmarks.chaos.links import Child
@@ -147,7 +147,7 @@ class Battle:
             deserters = [*fleet.deserters, *(f"{n} ({c})" for n, c in codes.items() if c)]
             return judge(book, storm.faults, left, watcher.heard, watcher.deaf, deserters)
 
-    def _fleet(self, server: QueueServer, ledger_url: str) -> Fleet:
+    def _fleet(self, server: QueueServer, ledger_url: str) -> Node:
         settings = {
             "CRUCIBLE_MAX_DELIVERIES": str(_MAX_DELIVERIES),
             "CRUCIBLE_DRAIN_S": "10",
@@ -156,9 +156,9 @@ class Battle:
                 "3600" if self.order.subject == "crucible" else str(VISIBILITY_S)
             ),
         }
-        return Fleet(self.order.subjects, server.port, ledger_url, settings)
+        return Node(self.order.subjects, server.port, ledger_url, settings)
 
-    async def _until_ready(self, fleet: Fleet) -> None:
+    async def _until_ready(self, fleet: Node) -> None:
         async with asyncio.timeout(_READY_S):
             while any(seat.node not in self._view.ready for seat in fleet.seats):
                 await asyncio.sleep(0.05)

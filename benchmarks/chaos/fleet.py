@@ -64,7 +64,7 @@ class Seat:
         busy: a fault is being done to it; others leave it alone.
     """
 
-    def __init__(self, number: int, subject: str, proxy: FaultProxy, fleet: Fleet) -> None:
+    def __init__(self, number: int, subject: str, proxy: FaultProxy, fleet: Node) -> None:
         self.subject = subject
         self.proxy = proxy
         self.busy = False
@@ -116,7 +116,7 @@ class Seat:
                 self.child.send_signal(number)
 
 
-class Fleet:
+class Node:
     """All seats.
 
     Args:

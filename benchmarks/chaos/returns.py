@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from crucible.broker.claiming.liveness import decode_sign
+from crucible.broker.claiming.liveness import decode_heartbeat
 from crucible.redis_keys import CLAIM_PREFIX, UNACKED, WORKER_PREFIX, WORKERS
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Returns:
                 known: list[Any] = await client.zrange(WORKERS, 0, -1)
                 for worker_id in [raw.decode() for raw in known]:
                     sign: Any = await client.get(f"{WORKER_PREFIX}{worker_id}")
-                    if sign is not None and decode_sign(sign).node == node:
+                    if sign is not None and decode_heartbeat(sign).node == node:
                         return str(worker_id)
         except (RedisError, OSError):
             # The server is being restarted just now; this kill is not measured.

@@ -17,7 +17,7 @@ from benchmarks.chaos.returns import Returns
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from benchmarks.chaos.fleet import Fleet, Seat
+    from benchmarks.chaos.fleet import Node, Seat
     from benchmarks.chaos.server import QueueServer
     from benchmarks.chaos.view import View
 
@@ -89,7 +89,7 @@ class Storm:
         faults: what was done so far.
     """
 
-    fleet: Fleet
+    fleet: Node
     server: QueueServer
     view: View
     seed: int

@@ -8,8 +8,8 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from crucible.evaluation.completion_hooks import EndHooks
-from crucible.evaluation.completions import Tally
+from crucible.evaluation.completion_hooks import CompletionHooks
+from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.result import result_of
 from crucible.evaluation.tasks import plain
 from crucible.evaluation.view import now_text
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-_tally = Tally()
+_tally = CompletionCounter()
 
 
 @asynccontextmanager
@@ -33,7 +33,7 @@ async def _counting() -> AsyncIterator[None]:
         yield
 
 
-registry = TaskRegistry(_counting, hooks=EndHooks(_tally, ("tasks.evaluate_code",)))
+registry = TaskRegistry(_counting, hooks=CompletionHooks(_tally, ("tasks.evaluate_code",)))
 _DONE = Outcome(verdict=Verdict.OK, exit_code=0, stdout=b"42\n")
 
 

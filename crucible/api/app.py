@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, TypedDict
 from aiohttp import web
 
 from crucible.api import evaluations, health, metrics, migration, openapi, operations
-from crucible.api.app_keys import ADMIN, GATEWAY, METER, READINESS, SETTINGS
+from crucible.api.app_keys import ADMIN, METER, READINESS, SERVICE, SETTINGS
 from crucible.api.problems import problems
 from crucible.broker import Publisher
 from crucible.broker.admin.operator import Admin
 from crucible.broker.control.client import ControlClient
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import Readiness
-from crucible.evaluation.service import Gateway
+from crucible.evaluation.service import EvaluationService
 from crucible.executor.languages import LANGUAGES
-from crucible.migration.live.service import RoutedGateway
+from crucible.migration.live.service import RoutedService
 from crucible.telemetry.submissions import Meter
 
 if TYPE_CHECKING:
@@ -107,17 +107,17 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
             Admin.connect(settings.celery_broker_url, **servers)
         )
         # Without a legacy queue there is nothing to choose, and nothing is spent on choosing.
-        kind = RoutedGateway if settings.queue_service_url else Gateway
-        gateway = kind(
+        kind = RoutedService if settings.queue_service_url else EvaluationService
+        service = kind(
             publisher,
             control,
             languages=LANGUAGES,
             ceilings=ceilings_of(settings),
             result_ttl_s=settings.result_ttl_s,
         )
-        app[GATEWAY] = gateway
-        app[METER] = Meter(gateway.submitted)
-        if isinstance(gateway, RoutedGateway):
-            await stack.enter_async_context(gateway.opened(settings, app[METER]))
+        app[SERVICE] = service
+        app[METER] = Meter(service.submitted)
+        if isinstance(service, RoutedService):
+            await stack.enter_async_context(service.opened(settings, app[METER]))
         app[READINESS] = await stack.enter_async_context(Readiness.connect(settings))
         yield

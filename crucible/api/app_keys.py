@@ -6,12 +6,12 @@ from aiohttp import web
 
 from crucible.broker.admin.operator import Admin
 from crucible.evaluation.readiness import Readiness
-from crucible.evaluation.service import Gateway
+from crucible.evaluation.service import EvaluationService
 from crucible.settings import Settings
 from crucible.telemetry.submissions import Meter
 
 SETTINGS = web.AppKey("settings", Settings)
-GATEWAY = web.AppKey("gateway", Gateway)
+SERVICE = web.AppKey("service", EvaluationService)
 READINESS = web.AppKey("readiness", Readiness)
 ADMIN = web.AppKey("admin", Admin)
 METER = web.AppKey("meter", Meter)

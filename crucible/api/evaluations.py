@@ -7,7 +7,7 @@ import math
 import msgspec
 from aiohttp import web
 
-from crucible.api.app_keys import GATEWAY, SETTINGS
+from crucible.api.app_keys import SERVICE, SETTINGS
 from crucible.api.fast_path.head import MAX_KEY_LENGTH
 from crucible.api.problems import not_submitted
 from crucible.errors import BrokerError, InputError, LegacyError
@@ -63,20 +63,20 @@ async def submit(request: web.Request) -> web.Response:
         raise web.HTTPUnsupportedMediaType(reason=f"Content-Type must be {JSON_TYPE}")
     wait_s = wait_of(request)
     asked = decode_request(await request.read())
-    gateway, key = request.app[GATEWAY], _key_of(request)
+    service, key = request.app[SERVICE], _key_of(request)
     ended = None
     try:
         if wait_s is None:
-            submitted = await gateway.submit(asked, key)
+            submitted = await service.submit(asked, key)
         else:
-            submitted, ended = await gateway.submit_and_wait(asked, key, wait_s)
+            submitted, ended = await service.submit_and_wait(asked, key, wait_s)
     except (BrokerError, LegacyError) as error:
         return not_submitted(error, named=bool(asked.eval_id or key))
     if ended is not None:
         return _json(ended)
     eval_id = submitted.eval_id
     if not submitted.new:
-        return _json(await gateway.look_up(eval_id))
+        return _json(await service.look_up(eval_id))
     accepted = Accepted(
         eval_id=eval_id,
         task_id=task_id_of(eval_id),
@@ -96,10 +96,10 @@ async def submit(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """``GET /api/eval/{eval_id}``: what is known; with ``?wait=`` once it has ended."""
     eval_id = request.match_info["eval_id"]
-    gateway, wait_s = request.app[GATEWAY], wait_of(request)
-    evaluation = await gateway.look_up(eval_id)
-    if wait_s and evaluation.status not in ENDED and await gateway.wait(eval_id, wait_s):
-        evaluation = await gateway.look_up(eval_id)
+    service, wait_s = request.app[SERVICE], wait_of(request)
+    evaluation = await service.look_up(eval_id)
+    if wait_s and evaluation.status not in ENDED and await service.wait(eval_id, wait_s):
+        evaluation = await service.look_up(eval_id)
     return _json(evaluation)
 
 
@@ -109,7 +109,7 @@ async def cancel(request: web.Request) -> web.Response:
     200 with the evaluation once it has ended, be it now or before: one that came to another end
     keeps it, so asking twice does no harm. 202 while a worker has still to stop it.
     """
-    evaluation = await request.app[GATEWAY].cancel(request.match_info["eval_id"])
+    evaluation = await request.app[SERVICE].cancel(request.match_info["eval_id"])
     return _json(evaluation, status=200 if evaluation.status in ENDED else 202)
 
 

@@ -6,9 +6,9 @@ import msgspec
 from aiohttp import web
 
 import crucible
-from crucible.api.app_keys import GATEWAY, READINESS
+from crucible.api.app_keys import READINESS, SERVICE
 from crucible.migration.live.readiness import with_legacy
-from crucible.migration.live.service import RoutedGateway
+from crucible.migration.live.service import RoutedService
 
 _LIVE = msgspec.json.encode({"status": "ok", "version": crucible.__version__})
 
@@ -21,9 +21,9 @@ async def live(request: web.Request) -> web.Response:
 async def ready(request: web.Request) -> web.Response:
     """``GET /ready``: each dependency, 503 when evaluations would not be run."""
     report = await request.app[READINESS].report()
-    gateway = request.app[GATEWAY]
-    if isinstance(gateway, RoutedGateway):
-        report = await with_legacy(report, gateway)
+    service = request.app[SERVICE]
+    if isinstance(service, RoutedService):
+        report = await with_legacy(report, service)
     return web.Response(
         body=msgspec.json.encode(report),
         status=200 if report.ready else 503,

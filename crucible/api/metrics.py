@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from crucible.api.app_keys import ADMIN, GATEWAY, METER, READINESS
+from crucible.api.app_keys import ADMIN, METER, READINESS, SERVICE
 from crucible.breaker import BreakerState, worst
 from crucible.errors import BrokerError, LegacyError
 from crucible.evaluation.readiness import PROBE_S
-from crucible.migration.live.service import RoutedGateway
+from crucible.migration.live.service import RoutedService
 from crucible.settings import KNOWN_QUEUES
 from crucible.telemetry.submissions import Ends
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
     from crucible.breaker import Circuit
     from crucible.broker.admin.operator import Admin
-    from crucible.evaluation.service import Gateway
+    from crucible.evaluation.service import EvaluationService
 
 _STATES = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
 
 async def show(request: web.Request) -> web.Response:
     """``GET /metrics``: what this process counted, and the depths of both sides' queues."""
-    gateway, readiness = request.app[GATEWAY], request.app[READINESS]
+    service, readiness = request.app[SERVICE], request.app[READINESS]
     now = CollectorRegistry()
     depth = Gauge("queue_depth", "Messages waiting.", ["queue_system", "queue"], registry=now)
     # All at once: a server that hangs costs each of them its deadline.
     ends, signs, legacy, _ = await asyncio.gather(
         readiness.ends(),
         readiness.signs_of_life(),
-        _legacy(gateway, depth),
+        _legacy(service, depth),
         _celery_depths(request.app[ADMIN], depth),
     )
     now.register(Ends(ends))
     circuits = [sign.circuits for sign in signs] + legacy
-    if isinstance(gateway, RoutedGateway):
-        circuits.append({breaker.name: breaker.circuit for breaker in gateway.breakers})
-        _copies(gateway, now)
+    if isinstance(service, RoutedService):
+        circuits.append({breaker.name: breaker.circuit for breaker in service.breakers})
+        _copies(service, now)
     _circuits(worst(circuits), now)
     text = generate_latest(request.app[METER].registry) + generate_latest(now)
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -59,13 +59,13 @@ async def _celery_depths(admin: Admin, depth: Gauge) -> None:
         depth.labels("celery", queue.name).set(queue.waiting)
 
 
-async def _legacy(gateway: Gateway, depth: Gauge) -> list[dict[str, Circuit]]:
+async def _legacy(service: EvaluationService, depth: Gauge) -> list[dict[str, Circuit]]:
     """Show how much waits in the legacy queue, if there is one; the circuits of its workers."""
-    if not isinstance(gateway, RoutedGateway):
+    if not isinstance(service, RoutedService):
         return []
     try:
         async with asyncio.timeout(PROBE_S):
-            stats = await gateway.legacy.stats()
+            stats = await service.legacy.stats()
     except (LegacyError, TimeoutError):
         return []
     depth.labels("legacy", "legacy").set(stats.queued)
@@ -84,9 +84,9 @@ def _circuits(circuits: Mapping[str, Circuit], registry: CollectorRegistry) -> N
         opened.labels(name).set(circuit.opened_total)
 
 
-def _copies(gateway: RoutedGateway, registry: CollectorRegistry) -> None:
+def _copies(service: RoutedService, registry: CollectorRegistry) -> None:
     copies = Gauge(
         "shadow_copies", "Dual-write copies, by what became of them.", ["end"], registry=registry
     )
-    for end, count in gateway.shadow.totals.items():
+    for end, count in service.shadow.totals.items():
         copies.labels(end).set(count)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
-from crucible.api.app_keys import GATEWAY, SETTINGS
+from crucible.api.app_keys import SERVICE, SETTINGS
 from crucible.api.query import limit_of
 from crucible.errors import BrokerError, InputError, LegacyError
 from crucible.evaluation.misread import input_error
 from crucible.migration.live.comparer import Listed  # noqa: TC001 - msgspec reads annotations
-from crucible.migration.live.service import RoutedGateway
+from crucible.migration.live.service import RoutedService
 from crucible.migration.routing import Mode
 from crucible.migration.state import AuditEntry, Change, State, initial_state
 
@@ -77,12 +77,12 @@ async def change(request: web.Request) -> web.Response:
     wanted = _decoded(await request.read())
     if not wanted.by:
         wanted = msgspec.structs.replace(wanted, by=f"http:{request.remote}")
-    gateway = request.app[GATEWAY]
-    if not isinstance(gateway, RoutedGateway):
+    service = request.app[SERVICE]
+    if not isinstance(service, RoutedService):
         _check_without_legacy(wanted, initial_state(request.app[SETTINGS]))
         return _json(await _status(request))
-    await gateway.watch.change(wanted)
-    await _serve_again(gateway.watch, gateway)
+    await service.watch.change(wanted)
+    await _serve_again(service.watch, service)
     return _json(await _status(request))
 
 
@@ -108,12 +108,12 @@ def _check_without_legacy(wanted: Change, state: State) -> None:
     wanted.applied_to(state).switches("")
 
 
-async def _serve_again(watch: SwitchWatch, gateway: RoutedGateway) -> None:
+async def _serve_again(watch: SwitchWatch, service: RoutedService) -> None:
     """A legacy queue that was drained must take tasks again when they are sent to it."""
     if watch.switches.mode is Mode.CELERY_PRIMARY:
         return
     try:
-        await gateway.legacy.drain(False)
+        await service.legacy.drain(False)
     except LegacyError as error:
         log.warning("the legacy queue could not be told to take tasks again: %s", error)
 
@@ -121,36 +121,36 @@ async def _serve_again(watch: SwitchWatch, gateway: RoutedGateway) -> None:
 async def mismatches(request: web.Request) -> web.Response:
     """``GET /api/v1/migration/mismatches[?limit=]``: what ended differently on both sides."""
     limit = limit_of(request, PAGE, LARGEST_PAGE)
-    gateway = request.app[GATEWAY]
-    if not isinstance(gateway, RoutedGateway):
+    service = request.app[SERVICE]
+    if not isinstance(service, RoutedService):
         return _json(MismatchList(compared={}, mismatches=[]))
-    kept = gateway.mismatches
+    kept = service.mismatches
     found = MismatchList(compared=await kept.counts(), mismatches=await kept.latest(limit))
     return _json(found)
 
 
 async def _status(request: web.Request) -> MigrationStatus:
-    gateway, settings = request.app[GATEWAY], request.app[SETTINGS]
-    if not isinstance(gateway, RoutedGateway):
+    service, settings = request.app[SERVICE], request.app[SETTINGS]
+    if not isinstance(service, RoutedService):
         state = initial_state(settings)
         return MigrationStatus(mode=state.switches("").mode, switches=state)
     compared: dict[str, int] | None = None
     audit: list[AuditEntry] = []
     try:
-        compared = await gateway.mismatches.counts()
-        audit = await gateway.watch.store.audit(20)
+        compared = await service.mismatches.counts()
+        audit = await service.watch.store.audit(20)
     except BrokerError as error:
         log.info("comparisons and audit cannot be read now: %s", error)
     return MigrationStatus(
-        mode=gateway.watch.switches.mode,
-        switches=gateway.watch.state,
+        mode=service.watch.switches.mode,
+        switches=service.watch.state,
         forced=settings.force_legacy_queue,
-        stored=gateway.watch.stored,
+        stored=service.watch.stored,
         legacy_configured=True,
-        circuits={breaker.name: breaker.state.value for breaker in gateway.breakers},
-        copies=dict(gateway.shadow.totals),
+        circuits={breaker.name: breaker.state.value for breaker in service.breakers},
+        copies=dict(service.shadow.totals),
         compared=compared,
-        following=gateway.following,
+        following=service.following,
         audit=audit,
     )
 

@@ -10,7 +10,7 @@ from crucible.worker.hooks import TurnedAway
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from crucible.evaluation.completions import Tally
+    from crucible.evaluation.completions import CompletionCounter
     from crucible.worker.hooks import Run
 
 #: Ends that no run of the task itself tells of.
@@ -22,7 +22,7 @@ _TURNED_AWAY = {
 _STATUSES = {status.value: status for status in ENDED}
 
 
-class EndHooks:
+class CompletionHooks:
     """Notes ends of evaluations (see ``worker.hooks.TaskHooks``).
 
     Args:
@@ -30,7 +30,7 @@ class EndHooks:
         tasks: names of the tasks that are evaluations.
     """
 
-    def __init__(self, tally: Tally, tasks: Collection[str]) -> None:
+    def __init__(self, tally: CompletionCounter, tasks: Collection[str]) -> None:
         self._tally = tally
         self._tasks = tasks
 

@@ -56,7 +56,7 @@ class _End(NamedTuple):
 
 
 @dataclass(slots=True)
-class EndCounts:
+class CompletionCounts:
     """All ends of one side.
 
     Attributes:
@@ -78,7 +78,7 @@ class EndCounts:
         return found
 
 
-class Tally:
+class CompletionCounter:
     """Counts ends; opened with ``writing``."""
 
     def __init__(self) -> None:
@@ -100,7 +100,9 @@ class Tally:
         self._noted.append(_End(side, status.value, eval_id, time.time(), duration_s))
 
     @asynccontextmanager
-    async def writing(self, broker_url: str, keys: Keys, result_ttl_s: int) -> AsyncIterator[Tally]:
+    async def writing(
+        self, broker_url: str, keys: Keys, result_ttl_s: int
+    ) -> AsyncIterator[CompletionCounter]:
         """Write what is noted while the context is open, and once more at its end.
 
         Args:
@@ -218,7 +220,7 @@ def _began_s(eval_ids: Sequence[str], stored: Sequence[bytes | None]) -> dict[st
     return found
 
 
-async def read_ends(client: Redis, keys: Keys) -> dict[str, EndCounts]:
+async def read_completions(client: Redis, keys: Keys) -> dict[str, CompletionCounts]:
     """What was counted, by side.
 
     Raises:
@@ -226,10 +228,10 @@ async def read_ends(client: Redis, keys: Keys) -> dict[str, EndCounts]:
     """
     with translated():
         stored: Any = await client.hgetall(keys.ends)
-    found: dict[str, EndCounts] = {}
+    found: dict[str, CompletionCounts] = {}
     for name, number in stored.items():
         side, kind, *label = name.decode().split(" ", 2)
-        counts = found.setdefault(side, EndCounts())
+        counts = found.setdefault(side, CompletionCounts())
         if kind == "ms":
             counts.total_s = int(number) / 1000
         else:

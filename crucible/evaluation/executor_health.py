@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 ASK_EVERY_S = 2.0
 
 
-class Condition:
+class ExecutorHealth:
     """The executor's condition.
 
     Attributes:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from crucible.breaker import worst
-from crucible.broker.claiming.liveness import SignOfLife, read_signs
+from crucible.broker.claiming.liveness import Heartbeat, read_signs
 from crucible.broker.redis.connection import open_client, translated
 from crucible.errors import BrokerError
-from crucible.evaluation.completions import read_ends
+from crucible.evaluation.completions import read_completions
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from crucible.breaker import Circuit
-    from crucible.evaluation.completions import EndCounts
+    from crucible.evaluation.completions import CompletionCounts
     from crucible.settings import Settings
 
 #: Seconds a dependency may take to answer.
@@ -103,14 +103,14 @@ class Readiness:
             circuits=states_of(worst(sign.circuits for sign in signs)),
         )
 
-    async def ends(self) -> dict[str, EndCounts]:
+    async def ends(self) -> dict[str, CompletionCounts]:
         """How evaluations ended, by side; nothing while the server cannot be asked."""
         try:
-            return await read_ends(self._queue, self._keys)
+            return await read_completions(self._queue, self._keys)
         except BrokerError:
             return {}
 
-    async def signs_of_life(self) -> list[SignOfLife]:
+    async def signs_of_life(self) -> list[Heartbeat]:
         """The async workers that live; none while the server cannot be asked."""
         try:
             with translated():
@@ -134,7 +134,7 @@ async def _ping(client: Redis) -> Dependency:
     return Dependency(ok=True)
 
 
-def _executor_of(signs: list[SignOfLife]) -> Dependency:
+def _executor_of(signs: list[Heartbeat]) -> Dependency:
     """Whether programs can be run, as far as the async workers say.
 
     Stock workers say nothing about their executor, so silence is not held against anybody.

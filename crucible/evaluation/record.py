@@ -51,7 +51,7 @@ def unended_ttl_s(result_ttl_s: int) -> int:
     """Seconds a submission is remembered from its acceptance on.
 
     Once it has ended it is remembered for ``result_ttl_s`` more, as long as its result is; see
-    ``ends.Tally``.
+    ``ends.CompletionCounter``.
     """
     return max(result_ttl_s, _UNENDED_S)
 

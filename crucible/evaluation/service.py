@@ -92,7 +92,7 @@ class Draft:
         )
 
 
-class Gateway:
+class EvaluationService:
     """The way of an evaluation into the queue and of its result back out.
 
     Args:

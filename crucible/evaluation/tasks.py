@@ -12,9 +12,9 @@ import msgspec
 
 from crucible.breaker import worst
 from crucible.errors import ExecutorUnavailable
-from crucible.evaluation.completion_hooks import EndHooks
-from crucible.evaluation.completions import Tally
-from crucible.evaluation.executor_health import Condition
+from crucible.evaluation.completion_hooks import CompletionHooks
+from crucible.evaluation.completions import CompletionCounter
+from crucible.evaluation.executor_health import ExecutorHealth
 from crucible.evaluation.executor_settings import executor_config
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.request import program_from
@@ -68,7 +68,7 @@ def retry_delay_s(retries: int, spread: float) -> float:
 
 def build_registry(settings: Settings) -> TaskRegistry:
     """The registry that workers serve, with its executor opened and closed beside the worker."""
-    condition, tally = Condition(), Tally()
+    condition, tally = ExecutorHealth(), CompletionCounter()
     opened: list[Executor] = []
 
     def circuits() -> dict[str, Circuit]:
@@ -90,7 +90,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
                 opened.remove(executor)
 
     registry = TaskRegistry(
-        platform, lambda: condition.trouble, circuits, EndHooks(tally, EVALUATING)
+        platform, lambda: condition.trouble, circuits, CompletionHooks(tally, EVALUATING)
     )
     for name, function in EVALUATING.items():
         # What the platform could not run is kept: an operator may replay it once it can.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from crucible.evaluation.completions import EndCounts
+    from crucible.evaluation.completions import CompletionCounts
 
 #: Seconds; a decision is a few microseconds of computation.
 _SELECTIONS = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 1e-3, 1e-2)
@@ -70,7 +70,7 @@ class Ends(Collector):
         ends: by side.
     """
 
-    def __init__(self, ends: Mapping[str, EndCounts]) -> None:
+    def __init__(self, ends: Mapping[str, CompletionCounts]) -> None:
         self._ends = ends
 
     def collect(self) -> Iterator[Metric]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from crucible.broker.claiming.claims import Claim, Claims
-    from crucible.worker.settlement_writer import Finisher
+    from crucible.worker.settlement_writer import SettlementWriter
     from crucible.worker.slots import Slots
     from crucible.worker.wakeup import WakeUp
 
@@ -56,7 +56,7 @@ class Holdings:
         return self._runs.pop(claim.field, None)
 
 
-class Intake:
+class Consumer:
     """Claims messages for the slots.
 
     Args:
@@ -73,7 +73,7 @@ class Intake:
         claims: Claims,
         slots: Slots,
         held: Holdings,
-        finisher: Finisher,
+        finisher: SettlementWriter,
         wake_up: WakeUp | None,
         troubled: Callable[[], bool],
     ) -> None:

@@ -6,14 +6,14 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from crucible.broker.claiming.settlement import Ending, Move, Onward
+from crucible.broker.claiming.settlement import Move, Onward, Settlement
 from crucible.broker.wire.received import mark_received
 from crucible.errors import BrokerUnavailable
 from crucible.worker.consumer import POLL_S
 from crucible.worker.execution.cancellation import calm
 from crucible.worker.execution.execute import Delayed, RateLimited
 from crucible.worker.hooks import Stop, tell
-from crucible.worker.settlement_writer import Finisher
+from crucible.worker.settlement_writer import SettlementWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Passage:
+class Processor:
     """Takes runs from the slots to how they end.
 
     Args:
@@ -45,10 +45,10 @@ class Passage:
 
     trace: Trace
     offer: Callable[[Iterable[Run]], None]
-    told: Callable[[Sequence[Ending]], None]
+    told: Callable[[Sequence[Settlement]], None]
 
     def __init__(self, claims: Claims, held: Holdings, upkeep: Upkeep, max_deliveries: int) -> None:
-        self.finisher = Finisher(claims, self._ended)
+        self.finisher = SettlementWriter(claims, self._ended)
         self._claims = claims
         self._held = held
         self._upkeep = upkeep
@@ -120,10 +120,10 @@ class Passage:
         # Whoever takes it when it is due, perhaps another worker, is not to tell of it again.
         raw = mark_received(run.message)
         parked = Onward(move=Move.PARK, raw=raw, eta=eta)
-        await self._claims.finish([Ending(run.claim, onward=parked)])
+        await self._claims.finish([Settlement(run.claim, onward=parked)])
         return False
 
-    def _ended(self, endings: Sequence[Ending]) -> None:
+    def _ended(self, endings: Sequence[Settlement]) -> None:
         self.told(endings)
         for ending in endings:
             if ending.claim is not None:

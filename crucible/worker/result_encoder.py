@@ -32,7 +32,7 @@ def error_result(error: BaseException) -> dict[str, Any]:
     return result
 
 
-class MetaWriter:
+class ResultEncoder:
     """Encodes the states of this worker's tasks.
 
     Args:

@@ -13,7 +13,7 @@ from crucible.errors import BrokerError, BrokerUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from crucible.broker.claiming.claims import Claims, Ending
+    from crucible.broker.claiming.claims import Claims, Settlement
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _MAX_FLUSH_BYTES, _DIVISIBLE_BYTES = 1024 * 1024, 64 * 1024
 _ENOUGH = 2 * _MAX_FLUSH
 
 
-class Finisher:
+class SettlementWriter:
     """Writes endings, again and again until the server has them.
 
     Args:
@@ -37,10 +37,10 @@ class Finisher:
         written: called with endings the server has.
     """
 
-    def __init__(self, claims: Claims, written: Callable[[Sequence[Ending]], None]) -> None:
+    def __init__(self, claims: Claims, written: Callable[[Sequence[Settlement]], None]) -> None:
         self._claims = claims
         self._written = written
-        self._pending: list[tuple[Ending, asyncio.Future[None] | None]] = []
+        self._pending: list[tuple[Settlement, asyncio.Future[None] | None]] = []
         self._wanted = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -58,13 +58,13 @@ class Finisher:
             self._written_some.clear()
             await self._written_some.wait()
 
-    def put(self, ending: Ending) -> None:
+    def put(self, ending: Settlement) -> None:
         """Write an ending soon."""
         self._pending.append((ending, None))
         self._quiet.clear()
         self._wanted.set()
 
-    async def write(self, ending: Ending) -> None:
+    async def write(self, ending: Settlement) -> None:
         """Write an ending; returns when the server has it."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending.append((ending, written))
@@ -100,7 +100,7 @@ class Finisher:
         sums = list(itertools.accumulate(sizes))
         return max(1, bisect.bisect_right(sums, _MAX_FLUSH_BYTES))
 
-    async def _write(self, endings: Sequence[Ending], beat: Callable[[], None]) -> None:
+    async def _write(self, endings: Sequence[Settlement], beat: Callable[[], None]) -> None:
         """Write endings; one the server refuses for itself does not hold up the others."""
         attempt = 0
         while True:
@@ -130,7 +130,7 @@ class Finisher:
         self._written(endings)
 
 
-def _size(ending: Ending) -> int:
+def _size(ending: Settlement) -> int:
     """About how many bytes an ending is on the wire."""
     if ending.continuation is None or ending.claim is None:
         return len(ending.meta)

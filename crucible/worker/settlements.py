@@ -1,6 +1,6 @@
 """How runs end, as data: the result stored, where the message goes, what follows.
 
-Each method is one way to end; it tells the hooks and works out an ``Ending``, which the worker
+Each method is one way to end; it tells the hooks and works out an ``Settlement``, which the worker
 writes. No Redis here but what counting a chord's part asks for through the canvas.
 """
 
@@ -11,7 +11,7 @@ import time
 import traceback as tracebacks
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.claiming.claims import Ending, Move, Onward
+from crucible.broker.claiming.claims import Move, Onward, Settlement
 from crucible.broker.wire.retry import deliveries_of, next_try, parse, redelivered
 from crucible.errors import MessageError
 from crucible.worker.exceptions import EncodeError, NotRegistered, WorkerLost
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from crucible.worker.exceptions import Reject, Replaced, Retry
     from crucible.worker.hooks import Canvas, Run, TaskHooks
     from crucible.worker.registry import Task
-    from crucible.worker.result_encoder import MetaWriter
+    from crucible.worker.result_encoder import ResultEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Ends:
         hostname: str,
         keys: Keys,
         clock: ServerClock,
-        metas: MetaWriter,
+        metas: ResultEncoder,
         hooks: TaskHooks | None = None,
         canvas: Canvas | None = None,
     ) -> None:
@@ -58,12 +58,12 @@ class Ends:
         self._clock = clock
         self._metas = metas
 
-    def not_yet(self, message: Message, state: str, result: Any) -> Ending:
+    def not_yet(self, message: Message, state: str, result: Any) -> Settlement:
         """The task goes on in another state, and keeps its claim."""
         meta = self._metas.state(message, state, result)
-        return Ending(None, self._result_prefix + message.id, meta)
+        return Settlement(None, self._result_prefix + message.id, meta)
 
-    async def succeeded(self, run: Run, message: Message, task: Task, result: Any) -> Ending:
+    async def succeeded(self, run: Run, message: Message, task: Task, result: Any) -> Settlement:
         """The task returned; a result that cannot be encoded is a failure."""
         continuation = None
         try:
@@ -79,7 +79,7 @@ class Ends:
         took_s = time.time() - run.started_at
         tell(self.hooks, lambda to: to.succeeded(run, result, took_s))
         key = self._result_prefix + message.id if meta else ""
-        return Ending(run.claim, key, meta, continuation=continuation)
+        return Settlement(run.claim, key, meta, continuation=continuation)
 
     async def failed(
         self,
@@ -89,7 +89,7 @@ class Ends:
         error: BaseException,
         traceback: str | None,
         onward: Onward | None = None,
-    ) -> Ending:
+    ) -> Settlement:
         """The task raised, or never will run; ``onward`` is where its message is kept."""
         meta = b""
         ignored = is_ignored(message, task)
@@ -107,9 +107,11 @@ class Ends:
             )
         tell(self.hooks, lambda to: to.failed(run, error, traceback))
         key = self._result_prefix + message.id if meta else ""
-        return Ending(run.claim, key, meta, onward, continuation)
+        return Settlement(run.claim, key, meta, onward, continuation)
 
-    async def replaced(self, run: Run, message: Message, task: Task, replaced: Replaced) -> Ending:
+    async def replaced(
+        self, run: Run, message: Message, task: Task, replaced: Replaced
+    ) -> Settlement:
         """Another task takes this one's place: nothing is stored, the claim ends with its start."""
         try:
             if self.canvas is None:
@@ -118,16 +120,16 @@ class Ends:
         except (TypeError, ValueError, RecursionError) as error:
             return await self.failed(run, message, task, error, tracebacks.format_exc())
         self._tell_turned_away(run, TurnedAway.IGNORED)
-        return Ending(run.claim, continuation=continuation)
+        return Settlement(run.claim, continuation=continuation)
 
-    async def unknown(self, run: Run, message: Message) -> Ending:
+    async def unknown(self, run: Run, message: Message) -> Settlement:
         """Stock stores NotRegistered and drops the message; here it is kept as a dead letter."""
         logger.error("received unregistered task %r, id %s", message.task, message.id)
         letter = self._letter(run, "unregistered", f"no task {message.task!r} here")
         onward = Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
         return await self.failed(run, message, None, NotRegistered(message.task), None, onward)
 
-    def retried(self, run: Run, message: Message, task: Task, retry: Retry) -> Ending:
+    def retried(self, run: Run, message: Message, task: Task, retry: Retry) -> Settlement:
         """The task asked for another try."""
         eta = self._clock.now() + retry.countdown
         text = tracebacks.format_exc()
@@ -137,14 +139,14 @@ class Ends:
         tell(self.hooks, lambda to: to.retried(run, retry.exc or retry, text))
         raw = next_try(run.claim.raw, eta if retry.countdown else None)
         onward = Onward(move=Move.PARK, raw=raw, eta=eta)
-        return Ending(run.claim, self._result_prefix + message.id if meta else "", meta, onward)
+        return Settlement(run.claim, self._result_prefix + message.id if meta else "", meta, onward)
 
-    async def rejected(self, run: Run, message: Message, task: Task, reject: Reject) -> Ending:
+    async def rejected(self, run: Run, message: Message, task: Task, reject: Reject) -> Settlement:
         """The task would not have the message: back into its list, or a failure that is kept."""
         if reject.requeue:
             self._tell_turned_away(run, TurnedAway.REQUEUED)
             raw = redelivered(parse(run.claim.raw))
-            return Ending(run.claim, onward=Onward(move=Move.TAIL, raw=raw))
+            return Settlement(run.claim, onward=Onward(move=Move.TAIL, raw=raw))
         # 5.7 stores the rejection as a failure, 5.3 leaves clients waiting.
         letter = self._letter(run, "rejected", str(reject.reason))
         onward = Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
@@ -152,17 +154,17 @@ class Ends:
         self._tell_turned_away(run, TurnedAway.REJECTED)
         return ending
 
-    def ignored(self, run: Run) -> Ending:
+    def ignored(self, run: Run) -> Settlement:
         """The task asked for no result and no successor."""
         self._tell_turned_away(run, TurnedAway.IGNORED)
-        return Ending(run.claim)
+        return Settlement(run.claim)
 
-    def given_back(self, run: Run) -> Ending:
+    def given_back(self, run: Run) -> Settlement:
         """Stopped before its end: the next to be served, unchanged but for its flag."""
         raw = redelivered(parse(run.claim.raw))
-        return Ending(run.claim, onward=Onward(move=Move.HEAD, raw=raw))
+        return Settlement(run.claim, onward=Onward(move=Move.HEAD, raw=raw))
 
-    async def lost(self, run: Run, message: Message, detail: str) -> Ending:
+    async def lost(self, run: Run, message: Message, detail: str) -> Settlement:
         """A message that took its workers along so often that it is not run any more."""
         logger.error("task %s is buried: %s", message.id, detail)
         letter = self._letter(run, "undeliverable", detail)
@@ -170,7 +172,7 @@ class Ends:
         onward = Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
         return await self.failed(run, message, run.task, WorkerLost(detail), None, onward)
 
-    async def revoked(self, run: Run, message: Message, why: TurnedAway) -> Ending:
+    async def revoked(self, run: Run, message: Message, why: TurnedAway) -> Settlement:
         """Revoked or expired before it ran, or terminated while it did."""
         self._tell_turned_away(run, why)
         continuation = None
@@ -178,17 +180,21 @@ class Ends:
             run.runner = None  # what follows the task is not stopped with it
             continuation = await self.canvas.revoked(run, why.value)
         if is_ignored(message, run.task):
-            return Ending(run.claim, continuation=continuation)
+            return Settlement(run.claim, continuation=continuation)
         meta = self._metas.revoked(message, why.value, run.left)
-        return Ending(run.claim, self._result_prefix + message.id, meta, continuation=continuation)
+        return Settlement(
+            run.claim, self._result_prefix + message.id, meta, continuation=continuation
+        )
 
-    def buried(self, run: Run, reason: str, detail: str) -> Ending:
+    def buried(self, run: Run, reason: str, detail: str) -> Settlement:
         """A message that nobody can do anything with becomes a dead letter."""
         logger.error("dead letter from queue %s: %s", run.claim.queue, detail)
         letter = self._letter(run, reason, detail)
-        return Ending(run.claim, onward=Onward(move=Move.BURY, raw=run.claim.raw, letter=letter))
+        return Settlement(
+            run.claim, onward=Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
+        )
 
-    def fault(self, run: Run, max_deliveries: int) -> Ending:
+    def fault(self, run: Run, max_deliveries: int) -> Settlement:
         """How a run ends that this worker failed to handle: delivered again, but not for ever."""
         try:
             envelope = parse(run.claim.raw)
@@ -198,7 +204,7 @@ class Ends:
         raw = redelivered(envelope, deliveries)
         # Where it cannot be counted it must not go round for ever.
         if deliveries_of(envelope) == deliveries < max_deliveries:
-            return Ending(run.claim, onward=Onward(move=Move.TAIL, raw=raw))
+            return Settlement(run.claim, onward=Onward(move=Move.TAIL, raw=raw))
         detail = f"workers failed to handle it {deliveries} times"
         ending = self.buried(run, "undeliverable", detail)
         if run.message is not None and not is_ignored(run.message, run.task):

@@ -11,10 +11,10 @@ from crucible.worker.consumer import PATIENCE_S
 
 if TYPE_CHECKING:
     from crucible.broker.claiming.claims import Claims
-    from crucible.worker.consumer import Holdings, Intake
-    from crucible.worker.control.node import Fleet
+    from crucible.worker.consumer import Consumer, Holdings
+    from crucible.worker.control.node import Node
     from crucible.worker.rate_limits import RateLimits
-    from crucible.worker.settlement_writer import Finisher
+    from crucible.worker.settlement_writer import SettlementWriter
     from crucible.worker.slots import Slots
     from crucible.worker.supervisor import Supervisor
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _HURRY_S = 3.0
 
 
-class Draining:
+class Shutdown:
     """Ends a worker's work, once.
 
     Args:
@@ -41,13 +41,13 @@ class Draining:
     def __init__(
         self,
         supervisor: Supervisor,
-        intake: Intake,
+        intake: Consumer,
         slots: Slots,
         rates: RateLimits,
-        finisher: Finisher,
+        finisher: SettlementWriter,
         claims: Claims,
         held: Holdings,
-        fleet: Fleet,
+        fleet: Node,
     ) -> None:
         self._supervisor = supervisor
         self._intake = intake

@@ -16,23 +16,23 @@ from crucible.broker.claiming.claims import (
     new_worker_id,
 )
 from crucible.broker.claiming.delayed import DueMessages
-from crucible.broker.claiming.liveness import SignOfLife, encode_sign
+from crucible.broker.claiming.liveness import Heartbeat, encode_heartbeat
 from crucible.broker.claiming.recovery.restorer import MAX_DELIVERIES, Restorer
 from crucible.broker.claiming.recovery.sweeper import Sweeper
 from crucible.errors import BrokerUnavailable
 from crucible.redis_keys import Keys
 from crucible.worker.canvas.duties import serve_canvas
 from crucible.worker.connections import ClaimMode, open_servers
-from crucible.worker.consumer import Holdings, Intake
-from crucible.worker.control.node import Fleet
+from crucible.worker.consumer import Consumer, Holdings
+from crucible.worker.control.node import Node
 from crucible.worker.execution.cancellation import stop_run
 from crucible.worker.execution.execute import Trace
 from crucible.worker.execution.threads import Threads
 from crucible.worker.hooks import Run, Stop
-from crucible.worker.processor import Passage
+from crucible.worker.processor import Processor
 from crucible.worker.rate_limits import RateLimits
-from crucible.worker.result_encoder import MetaWriter
-from crucible.worker.shutdown import Draining
+from crucible.worker.result_encoder import ResultEncoder
+from crucible.worker.shutdown import Shutdown
 from crucible.worker.slots import Slots
 from crucible.worker.supervisor import Supervisor
 from crucible.worker.upkeep import Upkeep
@@ -120,7 +120,7 @@ class Worker:
         self._max_deliveries = max_deliveries
         self._drain_s = drain_s
         self._events = events
-        self._metas = MetaWriter(self.hostname, extended=result_extended)
+        self._metas = ResultEncoder(self.hostname, extended=result_extended)
         self._hooks = hooks
         self._default_queue = default_queue
         self._result_extended = result_extended
@@ -133,7 +133,7 @@ class Worker:
             servers = await open_servers(stack, self._broker_url, self._result_url, self._claim)
             client, steps = servers.client, servers.steps
             self._open_claims(steps, servers.results)
-            self.fleet = Fleet(
+            self.fleet = Node(
                 self,
                 client,
                 steps,
@@ -186,7 +186,7 @@ class Worker:
         )  # fmt: skip
         sweeper = Sweeper(steps, self._keys, restorer)
         self._upkeep = Upkeep(self._claims, self._held, due, sweeper, self._sign)
-        self._passage = Passage(self._claims, self._held, self._upkeep, self._max_deliveries)
+        self._passage = Processor(self._claims, self._held, self._upkeep, self._max_deliveries)
         self._finisher = self._passage.finisher
 
     def _open_trace(self, stack: AsyncExitStack, states: dict[TaskRegistry, Any]) -> None:
@@ -218,8 +218,8 @@ class Worker:
 
     def _sign(self) -> str:
         registry = self.registry
-        sign = SignOfLife(self.hostname, registry.troubles(), registry.all_circuits())
-        return encode_sign(sign)
+        sign = Heartbeat(self.hostname, registry.troubles(), registry.all_circuits())
+        return encode_heartbeat(sign)
 
     async def _start_loops(self, client: Redis) -> None:
         # The sign of life comes before the first claim: a sweep must never find one without.
@@ -235,7 +235,7 @@ class Worker:
         # Revoked tasks are known before the first message is claimed.
         await self.fleet.start(self._supervisor)
         self._wake_up = wake_up
-        self._intake = Intake(
+        self._intake = Consumer(
             self._claims,
             self._slots,
             self._held,
@@ -248,7 +248,7 @@ class Worker:
         start("due", self._upkeep.hand_out_due, stall_s=30.0)
         start("sweep", self._upkeep.sweep, stall_s=60.0)
         start("intake", self._intake.run, stall_s=60.0)  # large messages take their time
-        self._draining = Draining(
+        self._draining = Shutdown(
             self._supervisor, self._intake, self._slots, self.rates, self._finisher,
             self._claims, self._held, self.fleet,
         )  # fmt: skip

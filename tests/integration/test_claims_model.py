@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis.asyncio import Redis
 
-from crucible.broker.claiming.claims import Claim, Claims, Ending, Move, Onward, new_worker_id
+from crucible.broker.claiming.claims import Claim, Claims, Move, Onward, Settlement, new_worker_id
 from crucible.broker.claiming.delayed import DueMessages
 from crucible.broker.claiming.recovery.restorer import Restorer
 from crucible.broker.claiming.recovery.sweeper import Sweeper
@@ -126,7 +126,7 @@ class ClaimMachine(RuleBasedStateMachine):
             except KeyError:
                 letter = {"queue": claim.queue, "reason": "unreadable"}
                 onward = Onward(move=Move.BURY, raw=claim.raw, letter=letter)
-                assert self.do(peer.claims.finish([Ending(claim, onward=onward)])) == 1
+                assert self.do(peer.claims.finish([Settlement(claim, onward=onward)])) == 1
             else:
                 peer.held.append(claim)
 
@@ -143,7 +143,7 @@ class ClaimMachine(RuleBasedStateMachine):
             peer, claim = picked
             task_id = _id(claim.raw)
             key = KEYS.result(task_id)
-            if self.do(peer.claims.finish([Ending(claim, key, b'{"status": "SUCCESS"}')])):
+            if self.do(peer.claims.finish([Settlement(claim, key, b'{"status": "SUCCESS"}')])):
                 self.done.add(task_id)
 
     @rule(which=st.integers(0, 1), at=st.integers(0, 9), move=st.sampled_from(["tail", "bury"]))
@@ -153,7 +153,7 @@ class ClaimMachine(RuleBasedStateMachine):
             onward = Onward(
                 move=Move(move), raw=redelivered(parse(claim.raw)), letter={"reason": "rejected"}
             )
-            self.do(peer.claims.finish([Ending(claim, onward=onward)]))
+            self.do(peer.claims.finish([Settlement(claim, onward=onward)]))
 
     @rule(which=st.integers(0, 1), at=st.integers(0, 9), countdown=st.sampled_from([0, 5, 50, 500]))
     def retry_later(self, which: int, at: int, countdown: float) -> None:
@@ -162,7 +162,7 @@ class ClaimMachine(RuleBasedStateMachine):
             eta = time.time() + countdown
             onward = Onward(move=Move.PARK, raw=next_try(claim.raw, eta), eta=eta)
             meta = b'{"status": "RETRY"}'
-            ending = Ending(claim, KEYS.result(_id(claim.raw)), meta, onward)
+            ending = Settlement(claim, KEYS.result(_id(claim.raw)), meta, onward)
             if self.do(peer.claims.finish([ending])):
                 self.delayed[_id(claim.raw)] = eta + self.advanced
 
@@ -195,7 +195,7 @@ class ClaimMachine(RuleBasedStateMachine):
         if self.zombies:
             claim = self.zombies.pop(at % len(self.zombies))
             meta = b'{"status": "SUCCESS"}'
-            ending = Ending(claim, KEYS.result(_id(claim.raw)), meta)
+            ending = Settlement(claim, KEYS.result(_id(claim.raw)), meta)
             if self.do(self.peers[0].claims.finish([ending])):
                 self.done.add(_id(claim.raw))
 

@@ -17,8 +17,8 @@ from support.raw_http import LAST, PATIENCE_S, Client, connected, post
 
 from crucible.api.fast_path.connection import Connection
 from crucible.api.fast_path.server import DirectRunner
-from crucible.broker.publishing.group_commit import Outbox
-from crucible.evaluation.service import Gateway
+from crucible.broker.publishing.group_commit import GroupCommit
+from crucible.evaluation.service import EvaluationService
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def test_a_plain_submission_does_not_reach_the_handler(
     redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The short way is taken, also when head and body come in two packets and behind a GET."""
-    monkeypatch.setattr(Gateway, "submit", None)
+    monkeypatch.setattr(EvaluationService, "submit", None)
     async with running_api(redis_url) as api, connected(port_of(api)) as client:
         client.transport.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         await client.got(b"ok")
@@ -63,12 +63,12 @@ async def test_a_defect_is_the_500_that_it_is_elsewhere(
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No flush gives up: a test decides when the queue server answers."""
-    opened = Outbox.__init__
+    opened = GroupCommit.__init__
 
-    def init(outbox: Outbox, sender: Any, deadline_s: float, hook: Any = None) -> None:
+    def init(outbox: GroupCommit, sender: Any, deadline_s: float, hook: Any = None) -> None:
         opened(outbox, sender, PATIENCE_S, hook)
 
-    monkeypatch.setattr(Outbox, "__init__", init)
+    monkeypatch.setattr(GroupCommit, "__init__", init)
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from crucible.broker.wire.encode import encode_task
 from crucible.redis_keys import Keys
 from crucible.worker.hooks import Run
 from crucible.worker.registry import TaskRegistry
-from crucible.worker.result_encoder import MetaWriter
+from crucible.worker.result_encoder import ResultEncoder
 from crucible.worker.settlements import Ends
 from crucible.worker.worker import Worker
 
@@ -146,7 +146,7 @@ async def test_a_replayed_step_takes_its_chain_along(
 @pytest.mark.parametrize("raw", [b"no json", b'{"headers": [1]}'])
 async def test_what_cannot_be_counted_is_buried_at_once(raw: bytes) -> None:
     """A fault of the worker's own sends a message round again only while that is counted."""
-    ends = Ends("w@test", Keys(), ServerClock(), MetaWriter("w@test"))
+    ends = Ends("w@test", Keys(), ServerClock(), ResultEncoder("w@test"))
     run = Run(Claim("f", "q", 0, raw), asyncio.get_running_loop().time())
     ending = ends.fault(run, 5)
     assert ending.onward is not None

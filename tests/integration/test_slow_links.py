@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from crucible.broker.claiming.claims import Claim, Claims, Ending, new_worker_id
+from crucible.broker.claiming.claims import Claim, Claims, Settlement, new_worker_id
 from crucible.broker.redis import deadline as deadlines
 from crucible.broker.redis.atomic import LuaSteps, one_step
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.deadline import LARGE_BYTES, STEP_TIMEOUT_S, Deadline, Pace
 from crucible.broker.wire.encode import encode_task
 from crucible.errors import BrokerUnavailable
-from crucible.worker.settlement_writer import Finisher
+from crucible.worker.settlement_writer import SettlementWriter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -187,7 +187,7 @@ class Slow:
         self.most_bytes = most_bytes
         self.flushes: list[int] = []
 
-    async def finish(self, endings: Sequence[Ending]) -> int:
+    async def finish(self, endings: Sequence[Settlement]) -> int:
         self.flushes.append(len(endings))
         if sum(len(ending.meta) for ending in endings) > self.most_bytes:
             raise BrokerUnavailable("too slow")
@@ -198,9 +198,11 @@ async def flush(slow: Slow, sizes: Sequence[int]) -> list[int]:
     """Sizes of the results in the order they were written."""
     written: list[int] = []
     claims: Any = slow
-    finisher = Finisher(claims, lambda endings: written.extend(len(e.meta) for e in endings))
+    finisher = SettlementWriter(
+        claims, lambda endings: written.extend(len(e.meta) for e in endings)
+    )
     for size in sizes:
-        finisher.put(Ending(Claim("f", "q", 0, b""), "k", b"x" * size))
+        finisher.put(Settlement(Claim("f", "q", 0, b""), "k", b"x" * size))
     running = asyncio.create_task(finisher.run(lambda: None))
     async with asyncio.timeout(30.0):
         await finisher.flushed()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from crucible.broker.claiming.claims import Claim, Claims, Ending, new_worker_id
+from crucible.broker.claiming.claims import Claim, Claims, Settlement, new_worker_id
 from crucible.broker.claiming.recovery.restorer import MAX_DELIVERIES, Restorer
 from crucible.broker.claiming.recovery.sweeper import Sweeper
 from crucible.broker.redis.atomic import LuaSteps, Steps
@@ -136,7 +136,9 @@ async def test_a_woken_worker_learns_what_it_lost(redis: Redis, steps: Steps) ->
     await swept(redis, sweeper_of(steps))
     assert await claims.renew(taken, "w@test") == taken
     (other,) = await claim(steps, 1)
-    ours = await claims.finish([Ending(taken[0], "celery-task-meta-a", b'{"status": "SUCCESS"}')])
+    ours = await claims.finish(
+        [Settlement(taken[0], "celery-task-meta-a", b'{"status": "SUCCESS"}')]
+    )
     assert ours == 0
     assert await redis.hexists("unacked", other.field)
     assert await redis.get("celery-task-meta-a") == b'{"status": "SUCCESS"}'
@@ -147,10 +149,10 @@ async def test_a_terminal_result_stays(redis: Redis, steps: Steps) -> None:
     claims = Claims(steps, new_worker_id(), ["celery"])
     key = "celery-task-meta-a"
     for meta in (b'{"status": "FAILURE"}', b'{"status": "SUCCESS"}', b'{"status": "STARTED"}'):
-        await claims.finish([Ending(None, key, meta)])
+        await claims.finish([Settlement(None, key, meta)])
     assert await redis.get(key) == b'{"status": "FAILURE"}'
     await redis.set(key, b'{"task_id": "a", "status": "REVOKED"}')
-    await claims.finish([Ending(None, key, b'{"status": "SUCCESS"}')])
+    await claims.finish([Settlement(None, key, b'{"status": "SUCCESS"}')])
     assert b"REVOKED" in (await redis.get(key) or b"")
 
 
@@ -159,8 +161,8 @@ async def test_a_run_that_was_not_seen_ends_a_revoked_task(redis: Redis, steps: 
     claims = Claims(steps, new_worker_id(), ["celery"])
     for key, children in (("celery-task-meta-a", "null"), ("celery-task-meta-b", "[]")):
         revoked = f'{{"status": "REVOKED", "children": {children}}}'.encode()
-        await claims.finish([Ending(None, key, revoked)])
-        await claims.finish([Ending(None, key, b'{"status": "SUCCESS"}')])
+        await claims.finish([Settlement(None, key, revoked)])
+        await claims.finish([Settlement(None, key, b'{"status": "SUCCESS"}')])
     assert await redis.get("celery-task-meta-a") == b'{"status": "SUCCESS"}'
     assert b"REVOKED" in (await redis.get("celery-task-meta-b") or b"")
 

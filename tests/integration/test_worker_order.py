@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from redis.asyncio import Redis
 
-from crucible.broker.claiming.claims import Claim, Claims, Ending, Move, Onward, new_worker_id
+from crucible.broker.claiming.claims import Claim, Claims, Move, Onward, Settlement, new_worker_id
 from crucible.broker.claiming.deadletters import DeadLetters, shown
 from crucible.broker.redis.atomic import LuaSteps, Steps
 from crucible.broker.redis.connection import open_client
@@ -123,7 +123,7 @@ async def test_dead_letters_are_listed_replayed_and_purged(redis: Redis, steps: 
         fields = {"queue": "q", "reason": "rejected", "task_id": task_id_of(claim), "task": "o.add"}
         onward = Onward(move=Move.BURY, raw=claim.raw, letter=fields)
         key = Keys().result(task_id_of(claim))
-        await claims.finish([Ending(claim, key, b'{"status": "FAILURE"}', onward)])
+        await claims.finish([Settlement(claim, key, b'{"status": "FAILURE"}', onward)])
     newest, middle = await letters.page(2)
     assert (newest.task_id, newest.reason) == ("id2", "rejected")
     assert [letter.task_id for letter in await letters.page(9, middle.letter_id)] == ["id0"]

@@ -33,7 +33,7 @@ def sleeps(count: int) -> list[dict[str, Any]]:
     return [task("sleep", 0.004, number) for number in range(count)]
 
 
-class Fleet:
+class Node:
     """A client of one version, its worker and ours on one queue."""
 
     def __init__(self, client: StockClient, redis: Redis) -> None:
@@ -91,7 +91,7 @@ class Fleet:
 
 
 @pytest.fixture(params=VERSIONS)
-async def fleet(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Fleet]:
+async def fleet(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Node]:
     version = request.param
     async with (
         Redis.from_url(redis_url, decode_responses=True) as redis,
@@ -104,10 +104,10 @@ async def fleet(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator
             registry, broker_url=redis_url, concurrency=2, name="async1@rig", result_extended=True
         ),
     ):  # fmt: skip
-        yield Fleet(client, redis)
+        yield Node(client, redis)
 
 
-async def test_chords_of_every_size(fleet: Fleet) -> None:
+async def test_chords_of_every_size(fleet: Node) -> None:
     """Chords of 1 to 100 parts get each part once, in order, and both workers had a share."""
     for count in (1, 2, 3, 7, 20, 100, 100):
         chord = {"chord": {"header": sleeps(count), "body": task("echo")}}
@@ -119,7 +119,7 @@ async def test_chords_of_every_size(fleet: Fleet) -> None:
     assert not await fleet.sizes_left()
 
 
-async def test_many_small_chords(fleet: Fleet) -> None:
+async def test_many_small_chords(fleet: Node) -> None:
     """Fifty chords whose last part may be seen by either worker all come to their value."""
     for number in range(50):
         chord = {"chord": {"header": [task("add", number, 1)] * 3, "body": task("xsum")}}
@@ -129,7 +129,7 @@ async def test_many_small_chords(fleet: Fleet) -> None:
     assert len(await fleet.unheard()) <= 2
 
 
-async def test_chains_and_nested_canvases(fleet: Fleet) -> None:
+async def test_chains_and_nested_canvases(fleet: Node) -> None:
     """Chains through groups, chords in headers, bodies that are chains: the stock values."""
     two = {"group": [task("add", 1), task("add", 2)]}
     for _ in range(5):
@@ -145,7 +145,7 @@ async def test_chains_and_nested_canvases(fleet: Fleet) -> None:
         assert await fleet.get(group) == [4, 6]
 
 
-async def test_failing_parts(fleet: Fleet) -> None:
+async def test_failing_parts(fleet: Node) -> None:
     """A failed part fails the body and what is chained behind it, whoever counted it."""
     for number in range(6):
         header = [*sleeps(number), task("fail"), *sleeps(3)]
@@ -160,7 +160,7 @@ async def test_failing_parts(fleet: Fleet) -> None:
             )
 
 
-async def test_replaced_parts(fleet: Fleet) -> None:
+async def test_replaced_parts(fleet: Node) -> None:
     """A part that another task takes the place of keeps its position in the chord."""
     for _ in range(10):
         header = [task("replaced", 3, 4), *sleeps(3), task("replaced", 1, 1)]

@@ -14,19 +14,19 @@ import signal
 from typing import TYPE_CHECKING
 
 from crucible.broker.canvas.chord_parts import ChordParts
-from crucible.broker.claiming.settle_effects import Conclude
+from crucible.broker.claiming.settle_effects import SettleEffects
 from support.canvas_tasks import registry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from crucible.broker.canvas.chord_parts import Part, Ripe
-    from crucible.broker.claiming.settlement import Ending
+    from crucible.broker.claiming.settlement import Settlement
 
 __all__ = ["registry"]
 
 _AT = os.environ["CANVAS_DIES_AT"]
-_count, _finish = ChordParts.count, Conclude.finish
+_count, _finish = ChordParts.count, SettleEffects.finish
 
 
 def _die() -> None:
@@ -40,7 +40,7 @@ async def _counted(self: ChordParts, part: Part, token: str, claim: str) -> Ripe
     return ripe
 
 
-async def _finished(self: Conclude, endings: Sequence[Ending]) -> int:
+async def _finished(self: SettleEffects, endings: Sequence[Settlement]) -> int:
     causes = any(ending.continuation for ending in endings)
     if causes and _AT == "planned":
         _die()
@@ -51,4 +51,4 @@ async def _finished(self: Conclude, endings: Sequence[Ending]) -> int:
 
 
 ChordParts.count = _counted  # type: ignore[method-assign]  # the point of this module
-Conclude.finish = _finished  # type: ignore[method-assign]
+SettleEffects.finish = _finished  # type: ignore[method-assign]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from aiohttp import web
 
 from crucible.errors import ExecutorUnavailable
-from crucible.evaluation.completion_hooks import EndHooks
-from crucible.evaluation.completions import Tally
+from crucible.evaluation.completion_hooks import CompletionHooks
+from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.tasks import MAX_RETRIES, Platform, evaluate_code
 from crucible.legacy import LegacyQueue, work
@@ -141,14 +141,14 @@ async def celery_worker(
     queue_url: str, executor: LocalExecutor | None = None, *, concurrency: int = 2
 ) -> AsyncIterator[Worker]:
     """An async worker in this process that runs evaluations with ``executor``."""
-    runner, tally = executor or LocalExecutor(), Tally()
+    runner, tally = executor or LocalExecutor(), CompletionCounter()
 
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
         async with tally.writing(queue_url, Keys(), Settings().result_ttl_s):
             yield Platform(runner, ceilings_of(Settings()))
 
-    registry = TaskRegistry(platform, hooks=EndHooks(tally, ("tasks.evaluate_code",)))
+    registry = TaskRegistry(platform, hooks=CompletionHooks(tally, ("tasks.evaluate_code",)))
     registry.task("tasks.evaluate_code", track_started=True, max_retries=MAX_RETRIES)(evaluate_code)
     queues = ("high_priority", "evaluation", "batch")
     async with Worker(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from crucible.api.fast_path.head import Found
     from crucible.broker.publishing.group_commit import Outcome
     from crucible.errors import BrokerError
-    from crucible.evaluation.service import Draft, Gateway
+    from crucible.evaluation.service import Draft, EvaluationService
 
 
 class Connection(ProblemHandler):
@@ -34,7 +34,7 @@ class Connection(ProblemHandler):
 
     Args:
         server: aiohttp's server, to which this is another of its connections.
-        gateway: takes submissions.
+        service: takes submissions.
         max_body_bytes: longer bodies are aiohttp's to refuse.
         options: aiohttp's own.
     """
@@ -52,10 +52,10 @@ class Connection(ProblemHandler):
     )
 
     def __init__(
-        self, server: Server, gateway: Gateway, max_body_bytes: int, **options: Any
+        self, server: Server, service: EvaluationService, max_body_bytes: int, **options: Any
     ) -> None:
         super().__init__(server, **options)
-        self._gateway = gateway
+        self._gateway = service
         self._max_body_bytes = max_body_bytes
         #: aiohttp was given something; that ended inside a request.
         self._given = self._foreign = False

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp.web_protocol import RequestHandler
 
-from crucible.api.app_keys import GATEWAY, SETTINGS
+from crucible.api.app_keys import SERVICE, SETTINGS
 from crucible.api.fast_path.connection import Connection
 from crucible.api.fast_path.protocol import ProblemRunner, ProblemServer
-from crucible.evaluation.service import Gateway
+from crucible.evaluation.service import EvaluationService
 
 if TYPE_CHECKING:
     from aiohttp.web_server import Server
@@ -48,13 +48,13 @@ class DirectServer(ProblemServer):
 
     Args:
         server: the application's own.
-        gateway: takes submissions.
+        service: takes submissions.
         max_body_bytes: longer bodies are refused.
     """
 
-    def __init__(self, server: Server, gateway: Gateway, max_body_bytes: int) -> None:
+    def __init__(self, server: Server, service: EvaluationService, max_body_bytes: int) -> None:
         super().__init__(server)
-        self._gateway = gateway
+        self._gateway = service
         self._max_body_bytes = max_body_bytes
 
     def __call__(self) -> RequestHandler:
@@ -69,11 +69,11 @@ class DirectRunner(ProblemRunner):
 
     async def _make_server(self) -> Server:
         server = await super()._make_server()
-        gateway = self.app[GATEWAY]
+        service = self.app[SERVICE]
         # One with two sides decides anew for each evaluation: its own handlers do that.
-        if type(gateway) is not Gateway:
+        if type(service) is not EvaluationService:
             return server
         if not is_known(RequestHandler):
             log.warning("this aiohttp is not known: submissions go the slower way")
             return server
-        return DirectServer(server, gateway, self.app[SETTINGS].max_body_kb * 1024)
+        return DirectServer(server, service, self.app[SETTINGS].max_body_kb * 1024)

@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claiming.lost_replies import DoubtfulTakes, read_value
-from crucible.broker.claiming.settle_effects import Conclude
-from crucible.broker.claiming.settlement import Claim, Ending, Move, Onward
+from crucible.broker.claiming.settle_effects import SettleEffects
+from crucible.broker.claiming.settlement import Claim, Move, Onward, Settlement
 from crucible.broker.redis.clock import ServerClock
 from crucible.broker.wire.jsontypes import quote
 from crucible.broker.wire.priority import STEPS
@@ -30,9 +30,9 @@ __all__ = [
     "VISIBILITY_TIMEOUT_S",
     "Claim",
     "Claims",
-    "Ending",
     "Move",
     "Onward",
+    "Settlement",
     "new_worker_id",
 ]
 
@@ -87,7 +87,7 @@ class Claims:
         self.visibility_timeout_s = visibility_timeout_s
         self.result_ttl_s = result_ttl_s
         self.clock = ServerClock()
-        self.conclude = Conclude(steps, results, self.keys, result_ttl_s)
+        self.conclude = SettleEffects(steps, results, self.keys, result_ttl_s)
         self._steps = steps
         self._results = results
         self._priority_steps = tuple(priority_steps)
@@ -161,7 +161,7 @@ class Claims:
                 claims.append(Claim(field, queue, step, raw))
         return claims
 
-    async def finish(self, endings: Sequence[Ending]) -> int:
+    async def finish(self, endings: Sequence[Settlement]) -> int:
         """End claims; returns how many of them were still ours.
 
         Raises:
@@ -183,7 +183,7 @@ class Claims:
                 ours += await self._settle(ending, ending.onward)
         return ours
 
-    async def _store_results(self, results: Steps, endings: Sequence[Ending]) -> None:
+    async def _store_results(self, results: Steps, endings: Sequence[Settlement]) -> None:
         stored = [ending for ending in endings if ending.result_key]
         for start in range(0, len(stored), MAX_BATCH):
             part = stored[start : start + MAX_BATCH]
@@ -193,7 +193,7 @@ class Claims:
                 args=[self.result_ttl_s, 0, *[ending.meta for ending in part]],
             )
 
-    async def _drop(self, endings: Sequence[Ending]) -> int:
+    async def _drop(self, endings: Sequence[Settlement]) -> int:
         keys: list[str] = [self.keys.unacked, self.keys.unacked_index]
         fields: list[Any] = []
         metas: list[Any] = []
@@ -211,7 +211,7 @@ class Claims:
         )
         return int(reply[0])
 
-    async def _settle(self, ending: Ending, onward: Onward) -> int:
+    async def _settle(self, ending: Settlement, onward: Onward) -> int:
         claim = ending.claim
         if claim is None:
             raise ValueError("only a claimed message can go on")

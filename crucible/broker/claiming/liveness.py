@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from crucible.redis_keys import Keys
 
 
-class SignOfLife(msgspec.Struct, frozen=True, omit_defaults=True):
+class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     """The value of a worker's key, refreshed every third of its TTL.
 
     Attributes:
@@ -28,33 +28,33 @@ class SignOfLife(msgspec.Struct, frozen=True, omit_defaults=True):
     circuits: dict[str, Circuit] = {}
 
 
-_decoder = msgspec.json.Decoder(SignOfLife)
+_decoder = msgspec.json.Decoder(Heartbeat)
 
 
-def encode_sign(sign: SignOfLife) -> str:
+def encode_heartbeat(sign: Heartbeat) -> str:
     """As stored: the node name alone, or JSON where there is more to say."""
     if not sign.trouble and not sign.circuits:
         return sign.node
     return msgspec.json.encode(sign).decode()
 
 
-def decode_sign(stored: bytes) -> SignOfLife:
-    """The inverse of ``encode_sign``; what cannot be read is taken for a node name."""
+def decode_heartbeat(stored: bytes) -> Heartbeat:
+    """The inverse of ``encode_heartbeat``; what cannot be read is taken for a node name."""
     if stored.startswith(b"{"):
         try:
             return _decoder.decode(stored)
         except msgspec.DecodeError:
             pass
-    return SignOfLife(stored.decode(errors="replace"))
+    return Heartbeat(stored.decode(errors="replace"))
 
 
-async def read_signs(client: Redis, keys: Keys) -> list[SignOfLife]:
+async def read_signs(client: Redis, keys: Keys) -> list[Heartbeat]:
     """The workers that live, by node name.
 
     Raises:
         redis.exceptions.RedisError: untranslated.
     """
-    signs = [decode_sign(value) for value in (await _living(client, keys)).values()]
+    signs = [decode_heartbeat(value) for value in (await _living(client, keys)).values()]
     return sorted(signs, key=lambda sign: sign.node)
 
 

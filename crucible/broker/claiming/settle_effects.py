@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from crucible.broker.canvas.continuation import Closing, Continuation, Effects
-    from crucible.broker.claiming.claims import Ending
+    from crucible.broker.claiming.claims import Settlement
     from crucible.broker.redis.atomic import Steps
     from crucible.redis_keys import Keys
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _DLQ_LIMIT = 10_000
 
 
-class Conclude:
+class SettleEffects:
     """Writes continuations.
 
     Args:
@@ -39,7 +39,7 @@ class Conclude:
         self._keys = keys
         self._ttl_s = ttl_s
 
-    async def finish(self, endings: Sequence[Ending]) -> int:
+    async def finish(self, endings: Sequence[Settlement]) -> int:
         """End claims with all they cause; how many of them were still ours.
 
         Raises:
@@ -76,7 +76,7 @@ class Conclude:
         reply: list[int] = await steps.run("conclude", operations.keys, operations.args)
         return reply
 
-    def _begin(self, operations: Operations, ending: Ending) -> None:
+    def _begin(self, operations: Operations, ending: Settlement) -> None:
         if ending.claim is None:
             operations.free()
         else:
@@ -92,7 +92,7 @@ class Conclude:
             operations.close(closing)
             operations.unguard()
 
-    def _bury(self, operations: Operations, ending: Ending) -> None:
+    def _bury(self, operations: Operations, ending: Settlement) -> None:
         if ending.onward is None:
             return
         fields: list[Any] = ["raw", ending.onward.raw]
@@ -100,7 +100,7 @@ class Conclude:
             fields += (name, value)
         operations.bury(self._keys.dlq, _DLQ_LIMIT, fields)
 
-    async def _finish_apart(self, results: Steps, ending: Ending) -> int:
+    async def _finish_apart(self, results: Steps, ending: Settlement) -> int:
         continuation = _of(ending)
         closings = await self._record(results, ending, continuation)
         operations = Operations(self._keys, self._ttl_s)
@@ -114,7 +114,7 @@ class Conclude:
         return ours
 
     async def _record(
-        self, results: Steps, ending: Ending, continuation: Continuation
+        self, results: Steps, ending: Settlement, continuation: Continuation
     ) -> list[Closing]:
         """Write what lies on the result server; the chords that are still ours to close."""
         operations = Operations(self._keys, self._ttl_s)
@@ -141,7 +141,7 @@ class Conclude:
         await self._run(results, operations)
 
 
-def _of(ending: Ending) -> Continuation:
+def _of(ending: Settlement) -> Continuation:
     if ending.continuation is None:
         raise ValueError("an ending that causes nothing does not belong here")
     return ending.continuation

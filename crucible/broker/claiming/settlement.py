@@ -56,7 +56,7 @@ class Onward:
 
 
 @dataclass(slots=True, eq=False)
-class Ending:
+class Settlement:
     """How a claim ends.
 
     Attributes:

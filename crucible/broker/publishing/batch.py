@@ -10,7 +10,7 @@ from crucible.errors import BrokerError
 if TYPE_CHECKING:
     import asyncio
 
-    from crucible.broker.publishing.group_commit import Outbox, Outcome
+    from crucible.broker.publishing.group_commit import GroupCommit, Outcome
     from crucible.broker.results.task_result import Results
 
 
@@ -32,7 +32,7 @@ class Chunk:
             part = self._lists[list_key] = ListPart(queue)
         return part
 
-    def begin(self, outbox: Outbox) -> None:
+    def begin(self, outbox: GroupCommit) -> None:
         """Hand everything to the next flush. Raises BrokerUnavailable when closed."""
         for list_key, part in self._lists.items():
             part.done = outbox.add(part.queue, list_key, part.messages)

@@ -127,7 +127,7 @@ class PublishHook(Protocol):
         """
 
 
-class Outbox:
+class GroupCommit:
     """Collects writes and flushes them. Open it with ``async with``."""
 
     def __init__(self, sender: Sender, deadline_s: float, hook: PublishHook | None = None) -> None:

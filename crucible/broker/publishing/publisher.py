@@ -22,7 +22,7 @@ from crucible.broker.canvas.chord_keys import ChordKeys
 from crucible.broker.publishing.batch import Chunk
 from crucible.broker.publishing.canvas import SendsCanvases
 from crucible.broker.publishing.flush import PipelineSender, ScriptSender
-from crucible.broker.publishing.group_commit import Once, Outbox
+from crucible.broker.publishing.group_commit import GroupCommit, Once
 from crucible.broker.publishing.sent_events import SentEvents
 from crucible.broker.redis.connection import read_url, translated
 from crucible.broker.redis.link import open_link
@@ -58,7 +58,7 @@ class Publisher(SendsCanvases):
 
     def __init__(
         self,
-        outbox: Outbox,
+        outbox: GroupCommit,
         results: Results,
         keys: Keys,
         origin: str,
@@ -124,7 +124,7 @@ class Publisher(SendsCanvases):
             if events:
                 told = SentEvents(sender, link, keys, read_url(url).options["db"], origin)
                 sender = await stack.enter_async_context(told)
-            outbox = await stack.enter_async_context(Outbox(sender, deadline_s, hook))
+            outbox = await stack.enter_async_context(GroupCommit(sender, deadline_s, hook))
             results = Results(result_link, lookup, waiter, keys, deadline_s)
             chords = ChordKeys(result_link, keys, deadline_s, result_expires_s)
             yield cls(

@@ -1,4 +1,4 @@
-"""Celery's copies of what the legacy queue runs, as the gateway sends them."""
+"""Celery's copies of what the legacy queue runs, as the service sends them."""
 
 from __future__ import annotations
 

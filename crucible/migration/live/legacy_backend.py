@@ -1,4 +1,4 @@
-"""The legacy queue as the gateway sees it: submitting to it, and what is known of its tasks."""
+"""The legacy queue as the service sees it: submitting to it, and what is known of its tasks."""
 
 from __future__ import annotations
 

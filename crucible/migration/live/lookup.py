@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from crucible.errors import BrokerError, LegacyError, ResultTimeout
-from crucible.evaluation.service import Gateway
+from crucible.evaluation.service import EvaluationService
 from crucible.models import ENDED
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class TwoSided(Gateway):
-    """A gateway that goes by an evaluation's record; who sends it there is a subclass's business.
+class TwoSided(EvaluationService):
+    """A service that goes by an evaluation's record; who sends it there is a subclass's business.
 
     Attributes:
         legacy: the legacy queue.

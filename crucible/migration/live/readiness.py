@@ -15,17 +15,17 @@ from crucible.migration.routing import Mode
 if TYPE_CHECKING:
     from crucible.evaluation.readiness import Report
     from crucible.legacy import QueueStats
-    from crucible.migration.live.service import RoutedGateway
+    from crucible.migration.live.service import RoutedService
 
 #: Seconds without a question for a task after which no legacy worker is there.
 IDLE_S = 30.0
 
 
-async def with_legacy(report: Report, gateway: RoutedGateway) -> Report:
+async def with_legacy(report: Report, service: RoutedService) -> Report:
     """The report of the Celery side, completed by mode, legacy queue and circuits."""
-    stats = await _stats(gateway)
+    stats = await _stats(service)
     legacy = stats if isinstance(stats, Dependency) else _legacy_of(stats)
-    mode = gateway.watch.switches.mode
+    mode = service.watch.switches.mode
     celery_ok = report.ready
     ready = {
         Mode.LEGACY_ONLY: legacy.ok,
@@ -40,25 +40,25 @@ async def with_legacy(report: Report, gateway: RoutedGateway) -> Report:
         celery="disabled" if mode is Mode.LEGACY_ONLY else "enabled",
         legacy="standby" if mode is Mode.CELERY_PRIMARY else "enabled",
         dependencies={**report.dependencies, "legacy": legacy},
-        circuits=_circuits(report, gateway, stats),
+        circuits=_circuits(report, service, stats),
     )
 
 
 def _circuits(
-    report: Report, gateway: RoutedGateway, stats: QueueStats | Dependency
+    report: Report, service: RoutedService, stats: QueueStats | Dependency
 ) -> dict[str, str]:
     """This process's circuits, and those of both sides' workers."""
     of_legacy = {} if isinstance(stats, Dependency) else stats.circuits
     of_celery = {name: Circuit(BreakerState(state)) for name, state in report.circuits.items()}
-    own = {breaker.name: breaker.circuit for breaker in gateway.breakers}
+    own = {breaker.name: breaker.circuit for breaker in service.breakers}
     return states_of(worst([own, of_celery, of_legacy]))
 
 
-async def _stats(gateway: RoutedGateway) -> QueueStats | Dependency:
+async def _stats(service: RoutedService) -> QueueStats | Dependency:
     """What the legacy queue tells, or why it does not."""
     try:
         async with asyncio.timeout(PROBE_S):
-            return await gateway.legacy.stats()
+            return await service.legacy.stats()
     except (LegacyError, TimeoutError) as error:
         return Dependency(ok=False, detail=str(error) or "no answer in time")
 

@@ -1,4 +1,4 @@
-"""The gateway of an installation with a legacy queue: each evaluation goes the way of its mode.
+"""The service of an installation with a legacy queue: each evaluation goes the way of its mode.
 
 Who decides which side an evaluation belongs to: its record on the task queue server, where there
 is one; else the side that knows it. While that server is away, ids made up here cannot have been
@@ -17,7 +17,7 @@ from crucible.api.problems import NOT_QUEUED
 from crucible.breaker import BreakerState
 from crucible.broker.redis.connection import open_client
 from crucible.errors import BrokerError, BrokerUnavailable, LegacyError, NothingStored
-from crucible.evaluation.completions import Tally
+from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.request import queue_of
 from crucible.evaluation.service import Draft, Submitted, check_same
 from crucible.legacy import LegacyClient
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class RoutedGateway(TwoSided):
-    """A gateway with two sides. Opened with ``opened``.
+class RoutedService(TwoSided):
+    """A service with two sides. Opened with ``opened``.
 
     Attributes:
         breakers: of what it depends on.
@@ -71,10 +71,10 @@ class RoutedGateway(TwoSided):
     _comparer: DualComparer
     _sampler: Sampler
     _meter: Meter
-    _tally: Tally
+    _tally: CompletionCounter
 
     @asynccontextmanager
-    async def opened(self, settings: Settings, meter: Meter) -> AsyncIterator[RoutedGateway]:
+    async def opened(self, settings: Settings, meter: Meter) -> AsyncIterator[RoutedService]:
         """Connect to the legacy side; what is sent in the background ends with the context."""
         keys = self._publisher.keys
         self._meter = meter
@@ -98,7 +98,7 @@ class RoutedGateway(TwoSided):
                 ceilings=self._ceilings,
             )
             self._tally = await enter(
-                Tally().writing(settings.celery_broker_url, keys, self._result_ttl_s)
+                CompletionCounter().writing(settings.celery_broker_url, keys, self._result_ttl_s)
             )
             copies = Copies(self._publisher, self._messages, self._result_ttl_s)
             self._comparer = await enter(DualComparer(self.mismatches, copies.run_again))

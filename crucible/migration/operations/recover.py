@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from crucible.broker.claiming.claims import Claims, Ending, new_worker_id
-from crucible.broker.claiming.liveness import SignOfLife, encode_sign
+from crucible.broker.claiming.claims import Claims, Settlement, new_worker_id
+from crucible.broker.claiming.liveness import Heartbeat, encode_heartbeat
 from crucible.broker.redis.atomic import LuaSteps
 from crucible.broker.redis.connection import translated
 from crucible.broker.redis.without_lua.steps import TransactionSteps
@@ -89,7 +89,7 @@ async def to_legacy(sides: Sides, *, active: bool = False) -> Moved:
 
 async def _move_queued(sides: Sides, legacy: LegacyClient, claims: Claims, done: Moved) -> None:
     """Claim as a worker does, so that dying in the middle loses nothing."""
-    sign = encode_sign(SignOfLife(f"recover{os.getpid()}@{socket.gethostname()}"))
+    sign = encode_heartbeat(Heartbeat(f"recover{os.getpid()}@{socket.gethostname()}"))
     kept: list[Claim] = []
     try:
         while True:
@@ -101,7 +101,7 @@ async def _move_queued(sides: Sides, legacy: LegacyClient, claims: Claims, done:
             try:
                 for claim in taken:
                     if await _move(sides, legacy, claim.raw, done):
-                        await claims.finish([Ending(claim)])
+                        await claims.finish([Settlement(claim)])
                     else:
                         kept.append(claim)
                     undone.remove(claim)

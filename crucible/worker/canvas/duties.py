@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from crucible.broker.canvas.chord_parts import ChordParts
     from crucible.broker.canvas.signature import Signature
-    from crucible.broker.claiming.settle_effects import Conclude
+    from crucible.broker.claiming.settle_effects import SettleEffects
     from crucible.broker.results.meta import Meta
     from crucible.broker.wire.decode import Message
     from crucible.broker.wire.result_tree import Frozen
@@ -44,7 +44,7 @@ class WorkerCanvas:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, chords: Chords, errbacks: Errbacks, conclude: Conclude
+        self, dispatcher: Dispatcher, chords: Chords, errbacks: Errbacks, conclude: SettleEffects
     ) -> None:
         self._dispatcher = dispatcher
         self._chords = chords
@@ -196,7 +196,7 @@ def _callbacks(wires: Any) -> list[Signature]:
 def serve_canvas(
     trace: Trace,
     registry: TaskRegistry,
-    conclude: Conclude,
+    conclude: SettleEffects,
     parts: ChordParts,
     keys: Keys,
     *,

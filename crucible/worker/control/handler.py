@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crucible.broker.control.pidbox import Mailbox, Request
-    from crucible.worker.control.node import Fleet
+    from crucible.worker.control.node import Node
 
 logger = logging.getLogger(__name__)
 
 
-class Panel:
+class RequestHandler:
     """Runs commands.
 
     Args:
@@ -26,7 +26,7 @@ class Panel:
         mailbox: brings requests and takes replies.
     """
 
-    def __init__(self, fleet: Fleet, mailbox: Mailbox) -> None:
+    def __init__(self, fleet: Node, mailbox: Mailbox) -> None:
         self._fleet = fleet
         self._mailbox = mailbox
 

@@ -15,11 +15,11 @@ from crucible.broker.control.revoked import RevokedKey, RevokedTasks, store_revo
 from crucible.broker.redis.connection import read_url
 from crucible.broker.redis.link import Link
 from crucible.errors import BrokerError
-from crucible.worker.control.handler import Panel
+from crucible.worker.control.handler import RequestHandler
 from crucible.worker.control.mingle import Mingle
 from crucible.worker.control.stamps import is_stamped
 from crucible.worker.control.task_events import TaskEvents
-from crucible.worker.control.worker_events import Heart
+from crucible.worker.control.worker_events import WorkerEvents
 from crucible.worker.many_hooks import ManyHooks
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 _LEAVE_S = 5.0
 
 
-class Fleet:
+class Node:
     """What makes a worker visible and steerable.
 
     Args:
@@ -90,9 +90,11 @@ class Fleet:
         self._stream = EventStream(link, keys, db, node, self.clock)
         self.events = TaskEvents(self._stream, enabled=events)
         self._kept = RevokedKey(steps, keys)
-        self.heart = Heart(self._stream, lambda: len(worker.running), self.events.totals.total)
+        self.heart = WorkerEvents(
+            self._stream, lambda: len(worker.running), self.events.totals.total
+        )
         self._mailbox = Mailbox(link, keys, db, node, self.clock, self._connected)
-        self._panel = Panel(self, self._mailbox)
+        self._panel = RequestHandler(self, self._mailbox)
         control = ControlClient(steps, keys, db, self.clock)
         self._mingle = Mingle(control, node, self.clock, self.revoked)
         self._supervisor: Supervisor | None = None

@@ -19,7 +19,7 @@ from crucible.worker.hooks import TurnedAway
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from crucible.broker.claiming.claims import Ending
+    from crucible.broker.claiming.claims import Settlement
     from crucible.broker.control.event_stream import EventStream
     from crucible.broker.wire.decode import Message
     from crucible.worker.hooks import Run
@@ -167,7 +167,7 @@ class TaskEvents:
         if self._coming_back:
             self._coming_back.pop(task_id, None)
 
-    def ended(self, endings: Iterable[Ending]) -> None:
+    def ended(self, endings: Iterable[Settlement]) -> None:
         """The server has these endings: tell what was held back for them."""
         if not self._ends:
             return

@@ -32,7 +32,7 @@ def load_average() -> list[float]:
     return [math.ceil(load * 100) / 100 for load in os.getloadavg()]
 
 
-class Heart:
+class WorkerEvents:
     """Tells that the worker is there.
 
     Args:

@@ -1,6 +1,6 @@
 """What happens to one message, from its bytes to how its claim ends (``ends``).
 
-No Redis here: a run comes in, an ``Ending`` comes out, and the worker writes it.
+No Redis here: a run comes in, an ``Settlement`` comes out, and the worker writes it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from crucible.worker.settlements import Ends, is_ignored
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from crucible.broker.claiming.claims import Ending
+    from crucible.broker.claiming.claims import Settlement
     from crucible.broker.redis.clock import ServerClock
     from crucible.broker.wire.decode import Message
     from crucible.redis_keys import Keys
     from crucible.worker.execution.threads import Threads
     from crucible.worker.hooks import Run, TaskHooks
     from crucible.worker.registry import Task
-    from crucible.worker.result_encoder import MetaWriter
+    from crucible.worker.result_encoder import ResultEncoder
 
 
 class Delayed(Exception):  # noqa: N818 - a way out of the trace, never seen by tasks
@@ -91,9 +91,9 @@ class Trace:
         *,
         keys: Keys,
         clock: ServerClock,
-        metas: MetaWriter,
+        metas: ResultEncoder,
         states: Mapping[TaskRegistry, Any],
-        store: Callable[[Ending], Awaitable[None]],
+        store: Callable[[Settlement], Awaitable[None]],
         threads: Threads,
         revoked: Callable[[Message], bool] = _never,
         limits: Mapping[str, tuple[float | None, float | None]] | None = None,
@@ -112,7 +112,7 @@ class Trace:
         self._clock = clock
         self._store = store
 
-    async def perform(self, run: Run) -> Ending | None:
+    async def perform(self, run: Run) -> Settlement | None:
         """Run one message; None when its claim is no longer ours to end.
 
         Raises:
@@ -143,7 +143,7 @@ class Trace:
         tell(hooks, lambda to: to.started(run))
         return await self._outcome(run, message, task)
 
-    async def _outcome(self, run: Run, message: Message, task: Task) -> Ending | None:
+    async def _outcome(self, run: Run, message: Message, task: Task) -> Settlement | None:
         try:
             if task.track_started and not is_ignored(message, task):
                 about = {"pid": os.getpid(), "hostname": self._hostname}
@@ -164,7 +164,7 @@ class Trace:
 
     async def _raised(
         self, run: Run, message: Message, task: Task, error: BaseException
-    ) -> Ending | None:
+    ) -> Settlement | None:
         if isinstance(error, Retry):
             return self.ends.retried(run, message, task, error)
         if isinstance(error, Reject):
@@ -191,7 +191,7 @@ class Trace:
     async def _update(self, message: Message, state: str, result: Any) -> None:
         await self._store(self.ends.not_yet(message, state, result))
 
-    async def stopped(self, run: Run) -> Ending | None:
+    async def stopped(self, run: Run) -> Settlement | None:
         """How a run ends that was stopped from outside; None when its claim is not ours to end.
 
         Raises:

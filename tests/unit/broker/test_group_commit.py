@@ -10,7 +10,7 @@ import pytest
 from crucible.broker.publishing.group_commit import (
     MAX_FLUSH_BYTES,
     MAX_FLUSH_MESSAGES,
-    Outbox,
+    GroupCommit,
     Outcome,
     Write,
 )
@@ -57,7 +57,7 @@ async def test_what_piles_up_goes_together() -> None:
     """The first write leaves at once, all that come meanwhile go in the next flush."""
     gate, seen = Gate(), Seen()
     gate.open.clear()
-    async with Outbox(gate, 5, seen) as outbox:
+    async with GroupCommit(gate, 5, seen) as outbox:
         first = outbox.add("q", "q", (b"first",))
         await gate.begun.wait()
         rest = [outbox.add("q", "q", (b"%d" % n,)) for n in range(10)]
@@ -71,7 +71,7 @@ async def test_what_piles_up_goes_together() -> None:
 async def test_flushes_are_bounded() -> None:
     """Neither the count nor the bytes of a flush exceed their bounds, one large write aside."""
     gate = Gate()
-    async with Outbox(gate, 5) as outbox:
+    async with GroupCommit(gate, 5) as outbox:
         many = [outbox.add("q", "q", (b"x",)) for _ in range(2 * MAX_FLUSH_MESSAGES + 1)]
         await asyncio.gather(*many)
         assert [len(flush) for flush in gate.flushes] == [MAX_FLUSH_MESSAGES] * 2 + [1]
@@ -87,7 +87,7 @@ async def test_silence_fails_all_who_wait() -> None:
     """When a flush gets no answer, it and all behind it fail at its deadline."""
     gate, seen = Gate(), Seen()
     gate.open.clear()
-    async with Outbox(gate, 0.2, seen) as outbox:
+    async with GroupCommit(gate, 0.2, seen) as outbox:
         first = outbox.add("q", "q", (b"1",))
         await gate.begun.wait()
         behind = outbox.add("q", "q", (b"2",))
@@ -107,7 +107,7 @@ async def test_a_failed_flush_is_told_and_outlived(
 ) -> None:
     """Whatever a flush fails of, its callers are told and the next one runs."""
     gate = Gate()
-    async with Outbox(gate, 5) as outbox:
+    async with GroupCommit(gate, 5) as outbox:
         gate.error = error
         with pytest.raises(BrokerError):
             await outbox.add("q", "q", (b"1",))
@@ -120,7 +120,7 @@ async def test_cancelled_before_its_flush() -> None:
     """A write whose caller went away while it waited is not sent."""
     gate = Gate()
     gate.open.clear()
-    async with Outbox(gate, 5) as outbox:
+    async with GroupCommit(gate, 5) as outbox:
         first = outbox.add("q", "q", (b"1",))
         await gate.begun.wait()
         gone, stays = outbox.add("q", "q", (b"2",)), outbox.add("q", "q", (b"3",))
@@ -134,7 +134,7 @@ async def test_leaving_with_a_silent_server() -> None:
     """Closing does not hang on a server that never answers, and leaves nobody waiting."""
     gate = Gate()
     gate.open.clear()
-    async with Outbox(gate, 0.2) as outbox:
+    async with GroupCommit(gate, 0.2) as outbox:
         waiting = outbox.add("q", "q", (b"1",))
         await gate.begun.wait()
     with pytest.raises(BrokerUnavailable) as caught:
@@ -152,7 +152,7 @@ async def test_a_server_that_was_never_reached_stored_nothing(error: Exception |
     gate.error = error
     if error is None:
         gate.open.clear()
-    async with Outbox(gate, 0.2) as outbox:
+    async with GroupCommit(gate, 0.2) as outbox:
         with pytest.raises(NothingStored):
             await outbox.add("q", "q", (b"1",))
 
@@ -180,7 +180,7 @@ async def test_one_who_breaks_when_told_breaks_alone(
     """The others of its flush are told all the same, and the next flush runs."""
     gate = Gate()
     gate.error = error
-    async with Outbox(gate, 5) as outbox:
+    async with GroupCommit(gate, 5) as outbox:
         outbox.put("q", "q", (b"1",), None, _Refuses())
         told = await asyncio.gather(outbox.add("q", "q", (b"2",)), return_exceptions=True)
         assert isinstance(told[0], BrokerError if error else Outcome)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from crucible.evaluation.completion_hooks import EndHooks
-from crucible.evaluation.completions import EndCounts, Tally
+from crucible.evaluation.completion_hooks import CompletionHooks
+from crucible.evaluation.completions import CompletionCounter, CompletionCounts
 
 if TYPE_CHECKING:
     from crucible.models import Status
 
 
-class Noted(Tally):
+class Noted(CompletionCounter):
     """A tally that shows what it was told."""
 
     def __init__(self) -> None:
@@ -48,13 +48,13 @@ class Noted(Tally):
 def test_what_a_task_returned(task: str, result: Any, ends: list[tuple[str, str]]) -> None:
     """Evaluations by their own id and status; nothing else, whatever a task returns."""
     noted = Noted()
-    EndHooks(noted, ("eval",)).returned(task, result)
+    CompletionHooks(noted, ("eval",)).returned(task, result)
     assert noted.ends == ends
 
 
 def test_durations_are_told_cumulatively() -> None:
     """Each bound counts all that took no longer, as Prometheus reads it."""
-    counts = EndCounts()
+    counts = CompletionCounts()
     counts.durations.update({"0.01": 1, "0.25": 2, "+Inf": 4})
     found = dict(counts.cumulative())
     assert (found["0.01"], found["0.1"], found["0.25"]) == (1, 1, 3)

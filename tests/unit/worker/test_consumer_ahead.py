@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, cast
 
 from support.loop_turns import eventually, turns
 
-from crucible.broker.claiming.claims import Claim, Ending
+from crucible.broker.claiming.claims import Claim, Settlement
 from crucible.worker import settlement_writer as finishing
 from crucible.worker import slots as slotting
-from crucible.worker.consumer import Holdings, Intake
+from crucible.worker.consumer import Consumer, Holdings
 from crucible.worker.hooks import Run
-from crucible.worker.settlement_writer import Finisher
+from crucible.worker.settlement_writer import SettlementWriter
 from crucible.worker.slots import Slots
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class SlowToEnd:
         self.taken += limit
         return [Claim(f"f{self.taken - n}", "q", 0, b"") for n in range(limit)]
 
-    async def finish(self, endings: Sequence[Ending]) -> None:
+    async def finish(self, endings: Sequence[Settlement]) -> None:
         await self.may_end.wait()
 
 
@@ -50,14 +50,14 @@ class Rig:
     def __init__(self) -> None:
         self.claims, self.held = SlowToEnd(), Holdings()
         ours = cast("Claims", self.claims)
-        self.finisher = Finisher(ours, self._written)
+        self.finisher = SettlementWriter(ours, self._written)
         self.slots = Slots(self._perform, SIZE)
-        self.intake = Intake(ours, self.slots, self.held, self.finisher, None, lambda: False)
+        self.intake = Consumer(ours, self.slots, self.held, self.finisher, None, lambda: False)
 
     async def _perform(self, run: Run) -> None:
-        self.finisher.put(Ending(run.claim))
+        self.finisher.put(Settlement(run.claim))
 
-    def _written(self, endings: Sequence[Ending]) -> None:
+    def _written(self, endings: Sequence[Settlement]) -> None:
         for ending in endings:
             assert ending.claim is not None
             self.held.drop(ending.claim)

@@ -11,9 +11,9 @@ import pytest
 from crucible.broker.claiming.claims import Claim
 from crucible.errors import BrokerUnavailable
 from crucible.worker import consumer as module
-from crucible.worker.consumer import Holdings, Intake
+from crucible.worker.consumer import Consumer, Holdings
 from crucible.worker.hooks import Run
-from crucible.worker.settlement_writer import Finisher
+from crucible.worker.settlement_writer import SettlementWriter
 from crucible.worker.slots import Slots
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ async def test_what_may_be_back_in_its_list_is_not_run_here(
     claims, held = SilentAtFirst(2, ended), Holdings()
     async with Slots(perform, 1) as slots:
         slots.offer(held.take([Claim(f"f{number}", "q", 0, b"") for number in range(3)]))
-        intake = Intake(
+        intake = Consumer(
             cast("Claims", claims),
             slots,
             held,
-            Finisher(cast("Claims", claims), lambda _: None),
+            SettlementWriter(cast("Claims", claims), lambda _: None),
             None,
             lambda: False,
         )

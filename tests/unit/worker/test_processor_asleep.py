@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from crucible.broker.claiming.claims import Claim
-from crucible.broker.claiming.settlement import Ending
+from crucible.broker.claiming.settlement import Settlement
 from crucible.worker.consumer import Holdings
 from crucible.worker.execution.cancellation import stop_run
 from crucible.worker.hooks import Run, Stop
-from crucible.worker.processor import Passage
+from crucible.worker.processor import Processor
 
 if TYPE_CHECKING:
     from crucible.broker.claiming.claims import Claims
@@ -38,9 +38,9 @@ class Tracer:
     def __init__(self) -> None:
         self.ran: list[str] = []
 
-    async def perform(self, run: Run) -> Ending:
+    async def perform(self, run: Run) -> Settlement:
         self.ran.append(run.claim.field)
-        return Ending(run.claim)
+        return Settlement(run.claim)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def signs() -> Signs:
 
 
 def performing(signs: Signs, run: Run) -> tuple[Tracer, asyncio.Task[None]]:
-    passage = Passage(cast("Claims", None), Holdings(), cast("Upkeep", signs), 5)
+    passage = Processor(cast("Claims", None), Holdings(), cast("Upkeep", signs), 5)
     trace = Tracer()
     passage.trace = cast("Trace", trace)
     run.runner = task = asyncio.create_task(passage.perform(run))

@@ -9,12 +9,12 @@ import pytest
 from support.loop_turns import eventually
 
 from crucible.broker.claiming.claims import Claim
-from crucible.broker.claiming.settlement import Ending
+from crucible.broker.claiming.settlement import Settlement
 from crucible.worker.consumer import Holdings
 from crucible.worker.execution.cancellation import stop_run
 from crucible.worker.execution.execute import Delayed
 from crucible.worker.hooks import Run, Stop
-from crucible.worker.processor import Passage
+from crucible.worker.processor import Processor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,18 +58,18 @@ class Raising:
         self.ends = self
         self._raised = raised
 
-    async def perform(self, run: Run) -> Ending:
+    async def perform(self, run: Run) -> Settlement:
         raise self._raised
 
-    def fault(self, run: Run, max_deliveries: int) -> Ending:
-        return Ending(run.claim)
+    def fault(self, run: Run, max_deliveries: int) -> Settlement:
+        return Settlement(run.claim)
 
 
 def prepared(
     monkeypatch: pytest.MonkeyPatch, raised: BaseException
-) -> tuple[Passage, Run, Holdings, Parking, list[Ending]]:
-    held, parking, ended = Holdings(), Parking(), list[Ending]()
-    passage = Passage(cast("Claims", parking), held, cast("Upkeep", Upkept()), 5)
+) -> tuple[Processor, Run, Holdings, Parking, list[Settlement]]:
+    held, parking, ended = Holdings(), Parking(), list[Settlement]()
+    passage = Processor(cast("Claims", parking), held, cast("Upkeep", Upkept()), 5)
     passage.trace = cast("Trace", Raising(raised))
     monkeypatch.setattr(passage.finisher, "put", ended.append)
     (run,) = held.take([Claim("field", "q", 0, b"")])
@@ -86,7 +86,7 @@ async def test_a_slot_that_goes_leaves_its_run_to_others(
     """Its message is delivered again, unless the worker closes or another run has taken over."""
 
     class Stopping(Raising):
-        async def perform(self, run: Run) -> Ending:
+        async def perform(self, run: Run) -> Settlement:
             run.stop = stop
             return await super().perform(run)
 

@@ -14,7 +14,7 @@ import crucible
 from crucible.broker.redis.connection import read_url
 
 if TYPE_CHECKING:
-    from crucible.worker.control.node import Fleet
+    from crucible.worker.control.node import Node
 
 _MASK = "********"
 _QUERY_SECRET = re.compile(r"(password=)[^&;]*")
@@ -25,7 +25,7 @@ _RUSAGE = (
 _PAGE_KB = os.sysconf("SC_PAGE_SIZE") / 1024
 
 
-def stats(fleet: Fleet, **_: Any) -> dict[str, Any]:
+def stats(fleet: Node, **_: Any) -> dict[str, Any]:
     """Figures about the worker."""
     worker = fleet.worker
     return {
@@ -88,7 +88,7 @@ def _broker(url: str, visibility_timeout_s: float, prefix: str) -> dict[str, Any
     }
 
 
-def conf(fleet: Fleet, with_defaults: Any = False, **_: Any) -> dict[str, Any]:
+def conf(fleet: Node, with_defaults: Any = False, **_: Any) -> dict[str, Any]:
     """The settings, under the names stock has for them; passwords masked."""
     worker = fleet.worker
     return {
@@ -121,7 +121,7 @@ def masked(url: str) -> str:
     return f"{scheme}{separator}{user}{colon}{_MASK if colon else ''}@{place}"
 
 
-def report(fleet: Fleet) -> dict[str, str]:
+def report(fleet: Node) -> dict[str, str]:
     """What a bug report needs."""
     settings = "\n".join(f"{name}: {value!r}" for name, value in conf(fleet).items())
     bits, linkage = platform.architecture()
@@ -143,16 +143,16 @@ def _resident_kb() -> float:
         return int(statm.read().split()[1]) * _PAGE_KB
 
 
-def memsample(fleet: Fleet, **_: Any) -> str:
+def memsample(fleet: Node, **_: Any) -> str:
     """Resident memory now."""
     return f"{_resident_kb() / 1024:.5g}MB"
 
 
-def memdump(fleet: Fleet, samples: int = 10, **_: Any) -> str:
+def memdump(fleet: Node, samples: int = 10, **_: Any) -> str:
     """Resident memory now; earlier samples are not kept, monitoring does that."""
     return f"- rss (sample): {memsample(fleet)}\n"
 
 
-def objgraph(fleet: Fleet, num: int = 200, max_depth: int = 10, type: str = "Request") -> None:  # noqa: A002
+def objgraph(fleet: Node, num: int = 200, max_depth: int = 10, type: str = "Request") -> None:  # noqa: A002
     """Not offered; the reply is that of a stock worker without the library."""
     raise ImportError("Requires the objgraph library")

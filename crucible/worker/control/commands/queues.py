@@ -6,13 +6,13 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crucible.worker.control.node import Fleet
+    from crucible.worker.control.node import Node
 
 logger = logging.getLogger(__name__)
 
 
 async def add_consumer(
-    fleet: Fleet,
+    fleet: Node,
     queue: Any,
     exchange: str | None = None,
     exchange_type: str | None = None,
@@ -29,7 +29,7 @@ async def add_consumer(
     return {"ok": f"add consumer {queue}"}
 
 
-async def cancel_consumer(fleet: Fleet, queue: str, **_: Any) -> dict[str, str]:
+async def cancel_consumer(fleet: Node, queue: str, **_: Any) -> dict[str, str]:
     """Serve a queue no longer; what was taken from it is still run."""
     queues = fleet.worker.queues
     if queue in queues:
@@ -38,7 +38,7 @@ async def cancel_consumer(fleet: Fleet, queue: str, **_: Any) -> dict[str, str]:
     return {"ok": f"no longer consuming from {queue}"}
 
 
-def active_queues(fleet: Fleet) -> list[dict[str, Any]]:
+def active_queues(fleet: Node) -> list[dict[str, Any]]:
     """The queues served, as kombu describes a queue."""
     return [_described(queue) for queue in fleet.worker.queues]
 

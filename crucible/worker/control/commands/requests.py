@@ -13,7 +13,7 @@ from crucible.errors import MessageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from crucible.worker.control.node import Fleet
+    from crucible.worker.control.node import Node
     from crucible.worker.hooks import Run
 
 #: Tasks listed in one reply; more would be read by nobody and slow the worker down.
@@ -22,7 +22,7 @@ MAX_LISTED = 1000
 _TIMER_PRIORITY = 6
 
 
-def described(fleet: Fleet, message: Message, run: Run | None, safe: Any = False) -> dict[str, Any]:
+def described(fleet: Node, message: Message, run: Run | None, safe: Any = False) -> dict[str, Any]:
     """One task as stock's ``Request.info`` has it."""
     headers = message.headers
     args: Any = message.args
@@ -50,7 +50,7 @@ def described(fleet: Fleet, message: Message, run: Run | None, safe: Any = False
     }
 
 
-def active(fleet: Fleet, safe: Any = False, **_: Any) -> list[dict[str, Any]]:
+def active(fleet: Node, safe: Any = False, **_: Any) -> list[dict[str, Any]]:
     """The tasks that run; ``safe`` shows their arguments as text."""
     return [
         described(fleet, run.message, run, safe)
@@ -59,12 +59,12 @@ def active(fleet: Fleet, safe: Any = False, **_: Any) -> list[dict[str, Any]]:
     ]
 
 
-def reserved(fleet: Fleet, **_: Any) -> list[dict[str, Any]]:
+def reserved(fleet: Node, **_: Any) -> list[dict[str, Any]]:
     """The tasks taken from the lists that do not run yet."""
     return [described(fleet, message, run) for run, message in _waiting(fleet)]
 
 
-def _waiting(fleet: Fleet) -> Iterator[tuple[Run, Message]]:
+def _waiting(fleet: Node) -> Iterator[tuple[Run, Message]]:
     listed = 0
     for run in fleet.worker.runs:
         if run.started_at:
@@ -79,7 +79,7 @@ def _waiting(fleet: Fleet) -> Iterator[tuple[Run, Message]]:
             return
 
 
-async def scheduled(fleet: Fleet, **_: Any) -> list[dict[str, Any]]:
+async def scheduled(fleet: Node, **_: Any) -> list[dict[str, Any]]:
     """The delayed tasks, told by one worker for all.
 
     They wait on the server and belong to no worker. The living worker with the smallest id lists
@@ -104,7 +104,7 @@ async def scheduled(fleet: Fleet, **_: Any) -> list[dict[str, Any]]:
     ]
 
 
-async def _speaks_for_all(fleet: Fleet) -> bool:
+async def _speaks_for_all(fleet: Node) -> bool:
     known: list[bytes] = await fleet.steps.command("ZRANGE", fleet.keys.workers, 0, -1)
     workers = sorted(worker_id.decode() for worker_id in known)
     if not workers:
@@ -114,7 +114,7 @@ async def _speaks_for_all(fleet: Fleet) -> bool:
     return not living or living[0] == fleet.worker.worker_id
 
 
-async def query_task(fleet: Fleet, ids: Any, **_: Any) -> dict[str, list[Any]]:
+async def query_task(fleet: Node, ids: Any, **_: Any) -> dict[str, list[Any]]:
     """Where tasks with these ids stand, of those that are known here."""
     wanted = {ids} if isinstance(ids, str) else set(ids)
     found: dict[str, list[Any]] = {}

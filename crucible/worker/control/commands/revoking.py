@@ -12,24 +12,24 @@ from crucible.worker.control.stamps import matching_stamps
 
 if TYPE_CHECKING:
     from crucible.broker.wire.decode import Message
-    from crucible.worker.control.node import Fleet
+    from crucible.worker.control.node import Node
     from crucible.worker.hooks import Run
 
 logger = logging.getLogger(__name__)
 
 
-def revoked(fleet: Fleet, **_: Any) -> list[str]:
+def revoked(fleet: Node, **_: Any) -> list[str]:
     """The ids of revoked tasks."""
     return list(fleet.revoked)
 
 
-async def terminate(fleet: Fleet, signal: Any, task_id: Any, **_: Any) -> dict[str, str]:
+async def terminate(fleet: Node, signal: Any, task_id: Any, **_: Any) -> dict[str, str]:
     """Revoke and stop; the old spelling of ``revoke`` with ``terminate``."""
     return await revoke(fleet, task_id, terminate=True, signal=signal)
 
 
 async def revoke(
-    fleet: Fleet, task_id: Any, terminate: Any = False, signal: Any = None, **_: Any
+    fleet: Node, task_id: Any, terminate: Any = False, signal: Any = None, **_: Any
 ) -> dict[str, str]:
     """Have tasks not run; with ``terminate`` stop those that run here.
 
@@ -79,7 +79,7 @@ def _signum(signal: Any) -> int:
     return int(getattr(signals, name))
 
 
-def _is_held(fleet: Fleet, task_id: str) -> bool:
+def _is_held(fleet: Node, task_id: str) -> bool:
     needle = task_id.encode()
     for run in fleet.worker.runs:
         if run.message is not None:
@@ -94,7 +94,7 @@ def _is_held(fleet: Fleet, task_id: str) -> bool:
     return False
 
 
-def _stop(fleet: Fleet, run: Run, signum: int) -> None:
+def _stop(fleet: Node, run: Run, signum: int) -> None:
     if run.message is None:
         return
     logger.info("terminating task %s", run.message.id)
@@ -104,7 +104,7 @@ def _stop(fleet: Fleet, run: Run, signum: int) -> None:
 
 
 async def revoke_by_stamped_headers(
-    fleet: Fleet, headers: Any, terminate: Any = False, signal: Any = None, **_: Any
+    fleet: Node, headers: Any, terminate: Any = False, signal: Any = None, **_: Any
 ) -> dict[str, str]:
     """Have tasks with certain stamps not run; with ``terminate`` stop those that run here."""
     signum = _signum(signal)

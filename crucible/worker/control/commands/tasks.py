@@ -10,7 +10,7 @@ from crucible.worker.rate_limits import per_second
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.worker.control.node import Fleet
+    from crucible.worker.control.node import Node
     from crucible.worker.registry import Task
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ _DEFAULT_ITEMS = ("exchange", "routing_key", "rate_limit")
 
 
 def registered(
-    fleet: Fleet, taskinfoitems: Sequence[Any] | None = None, builtins: bool = False, **_: Any
+    fleet: Node, taskinfoitems: Sequence[Any] | None = None, builtins: bool = False, **_: Any
 ) -> list[str]:
     """The tasks, with the attributes asked for where they have them."""
     items = [
@@ -35,13 +35,13 @@ def registered(
     ]
 
 
-def _described(fleet: Fleet, task: Task, items: Sequence[str]) -> str:
+def _described(fleet: Node, task: Task, items: Sequence[str]) -> str:
     values = {item: _attribute(fleet, task, item) for item in items}
     shown = [f"{item}={value}" for item, value in values.items() if value is not None]
     return f"{task.name} [{' '.join(shown)}]" if shown else task.name
 
 
-def _attribute(fleet: Fleet, task: Task, item: str) -> Any:
+def _attribute(fleet: Node, task: Task, item: str) -> Any:
     worker = fleet.worker
     if item == "rate_limit":
         return worker.rates.rate_of(task.name)
@@ -51,7 +51,7 @@ def _attribute(fleet: Fleet, task: Task, item: str) -> Any:
     return getattr(task, item, None)
 
 
-def rate_limit(fleet: Fleet, task_name: str, rate_limit: Any, **_: Any) -> dict[str, str]:
+def rate_limit(fleet: Node, task_name: str, rate_limit: Any, **_: Any) -> dict[str, str]:
     """Start at most so many of a task in a time, such as ``10/m``, in this worker; 0 is any."""
     try:
         per_second(rate_limit)
@@ -67,7 +67,7 @@ def rate_limit(fleet: Fleet, task_name: str, rate_limit: Any, **_: Any) -> dict[
 
 
 def time_limit(
-    fleet: Fleet,
+    fleet: Node,
     task_name: str | None = None,
     hard: float | None = None,
     soft: float | None = None,

@@ -16,7 +16,7 @@ from support.faults import Fault, FaultProxy
 from support.migration_rig import LocalExecutor, celery_worker, end_of, submit, until
 
 from crucible.errors import ExecutorRefused
-from crucible.evaluation.completions import Tally, read_ends
+from crucible.evaluation.completions import CompletionCounter, read_completions
 from crucible.evaluation.record import once_name
 from crucible.models import Outcome, Program, Status, Verdict
 from crucible.redis_keys import Keys
@@ -123,18 +123,18 @@ async def test_ends_wait_for_a_server_that_is_away(
     async with FaultProxy("127.0.0.1", redis_server.port) as proxy:
         proxy.set(Fault.RESET)
         url = f"redis://127.0.0.1:{proxy.port}/{database}"
-        async with Tally().writing(url, Keys(), 60) as tally:
+        async with CompletionCounter().writing(url, Keys(), 60) as tally:
             for n in range(700):
                 tally.note("legacy", Status.COMPLETED, f"e{n}", 0.25)
             await asyncio.sleep(0)
-            assert await read_ends(redis, Keys()) == {}
+            assert await read_completions(redis, Keys()) == {}
             proxy.set(Fault.PASS)
 
             async def counted() -> Any:
-                return (await read_ends(redis, Keys())).get("legacy")
+                return (await read_completions(redis, Keys())).get("legacy")
 
             counts = await until(counted)
-        again = (await read_ends(redis, Keys()))["legacy"]
+        again = (await read_completions(redis, Keys()))["legacy"]
     assert counts.statuses == {"completed": 700}
     assert counts.durations == {"0.25": 700}
     assert (counts.total_s, again.statuses) == (175.0, counts.statuses)
@@ -142,10 +142,10 @@ async def test_ends_wait_for_a_server_that_is_away(
 
 async def test_ends_of_what_nobody_submitted_are_not_counted(redis_url: str, redis: Redis) -> None:
     """Runs without a record, as comparisons make them, are no evaluations of clients."""
-    async with Tally().writing(redis_url, Keys(), 60) as tally:
+    async with CompletionCounter().writing(redis_url, Keys(), 60) as tally:
         tally.note("celery", Status.COMPLETED, "unheard-of")
         tally.note("celery", Status.COMPLETED, "known", 1.0)
-    assert (await read_ends(redis, Keys()))["celery"].statuses == {"completed": 1}
+    assert (await read_completions(redis, Keys()))["celery"].statuses == {"completed": 1}
 
 
 async def test_a_submission_is_remembered_until_its_end_and_then_as_long_as_its_result(
@@ -158,7 +158,7 @@ async def test_a_submission_is_remembered_until_its_end_and_then_as_long_as_its_
         async with client.post("/api/eval", json=body) as response:
             assert response.status == 202
         assert await redis.ttl(record) > 6 * 86_400
-        async with Tally().writing(redis_url, Keys(), 60) as tally:
+        async with CompletionCounter().writing(redis_url, Keys(), 60) as tally:
             tally.note("celery", Status.COMPLETED, "patient")
         assert 0 < await redis.ttl(record) <= 60
 
