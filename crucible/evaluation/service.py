@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from crucible.api.problems import NotFound
-from crucible.broker import Once
+from crucible.broker import IdempotencyRecord
 from crucible.broker.results.meta import SUCCESS
 from crucible.broker.wire.ids import new_id
 from crucible.errors import BrokerError, ConflictError, InputError, ResultTimeout
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from crucible.broker import Publisher
     from crucible.broker.control.client import ControlClient
-    from crucible.broker.publishing.group_commit import Told
+    from crucible.broker.publishing.group_commit import PublishCallback
     from crucible.broker.results.meta import Meta
     from crucible.evaluation.request import EvalRequest
     from crucible.models import Evaluation, Limits
@@ -184,14 +184,14 @@ class EvaluationService:
         eval_id = asked.eval_id or (str(uuid.uuid5(_KEY_NAMESPACE, key)) if key else new_id())
         return Draft(asked, eval_id, digest_of(asked), field, time.time_ns() // 1_000_000)
 
-    def begin(self, asked: EvalRequest, key: str | None, told: Told) -> Draft:
+    def begin(self, asked: EvalRequest, key: str | None, told: PublishCallback) -> Draft:
         """Hand one evaluation to the next flush; for whoever cannot wait in a coroutine.
 
         Args:
             asked: what to run.
             key: the client's ``Idempotency-Key``, instead of an id.
-            told: what became of it. ``Outcome.existing`` means that its id is known; nothing was
-                pushed then, and it must be submitted again to learn more.
+            told: what became of it. ``PublishResult.existing`` means that its id is known; nothing
+                was pushed then, and it must be submitted again to learn more.
 
         Raises:
             InputError: it could never run.
@@ -209,22 +209,24 @@ class EvaluationService:
     async def _publish(self, draft: Draft) -> Record | None:
         """Push a submission's message, unless its id is known; then its record."""
         raw, queue, priority, once = self._parts(draft)
-        previous = await self._publisher.publish(raw, queue=queue, priority=priority, once=once)
+        previous = await self._publisher.publish(
+            raw, queue=queue, priority=priority, idempotency=once
+        )
         if previous is None:
             self.celery_total += 1
             return None
         return decode_record(previous)
 
-    def _parts(self, draft: Draft) -> tuple[bytes, str, int, Once]:
+    def _parts(self, draft: Draft) -> tuple[bytes, str, int, IdempotencyRecord]:
         """Message, queue, Celery's priority, and what makes it happen once."""
         asked, eval_id = draft.asked, draft.eval_id
         queue, priority = queue_of(asked.priority), celery_priority(asked.priority)
         record = encode_record(draft.record("celery", queue))
-        once = Once(self._once_key(eval_id), record, self._record_ttl_s)
+        once = IdempotencyRecord(self._once_key(eval_id), record, self._record_ttl_s)
         return self._messages.render(eval_id, asked), queue, priority, once
 
     def _once_key(self, eval_id: str) -> str:
-        return self._publisher.keys.once(once_name(eval_id))
+        return self._publisher.keys.idempotency(once_name(eval_id))
 
     async def look_up(self, eval_id: str) -> Evaluation:
         """What is known of one evaluation.

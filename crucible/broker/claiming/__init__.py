@@ -1,1 +1,1 @@
-"""Claims on messages: taken, renewed, ended, delayed, swept, buried."""
+"""Claims on messages; the life of one is told at the top of ``claims.py``."""

@@ -1,4 +1,4 @@
--- Take up to n messages from the lists, in their order, and record each as a claim, in one step.
+-- Claim up to n messages: pop them from the lists, in their order, and record each in unacked.
 --
 -- KEYS[1] unacked            KEYS[2] unacked_index       KEYS[3] dead letters
 -- KEYS[4..] step lists, in the order of service
@@ -7,8 +7,8 @@
 -- ARGV[5..] name of each list's queue as a JSON string, one a list
 -- Returns {server seconds, microseconds, dead letters made, list number, raw, list number, raw ...}
 --
--- Once the messages taken have MOST_BYTES no more are: an answer that a slow link cannot bring in
--- time leaves claims that nobody knows of.
+-- Once the messages taken have MOST_BYTES no more are: a reply too large for a slow link to bring in
+-- time would leave claims that no worker knows of.
 --
 -- A stock sweep removes what it cannot restore, so only an object whose headers and delivery_info
 -- can take kombu's `redelivered` enters `unacked`; the rest becomes a dead letter in the same step.
