@@ -113,7 +113,7 @@ async def test_a_message_without_headers_is_counted(redis: Redis, steps: RedisSt
     await redis.hset("unacked", "crucible|wgone|2", f'[{raw.decode()}, "", "mail"]')
     await redis.zadd("unacked_index", {"crucible|wgone|2": 5.0})
     await redis.delete("crucible:sweep")
-    assert (await sweeper.sweep()).buried == 1
+    assert (await sweeper.sweep()).dead_letters == 1
     (letter,) = await letters(redis)
     assert (letter[b"task_id"], letter[b"attempts"]) == (b"old", b"2")
     assert json.loads(await redis.get("celery-task-meta-old") or b"")["status"] == "FAILURE"
@@ -122,7 +122,7 @@ async def test_a_message_without_headers_is_counted(redis: Redis, steps: RedisSt
 async def test_what_cannot_return_is_kept_as_it_came(redis: Redis, steps: RedisStore) -> None:
     """A dead letter holds the message's bytes, not the claim's, and the queue it was for."""
     await leave(redis, '[1.50, "no object"]')
-    assert (await sweep(steps)).buried == 1
+    assert (await sweep(steps)).dead_letters == 1
     (letter,) = await letters(redis)
     assert (letter[b"raw"], letter[b"queue"]) == (b'[1.50, "no object"]', b"mail")
     assert letter[b"reason"] == b"unreadable"
@@ -133,7 +133,7 @@ async def test_garbage_is_kept_whole(redis: Redis, steps: RedisStore, value: str
     """A claim that is none is a dead letter, and no end of the sweep."""
     await redis.hset("unacked", "a-tag", value)
     await redis.zadd("unacked_index", {"a-tag": 5.25})
-    assert (await sweep(steps)).buried == 1
+    assert (await sweep(steps)).dead_letters == 1
     assert [letter[b"raw"] for letter in await letters(redis)] == [value.encode()]
 
 
@@ -168,7 +168,7 @@ async def test_a_message_no_binding_leads_anywhere_is_kept(redis: Redis, steps: 
     await redis.sadd("_kombu.binding.ex", f"other{SEP}{SEP}a")
     raw = json.dumps(plain_message())
     await leave(redis, raw, "ex", "k")
-    assert (await sweep(steps)).buried == 1
+    assert (await sweep(steps)).dead_letters == 1
     (letter,) = await letters(redis)
     assert (letter[b"raw"], letter[b"queue"]) == (raw.encode(), b"k")
 
@@ -180,7 +180,7 @@ async def test_a_routing_key_that_is_none_ends_no_sweep(
     """There is no list for it, so the message is kept."""
     await redis.hset("unacked", "a-tag", f'[{json.dumps(plain_message())}, "\\ud800", {key}]')
     await redis.zadd("unacked_index", {"a-tag": 5.25})
-    assert (await sweep(steps)).buried == 1
+    assert (await sweep(steps)).dead_letters == 1
 
 
 async def test_bindings_of_another_type_end_no_sweep(redis: Redis, steps: RedisStore) -> None:

@@ -10,7 +10,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from crucible.broker import IdempotencyRecord, Publisher
-from crucible.broker.wire.decode import encode_task
+from crucible.broker.wire.encode import encode_task
 from crucible.embedded.server import EmbeddedServer, find_binary
 from crucible.errors import QueueFull
 from crucible.worker import TaskRegistry

@@ -82,7 +82,7 @@ async def test_a_delayed_message_that_cannot_be_read_is_the_sweepers(
     assert [field for field, _ in stale] == ["crucible|delayed|0|x"]
     assert await redis.llen("sound") == 1
     swept = await Sweeper(steps, Keys(), Restorer(steps, Keys())).restore_old(stale)
-    assert swept.buried == 1
+    assert swept.dead_letters == 1
 
 
 async def test_a_claim_whose_list_is_none_is_out_of_the_way(

@@ -1,4 +1,4 @@
-"""How much waits where, and emptying a queue."""
+"""How many messages wait in each queue, and emptying a queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of a chord: each counted once, and whoever counts the last one sends the body.
+"""Parts of a chord: each counted once; the worker that counts the last one sends the body.
 
 Source: celery 5.7 ``backends/redis.py`` ``on_chord_part_return``; workers of every version count in
 the same keys.
@@ -84,10 +84,10 @@ class CompleteChord:
             ChordFailed: a part failed, or cannot be read.
         """
         try:
-            ends = [loads(part) for part in self.parts]
+            parts = [loads(part) for part in self.parts]
             if not self.structure:
-                return [_value(end) for end in ends]
-            return _nested(loads(self.structure)["result"], {end[1]: end for end in ends})
+                return [_value(part) for part in parts]
+            return _nested(loads(self.structure)["result"], {part[1]: part for part in parts})
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise ChordFailed(f"Join error: {error!r}") from error
 
@@ -123,8 +123,8 @@ class ChordParts:
             claim: field of the claim under which the task ended.
 
         Returns:
-            The header, if this made it complete or whoever did went away since; None while others
-            are missing, once the body was sent, or when the claim is lost.
+            The header, if this made it complete, or the worker that did has died since; None while
+            others are missing, once the body was sent, or when the claim is lost.
 
         Raises:
             TypeError: the result is of a kind JSON cannot carry.
@@ -153,8 +153,8 @@ class ChordParts:
                 return CompleteChord(token, reply.structure, reply.parts)
             if reply.state is not ChordState.TAKEN or loop.time() >= until:
                 return None
-            # The header was complete before: this is a repetition. Whoever holds the mark sends
-            # the body, or dies; only then it is ours.
+            # The header was complete before: this is a repetition. The worker that holds the
+            # mark sends the body, or dies; only then it is ours.
             await asyncio.sleep(min(max(reply.left_ms, 0) / 1000 + 0.01, _LOOK_S))
 
     async def metas(self, task_ids: Sequence[str]) -> list[Meta | None]:
@@ -166,21 +166,21 @@ class ChordParts:
         return [None if value is None else read_meta(value) for value in values]
 
 
-def _value(end: Sequence[Any]) -> Any:
-    _, task_id, state, result = end
+def _value(part: Sequence[Any]) -> Any:
+    _, task_id, state, result = part
     if state in (FAILURE, REVOKED):
         raise ChordFailed(f"Dependency {task_id} raised {shown(result)}", result)
     return result
 
 
-def _nested(node: Sequence[Any], ends: Mapping[str, Sequence[Any]]) -> list[Any]:
+def _nested(node: Sequence[Any], parts: Mapping[str, Sequence[Any]]) -> list[Any]:
     """Values in the shape of a saved group: a group in it becomes a list."""
     values = []
     for (task_id, _), children in node[1]:
         if children is not None:
-            values.append(_nested([[task_id, None], children], ends))
+            values.append(_nested([[task_id, None], children], parts))
             continue
-        _, _, state, result = ends[task_id]
+        _, _, state, result = parts[task_id]
         if state in (FAILURE, REVOKED):
             raise ChordFailed(f"Join error: {shown(result)}", result)
         values.append(result)

@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChordSize:
-    """Set how many ends a chord waits for; goes just before its last header task.
+    """Set how many parts a chord waits for; goes just before its last header task.
 
     Attributes:
         group_id: the chord's group.
-        size: ends to wait for.
+        size: parts to wait for.
     """
 
     group_id: str
@@ -52,7 +52,7 @@ class ChordSize:
 
 @dataclass(frozen=True, slots=True)
 class SavedGroup:
-    """Keep the shape of a chord's header that has groups in it, for whoever joins the results.
+    """Keep the shape of a chord's header that has groups in it, for joining the results.
 
     Attributes:
         group_id: the chord's group.
@@ -222,7 +222,7 @@ class _Planner:
             passed_on["task_id"] = group_id
             self._group(header, () if sig["immutable"] else args, passed_on)
         else:
-            # Nobody would ever end it: the body runs now, with no results.
+            # No part would ever complete it: the body runs now, with no results.
             self.apply(body, ([],), {})
         node.first.parent = header_node
         return node
@@ -245,11 +245,11 @@ def _link_to_body(body: Signature, options: dict[str, Any]) -> None:
 
 
 def chord_size(sig: Signature) -> int:
-    """How many ends of ``sig`` a chord around it waits for."""
+    """How many parts of ``sig`` a chord around it waits for."""
     if sig.kind == "group":
         return sum(map(chord_size, sig.parts))
     if sig.kind == "chain":
-        # Only the last part that ends at all counts.
+        # Only the last member that counts at all.
         return next((size for part in reversed(sig.parts) if (size := chord_size(part))), 0)
     if sig.kind == "chord":
         return chord_size(sig.body)

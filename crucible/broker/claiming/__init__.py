@@ -1,1 +1,1 @@
-"""Claims on messages; the life of one is told at the top of ``claims.py``."""
+"""Claims on messages; ``claims.py`` starts with the life of one."""

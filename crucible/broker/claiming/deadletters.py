@@ -97,7 +97,7 @@ class DeadLetters:
         return [_letter(letter_id, fields) for letter_id, fields in rows]
 
     async def get(self, letter_id: str) -> DeadLetter | None:
-        """One letter; None where there is none, or the id can be nobody's."""
+        """One letter; None where there is none, or the text cannot be an id."""
         if not is_letter_id(letter_id):
             return None
         rows: Any = await self._store.command("XRANGE", self._keys.dlq, letter_id, letter_id)

@@ -55,7 +55,7 @@ class LostReplies:
         """All fields were looked for in a look that ``began`` then, by ``time.monotonic()``.
 
         Calls that cannot be executed any more are forgotten only now: one that is forgotten
-        without a look would leave claims that nobody knows of.
+        without a look would leave claims that no worker knows of.
         """
         self._next_look = time.monotonic() + _LOOK_S
         self._ranges = [lost for lost in self._ranges if lost[2] > began]

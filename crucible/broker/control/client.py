@@ -165,9 +165,9 @@ class ControlClient:
         """Have tasks not run, and with ``terminate`` stopped where they run.
 
         The ids are kept on the server first: a worker that starts later knows them. Tasks that
-        nobody has started are stored as REVOKED here and now, whether any worker listens or not.
-        A task that does not track its start may be running then; the end it comes to takes the
-        place of REVOKED, as with stock, unless that is ``final``.
+        nobody has started are stored as REVOKED at once, whether any worker listens or not.
+        A task that does not track its start may be running then; its own result replaces REVOKED,
+        as with stock, unless that is ``final``.
 
         Returns:
             How many workers listen.
@@ -215,9 +215,9 @@ class ControlClient:
     ) -> dict[str, Any]:
         replies: dict[str, Any] = {}
         loop = asyncio.get_running_loop()
-        ends = loop.time() + timeout_s
+        until = loop.time() + timeout_s
         while wanted is None or len(replies) < wanted:
-            left = ends - loop.time()
+            left = until - loop.time()
             if left <= 0.001:
                 break
             wait_s = min(left, _POP_S, COMMAND_TIMEOUT_S / 2)

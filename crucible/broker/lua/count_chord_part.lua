@@ -8,10 +8,10 @@
 -- ARGV[4] position, '+inf' for none     ARGV[5] seconds the keys live, 0 for ever
 -- ARGV[6] token of who counts           ARGV[7] seconds within which the body must be sent
 -- ARGV[8] field of the claim under which the task ended (with KEYS[7])
--- Returns {'lost'}                      the claim is somebody else's by now, and so is the part
+-- Returns {'lost'}                      the claim is another worker's by now, and so is the part
 --         {'done'}                      the body was sent before
 --         {'waiting'}                   others are missing
---         {'taken', milliseconds}       complete, and somebody else is sending the body; the time
+--         {'taken', milliseconds}       complete, and another worker is sending the body; the time
 --                                       until that worker's mark runs out
 --         {'claimed', group or '', {part ...}}       complete, and the body is ours to send
 --

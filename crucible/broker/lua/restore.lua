@@ -11,12 +11,13 @@
 --   <key> of its owner's fence   'list' or 'dead_letter'   <key> of the target   message
 --   <key> of its result   result, '' for none   n
 --   n names and values of the dead letter, or <key>s of further lists that get the message
--- Returns one number a row: 1 taken, 0 somebody else's by now, -1 the place it goes to refuses it
+-- Returns one number a row: 1 taken, 0 another worker's by now, -1 its target refuses it
 --
 -- The message is written before the claim is dropped, and a row that fails stays claimed, so that
--- neither an error nor a neighbour's error loses anything. Found by its age such a row is dated now:
--- it is tried again after the visibility timeout, and is in nobody's way until then. A field is
--- never used for two claims of Crucible's; a tag of a stock worker is, with another score.
+-- neither an error of its own nor one of a neighbour loses anything. A failed row that was found by its
+-- age is dated now: it is tried again after the visibility timeout, and does not delay others until
+-- then. A field is never used for two claims of Crucible's; the tag of a stock worker may be, with
+-- another score.
 
 local function still_theirs(field, score, heartbeat)
   if redis.call('HEXISTS', KEYS[1], field) == 0 then

@@ -290,7 +290,7 @@ def _notify(callback: PublishCallback, result: PublishResult | BrokerError) -> N
 
 def _fail(writes: Sequence[Write] | deque[Write], error: BrokerError) -> None:
     for write in writes:
-        # Each its own: a raised exception collects the frames of whoever raises it.
+        # One each: a raised exception collects the frames of every caller that raises it.
         _notify(write.callback, _copy(error))
 
 

@@ -217,7 +217,7 @@ class Publisher(SendsCanvases):
             TypeError: arguments the serializer cannot carry.
             ValueError: an unknown serializer, or a circular argument.
             QueueFull: the queue holds as many as it may.
-            BrokerUnavailable: no answer within the deadline; it may have been sent all the same.
+            BrokerUnavailable: no answer within the deadline; it may have been sent nevertheless.
         """
         call = TaskCall(name, args, kwargs, task_id, queue, priority, ignore_result, options)
         return await self.send(call)

@@ -14,7 +14,7 @@ from crucible.broker.control.event_stream import EventStream
 from crucible.broker.control.lamport import LamportClock
 from crucible.broker.wire.decode import decode
 from crucible.broker.wire.jsontypes import dumps, quote
-from crucible.broker.wire.moments import utc_text
+from crucible.broker.wire.timestamps import utc_text
 from crucible.errors import BrokerUnavailable, MessageError
 
 if TYPE_CHECKING:

@@ -82,7 +82,7 @@ class TransactionSender:
         return _Look(held_values, depths)
 
     async def _commit(self, held: Any, plan: _Plan) -> bool:
-        """Run the transaction; False when somebody else wrote an idempotency record meanwhile."""
+        """Run the transaction; False when an idempotency record was written meanwhile."""
         self.reached = True
         replies = await self._link.calls(held, [("MULTI",), *plan.commands, ("EXEC",)])
         # A command refused while it was queued says why; EXEC only that it did nothing.

@@ -108,7 +108,7 @@ class Deadline:
 
 
 def _silent_s(held: AbstractConnection | None) -> float | None:
-    """Seconds since the last bytes came in over a connection; None where nobody knows."""
+    """Seconds since the last bytes came in over a connection; None where that is not known."""
     writer: Any = getattr(held, "_writer", None)
     connection: Any = writer.get_extra_info("socket") if writer is not None else None
     try:

@@ -34,12 +34,12 @@ class Write(NamedTuple):
 
 
 class Guarded(NamedTuple):
-    """Writes that happen only for whoever holds a chord's dispatch mark.
+    """Writes that happen only while a worker holds a chord's dispatch mark.
 
     Attributes:
         mark: key of the mark.
         size: key that is there while the chord is open.
-        token: who we are; the mark is taken where it ran out.
+        token: ours; the mark is taken again where it ran out.
         ttl_s: seconds the mark is extended to.
         writes: what then happens.
     """
@@ -102,10 +102,10 @@ class PartCount(NamedTuple):
 class ChordState(StrEnum):
     """Where a chord stands once a part was counted."""
 
-    LOST = "lost"  # the claim is somebody else's by now, and so is the part
+    LOST = "lost"  # the claim is another worker's by now, and so is the part
     DONE = "done"  # the body was sent before
     WAITING = "waiting"  # other parts are missing
-    TAKEN = "taken"  # complete, and somebody else is sending the body
+    TAKEN = "taken"  # complete, and another worker is sending the body
     CLAIMED = "claimed"  # complete, and the body is ours to send
 
 
@@ -114,7 +114,7 @@ class ChordCounted(NamedTuple):
 
     Attributes:
         state: of the chord.
-        left_ms: milliseconds until the mark of whoever sends the body runs out; for ``TAKEN``.
+        left_ms: milliseconds until the mark of that worker runs out; for ``TAKEN``.
         structure: the saved structure of the header, empty for a flat one; for ``CLAIMED``.
         parts: in the header's order; for ``CLAIMED``.
     """
@@ -142,7 +142,7 @@ class EffectStore(Commands, Protocol):
     async def count_chord_part(
         self, keys: Keys, counted: PartCount, *, ttl_s: int, mark_ttl_s: int
     ) -> ChordCounted:
-        """Count one part; whoever completes the chord takes its dispatch mark.
+        """Count one part; the worker that completes the chord takes its dispatch mark.
 
         Args:
             keys: key names.

@@ -51,7 +51,7 @@ class Link:
         self._closed = False
 
     def close(self) -> None:
-        """Hand out no more connections: the client below is about to close its own."""
+        """Give no more connections: the client below is about to close its own."""
         self._closed = True
 
     async def forget_idle(self) -> None:
@@ -60,7 +60,7 @@ class Link:
 
     @asynccontextmanager
     async def connection(self, *, patient: bool = True) -> AsyncIterator[AbstractConnection]:
-        """A connection that is open when it is handed over.
+        """A connection, already open.
 
         Args:
             patient: try again until cancelled while the server cannot be reached. Nothing was
@@ -77,7 +77,7 @@ class Link:
             await self.release(held)
 
     async def release(self, held: AbstractConnection) -> None:
-        """Give back what ``acquire`` handed out."""
+        """Give back a connection from ``acquire``."""
         await self._pool.release(held)
 
     async def acquire(self, *, patient: bool = True) -> AbstractConnection:

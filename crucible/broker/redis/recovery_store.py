@@ -64,7 +64,7 @@ class RestoreStatus(IntEnum):
     """What became of one row of ``restore``."""
 
     REFUSED = -1  # the key it was to go to is of another type
-    NOT_LOST = 0  # somebody else's by now, or its owner lives
+    NOT_LOST = 0  # another worker's by now, or its owner is alive
     TAKEN = 1
 
 

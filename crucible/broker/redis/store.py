@@ -13,7 +13,7 @@ protocol            operations                                         who calls
 
 ``with_lua.store.LuaStore`` runs each as the script ``lua/<name>.lua``, whose head says what its
 KEYS, ARGV and reply are; ``without_lua.store.TransactionStore`` does the same with WATCH and MULTI.
-Whoever needs an operation asks for the narrowest protocol that has it, and does not care which.
+Callers ask for the narrowest protocol that has what they need, and need not know which it is.
 The one script missing here, ``publish.lua``, is the group commit's (``publishing/lua_sender.py``).
 
 Every operation raises ``BrokerUnavailable`` when there was no reply in time, so that it may have

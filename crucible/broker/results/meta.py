@@ -59,7 +59,7 @@ class Meta(msgspec.Struct, kw_only=True):
         date_done: ISO 8601, None before the end.
         group_id: id of its group or chord; written when set.
         parent_id: id of the task that sent it; written when set.
-        extended: ``name args kwargs worker retries queue`` and stamps, where the backend is told
+        extended: ``name args kwargs worker retries queue`` and stamps, where the backend is set
             to keep them.
     """
 

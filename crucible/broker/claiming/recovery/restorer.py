@@ -38,16 +38,16 @@ class Swept:
 
     Attributes:
         restored: claims that went back to their lists.
-        buried: claims that became dead letters.
+        dead_letters: claims that became dead letters.
     """
 
     restored: int = 0
-    buried: int = 0
+    dead_letters: int = 0
 
     @property
     def moved(self) -> int:
-        """Claims that are claims no more."""
-        return self.restored + self.buried
+        """All claims that were taken away."""
+        return self.restored + self.dead_letters
 
 
 class Restorer:
@@ -92,8 +92,8 @@ class Restorer:
             await self._restore_chunk(rows[start : start + _CHUNK], swept)
         if swept.moved:
             logger.warning(
-                "gave back %d claims of workers that are gone, %d became dead letters",
-                swept.restored, swept.buried,
+                "recovered the claims of dead workers: %d back in their queues, %d dead letters",
+                swept.restored, swept.dead_letters,
             )  # fmt: skip
         return swept
 
@@ -119,7 +119,7 @@ class Restorer:
             if status is RestoreStatus.REFUSED:
                 logger.error("claim %s cannot go back: %r is not a list", row.field, row.target)
             elif status is RestoreStatus.TAKEN and row.letter:
-                swept.buried += 1
+                swept.dead_letters += 1
             elif status is RestoreStatus.TAKEN:
                 swept.restored += 1
 

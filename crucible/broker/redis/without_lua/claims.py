@@ -63,8 +63,8 @@ class TransactionClaims(TransactionClient):
             queue_name = queue_names[number]
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.time()
-                buried = not claim_value.is_restorable(raw)
-                if buried:
+                is_garbage = not claim_value.is_restorable(raw)
+                if is_garbage:
                     add_dead_letter(pipe, keys.dlq, {
                         "raw": raw, "queue": json.loads(queue_name), "reason": "unreadable",
                         "detail": "not a message stock workers could restore", "at": time.time(),
@@ -74,7 +74,7 @@ class TransactionClaims(TransactionClient):
                     pipe.zadd(keys.unacked_index, {field: time.time()})
                     pipe.hset(keys.unacked, field, claim_value.join(raw, queue_name))
                 now, *_ = await pipe.execute()
-            if buried:
+            if is_garbage:
                 return Claimed(seconds_of(now), 1, [], [])
             return Claimed(seconds_of(now), 0, [number + 1], [raw])
 

@@ -1,7 +1,7 @@
 """Effects of settlements, as transactions.
 
-Both operations watch what they decide by, so that nobody can come between the decision and the
-writes.
+Both operations watch the keys they decide by, so that nothing can change between the decision and
+the writes.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class TransactionEffects(TransactionClient):
     async def _count(
         self, keys: Keys, counted: PartCount, ttl_s: int, mark_ttl_s: int
     ) -> ChordCounted | None:
-        """One try; None where somebody came in between."""
+        """One try; None where a watched key changed meanwhile."""
         chord = keys.chord(counted.group_id)
         unacked = [keys.unacked] if counted.claim else []
         index, start, member = (

@@ -125,7 +125,7 @@ class TransactionRecovery(TransactionClient):
             strays = 0
             async for field, _ in self._redis.hscan_iter(keys.unacked, count=scan_rows):
                 if await self._redis.zadd(keys.unacked_index, {field: now}, nx=True):
-                    # A claim settled since the scan saw it must not keep a row that nobody takes.
+                    # A claim settled since the scan saw it must not keep a row for ever.
                     if await self._redis.hexists(keys.unacked, field):
                         strays += 1
                     else:

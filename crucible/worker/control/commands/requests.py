@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claiming.delayed import delayed_messages
 from crucible.broker.wire.decode import Message, decode
-from crucible.broker.wire.moments import utc_text
+from crucible.broker.wire.timestamps import utc_text
 from crucible.errors import MessageError
 
 if TYPE_CHECKING:
