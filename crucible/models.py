@@ -73,8 +73,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     disk_mb: int = 64
 
 
-#: The least a program may ask for: zero means "unlimited" to somebody down the line, so every
-#: limit has a floor above it.
+#: The least a program may ask for, at the HTTP API and at the executor alike. Docker and the kernel
+#: read zero as "unlimited", so every limit has a floor above it. 0.1 s: an interpreter takes tens
+#: of milliseconds to start, and a shorter limit would measure that. 2 pids: with one alone a
+#: program can start neither a thread nor a child, so not even a shell can run a command.
 LIMIT_FLOORS = Limits(wall_time_s=0.1, cpu_time_s=0.1, memory_mb=16, pids=2, output_kb=1, disk_mb=1)
 
 
