@@ -15,7 +15,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """The value of an evaluation's idempotency record. Small: there is one for each queued message.
 
     Attributes:
-        digest: fingerprint of the content, to tell a repeated request from a different one.
+        digest: fingerprint of the content, to distinguish a repetition from a different request.
         created_ms: when the submission was accepted, milliseconds since the epoch.
         queue: where its message went.
         language: of the program.

@@ -46,7 +46,7 @@ def problem(
         status: HTTP status.
         title: the kind of problem, the same for every occurrence.
         detail: this occurrence, for people.
-        kind: a URI for the kind of problem (``type``), for clients that tell kinds apart by it.
+        kind: a URI for the kind of problem (``type``), for clients that distinguish kinds by it.
         field: path of the offending field; ``body`` stands for the whole of it.
         headers: further headers.
         members: further members of the document.
@@ -78,7 +78,7 @@ def unavailable(detail: str, retry_after_s: int, **kind_and_members: Any) -> web
 
 
 def internal_error() -> web.Response:
-    """The 500 of a fault of ours; the log says which, the client is told nothing of it."""
+    """The 500 of a fault of ours; the log says which, the client learns nothing of it."""
     return problem(500, "Internal error")
 
 
