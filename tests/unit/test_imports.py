@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,21 @@ def test_a_library_has_one_room(path: Path) -> None:
         library = name.split(".")[0]
         if library in ONE_ROOM:
             assert room_of(path) in ONE_ROOM[library], f"{name} has no place here"
+
+
+def test_the_documented_table_is_this_one() -> None:
+    """The rooms of docs/architecture.md may import what they may import here."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    documented = {
+        room: set(re.split(", ", rooms))
+        for room, rooms in re.findall(
+            r"^\| `crucible\.(\w+)` \|[^|]+\| ([^|]+) \|$", page, re.MULTILINE
+        )
+    }
+    expected = {
+        room: (may - PLAIN) | {"plain"} if may >= PLAIN else may
+        for room, may in MAY_IMPORT.items()
+        if room not in PLAIN
+    }
+    assert documented == {**expected, "cli": {"everything"}}
+    assert all(f"`crucible.{room}`" in page for room in PLAIN)
