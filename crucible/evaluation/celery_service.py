@@ -11,7 +11,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from crucible.broker import Once
+from crucible.broker import IdempotencyRecord
 from crucible.broker.results.meta import SUCCESS
 from crucible.broker.wire.ids import new_id
 from crucible.errors import BrokerError, InputError, NotFound, ResultTimeout
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from crucible.broker import Publisher
     from crucible.broker.control.client import ControlClient
-    from crucible.broker.publishing.group_commit import Told
+    from crucible.broker.publishing.group_commit import PublishCallback
     from crucible.broker.results.meta import Meta
     from crucible.evaluation.record import Record
     from crucible.evaluation.request import EvalRequest
@@ -131,7 +131,7 @@ class CeleryService:
         eval_id = asked.eval_id or (str(uuid.uuid5(_KEY_NAMESPACE, key)) if key else new_id())
         return Draft(asked, eval_id, digest_of(asked), field, time.time_ns() // 1_000_000)
 
-    def begin(self, asked: EvalRequest, key: str | None, told: Told) -> Draft:
+    def begin(self, asked: EvalRequest, key: str | None, told: PublishCallback) -> Draft:
         """Add one evaluation to the next flush; for callers that are not coroutines.
 
         Args:
@@ -160,22 +160,24 @@ class CeleryService:
             BrokerError: as ``submit``.
         """
         raw, queue, priority, once = self._parts(draft)
-        previous = await self._publisher.publish(raw, queue=queue, priority=priority, once=once)
+        previous = await self._publisher.publish(
+            raw, queue=queue, priority=priority, idempotency=once
+        )
         if previous is None:
             self.submitted_total += 1
             return None
         return decode_record(previous)
 
-    def _parts(self, draft: Draft) -> tuple[bytes, str, int, Once]:
+    def _parts(self, draft: Draft) -> tuple[bytes, str, int, IdempotencyRecord]:
         """Message, queue, Celery priority and idempotency record."""
         asked, eval_id = draft.asked, draft.eval_id
         queue, priority = queue_of(asked.priority), celery_priority(asked.priority)
         record = encode_record(draft.record("celery", queue))
-        once = Once(self._once_key(eval_id), record, self._record_ttl_s)
+        once = IdempotencyRecord(self._once_key(eval_id), record, self._record_ttl_s)
         return self._messages.render(eval_id, asked), queue, priority, once
 
     def _once_key(self, eval_id: str) -> str:
-        return self._publisher.keys.once(once_name(eval_id))
+        return self._publisher.keys.idempotency(once_name(eval_id))
 
     async def look_up(self, eval_id: str) -> Evaluation:
         """See ``EvaluationService``."""

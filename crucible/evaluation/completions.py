@@ -199,7 +199,7 @@ class _Store:
         return _accepted_s(unknown, answers[-1]) if unknown else {}
 
     def _record(self, eval_id: str) -> str:
-        return self._keys.once(once_name(eval_id))
+        return self._keys.idempotency(once_name(eval_id))
 
     async def check(self) -> None:
         """Ping the server; raises BrokerError while it does not answer."""
@@ -211,7 +211,7 @@ class _Store:
         with translated():
             async with self._client.pipeline(transaction=True) as pipe:
                 for name, more in increments.items():
-                    pipe.hincrby(self._keys.ends, name, more)
+                    pipe.hincrby(self._keys.completions, name, more)
                 await pipe.execute()
 
 
@@ -233,7 +233,7 @@ async def read_completions(client: Redis, keys: Keys) -> dict[str, CompletionCou
         BrokerError: the server does not answer.
     """
     with translated():
-        stored: Any = await client.hgetall(keys.ends)
+        stored: Any = await client.hgetall(keys.completions)
     found: dict[str, CompletionCounts] = {}
     for name, number in stored.items():
         queue_system, kind, *label = name.decode().split(" ", 2)

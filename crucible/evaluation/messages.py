@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crucible.broker.wire.decode import TaskTemplate
+from crucible.broker.wire.encode import TaskTemplate
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.request import celery_priority, options_of, queue_of
 

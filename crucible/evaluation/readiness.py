@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from crucible.breaker import worst
-from crucible.broker.claiming.liveness import Heartbeat, read_signs
+from crucible.broker.claiming.liveness import Heartbeat, read_heartbeats
 from crucible.broker.redis.connection import open_client, translated
 from crucible.errors import BrokerError
 from crucible.evaluation.completions import read_completions
@@ -114,7 +114,7 @@ class Readiness:
         """Heartbeats of the async workers that live; none while the server does not answer."""
         try:
             with translated():
-                found = await read_signs(self._queue, self._keys)
+                found = await read_heartbeats(self._queue, self._keys)
         except BrokerError:
             return []
         return found

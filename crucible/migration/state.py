@@ -16,6 +16,7 @@ from redis.exceptions import WatchError
 from crucible.broker.redis.connection import translated
 from crucible.errors import ConflictError
 from crucible.migration.routing import Switches
+from crucible.redis_keys import AUDIT_LIMIT
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from crucible.redis_keys import Keys
     from crucible.settings import Settings
 
-#: Changes of the switches that are remembered, about.
-AUDIT_LIMIT = 1000
 #: Attempts to write while others write as well.
 _ATTEMPTS = 10
 

@@ -316,12 +316,12 @@ async def test_queued_evaluations_are_recovered_to_legacy(redis_url: str, redis:
 async def test_active_evaluations_are_recovered_to_legacy(redis_url: str, redis: Redis) -> None:
     """What a dead worker holds is moved with --active, at once and not after its lease."""
     from crucible.broker.claiming.claims import Claims, new_worker_id
-    from crucible.broker.redis.atomic import LuaSteps
+    from crucible.broker.redis.with_lua.store import LuaStore
 
     async with LegacyWorld(LocalExecutor(), 1) as legacy:
         async with running_api(redis_url, queue_service_url=legacy.url) as client:
             eval_id = (await submit(client, "print('held')"))["eval_id"]
-            claims = Claims(LuaSteps(redis), new_worker_id(), ["evaluation"])
+            claims = Claims(LuaStore(redis), new_worker_id(), ["evaluation"])
             assert len(await claims.take(5)) == 1
             async with sides_of(redis_url, legacy.url) as sides:
                 assert (await to_legacy(sides)).moved == []
@@ -378,7 +378,7 @@ async def test_drain_keeps_ends_whose_records_come_later(redis_url: str, redis: 
             assert await drain(sides, 30, by="ann", reason="the end", report=lambda _: None)
             await legacy.crash()
             record = Record(b"", time.time_ns() // 1_000_000, "legacy", "python", "legacy")
-            await redis.set(sides.keys.once(once_name("late")), encode_record(record))
+            await redis.set(sides.keys.idempotency(once_name("late")), encode_record(record))
             found, _ = await verify(sides)
             assert (found.places, found.proved) == ({"legacy": {"ended": 1}}, True)
     async with running_api(redis_url) as client:

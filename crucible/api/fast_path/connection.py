@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aiohttp.web_server import Server
 
     from crucible.api.fast_path.head import Found
-    from crucible.broker.publishing.group_commit import Outcome
+    from crucible.broker.publishing.group_commit import PublishResult
     from crucible.errors import BrokerError
     from crucible.evaluation.celery_service import CeleryService
     from crucible.evaluation.submission import Draft
@@ -136,7 +136,7 @@ class Connection(ProblemHandler):
         """The flush as a whole failed."""
         self._refuse(error)
 
-    def set_result(self, outcome: Outcome) -> None:
+    def set_result(self, outcome: PublishResult) -> None:
         """The queue server answered."""
         draft = self._draft
         assert draft is not None

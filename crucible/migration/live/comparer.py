@@ -18,6 +18,7 @@ import msgspec
 from crucible.broker.redis.connection import translated
 from crucible.errors import BrokerError, TaskError
 from crucible.migration.comparison import Comparison, Kind, judge
+from crucible.redis_keys import MISMATCH_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Mismatches that are kept, about.
-KEPT = 1000
 #: Differences that may wait to be examined, and further runs of a program that differed.
 LIMIT, AGAIN = 50, 2
 #: Differences examined at once.
@@ -79,7 +78,7 @@ class Mismatches:
             await self._client.xadd(
                 self._keys.mismatches,
                 {"entry": msgspec.json.encode(listed)},
-                maxlen=KEPT,
+                maxlen=MISMATCH_LIMIT,
                 approximate=True,
             )
 
@@ -194,7 +193,7 @@ class DualComparer:
                 comparison=found,
             )
         )
-        del self._unlisted[:-KEPT]
+        del self._unlisted[:-MISMATCH_LIMIT]
 
     async def _keep_writing(self) -> None:
         while True:

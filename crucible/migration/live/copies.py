@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from crucible.broker import Once
+from crucible.broker import IdempotencyRecord
 from crucible.evaluation.messages import EvalMessages
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.request import celery_priority, queue_of
@@ -39,7 +39,9 @@ class Copies:
             self._messages.render(eval_id, asked),
             queue=queue_of(asked.priority),
             priority=celery_priority(asked.priority),
-            once=Once(self._publisher.keys.once(f"copy:{eval_id}"), b"1", self._ttl_s),
+            idempotency=IdempotencyRecord(
+                self._publisher.keys.idempotency(f"copy:{eval_id}"), b"1", self._ttl_s
+            ),
         )
 
     async def run_again(self, eval_id: str, number: int, asked: EvalRequest) -> Evaluation:

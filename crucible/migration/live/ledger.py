@@ -150,7 +150,7 @@ class Ledger:
         return None if fresh or held is None else decode_record(held)
 
     def _add(self, pipe: Any, eval_id: str, entry: Entry) -> None:
-        once = self._keys.once(once_name(eval_id))
+        once = self._keys.idempotency(once_name(eval_id))
         pipe.set(once, encode_record(entry.record), nx=True, ex=self._ttl_s)
         pipe.get(once)
         pipe.set(self._keys.legacy_program(eval_id), entry.program, nx=True, ex=self._ttl_s)
@@ -173,7 +173,7 @@ class Ledger:
         """Remove the entry of a submission that the legacy queue did not accept."""
         self._forget(eval_id)
         try:
-            keys = (self._keys.once(once_name(eval_id)), self._keys.legacy_program(eval_id))
+            keys = (self._keys.idempotency(once_name(eval_id)), self._keys.legacy_program(eval_id))
             await self._guarded(lambda: self._client.delete(*keys))
         except BrokerError as error:
             log.info("the entry of %s could not be withdrawn: %s", eval_id, error)
@@ -186,7 +186,7 @@ class Ledger:
         """
         if (waiting := self._later.get(eval_id)) is not None:
             return waiting.record
-        held = await self._get(self._keys.once(once_name(eval_id)))
+        held = await self._get(self._keys.idempotency(once_name(eval_id)))
         return decode_record(held) if held else None
 
     async def keep_result(self, eval_id: str, meta: bytes) -> None:
@@ -283,7 +283,7 @@ class Ledger:
             self._later_bytes -= len(found.program)
 
     async def _overwrite(self, eval_id: str, entry: Entry) -> None:
-        name, value = self._keys.once(once_name(eval_id)), encode_record(entry.record)
+        name, value = self._keys.idempotency(once_name(eval_id)), encode_record(entry.record)
 
         async def write() -> None:
             await self._client.set(name, value, ex=self._ttl_s)

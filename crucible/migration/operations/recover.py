@@ -16,9 +16,9 @@ import msgspec
 
 from crucible.broker.claiming.claims import Claims, Settlement, new_worker_id
 from crucible.broker.claiming.liveness import Heartbeat, encode_heartbeat
-from crucible.broker.redis.atomic import LuaSteps
 from crucible.broker.redis.connection import translated
-from crucible.broker.redis.without_lua.steps import TransactionSteps
+from crucible.broker.redis.with_lua.store import LuaStore
+from crucible.broker.redis.without_lua.store import TransactionStore
 from crucible.broker.wire.decode import decode
 from crucible.errors import (
     InputError,
@@ -77,9 +77,9 @@ async def to_legacy(sides: Sides, *, active: bool = False) -> Moved:
         LegacyUnavailable: the legacy queue does not; what was not moved is where it was.
     """
     legacy, done = _legacy_of(sides), Moved()
-    steps = LuaSteps(sides.client)
+    steps = LuaStore(sides.client)
     if sides.settings.claim != "atomic":
-        steps = TransactionSteps(sides.client)  # type: ignore[assignment]  # both are ``Steps``
+        steps = TransactionStore(sides.client)  # type: ignore[assignment]  # both are ``RedisStore``
     claims = Claims(steps, new_worker_id(), QUEUES, keys=sides.keys)
     if active:
         await _move_claimed(sides, legacy, claims, done)
@@ -101,14 +101,14 @@ async def _move_queued(sides: Sides, legacy: LegacyClient, claims: Claims, done:
             try:
                 for claim in taken:
                     if await _move(sides, legacy, claim.raw, done):
-                        await claims.finish([Settlement(claim)])
+                        await claims.settle([Settlement(claim)])
                     else:
                         kept.append(claim)
                     undone.remove(claim)
             finally:
                 kept += undone
     finally:
-        await claims.give_back(kept)
+        await claims.requeue(kept)
         await claims.leave()
 
 

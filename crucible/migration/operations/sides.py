@@ -103,7 +103,7 @@ class Sides:
         Raises:
             BrokerError: the server does not answer.
         """
-        start = self.keys.once(once_name(""))
+        start = self.keys.idempotency(once_name(""))
         seen: set[bytes] = set()
         cursor: Any = 0
         while True:
@@ -124,7 +124,7 @@ class Sides:
     async def _read(self, eval_ids: list[str]) -> list[Recorded]:
         if not eval_ids:
             return []
-        names = [self.keys.once(once_name(eval_id)) for eval_id in eval_ids]
+        names = [self.keys.idempotency(once_name(eval_id)) for eval_id in eval_ids]
         with translated():
             stored: Any = await self.client.mget(names)
         found = []
@@ -225,7 +225,7 @@ class Sides:
         pushed: tuple[str, bytes] | None = None,
         program: bytes | None = None,
     ) -> bool:
-        name = self.keys.once(once_name(found.eval_id))
+        name = self.keys.idempotency(once_name(found.eval_id))
         ttl_s = unended_ttl_s(self.settings.result_ttl_s)
         kept = self.keys.legacy_program(found.eval_id)
         with translated():

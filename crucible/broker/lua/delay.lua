@@ -2,7 +2,7 @@
 --
 -- KEYS[1] unacked   KEYS[2] unacked_index
 -- ARGV[1] visibility timeout   ARGV[2..] field, new field, eta (seconds since the epoch), ...
--- Returns {server seconds, microseconds, fields whose eta has passed: left as they are ...}
+-- Returns {server seconds, microseconds, fields whose eta has passed: they stay claimed ...}
 --
 -- The score is eta - visibility timeout, so that a stock sweep hands the message back when due.
 

@@ -1,4 +1,4 @@
-"""Moments as text: ISO 8601 in UTC, as Celery's events and replies have them."""
+"""Timestamps as text: ISO 8601 in UTC, as Celery's events and replies have them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 def utc_text(epoch: float) -> str:
     """Seconds since the epoch as text.
 
-    A message may name a moment up to a day beyond what UTC can carry, with its own offset; such a
-    moment is told as the last, or the first, that can be written.
+    A message may name a time up to a day beyond what UTC can carry, with its own offset; it becomes
+    the last, or the first, that can be written.
     """
     return datetime.fromtimestamp(min(max(epoch, _EARLIEST), _LATEST), UTC).isoformat()

@@ -1,7 +1,8 @@
-"""What a claim without an owner is made into: a message for its list again, or a dead letter.
+"""What a claim without an owner becomes: a message for its list again, or a dead letter.
 
-Any consumer of the server may have claimed it, with any message of kombu's, so only what cannot be
-restored at all becomes a dead letter; whether it is a task is asked where its deliveries count.
+Any consumer of the server may have made the claim, with any message of kombu's, so only what cannot
+be restored at all becomes a dead letter; whether it is a task matters only where its deliveries are
+counted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from crucible.broker.redis.recovery_store import RestoreRow
 from crucible.broker.results.meta import FAILURE, encode_meta
 from crucible.broker.wire import claim_value
 from crucible.broker.wire.bindings import bound_queues
@@ -23,54 +25,57 @@ from crucible.errors import BrokerError, BrokerUnavailable, MessageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.redis.atomic import Steps
+    from crucible.broker.redis.commands import Commands
     from crucible.redis_keys import Keys
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
-    """Where a claim's message goes, and as what.
+class LostClaim:
+    """A claim that may have no owner any more.
 
     Attributes:
-        where: a list, or the stream of dead letters.
-        raw: the message.
-        letter: names and values of the dead letter, empty where it goes to a list.
-        result_key: of its task, where a result is stored with it.
-        meta: that result.
-        others: further lists that get it: those of the other queues bound to its routing key.
+        field: its field in ``unacked``.
+        score: its score in ``unacked_index``, as the server wrote it.
+        owner: id of its worker, which has no heartbeat; empty: found by its age.
     """
 
-    where: str
-    raw: bytes
-    letter: Sequence[str] = ()
-    result_key: str = ""
-    meta: bytes = b""
-    others: Sequence[str] = ()
+    field: str
+    score: str
+    owner: str
+
+    @property
+    def age_order(self) -> tuple[float, int]:
+        """Sorts the oldest first; claims of one moment by their number."""
+        number = self.field.rpartition("|")[2]
+        return float(self.score), int(number) if self.owner and number.isdecimal() else 0
 
 
-class Packer:
-    """Makes parcels.
+class RestorePlanner:
+    """Plans what lost claims become.
 
     Args:
-        steps: commands on the queue server.
+        store: commands on the queue server.
         keys: key names.
         max_deliveries: deliveries of one message that ended with their worker before it becomes
             a dead letter and its task a failure.
     """
 
-    def __init__(self, steps: Steps, keys: Keys, max_deliveries: int) -> None:
-        self._steps = steps
+    def __init__(self, store: Commands, keys: Keys, max_deliveries: int) -> None:
+        self._store = store
         self._keys = keys
         self._max_deliveries = max_deliveries
 
-    async def pack(self, value: bytes, *, lost: bool) -> Parcel:
-        """The parcel for a claim.
+    async def plan(self, claim: LostClaim, value: bytes) -> RestoreRow:
+        """What becomes of a claim.
+
+        Only deliveries that ended with their worker are counted: a claim without an owner was
+        only too old.
 
         Args:
+            claim: the claim.
             value: as it stands in ``unacked``.
-            lost: its worker is dead, so that this delivery counts; else it was only too old.
 
         Raises:
             BrokerUnavailable: the bindings of its exchange could not be read.
@@ -78,54 +83,73 @@ class Packer:
         try:
             envelope, exchange, routing_key = claim_value.read(value)
         except ValueError as error:
-            return self._bury(value, "", "unreadable", f"a claim that cannot be read: {error}")
+            detail = f"a claim that cannot be read: {error}"
+            return self._dead_letter(claim, value, "", "unreadable", detail)
         if not isinstance(envelope, dict):
             raw = claim_value.cut_out(value)
-            return self._bury(raw, _text(routing_key), "unreadable", "not a JSON object")
+            queue = _text(routing_key)
+            return self._dead_letter(claim, raw, queue, "unreadable", "not a JSON object")
         queues = await self._queues_of(exchange, routing_key)
         if not queues:
             raw, detail = claim_value.cut_out(value), f"exchange {exchange!r} leads to no queue"
-            return self._bury(raw, _text(routing_key), "undeliverable", detail)
-        step = step_of(priority_of(envelope))
-        where, *others = [self._keys.step_list(queue, step) for queue in queues]
-        if not lost:
-            return Parcel(where, redelivered(envelope), others=others)
+            return self._dead_letter(claim, raw, _text(routing_key), "undeliverable", detail)
+        if not claim.owner:
+            return self._requeue(claim, envelope, queues, redelivered(envelope))
         deliveries = deliveries_of(envelope) + 1
         if deliveries < self._max_deliveries:
-            return Parcel(where, redelivered(envelope, deliveries), others=others)
+            return self._requeue(claim, envelope, queues, redelivered(envelope, deliveries))
         detail = f"{deliveries} deliveries ended with their worker"
         message = _task_in(envelope)
         if deliveries == self._max_deliveries and message is not None and _is_awaited(message):
-            # Whoever takes it next buries it without running it, and tells those who wait.
-            return Parcel(where, redelivered(envelope, deliveries, detail), others=others)
-        return self._give_up(envelope, message, queues[0], detail, deliveries)
+            # The next worker makes it a dead letter without running it, and notifies who waits.
+            raw = redelivered(envelope, deliveries, detail)
+            return self._requeue(claim, envelope, queues, raw)
+        return self._give_up(claim, envelope, message, queues[0], detail, deliveries)
+
+    def _requeue(
+        self, claim: LostClaim, envelope: dict[str, Any], queues: Sequence[str], raw: bytes
+    ) -> RestoreRow:
+        step = step_of(priority_of(envelope))
+        target, *others = [self._keys.step_list(queue, step) for queue in queues]
+        return RestoreRow(claim.field, claim.score, claim.owner, target, raw, others=others)
 
     def _give_up(
         self,
+        claim: LostClaim,
         envelope: dict[str, Any],
         message: Message | None,
         queue: str,
         detail: str,
         deliveries: int,
-    ) -> Parcel:
+    ) -> RestoreRow:
         raw = redelivered(envelope)
         more = ["attempts", str(deliveries)]
         if message is None:
-            logger.error("a message of %s was lost with its worker too often: buried", queue)
-            return self._bury(raw, queue, "undeliverable", detail, more)
-        logger.error("task %s was lost with its worker %d times: buried", message.id, deliveries)
+            logger.error("a message of %s was lost with its worker too often: dead letter", queue)
+            return self._dead_letter(claim, raw, queue, "undeliverable", detail, more)
+        logger.error(
+            "task %s was lost with its worker %d times: dead letter", message.id, deliveries
+        )
         more += ["task_id", message.id, "task", message.task]
-        parcel = self._bury(raw, queue, "undeliverable", detail, more)
+        row = self._dead_letter(claim, raw, queue, "undeliverable", detail, more)
         if message.headers.get("ignore_result") is True:
-            return parcel
-        result_key = self._keys.result(message.id)
-        return Parcel(parcel.where, raw, parcel.letter, result_key, _lost_meta(message, detail))
+            return row
+        meta = _lost_meta(message, detail)
+        return row._replace(result_key=self._keys.result(message.id), meta=meta)
 
-    def _bury(
-        self, raw: bytes, queue: str, reason: str, detail: str, more: Sequence[str] = ()
-    ) -> Parcel:
+    def _dead_letter(
+        self,
+        claim: LostClaim,
+        raw: bytes,
+        queue: str,
+        reason: str,
+        detail: str,
+        more: Sequence[str] = (),
+    ) -> RestoreRow:
         letter = ["queue", queue, "reason", reason, "detail", detail, "at", f"{time.time():.6f}"]
-        return Parcel(self._keys.dlq, raw, [*letter, *more])
+        return RestoreRow(
+            claim.field, claim.score, claim.owner, self._keys.dlq, raw, [*letter, *more]
+        )
 
     async def _queues_of(self, exchange: Any, routing_key: Any) -> list[str]:
         """The queues a message was published to; a named exchange has its bindings in a set.
@@ -139,11 +163,11 @@ class Packer:
         if exchange:
             name = self._keys.binding(_text(exchange))
             try:
-                members = await self._steps.command("SMEMBERS", name)
+                members = await self._store.command("SMEMBERS", name)
             except BrokerUnavailable:
                 raise
             except BrokerError as error:
-                logger.warning("%s is no set of bindings: %s", name, error)
+                logger.warning("%s is not a set of bindings: %s", name, error)
                 members = []
             if members:
                 return bound_queues(members, key)
@@ -151,7 +175,7 @@ class Packer:
 
 
 def _text(value: Any) -> str:
-    """As a key can have it: a stranger's JSON may hold anything, and characters without bytes."""
+    """Text a key can hold: the JSON of other producers may have anything, lone surrogates too."""
     return str(value or "").encode(errors="backslashreplace").decode()
 
 
@@ -164,7 +188,7 @@ def _task_in(envelope: dict[str, Any]) -> Message | None:
 
 
 def _is_awaited(message: Message) -> bool:
-    """Whether a chord, the rest of a chain or errbacks wait for the task's end."""
+    """Whether a chord, later steps of a chain or errbacks wait for the task."""
     try:
         embed = message.embed
     except MessageError:

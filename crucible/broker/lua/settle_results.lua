@@ -1,12 +1,12 @@
--- include: store.lua
--- The terminal step of any number of claims: store results, publish them, drop the claims.
+-- include: store_result.lua
+-- Acknowledge any number of claims: store and publish their results, drop the claims.
 --
 -- KEYS[1] unacked   KEYS[2] unacked_index   KEYS[3..] result keys, which are channels as well
 -- ARGV[1] seconds results are kept, 0 for ever      ARGV[2] number of claims to drop
 -- ARGV[3..] the claims' fields, then the results in the order of their keys
 -- Returns {claims that were still ours, results stored}
 --
--- A claim that was restored to somebody else has another field by now, so dropping ours cannot
+-- A claim that recovery gave to another worker has another field by now, so dropping ours cannot
 -- touch theirs.
 
 local fields = tonumber(ARGV[2])

@@ -1,4 +1,4 @@
--- Give an index row, dated now, to claims that have none.
+-- Give an index row, dated now, to claims that have none: no sweep would find them.
 --
 -- KEYS[1] unacked   KEYS[2] unacked_index   ARGV[1] rows of one scan step
 -- Returns how many there were.

@@ -2,15 +2,14 @@
 --
 -- KEYS[1] unacked   KEYS[2] unacked_index
 -- ARGV[1] visibility timeout   ARGV[2] limit   ARGV[3] key prefix   ARGV[4] step separator
--- ARGV[5] start of delayed fields: `crucible|delayed|<step>|`
+-- ARGV[5] start of delayed fields; `<step>|<random>` follows
+-- ARGV[6] seconds that a message waits more whose list refused it
 -- Returns {server seconds, microseconds, messages moved, score of the earliest row left or '',
---   messages refused by their lists, field, score, ... of stale claims met on the way, for the sweeper}
+--   messages refused by their lists, field, score, ... of stale claims met on the way, for recovery}
 --
 -- The earliest eta ends up nearest the consumers: RPOP takes what was pushed last. A message whose
--- list refuses it, its key being of another type, waits for another while: no error of one row may
--- hold up the others.
-
-local AGAIN_S = 60
+-- list refuses it, because its key is of another type, waits for some time: an error of one row must
+-- not hold up the others.
 
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -27,8 +26,8 @@ local function list_of(field, queue)
   return step == '0' and list or list .. ARGV[4] .. step
 end
 
--- Whether a delayed message is dealt with; what is none of ours is the sweeper's.
-local function hand_out(field, value)
+-- Whether it was a delayed message; what is none of ours is left to recovery.
+local function release(field, value)
   local raw, queue = string.match(value, '^%[(.*), "", (".*")%]$')
   local list = raw and list_of(field, queue)
   if not list then
@@ -36,7 +35,7 @@ local function hand_out(field, value)
   end
   local reply = redis.pcall('RPUSH', list, raw)
   if type(reply) == 'table' then
-    redis.call('ZADD', KEYS[2], string.format('%.6f', now - ARGV[1] + AGAIN_S), field)
+    redis.call('ZADD', KEYS[2], string.format('%.6f', now - ARGV[1] + ARGV[6]), field)
     refused = refused + 1
   else
     redis.call('HDEL', KEYS[1], field)
@@ -51,7 +50,7 @@ for at = #rows - 1, 1, -2 do
   local value = redis.call('HGET', KEYS[1], field)
   if not value then
     redis.call('ZREM', KEYS[2], field)
-  elseif string.sub(field, 1, #ARGV[5]) ~= ARGV[5] or not hand_out(field, value) then
+  elseif string.sub(field, 1, #ARGV[5]) ~= ARGV[5] or not release(field, value) then
     stale[#stale + 1] = field
     stale[#stale + 1] = rows[at + 1]
   end

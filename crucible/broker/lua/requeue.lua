@@ -1,4 +1,4 @@
--- Return claims that were never started to the consumer end of their lists, unchanged.
+-- Put claims that were never started back at the consumer end of their lists, unchanged.
 --
 -- KEYS[1] unacked   KEYS[2] unacked_index   KEYS[3..] step lists
 -- ARGV: field, list number, ... newest claim first, so that the oldest is served first again

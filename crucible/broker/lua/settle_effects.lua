@@ -1,13 +1,13 @@
--- include: store.lua
--- Everything that ends of tasks cause beyond their results, with the ends themselves: any number of
--- claims, each all or nothing.
+-- include: store_result.lua
+-- Settle any number of claims together with all they cause beyond their results: callbacks, next
+-- steps of chains, bodies of chords. Each claim all or nothing.
 --
 -- KEYS[1] unacked   KEYS[2] unacked_index   KEYS[3..] whatever the operations name by position
 -- ARGV[1] seconds results are kept, 0 for ever
 -- ARGV[2..] operations, each a word and its arguments; <key> is a position in KEYS:
 --   claim <field>          what follows, up to the next claim, happens only if the claim is ours,
 --                          and drops it
---   free                   what follows happens in any case
+--   free                   what follows belongs to no claim and happens in any case
 --   guard <c> <s> <token> <seconds>
 --                          what follows, up to unguard, happens only while <token> may send the body
 --                          of the chord whose dispatch mark is <c> and size is <s>
@@ -17,17 +17,17 @@
 --   set <key> <value> <seconds>
 --   del <key>
 --   incr <key> <seconds>
---   bury <key> <limit> <n> <name> <value> ...   n values into the stream of dead letters
--- Returns {claims that were ours, outcome of each guard in order: 1 or 0 ...}
+--   dead_letter <key> <limit> <n> <name> <value> ...   n values into the stream of dead letters
+-- Returns {claims that were ours, for each guard in order 1 if its writes happened, else 0 ...}
 --
--- The claim makes this safe to repeat: a second call finds it gone and does nothing. A message goes
--- on only from the owner of its claim, for a new owner will do the same.
+-- The claim makes this safe to repeat: a second call finds it gone and does nothing. Only the owner of
+-- a claim may settle it, as a new owner will cause the same effects.
 
 local width = { claim = 1, free = 0, guard = 4, unguard = 0, store = 2, push = 2, set = 3, del = 1,
   incr = 2 }
 
 local function next_at(at)
-  if ARGV[at] == 'bury' then
+  if ARGV[at] == 'dead_letter' then
     return at + 4 + tonumber(ARGV[at + 3])
   end
   return at + 1 + width[ARGV[at]]
@@ -38,7 +38,7 @@ local scan = 2
 while scan <= #ARGV do
   if ARGV[scan] == 'push' then
     redis.call('LLEN', KEYS[tonumber(ARGV[scan + 1])])
-  elseif ARGV[scan] == 'bury' then
+  elseif ARGV[scan] == 'dead_letter' then
     redis.call('XLEN', KEYS[tonumber(ARGV[scan + 1])])
   end
   scan = next_at(scan)
@@ -50,7 +50,7 @@ local function owns(mark, size, token, seconds)
     redis.call('EXPIRE', mark, seconds)
     return 1
   end
-  -- The mark ran out while this worker was at it, and nobody has taken its place.
+  -- The mark ran out meanwhile, and no other worker has taken it.
   if not held and redis.call('EXISTS', size) == 1 then
     redis.call('SET', mark, token, 'EX', seconds)
     return 1
@@ -93,7 +93,7 @@ local act = {
       redis.call('EXPIRE', key, ARGV[at + 2])
     end
   end,
-  bury = function(at, key)
+  dead_letter = function(at, key)
     redis.call('XADD', key, 'MAXLEN', '~', ARGV[at + 2], '*',
       unpack(ARGV, at + 4, at + 3 + tonumber(ARGV[at + 3])))
   end,

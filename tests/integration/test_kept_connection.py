@@ -1,4 +1,4 @@
-"""A line keeps its connection, and gives up one that cannot be trusted any more."""
+"""A kept connection serves call after call, and gives up one that cannot be trusted any more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from redis import exceptions as redis_errors
 from support.faults import Fault, FaultProxy
 
-from crucible.broker.redis.link import Line, open_link
+from crucible.broker.redis.link import KeptConnection, open_link
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 async def test_calls_share_one_connection(redis_url: str) -> None:
     """One call after the other, and one that the server refuses, on the same connection."""
     async with open_link(redis_url) as link:
-        line = Line(link)
-        first = await line.call("CLIENT", "ID")
+        kept = KeptConnection(link)
+        first = await kept.call("CLIENT", "ID")
         with pytest.raises(redis_errors.ResponseError):
-            await line.call("NO-SUCH-COMMAND")
-        assert await line.call("CLIENT", "ID") == first
+            await kept.call("NO-SUCH-COMMAND")
+        assert await kept.call("CLIENT", "ID") == first
 
 
 async def test_a_connection_closed_while_it_rested_is_replaced(
@@ -32,11 +32,11 @@ async def test_a_connection_closed_while_it_rested_is_replaced(
 ) -> None:
     """The server closed it, as a restart does: the next call opens another and works."""
     async with open_link(redis_url) as link:
-        line = Line(link)
-        first = await line.call("CLIENT", "ID")
+        kept = KeptConnection(link)
+        first = await kept.call("CLIENT", "ID")
         assert await redis.client_kill_filter(_id=first) == 1
         await asyncio.sleep(0.05)  # for the end of the connection to arrive
-        assert await line.call("CLIENT", "ID") != first
+        assert await kept.call("CLIENT", "ID") != first
 
 
 async def test_an_answer_nobody_waited_for_is_nobodys(
@@ -48,11 +48,11 @@ async def test_an_answer_nobody_waited_for_is_nobodys(
         FaultProxy("127.0.0.1", redis_server.port) as proxy,
         open_link(f"redis://127.0.0.1:{proxy.port}/{database}") as link,
     ):
-        line = Line(link)
-        assert await line.call("ECHO", "before") == b"before"
+        kept = KeptConnection(link)
+        assert await kept.call("ECHO", "before") == b"before"
         proxy.set(Fault.STALL)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
-                await line.call("ECHO", "lost")
+                await kept.call("ECHO", "lost")
         proxy.set(Fault.PASS)
-        assert await line.call("ECHO", "after") == b"after"
+        assert await kept.call("ECHO", "after") == b"after"

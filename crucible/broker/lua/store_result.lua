@@ -1,9 +1,9 @@
--- How a result is stored; put in front of the scripts that store one.
+-- Storing a result; included in front of the scripts that store one.
 --
 -- A terminal result, once stored, stays (celery's own backend keeps SUCCESS only). The key is the
--- channel as well. Stock writes the status first, so the first bytes tell it; else it is decoded.
--- A REVOKED of somebody who heard of a revoke and saw no start has null children, from stock and
--- from us: the task may run all the same, and then its own end counts.
+-- channel as well. Stock writes the status first, so the first bytes show it; else it is decoded.
+-- A REVOKED stored by a process that saw no start of the task has null children, from stock and from
+-- us: the task may run all the same, and then its own result counts.
 
 local function is_terminal(key)
   local head = redis.pcall('GETRANGE', key, 0, 30)

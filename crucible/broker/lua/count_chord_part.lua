@@ -1,25 +1,26 @@
--- Count one end of a chord's header, and find out whether it was the last one missing.
+-- Count one part of a chord, and find out whether it was the last one missing.
 --
--- KEYS[1] .j parts   KEYS[2] .t extra size   KEYS[3] .s size   KEYS[4] .d who was counted
--- KEYS[5] the group itself: its structure, where it is saved   KEYS[6] .c who sends the body
+-- KEYS[1] .j parts   KEYS[2] .t extra size   KEYS[3] .s size   KEYS[4] .d tasks counted
+-- KEYS[5] the group itself: its structure, where it is saved
+-- KEYS[6] .c dispatch mark: who sends the body
 -- KEYS[7] unacked, where claims lie on this server (may be absent)
 -- ARGV[1] task id    ARGV[2] the part as JSON   ARGV[3] its start, the same for each run of the task
 -- ARGV[4] position, '+inf' for none     ARGV[5] seconds the keys live, 0 for ever
--- ARGV[6] token of who asks             ARGV[7] seconds it may take to send the body
+-- ARGV[6] token of who counts           ARGV[7] seconds within which the body must be sent
 -- ARGV[8] field of the claim under which the task ended (with KEYS[7])
--- Returns {'lost'}                      the claim is somebody else's by now, and so is the part
+-- Returns {'lost'}                      the claim is another worker's by now, and so is the part
 --         {'done'}                      the body was sent before
 --         {'waiting'}                   others are missing
---         {'taken', milliseconds}       complete, and somebody else is sending the body; the time
---                                       after which that claim runs out
+--         {'taken', milliseconds}       complete, and another worker is sending the body; the time
+--                                       until that worker's mark runs out
 --         {'claimed', group or '', {part ...}}       complete, and the body is ours to send
 --
 -- The rules are those of celery 5.7 (backends/redis.py), so that both count in the same keys: a part
 -- counts once for its task and position. Celery up to 5.6 does not write .d; a part such a worker
 -- left for the same task at the same position is recognised by its start.
 --
--- Only the holder of the message counts, and what a later holder counts takes the place of what an
--- earlier one did, who cannot have ended the message: the part has the outcome its task has.
+-- Only the owner of the claim counts. What a later owner counts replaces what an earlier one counted,
+-- who cannot have settled the message, so that a part always equals its task's result.
 
 local parts, extra, size, counted, group, mark, unacked = unpack(KEYS)
 
