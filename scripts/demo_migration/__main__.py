@@ -170,7 +170,7 @@ def show(rows: list[tuple[str, Tally]], lost: int, compared: dict[str, int]) -> 
     console.print(table)
     told = ", ".join(f"{number} {name}" for name, number in compared.items())
     console.print(f"dual write compared: {told}")
-    console.print(f"verify: {lost} evaluations will not end by themselves")
+    console.print(f"verify: {lost} evaluations will never finish without intervention")
     for name, tally in rows:
         for sentence in (*tally.wrong, *tally.platform, *tally.unended, *tally.failed_requests):
             console.print(f"{name}: {sentence}", markup=False)

@@ -118,7 +118,7 @@ async def test_an_evaluation_that_has_not_ended_is_told_as_that() -> None:
     """There is no verdict yet, so none is printed."""
     async with api(status="running", verdict=None, output="") as server:
         printed = await run("result", "one", "--url", server.url, code=1)
-    assert printed == "crucible: running, it has not ended yet"
+    assert printed == "crucible: running, not finished yet"
 
 
 async def test_an_api_on_ipv6_loopback_is_found() -> None:

@@ -74,7 +74,7 @@ async def test_every_step_of_a_migration_from_the_command_line(redis_url: str) -
         assert {(await end_of(client, i))["queue_system"] for i in ids} == {"legacy"}
         code, out = await command(environment, "migration", "verify")
         assert code == 0, out
-        assert "every accepted evaluation has ended or is queued" in out
+        assert "every accepted evaluation is finished or queued" in out
 
 
 async def test_a_killed_queue_process_is_verified_and_repaired(redis_url: str) -> None:
