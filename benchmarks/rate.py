@@ -1,4 +1,4 @@
-"""The rate of working through a queue, from looks at what remains."""
+"""The rate at which a queue is worked off, from samples of the messages that remain."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
     _Look = tuple[float, int, float | None]
 
-#: Shares of the messages between which the rate is taken: starting up does not count, nor the end,
-#: when one of several processes may have nothing left.
+#: Shares of the messages between which the rate is measured: without start-up, and without the end,
+#: when one of several processes may have nothing left to do.
 WARM, NEARLY_DONE = 0.1, 0.95
-#: Share that may be left when time is up; on a busy machine a slow subject need not finish.
+#: Share that may be left when time is up: on a busy machine a slow subject need not finish.
 MOST_LEFT = 0.5
-#: Share of the messages that looks inside the steady part have to show, to do without others.
+#: Share of the messages that samples of the steady part must cover to be sufficient.
 LEAST_SEEN = 0.4
 
 
 class UnsteadyError(CrucibleError):
-    """A rate cannot be told from what was seen."""
+    """The samples do not determine a rate."""
 
 
 class Steady(msgspec.Struct, frozen=True):
-    """The steady part of working through a queue.
+    """The steady part of working off a queue.
 
     Attributes:
-        per_s: messages a second.
-        cpu_us: processor microseconds of the workers a message; NaN where nobody looked.
+        per_s: messages per second.
+        cpu_us: processor time of the workers per message, microseconds; NaN if not sampled.
     """
 
     per_s: float
@@ -40,24 +40,24 @@ class Steady(msgspec.Struct, frozen=True):
 
 
 def steady(looks: Sequence[tuple[float, int, float | None]], total: int) -> Steady:
-    """What happened between a tenth and nineteen twentieths of the way.
+    """The rate between a tenth and nineteen twentieths of the messages.
 
     Args:
-        looks: seconds, messages remaining, and processor seconds used by then or None; in order.
-        total: messages there were.
+        looks: samples in order: seconds, messages remaining, processor seconds used or None.
+        total: messages at the start.
 
     Raises:
-        UnsteadyError: less than half of the queue was worked through, or nobody saw it happen.
+        UnsteadyError: less than half of the queue was worked off, or too few samples.
     """
     left = looks[-1][1] if looks else total
     if left > MOST_LEFT * total:
         raise UnsteadyError(f"{left} of {total} messages were left")
     if _done(looks[0], total) > NEARLY_DONE:
-        raise UnsteadyError(f"at the first look {looks[0][1]} of {total} messages were left")
+        raise UnsteadyError(f"at the first sample {looks[0][1]} of {total} messages were left")
     seen = _seen(looks, total)
     (began, left_then, _), (ended, left_now, _) = seen[0], seen[-1]
     if ended <= began or left_now >= left_then:
-        raise UnsteadyError(f"nothing happened to {total} messages between {len(looks)} looks")
+        raise UnsteadyError(f"no progress on {total} messages in {len(looks)} samples")
     return Steady((left_then - left_now) / (ended - began), _cpu_us(seen))
 
 
@@ -66,9 +66,9 @@ def _done(look: _Look, total: int) -> float:
 
 
 def _seen(looks: Sequence[_Look], total: int) -> list[_Look]:
-    """The looks in the steady part; where they do not show half of the way, the ones around too.
+    """The samples of the steady part; if they cover less than half of it, also their neighbours.
 
-    Those are a little outside, so the rate is that of a little more than the steady part.
+    The neighbours lie outside, so the rate is then that of slightly more than the steady part.
     """
     inside = [look for look in looks if WARM <= _done(look, total) <= NEARLY_DONE]
     if inside and inside[0][1] - inside[-1][1] >= LEAST_SEEN * total:

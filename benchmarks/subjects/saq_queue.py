@@ -56,7 +56,7 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def teardown(job: dict[str, Any]) -> None:
-    """Stop the worker, hang up."""
+    """Stop the worker and disconnect."""
     for worker in _workers:
         worker.stop()
     await _queue.disconnect()

@@ -41,7 +41,7 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
             PYTHONPATH=".",
         )
     )
-    # Its own word for the stream: which one is the default has changed between versions.
+    # The stream's name as the library has it: the default differs between versions.
     left = (("XLEN", worker.stream_key + worker.priorities[-1]),)
     return {
         "looks": await asyncio.to_thread(

@@ -46,7 +46,7 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
     )
 
     def left_of(keys: int) -> int:
-        # Nothing leaves the stream; results are keys of their own, beside stream and group.
+        # Entries stay in the stream, so results are counted instead: keys beside stream and group.
         return sent - (keys - 1)
 
     see = (_job["redis"], (("DBSIZE",),), _workers[0].check, job["seconds"])

@@ -196,7 +196,7 @@ async def test_an_executor_gone_in_the_middle_is_told_apart_by_side(redis_url: s
     ) as (client, legacy):
         failed = await end_of(client, (await submit(client, "print(1)"))["eval_id"])
         assert (failed["status"], failed["verdict"]) == ("failed", "internal_error")
-        assert "the executor is away" in failed["message"]
+        assert "the executor is down" in failed["message"]
         await switch(client, celery_percentage=1.0)
         eval_id = (await submit(client, "print(2)"))["eval_id"]
 

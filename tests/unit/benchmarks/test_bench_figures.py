@@ -107,7 +107,7 @@ def test_a_list_done_between_few_looks_has_a_rate() -> None:
 
 def test_a_list_that_nobody_saw_full_has_no_rate() -> None:
     """Looking at the wrong list, which is empty, is told as what it is."""
-    with pytest.raises(UnsteadyError, match="at the first look 0 of 100"):
+    with pytest.raises(UnsteadyError, match="at the first sample 0 of 100"):
         steady([(0.0, 0, None)], 100)
 
 
