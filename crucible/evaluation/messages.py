@@ -1,4 +1,4 @@
-"""The task message of an evaluation, as every producer of this project writes it."""
+"""The task message of an evaluation, the same from every producer of this project."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ async def before_legacy(
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, FaultProxy, LegacyQueue]]:
     """The API with a legacy queue behind a way that fails on command, and little patience."""
     quick = functools.partial(LegacyClient, deadline_s=0.5)
-    monkeypatch.setattr("crucible.migration.live.service.LegacyClient", quick)
+    monkeypatch.setattr("crucible.migration.live.migration.LegacyClient", quick)
     queue = LegacyQueue()
     async with (
         open_service(queue=queue) as port,

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claiming.lost_replies import DoubtfulTakes, read_value
-from crucible.broker.claiming.settle_effects import SettleEffects
+from crucible.broker.claiming.settle_effects import DLQ_LIMIT, SettleEffects
 from crucible.broker.claiming.settlement import Claim, Move, Onward, Settlement
 from crucible.broker.redis.clock import ServerClock
 from crucible.broker.wire.jsontypes import quote
@@ -38,8 +38,6 @@ __all__ = [
 
 #: Start of the fields of delayed messages; ``<step>|<random>`` follows. No worker has this id.
 DELAYED_PREFIX = f"{CLAIM_PREFIX}delayed|"
-#: About how many dead letters are kept.
-DLQ_LIMIT = 10_000
 #: Seconds after which stock workers hand a claim to somebody else (kombu's default).
 VISIBILITY_TIMEOUT_S = 3600.0
 #: Seconds results are kept (celery's ``result_expires`` default: one day).

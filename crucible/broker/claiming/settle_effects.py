@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from crucible.broker.redis.atomic import Steps
     from crucible.redis_keys import Keys
 
-#: Dead letters kept, about.
-_DLQ_LIMIT = 10_000
+#: About how many dead letters are kept.
+DLQ_LIMIT = 10_000
 
 
 class SettleEffects:
@@ -98,7 +98,7 @@ class SettleEffects:
         fields: list[Any] = ["raw", ending.onward.raw]
         for name, value in (ending.onward.letter or {}).items():
             fields += (name, value)
-        operations.bury(self._keys.dlq, _DLQ_LIMIT, fields)
+        operations.bury(self._keys.dlq, DLQ_LIMIT, fields)
 
     async def _finish_apart(self, results: Steps, ending: Settlement) -> int:
         continuation = _of(ending)

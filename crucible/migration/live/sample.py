@@ -1,4 +1,4 @@
-"""A bounded sample of live traffic, so that what clients really send can be compared."""
+"""A bounded sample of live traffic, so that real programs of clients can be compared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Submissions kept, about; those larger than this are passed over.
+#: Submissions kept, approximately; larger ones are skipped.
 KEPT, LARGEST_BYTES = 500, 16 * 1024
 #: Submissions taken a second by one process at most, and seconds between two writes.
 RATE, WRITE_S = 10, 1.0

@@ -1,4 +1,4 @@
-"""Where Celery evaluations without an end are: in a list, claimed, or among the dead letters."""
+"""Where Celery evaluations that have not ended are: queued, claimed, or dead letters."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _those_of(field: str, living: set[str], found: Claimed) -> set[str]:
     return found.held if field.startswith(CLAIM_PREFIX) and holder in living else found.unsure
 
 
-async def buried_ids(client: Redis, keys: Keys) -> set[str]:
+async def dead_letter_ids(client: Redis, keys: Keys) -> set[str]:
     """Ids of the tasks that became dead letters; raises BrokerError."""
     found: set[str] = set()
     start = "-"

@@ -1,4 +1,4 @@
-"""The handlers of ``/api/v1/queues`` and ``/api/v1/dlq``."""
+"""The handlers of ``/api/v1/dlq``: messages that could not be run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import msgspec
 from aiohttp import web
 
 from crucible.api.app_keys import ADMIN
-from crucible.api.problems import NotFound
-from crucible.api.query import limit_of
 from crucible.broker.claiming.deadletters import DeadLetter, is_letter_id, shown
-from crucible.errors import InputError
-from crucible.settings import KNOWN_QUEUES
+from crucible.errors import InputError, NotFound
+from crucible.http.answers import json_answer
+from crucible.http.query import limit_of
 
 #: Dead letters in one answer, by default and at most.
 PAGE, LARGEST_PAGE = 50, 1000
@@ -27,10 +26,10 @@ class LetterShown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         reason: unreadable, unregistered, rejected, undeliverable, failed.
         detail: one sentence for people.
         task_id: id of the task, empty where it could not be read.
-        task: name of the task, the same.
-        attempts: tries or deliveries made; null where it was never tried.
+        task: name of the task, empty where it could not be read.
+        attempts: tries or deliveries made; null where it was never run.
         at: when, seconds since the epoch.
-        message: the message as JSON where it is that, else as text.
+        message: the message, as JSON where it is JSON, else as text.
     """
 
     id: str
@@ -49,7 +48,7 @@ class LetterPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         dead_letters: the newest first.
-        before: what to ask for to get the next page; null after the last.
+        before: value of ``before`` for the next page; null after the last.
     """
 
     dead_letters: list[LetterShown]
@@ -60,39 +59,34 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The body of a 202: a dead letter's message is in its queue again.
 
     Attributes:
-        id: what the letter's id was.
-        queue: where the message is.
+        id: id of the dead letter that is no more.
+        queue: the queue its message was put back into.
     """
 
     id: str
     queue: str
 
 
-async def queues(request: web.Request) -> web.Response:
-    """``GET /api/v1/queues``: how much waits where."""
-    return _json(await request.app[ADMIN].census(KNOWN_QUEUES))
-
-
-async def dead_letters(request: web.Request) -> web.Response:
+async def list_(request: web.Request) -> web.Response:
     """``GET /api/v1/dlq[?limit=&before=]``: the newest dead letters first."""
     limit = limit_of(request, PAGE, LARGEST_PAGE)
     before = request.query.get("before", "")
     letters = await request.app[ADMIN].dead_letters.page(limit, _checked_id("before", before))
     more = letters[-1].letter_id if len(letters) == limit else None
-    return _json({"dead_letters": [shown(letter) for letter in letters], "before": more})
+    return json_answer({"dead_letters": [shown(letter) for letter in letters], "before": more})
 
 
-async def dead_letter(request: web.Request) -> web.Response:
+async def show(request: web.Request) -> web.Response:
     """``GET /api/v1/dlq/{letter_id}``: one of them."""
-    return _json(shown(await _letter_of(request)))
+    return json_answer(shown(await _letter_of(request)))
 
 
 async def replay(request: web.Request) -> web.Response:
-    """``POST /api/v1/dlq/{letter_id}/replay``: put it back into its queue."""
+    """``POST /api/v1/dlq/{letter_id}/replay``: put its message back into its queue."""
     letter = await _letter_of(request)
     if not await request.app[ADMIN].dead_letters.replay(letter):
-        raise NotFound(f"the dead letter {letter.letter_id} is gone already")
-    return _json(Replayed(id=letter.letter_id, queue=letter.queue), status=202)
+        raise NotFound(f"the dead letter {letter.letter_id} is no longer there")
+    return json_answer(Replayed(id=letter.letter_id, queue=letter.queue), status=202)
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -115,8 +109,3 @@ def _checked_id(field: str, text: str) -> str:
     if text and not is_letter_id(text):
         raise InputError(field, "must be the id of a dead letter")
     return text
-
-
-def _json(value: Any, status: int = 200) -> web.Response:
-    body = msgspec.json.encode(value)
-    return web.Response(body=body, status=status, content_type="application/json")

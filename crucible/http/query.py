@@ -1,4 +1,4 @@
-"""What the handlers read from a query string."""
+"""Parameters of a query string that several handlers read."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ if TYPE_CHECKING:
 
 
 def limit_of(request: web.Request, default: int, most: int) -> int:
-    """How many entries an answer may have at most.
+    """How many entries an answer may have at most (``?limit=``).
 
     Args:
-        request: its ``limit`` is read.
-        default: where it has none.
-        most: the highest it may be.
+        request: its query is read.
+        default: where it names no limit.
+        most: the highest limit that is accepted.
 
     Raises:
         InputError: not a number from 1 to ``most``.
     """
     text = request.query.get("limit", str(default))
-    # Digits of other scripts are numbers to ``int``, and thousands of them are too many for it.
+    # ``int`` also takes digits of other scripts, and refuses thousands of digits with an error of
+    # its own.
     plain = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
     if not plain or not 1 <= int(text) <= most:
         raise InputError("limit", f"must be a whole number from 1 to {most}")
