@@ -33,7 +33,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "result_expires": settings.result_ttl_s,
         "task_serializer": "json",
         "result_serializer": "json",
-        # Never pickle: whoever can write to the queue must not run code in a worker.
+        # Never pickle: write access to the queue must not mean running code in a worker.
         "accept_content": ["json", "msgpack"],
         "result_accept_content": ["json"],
         "task_default_queue": "evaluation",

@@ -117,7 +117,7 @@ async def _round(stage: Stage, label: str) -> dict[str, float]:
     return {
         "submissions_per_s": count / pushed["elapsed_s"],
         "submission_server_us": pushing_s / count * 1e6,
-        "tasks_per_s": steady(answer["looks"], count).per_s,
+        "tasks_per_s": steady(answer["samples"], count).per_s,
         "task_server_us": working_s / count * 1e6,
         "queued_count": depth,
         "overhead_bytes": here.overhead_bytes,

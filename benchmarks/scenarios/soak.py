@@ -26,7 +26,7 @@ PATH = "/api/eval?wait=30"
 BODIES = (b'{"code":"print(6 * 7)","language":"python"}',)
 CONNECTIONS = 64
 #: Number of samples, whatever the length.
-LOOKS = 40
+SAMPLES = 40
 
 
 async def measure(stage: Stage, label: str) -> None:
@@ -54,19 +54,19 @@ async def measure(stage: Stage, label: str) -> None:
 
 
 async def _look(stage: Stage, redis: Redis, service: Driven) -> None:
-    looks: dict[str, list[float]] = {}
-    stage.more["looks"] = looks
+    samples: dict[str, list[float]] = {}
+    stage.more["samples"] = samples
     names = ("api", "worker")
     while True:
         for name, pid in zip(names, service.facts["pids"], strict=False):
-            looks.setdefault(f"{name}_resident_mb", []).append(rss_mb(pid))
-            looks.setdefault(f"{name}_descriptors", []).append(descriptors(pid))
-        looks.setdefault("redis_keys", []).append(float(await redis.dbsize()))
-        await asyncio.sleep(stage.bench.seconds / LOOKS)
+            samples.setdefault(f"{name}_resident_mb", []).append(rss_mb(pid))
+            samples.setdefault(f"{name}_descriptors", []).append(descriptors(pid))
+        samples.setdefault("redis_keys", []).append(float(await redis.dbsize()))
+        await asyncio.sleep(stage.bench.seconds / SAMPLES)
 
 
 def _judge(stage: Stage, label: str) -> None:
-    for name, values in stage.more["looks"].items():
+    for name, values in stage.more["samples"].items():
         stage.record(label, name, values[-1])
         if (change := growth(values)) is not None:
             stage.record(label, f"{name}_growth_share", change)

@@ -42,7 +42,7 @@ async def measure(stage: Stage, label: str) -> None:
         answer = await workers.run(what="work", count=count, seconds=LONGEST_S)
         for pid in answer.get("pids", [])[:1]:
             stage.record(label, "resident_mb", rss_mb(pid))
-    work = steady(answer["looks"], count)
+    work = steady(answer["samples"], count)
     redis_us = (cpu_s(stage.redis_pid) - before) / count * 1e6
     stage.record(label, "tasks_per_s", work.per_s)
     # The rate of a dedicated machine: processor time hardly depends on other load.

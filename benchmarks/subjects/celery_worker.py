@@ -32,7 +32,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         PYTHONPATH=".",
     )
     _workers.append(worker)
-    return {"looks": watch(_job["redis"], _LEFT, worker.check, job["seconds"])}
+    return {"samples": watch(_job["redis"], _LEFT, worker.check, job["seconds"])}
 
 
 def teardown(job: dict[str, Any]) -> None:

@@ -42,11 +42,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             worker.check()
 
     leave = int(job.get("leave", 0))
-    looks = watch(
+    samples = watch(
         *(_job["redis"], (("LLEN", _job["list"]), ("HLEN", "unacked")), check, job["seconds"]),
         left_of=lambda waiting: waiting - leave,
     )
-    return {"looks": looks, "pids": [worker.pid for worker in _workers]}
+    return {"samples": samples, "pids": [worker.pid for worker in _workers]}
 
 
 def teardown(job: dict[str, Any]) -> None:

@@ -49,7 +49,7 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
         )
     )
     return {
-        "looks": await asyncio.to_thread(
+        "samples": await asyncio.to_thread(
             watch, _job["redis"], _LEFT, _workers[0].check, job["seconds"]
         )
     }

@@ -50,7 +50,7 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
         return sent - (keys - 1)
 
     see = (_job["redis"], (("DBSIZE",),), _workers[0].check, job["seconds"])
-    return {"looks": await asyncio.to_thread(lambda: watch(*see, left_of=left_of))}
+    return {"samples": await asyncio.to_thread(lambda: watch(*see, left_of=left_of))}
 
 
 def teardown(job: dict[str, Any]) -> None:

@@ -98,7 +98,7 @@ def watch(
         else None.
     """
     wire = Wire(url)
-    looks: list[tuple[float, int, float | None]] = []
+    samples: list[tuple[float, int, float | None]] = []
     started, total, shown = wire.sum_now(())[0], 0, -1
     try:
         while True:
@@ -108,9 +108,9 @@ def watch(
             step = 20 * (total - left) // max(1, total)
             used = descendants_cpu_s() if step > shown else None
             shown = max(shown, step)
-            looks.append((now - started, left, used))
-            if left <= 0 or looks[-1][0] > seconds:
-                return looks
+            samples.append((now - started, left, used))
+            if left <= 0 or samples[-1][0] > seconds:
+                return samples
             check()
             time.sleep(LOOK_S)
     finally:

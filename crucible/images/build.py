@@ -193,16 +193,16 @@ async def build_lock(workspace: Path, progress: Progress) -> AsyncIterator[None]
 
 
 async def _take(handle: int, progress: Progress) -> None:
-    told = False
+    reported = False
     try:
         async with asyncio.timeout(LOCK_S):
             while True:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    if not told:
+                    if not reported:
                         progress("another build is running; waiting for it")
-                        told = True
+                        reported = True
                     await asyncio.sleep(LOCK_LOOK_S)
                 else:
                     return

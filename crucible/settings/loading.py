@@ -111,7 +111,9 @@ def _convert(field: str, value: object, hint: Any) -> Any:
         try:
             return Path(value).expanduser()
         except RuntimeError:
-            raise SettingsError(env_name(field), f"{str(value)!r}: there is no such home") from None
+            raise SettingsError(
+                env_name(field), f"{str(value)!r}: no such home directory"
+            ) from None
     try:
         # Text from the environment may become a number or a bool; TOML values have a type already.
         converted = msgspec.convert(value, hint, strict=False)

@@ -104,7 +104,7 @@ async def test_an_id_stays_one_part_of_the_path(command: str) -> None:
         for eval_id in ("../../health", "a#b?c=d", "%2e", "ä b"):
             await run(command, eval_id, "--url", server.url, code=command == "cancel")
         for eval_id in ("", ".", "..", "a\nb"):
-            assert "no id" in await run(command, eval_id, "--url", server.url, code=2)
+            assert "not a valid" in await run(command, eval_id, "--url", server.url, code=2)
     paths = [asked.split()[1].removesuffix("?wait=0") for asked in server.asked]
     assert paths == [
         "/api/eval/..%2F..%2Fhealth",

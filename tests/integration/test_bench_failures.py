@@ -126,7 +126,7 @@ async def test_children_of_a_subject_that_hangs_do_not_outlive_it(
 ) -> None:
     """A subject that no longer reacts is killed together with its children."""
     monkeypatch.setattr("benchmarks.driven.STOP_S", 0.3)
-    # Port 1 has no server: the looking process fails only when told to look, so it is stopped.
+    # Port 1 has no server: the sampling process fails only once it samples, so it is stopped.
     async with Driven("crucible_api", job={"redis": NOBODY}) as api:
         child = api.facts["pid"]
         os.kill(api.pid, signal.SIGSTOP)

@@ -75,7 +75,7 @@ COMMANDS: tuple[tuple[str, dict[str, Any], list[str] | None], ...] = (
 )
 
 
-def told(commands: list[Command], method: str) -> list[list[str]]:
+def commands_of(commands: list[Command], method: str) -> list[list[str]]:
     """The commands that belong to a request, without heartbeats that it did not cause."""
     return [
         words
@@ -123,7 +123,7 @@ async def ask(
         "arguments": arguments,
         "destination": destination,
         "reply": reply,
-        "trace": told(monitor.commands[start:end], method),
+        "trace": commands_of(monitor.commands[start:end], method),
     }
 
 

@@ -109,7 +109,7 @@ async def on_error(ctx: TaskContext, failed_id: str) -> str:
 
 
 #: Calls of errbacks in this process: id, exception.
-told: list[tuple[str, str]] = []
+errback_calls: list[tuple[str, str]] = []
 
 
 @registry.task("rig.on_error_inline")
@@ -117,7 +117,7 @@ async def on_error_inline(
     ctx: TaskContext, request: Any, exc: BaseException, traceback: str | None
 ) -> None:
     """An errback that takes three arguments, and so is called in the worker."""
-    told.append((request.id, repr(exc)))
+    errback_calls.append((request.id, repr(exc)))
 
 
 @registry.task("rig.on_error_raises")
