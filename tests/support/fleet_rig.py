@@ -130,7 +130,7 @@ async def until(wanted: Callable[[], Any], timeout: float = WAIT_S) -> Any:
             await asyncio.sleep(0.01)
 
 
-async def end_of(redis: Redis, task_id: str) -> dict[str, Any]:
+async def final_state(redis: Redis, task_id: str) -> dict[str, Any]:
     """The final state of a task."""
 
     async def ended() -> dict[str, Any] | None:

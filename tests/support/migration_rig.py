@@ -81,7 +81,7 @@ class LocalExecutor:
             raise ExecutorUnavailable("the executor is down")
 
 
-class LegacyWorld:
+class LegacyInstallation:
     """A legacy queue service and its workers; the service can crash and be restarted.
 
     Attributes:
@@ -174,7 +174,7 @@ async def look(client: aiohttp.ClientSession, eval_id: str) -> dict[str, Any]:
         return answer
 
 
-async def end_of(
+async def completed(
     client: aiohttp.ClientSession, eval_id: str, timeout_s: float = 30
 ) -> dict[str, Any]:
     """An evaluation after its completion."""
@@ -216,20 +216,20 @@ async def until(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
 
 
 @asynccontextmanager
-async def both_worlds(
+async def both_sides(
     queue_url: str,
     *,
     legacy_executor: LocalExecutor | None = None,
     celery_executor: LocalExecutor | None = None,
     workers: int = 2,
     **flags: Any,
-) -> AsyncIterator[tuple[aiohttp.ClientSession, LegacyWorld]]:
+) -> AsyncIterator[tuple[aiohttp.ClientSession, LegacyInstallation]]:
     """The API in front of both sides, each with workers."""
     from support.api_rig import running_api
 
     async with AsyncExitStack() as stack:
         legacy = await stack.enter_async_context(
-            LegacyWorld(legacy_executor or LocalExecutor(), workers)
+            LegacyInstallation(legacy_executor or LocalExecutor(), workers)
         )
         await stack.enter_async_context(celery_worker(queue_url, celery_executor))
         client = await stack.enter_async_context(
