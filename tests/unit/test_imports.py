@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,22 @@ def test_a_library_has_one_room(path: Path) -> None:
         library = name.split(".")[0]
         if library in ONE_ROOM:
             assert room_of(path) in ONE_ROOM[library], f"{name} has no place here"
+
+
+def test_the_worker_has_no_import_cycle() -> None:
+    """Any module of the worker can be read without those that use it, type checking included."""
+    found: dict[str, set[str]] = {}
+    for path in (PACKAGE / "worker").rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = imported(path)
+    graph = {
+        name: {
+            other
+            for one in names
+            for other in (one, one.rpartition(".")[0])
+            if other in found and other != name
+        }
+        for name, names in found.items()
+    }
+    order = TopologicalSorter(graph)
+    order.prepare()  # raises CycleError, which names the modules of a cycle
