@@ -238,7 +238,7 @@ class Settlements:
     async def _replaced(
         self, run: Run, message: Message, task: Task, replaced: Replaced
     ) -> Settlement:
-        """Another task takes this one's place: nothing is stored, the claim ends with its start."""
+        """Another task takes this one's place: no result is stored; its start settles the claim."""
         try:
             continuation = self._canvas.replaced(run, replaced.work)
         except (TypeError, ValueError, RecursionError) as error:

@@ -20,25 +20,27 @@ if TYPE_CHECKING:
     from crucible.worker.context import RunContext
     from crucible.worker.task import Task
 
-    Metas = Callable[[Sequence[str]], Awaitable[list[Meta | None]]]
+    ReadResults = Callable[[Sequence[str]], Awaitable[list[Meta | None]]]
 
 #: Seconds between looks of ``celery.chord_unlock`` (``result_chord_retry_interval``).
 _UNLOCK_PAUSE_S = 1.0
 
 
-def builtin_tasks(registry: TaskRegistry, canvas: CanvasDuties, metas: Metas) -> TaskRegistry:
+def builtin_tasks(
+    registry: TaskRegistry, canvas: CanvasDuties, read_results: ReadResults
+) -> TaskRegistry:
     """The built-in tasks.
 
     Args:
         registry: tasks that ``celery.map`` and its like can call.
         canvas: fails the bodies of chords that are polled.
-        metas: reads stored results, in the order of the ids.
+        read_results: stored results, in the order of the ids; None where there is none.
     """
     tasks = TaskRegistry()
     _add_values(tasks)
     _add_maps(tasks, registry)
     _add_canvases(tasks)
-    _add_unlock(tasks, canvas, metas)
+    _add_unlock(tasks, canvas, read_results)
     return tasks
 
 
@@ -115,7 +117,7 @@ def _add_canvases(tasks: TaskRegistry) -> None:
         return (await ctx.start(chord(members, body), partial_args)).as_tuple()
 
 
-def _add_unlock(tasks: TaskRegistry, canvas: CanvasDuties, metas: Metas) -> None:
+def _add_unlock(tasks: TaskRegistry, canvas: CanvasDuties, read_results: ReadResults) -> None:
     @tasks.task(
         "celery.chord_unlock",
         max_retries=None,
@@ -133,7 +135,7 @@ def _add_unlock(tasks: TaskRegistry, canvas: CanvasDuties, metas: Metas) -> None
     ) -> None:
         """The body of a chord whose backend cannot count, once its header's results are there."""
         ids = [task_id for node in result for task_id in _leaves(node)]
-        results = dict(zip(ids, await metas(ids), strict=True))
+        results = dict(zip(ids, await read_results(ids), strict=True))
         if not all(meta is not None and meta.ready for meta in results.values()):
             raise ctx.retry(countdown=interval, max_retries=max_retries)
         failed = next((meta for meta in results.values() if meta and _is_failed(meta)), None)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: More tasks at once than this is a slip of somebody's finger.
+#: More tasks at once than this is a typing error.
 MAX_CONCURRENCY = 100_000
 
 

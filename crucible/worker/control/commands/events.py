@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def ping(worker: ControlledWorker, **_: Any) -> dict[str, str]:
-    """Say that the worker is there."""
+    """Answer that the worker is there."""
     return {"ok": "pong"}
 
 

@@ -111,8 +111,10 @@ async def _lists_for_all(worker: ControlledWorker) -> bool:
     workers = sorted(worker_id.decode() for worker_id in known)
     if not workers:
         return True
-    signs = await worker.steps.command("MGET", *map(worker.config.keys.worker, workers))
-    living = [worker for worker, sign in zip(workers, signs, strict=True) if sign is not None]
+    heartbeats = await worker.steps.command("MGET", *map(worker.config.keys.worker, workers))
+    living = [
+        worker_id for worker_id, beat in zip(workers, heartbeats, strict=True) if beat is not None
+    ]
     return not living or living[0] == worker.worker_id
 
 
