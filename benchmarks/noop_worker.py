@@ -50,7 +50,7 @@ async def measure(count: int) -> dict[str, float]:
             await fill(server.url, count)
             began, cpu = time.perf_counter(), time.process_time()
             async with Worker(registry, broker_url=server.url) as worker:
-                while worker.finished < count:
+                while worker.settled < count:
                     await asyncio.sleep(0.005)
                 wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
     return {

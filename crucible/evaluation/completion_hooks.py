@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crucible.models import ENDED, Status
-from crucible.worker.hooks import TurnedAway
+from crucible.worker.run import TurnedAway
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from crucible.evaluation.completions import CompletionCounter
-    from crucible.worker.hooks import Run
+    from crucible.worker.run import Run
 
 #: Completions of evaluations that did not run.
 _TURNED_AWAY = {

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from crucible.worker.registry import Task, TaskRegistry
+    from crucible.worker.registry import TaskRegistry
+    from crucible.worker.task import Task
 
 
 class StockContext:

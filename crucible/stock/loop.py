@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Hashable
 
     from crucible.worker.registry import TaskRegistry
 
@@ -31,7 +31,7 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stack = AsyncExitStack()
-        self._states: dict[TaskRegistry, Any] = {}
+        self._states: dict[Hashable, Any] = {}
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """The coroutine's result, from any thread; an exception here cancels it."""
@@ -44,7 +44,7 @@ class LoopThread:
             future.cancel()
             raise
 
-    def state_of(self, home: TaskRegistry) -> Any:
+    def state_of(self, home: Hashable) -> Any:
         """What the registry's lifespan yielded."""
         self._started()
         return self._states[home]
@@ -68,8 +68,8 @@ class LoopThread:
             raise
         self._loop, self._thread, self._pid = loop, thread, os.getpid()
 
-    async def _open(self) -> tuple[AsyncExitStack, dict[TaskRegistry, Any]]:
-        states: dict[TaskRegistry, Any] = {}
+    async def _open(self) -> tuple[AsyncExitStack, dict[Hashable, Any]]:
+        states: dict[Hashable, Any] = {}
         async with AsyncExitStack() as stack:
             for home in self._registry.homes:
                 lifespan: Callable[[], Any] | None = home.lifespan

@@ -128,7 +128,7 @@ async def test_malformed_requests_do_no_harm(
     assert await ask(control, "ping") == {"ok": "pong"}
     await send(redis, "rig.add", 1, 2, task_id="after")
     assert (await final_state(redis, "after"))["result"] == 3
-    assert worker.fleet.clock.value < 1000
+    assert worker.node.clock.value < 1000
 
 
 @pytest.mark.parametrize(
@@ -177,10 +177,10 @@ async def test_requests_reach_those_they_are_meant_for(
         ({"pattern": r"\d", "matcher": "pcre"}, False),
         ({"pattern": "stock*"}, True),
     ):
-        worker.fleet.events.enabled = False
+        worker.node.task_events.enabled = False
         await redis.publish(f"/{db}.celery.pidbox", message({"method": "enable_events", **extra}))
         await ask(control, "ping")
-        assert worker.fleet.events.enabled is meant, extra
+        assert worker.node.task_events.enabled is meant, extra
 
 
 async def test_replies_go_only_to_clients_that_wait(
@@ -249,7 +249,7 @@ async def test_revoked_tasks_end_when_they_are_reached(
             await send(redis, "rig.add", 1, 2, task_id=task_id)
             await events.until_kind(task_id, "revoked")
         assert not await redis.hlen("unacked")
-    assert worker.fleet.events.totals.total() == 0
+    assert worker.node.task_events.totals.total() == 0
 
 
 async def test_terminate_stops_a_running_task(
@@ -281,7 +281,7 @@ async def test_a_storm_of_terminations_leaves_nothing_behind(
     await send(redis, "rig.add", 1, 2, task_id="after")
     assert (await final_state(redis, "after"))["result"] == 3
     await until(lambda: _none(redis.hlen("unacked")))
-    assert not worker.fleet.events.signums
+    assert not worker.node.task_events.signums
     assert not worker.running
 
 
@@ -340,7 +340,7 @@ async def test_a_revocation_said_while_it_was_deaf_is_learnt(
         await redis.client_kill_filter(_id=client["id"])
     # As another process leaves it that found nobody listening.
     await redis.zadd("crucible:revoked", {"missed": time.time()})
-    await until(lambda: "missed" in worker.fleet.revoked)
+    await until(lambda: "missed" in worker.node.revocations.ids)
     assert await until(lambda: control.ask("ping", destination=[NODE], timeout_s=1.0))
 
 
@@ -491,10 +491,12 @@ async def test_a_task_revoked_while_it_runs_unseen_comes_to_its_own_end(
         assert await control.revoke(["unseen"], final=final) == 2
         assert (await final_state(redis, "unseen"))["status"] == "REVOKED"
         await until(
-            lambda: _true("unseen" in worker.fleet.revoked and "unseen" in other.fleet.revoked)
+            lambda: _true(
+                "unseen" in worker.node.revocations.ids and "unseen" in other.node.revocations.ids
+            )
         )
         gates["unseen"].set()
-        await until(lambda: _true(worker.finished))
+        await until(lambda: _true(worker.settled))
     assert (await final_state(redis, "unseen"))["status"] == ("REVOKED" if final else "SUCCESS")
 
 

@@ -249,7 +249,7 @@ async def test_an_expired_part_fails_the_chord(plain: Rig) -> None:
 async def test_a_revoked_part_fails_the_chord(plain: Rig) -> None:
     """A header's task that was revoked returns a REVOKED part, with result ignored too."""
     revoked_id = "22222222-aaaa-4aaa-8aaa-222222222222"
-    plain.worker.trace.revoked = lambda message: message.id == revoked_id
+    plain.worker.node.revocations.ids.update([revoked_id])
     gone = signature("rig.add", (1, 1), task_id=revoked_id, ignore_result=True)
     with pytest.raises(TaskFailed, match=r"TaskRevokedError\('revoked'\)"):
         await plain.get(chord([gone, add(1, 1)], XSUM))

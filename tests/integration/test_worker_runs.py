@@ -329,7 +329,7 @@ async def test_drain_gives_back_what_it_did_not_end(redis_url: str, redis: Redis
     async with Worker(registry, broker_url=redis_url, concurrency=2, drain_s=0.05) as worker:
         ids = [await send(redis, "t.sleep", 60) for _ in range(4)]
         async with asyncio.timeout(10):
-            while len(list(worker.runs)) < 2:
+            while len(list(worker.unsettled)) < 2:
                 await asyncio.sleep(0.01)
     assert not await redis.hlen("unacked")
     kept = [json.loads(raw)["headers"]["id"] for raw in await redis.lrange("celery", 0, -1)]

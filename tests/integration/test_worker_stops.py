@@ -140,7 +140,7 @@ async def test_limits_end_plain_functions(
         assert (meta["status"], meta["result"]["exc_type"]) == ("FAILURE", exc_type)
         await send(redis, "s.plain", task_id="next")
         assert (await final_state(redis, "next"))["result"] == "plain"
-        await until(lambda: not list(worker.runs))
+        await until(lambda: not list(worker.unsettled))
         assert not await redis.hlen("unacked")
 
 
@@ -157,7 +157,7 @@ async def test_a_swallowed_cancellation_is_no_way_around_the_limit(
         assert (await final_state(redis, "next"))["result"]["exc_type"] == "CancelledError"
         await send(redis, "s.quick", task_id="last")
         assert (await final_state(redis, "last"))["result"] == "quick"
-        await until(lambda: not list(worker.runs))
+        await until(lambda: not list(worker.unsettled))
 
 
 @pytest.mark.parametrize("name", ["s.stubborn", "s.stubborn_child"])
@@ -174,7 +174,7 @@ async def test_who_never_reacts_is_let_go_of(
         assert (await final_state(redis, "doomed"))["status"] == "REVOKED"
         await send(redis, "s.quick", task_id="next")
         assert (await final_state(redis, "next"))["result"] == "quick"
-        await until(lambda: not list(worker.runs))
+        await until(lambda: not list(worker.unsettled))
         assert worker.concurrency == 1
 
 
@@ -189,7 +189,7 @@ async def test_a_task_that_cancels_itself_ends_alone(
         assert meta["status"] == ("FAILURE" if waits else "SUCCESS")
         await send(redis, "s.swallow", task_id="next", soft_time_limit=0.1)
         assert (await final_state(redis, "next"))["result"]["exc_type"] == "SoftTimeLimitExceeded"
-        await until(lambda: not list(worker.runs))
+        await until(lambda: not list(worker.unsettled))
 
 
 @pytest.mark.parametrize("name", ["s.raises", "s.raises_in_thread"])
@@ -215,7 +215,7 @@ async def test_what_is_no_exception_is_a_failure_too(
         ]
         release.set()
         assert (await final_state(redis, "neighbour"))["result"] == "released"
-        await until(lambda: not list(worker.runs))
+        await until(lambda: not list(worker.unsettled))
 
 
 async def test_limits_count_from_the_call(redis_url: str, redis: Redis) -> None:
@@ -229,7 +229,7 @@ async def test_limits_count_from_the_call(redis_url: str, redis: Redis) -> None:
         assert sorted(inside) == sorted(ids)
         await send(redis, "s.plain", task_id="next", time_limit=30)
         assert (await final_state(redis, "next"))["result"] == "plain"
-        await until(lambda: not list(worker.runs))
+        await until(lambda: not list(worker.unsettled))
 
 
 async def test_what_runs_in_a_thread_is_not_handed_back(redis_url: str, redis: Redis) -> None:
