@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: setup run test lint bench chaos demo-migration images-check help docs
+.PHONY: setup run test lint checks bench chaos demo-migration images-check help docs
 VENV := .venv/bin
 # More arguments for pytest, such as make test PYTEST_ARGS='-k retry'.
 PYTEST_ARGS ?=
@@ -20,11 +20,14 @@ setup: ## virtual environment, Docker engine, sandbox image; seconds when all is
 run: setup ## the whole service on this machine, and one evaluation's result
 	@exec $(VENV)/crucible up --sample
 
-test: ## every test, on real Redis, Docker and Celery
+test: ## style, types and every test, on real Redis, Docker and Celery
 	@scripts/setup --tests
+	@$(MAKE) --no-print-directory checks
 	@$(VENV)/pytest $(SPREAD) $(PYTEST_ARGS)
 
-lint: setup ## style, format and types
+lint: setup checks ## style, format and types
+
+checks:
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy

