@@ -1,11 +1,10 @@
-"""Programs in fresh containers: rate beside bare Docker's own loop, latency over the whole way.
+"""Programs in fresh containers: rate beside a bare Docker loop, and end-to-end latency.
 
-Crucible's rate is that of evaluations submitted over HTTP, run by one worker in its warm pool and
-answered to the waiting client; latency is measured on the same way at half of that rate, until all
-repeats together have two hundred samples. The P99 that is judged is that of all of them: one
-repeat's would be nearly its highest. The bare
-loop restarts stopped read-only containers, two at once, reads what each wrote, and does nothing
-else.
+Crucible's rate is that of evaluations submitted over HTTP, run by one worker in its warm pool, with
+the result returned to the waiting client. Latency is measured the same way at half of that rate,
+until all repeats together have two hundred samples. The P99 that is judged is that of all of them:
+one repeat's would be close to its maximum. The bare loop restarts stopped read-only containers, two
+at once, reads their output, and does nothing else.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ if TYPE_CHECKING:
 BODY = b'{"code":"print(6 * 7)","language":"python"}'
 PATH = "/api/eval?wait=30"
 CONNECTIONS = 8
-#: Latencies at half load, all repeats together: fewer do not tell a P99.
+#: Latencies at half load, all repeats together: fewer do not determine a P99.
 SAMPLES = 220
-#: Seconds that half load takes at most, however slow the machine.
+#: Longest time for half load, seconds, however slow the machine.
 LONGEST_S = 40.0
 #: Seconds a pool may take to fill before the first measurement.
 FILL_S = 4.0
@@ -39,7 +38,7 @@ async def _stage(bench: Bench, scenario: Scenario) -> AsyncIterator[Stage]:
 
 
 async def measure(stage: Stage, label: str) -> None:
-    """One subject: a rate, for ours with the latency at half of it."""
+    """Measure the rate of one subject; for Crucible also the latency at half of it."""
     if stage.subjects[label].job.get("whole_way"):
         await _whole_way(stage, label)
         return
@@ -72,7 +71,7 @@ async def _whole_way(stage: Stage, label: str) -> None:
 
 
 def _half_load_s(stage: Stage, rate: float) -> float:
-    """Seconds until this repeat has its part of the samples."""
+    """Seconds until this repeat has its share of the samples."""
     wanted = stage.bench.count(SAMPLES, least=1) / stage.bench.repeats
     return min(LONGEST_S, max(stage.bench.seconds, wanted / rate))
 

@@ -1,4 +1,4 @@
-"""The executor alone: programs in fresh containers of a warm pool, or of none."""
+"""The executor alone: programs in fresh containers, with or without a warm pool."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _job: dict[str, Any] = {}
 
 
 async def setup(job: dict[str, Any]) -> None:
-    """Open it, and run one program so that what happens once has happened."""
+    """Open it, and run one program so that one-time costs are not measured."""
     global _executor
     _job.update(job)
     config = ExecutorConfig(**job.get("config", {}))
@@ -37,7 +37,7 @@ async def _one() -> None:
 
 
 async def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Run programs for some seconds: a fixed number at a time, or so many a second."""
+    """Run programs for some seconds: with a fixed concurrency, or at a given rate."""
     if job.get("rate"):
         return await open_loop(_one, job)
     started = time.perf_counter()
@@ -55,5 +55,5 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def teardown(job: dict[str, Any]) -> None:
-    """Close it; its containers go with it."""
+    """Close it, which removes its containers."""
     await _stack.aclose()

@@ -1,4 +1,4 @@
-"""An event loop beside a stock worker's own thread, for tasks that are coroutines."""
+"""An event loop in a thread beside a stock worker's own, for tasks that are coroutines."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LIFESPAN_S = 60.0
 
 
 class LoopThread:
-    """One event loop in a thread of its own, with a registry's lifespans open on it.
+    """One event loop in its own thread, with a registry's lifespans open on it.
 
-    Started at the first use in each process: a prefork child must not inherit its parent's thread,
-    which does not live on in it.
+    Started at first use in each process: threads do not survive a fork, so a prefork child cannot
+    use its parent's.
     """
 
     def __init__(self, registry: TaskRegistry) -> None:
@@ -40,7 +40,7 @@ class LoopThread:
         try:
             return future.result()
         except BaseException:
-            # Celery raises time limits in this thread; the program must not run on.
+            # Celery raises time limits in this thread; the coroutine must stop too.
             future.cancel()
             raise
 
@@ -77,7 +77,7 @@ class LoopThread:
             return stack.pop_all(), states
 
     def close(self) -> None:
-        """Close the lifespans and end the thread, if this process ever started one."""
+        """Close the lifespans and stop the thread, if this process started one."""
         with self._starting:
             if self._loop is None or self._thread is None or self._pid != os.getpid():
                 return

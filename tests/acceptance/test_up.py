@@ -82,8 +82,8 @@ async def test_a_killed_worker_and_a_killed_api_are_started_again(tmp_path: Path
         for pid in await server_pids(stack):
             if b"crucible" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 _kill(pid)
-        await stack.wait_for_log("api ended with exit code -9, starting it again", START_S)
-        await stack.wait_for_log("worker ended with exit code -9, starting it again", START_S)
+        await stack.wait_for_log("api exited with code -9, restarting it", START_S)
+        await stack.wait_for_log("worker exited with code -9, restarting it", START_S)
         await _answering(port)
         ended = await call("POST", f"{url}?wait=60", json={"code": "print(6*7)"})
         assert ended["output"] == "42\n"

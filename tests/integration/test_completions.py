@@ -13,7 +13,7 @@ from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 from support.api_rig import running_api
 from support.faults import Fault, FaultProxy
-from support.migration_rig import LocalExecutor, celery_worker, end_of, submit, until
+from support.migration_rig import LocalExecutor, celery_worker, completed, submit, until
 
 from crucible.errors import ExecutorRefused
 from crucible.evaluation.completions import CompletionCounter, read_completions
@@ -55,18 +55,18 @@ async def test_ends_are_counted_where_there_is_only_celery(redis_url: str) -> No
             ids += [(await submit(client, "refuse"))["eval_id"] for _ in range(2)]
             slow = (await submit(client, "import time; time.sleep(60)"))["eval_id"]
             for eval_id in (cancelled, *ids):
-                await end_of(client, eval_id)
+                await completed(client, eval_id)
             async with client.delete(f"/api/eval/{slow}") as response:
                 assert response.status in (200, 202)
-            await end_of(client, slow)
+            await completed(client, slow)
 
             async def counted() -> Any:
                 found = await ends_of(other)
                 return found if found.get(_count()) == 8 else None
 
             found = await until(counted)
-    completed = {name: n for name, n in found.items() if name.startswith("tasks_completed_total")}
-    assert completed == {
+    totals = {name: n for name, n in found.items() if name.startswith("tasks_completed_total")}
+    assert totals == {
         _completed("completed"): 5,
         _completed("failed"): 2,
         _completed("cancelled"): 1,
@@ -106,7 +106,7 @@ async def test_a_stock_worker_counts_the_same(redis_url: str) -> None:
         async with running_api(redis_url) as client:
             async with worker:
                 for code in ("print(1)", "print(2)", "refuse"):
-                    await end_of(client, (await submit(client, code))["eval_id"])
+                    await completed(client, (await submit(client, code))["eval_id"])
                 assert await worker.stop() == 0
             found = await ends_of(client)
     finally:

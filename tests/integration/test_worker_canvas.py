@@ -292,13 +292,13 @@ async def test_a_task_sent_by_a_task_is_its_child(plain: Rig) -> None:
 
 async def test_an_errback_with_three_arguments_is_called_in_the_worker(plain: Rig) -> None:
     """An errback that takes request, exception and traceback is called, not sent."""
-    canvas_tasks.told.clear()
+    canvas_tasks.errback_calls.clear()
     work = signature("rig.fail", link_error=[signature("rig.on_error_inline")])
     handle = await plain.publisher.send_canvas(work)
     with pytest.raises(TaskFailed):
         await handle.get(PATIENCE_S)
     await plain.idle()
-    assert canvas_tasks.told == [(handle.id, "ValueError('bang', 42)")]
+    assert canvas_tasks.errback_calls == [(handle.id, "ValueError('bang', 42)")]
 
 
 async def test_an_errback_that_raises_does_not_keep_the_others(plain: Rig) -> None:

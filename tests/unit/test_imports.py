@@ -107,3 +107,12 @@ def test_the_documented_table_is_this_one() -> None:
     }
     assert documented == {**expected, "cli": {"everything"}}
     assert all(f"`crucible.{room}`" in page for room in PLAIN)
+
+
+def test_the_readme_has_every_room() -> None:
+    """The table "Where does it live" of the README has the rooms of this table, and no others."""
+    table = (
+        (ROOT / "README.md").read_text().partition("## Where does it live")[2].partition("##")[0]
+    )
+    rooms = set(re.findall(r"`crucible/(\w+)(?:\.py|/)`", table))
+    assert rooms == MAY_IMPORT.keys() | {"cli"}
