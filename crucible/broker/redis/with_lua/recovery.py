@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.redis.key_positions import KeyPositions
 from crucible.broker.redis.recovery_store import REFUSED_PAUSE_S, DueReleased, RestoreStatus
 from crucible.broker.redis.scripts import script
+from crucible.broker.redis.with_lua.key_positions import KeyPositions
 from crucible.broker.redis.with_lua.runner import ScriptRunner, server_time
 from crucible.redis_keys import DEAD_LETTER_LIMIT, DELAYED_PREFIX, FENCE_TTL_S, SEP
 
