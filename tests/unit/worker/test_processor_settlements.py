@@ -46,7 +46,7 @@ class Parking:
         self.go_on = asyncio.Event()
         self.due: list[Claim] = []
 
-    async def park(self, claims: Sequence[tuple[Claim, float]]) -> list[Claim]:
+    async def delay(self, claims: Sequence[tuple[Claim, float]]) -> list[Claim]:
         self.parked += [claim for claim, _ in claims]
         await self.go_on.wait()
         return self.due
@@ -148,6 +148,6 @@ async def test_what_cannot_be_delayed_is_delivered_again(monkeypatch: pytest.Mon
     async def refused(*_: Any) -> list[Claim]:
         raise RuntimeError("refused")
 
-    monkeypatch.setattr(rig.parking, "park", refused)
+    monkeypatch.setattr(rig.parking, "delay", refused)
     await rig.processor.process(rig.run)
     assert rig.settled == [rig.run.claim]
