@@ -22,7 +22,7 @@ from crucible.executor.jail.kernel import (
     read_number,
     write_all,
 )
-from crucible.executor.jail.kernel_memory import SOCKETS_LOOK_S, KernelMemory
+from crucible.executor.jail.kernel_memory import KernelMemory
 from crucible.executor.jail.run import CHUNK, Run
 from crucible.executor.jail.startup import take_over
 
@@ -139,7 +139,7 @@ class Single(Run):
             self.stop("kernel_memory")
             return 1.0
         if now < self.next_count:
-            return min(left_s, self.next_count - now, SOCKETS_LOOK_S)
+            return min(left_s, self.next_count - now, self.kernel_memory.pace_s)
         cpu_left_s = self.request["cpu_s"] - (cpu_time() - self.cpu_base)
         if cpu_left_s <= 0:
             self.stop("cpu")
@@ -148,7 +148,7 @@ class Single(Run):
         self.processes = max(self.processes, seen - 1)
         pace_s: float = cpu_left_s / self.request["cpus"]
         self.next_count = now + min(max(0.01, pace_s), 0.25)
-        return min(left_s, SOCKETS_LOOK_S)
+        return min(left_s, self.kernel_memory.pace_s)
 
     def finish_stage(self) -> None:
         """Let children end their last words, kill what is left, and read the pipes empty."""
