@@ -102,6 +102,8 @@ DIRECTORIES = {
 }
 #: The image's package list: one ``name=version`` per line.
 MANIFEST = "usr/share/crucible/packages.txt"
+#: What the links from /etc to the accounts lead to.
+ACCOUNT = "run/account"
 
 _STATUS_FIELD = re.compile(r"^(Package|Version|Status): (.*)$", re.MULTILINE)
 #: Days since 1970 of the last password change. All accounts are locked; fixed, so that the build
@@ -174,7 +176,11 @@ def clean(root: Path, definition: ImageDefinition) -> None:
 
 
 def add_account(root: Path) -> None:
-    """Add the unprivileged account by hand: adduser would record the day and make a home."""
+    """The unprivileged account, without the tools that would also stamp the day and make a home.
+
+    A sandbox's user has a number of its own, so ``/etc/passwd`` and ``/etc/group`` lead to where
+    its supervisor writes them (``executor.jail.account``); below that mount are those of the image.
+    """
     lines = {
         "etc/passwd": f"{SANDBOX_USER}:x:{SANDBOX_UID}:{SANDBOX_GID}:sandbox:/work:/bin/sh\n",
         "etc/group": f"{SANDBOX_USER}:x:{SANDBOX_GID}:\n",
@@ -187,6 +193,12 @@ def add_account(root: Path) -> None:
         if not any(old.startswith(f"{SANDBOX_USER}:") for old in text.splitlines()):
             text += line
         _write(path, text)
+    for name in ("passwd", "group"):
+        moved = root / ACCOUNT / name
+        if not (root / "etc" / name).is_symlink():
+            moved.parent.mkdir(parents=True, exist_ok=True)
+            (root / "etc" / name).rename(moved)
+            (root / "etc" / name).symlink_to(f"../{ACCOUNT}/{name}")
 
 
 def _write(path: Path, text: str) -> None:
