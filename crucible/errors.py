@@ -8,6 +8,7 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
 
     CrucibleError
     ├── InputError                what a client sent cannot be used; names the field
+    │   ├── ParameterError        a query parameter or header field, not one of the body
     │   └── ConflictError         the same id was used before with other content
     ├── NotFound                  nothing has the id that was asked for
     ├── SettingsError             configuration that must not start; names the setting
@@ -48,6 +49,7 @@ class InputError(CrucibleError):
     Attributes:
         field: path of the offending field, such as ``limits.memory_mb``; empty for the whole body.
         detail: one sentence for people.
+        steps: keys and indices from the body down to the field; None where the path says it all.
     """
 
     def __init__(self, field: str, detail: str) -> None:
@@ -55,9 +57,14 @@ class InputError(CrucibleError):
         super().__init__(field, detail)
         self.field = field
         self.detail = detail
+        self.steps: tuple[str | int, ...] | None = None
 
     def __str__(self) -> str:
         return f"{self.field}: {self.detail}" if self.field else self.detail
+
+
+class ParameterError(InputError):
+    """A query parameter or header field cannot be used."""
 
 
 class ConflictError(InputError):

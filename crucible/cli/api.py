@@ -10,6 +10,7 @@ from crucible.settings.sections import Section
 #: What the api reads; ``crucible up`` starts one.
 SECTIONS = (
     Section.LISTENING,
+    Section.CONNECTIONS,
     Section.TASK_QUEUE,
     Section.EVENT_BUS,
     Section.SUBMISSIONS,
