@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Connections beyond the limit that are kept until they can be told so, at most.
 MOST_REFUSED = 64
+#: Full bodies that a service of large ones holds unfinished.
+_LARGE_BODIES = 4
 
 
 class Fault(enum.StrEnum):
@@ -263,6 +265,11 @@ class ConnectionGuard:
         """Count a connection that ended otherwise than by answered requests."""
         self.faults[fault] += 1
         log.debug("a connection ended: %s%s", fault.value, f" ({detail})" if detail else "")
+
+
+def service_guard(body_bytes: int) -> ConnectionGuard:
+    """The guard of a service that other processes of ours use, with few and large bodies."""
+    return ConnectionGuard(Limits(body_bytes=body_bytes, held_bytes=_LARGE_BODIES * body_bytes))
 
 
 GUARD = web.AppKey("guard", ConnectionGuard)

@@ -93,7 +93,10 @@ def _name_of(authority: str) -> str | None:
 
 
 def host_guard(policy: HostPolicy) -> Middleware:
-    """A middleware that refuses requests for other hosts and of foreign pages."""
+    """A middleware that refuses requests for other hosts and of foreign pages.
+
+    A service with a token needs none: no page knows the token.
+    """
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
