@@ -15,6 +15,7 @@ from crucible.api import (
     metrics,
     migration,
     openapi,
+    pages,
     queues,
 )
 from crucible.api.app_keys import (
@@ -103,7 +104,10 @@ ROUTES = (
     Route("GET", "/health", health.live),
     Route("GET", "/ready", health.ready),
     Route("GET", "/openapi.json", openapi.document),
-    Route("GET", "/docs", openapi.page),
+    Route("GET", "/", pages.index),
+    Route("GET", "/docs", pages.docs),
+    Route("GET", "/docs/docs.css", pages.style),
+    Route("GET", "/docs/docs.js", pages.script),
 )
 
 
