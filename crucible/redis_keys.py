@@ -38,6 +38,8 @@ DLQ = "crucible:dlq"
 
 #: HASH of how evaluations ended, by side, status and duration; some forty fields.
 ENDS = "crucible:ends"
+#: STRING, id of the last dead letter that was looked at for ``ENDS``.
+ENDS_LETTER = "crucible:ends:letter"
 #: STRING, the switches of a migration in force; also the channel their changes are told on.
 MIGRATION = "crucible:migration"
 #: STREAM of who changed the switches. Bounded by MAXLEN.
@@ -46,6 +48,8 @@ MIGRATION_AUDIT = "crucible:migration:audit"
 MISMATCHES = "crucible:migration:mismatches"
 #: HASH of how comparisons came out; a handful of fields.
 COMPARED = "crucible:migration:compared"
+#: SET of the runs of ``crucible compare``: what the ids of their evaluations begin with. Has a TTL.
+COMPARE_RUNS = "crucible:migration:compare_runs"
 #: STREAM of a few submissions a second, for comparing both sides. Bounded by MAXLEN and size.
 SAMPLE = "crucible:migration:sample"
 #: STRING, what an evaluation of the legacy queue was asked to run. Has a TTL; dropped at its end.
@@ -166,6 +170,11 @@ class Keys:
         return f"{self.prefix}{ENDS}"
 
     @property
+    def ends_letter(self) -> str:
+        """The last dead letter that was looked at to count ends."""
+        return f"{self.prefix}{ENDS_LETTER}"
+
+    @property
     def migration(self) -> str:
         """The switches of a migration, and the channel of their changes."""
         return f"{self.prefix}{MIGRATION}"
@@ -184,6 +193,11 @@ class Keys:
     def compared(self) -> str:
         """The counts of comparisons."""
         return f"{self.prefix}{COMPARED}"
+
+    @property
+    def compare_runs(self) -> str:
+        """The runs of comparisons on purpose."""
+        return f"{self.prefix}{COMPARE_RUNS}"
 
     @property
     def sample(self) -> str:

@@ -12,7 +12,7 @@ from crucible.breaker import worst
 from crucible.broker.claiming.liveness import Heartbeat, read_signs
 from crucible.broker.redis.connection import open_client, translated
 from crucible.errors import BrokerError
-from crucible.evaluation.completions import read_completions
+from crucible.evaluation.completion_store import read_completions
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from crucible.breaker import Circuit
     from crucible.broker.control.client import ControlClient
-    from crucible.evaluation.completions import CompletionCounts
+    from crucible.evaluation.completion_store import CompletionCounts
     from crucible.settings import Settings
 
 #: Seconds a dependency may take to answer.

@@ -210,6 +210,7 @@ class Ends:
         if run.message is not None and not is_ignored(run.message, run.task):
             ending.result_key = self._result_prefix + run.message.id
             ending.meta = self._metas.failure(run.message, WorkerLost(detail), None)
+            tell(self.hooks, lambda to: to.failed(run, WorkerLost(detail), None))
         return ending
 
     def _tell_turned_away(self, run: Run, why: TurnedAway) -> None:

@@ -47,7 +47,7 @@ async def test_without_a_worker_the_service_is_degraded(redis_url: str) -> None:
             assert report["dependencies"]["workers"] == {"ok": True}
 
             async def listening() -> bool:
-                return (await ready(client))["workers"] == 1
+                return bool((await ready(client))["workers"] == 1)
 
             assert await until(listening)
             counted = await metrics(client)
@@ -102,8 +102,7 @@ async def test_the_mode_says_whose_workers_are_needed(
     ):
 
         async def asked() -> bool:
-            asked_s = legacy.queue.stats().idle_poll_s
-            return asked_s is not None or not workers
+            return legacy.queue.stats().idle_poll_s is not None if workers else True
 
         await until(asked)
         report = await ready(client)
