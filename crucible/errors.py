@@ -38,6 +38,8 @@ redis-py, ``executor.engine`` for aiodocker, and ``legacy.client`` for the legac
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class CrucibleError(Exception):
     """Base of every error Crucible raises on purpose."""
@@ -209,7 +211,25 @@ class LegacyWrongState(LegacyError):  # noqa: N818 - an answer of the service
 
 
 class ExecutorError(CrucibleError):
-    """A platform fault: a program could not be run. Never a verdict on the program."""
+    """A platform fault: a program could not be run. Never a verdict on the program.
+
+    Attributes:
+        detail: one sentence for people.
+        retries: of the evaluation that met it, those under way or waited for included. It is an
+            argument since that is all of an error that a stored result keeps.
+    """
+
+    def __init__(self, detail: str = "", retries: int = 0) -> None:
+        super().__init__(*((detail, retries) if retries else (detail,)))
+        self.detail = detail
+        self.retries = retries
+
+    def __str__(self) -> str:
+        return self.detail
+
+    def after(self, retries: int) -> Self:
+        """The same error, met by an evaluation after so many retries."""
+        return type(self)(self.detail, retries)
 
 
 class ExecutorUnavailable(ExecutorError):  # noqa: N818 - a state of the executor

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.breaker import worst
+from crucible.errors import ExecutorError
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.executor_health import ExecutorHealth
@@ -95,17 +96,23 @@ async def evaluate_code(
         ExecutorError: a platform fault that no retry mended. While retries are left, the task is
             retried instead; neither is a verdict on the program.
     """
+    if ctx.retries:
+        # In the place of STARTED, which does not say that it is a further try.
+        await ctx.update_state("STARTED", {"hostname": ctx.hostname, "retries": ctx.retries})
     try:
         ended = await _evaluate(ctx, eval_id, code, language, options)
     except RETRIED as error:
         raise _retry(ctx, error) from error
+    except ExecutorError as error:
+        raise error.after(ctx.retries) from error
     return plain(ended)
 
 
-def _retry(ctx: TaskContext, error: Exception) -> BaseException:
+def _retry(ctx: TaskContext, error: ExecutorError) -> BaseException:
     """The exception that has the worker retry the task (see ``retry_policy``)."""
     delay = retry_delay_s(ctx.retries, random.random())  # noqa: S311 - spreads load
-    return ctx.retry(countdown=delay, exc=error, max_retries=MAX_RETRIES)
+    told = error.after(min(ctx.retries + 1, MAX_RETRIES))
+    return ctx.retry(countdown=delay, exc=told, max_retries=MAX_RETRIES)
 
 
 async def batch_evaluation(
