@@ -26,7 +26,7 @@ from crucible.executor.admission import (
     MAX_STDIN_BYTES,
 )
 from crucible.executor.languages import LANGUAGES
-from crucible.migration.state import Change
+from crucible.migration.state import SWITCHES, Change
 from crucible.models import LIMIT_FLOORS, Evaluation, Limits
 
 if TYPE_CHECKING:
@@ -96,6 +96,10 @@ def schemas(settings: Settings) -> tuple[dict[Any, Schema], dict[str, Schema]]:
     _narrow_request(components)
     _narrow_limits(components["LimitsRequest"]["properties"], ceilings_of(settings))
     _narrow_change(components["Change"]["properties"], legacy=bool(settings.queue_service_url))
+    # One switch at least; null sets none.
+    components["Change"]["anyOf"] = [
+        {"properties": {name: {"not": {"type": "null"}}}, "required": [name]} for name in SWITCHES
+    ]
     return dict(zip(TYPES, references, strict=True)), components
 
 

@@ -30,6 +30,8 @@ def _holds(value: Any, schema: Any, keyword: str, components: dict[str, Any]) ->
     match keyword:
         case "$ref":
             return within(value, components[said.rpartition("/")[2]])
+        case "not":
+            return not within(value, said)
         case "anyOf":
             return any(within(value, one) for one in said)
         case "type":
