@@ -10,7 +10,7 @@ from aiohttp import web
 from crucible.api.app_keys import ADMIN, METER, MIGRATION, READINESS
 from crucible.breaker import worst
 from crucible.errors import BrokerError, LegacyError
-from crucible.evaluation.readiness import PROBE_S
+from crucible.evaluation.readiness import PROBE_S, sandboxes_of, workers_of
 from crucible.http.guard import GUARD, Fault
 from crucible.migration.legacy_results import LEGACY_QUEUE
 from crucible.migration.live.readiness import legacy_stats
@@ -40,10 +40,10 @@ async def show(request: web.Request) -> web.Response:
 async def _measure(app: web.Application) -> Measured:
     readiness, migration = app[READINESS], app.get(MIGRATION)
     # All at once: a server that hangs delays each of them by its deadline.
-    completions, heartbeats, workers, census, legacy = await asyncio.gather(
+    completions, heartbeats, listening, census, legacy = await asyncio.gather(
         readiness.completions(),
         readiness.heartbeats(),
-        readiness.workers(),
+        readiness.listening(),
         _census(app[ADMIN]),
         _legacy(migration),
     )
@@ -57,7 +57,8 @@ async def _measure(app: web.Application) -> Measured:
         depths={**_depths_of(census), **legacy[0]},
         claimed=None if census is None else census.claimed,
         dead_letters=None if census is None else census.dead_letters,
-        workers=workers,
+        workers=workers_of(heartbeats, listening),
+        sandboxes=sandboxes_of(heartbeats),
         completions=completions,
         circuits=worst(circuits),
         copies=copies,

@@ -13,10 +13,11 @@ from crucible.broker.claiming.liveness import Heartbeat, read_signs
 from crucible.broker.redis.connection import open_client, translated
 from crucible.errors import BrokerError
 from crucible.evaluation.completion_store import read_completions
+from crucible.executor.pool_policy import PoolCounts
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -103,7 +104,7 @@ class Readiness:
     async def report(self) -> Report:
         """Ask all of them at once."""
         queue, event_bus, heartbeats, listening = await asyncio.gather(
-            _ping(self._queue), _ping(self._event_bus), self.heartbeats(), self._listening()
+            _ping(self._queue), _ping(self._event_bus), self.heartbeats(), self.listening()
         )
         workers = max(listening or 0, len(heartbeats))
         executor = _executor_of(heartbeats)
@@ -133,14 +134,7 @@ class Readiness:
         except BrokerError:
             return {}
 
-    async def workers(self) -> dict[str, int]:
-        """Workers that live, ``async`` and ``stock``; none while the server does not answer."""
-        heartbeats, listening = await asyncio.gather(self.heartbeats(), self._listening())
-        if listening is None:
-            return {}
-        return {"async": len(heartbeats), "stock": max(0, listening - len(heartbeats))}
-
-    async def _listening(self) -> int | None:
+    async def listening(self) -> int | None:
         """How many workers listen for remote control; None while the server does not answer.
 
         Stock workers leave no sign of life on the server, but every worker hears a request. This
@@ -160,6 +154,20 @@ class Readiness:
         except BrokerError:
             return []
         return found
+
+
+def workers_of(heartbeats: Sequence[Heartbeat], listening: int | None) -> dict[str, int]:
+    """Workers that live, ``async`` and ``stock``; none where it is not known how many listen."""
+    if listening is None:
+        return {}
+    return {"async": len(heartbeats), "stock": max(0, listening - len(heartbeats))}
+
+
+def sandboxes_of(heartbeats: Sequence[Heartbeat]) -> dict[str, int]:
+    """The sandboxes of all workers by state, and the programs that wait for one."""
+    # Anybody may write a heartbeat; a label of a metric has few values.
+    names = PoolCounts.__struct_fields__
+    return {name: sum(beat.gauges.get(name, 0) for beat in heartbeats) for name in names}
 
 
 def status_of(*, ready: bool, served: bool) -> str:

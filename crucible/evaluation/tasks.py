@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from crucible.evaluation.request import program_from
 from crucible.evaluation.result import EvalResult, result_of
 from crucible.evaluation.retry_policy import MAX_RETRIES, RETRIED, retry_delay_s
 from crucible.evaluation.view import now_text
-from crucible.executor import circuits_of, open_executor
+from crucible.executor import circuits_of, open_executor, pool_of
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.languages import LANGUAGES
 from crucible.redis_keys import Keys
@@ -58,6 +59,12 @@ def build_registry(settings: Settings) -> TaskRegistry:
     def circuits() -> dict[str, Circuit]:
         return worst(map(circuits_of, opened))
 
+    def sandboxes() -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for executor in opened:
+            found.update(pool_of(executor))
+        return dict(found)
+
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
         async with (
@@ -74,7 +81,11 @@ def build_registry(settings: Settings) -> TaskRegistry:
                 opened.remove(executor)
 
     registry = TaskRegistry(
-        platform, lambda: health.trouble, circuits, CompletionHooks(completions, EVALUATING)
+        platform,
+        lambda: health.trouble,
+        circuits,
+        CompletionHooks(completions, EVALUATING),
+        gauges=sandboxes,
     )
     for name, function in EVALUATING.items():
         # Kept as a dead letter after the last retry: an operator may replay it.

@@ -38,6 +38,7 @@ class Measured:
         claimed: messages taken and not ended; None where that is not known.
         dead_letters: messages that could not be run; None where that is not known.
         workers: workers that live, by kind; unknown ones are absent.
+        sandboxes: of all async workers, by state; ``waiting`` are programs without one.
     """
 
     connections: Connections
@@ -48,6 +49,7 @@ class Measured:
     claimed: int | None = None
     dead_letters: int | None = None
     workers: Mapping[str, int] = field(default_factory=dict)
+    sandboxes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,14 @@ class _Gauges(Collector):
         for kind, count in measured.workers.items():
             workers.add_metric([kind], count)
         yield workers
+        sandboxes = GaugeMetricFamily(
+            "sandboxes",
+            "Sandboxes of the async workers' pools by state; waiting: programs without one.",
+            labels=["state"],
+        )
+        for state, count in measured.sandboxes.items():
+            sandboxes.add_metric([state], count)
+        yield sandboxes
         yield from _connections(measured.connections)
         yield from _circuits(measured.circuits)
         if measured.copies is not None:

@@ -218,8 +218,8 @@ class Worker:
 
     def _sign(self) -> str:
         registry = self.registry
-        sign = Heartbeat(self.hostname, registry.troubles(), registry.all_circuits())
-        return encode_heartbeat(sign)
+        told = (registry.troubles(), registry.all_circuits(), registry.all_gauges())
+        return encode_heartbeat(Heartbeat(self.hostname, *told))
 
     async def _start_loops(self, client: Redis) -> None:
         # The sign of life comes before the first claim: a sweep must never find one without.

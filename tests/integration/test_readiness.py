@@ -9,6 +9,9 @@ from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 from support.api_rig import running_api
 from support.migration_rig import LegacyWorld, LocalExecutor, celery_worker, until
+from support.worker_rig import crucible
+
+from crucible.broker.claiming.liveness import Heartbeat, encode_heartbeat
 
 if TYPE_CHECKING:
     import aiohttp
@@ -68,6 +71,32 @@ async def test_a_stock_worker_serves(redis_url: str) -> None:
         assert (report["status"], report["workers"], report["workers_connected"]) == ("ready", 1, 0)
         counted = await metrics(client)
         assert (counted['workers{kind="async"}'], counted['workers{kind="stock"}']) == (0, 1)
+
+
+async def test_sandboxes_of_all_workers_are_added_up(redis_url: str, redis: Redis) -> None:
+    """As workers tell them with their sign of life; names nobody knows are no labels."""
+    for number, idle in enumerate((2, 3)):
+        sign = Heartbeat(f"w{number}@test", gauges={"idle": idle, "busy": 1, "made-up": 9})
+        await redis.zadd("crucible:workers", {f"w{number}": 1.0})
+        await redis.set(f"crucible:worker:w{number}", encode_heartbeat(sign))
+    async with running_api(redis_url) as client:
+        counted = await metrics(client)
+    assert counted['sandboxes{state="idle"}'] == 5
+    assert counted['sandboxes{state="busy"}'] == 2
+    assert counted['sandboxes{state="waiting"}'] == 0
+    assert not any("made-up" in name for name in counted)
+
+
+@pytest.mark.docker
+async def test_a_worker_tells_of_its_sandboxes(redis_url: str) -> None:
+    """The pool of ``crucible worker`` is in the metrics of every api."""
+    environment = {"CELERY_BROKER_URL": redis_url, "CRUCIBLE_POOL_MIN": "1"}
+    async with running_api(redis_url) as client, crucible(["worker"], **environment):
+
+        async def filled() -> bool:
+            return (await metrics(client))['sandboxes{state="idle"}'] >= 1
+
+        await until(filled, timeout_s=60)
 
 
 async def test_claims_and_dead_letters_are_gauges(redis_url: str, redis: Redis) -> None:
