@@ -95,6 +95,9 @@ class Guarded(Protocol):
     def end(self, fault: Fault) -> None:
         """Say why where that can still be said, and close."""
 
+    def abort(self) -> None:
+        """Close at once, whatever is left to send."""
+
 
 @dataclass(slots=True)
 class _Transfer:
@@ -123,7 +126,7 @@ class ConnectionGuard:
         self._clock = clock
         self._open: dict[Guarded, str] = {}
         self._of_address: Counter[str] = Counter()
-        self._refused = 0
+        self._refused: set[Guarded] = set()
         # Both in the order in which the transfers began: the first one is the oldest.
         self._unfinished: dict[Guarded, _Transfer] = {}
         self._unread: dict[Guarded, _Transfer] = {}
@@ -162,16 +165,21 @@ class ConnectionGuard:
         self._of_address[address] += 1
         return None
 
-    def keeps_refused(self) -> bool:
-        """Whether one more refused connection may stay open until it was told why."""
-        return self._refused < MOST_REFUSED
+    def keep_refused(self, connection: Guarded) -> bool:
+        """Whether a refused connection may stay open until it was told why; ``left`` ends that."""
+        if len(self._refused) >= MOST_REFUSED:
+            return False
+        self._refused.add(connection)
+        return True
 
-    def refused(self, change: int) -> None:
-        """One more, or one less, refused connection is still open."""
-        self._refused += change
+    def close(self) -> None:
+        """Close the connections that aiohttp does not know of."""
+        for connection in [*self._refused]:
+            connection.abort()
 
     def left(self, connection: Guarded) -> bool:
         """A connection is gone; whether it leaves a request unfinished."""
+        self._refused.discard(connection)
         address = self._open.pop(connection, None)
         if address is not None:
             self._of_address[address] -= 1

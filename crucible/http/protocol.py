@@ -65,8 +65,7 @@ class GuardedHandler(RequestHandler):
             return
         self._guard.count(self._fault)
         self.transport = self._wire
-        if self._guard.keeps_refused():
-            self._guard.refused(+1)
+        if self._guard.keep_refused(self):
             self._timer = self._loop.call_later(LINGER_S, self._wire.abort)
         else:
             self._wire.abort()
@@ -110,10 +109,7 @@ class GuardedHandler(RequestHandler):
         """Whoever ended it."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._fault in (Fault.CONNECTIONS, Fault.CONNECTIONS_OF_ADDRESS):
-            if self._timer is not None:
-                self._guard.refused(-1)
-        elif self._guard.left(self) and self._task_handler is not None and not self._force_close:
+        if self._guard.left(self) and self._task_handler is not None and not self._force_close:
             # aiohttp has neither closed it nor given up on its body.
             self._guard.count(Fault.HUNG_UP)
         self._wire = None
@@ -136,6 +132,17 @@ class GuardedHandler(RequestHandler):
             self._timer = self._loop.call_later(LINGER_S, wire.abort)
         else:
             wire.abort()
+
+    def abort(self) -> None:
+        """Close at once, whatever is left to send."""
+        if self._wire is not None:
+            self._wire.abort()
+
+    def force_close(self) -> None:
+        """Aiohttp's end of a connection, whose transport it may have been told to forget."""
+        super().force_close()
+        if self._fault is not None:
+            self.abort()
 
     def _may_tell(self) -> bool:
         """Whether the next bytes sent would be the answer to the unfinished request."""
@@ -241,6 +248,7 @@ class GuardedRunner(web.AppRunner):
         try:
             await super().cleanup()
         finally:
+            self._guard.close()
             if self._sweeping is not None:
                 self._sweeping.cancel()
                 await asyncio.gather(self._sweeping, return_exceptions=True)

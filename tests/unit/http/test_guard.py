@@ -33,11 +33,15 @@ class Connection:
 
     def __init__(self) -> None:
         self.ended: list[Fault] = []
-        self.closing = False
+        self.closing = self.aborted = False
 
     def is_closing(self) -> bool:
         """As told."""
         return self.closing
+
+    def abort(self) -> None:
+        """Note it."""
+        self.aborted = True
 
     def end(self, fault: Fault) -> None:
         """Note it."""
@@ -176,12 +180,13 @@ def test_connections_are_bounded_in_all_and_of_one_address(guard: ConnectionGuar
 
 def test_few_refused_connections_are_kept_for_an_answer(guard: ConnectionGuard) -> None:
     """Or they would be the next way to hold many."""
-    for _ in range(MOST_REFUSED):
-        assert guard.keeps_refused()
-        guard.refused(+1)
-    assert not guard.keeps_refused()
-    guard.refused(-1)
-    assert guard.keeps_refused()
+    connections = [Connection() for _ in range(MOST_REFUSED)]
+    assert all(map(guard.keep_refused, connections))
+    assert not guard.keep_refused(Connection())
+    guard.left(connections[0])
+    assert guard.keep_refused(connections[0])
+    guard.close()
+    assert all(connection.aborted for connection in connections)
 
 
 def test_the_installed_aiohttp_has_what_guarded_connections_build_on() -> None:
