@@ -130,7 +130,7 @@ def of_protocol(status: int, error: BaseException | None) -> web.Response:
     if not isinstance(error, HttpProcessingError):
         return problem(status, _phrase(status))
     if isinstance(error, ContentEncodingError):
-        return unsupported_coding(_first_line(error))
+        return unsupported_coding(first_line(error))
     if isinstance(error, LineTooLong):
         # The parser keeps the target of a request, and only that, in a bytearray.
         status = 414 if isinstance(error.args[0], bytearray) else 431
@@ -144,11 +144,11 @@ def _phrase(status: int) -> str:
 
 def _words_of(error: BaseException) -> str:
     """What the parser says of malformed bytes, unless it is the representation of some."""
-    text = _first_line(error)
+    text = first_line(error)
     return "the request is malformed" if _LITERAL.search(text) else text
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The message of an error of aiohttp's parser, without its drawing of the bytes."""
     text = str(getattr(error, "message", "") or error)
     # An error of a body repeats its cause after "400, message:".
@@ -177,7 +177,7 @@ def problem_middleware(
         except CrucibleError as error:
             return translate(error)
         except web.RequestPayloadError as error:
-            return translate(InputError("", f"the body cannot be read: {_first_line(error)}"))
+            return translate(InputError("", f"the body cannot be read: {first_line(error)}"))
         except web.HTTPException as error:
             if error.status < 400:
                 raise

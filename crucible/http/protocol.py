@@ -14,7 +14,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from aiohttp.web_server import Server
 
 from crucible.http.guard import GUARD, Fault, Part
-from crucible.http.problems import of_http, of_protocol
+from crucible.http.problems import first_line, of_http, of_protocol
 from crucible.http.refusals import refusal
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class GuardedHandler(RequestHandler):
         if status >= 500:
             self.log_exception("error handling a request from %s", request.remote, exc_info=exc)
         else:
-            self._guard.count(self._kind_of_malformed(), str(exc).partition("\n")[0])
+            self._guard.count(self._kind_of_malformed(), first_line(exc) if exc else "")
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has been begun, there is no room for another")
         answer = of_protocol(status, exc)
