@@ -87,11 +87,17 @@ class Worker:
             await self._stack.aclose()
 
     async def _start_loops(self) -> None:
-        parts, start = self._parts, self._supervisor.start
+        parts, start, config = self._parts, self._supervisor.start, self.config
+        logger.info(
+            "%s serves the queues %s: %d tasks, concurrency %d",
+            *(config.hostname, ", ".join(config.queues), len(self.registry), config.concurrency),
+        )
         # The heartbeat comes before the first claim: a sweep must never find a claim without one.
         try:
             await parts.lease.renew()
+            connected = True
         except BrokerUnavailable as error:
+            connected = False
             logger.warning("the queue server is not there yet: %s", error)
         if parts.wake_up is not None:
             start("wake-up", parts.wake_up.run, stall_s=_WAKE_UP_STALL_S)
@@ -104,6 +110,8 @@ class Worker:
         start("delayed", parts.delayed.run, stall_s=30.0)
         start("recovery", parts.recovery.run, stall_s=60.0)
         start("consumer", parts.consumer.run, stall_s=60.0)  # large messages take their time
+        if connected:
+            logger.info("%s is ready", config.hostname)
 
     def _controlled(self) -> ControlledWorker:
         parts = self._parts
