@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from crucible.worker.run import Run
@@ -27,8 +26,7 @@ class UnsettledRuns:
 
     def add(self, claims: Iterable[Claim]) -> list[Run]:
         """Keep claims that were just made; returns their runs."""
-        now = time.monotonic()
-        runs = [Run(claim, now) for claim in claims]
+        runs = [Run(claim) for claim in claims]
         for run in runs:
             self._runs[run.claim.field] = run
         return runs
