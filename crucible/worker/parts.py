@@ -32,6 +32,7 @@ from crucible.worker.liveness.lease import Lease
 from crucible.worker.liveness.recovery import Recovery
 from crucible.worker.processor import Processor
 from crucible.worker.rate_limits import RateLimits
+from crucible.worker.refused import RefusedSettlements
 from crucible.worker.result_encoder import ResultEncoder
 from crucible.worker.settlement_writer import SettlementWriter
 from crucible.worker.settlements import Settlements
@@ -70,6 +71,7 @@ class Parts:
     delayed: DelayedMessages
     recovery: Recovery
     writer: SettlementWriter
+    refused: RefusedSettlements
     processor: Processor
     wake_up: WakeUp | None
     consumer: Consumer
@@ -142,6 +144,7 @@ async def open_parts(
         delayed=delayed,
         recovery=Recovery(sweeper),
         writer=writer,
+        refused=RefusedSettlements(writer, claims, unsettled, settlements),
         processor=Processor(execution, settlements, writer, claims, lease, delayed, unsettled),
         wake_up=wake_up,
         consumer=Consumer(

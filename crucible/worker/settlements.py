@@ -25,6 +25,7 @@ from crucible.worker.exceptions import (
     NotRegistered,
     Reject,
     Replaced,
+    ResultRefused,
     Retry,
     TimeLimitExceeded,
     WorkerLost,
@@ -196,6 +197,20 @@ class Settlements:
         """A message that cannot be processed at all becomes a dead letter, without a result."""
         logger.error("dead letter from queue %s: %s", run.claim.queue, detail)
         return Settlement(run.claim, disposition=self._dead_letters.encode(run, reason, detail))
+
+    async def refused(self, run: Run, message: Message, detail: str, *, keep: bool) -> Settlement:
+        """What the task came to is refused by the server: a failure; ``keep`` its message too.
+
+        Raises:
+            BrokerError: what follows the failure is refused as well.
+        """
+        run.children.clear()
+        disposition = None
+        if keep:
+            disposition = self._dead_letters.encode(run, "unsettled", detail)
+        else:
+            detail = f"the result is too large for the server: {detail}"
+        return await self._failed(run, message, run.task, ResultRefused(detail), None, disposition)
 
     def worker_fault(self, run: Run) -> Settlement:
         """This worker failed to handle the message: it is delivered again, but not for ever."""

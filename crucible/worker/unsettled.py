@@ -31,6 +31,10 @@ class UnsettledRuns:
             self._runs[run.claim.field] = run
         return runs
 
+    def get(self, claim: Claim) -> Run | None:
+        """The run of a claim; None where it is settled, given back, or another worker's."""
+        return self._runs.get(claim.field)
+
     def drop(self, claim: Claim) -> Run | None:
         """Forget a claim: it is settled, given back, or another worker's."""
         return self._runs.pop(claim.field, None)

@@ -106,6 +106,7 @@ class Worker:
         handler = RequestHandler(self._controlled(), parts.node.mailbox)
         start("control", handler.run, stall_s=None)
         start("settlements", parts.writer.run, stall_s=None)
+        start("refused", parts.refused.run, stall_s=None)
         start("lease", parts.lease.run, stall_s=15.0)
         start("delayed", parts.delayed.run, stall_s=30.0)
         start("recovery", parts.recovery.run, stall_s=60.0)

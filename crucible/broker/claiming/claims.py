@@ -33,6 +33,7 @@ from crucible.broker.redis.claim_store import DelayedEntry, DelayRow, MessageSet
 from crucible.broker.redis.clock import ServerClock
 from crucible.broker.wire.jsontypes import quote
 from crucible.broker.wire.priority import STEPS
+from crucible.errors import BrokerUnavailable
 from crucible.redis_keys import CLAIM_PREFIX, DELAYED_PREFIX, Keys
 
 if TYPE_CHECKING:
@@ -286,6 +287,15 @@ class Claims:
             fenced = fenced or reply.fenced
             lost.update(reply.missing)
         return [claim for claim in claims if claim.field in lost] if fenced else []
+
+    async def is_served(self) -> bool:
+        """Whether the servers, of claims and of results, answer at all."""
+        try:
+            for store in (self._store, self._results or self._store):
+                await store.command("PING")
+        except BrokerUnavailable:
+            return False
+        return True
 
     async def leave(self) -> None:
         """Delete the heartbeat: this worker has no claims any more."""
