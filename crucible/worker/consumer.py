@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from crucible.broker.claiming.claims import MAX_BATCH
-from crucible.errors import BrokerError
+from crucible.errors import BrokerError, BrokerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -156,7 +156,8 @@ class Consumer:
         try:
             await self._claims.requeue(claims)
         except BrokerError as error:
-            logger.warning("%d claims could not be given back: %s", len(claims), error)
+            if not isinstance(error, BrokerUnavailable):
+                logger.warning("%d claims could not be given back: %s", len(claims), error)
             return False
         for claim in claims:
             self._unsettled.drop(claim)

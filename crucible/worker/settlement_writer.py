@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from crucible.errors import BrokerError, BrokerUnavailable
+from crucible.worker.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,13 +57,20 @@ class SettlementWriter:
     Args:
         claims: writes them.
         written: each called, in order, with settlements the server has.
+        outage: is notified while the server is away.
 
     Attributes:
         settled: how many were written.
         refused: settlements of claims that the server refuses, for ``RefusedSettlements``.
     """
 
-    def __init__(self, claims: Claims, *written: Callable[[Sequence[Settlement]], None]) -> None:
+    def __init__(
+        self,
+        claims: Claims,
+        *written: Callable[[Sequence[Settlement]], None],
+        outage: Outage | None = None,
+    ) -> None:
+        self._outage = outage or Outage()
         self._claims = claims
         self._written = written
         self._pending: list[tuple[Settlement, asyncio.Future[None] | None]] = []
@@ -135,7 +143,7 @@ class SettlementWriter:
                 await self._claims.settle(settlements)
                 break
             except BrokerUnavailable as error:
-                logger.warning("%d results wait for the server: %s", len(settlements), error)
+                self._outage.failed(error)
                 if len(settlements) > 1 and sum(map(_size, settlements)) > _DIVISIBLE_BYTES:
                     # The link may be too slow for all of them at once.
                     middle = len(settlements) // 2

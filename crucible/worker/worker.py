@@ -67,7 +67,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             self._parts = await open_parts(stack, self.config, self.registry, self._hooks)
-            self._supervisor = await stack.enter_async_context(Supervisor())
+            self._supervisor = await stack.enter_async_context(Supervisor(self._parts.outage))
             self._shutdown = Shutdown(self._supervisor, self._parts)
             slots, processor = self._parts.slots, self._parts.processor
             await stack.enter_async_context(slots.serving(processor.process))
@@ -98,7 +98,7 @@ class Worker:
             connected = True
         except BrokerUnavailable as error:
             connected = False
-            logger.warning("the queue server is not there yet: %s", error)
+            parts.outage.failed(error)
         if parts.wake_up is not None:
             start("wake-up", parts.wake_up.run, stall_s=_WAKE_UP_STALL_S)
         # Revoked tasks are known before the first message is claimed.

@@ -22,6 +22,7 @@ message is in its list, or in ``unacked``, or settled.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from typing import TYPE_CHECKING
@@ -51,6 +52,8 @@ __all__ = [
     "Settlement",
     "new_worker_id",
 ]
+
+logger = logging.getLogger(__name__)
 
 #: Seconds after which stock workers give a claim to another worker (kombu's default).
 VISIBILITY_TIMEOUT_S = 3600.0
@@ -146,6 +149,8 @@ class Claims:
             self._lost_replies.add(first + 1, self._number)
             raise
         self.clock.observe(reply.server_time)
+        if reply.dead_letters:
+            logger.warning("%d unreadable messages become dead letters", reply.dead_letters)
         claims = []
         for number, raw in zip(reply.lists, reply.messages, strict=True):
             queue, step = lists[number - 1]
