@@ -24,7 +24,7 @@ class LetterShown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Attributes:
         id: its id.
         queue: the queue it came from.
-        reason: unreadable, unregistered, rejected, undeliverable, failed.
+        reason: unreadable, unregistered, rejected, undeliverable, unsettled, failed.
         detail: one sentence for people.
         task_id: id of the task, empty where it could not be read.
         task: name of the task, empty where it could not be read.

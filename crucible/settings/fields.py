@@ -86,7 +86,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         breaker_failures: consecutive failures after which a downstream's circuit opens.
         breaker_open_s: seconds a circuit stays open before it is half-open.
         breaker_trials: successes that close a half-open circuit.
-        queues: queues a worker serves, in order.
+        queues: queues a worker serves, in order; by default those of evaluations, or
+            ``celery`` for ``worker --tasks``.
         concurrency: programs a worker runs at once; 0 means one per core, at least two.
         max_deliveries: deliveries of one message before it becomes a dead letter.
         visibility_timeout_s: seconds until stock workers restore a foreign claim; must be the

@@ -22,6 +22,7 @@ message is in its list, or in ``unacked``, or settled.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ from crucible.broker.redis.claim_store import DelayedEntry, DelayRow, MessageSet
 from crucible.broker.redis.clock import ServerClock
 from crucible.broker.wire.jsontypes import quote
 from crucible.broker.wire.priority import STEPS
+from crucible.errors import BrokerUnavailable
 from crucible.redis_keys import CLAIM_PREFIX, DELAYED_PREFIX, Keys
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ __all__ = [
     "Settlement",
     "new_worker_id",
 ]
+
+logger = logging.getLogger(__name__)
 
 #: Seconds after which stock workers give a claim to another worker (kombu's default).
 VISIBILITY_TIMEOUT_S = 3600.0
@@ -145,6 +149,8 @@ class Claims:
             self._lost_replies.add(first + 1, self._number)
             raise
         self.clock.observe(reply.server_time)
+        if reply.dead_letters:
+            logger.warning("%d unreadable messages become dead letters", reply.dead_letters)
         claims = []
         for number, raw in zip(reply.lists, reply.messages, strict=True):
             queue, step = lists[number - 1]
@@ -286,6 +292,15 @@ class Claims:
             fenced = fenced or reply.fenced
             lost.update(reply.missing)
         return [claim for claim in claims if claim.field in lost] if fenced else []
+
+    async def is_served(self) -> bool:
+        """Whether the servers, of claims and of results, answer at all."""
+        try:
+            for store in (self._store, self._results or self._store):
+                await store.command("PING")
+        except BrokerUnavailable:
+            return False
+        return True
 
     async def leave(self) -> None:
         """Delete the heartbeat: this worker has no claims any more."""

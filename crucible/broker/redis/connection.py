@@ -228,10 +228,20 @@ def translate(error: Exception) -> BrokerError:
     """What an error of redis-py, a socket or a deadline means to a caller."""
     text = str(error) or type(error).__name__
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
+        if (refusal := _refusal_before(error)) is not None:
+            return BrokerUnavailable(f"the queue server is not available: {refusal}")
         return BrokerUnavailable("the queue server did not answer in time")
     if isinstance(error, (*_PASSING, OSError)) or text.startswith(_PASSING_WORDS):
         return BrokerUnavailable(f"the queue server is not available: {text}")
     return BrokerError(f"the queue server refused: {text}")
+
+
+def _refusal_before(error: BaseException) -> redis_errors.ConnectionError | None:
+    """The failure to connect that was being waited out when a deadline passed; None for silence."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, redis_errors.ConnectionError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 #: Everything ``translate`` is for.
