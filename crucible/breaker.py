@@ -1,4 +1,4 @@
-"""A circuit breaker: after some failures in a row a downstream is let alone for a while.
+"""A circuit breaker: after some failures in a row a downstream is not called for a while.
 
 No I/O and no loop; the clock is injected. ::
 
@@ -11,7 +11,7 @@ Use::
 
     permit = breaker.permit()
     if permit is None:
-        ...  # let alone; breaker.retry_after_s tells for how long
+        ...  # not called; breaker.retry_after_s says for how long
     else:
         with permit:  # success, failure, or neither, by how the block ends
             await downstream()
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class BreakerState(enum.StrEnum):
-    """Whether a downstream is asked."""
+    """Whether a downstream is called."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -47,7 +47,7 @@ _BY_SEVERITY = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
 
 
 class Circuit(msgspec.Struct, frozen=True, array_like=True):
-    """A breaker as other processes are told of it.
+    """The state of a breaker, as it is sent to other processes.
 
     Attributes:
         state: at that moment.
@@ -146,7 +146,7 @@ class CircuitBreaker:
 
     @property
     def circuit(self) -> Circuit:
-        """The breaker as other processes are told of it."""
+        """The breaker's state, as it is sent to other processes."""
         return Circuit(self.state, self.opened_total)
 
     @property
@@ -157,7 +157,7 @@ class CircuitBreaker:
         return max(0.0, self._opened_s + self._policy.open_s - self._clock())
 
     def permit(self) -> Permit | None:
-        """Leave for one attempt, or None while the downstream is let alone."""
+        """A permit for one attempt, or None while the downstream is not to be called."""
         state = self.state
         if state is BreakerState.OPEN:
             return None
@@ -173,9 +173,9 @@ class CircuitBreaker:
             return "success"
         return "failure" if isinstance(error, self._counted) else "neither"
 
-    def settle(self, epoch: int, end: Literal["success", "failure", "neither"]) -> None:
-        """Take note of how an attempt ended that was let through in ``epoch``."""
-        # Reading the state first lets time pass: an attempt of a past epoch settles nothing.
+    def count(self, epoch: int, end: Literal["success", "failure", "neither"]) -> None:
+        """Count the end of an attempt whose permit was given in ``epoch``."""
+        # Reading the state may change it and the epoch; an attempt of a past epoch counts no more.
         state = self.state
         if epoch != self._epoch:
             return
@@ -204,7 +204,7 @@ class CircuitBreaker:
 
 
 class Permit:
-    """Leave for one attempt; a context manager that tells the breaker how it ended, once."""
+    """A permit for one attempt; a context manager that reports how it ended, once."""
 
     __slots__ = ("_breaker", "_epoch", "_used")
 
@@ -226,4 +226,4 @@ class Permit:
         """End it; the exception goes on its way."""
         if not self._used:
             self._used = True
-            self._breaker.settle(self._epoch, self._breaker.classify(exc))
+            self._breaker.count(self._epoch, self._breaker.classify(exc))

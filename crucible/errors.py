@@ -1,32 +1,37 @@
-"""Every error Crucible raises on purpose, as one tree.
+"""The errors that cross from one room of the package into another, as one tree.
+
+A room may refine one of them with subclasses of its own (``executor.sandbox.ProgramLost``). Those
+are defined beside the code that raises them and imported by no other room, so whoever catches a
+class of this tree has caught them. ``tests/unit/test_errors.py`` holds the package to it.
 
 ::
 
     CrucibleError
     ├── InputError                what a client sent cannot be used; names the field
     │   └── ConflictError         the same id was used before with other content
+    ├── NotFound                  nothing has the id that was asked for
     ├── SettingsError             configuration that must not start; names the setting
     ├── RequirementError          something the machine lacks; carries the remedy
     ├── BrokerError               the queue server
     │   ├── BrokerUnavailable     no answer in time; what was asked may have happened
-    │   │   └── NothingStored     the same, and certainly not: not sent, or turned down
+    │   │   └── NothingStored     unavailable, and nothing happened: not sent, or refused
     │   └── QueueFull             a queue holds as many messages as it may
     ├── MessageError              bytes that are not a task message
-    ├── TaskError                 how a task ended, told to whoever waits for it
+    ├── TaskError                 a task has no result; raised to whoever waits for it
     │   ├── TaskFailed            the task raised
     │   ├── TaskRevoked           the task was cancelled or expired
     │   └── ResultTimeout         no result within the deadline
-    ├── LegacyError               the in-memory queue being left behind
+    ├── LegacyError               the legacy queue
     │   ├── LegacyUnavailable     no usable answer in time; what was asked may have happened
-    │   │   └── LegacyUnreached   the same, and certainly not: nothing was sent
-    │   ├── LegacyRefused         it takes nothing new: draining or full
-    │   ├── LegacyTaskUnknown     it has no such task: never had it, forgot it, lost it in a crash
+    │   │   └── LegacyUnreached   unavailable, and nothing happened: nothing was sent
+    │   ├── LegacyRefused         it accepts no new task: draining or full
+    │   ├── LegacyTaskUnknown     it has no such task: never had it, dropped it, lost it in a crash
     │   └── LegacyWrongState      the task's status does not allow what was asked
-    └── ExecutorError             the platform could not run a program; never a verdict on it
+    └── ExecutorError             platform fault: a program could not be run; never a verdict on it
         ├── ExecutorUnavailable   temporary: engine gone, no sandbox in time; may be retried
         └── ExecutorRefused       permanent: unknown language, no image; a retry cannot help
 
-Foreign exceptions are translated at one place per library: ``broker.servers.connection`` for
+Foreign exceptions are translated at one place per library: ``broker.redis.connection`` for
 redis-py, ``executor.engine`` for aiodocker, and ``legacy.client`` for the legacy queue's HTTP.
 """
 
@@ -57,6 +62,10 @@ class InputError(CrucibleError):
 
 class ConflictError(InputError):
     """The same evaluation id was used before with other content."""
+
+
+class NotFound(CrucibleError):  # noqa: N818 - the name of the HTTP status
+    """Nothing has the id that was asked for: no evaluation, or no dead letter."""
 
 
 class SettingsError(CrucibleError):
@@ -102,7 +111,7 @@ class BrokerUnavailable(BrokerError):  # noqa: N818 - a state of the server, nam
 
 
 class NothingStored(BrokerUnavailable):
-    """The queue server was sent nothing, or turned it down: what was asked did not happen."""
+    """The queue server was sent nothing, or refused it: what was asked did not happen."""
 
 
 class QueueFull(BrokerError):  # noqa: N818 - a state of the queue, named as users see it
@@ -127,7 +136,7 @@ class MessageError(CrucibleError):
 
 
 class TaskError(CrucibleError):
-    """How a task ended, told to whoever waits for it."""
+    """A task has no result to return; raised to whoever waits for it."""
 
 
 class TaskFailed(TaskError):  # noqa: N818 - the Celery state it stands for
@@ -169,7 +178,7 @@ class ResultTimeout(TaskError):  # noqa: N818 - a timeout, as users search for i
 
 
 class LegacyError(CrucibleError):
-    """The in-memory queue being left behind refused or failed."""
+    """The legacy queue refused or failed."""
 
 
 class LegacyUnavailable(LegacyError):  # noqa: N818 - a state of the service, as users see it
@@ -181,11 +190,11 @@ class LegacyUnreached(LegacyUnavailable):
 
 
 class LegacyRefused(LegacyError):  # noqa: N818 - an answer of the service
-    """The legacy queue takes nothing new: it is draining or full."""
+    """The legacy queue accepts no new task: it is draining or full."""
 
 
 class LegacyTaskUnknown(LegacyError):  # noqa: N818 - an answer of the service
-    """The legacy queue has no such task: it never had it, forgot it, or lost it in a crash."""
+    """The legacy queue has no such task: it never had it, dropped it, or lost it in a crash."""
 
 
 class LegacyWrongState(LegacyError):  # noqa: N818 - an answer of the service
@@ -193,7 +202,7 @@ class LegacyWrongState(LegacyError):  # noqa: N818 - an answer of the service
 
 
 class ExecutorError(CrucibleError):
-    """The platform could not run a program; never a verdict on the program."""
+    """A platform fault: a program could not be run. Never a verdict on the program."""
 
 
 class ExecutorUnavailable(ExecutorError):  # noqa: N818 - a state of the executor

@@ -1,4 +1,4 @@
-"""The plain data of an evaluation: what to run, how it ended, and what a client is told.
+"""The plain data of an evaluation: what to run, how it ended, and what a client sees.
 
 Nothing here does I/O. Durations are float seconds (``_s``) inside and integer milliseconds
 (``_ms``) only on the wire, as the HTTP contract has them.
@@ -73,13 +73,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     disk_mb: int = 64
 
 
-#: The least a program may ask for: zero means "unlimited" to somebody down the line, so every
-#: limit has a floor above it.
+#: The least a program may ask for, at the HTTP API and at the executor alike. Docker and the kernel
+#: read zero as "unlimited", so every limit has a floor above it. 0.1 s: an interpreter takes tens
+#: of milliseconds to start, and a shorter limit would measure that. 2 pids: with one alone a
+#: program can start neither a thread nor a child, so not even a shell can run a command.
 LIMIT_FLOORS = Limits(wall_time_s=0.1, cpu_time_s=0.1, memory_mb=16, pids=2, output_kb=1, disk_mb=1)
 
 
 class SourceFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file laid beside the program before it starts.
+    """A file placed beside the program before it starts.
 
     Attributes:
         name: relative path below the working directory, without ``..``.
@@ -101,8 +103,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         stdin: exact bytes on descriptor 0.
         args: arguments after the program's own name.
         env: environment variables on top of the sandbox's own.
-        files: laid beside the program before it starts.
-        output_files: names of regular files to hand back after the end.
+        files: placed beside the program before it starts.
+        output_files: names of regular files to return after the end.
         limits: what it may use.
         isolation: ``container`` (one fresh container, the default) or ``shared``.
         tenant: whose program it is; sandboxes are never shared across tenants.
@@ -129,7 +131,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         wall_time_ms: from its start to its end.
         cpu_time_ms: user and system time of all its processes.
         memory_peak_kb: highest memory of the sandbox in KiB, as the cgroup accounts it.
-        processes: most processes and threads seen at once; 0 where nobody counted.
+        processes: most processes and threads seen at once; 0 where they were not counted.
     """
 
     wall_time_ms: int = 0
@@ -151,7 +153,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         message: one sentence for people about the verdict, or None.
         usage: what it used.
         sandbox_s: seconds spent waiting for and preparing a sandbox.
-        run_s: seconds from handing the program over to its end.
+        run_s: seconds from starting the program to its end.
         files: requested output files that were regular files, by name.
         isolation: ``container``, or ``shared`` with other trusted programs of its tenant.
     """

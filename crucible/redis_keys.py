@@ -1,74 +1,186 @@
-"""Every Redis key of the task queue server, its type, who writes it, and what bounds it.
+"""Every Redis key of the task queue server: its type, who writes it, and what bounds it.
 
-Names without ``crucible:`` belong to Celery and kombu and are spelt as they spell them
-(kombu ``transport/redis.py``, celery ``backends/base.py``).
+Names without ``crucible:`` belong to Celery and kombu and are spelt as they spell them (kombu
+``transport/redis.py``, celery ``backends/redis.py``). ``docs/redis-keys.md`` is this table as a
+page, written by ``scripts/redis_keys_page.py``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 #: Between a queue's name and its priority step (kombu ``transport/redis.py``, ``sep``).
 SEP = "\x06\x16"
 
-#: HASH field -> ``[message, exchange, routing_key]``; a claim. Bounded by what workers hold.
 UNACKED = "unacked"
-#: ZSET field -> time of the claim or its last renewal (seconds since the epoch).
 UNACKED_INDEX = "unacked_index"
-#: STRING, one result. Has a TTL (``result_expires``). Also the channel the result is published on.
+#: The channel of a result is named like its key.
 RESULT_PREFIX = "celery-task-meta-"
-#: STRING/ZSET/SET family of a chord, suffixes ``.s .j .t .d .c``. Has a TTL.
+#: Followed by the id of a group or chord, and one of the suffixes of ``ChordNames``.
 GROUP_PREFIX = "celery-taskset-meta-"
-
-#: STRING, set by a publisher together with the message. Has a TTL.
-ONCE_PREFIX = "crucible:once:"
-#: STRING, refreshed by a living worker; value: its node name, or JSON with its troubles and
-#: circuits (``claiming/signs.py``). TTL ``WORKER_TTL_S``.
+IDEMPOTENCY_PREFIX = "crucible:once:"
 WORKER_PREFIX = "crucible:worker:"
-#: ZSET worker id -> last sign of life. A sweep removes the dead.
 WORKERS = "crucible:workers"
-#: STRING, set by who took a worker's claims away, so that one that wakes again knows. Has a TTL.
 FENCE_PREFIX = "crucible:fence:"
-#: STRING, set by whoever sweeps; the next sweep is due when it is gone. Has a TTL.
 SWEEP = "crucible:sweep"
-#: ZSET id of a revoked task -> when, seconds since the epoch. Bounded in number and age.
 REVOKED = "crucible:revoked"
-#: STREAM of dead letters. Bounded by MAXLEN.
 DLQ = "crucible:dlq"
-
-#: HASH of how evaluations ended, by side, status and duration; some forty fields.
-ENDS = "crucible:ends"
-#: STRING, the switches of a migration in force; also the channel their changes are told on.
+COMPLETIONS = "crucible:ends"
+#: The channel of changes is named like the key.
 MIGRATION = "crucible:migration"
-#: STREAM of who changed the switches. Bounded by MAXLEN.
 MIGRATION_AUDIT = "crucible:migration:audit"
-#: STREAM of evaluations that ended differently on both sides. Bounded by MAXLEN.
 MISMATCHES = "crucible:migration:mismatches"
-#: HASH of how comparisons came out; a handful of fields.
 COMPARED = "crucible:migration:compared"
-#: STREAM of a few submissions a second, for comparing both sides. Bounded by MAXLEN and size.
 SAMPLE = "crucible:migration:sample"
-#: STRING, what an evaluation of the legacy queue was asked to run. Has a TTL; dropped at its end.
 LEGACY_PROGRAM_PREFIX = "crucible:legacy:program:"
-#: STRING, how an evaluation of the legacy queue ended, in the form of a result. Has a TTL.
 LEGACY_RESULT_PREFIX = "crucible:legacy:result:"
-
 #: Channel of remote control requests, after ``/<db>.`` (kombu ``pidbox.py``).
 PIDBOX = "celery.pidbox"
 #: Exchange of replies to them; also the end of the names of the lists they are pushed to.
 REPLY_EXCHANGE = "reply.celery.pidbox"
 #: Start of the channels of events, after ``/<db>.``; the routing key follows a slash.
 EVENT_EXCHANGE = "celeryev"
-#: Start of SETs of ``<routing key> SEP <pattern> SEP <list>``, one an exchange. The members of that
-#: of replies belong to waiting clients.
 BINDING_PREFIX = "_kombu.binding."
-#: ZSET exchange -> deadline in milliseconds; stock workers of 5.7 sweep bindings left behind.
 BINDING_DEADLINES = "_kombu.binding_deadlines"
 
-#: Start of every ``unacked`` field that Crucible writes: ``crucible|<worker_id>|<counter>``.
+#: Start of every field of ``unacked`` that Crucible writes: ``crucible|<worker id>|<number>``.
 CLAIM_PREFIX = "crucible|"
-#: Seconds a worker's sign of life lasts. Renewed every third of it.
+#: Start of the fields of delayed messages; ``<step>|<random>`` follows. No worker has this id.
+DELAYED_PREFIX = f"{CLAIM_PREFIX}delayed|"
+
+#: Seconds a heartbeat lasts. Renewed every third of it, so that two may be missed.
 WORKER_TTL_S = 9.0
+#: Seconds a fence lasts: longer than any process is stopped and goes on as if nothing had been.
+FENCE_TTL_S = 3600
+#: Milliseconds the mark of a sweep lasts: a little less than the second between two sweeps, so that
+#: the next is never late for it.
+SWEEP_TTL_MS = 900
+#: Revoked ids and the seconds they are kept; both as stock has them (celery ``worker/state.py``).
+REVOKED_LIMIT, REVOKED_TTL_S = 50_000, 10_800
+#: About how many entries the streams keep (``MAXLEN ~``).
+DEAD_LETTER_LIMIT = 10_000
+AUDIT_LIMIT, MISMATCH_LIMIT, SAMPLE_LIMIT = 1000, 1000, 500
+#: Seconds a worker has from counting a chord's last part to sending its body before another may
+#: take over (stock: twice ``result_chord_join_timeout``), what that is extended to when the body is
+#: about to be sent, and how long it is remembered that it was (celery 5.7 ``backends/redis.py``
+#: with its default settings).
+CHORD_MARK_TTL_S, CHORD_SENDING_TTL_S, CHORD_SENT_TTL_S = 6, 21, 300
+#: Seconds a reply waits to be fetched by a client that may have left.
+REPLY_TTL_S = 300
+#: Seconds after which stock workers of 5.7 may sweep the binding of a client that died.
+BINDING_TTL_S = 3600
+
+
+class KeyInfo(NamedTuple):
+    """One line of the table.
+
+    Attributes:
+        name: of the key, or its pattern.
+        kind: its Redis type.
+        writer: who writes it.
+        bound: what keeps it small, or when it goes away.
+        meaning: what it holds.
+    """
+
+    name: str
+    kind: str
+    writer: str
+    bound: str
+    meaning: str
+
+
+_RESULT_TTL = "`CRUCIBLE_RESULT_TTL_S`"
+_WORKERS = "workers"
+_EITHER = "producers, workers"
+
+TABLE = (
+    KeyInfo("<queue>", "list", _EITHER, "`CRUCIBLE_QUEUE_LIMIT`",
+            "messages of priority step 0; pushed left, claimed right"),
+    KeyInfo(r"<queue>\x06\x16<step>", "list", _EITHER, "`CRUCIBLE_QUEUE_LIMIT`, with the above",
+            "the same of steps 3, 6 and 9"),
+    KeyInfo(UNACKED, "hash", _WORKERS, "what workers hold, and delayed messages",
+            "field → `[message, exchange, routing key]`: claims; any worker can restore them"),
+    KeyInfo(UNACKED_INDEX, "zset", _WORKERS, "the same",
+            "field → time of the claim or its last renewal; of a delayed message its eta less the "
+            "visibility timeout"),
+    KeyInfo(f"{RESULT_PREFIX}<task id>", "string", _WORKERS, f"TTL {_RESULT_TTL}",
+            "a result; also the channel it is published on"),
+    KeyInfo(f"{GROUP_PREFIX}<group id>", "string", _EITHER, f"TTL {_RESULT_TTL}",
+            "the structure of a chord's header that has groups in it"),
+    KeyInfo(f"{GROUP_PREFIX}<group id>.s, .t", "string", _EITHER, f"TTL {_RESULT_TTL}",
+            "parts a chord waits for, and those added while it runs"),
+    KeyInfo(f"{GROUP_PREFIX}<group id>.j, .d", "zset, set", _WORKERS, f"TTL {_RESULT_TTL}",
+            "parts of a chord that ended, and which tasks they were counted for"),
+    KeyInfo(f"{GROUP_PREFIX}<group id>.c", "string", _WORKERS,
+            f"TTL {CHORD_MARK_TTL_S} to {CHORD_SENDING_TTL_S} s, then {CHORD_SENT_TTL_S} s",
+            "dispatch mark: who sends the chord's body, or that it was sent"),
+    KeyInfo(f"{IDEMPOTENCY_PREFIX}<name>", "string", "publishers",
+            f"TTL of the publication; of an evaluation at least a week until it ends, then "
+            f"{_RESULT_TTL}",
+            "idempotency record: what was published under this name"),
+    KeyInfo(f"{WORKER_PREFIX}<worker id>", "string", _WORKERS, f"TTL {WORKER_TTL_S:g} s",
+            "heartbeat: the node name, or JSON with its troubles and circuits"),
+    KeyInfo(WORKERS, "zset", _WORKERS, "one entry a worker; a sweep removes the dead",
+            "worker id → last heartbeat"),
+    KeyInfo(f"{FENCE_PREFIX}<worker id>", "string", "workers that sweep", f"TTL {FENCE_TTL_S} s",
+            "the worker was declared dead and its claims given to others"),
+    KeyInfo(SWEEP, "string", "workers that sweep", f"TTL {SWEEP_TTL_MS} ms",
+            "a sweep was made just now"),
+    KeyInfo(REVOKED, "zset", "clients of remote control, workers",
+            f"{REVOKED_LIMIT} ids, TTL {REVOKED_TTL_S} s",
+            "revoked task id → when; for workers that start or reconnect"),
+    KeyInfo(DLQ, "stream", _WORKERS, f"MAXLEN ~ {DEAD_LETTER_LIMIT}",
+            "dead letters with their exact bytes"),
+    KeyInfo(COMPLETIONS, "hash", "workers, api", "some forty fields",
+            "completions by queue system, status and duration"),
+    KeyInfo(MIGRATION, "string", "api, `crucible migration`", "one",
+            "the switches of a migration; also the channel of their changes"),
+    KeyInfo(MIGRATION_AUDIT, "stream", "api, `crucible migration`", f"MAXLEN ~ {AUDIT_LIMIT}",
+            "who changed the switches"),
+    KeyInfo(MISMATCHES, "stream", "api", f"MAXLEN ~ {MISMATCH_LIMIT}",
+            "copies whose outcome differs from that of their original"),
+    KeyInfo(COMPARED, "hash", "api", "four fields", "how comparisons came out"),
+    KeyInfo(SAMPLE, "stream", "api", f"MAXLEN ~ {SAMPLE_LIMIT}, 16 KiB an entry",
+            "a few submissions a second, for comparing both queue systems"),
+    KeyInfo(f"{LEGACY_PROGRAM_PREFIX}<eval id>", "string", "api",
+            "TTL of its idempotency record; deleted when it ends",
+            "what an evaluation of the legacy queue is to run"),
+    KeyInfo(f"{LEGACY_RESULT_PREFIX}<eval id>", "string", "api", f"TTL {_RESULT_TTL}",
+            "how an evaluation of the legacy queue ended, in the form of a result"),
+    KeyInfo(f"{BINDING_PREFIX}<exchange>", "set", "clients of remote control, stock workers",
+            f"that of replies: one member a waiting client, swept after {BINDING_TTL_S} s",
+            r"`<routing key>\x06\x16<pattern>\x06\x16<list>`: queues bound to an exchange"),
+    KeyInfo(BINDING_DEADLINES, "zset", "clients of remote control, stock workers",
+            "one entry an exchange",
+            "exchange → milliseconds after which bindings left behind may be swept"),
+    KeyInfo(f"<uuid>.{REPLY_EXCHANGE}", "list", _WORKERS,
+            f"TTL {REPLY_TTL_S} s; deleted by the client", "replies to one remote control request"),
+    KeyInfo(f"/<db>.{PIDBOX}", "channel", "clients of remote control", "",
+            "remote control requests"),
+    KeyInfo(f"/<db>.{EVENT_EXCHANGE}/<routing key>", "channel", _EITHER, "",
+            "events, as Flower reads them"),
+)  # fmt: skip
+
+
+class ChordNames(NamedTuple):
+    """The keys of one chord (celery ``backends/redis.py`` 5.7); the first five share a TTL.
+
+    Attributes:
+        parts: the parts that ended.
+        extra: parts that were added while it ran.
+        size: parts it waits for.
+        counted: which tasks were counted.
+        structure: of a header with groups in it.
+        mark: who sends the body, or ``done``.
+    """
+
+    parts: str
+    extra: str
+    size: str
+    counted: str
+    structure: str
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,26 +208,31 @@ class Keys:
         """The base key of one group or chord; suffixes are appended to it."""
         return f"{self.result_prefix}{GROUP_PREFIX}{group_id}"
 
-    def once(self, name: str) -> str:
-        """The key that remembers one idempotent publication."""
-        return f"{self.prefix}{ONCE_PREFIX}{name}"
+    def chord(self, group_id: str) -> ChordNames:
+        """The keys of one chord."""
+        base = self.group(group_id)
+        return ChordNames(f"{base}.j", f"{base}.t", f"{base}.s", f"{base}.d", base, f"{base}.c")
+
+    def idempotency(self, name: str) -> str:
+        """The idempotency record of one publication."""
+        return f"{self.prefix}{IDEMPOTENCY_PREFIX}{name}"
 
     def worker(self, worker_id: str) -> str:
-        """The sign of life of one worker process."""
+        """The heartbeat of one worker process."""
         return f"{self.prefix}{WORKER_PREFIX}{worker_id}"
 
     def fence(self, worker_id: str) -> str:
-        """The mark that a worker was taken for dead."""
+        """The mark that a worker was declared dead."""
         return f"{self.prefix}{FENCE_PREFIX}{worker_id}"
 
     @property
     def sweep(self) -> str:
-        """The mark that a sweep was made just now."""
+        """The mark that a sweep was just made."""
         return f"{self.prefix}{SWEEP}"
 
     @property
     def workers(self) -> str:
-        """The workers known, dead or alive."""
+        """The known workers, dead or alive."""
         return f"{self.prefix}{WORKERS}"
 
     @property
@@ -161,9 +278,9 @@ class Keys:
         return f"{self.prefix}{DLQ}"
 
     @property
-    def ends(self) -> str:
-        """The counts of how evaluations ended."""
-        return f"{self.prefix}{ENDS}"
+    def completions(self) -> str:
+        """The counts of completions."""
+        return f"{self.prefix}{COMPLETIONS}"
 
     @property
     def migration(self) -> str:
@@ -177,7 +294,7 @@ class Keys:
 
     @property
     def mismatches(self) -> str:
-        """The stream of evaluations that ended differently."""
+        """The stream of mismatches."""
         return f"{self.prefix}{MISMATCHES}"
 
     @property
@@ -195,5 +312,5 @@ class Keys:
         return f"{self.prefix}{LEGACY_PROGRAM_PREFIX}{eval_id}"
 
     def legacy_result(self, eval_id: str) -> str:
-        """How one evaluation of the legacy queue ended."""
+        """The result of one evaluation of the legacy queue."""
         return f"{self.prefix}{LEGACY_RESULT_PREFIX}{eval_id}"

@@ -19,7 +19,7 @@ from benchmarks.chaos.records import Accepted, Offered, Refused
 from benchmarks.chaos.workload import Kind, Work, works
 from crucible.broker import Publisher
 from crucible.broker.canvas.signature import Signature, chain, chord, signature
-from crucible.broker.publishing.group_commit import Once
+from crucible.broker.publishing.group_commit import IdempotencyRecord
 from crucible.broker.wire.call import TaskCall, TaskOptions
 from crucible.broker.wire.encode import encode_task
 from crucible.errors import BrokerError
@@ -95,12 +95,12 @@ class Producer:
                 sent.name, (), sent.kwargs, task_id=work.name, queue=work.queue,
                 priority=work.priority, options=sent.options or {},
             )  # fmt: skip
-            key = self._publisher.keys.once(work.name)
-            mark = Once(key, work.name.encode(), _ONCE_TTL_S)
+            key = self._publisher.keys.idempotency(work.name)
+            mark = IdempotencyRecord(key, work.name.encode(), _ONCE_TTL_S)
             while True:
                 try:
                     await self._publisher.publish(
-                        raw, queue=work.queue, priority=work.priority, once=mark
+                        raw, queue=work.queue, priority=work.priority, idempotency=mark
                     )
                 except BrokerError:
                     await asyncio.sleep(_AGAIN_S)

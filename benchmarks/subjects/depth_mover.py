@@ -7,7 +7,7 @@ import time
 from contextlib import AsyncExitStack
 from typing import Any
 
-from crucible.broker import Once, Publisher
+from crucible.broker import IdempotencyRecord, Publisher
 from crucible.broker.publishing.group_commit import MAX_FLUSH_MESSAGES
 from crucible.broker.wire.encode import TaskTemplate
 from crucible.broker.wire.ids import new_id
@@ -40,8 +40,10 @@ async def _push_chunk(count: int) -> int:
         raw = _template.render(task_id_of(eval_id), [eval_id, "print(6 * 7)", "python"], {})
         size += len(raw)
         record = Record(b"0123456789abcdef", time.time_ns() // 1_000_000, QUEUE, "python")
-        once = Once(_publisher.keys.once(once_name(eval_id)), encode_record(record), RECORD_TTL_S)
-        pending.append(_publisher.publish(raw, queue=QUEUE, priority=PRIORITY, once=once))
+        once = IdempotencyRecord(
+            _publisher.keys.idempotency(once_name(eval_id)), encode_record(record), RECORD_TTL_S
+        )
+        pending.append(_publisher.publish(raw, queue=QUEUE, priority=PRIORITY, idempotency=once))
     await asyncio.gather(*pending)
     return size
 

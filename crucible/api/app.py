@@ -8,16 +8,33 @@ from typing import TYPE_CHECKING, TypedDict
 
 from aiohttp import web
 
-from crucible.api import evaluations, health, metrics, migration, openapi, operations
-from crucible.api.app_keys import ADMIN, METER, READINESS, SERVICE, SETTINGS
+from crucible.api import (
+    dead_letters,
+    evaluations,
+    health,
+    metrics,
+    migration,
+    openapi,
+    queues,
+)
+from crucible.api.app_keys import (
+    ADMIN,
+    FAST_PATH,
+    METER,
+    MIGRATION,
+    READINESS,
+    SERVICE,
+    SETTINGS,
+)
 from crucible.api.problems import problems
 from crucible.broker import Publisher
 from crucible.broker.admin.operator import Admin
 from crucible.broker.control.client import ControlClient
+from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import Readiness
-from crucible.evaluation.service import EvaluationService
 from crucible.executor.languages import LANGUAGES
+from crucible.migration.live.migration import open_migration
 from crucible.migration.live.service import RoutedService
 from crucible.telemetry.submissions import Meter
 
@@ -30,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class Servers(TypedDict):
-    """What every client of the queue and result servers is told."""
+    """What every client of the queue and result servers is opened with."""
 
     result_url: str
     global_keyprefix: str
@@ -52,11 +69,11 @@ ROUTES = (
     Route("GET", "/api/eval/{eval_id}", evaluations.show),
     Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
     Route("GET", "/api/languages", evaluations.languages),
-    Route("GET", "/api/v1/queues", operations.queues),
-    Route("GET", "/api/v1/dlq", operations.dead_letters),
-    Route("GET", "/api/v1/dlq/{letter_id}", operations.dead_letter),
-    Route("DELETE", "/api/v1/dlq/{letter_id}", operations.delete),
-    Route("POST", "/api/v1/dlq/{letter_id}/replay", operations.replay),
+    Route("GET", "/api/v1/queues", queues.show),
+    Route("GET", "/api/v1/dlq", dead_letters.list_),
+    Route("GET", "/api/v1/dlq/{letter_id}", dead_letters.show),
+    Route("DELETE", "/api/v1/dlq/{letter_id}", dead_letters.delete),
+    Route("POST", "/api/v1/dlq/{letter_id}/replay", dead_letters.replay),
     Route("GET", "/api/v1/migration", migration.show),
     Route("PUT", "/api/v1/migration", migration.change),
     Route("GET", "/api/v1/migration/mismatches", migration.mismatches),
@@ -69,7 +86,7 @@ ROUTES = (
 
 
 def build_app(settings: Settings) -> web.Application:
-    """The application; it opens its connections when it starts and closes them when it ends."""
+    """The application; it opens its connections when it starts and closes them when it stops."""
     app = web.Application(middlewares=[problems], client_max_size=settings.max_body_kb * 1024)
     app[SETTINGS] = settings
     app.cleanup_ctx.append(_connections)
@@ -106,18 +123,29 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         app[ADMIN] = await stack.enter_async_context(
             Admin.connect(settings.celery_broker_url, **servers)
         )
-        # Without a legacy queue there is nothing to choose, and nothing is spent on choosing.
-        kind = RoutedService if settings.queue_service_url else EvaluationService
-        service = kind(
-            publisher,
-            control,
-            languages=LANGUAGES,
-            ceilings=ceilings_of(settings),
-            result_ttl_s=settings.result_ttl_s,
-        )
-        app[SERVICE] = service
-        app[METER] = Meter(service.submitted)
-        if isinstance(service, RoutedService):
-            await stack.enter_async_context(service.opened(settings, app[METER]))
+        app[METER] = Meter()
+        await _add_service(app, stack, publisher, control)
         app[READINESS] = await stack.enter_async_context(Readiness.connect(settings))
         yield
+
+
+async def _add_service(
+    app: web.Application, stack: AsyncExitStack, publisher: Publisher, control: ControlClient
+) -> None:
+    """The service of this installation, and what comes with it: migration or fast path."""
+    settings, meter = app[SETTINGS], app[METER]
+    celery = CeleryService(
+        publisher,
+        control,
+        languages=LANGUAGES,
+        ceilings=ceilings_of(settings),
+        result_ttl_s=settings.result_ttl_s,
+    )
+    if settings.queue_service_url:
+        parts = await stack.enter_async_context(open_migration(settings, publisher))
+        app[MIGRATION] = parts
+        app[SERVICE] = RoutedService(celery, parts, control, meter.selected)
+    else:
+        # Nothing to choose between, so nothing is spent on choosing.
+        app[SERVICE] = app[FAST_PATH] = celery
+    meter.count_submissions(app[SERVICE].submitted)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aiohttp import web
 
 from crucible.broker.admin.operator import Admin
+from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.readiness import Readiness
-from crucible.evaluation.service import EvaluationService
+from crucible.migration.live.migration import Migration
 from crucible.settings import Settings
 from crucible.telemetry.submissions import Meter
 
+if TYPE_CHECKING:
+    from crucible.evaluation.service import EvaluationService
+
 SETTINGS = web.AppKey("settings", Settings)
-SERVICE = web.AppKey("service", EvaluationService)
+SERVICE: web.AppKey[EvaluationService] = web.AppKey("service")
+#: Takes submissions of the fast path; only where every evaluation goes to Celery queues.
+FAST_PATH = web.AppKey("fast_path", CeleryService)
+#: Only where there is a legacy queue.
+MIGRATION = web.AppKey("migration", Migration)
 READINESS = web.AppKey("readiness", Readiness)
 ADMIN = web.AppKey("admin", Admin)
 METER = web.AppKey("meter", Meter)

@@ -29,9 +29,9 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
         eval_id: its id.
         task_id: id of its Celery task.
         status: ``queued``.
-        queue: where its message is.
+        queue: the queue its message is in.
         queue_system: ``celery`` or ``legacy``.
-        href: where to ask for it.
+        href: path of the evaluation.
     """
 
     eval_id: str
@@ -46,8 +46,8 @@ class LanguageShown(msgspec.Struct, frozen=True, kw_only=True):
     """A language that programs may be in.
 
     Attributes:
-        name: what a submission says.
-        file_name: the program's own file, a name no other file may have.
+        name: ``language`` of a submission.
+        file_name: name of the program's own file, which no other file may have.
         compiled: it is compiled before it runs, within the same limits.
     """
 
@@ -57,9 +57,13 @@ class LanguageShown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def submit(request: web.Request) -> web.Response:
-    """``POST /api/eval``: queue one program, and with ``?wait=`` answer with its end."""
+    """``POST /api/eval``: queue one program; with ``?wait=`` the answer is the ended evaluation.
+
+    Plain submissions do not come here where all evaluations go to Celery queues: their connection
+    answers them (``api.fast_path``) and leaves to this handler what it cannot answer.
+    """
     if request.content_type != JSON_TYPE and not request.content_type.endswith("+json"):
-        # A browser may send other types to a loopback address from any page, unasked.
+        # Any web page can have a browser send other types to a loopback address without asking.
         raise web.HTTPUnsupportedMediaType(reason=f"Content-Type must be {JSON_TYPE}")
     wait_s = wait_of(request)
     asked = decode_request(await request.read())
@@ -94,7 +98,7 @@ async def submit(request: web.Request) -> web.Response:
 
 
 async def show(request: web.Request) -> web.Response:
-    """``GET /api/eval/{eval_id}``: what is known; with ``?wait=`` once it has ended."""
+    """``GET /api/eval/{eval_id}``: the evaluation now; with ``?wait=`` once it has ended."""
     eval_id = request.match_info["eval_id"]
     service, wait_s = request.app[SERVICE], wait_of(request)
     evaluation = await service.look_up(eval_id)
@@ -106,15 +110,15 @@ async def show(request: web.Request) -> web.Response:
 async def cancel(request: web.Request) -> web.Response:
     """``DELETE /api/eval/{eval_id}``: keep it from running, or stop it.
 
-    200 with the evaluation once it has ended, be it now or before: one that came to another end
-    keeps it, so asking twice does no harm. 202 while a worker has still to stop it.
+    200 with the evaluation if it has ended, now or before; one that had ended otherwise stays as it
+    is, so asking twice does no harm. 202 while its worker has not stopped it yet.
     """
     evaluation = await request.app[SERVICE].cancel(request.match_info["eval_id"])
     return _json(evaluation, status=200 if evaluation.status in ENDED else 202)
 
 
 async def languages(request: web.Request) -> web.Response:
-    """``GET /api/languages``: what programs may be written in, and what they may use."""
+    """``GET /api/languages``: the languages programs may be in."""
     return _json(
         [
             LanguageShown(name=name, file_name=language.file_name, compiled=bool(language.compile))
@@ -124,14 +128,14 @@ async def languages(request: web.Request) -> web.Response:
 
 
 def wait_of(request: web.Request) -> float | None:
-    """Seconds the client is willing to wait, None where it did not say.
+    """Seconds the client is willing to wait; None without ``?wait=``.
 
-    More than the installation allows is lowered to that: the client gets a 202 and asks again.
+    Lowered to what the installation allows: the client gets a 202 then, and asks again.
 
     Raises:
         InputError: not a number of seconds.
     """
-    if "?" not in request.raw_path:  # most have none, and taking a URL apart is not cheap
+    if "?" not in request.raw_path:  # most have none, and parsing a URL is not cheap
         return None
     text = request.query.get("wait")
     if text is None:
@@ -150,7 +154,7 @@ def _key_of(request: web.Request) -> str | None:
     if not keys:
         return None
     if len(keys) > 1:
-        raise InputError(_KEY, "must not come twice")
+        raise InputError(_KEY, "must not be repeated")
     key: str = keys[0]
     if not 0 < len(key) <= MAX_KEY_LENGTH:
         raise InputError(_KEY, f"must have 1 to {MAX_KEY_LENGTH} characters")

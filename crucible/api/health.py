@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import msgspec
-from aiohttp import web
+from typing import TYPE_CHECKING
 
 import crucible
-from crucible.api.app_keys import READINESS, SERVICE
+from crucible.api.app_keys import MIGRATION, READINESS
+from crucible.http.answers import json_answer
 from crucible.migration.live.readiness import with_legacy
-from crucible.migration.live.service import RoutedService
 
-_LIVE = msgspec.json.encode({"status": "ok", "version": crucible.__version__})
+if TYPE_CHECKING:
+    from aiohttp import web
+
+_RETRY_AFTER = {"Retry-After": "2"}
 
 
-async def live(request: web.Request) -> web.Response:
-    """``GET /health``: answers as long as the process does; asks nobody else."""
-    return web.Response(body=_LIVE, content_type="application/json")
+async def live(_: web.Request) -> web.Response:
+    """``GET /health``: answers as long as the process does; depends on nothing else."""
+    return json_answer({"status": "ok", "version": crucible.__version__})
 
 
 async def ready(request: web.Request) -> web.Response:
-    """``GET /ready``: each dependency, 503 when evaluations would not be run."""
+    """``GET /ready``: each dependency; 503 when evaluations would not be accepted or run."""
     report = await request.app[READINESS].report()
-    service = request.app[SERVICE]
-    if isinstance(service, RoutedService):
-        report = await with_legacy(report, service)
-    return web.Response(
-        body=msgspec.json.encode(report),
-        status=200 if report.ready else 503,
-        content_type="application/json",
-        headers={} if report.ready else {"Retry-After": "2"},
-    )
+    migration = request.app.get(MIGRATION)
+    if migration is not None:
+        report = await with_legacy(report, migration)
+    if report.ready:
+        return json_answer(report)
+    return json_answer(report, 503, headers=_RETRY_AFTER)

@@ -7,19 +7,21 @@ import logging
 from typing import TYPE_CHECKING
 
 import msgspec
-from aiohttp import web
 
-from crucible.api.app_keys import SERVICE, SETTINGS
-from crucible.api.query import limit_of
+from crucible.api.app_keys import MIGRATION, SETTINGS
 from crucible.errors import BrokerError, InputError, LegacyError
-from crucible.evaluation.misread import input_error
+from crucible.evaluation.readiness import states_of
+from crucible.http.answers import json_answer
+from crucible.http.query import limit_of
 from crucible.migration.live.comparer import Listed  # noqa: TC001 - msgspec reads annotations
-from crucible.migration.live.service import RoutedService
 from crucible.migration.routing import Mode
 from crucible.migration.state import AuditEntry, Change, State, initial_state
+from crucible.validation import input_error
 
 if TYPE_CHECKING:
-    from crucible.migration.live.watch import SwitchWatch
+    from aiohttp import web
+
+    from crucible.migration.live.migration import Migration
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +36,11 @@ class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
         mode: where the migration stands.
         switches: what was set, by whom, when and why.
         forced: ``FORCE_LEGACY_QUEUE`` in this process's environment overrules the switches.
-        stored: False while a rollback is in force here that the queue server has not taken yet.
+        stored: False while a rollback is in force here that is not stored yet.
         legacy_configured: there is a legacy queue.
         circuits: state of each circuit breaker, by downstream.
         copies: what became of dual-write copies of this process.
-        compared: how comparisons came out, over all processes; None while they cannot be read.
+        compared: results of comparisons, of all processes; None while they cannot be read.
         following: evaluations of this process that have not ended as far as it knows.
         audit: the last changes, newest first.
     """
@@ -59,7 +61,7 @@ class MismatchList(msgspec.Struct, frozen=True, kw_only=True):
     """The body of ``GET /api/v1/migration/mismatches``.
 
     Attributes:
-        compared: how all comparisons came out.
+        compared: results of all comparisons.
         mismatches: the last that were not equal, newest first.
     """
 
@@ -69,7 +71,7 @@ class MismatchList(msgspec.Struct, frozen=True, kw_only=True):
 
 async def show(request: web.Request) -> web.Response:
     """``GET /api/v1/migration``: where the migration stands."""
-    return _json(await _status(request))
+    return json_answer(await _status(request))
 
 
 async def change(request: web.Request) -> web.Response:
@@ -77,13 +79,13 @@ async def change(request: web.Request) -> web.Response:
     wanted = _decoded(await request.read())
     if not wanted.by:
         wanted = msgspec.structs.replace(wanted, by=f"http:{request.remote}")
-    service = request.app[SERVICE]
-    if not isinstance(service, RoutedService):
+    migration = request.app.get(MIGRATION)
+    if migration is None:
         _check_without_legacy(wanted, initial_state(request.app[SETTINGS]))
-        return _json(await _status(request))
-    await service.watch.change(wanted)
-    await _serve_again(service.watch, service)
-    return _json(await _status(request))
+        return json_answer(await _status(request))
+    await migration.watch.change(wanted)
+    await _stop_draining(migration)
+    return json_answer(await _status(request))
 
 
 def _decoded(body: bytes) -> Change:
@@ -94,8 +96,8 @@ def _decoded(body: bytes) -> Change:
         except msgspec.ValidationError as error:
             raise input_error(error) from None
         except (msgspec.DecodeError, UnicodeDecodeError):
-            # Python's clients write NaN and Infinity, which are no JSON; its reader takes them, and
-            # then the switch is refused by its name.
+            # Python's ``json`` writes NaN and Infinity, which are not JSON. Its decoder accepts
+            # them, so the error can name the switch.
             return msgspec.convert(json.loads(body), Change)
     except msgspec.ValidationError as error:
         raise input_error(error) from None
@@ -104,56 +106,52 @@ def _decoded(body: bytes) -> Change:
 
 
 def _check_without_legacy(wanted: Change, state: State) -> None:
-    """Refuse what needs the legacy queue there is not; what is left changes nothing."""
+    """Refuse switches that need a legacy queue; the others change nothing without one."""
     wanted.applied_to(state).switches("")
 
 
-async def _serve_again(watch: SwitchWatch, service: RoutedService) -> None:
-    """A legacy queue that was drained must take tasks again when they are sent to it."""
-    if watch.switches.mode is Mode.CELERY_PRIMARY:
+async def _stop_draining(migration: Migration) -> None:
+    """Open a drained legacy queue again where submissions go to it from now on."""
+    if migration.watch.switches.mode is Mode.CELERY_PRIMARY:
         return
     try:
-        await service.legacy.drain(False)
+        await migration.legacy.drain(False)
     except LegacyError as error:
-        log.warning("the legacy queue could not be told to take tasks again: %s", error)
+        log.warning("the legacy queue may still refuse new tasks: %s", error)
 
 
 async def mismatches(request: web.Request) -> web.Response:
-    """``GET /api/v1/migration/mismatches[?limit=]``: what ended differently on both sides."""
+    """``GET /api/v1/migration/mismatches[?limit=]``: outcomes that differ."""
     limit = limit_of(request, PAGE, LARGEST_PAGE)
-    service = request.app[SERVICE]
-    if not isinstance(service, RoutedService):
-        return _json(MismatchList(compared={}, mismatches=[]))
-    kept = service.mismatches
+    migration = request.app.get(MIGRATION)
+    if migration is None:
+        return json_answer(MismatchList(compared={}, mismatches=[]))
+    kept = migration.mismatches
     found = MismatchList(compared=await kept.counts(), mismatches=await kept.latest(limit))
-    return _json(found)
+    return json_answer(found)
 
 
 async def _status(request: web.Request) -> MigrationStatus:
-    service, settings = request.app[SERVICE], request.app[SETTINGS]
-    if not isinstance(service, RoutedService):
+    migration, settings = request.app.get(MIGRATION), request.app[SETTINGS]
+    if migration is None:
         state = initial_state(settings)
         return MigrationStatus(mode=state.switches("").mode, switches=state)
     compared: dict[str, int] | None = None
     audit: list[AuditEntry] = []
     try:
-        compared = await service.mismatches.counts()
-        audit = await service.watch.store.audit(20)
+        compared = await migration.mismatches.counts()
+        audit = await migration.watch.store.audit(20)
     except BrokerError as error:
         log.info("comparisons and audit cannot be read now: %s", error)
     return MigrationStatus(
-        mode=service.watch.switches.mode,
-        switches=service.watch.state,
+        mode=migration.watch.switches.mode,
+        switches=migration.watch.state,
         forced=settings.force_legacy_queue,
-        stored=service.watch.stored,
+        stored=migration.watch.stored,
         legacy_configured=True,
-        circuits={breaker.name: breaker.state.value for breaker in service.breakers},
-        copies=dict(service.shadow.totals),
+        circuits=states_of(migration.circuits()),
+        copies=dict(migration.shadow.totals),
         compared=compared,
-        following=service.following,
+        following=len(migration.follower),
         audit=audit,
     )
-
-
-def _json(value: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json")

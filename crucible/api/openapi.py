@@ -9,10 +9,10 @@ import msgspec
 from aiohttp import web
 
 import crucible
-from crucible.api import migration, operations
+from crucible.api import dead_letters, migration
+from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.evaluations import Accepted, LanguageShown
 from crucible.api.migration import MigrationStatus, MismatchList
-from crucible.api.operations import LetterPage, LetterShown, Replayed
 from crucible.broker.admin.census import Census
 from crucible.evaluation.readiness import Report
 from crucible.evaluation.request import EvalRequest
@@ -45,19 +45,19 @@ _TYPES = (
 _Schemas = dict[Any, dict[str, Any]]
 _Responses = dict[str, dict[str, Any]]
 _ERRORS = {
-    "400": "The body cannot be read, or is not JSON.",
+    "400": "The body cannot be decoded, or is not JSON.",
     "404": "Nothing has this id.",
-    "409": "Its present state forbids it, such as an id used before with different content.",
+    "409": "The present state forbids it: an id used before with different content, for one.",
     "413": "The body is too large.",
-    "415": "The body is not sent as JSON, or in a content coding that is not understood.",
-    "422": "A field is wrong; it is named.",
-    "503": "The queue server is away or the queue is full; see Retry-After.",
+    "415": "The Content-Type is not JSON, or the content coding is not supported.",
+    "422": "A field is invalid; it is named.",
+    "503": "The queue server does not answer, or the queue is full; see Retry-After.",
 }
 _WAIT = {
     "name": "wait",
     "in": "query",
     "schema": {"type": "number", "minimum": 0},
-    "description": "Seconds to wait for the end of the evaluation.",
+    "description": "Seconds to wait for the evaluation to end.",
 }
 _EVAL_ID = {"name": "eval_id", "in": "path", "required": True, "schema": {"type": "string"}}
 _KEY = {
@@ -65,7 +65,7 @@ _KEY = {
     "in": "header",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     "description": "The same key again returns the first evaluation instead of a second one. "
-    "Names it instead of an eval_id, not beside one.",
+    "Used instead of an eval_id, not together with one.",
 }
 
 
@@ -95,7 +95,9 @@ def description() -> dict[str, Any]:
                     "summary": "Whether evaluations would be accepted and run",
                     "responses": {
                         "200": _response("They would.", of[Report]),
-                        "503": _response("They would not; the reason is named.", of[Report]),
+                        "503": _response(
+                            "They would not; the failing dependency is named.", of[Report]
+                        ),
                     },
                 }
             },
@@ -124,7 +126,7 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
     accepted = {"202": _response("Queued durably.", of[Accepted])}
     stopping = {
         "200": _response("It has ended, now or before.", of[Evaluation]),
-        "202": _response("Its worker was told and has still to stop.", of[Evaluation]),
+        "202": _response("Its worker was asked to stop it and has not yet.", of[Evaluation]),
     }
     refused = _some(errors, "400", "409", "413", "415", "422", "503")
     language = {"type": "array", "items": of[LanguageShown]}
@@ -139,7 +141,7 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
         },
         "/api/eval/{eval_id}": {
             "get": {
-                "summary": "What is known of an evaluation",
+                "summary": "The evaluation as it is now",
                 "parameters": [_EVAL_ID, _WAIT],
                 "responses": {**ended, **_some(errors, "404", "422", "503")},
             },
@@ -151,7 +153,7 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
         },
         "/api/languages": {
             "get": {
-                "summary": "What programs may be written in",
+                "summary": "The languages programs may be in",
                 "responses": {"200": _response("The languages.", language)},
             }
         },
@@ -165,7 +167,7 @@ def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
     page = {
         "get": {
             "summary": "The newest dead letters",
-            "parameters": [_limit(operations.LARGEST_PAGE), before],
+            "parameters": [_limit(dead_letters.LARGEST_PAGE), before],
             "responses": {
                 "200": _response("A page of them.", of[LetterPage]),
                 **_some(errors, "422", "503"),
@@ -198,7 +200,7 @@ def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
     return {
         "/api/v1/queues": {
             "get": {
-                "summary": "How much waits where",
+                "summary": "How many messages wait in each queue",
                 "responses": {
                     "200": _response("The census.", of[Census]),
                     **_some(errors, "503"),
@@ -212,7 +214,7 @@ def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
 
 
 def _migration(of: _Schemas, errors: _Responses) -> dict[str, Any]:
-    """Paths for operators: the way off the legacy queue."""
+    """Paths for operators: the migration from the legacy queue."""
     answer = {"200": _response("Where it stands.", of[MigrationStatus])}
     return {
         "/api/v1/migration": {
@@ -228,7 +230,7 @@ def _migration(of: _Schemas, errors: _Responses) -> dict[str, Any]:
         },
         "/api/v1/migration/mismatches": {
             "get": {
-                "summary": "What ended differently on both sides",
+                "summary": "Outcomes that differ between the queue systems",
                 "parameters": [_limit(migration.LARGEST_PAGE)],
                 "responses": {
                     "200": _response("The newest first.", of[MismatchList]),
@@ -266,7 +268,7 @@ async def document(request: web.Request) -> web.Response:
 
 
 async def page(request: web.Request) -> web.Response:
-    """``GET /docs``: the same for people, without scripts from elsewhere."""
+    """``GET /docs``: an overview for people, without scripts from other hosts."""
     rows = "".join(
         f"<tr><td><code>{method.upper()}</code></td><td><code>{path}</code></td>"
         f"<td>{operation['summary']}</td></tr>"
@@ -281,6 +283,6 @@ _PAGE = """<!doctype html>
 <style>body{{font:16px/1.5 system-ui;max-width:50rem;margin:3rem auto;padding:0 1rem}}
 td{{padding:.3rem 1rem .3rem 0;vertical-align:top}}code{{font-size:.95em}}</style></head>
 <body><h1>Crucible API</h1><table>{rows}</table>
-<p>The whole description, with every field: <a href="/openapi.json">/openapi.json</a></p>
+<p>The complete description, with every field: <a href="/openapi.json">/openapi.json</a></p>
 </body></html>
 """

@@ -1,16 +1,13 @@
-"""Serving the application until it is told to stop."""
+"""Serving the application until it is asked to stop."""
 
 from __future__ import annotations
 
-import errno
 import logging
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from crucible.api.app import build_app
-from crucible.api.fast_path.server import DirectRunner
-from crucible.errors import RequirementError
+from crucible.api.fast_path.server import FastPathRunner
+from crucible.http.listening import listen
 from crucible.settings import check_exposure, http_url
 
 if TYPE_CHECKING:
@@ -21,8 +18,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds requests in flight may take once the server is told to stop.
+#: Seconds that requests in flight may take once the server is asked to stop.
 SHUTDOWN_S = 5.0
+#: Connections that wait to be accepted; load tests open hundreds at once.
+BACKLOG = 1024
 
 
 async def serve(
@@ -40,25 +39,13 @@ async def serve(
         RequirementError: the address cannot be bound.
     """
     check_exposure(settings.host)
-    runner = DirectRunner(build_app(settings), access_log=None, shutdown_timeout=SHUTDOWN_S)
+    runner = FastPathRunner(build_app(settings), access_log=None, shutdown_timeout=SHUTDOWN_S)
     try:
         await runner.setup()
-        port = await _listen(runner, settings)
+        port = await listen(runner, settings.host, settings.port, backlog=BACKLOG)
         log.info("api listening on %s", http_url(settings.host, port))
         if started is not None:
             started(port)
         await stop.wait()
     finally:
         await runner.cleanup()
-
-
-async def _listen(runner: web.AppRunner, settings: Settings) -> int:
-    try:
-        await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise RequirementError(
-                f"port {settings.port} on {settings.host} is taken", "choose another with --port"
-            ) from None
-        raise RequirementError(f"cannot listen on {settings.host}: {error}") from None
-    return int(runner.addresses[0][1])

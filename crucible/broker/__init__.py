@@ -1,9 +1,9 @@
-"""Celery on Redis lists, spoken by asyncio: producing, claiming, results."""
+"""Celery's protocol on Redis lists, for asyncio: publishing, claiming, results."""
 
 from __future__ import annotations
 
-from crucible.broker.publishing.publisher import Once, Publisher
+from crucible.broker.publishing.publisher import IdempotencyRecord, Publisher
 from crucible.broker.results.task_result import TaskResult
 from crucible.broker.wire.encode import TaskCall
 
-__all__ = ["Once", "Publisher", "TaskCall", "TaskResult"]
+__all__ = ["IdempotencyRecord", "Publisher", "TaskCall", "TaskResult"]

@@ -73,7 +73,7 @@ async def _compare(
     settings: Settings, corpus: Path | None, file: Path | None, live: int, quiet: bool
 ) -> Report:
     from crucible.broker import Publisher
-    from crucible.migration.operations.compare import BothWays
+    from crucible.migration.operations.compare import ProgramComparer
     from crucible.migration.operations.sides import Sides
 
     def tell(found: Comparison) -> None:
@@ -90,7 +90,7 @@ async def _compare(
         ) as publisher,
     ):
         programs = await _programs(sides, corpus, file, live)
-        return await BothWays(sides, publisher).compare(programs, tell)
+        return await ProgramComparer(sides, publisher).compare(programs, tell)
 
 
 async def _programs(sides: Sides, corpus: Path | None, file: Path | None, live: int) -> list[Named]:

@@ -14,7 +14,7 @@ from crucible.cli.flags import with_settings
 from crucible.cli.options import Json
 from crucible.cli.printing import print_json
 from crucible.cli.queues import connected
-from crucible.errors import CrucibleError
+from crucible.errors import CrucibleError, NotFound
 from crucible.settings import Settings
 from crucible.settings.sections import Section
 
@@ -26,10 +26,6 @@ app = typer.Typer(help="Messages that could not be run.", no_args_is_help=True)
 #: Letters looked at by one command while all are replayed.
 _PAGE = 500
 _UNKNOWN = "there is no such dead letter"
-
-
-class LetterUnknown(CrucibleError):  # noqa: N818 - named for what it says
-    """No dead letter has this id."""
 
 
 @app.command("list")
@@ -75,7 +71,7 @@ async def _get(settings: Settings, letter_id: str) -> DeadLetter:
     async with connected(settings) as admin:
         letter = await admin.dead_letters.get(letter_id)
     if letter is None:
-        raise LetterUnknown(f"no dead letter has the id {letter_id!r}")
+        raise NotFound(f"no dead letter has the id {letter_id!r}")
     return letter
 
 

@@ -33,11 +33,11 @@ def drain(
     """Send everything to Celery, close the legacy queue, and wait until it is empty."""
     from crucible.migration.operations.drain import drain as drain_legacy
 
-    def tell(stats: QueueStats) -> None:
+    def report(stats: QueueStats) -> None:
         typer.echo(f"{stats.queued} queued, {stats.running} running")
 
     async def do(sides: Sides) -> bool:
-        return await drain_legacy(sides, timeout, by=who(), reason=reason, tell=tell)
+        return await drain_legacy(sides, timeout, by=who(), reason=reason, report=report)
 
     if not with_sides(settings, do):
         raise CrucibleError("the legacy queue is not empty yet; drain again, or recover")

@@ -1,1 +1,1 @@
-"""What an evaluation is as a task: request, record, the task itself, a client's view."""
+"""Evaluations: requests, records, tasks, results, completions, and the service for them."""

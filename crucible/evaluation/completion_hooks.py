@@ -1,4 +1,4 @@
-"""What workers tell the count of ends: which tasks were evaluations, and how they ended."""
+"""Worker hooks that note completions: which tasks were evaluations, and how they ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from crucible.evaluation.completions import CompletionCounter
     from crucible.worker.hooks import Run
 
-#: Ends that no run of the task itself tells of.
+#: Completions of evaluations that did not run.
 _TURNED_AWAY = {
     TurnedAway.REVOKED: Status.CANCELLED,
     TurnedAway.TERMINATED: Status.CANCELLED,
@@ -23,35 +23,35 @@ _STATUSES = {status.value: status for status in ENDED}
 
 
 class CompletionHooks:
-    """Notes ends of evaluations (see ``worker.hooks.TaskHooks``).
+    """Notes completions of evaluations (see ``worker.hooks.TaskHooks``).
 
     Args:
-        tally: where.
+        counter: counts them.
         tasks: names of the tasks that are evaluations.
     """
 
-    def __init__(self, tally: CompletionCounter, tasks: Collection[str]) -> None:
-        self._tally = tally
+    def __init__(self, counter: CompletionCounter, tasks: Collection[str]) -> None:
+        self._counter = counter
         self._tasks = tasks
 
     def returned(self, task: str, result: Any) -> None:
         """A task returned: an evaluation, or a list of them."""
         if task in self._tasks:
             for one in result if isinstance(result, list) else (result,):
-                told = one if isinstance(one, dict) else {}
-                if status := _STATUSES.get(str(told.get("status"))):
-                    self._tally.note("celery", status, str(told.get("eval_id")))
+                fields = one if isinstance(one, dict) else {}
+                if status := _STATUSES.get(str(fields.get("status"))):
+                    self._counter.note("celery", status, str(fields.get("eval_id")))
 
     def ended(self, task: str, task_id: str, status: Status) -> None:
-        """A task came to an end without returning."""
+        """A task ended without returning."""
         if task in self._tasks:
-            self._tally.note("celery", status, task_id.removeprefix("eval-"))
+            self._counter.note("celery", status, task_id.removeprefix("eval-"))
 
     def received(self, run: Run) -> None:
-        """Nothing has ended."""
+        """No completion."""
 
     def started(self, run: Run) -> None:
-        """Nothing has ended."""
+        """No completion."""
 
     def succeeded(self, run: Run, result: Any, runtime_s: float) -> None:
         """It returned."""
@@ -64,10 +64,10 @@ class CompletionHooks:
             self.ended(run.message.task, run.message.id, Status.FAILED)
 
     def retried(self, run: Run, error: BaseException, traceback: str | None) -> None:
-        """Nothing has ended."""
+        """No completion."""
 
     def turned_away(self, run: Run, why: TurnedAway) -> None:
-        """It was cancelled, came too late, or goes on elsewhere."""
+        """It was revoked or expired, or another worker has it."""
         status = _TURNED_AWAY.get(why)
         if run.message is not None and status is not None:
             self.ended(run.message.task, run.message.id, status)

@@ -1,9 +1,9 @@
-"""How evaluations ended, counted on the task queue server for every api process to show.
+"""Completions of evaluations, counted on the task queue server for every api process to show.
 
-Whoever sees an end (a worker, or an api process for the legacy queue, whose workers know nothing of
-this server) notes it down in memory; once a second a handful of fields of one hash is incremented,
-and the records of what ended are kept as long as their results from then on, and no longer. Nothing
-of it is on the way of a submission, nor of a task's end.
+The process that sees a completion (a worker; for the legacy queue, whose workers do not know this
+server, an api process) notes it in memory. Once a second a few fields of one hash are incremented,
+and the records of what completed are given the lifetime of their results. None of it is on the path
+of a submission or of a settlement.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Side = Literal["celery", "legacy"]
+QueueSystem = Literal["celery", "legacy"]
 #: Upper bounds of the counted durations, seconds; programs take milliseconds to minutes.
 BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _LABELS = (*map(str, BOUNDS_S), "+Inf")
-#: Seconds between two writes; what a killed process noted since the last is not counted.
+#: Seconds between two writes; what a process noted after its last one is lost when it is killed.
 WRITE_S = 1.0
-#: Ends that wait for a server that is away; beyond that the oldest are not counted.
+#: Completions kept while the server is away; beyond that the oldest are not counted.
 LIMIT = 10_000
 #: Records read at once.
 PAGE = 500
 
 
-class _End(NamedTuple):
-    """One end. ``duration_s`` is None where only the record knows when it began."""
+class _Completion(NamedTuple):
+    """One completion. ``duration_s`` is None where only the record says when it was accepted."""
 
-    side: Side
+    queue_system: QueueSystem
     status: str
     eval_id: str
     at_s: float
@@ -57,7 +57,7 @@ class _End(NamedTuple):
 
 @dataclass(slots=True)
 class CompletionCounts:
-    """All ends of one side.
+    """All completions in one queue system.
 
     Attributes:
         statuses: evaluations by the status they ended with.
@@ -70,7 +70,7 @@ class CompletionCounts:
     total_s: float = 0.0
 
     def cumulative(self) -> list[tuple[str, int]]:
-        """The durations as Prometheus wants them: how many took no longer than each bound."""
+        """For each upper bound, how many took no longer (the form of a Prometheus histogram)."""
         found, so_far = [], 0
         for label in _LABELS:
             so_far += self.durations[label]
@@ -79,25 +79,31 @@ class CompletionCounts:
 
 
 class CompletionCounter:
-    """Counts ends; opened with ``writing``."""
+    """Counts completions; opened with ``writing``."""
 
     def __init__(self) -> None:
-        # Of one writer and one reader in different threads, in stock workers.
-        self._noted: deque[_End] = deque(maxlen=LIMIT)
+        # In stock workers one thread appends and another one takes.
+        self._noted: deque[_Completion] = deque(maxlen=LIMIT)
         self._unwritten: Counter[str] = Counter()
 
     def note(
-        self, side: Side, status: Status, eval_id: str, duration_s: float | None = None
+        self,
+        queue_system: QueueSystem,
+        status: Status,
+        eval_id: str,
+        duration_s: float | None = None,
     ) -> None:
-        """Note an end; cheap, and from any thread.
+        """Note a completion; cheap, and from any thread.
 
         Args:
-            side: where it ended.
-            status: how.
-            eval_id: which; only what is on record counts, unless ``duration_s`` is given.
-            duration_s: seconds from its acceptance; None has the record read for it, later.
+            queue_system: where it ran.
+            status: its last status.
+            eval_id: its id; counted only if it has a record, unless ``duration_s`` is given.
+            duration_s: seconds since it was accepted; None: computed from the record, later.
         """
-        self._noted.append(_End(side, status.value, eval_id, time.time(), duration_s))
+        self._noted.append(
+            _Completion(queue_system, status.value, eval_id, time.time(), duration_s)
+        )
 
     @asynccontextmanager
     async def writing(
@@ -108,16 +114,16 @@ class CompletionCounter:
         Args:
             broker_url: the task queue server.
             keys: key names.
-            result_ttl_s: seconds a result is kept, and the record of what ended with it.
+            result_ttl_s: seconds a result is kept, and the record with it.
         """
         stop = asyncio.Event()
-        async with open_client(broker_url, name="ends") as client:
+        async with open_client(broker_url, name="completions") as client:
             writing = self._keep_writing(_Store(client, keys, result_ttl_s), stop)
-            task = asyncio.create_task(writing, name="crucible-ends")
+            task = asyncio.create_task(writing, name="crucible-completions")
             try:
                 yield self
             finally:
-                # Not cancelled: a write broken off in the middle is done or not, who knows.
+                # Not cancelled: it would not be known whether a cancelled write was done.
                 stop.set()
                 await task
 
@@ -138,65 +144,65 @@ class CompletionCounter:
                     await self._count(store, [*self._noted][:PAGE])
                 await self._flush(store)
         except (BrokerError, TimeoutError) as error:
-            log.debug("ends wait to be counted: %s", error)
+            log.debug("completions cannot be counted now: %s", error)
 
-    async def _count(self, store: _Store, ends: Sequence[_End]) -> None:
-        """Turn ends into increments."""
-        began_s = await store.close(ends)
-        for end in ends:
-            duration_s = end.duration_s
-            if duration_s is None and end.eval_id in began_s:
-                duration_s = max(0.0, end.at_s - began_s[end.eval_id])
+    async def _count(self, store: _Store, completions: Sequence[_Completion]) -> None:
+        """Turn completions into increments."""
+        accepted_s = await store.shorten(completions)
+        for one in completions:
+            duration_s = one.duration_s
+            if duration_s is None and one.eval_id in accepted_s:
+                duration_s = max(0.0, one.at_s - accepted_s[one.eval_id])
             if duration_s is not None:
                 label = _LABELS[bisect_left(BOUNDS_S, duration_s)]
-                self._unwritten[f"{end.side} status {end.status}"] += 1
-                self._unwritten[f"{end.side} le {label}"] += 1
-                self._unwritten[f"{end.side} ms"] += round(duration_s * 1000)
-        for end in ends:
+                self._unwritten[f"{one.queue_system} status {one.status}"] += 1
+                self._unwritten[f"{one.queue_system} le {label}"] += 1
+                self._unwritten[f"{one.queue_system} ms"] += round(duration_s * 1000)
+        for one in completions:
             # A full deque may have dropped some of them meanwhile.
-            if self._noted and self._noted[0] is end:
+            if self._noted and self._noted[0] is one:
                 self._noted.popleft()
 
     async def _flush(self, store: _Store) -> None:
         if not self._unwritten:
             return
-        # Finds out that the server is away while all can still be kept. What fails after that
-        # may have been counted, so it is not counted again.
+        # Fails while the server is away and everything can still be kept. A write that fails after
+        # that may have been done, so it is not repeated: a completion is never counted twice.
         await store.check()
         unwritten, self._unwritten = self._unwritten, Counter()
         await store.add(unwritten)
 
 
 class _Store:
-    """The task queue server, as far as ends are its matter."""
+    """Completions on the task queue server."""
 
     def __init__(self, client: Redis, keys: Keys, result_ttl_s: int) -> None:
         self._client = client
         self._keys = keys
         self._result_ttl_s = result_ttl_s
 
-    async def close(self, ends: Sequence[_End]) -> dict[str, float]:
-        """Keep the records of what has ended as long as results are, from now on.
+    async def shorten(self, completions: Sequence[_Completion]) -> dict[str, float]:
+        """Have the records of what completed expire together with the results.
 
         Returns:
-            When those whose duration is not known were accepted, seconds since the epoch, as far
-            as they are on record.
+            When those without a duration were accepted, seconds since the epoch, as far as they
+            have a record.
         """
-        unknown = [end.eval_id for end in ends if end.duration_s is None]
+        unknown = [one.eval_id for one in completions if one.duration_s is None]
         with translated():
             async with self._client.pipeline(transaction=False) as pipe:
-                for end in ends:
-                    pipe.expire(self._record(end.eval_id), self._result_ttl_s)
+                for one in completions:
+                    pipe.expire(self._record(one.eval_id), self._result_ttl_s)
                 if unknown:
                     pipe.mget([self._record(eval_id) for eval_id in unknown])
                 answers = await pipe.execute()
-        return _began_s(unknown, answers[-1]) if unknown else {}
+        return _accepted_s(unknown, answers[-1]) if unknown else {}
 
     def _record(self, eval_id: str) -> str:
-        return self._keys.once(once_name(eval_id))
+        return self._keys.idempotency(once_name(eval_id))
 
     async def check(self) -> None:
-        """Raises BrokerError while it does not answer."""
+        """Ping the server; raises BrokerError while it does not answer."""
         with translated():
             await self._client.ping()
 
@@ -205,11 +211,11 @@ class _Store:
         with translated():
             async with self._client.pipeline(transaction=True) as pipe:
                 for name, more in increments.items():
-                    pipe.hincrby(self._keys.ends, name, more)
+                    pipe.hincrby(self._keys.completions, name, more)
                 await pipe.execute()
 
 
-def _began_s(eval_ids: Sequence[str], stored: Sequence[bytes | None]) -> dict[str, float]:
+def _accepted_s(eval_ids: Sequence[str], stored: Sequence[bytes | None]) -> dict[str, float]:
     found = {}
     for eval_id, value in zip(eval_ids, stored, strict=True):
         try:
@@ -221,17 +227,17 @@ def _began_s(eval_ids: Sequence[str], stored: Sequence[bytes | None]) -> dict[st
 
 
 async def read_completions(client: Redis, keys: Keys) -> dict[str, CompletionCounts]:
-    """What was counted, by side.
+    """What was counted, by queue system.
 
     Raises:
         BrokerError: the server does not answer.
     """
     with translated():
-        stored: Any = await client.hgetall(keys.ends)
+        stored: Any = await client.hgetall(keys.completions)
     found: dict[str, CompletionCounts] = {}
     for name, number in stored.items():
-        side, kind, *label = name.decode().split(" ", 2)
-        counts = found.setdefault(side, CompletionCounts())
+        queue_system, kind, *label = name.decode().split(" ", 2)
+        counts = found.setdefault(queue_system, CompletionCounts())
         if kind == "ms":
             counts.total_s = int(number) / 1000
         else:

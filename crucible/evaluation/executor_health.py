@@ -1,4 +1,4 @@
-"""Whether programs can be run now, asked now and then so that nobody has to wait for the answer."""
+"""Whether programs can be run now, checked in the background so that no reader waits for it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two questions. ``/ready`` is behind by this and one sign of life at most.
-ASK_EVERY_S = 2.0
+#: Seconds between two checks. ``/ready`` is behind by this and one heartbeat interval at most.
+CHECK_EVERY_S = 2.0
 
 
 class ExecutorHealth:
-    """The executor's condition.
+    """The health of an executor.
 
     Attributes:
         trouble: why programs cannot be run now; empty while they can.
@@ -32,21 +32,23 @@ class ExecutorHealth:
 
     @asynccontextmanager
     async def watching(self, executor: Executor) -> AsyncIterator[None]:
-        """Keep asking while the context is open."""
-        await self._ask(executor)
-        asking = asyncio.create_task(self._keep_asking(executor), name="crucible-condition")
+        """Keep checking while the context is open."""
+        await self._check(executor)
+        checking = asyncio.create_task(
+            self._keep_checking(executor), name="crucible-executor-health"
+        )
         try:
             yield
         finally:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+            checking.cancel()
+            await asyncio.gather(checking, return_exceptions=True)
 
-    async def _keep_asking(self, executor: Executor) -> None:
+    async def _keep_checking(self, executor: Executor) -> None:
         while True:
-            await asyncio.sleep(ASK_EVERY_S)
-            await self._ask(executor)
+            await asyncio.sleep(CHECK_EVERY_S)
+            await self._check(executor)
 
-    async def _ask(self, executor: Executor) -> None:
+    async def _check(self, executor: Executor) -> None:
         try:
             await executor.check()
             trouble = ""

@@ -1,4 +1,4 @@
-"""How the settings ask for an executor."""
+"""The executor that the settings ask for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crucible.executor import ExecutorConfig
 if TYPE_CHECKING:
     from crucible.settings import Settings
 
-#: A worker with one slot would stand still behind one long program.
+#: With one slot, one long program would block a worker.
 LEAST_CONCURRENCY = 2
 
 
@@ -22,7 +22,7 @@ def concurrency_of(settings: Settings) -> int:
 
 
 def breaker_policy(settings: Settings) -> BreakerPolicy:
-    """When a downstream is let alone."""
+    """When circuits open and close."""
     return BreakerPolicy(
         failures=settings.breaker_failures,
         open_s=settings.breaker_open_s,
@@ -31,7 +31,7 @@ def breaker_policy(settings: Settings) -> BreakerPolicy:
 
 
 def executor_config(settings: Settings) -> ExecutorConfig:
-    """What ``open_executor`` is told."""
+    """The configuration for ``open_executor``."""
     return ExecutorConfig(
         urls=settings.executor_urls,
         token=settings.executor_token or None,

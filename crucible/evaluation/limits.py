@@ -1,6 +1,6 @@
 """Limits as a client asks for them, held between a floor and the installation's ceiling.
 
-Checked at the door and again in the worker, with the same function: a message may come from
+Checked by the api and again by the worker, with the same function: a message may come from
 anybody who can write to the queue.
 """
 
@@ -18,7 +18,6 @@ from crucible.models import LIMIT_FLOORS, Limits
 if TYPE_CHECKING:
     from crucible.settings import Settings
 
-FLOORS = LIMIT_FLOORS
 DEFAULTS = Limits()
 
 
@@ -64,7 +63,7 @@ def checked_limits(asked: LimitsRequest | None, ceilings: Limits) -> Limits:
         if value is None:
             chosen[name] = min(getattr(DEFAULTS, name), ceiling)
             continue
-        floor = getattr(FLOORS, name)
+        floor = getattr(LIMIT_FLOORS, name)
         if not math.isfinite(value) or not floor <= value <= ceiling:
             raise InputError(f"limits.{name}", f"must be between {floor:g} and {ceiling:g}")
         chosen[name] = value

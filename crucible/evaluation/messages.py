@@ -1,10 +1,10 @@
-"""The task message of an evaluation, as every producer of this project writes it."""
+"""The task message of an evaluation, the same from every producer of this project."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crucible.broker.wire.decode import TaskTemplate
+from crucible.broker.wire.encode import TaskTemplate
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.request import celery_priority, options_of, queue_of
 

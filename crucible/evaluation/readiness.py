@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from crucible.breaker import worst
-from crucible.broker.claiming.liveness import Heartbeat, read_signs
+from crucible.broker.claiming.liveness import Heartbeat, read_heartbeats
 from crucible.broker.redis.connection import open_client, translated
 from crucible.errors import BrokerError
 from crucible.evaluation.completions import read_completions
@@ -29,11 +29,11 @@ PROBE_S = 1.0
 
 
 class Dependency(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing the service stands on.
+    """One thing the service depends on.
 
     Attributes:
         ok: it answers as it should.
-        detail: why not, or what there is to know.
+        detail: why not, or a remark.
     """
 
     ok: bool
@@ -48,7 +48,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         status: ``ready`` or ``unavailable``.
         celery: whether new evaluations may go to Celery queues.
         legacy: whether new evaluations may go to the legacy queue.
-        workers_connected: async workers that gave a sign of life lately.
+        workers_connected: async workers with a recent heartbeat.
         dependencies: by name.
         mode: where a migration stands; empty where there is no legacy queue.
         circuits: state of each circuit breaker, by downstream: this process's, and the worst of the
@@ -86,11 +86,11 @@ class Readiness:
 
     async def report(self) -> Report:
         """Ask all of them at once."""
-        queue, event_bus, signs = await asyncio.gather(
-            _ping(self._queue), _ping(self._event_bus), self.signs_of_life()
+        queue, event_bus, heartbeats = await asyncio.gather(
+            _ping(self._queue), _ping(self._event_bus), self.heartbeats()
         )
-        executor = _executor_of(signs)
-        # The event bus carries news, not work: evaluations are accepted and run without it.
+        executor = _executor_of(heartbeats)
+        # Evaluations are accepted and run without the event bus.
         ready = queue.ok and executor.ok
         settings = self._settings
         return Report(
@@ -98,23 +98,23 @@ class Readiness:
             status="ready" if ready else "unavailable",
             celery="enabled" if settings.celery_enabled else "disabled",
             legacy="enabled" if settings.queue_service_url else "not configured",
-            workers_connected=len(signs),
+            workers_connected=len(heartbeats),
             dependencies={"queue": queue, "event_bus": event_bus, "executor": executor},
-            circuits=states_of(worst(sign.circuits for sign in signs)),
+            circuits=states_of(worst(beat.circuits for beat in heartbeats)),
         )
 
-    async def ends(self) -> dict[str, CompletionCounts]:
-        """How evaluations ended, by side; nothing while the server cannot be asked."""
+    async def completions(self) -> dict[str, CompletionCounts]:
+        """Completions by queue system; none while the server does not answer."""
         try:
             return await read_completions(self._queue, self._keys)
         except BrokerError:
             return {}
 
-    async def signs_of_life(self) -> list[Heartbeat]:
-        """The async workers that live; none while the server cannot be asked."""
+    async def heartbeats(self) -> list[Heartbeat]:
+        """Heartbeats of the async workers that live; none while the server does not answer."""
         try:
             with translated():
-                found = await read_signs(self._queue, self._keys)
+                found = await read_heartbeats(self._queue, self._keys)
         except BrokerError:
             return []
         return found
@@ -134,12 +134,13 @@ async def _ping(client: Redis) -> Dependency:
     return Dependency(ok=True)
 
 
-def _executor_of(signs: list[Heartbeat]) -> Dependency:
+def _executor_of(heartbeats: list[Heartbeat]) -> Dependency:
     """Whether programs can be run, as far as the async workers say.
 
-    Stock workers say nothing about their executor, so silence is not held against anybody.
+    Stock workers report nothing of their executor, so it counts as working unless every async
+    worker reports trouble.
     """
-    troubles = [sign.trouble for sign in signs if sign.trouble]
-    if signs and len(troubles) == len(signs):
+    troubles = [beat.trouble for beat in heartbeats if beat.trouble]
+    if heartbeats and len(troubles) == len(heartbeats):
         return Dependency(ok=False, detail=troubles[0])
     return Dependency(ok=True, detail="; ".join(troubles))

@@ -1,4 +1,4 @@
-"""What is remembered of a submission beside its message: who asked for what, and when."""
+"""What is kept of a submission beside its message: its content's fingerprint, when, and where."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import Any, Literal
 
 import msgspec
 
-#: Seconds a submission is remembered at least while nobody has told of its end: its message may
-#: wait or be retried for longer than results are kept.
+#: Seconds a submission is remembered at least while it has not completed: its message may wait or
+#: be retried for longer than results are kept.
 _UNENDED_S = 7 * 86_400
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """The value of the ``once`` key of an evaluation. Small: one is kept for each queued message.
+    """The value of an evaluation's idempotency record. Small: there is one for each queued message.
 
     Attributes:
-        digest: fingerprint of the content, to tell a repeated request from a different one.
+        digest: fingerprint of the content, to distinguish a repetition from a different request.
         created_ms: when the submission was accepted, milliseconds since the epoch.
         queue: where its message went.
         language: of the program.
-        queue_system: which side of a migration took it.
-        metadata: the client's own, handed back unread.
+        queue_system: which queue system took it.
+        metadata: the client's own, returned as it came.
         shadow: Celery was sent a copy of what the legacy queue runs.
     """
 
@@ -50,8 +50,8 @@ def decode_record(data: bytes) -> Record:
 def unended_ttl_s(result_ttl_s: int) -> int:
     """Seconds a submission is remembered from its acceptance on.
 
-    Once it has ended it is remembered for ``result_ttl_s`` more, as long as its result is; see
-    ``ends.CompletionCounter``.
+    Once it has completed it is remembered for ``result_ttl_s`` more, as long as its result; see
+    ``completions.CompletionCounter``.
     """
     return max(result_ttl_s, _UNENDED_S)
 

@@ -1,4 +1,4 @@
-"""What a client may ask for, and what becomes of it: a program and the arguments of its task."""
+"""A client's request: its schema and checks, and the task arguments and program made of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from crucible.errors import InputError
 from crucible.evaluation.limits import LimitsRequest, checked_limits
-from crucible.evaluation.misread import input_error, not_finite, with_key
+from crucible.evaluation.request_errors import not_finite, with_key
 from crucible.executor.admission import (
     MAX_CODE_BYTES,
     check_arguments,
@@ -23,6 +23,7 @@ from crucible.executor.admission import (
     from_base64,
 )
 from crucible.models import Program, SourceFile
+from crucible.validation import input_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 #: An id is part of Redis keys, URLs and labels.
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z"
 MAX_METADATA_BYTES = 4096
-#: No character takes more than four bytes, so most programs are not worth a call.
+#: A character takes four bytes at most, so shorter programs need no count of their bytes.
 _SHORT_CODE = MAX_CODE_BYTES // 4
-#: What is read deep in a call must still be readable, and encodable, deeper in another.
+#: Decoding and encoding recurse, and must succeed wherever in the call stack they happen later.
 MAX_METADATA_DEPTH = 100
 _TOO_DEEP = f"must not be nested more than {MAX_METADATA_DEPTH} deep"
 
@@ -47,8 +48,8 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         stdin_encoding: ``base64`` where stdin is not text.
         args: arguments after the program's own name.
         env: environment variables.
-        files: laid beside the program.
-        output_files: names of files to hand back.
+        files: placed beside the program.
+        output_files: names of files to return.
         limits: what it may use.
         isolation: ``container``, or ``shared`` for trusted programs.
     """
@@ -71,7 +72,7 @@ class EvalRequest(EvalOptions, frozen=True, kw_only=True, forbid_unknown_fields=
         language: a name from the language table.
         eval_id: the client's own id; the same id again returns the first evaluation.
         priority: 0 to 9, 9 is the most urgent.
-        metadata: handed back unread with the evaluation.
+        metadata: returned as it came with the evaluation.
     """
 
     code: str
@@ -100,8 +101,7 @@ def decode_request(body: bytes) -> EvalRequest:
     except msgspec.ValidationError as error:
         raise with_key(input_error(error), body) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        told = not_finite(body) or InputError("", f"the body is not valid JSON: {error}")
-        raise told from None
+        raise (not_finite(body) or InputError("", f"the body is not valid JSON: {error}")) from None
 
 
 def queue_of(priority: int) -> str:
@@ -140,7 +140,7 @@ _encode_in_order = msgspec.json.Encoder(order="deterministic").encode
 
 
 def size_of(request: EvalRequest) -> int:
-    """About how many bytes of memory a request takes, for whoever keeps many."""
+    """About how many bytes of memory a request takes, for bounds on many of them."""
     files = sum(len(file.content) for file in request.files)
     return 500 + len(request.code) + len(request.stdin) + files
 

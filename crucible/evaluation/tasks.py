@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.breaker import worst
-from crucible.errors import ExecutorUnavailable
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.executor_health import ExecutorHealth
@@ -19,6 +18,7 @@ from crucible.evaluation.executor_settings import executor_config
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.request import program_from
 from crucible.evaluation.result import EvalResult, result_of
+from crucible.evaluation.retry_policy import MAX_RETRIES, RETRIED, retry_delay_s
 from crucible.evaluation.view import now_text
 from crucible.executor import circuits_of, open_executor
 from crucible.executor.interrupted import Interrupted
@@ -35,11 +35,6 @@ if TYPE_CHECKING:
     from crucible.settings import Settings
     from crucible.worker import TaskContext
 
-#: Retries after a fault of the platform. With the delays below they span about four minutes.
-MAX_RETRIES = 8
-#: Seconds: first delay, factor of each further one, and the longest.
-RETRY_FIRST_S, RETRY_FACTOR, RETRY_LONGEST_S = 1.0, 2.0, 60.0
-
 
 @dataclass(frozen=True, slots=True)
 class Platform:
@@ -54,21 +49,9 @@ class Platform:
     ceilings: Limits
 
 
-def retry_delay_s(retries: int, spread: float) -> float:
-    """Seconds until retry number ``retries`` (0 = the first): exponential, bounded, jittered.
-
-    Args:
-        retries: retries so far.
-        spread: a number from 0 to 1; half of each delay is random, so that evaluations that
-            failed together do not come back together.
-    """
-    delay = min(RETRY_LONGEST_S, RETRY_FIRST_S * RETRY_FACTOR**retries)
-    return delay * (0.5 + 0.5 * spread)
-
-
 def build_registry(settings: Settings) -> TaskRegistry:
     """The registry that workers serve, with its executor opened and closed beside the worker."""
-    condition, tally = ExecutorHealth(), CompletionCounter()
+    health, completions = ExecutorHealth(), CompletionCounter()
     opened: list[Executor] = []
 
     def circuits() -> dict[str, Circuit]:
@@ -78,8 +61,8 @@ def build_registry(settings: Settings) -> TaskRegistry:
     async def platform() -> AsyncIterator[Platform]:
         async with (
             open_executor(executor_config(settings)) as executor,
-            condition.watching(executor),
-            tally.writing(
+            health.watching(executor),
+            completions.writing(
                 settings.celery_broker_url, Keys(settings.global_keyprefix), settings.result_ttl_s
             ),
         ):
@@ -90,10 +73,10 @@ def build_registry(settings: Settings) -> TaskRegistry:
                 opened.remove(executor)
 
     registry = TaskRegistry(
-        platform, lambda: condition.trouble, circuits, CompletionHooks(tally, EVALUATING)
+        platform, lambda: health.trouble, circuits, CompletionHooks(completions, EVALUATING)
     )
     for name, function in EVALUATING.items():
-        # What the platform could not run is kept: an operator may replay it once it can.
+        # Kept as a dead letter after the last retry: an operator may replay it.
         registry.task(name, track_started=True, max_retries=MAX_RETRIES, keep_failed=True)(function)
     registry.task("tasks.health_check")(health_check)
     return registry
@@ -109,17 +92,18 @@ async def evaluate_code(
 
     Raises:
         InputError: the message asks for something that cannot run.
-        ExecutorError: the platform failed for good. While it fails for a time the task is
-            retried; that is never a verdict on the program.
+        ExecutorError: a platform fault that no retry mended. While retries are left, the task is
+            retried instead; neither is a verdict on the program.
     """
     try:
         ended = await _evaluate(ctx, eval_id, code, language, options)
-    except ExecutorUnavailable as error:
-        raise _again(ctx, error) from error
+    except RETRIED as error:
+        raise _retry(ctx, error) from error
     return plain(ended)
 
 
-def _again(ctx: TaskContext, error: Exception) -> BaseException:
+def _retry(ctx: TaskContext, error: Exception) -> BaseException:
+    """The exception that has the worker retry the task (see ``retry_policy``)."""
     delay = retry_delay_s(ctx.retries, random.random())  # noqa: S311 - spreads load
     return ctx.retry(countdown=delay, exc=error, max_retries=MAX_RETRIES)
 
@@ -145,11 +129,11 @@ async def batch_evaluation(
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(one(arguments)) for arguments in evaluations]
     except ExceptionGroup as errors:
-        # A group would reach a Celery client as "ExceptionGroup"; the cause is what it can use.
+        # A Celery client would only see "ExceptionGroup"; the first error says what went wrong.
         first = errors.exceptions[0]
-        if not isinstance(first, ExecutorUnavailable):
+        if not isinstance(first, RETRIED):
             raise first from None
-        raise _again(ctx, first) from first
+        raise _retry(ctx, first) from first
     return [task.result() for task in running]
 
 

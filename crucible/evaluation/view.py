@@ -1,4 +1,4 @@
-"""The evaluation a client sees, put together from its record and its task's stored meta."""
+"""The evaluation a client sees, made of its record and the stored result of its task."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def evaluation_of(eval_id: str, record: Record | None, meta: Meta | None) -> Eva
 
     Args:
         eval_id: its id.
-        record: what the api remembered; None for a task that some Celery client sent itself.
+        record: its record; None for a task that a Celery client sent.
         meta: the stored Celery result; None while nothing is stored.
     """
     view = Evaluation(eval_id=eval_id, task_id=task_id_of(eval_id), status=Status.QUEUED)

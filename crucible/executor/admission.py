@@ -1,10 +1,10 @@
 """The rules of what a program may look like before a sandbox is spent on it. Pure.
 
-Both doors go by them: the HTTP API before it queues a program, the executor when it is handed
-one, since what arrives over a queue was not necessarily checked by anybody. Were they two sets,
-what lies between them would be accepted and then end as a fault of the platform.
+Both the HTTP API, before it queues a program, and the executor, when it is given one, apply them:
+a message on a queue may come from anybody. With two sets of rules a program that only one of them
+accepts would be queued and then end as a platform fault.
 
-Limits have a floor as well as a ceiling, because zero means unlimited to somebody.
+Limits have a floor (``models.LIMIT_FLOORS``) as well as a ceiling.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING
 
 from crucible.errors import InputError
 from crucible.executor.languages import LANGUAGES
-from crucible.models import Limits
+from crucible.models import LIMIT_FLOORS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from crucible.models import Program, SourceFile
 
-FLOOR = Limits(wall_time_s=0.05, cpu_time_s=0.05, memory_mb=16, pids=1, output_kb=1, disk_mb=1)
 CEILING = Limits(
     wall_time_s=600.0,
     cpu_time_s=600.0,
@@ -81,7 +80,7 @@ def check_limits(limits: Limits, ceiling: Limits = CEILING) -> None:
         InputError: with the path of the first offending limit.
     """
     for name in Limits.__struct_fields__:
-        value, least, most = (getattr(which, name) for which in (limits, FLOOR, ceiling))
+        value, least, most = (getattr(which, name) for which in (limits, LIMIT_FLOORS, ceiling))
         field = f"limits.{name}"
         whole = isinstance(least, int)
         if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -13,23 +13,24 @@ was lost after it started; 4xx, it can never run as asked.
 
 from __future__ import annotations
 
-import errno
-import hmac
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
 
-from crucible.errors import ExecutorError, ExecutorRefused, RequirementError, SettingsError
+from crucible.errors import ExecutorError, ExecutorRefused, SettingsError
 from crucible.executor.docker import DockerExecutor
 from crucible.executor.sandbox import ProgramLost
+from crucible.http.bearer import bearer_guard
+from crucible.http.listening import listen, listen_unix
+from crucible.http.problems import problem, unavailable
 from crucible.models import Program
 from crucible.settings import http_url, is_loopback
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
 
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.hooks import ExecutorHooks
@@ -38,22 +39,17 @@ MSGPACK = "application/msgpack"
 JSON = "application/json"
 #: A program with its standard input and files, base64 included.
 MAX_BODY_BYTES = 64 << 20
-#: Seconds that programs under way get at the end; their own limits end most of them sooner.
+#: Seconds that running programs have once the service is asked to stop; their own limits end most
+#: of them sooner.
 DRAIN_S = 30.0
+#: Seconds a client is asked to wait while no program can be run.
+RETRY_AFTER_S = 1
 
 EXECUTOR: web.AppKey[DockerExecutor] = web.AppKey("executor", DockerExecutor)
 _FROM_MSGPACK = msgspec.msgpack.Decoder(Program)
 _FROM_JSON = msgspec.json.Decoder(Program)
 _TO_MSGPACK = msgspec.msgpack.Encoder()
 _TO_JSON = msgspec.json.Encoder()
-
-
-def problem(status: int, detail: str, **headers: str) -> web.Response:
-    """An RFC 9457 answer."""
-    body = msgspec.json.encode({"status": status, "detail": detail})
-    return web.Response(
-        status=status, body=body, content_type="application/problem+json", headers=headers
-    )
 
 
 async def run(request: web.Request) -> web.Response:
@@ -63,15 +59,15 @@ async def run(request: web.Request) -> web.Response:
     try:
         program = _FROM_MSGPACK.decode(body) if packed else _FROM_JSON.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return problem(400, f"not a program: {error}")
+        return problem(400, "Not a program", f"not a program: {error}")
     try:
         outcome = await request.app[EXECUTOR].run(program)
     except ProgramLost as error:
-        return problem(502, str(error))
+        return problem(502, "Program lost", str(error))
     except ExecutorRefused as error:
-        return problem(422, str(error))
+        return problem(422, "Program refused", str(error))
     except ExecutorError as error:
-        return problem(503, str(error), **{"Retry-After": "1"})
+        return unavailable(str(error), RETRY_AFTER_S)
     if packed:
         return web.Response(body=_TO_MSGPACK.encode(outcome), content_type=MSGPACK)
     return web.Response(body=_TO_JSON.encode(outcome), content_type=JSON)
@@ -87,34 +83,19 @@ async def ready(request: web.Request) -> web.Response:
     try:
         await request.app[EXECUTOR].check()
     except ExecutorError as error:
-        return problem(503, str(error), **{"Retry-After": "1"})
+        return unavailable(str(error), RETRY_AFTER_S)
     return web.json_response({"status": "ready"})
 
 
 async def stats(request: web.Request) -> web.Response:
-    """Tell what the pool has."""
+    """What the pool holds."""
     return web.json_response(request.app[EXECUTOR].stats())
-
-
-def _guard(token: str) -> Any:  # aiohttp's middleware type is not nameable without its internals
-    expected = f"Bearer {token}".encode()
-
-    @web.middleware
-    async def guard(
-        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if request.path != "/health" and not hmac.compare_digest(given, expected):
-            return problem(401, "a bearer token is needed", **{"WWW-Authenticate": "Bearer"})
-        return await handler(request)
-
-    return guard
 
 
 def make_app(executor: DockerExecutor, token: str | None = None) -> web.Application:
     """The application around an open executor."""
     app = web.Application(
-        client_max_size=MAX_BODY_BYTES, middlewares=[_guard(token)] if token else []
+        client_max_size=MAX_BODY_BYTES, middlewares=[bearer_guard(token)] if token else []
     )
     app[EXECUTOR] = executor
     app.add_routes(
@@ -142,7 +123,7 @@ async def open_service(
 
     Raises:
         SettingsError: a token is needed and there is none.
-        RequirementError: the address cannot be had.
+        RequirementError: the address cannot be bound.
     """
     if not token and unix_socket is None and not is_loopback(host):
         raise SettingsError("CRUCIBLE_EXECUTOR_TOKEN", f"is required to listen on {host}")
@@ -156,20 +137,11 @@ async def open_service(
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        try:
-            if unix_socket is not None:
-                await web.UnixSite(runner, unix_socket).start()
-                url = f"unix://{unix_socket}"
-            else:
-                await web.TCPSite(runner, host, port).start()
-                url = http_url(host, runner.addresses[0][1])
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE and unix_socket is None:
-                taken = f"port {port} on {host} is taken"
-                raise RequirementError(taken, "choose another with --port") from None
-            where = unix_socket or host
-            raise RequirementError(f"cannot listen on {where}: {error}") from None
-        yield url
+        if unix_socket is not None:
+            await listen_unix(runner, unix_socket)
+            yield f"unix://{unix_socket}"
+        else:
+            yield http_url(host, await listen(runner, host, port))
 
 
 async def serve(
@@ -182,20 +154,20 @@ async def serve(
     *,
     listening: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until ``stop`` is set, then let programs under way end.
+    """Serve until ``stop`` is set, then let running programs end.
 
     Args:
         config: the executor's.
         host: address to listen on; anything but loopback needs a token.
         port: 0 takes a free one.
         unix_socket: a path to listen on instead.
-        token: what clients have to show.
+        token: bearer token that requests must carry.
         stop: set to end.
-        listening: told the URL once requests are answered.
+        listening: called with the URL once requests are answered.
 
     Raises:
         SettingsError: a token is needed and there is none.
-        RequirementError: the address cannot be had.
+        RequirementError: the address cannot be bound.
     """
     async with open_service(
         config, host=host, port=port, unix_socket=unix_socket, token=token

@@ -1,9 +1,8 @@
 """The in-memory queue service that Crucible replaces, its worker and its client.
 
-It keeps its tasks in one process's memory and nowhere else: when that process ends, whatever was
-queued or running in it is gone, and so are the results it kept. That is how the original behaved,
-and why people leave it. Nothing here repairs it; who submitted a task finds the loss by asking
-for it (``LegacyTaskUnknown``) and submits it again.
+It keeps its tasks in the memory of one process: when that process ends, its queued and running
+tasks and its results are lost, as in the original system. Nothing here repairs that. A client that
+asks for a lost task gets ``LegacyTaskUnknown`` and submits it again.
 """
 
 from __future__ import annotations

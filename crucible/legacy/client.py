@@ -1,7 +1,7 @@
-"""Asking the legacy queue service: the gateway's side and the worker's.
+"""The client of the legacy queue service, for api processes, operators and workers.
 
-The one place where aiohttp's errors become ours: whatever goes wrong on the way is a
-``LegacyUnavailable``, and a refusal by the service is the error it named.
+The one place where errors of aiohttp are translated: a failed request is a ``LegacyUnavailable``,
+and a refusal by the service is the error it named.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 #: Seconds one request may take.
 DEADLINE_S = 5.0
-#: Seconds between two questions for a result: the first and the longest.
+#: Seconds between two polls for a result: the first and the longest.
 POLL_S, POLL_MOST_S = 0.02, 0.5
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ class LegacyClient:
         return await self._call("GET", _path(task_id, "/result"), TaskResult)
 
     async def wait(self, task_id: str, timeout: float) -> TaskResult:
-        """Ask until a task has ended, ever more slowly.
+        """Poll until a task has ended, at growing intervals.
 
         Args:
             task_id: the task.
@@ -136,7 +136,7 @@ class LegacyClient:
             raise ResultTimeout(f"{task_id} has not ended within {timeout:g} s") from None
 
     async def cancel(self, task_id: str) -> TaskView:
-        """Take a task out of the line.
+        """Cancel a queued task.
 
         Raises:
             LegacyWrongState: it is running or has ended.
@@ -157,13 +157,13 @@ class LegacyClient:
         return await self._call("GET", "/stats", QueueStats)
 
     async def drain(self, draining: bool = True) -> None:
-        """Refuse new tasks and serve the rest, or take new ones again."""
+        """Refuse new tasks and run the rest, or accept new ones again."""
         await self._call("PUT", "/drain", Drain, Drain(draining=draining))
 
     async def take(
         self, worker: str, circuits: Mapping[str, Circuit] | None = None
     ) -> TakenTask | None:
-        """The first in line, now this worker's, or None when nothing waits.
+        """The oldest queued task, running on this worker now; None when there is none.
 
         Args:
             worker: who asks.
@@ -176,7 +176,7 @@ class LegacyClient:
         return self._decode(body, TakenTask) if body else None
 
     async def finish(self, task_id: str, outcome: Outcome) -> TaskView:
-        """Hand in how a program ended.
+        """Send the outcome of a program.
 
         Raises:
             LegacyWrongState: the task is not running.
@@ -184,7 +184,7 @@ class LegacyClient:
         return await self._call("POST", _path(task_id, "/result"), TaskView, outcome)
 
     async def fail(self, task_id: str, message: str) -> TaskView:
-        """Say that a task could not be run.
+        """Report that a task could not be run.
 
         Raises:
             LegacyWrongState: the task is not running.
@@ -236,7 +236,9 @@ class LegacyClient:
         try:
             return msgspec.json.decode(content, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise LegacyUnavailable(f"the legacy queue answered nonsense: {error}") from error
+            raise LegacyUnavailable(
+                f"the answer of the legacy queue cannot be decoded: {error}"
+            ) from error
 
 
 def _path(task_id: str, below: str = "") -> str:

@@ -41,7 +41,7 @@ class LegacyTask:
 
     Attributes:
         id: the evaluation's id.
-        digest: of the program, to tell a repeated submission from another one under its id.
+        digest: of the program, to distinguish a repetition from another program under its id.
         program: what to run; None once the task has ended.
         created_s: clock reading at submission, as the other two at theirs.
     """
@@ -96,12 +96,12 @@ class LegacyQueue:
         self._totals: Counter[str] = Counter()
         self._started_s = clock()
         self._polled_s: float | None = None
-        #: By worker, the one heard of last at the end: when, and its circuits.
+        #: By worker, the one that polled last at the end: when, and its circuits.
         self._heard: OrderedDict[str, tuple[float, Mapping[str, Circuit]]] = OrderedDict()
         self.draining = False
 
     def submit(self, task_id: str, program: Program) -> tuple[LegacyTask, bool]:
-        """Put a program at the end of the line, unless its id is known.
+        """Append a program to the queue, unless its id is known.
 
         Returns:
             The task under this id, and whether this call made it.
@@ -129,9 +129,9 @@ class LegacyQueue:
     def take(
         self, worker: str = "", circuits: Mapping[str, Circuit] | None = None
     ) -> LegacyTask | None:
-        """Hand the first in line to a worker, or None when nothing waits.
+        """Give the oldest queued task to a worker; None when there is none.
 
-        A worker that dies keeps what it took: there is no lease, and nothing is handed out twice.
+        A worker that dies keeps what it took: there is no lease, and no task is given out twice.
 
         Args:
             worker: its name.
@@ -172,7 +172,7 @@ class LegacyQueue:
         return self._end(task, TaskState.FAILED)
 
     def confirm_running(self, task_id: str) -> LegacyTask:
-        """A worker says it is on a task; taking it has already said so.
+        """Accept a worker's report that it runs a task; taking the task has marked it already.
 
         Raises:
             LegacyTaskUnknown: no such task.
@@ -183,7 +183,7 @@ class LegacyQueue:
         return task
 
     def cancel(self, task_id: str) -> LegacyTask:
-        """Take a waiting task out of the line; cancelling it again changes nothing.
+        """Cancel a queued task; cancelling it again changes nothing.
 
         Raises:
             LegacyTaskUnknown: no such task.
@@ -201,7 +201,7 @@ class LegacyQueue:
         """The task under an id.
 
         Raises:
-            LegacyTaskUnknown: no such task, or its end was forgotten to make room.
+            LegacyTaskUnknown: no such task, or its result was dropped to make room.
         """
         task = self._live.get(task_id) or self._ended.get(task_id)
         if task is None:

@@ -2,36 +2,37 @@
 
 ==========================  ==============================================================
 ``POST /tasks``             submit: 201, or 200 for one that is known already
-``GET /tasks/next``         take the first in line (``?worker=NAME``), or 204
+``GET /tasks/next``         take the oldest queued task (``?worker=NAME``), or 204
 ``POST /tasks/{id}/result`` a worker hands in an outcome
 ``POST /tasks/{id}/status`` a worker is ``running`` it, or it ``failed`` to run
 ``GET /tasks/{id}``         status
 ``GET /tasks/{id}/result``  200 with the result once it has ended, 202 before
-``DELETE /tasks/{id}``      cancel while it waits
+``DELETE /tasks/{id}``      cancel while it is queued
 ``GET /tasks``              list (``?status=&limit=``)
 ``GET /stats``              depths and totals
-``GET /health``             alive
-``PUT /drain``              ``{"draining": true}``: refuse new tasks, serve the rest
+``GET /health``             whether the process lives
+``PUT /drain``              ``{"draining": true}``: refuse new tasks, run the rest
 ==========================  ==============================================================
 
-Tasks and results live in this process alone. A crash or a restart loses all of them, as it did in
-the system this stands for; whoever asks afterwards gets 404 ``task-unknown``.
+Tasks and results live in this process alone. A crash or a restart loses all of them, as in the
+original system; whoever asks for one afterwards gets 404 ``task-unknown``.
 """
 
 from __future__ import annotations
 
-import errno
-import hmac
 import logging
-import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from crucible.errors import InputError, RequirementError, SettingsError
-from crucible.legacy.problems import problems, unauthorized
+from crucible.errors import InputError, SettingsError
+from crucible.http.answers import json_answer
+from crucible.http.bearer import bearer_guard
+from crucible.http.listening import listen
+from crucible.http.query import limit_of
+from crucible.legacy.problems import problems
 from crucible.legacy.queue import LegacyQueue
 from crucible.legacy.wire import (
     ENDED_STATES,
@@ -46,12 +47,13 @@ from crucible.legacy.wire import (
 )
 from crucible.models import Outcome
 from crucible.settings import http_url, is_loopback
+from crucible.validation import input_error
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable
 
-    from aiohttp.typedefs import Handler, Middleware
+    from aiohttp.typedefs import Middleware
 
     from crucible.breaker import Circuit
 
@@ -59,13 +61,11 @@ log = logging.getLogger(__name__)
 
 #: Largest body: both streams and some files of an outcome at their ceilings, in base64.
 MAX_BODY_BYTES = 64 * 1024 * 1024
-#: Most tasks one listing holds.
-MAX_LISTED = 1000
-#: Seconds requests in flight may take once the server is told to stop.
+#: Tasks in one listing, by default and at most.
+PAGE, LARGEST_PAGE = 100, 1000
+#: Seconds that requests in flight may take once the service is asked to stop.
 SHUTDOWN_S = 2.0
 
-_PATH = re.compile(r" - at `\$\.?([^`]*)`\Z")
-_NAMED = re.compile(r"field `([^`]*)`")
 _QUEUE = web.AppKey("queue", LegacyQueue)
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ async def serve(
     """Serve a legacy queue until ``stop`` is set; what it holds then is lost.
 
     Args:
-        host: address to listen on; not loopback only with a token.
+        host: address to listen on; any but loopback needs a token.
         port: port to listen on; 0 asks for any free one.
         stop: ends it; requests in flight are answered first.
         token: bearer token every request except ``/health`` must carry; empty means none.
@@ -111,27 +111,22 @@ async def open_service(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
     try:
         await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            reason = f"port {port} on {host} is taken" if taken else f"cannot listen: {error}"
-            raise RequirementError(reason, "choose another with --port" if taken else "") from None
-        yield int(runner.addresses[0][1])
+        yield await listen(runner, host, port)
     finally:
         await runner.cleanup()
 
 
 def build_app(queue: LegacyQueue, *, token: str = "") -> web.Application:
     """The application over one queue."""
-    middlewares: list[Middleware] = [problems, _guard(token)] if token else [problems]
+    middlewares: list[Middleware] = [problems, bearer_guard(token)] if token else [problems]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app[_QUEUE] = queue
     app.add_routes(
         [
             web.post("/tasks", _submit),
             web.get("/tasks", _list, allow_head=False),
-            # GET though it takes: the original's workers poll it. No HEAD, it would take as well.
+            # GET although it changes state: workers of the original poll it. A HEAD would take a
+            # task as well and drop it, so there is none.
             web.get("/tasks/next", _next, allow_head=False),
             web.post("/tasks/find", _find),
             web.post("/tasks/{id}/result", _finish),
@@ -150,7 +145,7 @@ def build_app(queue: LegacyQueue, *, token: str = "") -> web.Application:
 async def _submit(request: web.Request) -> web.Response:
     submission = await _body(request, Submission)
     task, fresh = request.app[_QUEUE].submit(submission.id, submission.program)
-    return _json(task.view(), status=201 if fresh else 200)
+    return json_answer(task.view(), status=201 if fresh else 200)
 
 
 async def _list(request: web.Request) -> web.Response:
@@ -159,19 +154,14 @@ async def _list(request: web.Request) -> web.Response:
     except ValueError:
         known = ", ".join(TaskState)
         raise InputError("status", f"must be one of {known}") from None
-    limit = request.query.get("limit", "100")
-    # Thousands of digits are too many for ``int``.
-    plain = limit.isascii() and limit.isdigit() and len(limit) <= len(str(MAX_LISTED))
-    if not plain or not 1 <= int(limit) <= MAX_LISTED:
-        raise InputError("limit", f"must be a whole number from 1 to {MAX_LISTED}")
-    found = request.app[_QUEUE].tasks(status, int(limit))
-    return _json(TaskList(tasks=[task.view() for task in found]))
+    found = request.app[_QUEUE].tasks(status, limit_of(request, PAGE, LARGEST_PAGE))
+    return json_answer(TaskList(tasks=[task.view() for task in found]))
 
 
 async def _find(request: web.Request) -> web.Response:
     wanted = await _body(request, Wanted)
     found = request.app[_QUEUE].find(wanted.ids)
-    return _json(TaskList(tasks=[task.view() for task in found]))
+    return json_answer(TaskList(tasks=[task.view() for task in found]))
 
 
 async def _next(request: web.Request) -> web.Response:
@@ -181,11 +171,11 @@ async def _next(request: web.Request) -> web.Response:
     task = request.app[_QUEUE].take(worker, _circuits_of(request))
     if task is None or task.program is None:
         return web.Response(status=204)
-    return _json(TakenTask(id=task.id, program=task.program))
+    return json_answer(TakenTask(id=task.id, program=task.program))
 
 
 def _circuits_of(request: web.Request) -> dict[str, Circuit]:
-    """What the worker tells of its circuit breakers; those of the original told nothing."""
+    """The worker's circuit breakers; workers of the original system report none."""
     text = request.query.get("circuits", "{}")
     try:
         return msgspec.json.decode(text, type=Circuits)
@@ -195,78 +185,53 @@ def _circuits_of(request: web.Request) -> dict[str, Circuit]:
 
 async def _finish(request: web.Request) -> web.Response:
     outcome = await _body(request, Outcome)
-    return _json(request.app[_QUEUE].finish(request.match_info["id"], outcome).view())
+    return json_answer(request.app[_QUEUE].finish(request.match_info["id"], outcome).view())
 
 
 async def _change(request: web.Request) -> web.Response:
     change = await _body(request, StatusChange)
     queue, task_id = request.app[_QUEUE], request.match_info["id"]
     if change.status == "running":
-        return _json(queue.confirm_running(task_id).view())
-    return _json(queue.fail(task_id, change.message).view())
+        return json_answer(queue.confirm_running(task_id).view())
+    return json_answer(queue.fail(task_id, change.message).view())
 
 
 async def _view(request: web.Request) -> web.Response:
-    return _json(request.app[_QUEUE].get(request.match_info["id"]).view())
+    return json_answer(request.app[_QUEUE].get(request.match_info["id"]).view())
 
 
 async def _result(request: web.Request) -> web.Response:
     task = request.app[_QUEUE].get(request.match_info["id"])
-    return _json(task.result(), status=200 if task.status in ENDED_STATES else 202)
+    return json_answer(task.result(), status=200 if task.status in ENDED_STATES else 202)
 
 
 async def _cancel(request: web.Request) -> web.Response:
-    return _json(request.app[_QUEUE].cancel(request.match_info["id"]).view())
+    return json_answer(request.app[_QUEUE].cancel(request.match_info["id"]).view())
 
 
 async def _stats(request: web.Request) -> web.Response:
-    return _json(request.app[_QUEUE].stats())
+    return json_answer(request.app[_QUEUE].stats())
 
 
 async def _health(_: web.Request) -> web.Response:
-    return _json({"status": "ok"})
+    return json_answer({"status": "ok"})
 
 
 async def _drain(request: web.Request) -> web.Response:
     drain = await _body(request, Drain)
     request.app[_QUEUE].draining = drain.draining
-    return _json(drain)
+    return json_answer(drain)
 
 
 async def _body(request: web.Request, kind: type[T]) -> T:
     """The request's body as ``kind``.
 
     Raises:
-        InputError: naming the field, or none where the body is not JSON at all.
+        InputError: naming the field; without one where the body is not JSON.
     """
     try:
         return msgspec.json.decode(await request.read(), type=kind)
     except msgspec.ValidationError as error:
-        text = str(error)
-        found = _PATH.search(text)
-        detail = _PATH.sub("", text)
-        path = [found[1]] if found and found[1] else []
-        named = _NAMED.search(detail)
-        raise InputError(".".join(path + ([named[1]] if named else [])), detail) from None
+        raise input_error(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError("", f"the body is not valid JSON: {error}") from None
-
-
-def _json(value: object, status: int = 200) -> web.Response:
-    body = msgspec.json.encode(value)
-    return web.Response(body=body, status=status, content_type="application/json")
-
-
-def _guard(token: str) -> Middleware:
-    wanted = f"Bearer {token}".encode()
-
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let nobody in without the token, except to ask whether the service is alive."""
-        # Bytes that are no UTF-8 were read as surrogates: a wrong token like any other.
-        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if request.path != "/health" and not hmac.compare_digest(given, wanted):
-            return unauthorized()
-        return await handler(request)
-
-    return guard

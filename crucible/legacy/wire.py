@@ -1,4 +1,4 @@
-"""What travels between the legacy queue service, its workers and the gateway, as JSON.
+"""The JSON between the legacy queue service, its workers and its clients.
 
 Bytes inside a program or an outcome (stdin, stdout, stderr, files) are base64.
 """
@@ -50,19 +50,19 @@ class TakenTask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of ``POST /tasks/{id}/status``: a worker is on it, or could not run it."""
+    """Body of ``POST /tasks/{id}/status``: a worker runs it, or could not."""
 
     status: Literal["running", "failed"]
     message: Message = ""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of ``POST /tasks/find``: which tasks to tell about."""
+    """Body of ``POST /tasks/find``: ids of the tasks to return."""
 
     ids: Annotated[list[str], Meta(max_length=1000)]
 
 
-#: What a worker tells of its circuit breakers when it asks for a task.
+#: The circuit breakers that a worker sends when it asks for a task.
 Circuits = Annotated[dict[str, Circuit], Meta(max_length=100)]
 
 
@@ -116,7 +116,7 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         queued: tasks waiting.
         running: tasks taken and not ended.
-        ended: tasks whose end is still remembered.
+        ended: tasks whose result is still kept.
         ended_bytes: memory their results take, as far as output and files go.
         submitted_total: accepted since the service started, as the other totals count.
         completed_total: ended with an outcome.

@@ -1,7 +1,7 @@
-"""The legacy worker: one program at a time, polled for, never tried twice.
+"""The legacy worker: polls for one program at a time and never retries.
 
 As the original: no lease, no heartbeat, no retry. A worker killed in the middle of a program leaves
-its task ``running`` for ever, and a result that cannot be handed in is gone.
+its task ``running`` for ever, and a result that cannot be sent is lost.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two questions for a task while there is none.
+#: Seconds between two polls while there is no task.
 POLL_S = 0.1
-#: Seconds between two questions while the queue service does not answer.
+#: Seconds between two polls while the queue service does not answer.
 AWAY_S = 1.0
 
 
@@ -42,7 +42,7 @@ async def work(
 ) -> None:
     """Take tasks and run them, one after the other, until ``stop`` is set.
 
-    A program that runs when ``stop`` is set is run to its end and its result handed in.
+    A program that runs when ``stop`` is set runs to its end, and its result is sent.
 
     Args:
         queue_url: base URL of the legacy queue service.
@@ -50,8 +50,8 @@ async def work(
         stop: ends the worker.
         name: what the queue calls this worker; host name and pid by default.
         token: bearer token of the queue service, where it wants one.
-        poll_s: seconds between two questions while there is no task.
-        circuits: the circuit breakers before what ``run`` calls; told with each question.
+        poll_s: seconds between two polls while there is no task.
+        circuits: the circuit breakers of what ``run`` calls; sent with each poll.
 
     Raises:
         SettingsError: ``queue_url`` is not an HTTP URL.
@@ -65,7 +65,7 @@ async def work(
                 task = await client.take(name, circuits())
             except LegacyError as error:
                 if not away:
-                    log.warning("no task to be had, asking again: %s", error)
+                    log.warning("the legacy queue does not answer, polling on: %s", error)
                 away = True
                 await _pause(stop, AWAY_S)
                 continue
@@ -79,7 +79,7 @@ async def work(
 async def _serve(
     client: LegacyClient, task: TakenTask, run: Callable[[Program], Awaitable[Outcome]]
 ) -> None:
-    """Run one task and say how it ended, once."""
+    """Run one task and send its result, once."""
     try:
         try:
             outcome = await run(task.program)
@@ -87,14 +87,14 @@ async def _serve(
             log.warning("task %s could not be run: %s", task.id, error)
             await client.fail(task.id, f"{type(error).__name__}: {error}")
         except Exception as error:  # supervision: one broken task must not end the worker
-            log.exception("running task %s broke", task.id)
+            log.exception("running task %s failed", task.id)
             await client.fail(task.id, f"internal error: {type(error).__name__}")
         else:
             await client.finish(task.id, outcome)
     except LegacyUnavailable as error:
-        log.error("the end of task %s could not be handed in and is lost: %s", task.id, error)
+        log.error("the result of task %s could not be sent and is lost: %s", task.id, error)
     except LegacyError as error:
-        log.error("the queue did not take the end of task %s: %s", task.id, error)
+        log.error("the queue refused the result of task %s: %s", task.id, error)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -1,22 +1,19 @@
-"""The way off the legacy queue.
+"""The migration from the legacy queue to Celery.
 
-Decisions without I/O: ``routing``, ``switches``, ``comparison``. Parts of an api
-process: ``watch``, ``ledger``, ``shadow``, ``follower``, ``dual``, ``sample``. What operators'
-commands do: ``state``, ``verify``, ``repair``, ``recover``, ``drain``, ``both_ways``, all on
-``sides``.
+On top what needs no I/O: ``routing`` decides where an evaluation goes, ``comparison`` judges what
+two runs of one program came to, ``state`` stores the switches. ``live`` is what an api process does
+while there is a legacy queue, ``operations`` what the commands of an operator do.
 """
 
 from __future__ import annotations
 
-from crucible.migration.routing import Decision, Mode, Side, Switches, decide, share_of
-from crucible.migration.switches import parse_switches
+from crucible.migration.routing import Decision, Mode, QueueSystem, Switches, decide, share_of
 
 __all__ = [
     "Decision",
     "Mode",
-    "Side",
+    "QueueSystem",
     "Switches",
     "decide",
-    "parse_switches",
     "share_of",
 ]

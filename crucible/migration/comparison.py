@@ -1,7 +1,7 @@
-"""Whether one program ended the same way on both sides: pure functions of two evaluations.
+"""Whether a program had the same outcome in both queue systems: pure functions of evaluations.
 
 Output, error, exit code, signal, verdict and truncation must be equal, byte for byte. Duration
-and memory depend on the machine and the moment; they are reported beside, and never a mismatch.
+and memory depend on the machine and the moment: they are reported and never a mismatch.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
     from crucible.models import Evaluation
 
-#: Characters of each side's value that a report shows.
+#: Characters of each value that a report shows.
 SHOWN = 200
 #: What must be equal, in the order of a report.
 FIELDS = ("verdict", "exit_code", "signal", "output", "error", "output_truncated")
 
 
 class Kind(enum.StrEnum):
-    """What a comparison came to."""
+    """The result of a comparison."""
 
     EQUAL = "equal"
     MISMATCH = "mismatch"
-    #: Two runs on one side differ from each other, so a difference of the sides says nothing.
+    #: Two runs on Celery differ from each other, so the difference says nothing.
     NONDETERMINISTIC = "nondeterministic"
-    #: The platform did not run it on one side, so there is nothing to compare.
+    #: One queue system did not run it, so there is nothing to compare.
     NOT_RUN = "not_run"
 
 
@@ -41,8 +41,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         field: its name in an evaluation.
-        legacy: the legacy side's value, cut for reading.
-        celery: the Celery side's.
+        legacy: the value from the legacy queue, shortened.
+        celery: the value from Celery, shortened.
         at: the first byte that differs, for output and error.
     """
 
@@ -53,7 +53,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
-    """What one side used; 0 where it did not say."""
+    """What one run used; 0 where it is not known."""
 
     wall_time_ms: int = 0
     cpu_time_ms: int = 0
@@ -61,15 +61,15 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """One program on both sides.
+    """One program in both queue systems.
 
     Attributes:
         name: of the program, or its evaluation's id.
-        kind: what it came to.
+        kind: the result.
         differences: empty when equal.
-        legacy: what the legacy side used.
-        celery: what the Celery side used.
-        detail: one sentence where something kept it from being compared.
+        legacy: what the run of the legacy queue used.
+        celery: what the run on Celery used.
+        detail: one sentence where it could not be compared.
     """
 
     name: str
@@ -96,13 +96,13 @@ def differences(legacy: Evaluation, celery: Evaluation) -> list[Difference]:
 def judge(
     name: str, legacy: Evaluation, celery: Evaluation, again: Sequence[Evaluation] = ()
 ) -> Comparison:
-    """What to say of one program.
+    """The comparison of one program.
 
     Args:
         name: of the program.
-        legacy: its end on the legacy side.
-        celery: its end on the Celery side.
-        again: ends of further runs on the Celery side.
+        legacy: its evaluation from the legacy queue, ended.
+        celery: its evaluation from Celery, ended.
+        again: evaluations of further runs on Celery.
     """
     found = differences(legacy, celery)
     kind = Kind.EQUAL if not found else Kind.MISMATCH
@@ -122,7 +122,7 @@ def judge(
 
 
 def ran(evaluation: Evaluation) -> bool:
-    """Whether the program was run, so that its end says something about it."""
+    """Whether the program was run, so that its outcome says something about it."""
     return evaluation.verdict not in (
         None,
         Verdict.INTERNAL_ERROR,
@@ -132,7 +132,7 @@ def ran(evaluation: Evaluation) -> bool:
 
 
 def resources(evaluation: Evaluation) -> Resources:
-    """What a side used."""
+    """What a run used."""
     usage = evaluation.usage
     if usage is None:
         return Resources()

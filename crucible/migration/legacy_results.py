@@ -1,4 +1,4 @@
-"""A task of the legacy queue in the words of a Celery result, so that one view serves both."""
+"""A task of the legacy queue as a Celery result, so that both become an evaluation the same way."""
 
 from __future__ import annotations
 
@@ -17,18 +17,16 @@ from crucible.broker.results.meta import (
 )
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.result import result_of
-from crucible.evaluation.view import evaluation_of
 from crucible.legacy.wire import TaskResult, TaskState, TaskView
 
 if TYPE_CHECKING:
-    from crucible.evaluation.record import Record
-    from crucible.models import Evaluation, Outcome
+    from crucible.models import Outcome
 
-#: The queue an evaluation of the legacy side names: there is one line only.
+#: ``queue`` of an evaluation of the legacy queue, which has no queues to choose from.
 LEGACY_QUEUE = "legacy"
 
 
-def meta_of(task: TaskView) -> Meta:
+def meta_of_task(task: TaskView) -> Meta:
     """Where a legacy task stands, as a Celery worker would have stored it."""
     status, result = _state_of(task)
     return Meta(
@@ -61,23 +59,3 @@ def _result(task: TaskResult, outcome: Outcome) -> dict[str, Any]:
     )
     plain: dict[str, Any] = msgspec.to_builtins(ended)
     return plain
-
-
-def lost_by_legacy(eval_id: str, record: Record) -> Evaluation:
-    """An evaluation that the legacy queue does not know any more and nobody saw end."""
-    view = evaluation_of(eval_id, record, None)
-    view.message = (
-        "the legacy queue lost it; `crucible migration verify --repair` or the same request "
-        "again submits it again"
-    )
-    return view
-
-
-def encode_end(meta: Meta) -> bytes:
-    """An ended task as it is kept beside the results of Celery tasks."""
-    return msgspec.json.encode(meta)
-
-
-def decode_end(data: bytes) -> Meta:
-    """The inverse of ``encode_end``."""
-    return msgspec.json.decode(data, type=Meta)

@@ -3,7 +3,7 @@
 Modes, in the order of a migration:
 
 ==================  ========================================================================
-``legacy_only``     everything to the legacy queue (Celery off, at 0 %, or overruled by force)
+``legacy_only``     everything to the legacy queue (Celery off, at 0 %, or legacy forced)
 ``dual_write``      legacy answers; the same evaluation also goes to Celery, to be compared
 ``split``           a share of the ids to Celery, the rest to legacy
 ``celery_primary``  everything to Celery; to legacy where Celery does not take it
@@ -19,12 +19,6 @@ from dataclasses import dataclass
 
 from crucible.settings import check_switches
 
-ENABLED = "CELERY_ENABLED"
-PERCENTAGE = "CELERY_PERCENTAGE"
-FORCE_LEGACY = "FORCE_LEGACY_QUEUE"
-DUAL_WRITE = "CRUCIBLE_DUAL_WRITE"
-LEGACY_URL = "QUEUE_SERVICE_URL"
-
 
 class Mode(enum.StrEnum):
     """Where the migration stands."""
@@ -36,7 +30,7 @@ class Mode(enum.StrEnum):
     CELERY_ONLY = "celery_only"
 
 
-class Side(enum.StrEnum):
+class QueueSystem(enum.StrEnum):
     """A queue system; the value is ``queue_system`` of an evaluation."""
 
     CELERY = "celery"
@@ -45,13 +39,13 @@ class Side(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Switches:
-    """What an operator sets. Made only in combinations that mean something.
+    """What an operator sets; contradictory combinations are refused.
 
     Attributes:
-        celery_enabled: evaluations may go to Celery at all.
+        celery_enabled: evaluations may go to Celery.
         celery_percentage: share of the ids that do, 0.0 to 1.0.
-        force_legacy_queue: everything to the legacy queue, whatever else says.
-        dual_write: legacy answers, Celery gets a copy.
+        force_legacy_queue: everything to the legacy queue, whatever the others say.
+        dual_write: everything to the legacy queue, and a copy to Celery.
         queue_service_url: the legacy queue service; empty means there is none.
 
     Raises:
@@ -93,61 +87,51 @@ class Decision:
 
     Attributes:
         mode: the mode it was decided in.
-        primary: the side whose acceptance the client waits for, and whose result it gets.
-        shadow: the side that gets a copy; its success or failure never reaches the client.
-        failover: the side to try when ``primary`` does not take the evaluation.
+        primary: the queue system whose acceptance the client waits for, and whose result it gets.
+        shadow: the queue system that gets a copy; its success or failure never reaches the client.
+        failover: the queue system to try when ``primary`` does not take the evaluation.
     """
 
     mode: Mode
-    primary: Side
-    shadow: Side | None = None
-    failover: Side | None = None
+    primary: QueueSystem
+    shadow: QueueSystem | None = None
+    failover: QueueSystem | None = None
 
 
-def decide(
-    switches: Switches,
-    eval_id: str,
-    *,
-    celery_open: bool = False,
-    earlier: Side | None = None,
-) -> Decision:
+def decide(switches: Switches, eval_id: str, *, celery_open: bool = False) -> Decision:
     """Where the evaluation ``eval_id`` goes.
 
-    The same id under the same switches always goes the same way. Raising the percentage only
-    moves ids from legacy to Celery, lowering it only back.
+    The same id under the same switches always goes the same way. Raising the percentage moves ids
+    only from legacy to Celery, lowering it only back.
 
     Args:
         switches: what the operator set.
         eval_id: the evaluation's id.
         celery_open: the circuit to Celery is open; it is neither waited for nor sent copies.
-        earlier: the side that took this id before. A repeated submission goes there again,
-            even after the switches changed, unless the legacy queue is no more.
     """
     mode = switches.mode
-    if earlier is not None and (earlier is Side.CELERY or switches.queue_service_url):
-        return Decision(mode=mode, primary=earlier)
     match mode:
         case Mode.LEGACY_ONLY:
-            return Decision(mode=mode, primary=Side.LEGACY)
+            return Decision(mode=mode, primary=QueueSystem.LEGACY)
         case Mode.DUAL_WRITE:
-            shadow = None if celery_open else Side.CELERY
-            return Decision(mode=mode, primary=Side.LEGACY, shadow=shadow)
+            shadow = None if celery_open else QueueSystem.CELERY
+            return Decision(mode=mode, primary=QueueSystem.LEGACY, shadow=shadow)
         case Mode.SPLIT:
             chosen = share_of(eval_id) < switches.celery_percentage
-            return Decision(mode=mode, primary=Side.CELERY if chosen else Side.LEGACY)
+            return Decision(mode=mode, primary=QueueSystem.CELERY if chosen else QueueSystem.LEGACY)
         case Mode.CELERY_PRIMARY if celery_open:
-            return Decision(mode=mode, primary=Side.LEGACY)
+            return Decision(mode=mode, primary=QueueSystem.LEGACY)
         case Mode.CELERY_PRIMARY:
-            return Decision(mode=mode, primary=Side.CELERY, failover=Side.LEGACY)
+            return Decision(mode=mode, primary=QueueSystem.CELERY, failover=QueueSystem.LEGACY)
         case Mode.CELERY_ONLY:
-            return Decision(mode=mode, primary=Side.CELERY)
+            return Decision(mode=mode, primary=QueueSystem.CELERY)
 
 
 def share_of(eval_id: str) -> float:
-    """The place of an id in [0, 1): evenly spread, the same in every process and for ever.
+    """The position of an id in [0, 1): evenly spread, the same in every process and for ever.
 
     A digest and not ``hash``, which differs between processes; never change it, or running
-    migrations would see ids change sides.
+    migrations would see ids change queue systems.
     """
     digest = hashlib.blake2b(eval_id.encode(), digest_size=8, person=b"crucible-split").digest()
     # 53 bits are what a float holds exactly; more could round up to 1.0.

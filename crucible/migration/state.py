@@ -1,8 +1,8 @@
-"""The switches as they are stored: who set them, when, and why.
+"""The stored switches: what is in force, who set it, when, and why.
 
-One STRING holds what is in force, a bounded STREAM who changed it. What is stored overrules the
+One STRING holds what is in force, and a bounded STREAM the changes. What is stored overrules the
 environment a process was started with, with one exception: ``FORCE_LEGACY_QUEUE`` in the
-environment always holds, also where nothing can be read.
+environment always holds, also while nothing can be read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from redis.exceptions import WatchError
 
 from crucible.broker.redis.connection import translated
 from crucible.errors import ConflictError
-from crucible.migration.routing import Mode, Switches
+from crucible.migration.routing import Switches
+from crucible.redis_keys import AUDIT_LIMIT
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from crucible.redis_keys import Keys
     from crucible.settings import Settings
 
-#: Changes of the switches that are remembered, about.
-AUDIT_LIMIT = 1000
 #: Attempts to write while others write as well.
 _ATTEMPTS = 10
 
@@ -33,10 +32,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Where a migration stands.
 
     Attributes:
-        celery_enabled: evaluations may go to Celery at all.
+        celery_enabled: evaluations may go to Celery.
         celery_percentage: share of the ids that do.
-        force_legacy_queue: everything to the legacy queue, whatever else says.
-        dual_write: legacy answers, Celery gets a copy.
+        force_legacy_queue: everything to the legacy queue, whatever the others say.
+        dual_write: everything to the legacy queue, and a copy to Celery.
         revision: changes so far; 0 while the environment decides.
         by: who set it.
         reason: why.
@@ -56,7 +55,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         """The switches beside a legacy queue.
 
         Raises:
-            SettingsError: they contradict each other, or need a legacy queue there is not.
+            SettingsError: they contradict each other, or need a legacy queue and there is none.
         """
         return Switches(
             celery_enabled=self.celery_enabled,
@@ -68,10 +67,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What somebody wants changed; what is None stays.
+    """A change of the switches; what is None stays as it is.
 
     Attributes:
-        expected_revision: refuse when somebody else changed the switches since.
+        expected_revision: refuse when the switches were changed since.
     """
 
     celery_enabled: bool | None = None
@@ -96,8 +95,6 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 SWITCHES = ("celery_enabled", "celery_percentage", "force_legacy_queue", "dual_write")
-#: One command back: everything to the legacy queue, as it was before the migration.
-ROLLBACK = Change(force_legacy_queue=True)
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,20 +156,22 @@ class SwitchStore:
         return self._decoded(stored)
 
     async def change(self, change: Change) -> State:
-        """Change switches in one step, tell every process, and note who did it.
+        """Change switches, publish the new state and record the change, all in one step.
 
         Raises:
-            SettingsError: the outcome would contradict itself.
-            ConflictError: somebody else changed them since ``expected_revision``.
+            SettingsError: the new switches would contradict each other.
+            ConflictError: they were changed since ``expected_revision``.
             BrokerError: the server does not answer.
         """
         for _ in range(_ATTEMPTS):
             if (state := await self._try_change(change)) is not None:
                 return state
-        raise ConflictError("expected_revision", "others keep changing the switches; try again")
+        raise ConflictError(
+            "expected_revision", "the switches are being changed by others; try again"
+        )
 
     async def _try_change(self, change: Change) -> State | None:
-        """The new state; None where somebody else wrote in between."""
+        """The new state; None where another process wrote in between."""
         keys = self._keys
         with translated():
             async with self._client.pipeline(transaction=True) as pipe:
@@ -181,7 +180,7 @@ class SwitchStore:
                 before = self._decoded(held)
                 expected = change.expected_revision
                 if expected is not None and expected != before.revision:
-                    raise ConflictError("expected_revision", f"is {before.revision} by now")
+                    raise ConflictError("expected_revision", f"is {before.revision} now")
                 after = change.applied_to(before)
                 entry = self._audited(before, after)
                 stored = msgspec.json.encode(after)
@@ -236,16 +235,3 @@ def decode_state(stored: bytes) -> State:
         msgspec.DecodeError: it is something else.
     """
     return msgspec.json.decode(stored, type=State)
-
-
-__all__ = [
-    "ROLLBACK",
-    "AuditEntry",
-    "Change",
-    "Mode",
-    "State",
-    "SwitchStore",
-    "decode_state",
-    "effective",
-    "initial_state",
-]

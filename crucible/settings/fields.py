@@ -73,8 +73,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         dual_write: the legacy queue answers, Celery gets a copy of each to be compared.
         queue_service_url: the legacy queue service; empty means there is none.
         queue_service_token: bearer token of the legacy queue service.
-        breaker_failures: failures in a row after which a downstream is let alone.
-        breaker_open_s: seconds it is let alone before it is tried again.
+        breaker_failures: failures in a row after which the circuit to a downstream opens.
+        breaker_open_s: seconds a circuit stays open before its downstream is tried again.
         breaker_trials: successes then needed to trust it again.
         queues: queues a worker serves, in order.
         concurrency: programs a worker runs at once; 0 means one per core, at least two.

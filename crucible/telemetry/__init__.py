@@ -1,1 +1,1 @@
-"""Metrics: what happened, in the words of Prometheus."""
+"""Metrics in Prometheus form; no other room imports ``prometheus_client``."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from crucible.broker.redis.atomic import LuaSteps, Steps
 from crucible.broker.redis.connection import open_client, read_url
-from crucible.broker.redis.without_lua.steps import TransactionSteps
+from crucible.broker.redis.with_lua.store import LuaStore
+from crucible.broker.redis.without_lua.store import TransactionStore
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
     from redis.asyncio import Redis
+
+    from crucible.broker.redis.store import RedisStore
 
 #: How messages are taken: by script, or by stock's blocking pop without any script.
 ClaimMode = Literal["atomic", "brpop"]
@@ -29,8 +31,8 @@ class Servers:
     """
 
     client: Redis
-    steps: Steps
-    results: Steps | None
+    steps: RedisStore
+    results: RedisStore | None
 
 
 def _client(url: str) -> AbstractAsyncContextManager[Redis]:
@@ -38,8 +40,8 @@ def _client(url: str) -> AbstractAsyncContextManager[Redis]:
     return open_client(url, command_timeout_s=None, name="worker")
 
 
-def _steps(client: Redis, mode: ClaimMode) -> Steps:
-    return LuaSteps(client) if mode == "atomic" else TransactionSteps(client)
+def _steps(client: Redis, mode: ClaimMode) -> RedisStore:
+    return LuaStore(client) if mode == "atomic" else TransactionStore(client)
 
 
 async def open_servers(

@@ -172,7 +172,7 @@ class Consumer:
             return True
         claims = [run.claim for run in runs]
         try:
-            await self._claims.give_back(claims)
+            await self._claims.requeue(claims)
         except BrokerError as error:
             logger.warning("%d claims could not be given back: %s", len(claims), error)
             return False

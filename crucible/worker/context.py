@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from crucible.broker.wire.decode import Message
-    from crucible.broker.wire.result_tree import Frozen
+    from crucible.broker.wire.result_tree import ResultTree
     from crucible.worker.canvas.errbacks import Invoke
     from crucible.worker.hooks import Canvas, Run
     from crucible.worker.registry import Task
@@ -209,7 +209,7 @@ class RunContext:
             work = signature(work, kwargs=options.pop("kwargs", None))
         return (await self._canvas.send(self.run, work, args, **options)).id
 
-    async def start(self, work: Mapping[str, Any], args: Sequence[Any] = ()) -> Frozen:
+    async def start(self, work: Mapping[str, Any], args: Sequence[Any] = ()) -> ResultTree:
         """Start a signature as a child of this task; what it will be known by."""
         return await self._canvas.send(self.run, work, args)
 

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping, Sequence
 
-    from crucible.broker.canvas.continuation import Continuation
+    from crucible.broker.canvas.effects import SettlementEffects
     from crucible.broker.claiming.claims import Claim
     from crucible.broker.wire.decode import Message
-    from crucible.broker.wire.result_tree import Frozen
+    from crucible.broker.wire.result_tree import ResultTree
     from crucible.worker.registry import Task
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class Canvas(Protocol):
     they return is written together with the task's result and the end of its claim.
     """
 
-    async def succeeded(self, run: Run, result: Any) -> Continuation:
+    async def succeeded(self, run: Run, result: Any) -> SettlementEffects:
         """Callbacks, the next step of the chain, a chord's part. Raises as encoding does."""
 
     async def failed(
@@ -134,23 +134,23 @@ class Canvas(Protocol):
         traceback: str | None,
         *,
         store: bool,
-    ) -> Continuation:
+    ) -> SettlementEffects:
         """A chord's part, the failure of the rest of the chain, errbacks.
 
         ``result`` is the error as results carry it; ``store`` says whether the steps of the chain
         store it.
         """
 
-    async def revoked(self, run: Run, reason: str) -> Continuation:
+    async def revoked(self, run: Run, reason: str) -> SettlementEffects:
         """A chord's part."""
 
-    def replaced(self, run: Run, work: Mapping[str, Any]) -> Continuation:
+    def replaced(self, run: Run, work: Mapping[str, Any]) -> SettlementEffects:
         """The message that takes the task's place. Raises ValueError, TypeError."""
 
     async def send(
         self, run: Run, work: Mapping[str, Any], args: Sequence[Any] = (), **options: Any
-    ) -> Frozen:
+    ) -> ResultTree:
         """Start a signature now, as a child of the running task."""
 
-    async def add_to_chord(self, run: Run, work: Mapping[str, Any]) -> Frozen:
+    async def add_to_chord(self, run: Run, work: Mapping[str, Any]) -> ResultTree:
         """Start a signature as one more part of the chord the running task is part of."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from crucible.broker.claiming.settlement import Move, Onward, Settlement
+from crucible.broker.claiming.settlement import Destination, Disposition, Settlement
 from crucible.broker.wire.received import mark_received
 from crucible.errors import BrokerUnavailable
 from crucible.worker.consumer import POLL_S
@@ -116,11 +116,11 @@ class Processor:
     async def _park(self, run: Run, eta: float) -> bool:
         """Put it among the delayed messages; True when it is due already and was left."""
         if not run.told or run.message is None:
-            return bool(await self._claims.park([(run.claim, eta)]))
+            return bool(await self._claims.delay([(run.claim, eta)]))
         # Whoever takes it when it is due, perhaps another worker, is not to tell of it again.
         raw = mark_received(run.message)
-        parked = Onward(move=Move.PARK, raw=raw, eta=eta)
-        await self._claims.finish([Settlement(run.claim, onward=parked)])
+        parked = Disposition(to=Destination.DELAYED, raw=raw, eta=eta)
+        await self._claims.settle([Settlement(run.claim, disposition=parked)])
         return False
 
     def _ended(self, endings: Sequence[Settlement]) -> None:
@@ -128,5 +128,5 @@ class Processor:
         for ending in endings:
             if ending.claim is not None:
                 self._held.drop(ending.claim)
-            if ending.onward is not None and ending.onward.move is Move.PARK:
-                self._upkeep.expect_due(ending.onward.eta)
+            if ending.disposition is not None and ending.disposition.to is Destination.DELAYED:
+                self._upkeep.expect_due(ending.disposition.eta)

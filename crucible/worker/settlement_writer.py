@@ -106,7 +106,7 @@ class SettlementWriter:
         while True:
             beat()
             try:
-                await self._claims.finish(endings)
+                await self._claims.settle(endings)
                 break
             except BrokerUnavailable as error:
                 logger.warning("%d results wait for the server: %s", len(endings), error)
@@ -132,6 +132,6 @@ class SettlementWriter:
 
 def _size(ending: Settlement) -> int:
     """About how many bytes an ending is on the wire."""
-    if ending.continuation is None or ending.claim is None:
+    if ending.effects is None or ending.claim is None:
         return len(ending.meta)
     return len(ending.meta) + len(ending.claim.raw)

@@ -11,7 +11,7 @@ import time
 import traceback as tracebacks
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.claiming.claims import Move, Onward, Settlement
+from crucible.broker.claiming.claims import Destination, Disposition, Settlement
 from crucible.broker.wire.retry import deliveries_of, next_try, parse, redelivered
 from crucible.errors import MessageError
 from crucible.worker.exceptions import EncodeError, NotRegistered, WorkerLost
@@ -79,7 +79,7 @@ class Ends:
         took_s = time.time() - run.started_at
         tell(self.hooks, lambda to: to.succeeded(run, result, took_s))
         key = self._result_prefix + message.id if meta else ""
-        return Settlement(run.claim, key, meta, continuation=continuation)
+        return Settlement(run.claim, key, meta, effects=continuation)
 
     async def failed(
         self,
@@ -88,7 +88,7 @@ class Ends:
         task: Task | None,
         error: BaseException,
         traceback: str | None,
-        onward: Onward | None = None,
+        onward: Disposition | None = None,
     ) -> Settlement:
         """The task raised, or never will run; ``onward`` is where its message is kept."""
         meta = b""
@@ -98,7 +98,7 @@ class Ends:
         if task is not None and task.keep_failed:
             letter = self._letter(run, "failed", repr(error))
             letter["attempts"] = str(message.retries + 1)
-            onward = Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
+            onward = Disposition(to=Destination.DEAD_LETTERS, raw=run.claim.raw, letter=letter)
         continuation = None
         if self.canvas is not None and _has_duties(message):
             run.runner = None  # what follows the task is not stopped with it
@@ -120,13 +120,13 @@ class Ends:
         except (TypeError, ValueError, RecursionError) as error:
             return await self.failed(run, message, task, error, tracebacks.format_exc())
         self._tell_turned_away(run, TurnedAway.IGNORED)
-        return Settlement(run.claim, continuation=continuation)
+        return Settlement(run.claim, effects=continuation)
 
     async def unknown(self, run: Run, message: Message) -> Settlement:
         """Stock stores NotRegistered and drops the message; here it is kept as a dead letter."""
         logger.error("received unregistered task %r, id %s", message.task, message.id)
         letter = self._letter(run, "unregistered", f"no task {message.task!r} here")
-        onward = Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
+        onward = Disposition(to=Destination.DEAD_LETTERS, raw=run.claim.raw, letter=letter)
         return await self.failed(run, message, None, NotRegistered(message.task), None, onward)
 
     def retried(self, run: Run, message: Message, task: Task, retry: Retry) -> Settlement:
@@ -138,7 +138,7 @@ class Ends:
             meta = self._metas.retry(message, retry.exc, text)
         tell(self.hooks, lambda to: to.retried(run, retry.exc or retry, text))
         raw = next_try(run.claim.raw, eta if retry.countdown else None)
-        onward = Onward(move=Move.PARK, raw=raw, eta=eta)
+        onward = Disposition(to=Destination.DELAYED, raw=raw, eta=eta)
         return Settlement(run.claim, self._result_prefix + message.id if meta else "", meta, onward)
 
     async def rejected(self, run: Run, message: Message, task: Task, reject: Reject) -> Settlement:
@@ -146,10 +146,12 @@ class Ends:
         if reject.requeue:
             self._tell_turned_away(run, TurnedAway.REQUEUED)
             raw = redelivered(parse(run.claim.raw))
-            return Settlement(run.claim, onward=Onward(move=Move.TAIL, raw=raw))
+            return Settlement(
+                run.claim, disposition=Disposition(to=Destination.QUEUE_TAIL, raw=raw)
+            )
         # 5.7 stores the rejection as a failure, 5.3 leaves clients waiting.
         letter = self._letter(run, "rejected", str(reject.reason))
-        onward = Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
+        onward = Disposition(to=Destination.DEAD_LETTERS, raw=run.claim.raw, letter=letter)
         ending = await self.failed(run, message, task, reject, None, onward)
         self._tell_turned_away(run, TurnedAway.REJECTED)
         return ending
@@ -162,14 +164,14 @@ class Ends:
     def given_back(self, run: Run) -> Settlement:
         """Stopped before its end: the next to be served, unchanged but for its flag."""
         raw = redelivered(parse(run.claim.raw))
-        return Settlement(run.claim, onward=Onward(move=Move.HEAD, raw=raw))
+        return Settlement(run.claim, disposition=Disposition(to=Destination.QUEUE_HEAD, raw=raw))
 
     async def lost(self, run: Run, message: Message, detail: str) -> Settlement:
         """A message that took its workers along so often that it is not run any more."""
         logger.error("task %s is buried: %s", message.id, detail)
         letter = self._letter(run, "undeliverable", detail)
         letter["attempts"] = str(deliveries_of(parse(run.claim.raw)))
-        onward = Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
+        onward = Disposition(to=Destination.DEAD_LETTERS, raw=run.claim.raw, letter=letter)
         return await self.failed(run, message, run.task, WorkerLost(detail), None, onward)
 
     async def revoked(self, run: Run, message: Message, why: TurnedAway) -> Settlement:
@@ -180,18 +182,17 @@ class Ends:
             run.runner = None  # what follows the task is not stopped with it
             continuation = await self.canvas.revoked(run, why.value)
         if is_ignored(message, run.task):
-            return Settlement(run.claim, continuation=continuation)
+            return Settlement(run.claim, effects=continuation)
         meta = self._metas.revoked(message, why.value, run.left)
-        return Settlement(
-            run.claim, self._result_prefix + message.id, meta, continuation=continuation
-        )
+        return Settlement(run.claim, self._result_prefix + message.id, meta, effects=continuation)
 
     def buried(self, run: Run, reason: str, detail: str) -> Settlement:
         """A message that nobody can do anything with becomes a dead letter."""
         logger.error("dead letter from queue %s: %s", run.claim.queue, detail)
         letter = self._letter(run, reason, detail)
         return Settlement(
-            run.claim, onward=Onward(move=Move.BURY, raw=run.claim.raw, letter=letter)
+            run.claim,
+            disposition=Disposition(to=Destination.DEAD_LETTERS, raw=run.claim.raw, letter=letter),
         )
 
     def fault(self, run: Run, max_deliveries: int) -> Settlement:
@@ -204,7 +205,9 @@ class Ends:
         raw = redelivered(envelope, deliveries)
         # Where it cannot be counted it must not go round for ever.
         if deliveries_of(envelope) == deliveries < max_deliveries:
-            return Settlement(run.claim, onward=Onward(move=Move.TAIL, raw=raw))
+            return Settlement(
+                run.claim, disposition=Disposition(to=Destination.QUEUE_TAIL, raw=raw)
+            )
         detail = f"workers failed to handle it {deliveries} times"
         ending = self.buried(run, "undeliverable", detail)
         if run.message is not None and not is_ignored(run.message, run.task):

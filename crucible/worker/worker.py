@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from crucible.broker.redis.atomic import Steps
+    from crucible.broker.redis.store import RedisStore
     from crucible.worker.hooks import TaskHooks
     from crucible.worker.registry import TaskRegistry
 
@@ -165,7 +165,7 @@ class Worker:
         finally:
             await self._stack.aclose()
 
-    def _open_claims(self, steps: Steps, results: Steps | None) -> None:
+    def _open_claims(self, steps: RedisStore, results: RedisStore | None) -> None:
         self._claims = Claims(
             steps,
             self.worker_id,
@@ -209,7 +209,7 @@ class Worker:
         serve_canvas(
             self.trace,
             self.registry,
-            self._claims.conclude,
+            self._claims.effects,
             self._parts,
             self._keys,
             default_queue=self._default_queue,

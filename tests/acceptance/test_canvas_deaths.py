@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(180)
 TESTS = str(Path(__file__).resolve().parent.parent)
 #: Seconds for a dead worker's claims to come back, and for the tasks to run.
 PATIENCE_S = 60.0
-INSTANTS = ("counted", "planned", "concluded")
+INSTANTS = ("counted", "planned", "settled")
 
 
 def worker(url: str, queues: str, *, dies_at: str = "", concurrency: int = 1) -> Child:

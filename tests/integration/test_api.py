@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 from support.api_rig import port_of, queued, running_api
 
-from crucible.api.operations import LetterPage
+from crucible.api.dead_letters import LetterPage
 from crucible.broker.wire.decode import decode
 from crucible.embedded.server import EmbeddedServer
 from crucible.errors import RequirementError, SettingsError

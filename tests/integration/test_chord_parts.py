@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from crucible.broker.canvas.chord_parts import ChordFailed, ChordParts, Part
-from crucible.broker.redis.atomic import LuaSteps, Steps
 from crucible.broker.redis.connection import open_client
-from crucible.broker.redis.without_lua.steps import TransactionSteps
+from crucible.broker.redis.store import RedisStore
+from crucible.broker.redis.with_lua.store import LuaStore
+from crucible.broker.redis.without_lua.store import TransactionStore
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ FAILED = Part("a", "g", 0, "FAILURE", GONE)
 ENDED_WELL = Part("a", "g", 0, "SUCCESS", 7)
 
 
-@pytest.fixture(params=[LuaSteps, TransactionSteps])
-async def steps(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Steps]:
+@pytest.fixture(params=[LuaStore, TransactionStore])
+async def steps(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[RedisStore]:
     async with open_client(redis_url) as client:
         yield request.param(client)
 
 
 @pytest.fixture(params=["one server", "two servers"])
-def parts(steps: Steps, request: pytest.FixtureRequest) -> ChordParts:
+def parts(steps: RedisStore, request: pytest.FixtureRequest) -> ChordParts:
     queue = steps if request.param == "two servers" else None
     return ChordParts(steps, Keys(), 60, queue)
 

@@ -20,13 +20,21 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis.asyncio import Redis
 
-from crucible.broker.claiming.claims import Claim, Claims, Move, Onward, Settlement, new_worker_id
+from crucible.broker.claiming.claims import (
+    Claim,
+    Claims,
+    Destination,
+    Disposition,
+    Settlement,
+    new_worker_id,
+)
 from crucible.broker.claiming.delayed import DueMessages
 from crucible.broker.claiming.recovery.restorer import Restorer
 from crucible.broker.claiming.recovery.sweeper import Sweeper
-from crucible.broker.redis.atomic import LuaSteps, Steps
 from crucible.broker.redis.connection import open_client
-from crucible.broker.redis.without_lua.steps import TransactionSteps
+from crucible.broker.redis.store import RedisStore
+from crucible.broker.redis.with_lua.store import LuaStore
+from crucible.broker.redis.without_lua.store import TransactionStore
 from crucible.broker.wire.encode import encode_task
 from crucible.broker.wire.priority import STEPS, step_of
 from crucible.broker.wire.retry import next_try, parse, redelivered
@@ -46,7 +54,7 @@ GARBAGE = [b"garbage", b"[]", b'{"headers": [], "properties": {}}', b'{"headers"
 class Peer:
     """One Crucible worker of the model: its claims, and whether it still lives."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: RedisStore) -> None:
         self.claims = Claims(
             steps, new_worker_id(), QUEUES, visibility_timeout_s=VISIBILITY_TIMEOUT_S
         )
@@ -57,7 +65,7 @@ class ClaimMachine(RuleBasedStateMachine):
     """See the module."""
 
     url: str
-    make_steps: Callable[[Redis], Steps]
+    make_steps: Callable[[Redis], RedisStore]
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,15 +126,15 @@ class ClaimMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), count=st.integers(1, 5))
     def claim(self, which: int, count: int) -> None:
         peer = self.peers[which]
-        if isinstance(self.steps, TransactionSteps) and not self.do(self._waiting()):
+        if isinstance(self.steps, TransactionStore) and not self.do(self._waiting()):
             return  # it would block for its second
         for claim in self.do(peer.claims.take(count)):
             try:
                 parse(claim.raw)["headers"]["id"]
             except KeyError:
                 letter = {"queue": claim.queue, "reason": "unreadable"}
-                onward = Onward(move=Move.BURY, raw=claim.raw, letter=letter)
-                assert self.do(peer.claims.finish([Settlement(claim, onward=onward)])) == 1
+                onward = Disposition(to=Destination.DEAD_LETTERS, raw=claim.raw, letter=letter)
+                assert self.do(peer.claims.settle([Settlement(claim, disposition=onward)])) == 1
             else:
                 peer.held.append(claim)
 
@@ -143,27 +151,33 @@ class ClaimMachine(RuleBasedStateMachine):
             peer, claim = picked
             task_id = _id(claim.raw)
             key = KEYS.result(task_id)
-            if self.do(peer.claims.finish([Settlement(claim, key, b'{"status": "SUCCESS"}')])):
+            if self.do(peer.claims.settle([Settlement(claim, key, b'{"status": "SUCCESS"}')])):
                 self.done.add(task_id)
 
-    @rule(which=st.integers(0, 1), at=st.integers(0, 9), move=st.sampled_from(["tail", "bury"]))
-    def requeue_or_bury(self, which: int, at: int, move: str) -> None:
+    @rule(
+        which=st.integers(0, 1),
+        at=st.integers(0, 9),
+        to=st.sampled_from([Destination.QUEUE_TAIL, Destination.DEAD_LETTERS]),
+    )
+    def requeue_or_bury(self, which: int, at: int, to: Destination) -> None:
         if picked := self._pick(which, at):
             peer, claim = picked
-            onward = Onward(
-                move=Move(move), raw=redelivered(parse(claim.raw)), letter={"reason": "rejected"}
+            onward = Disposition(
+                to=to,
+                raw=redelivered(parse(claim.raw)),
+                letter={"reason": "rejected"},
             )
-            self.do(peer.claims.finish([Settlement(claim, onward=onward)]))
+            self.do(peer.claims.settle([Settlement(claim, disposition=onward)]))
 
     @rule(which=st.integers(0, 1), at=st.integers(0, 9), countdown=st.sampled_from([0, 5, 50, 500]))
     def retry_later(self, which: int, at: int, countdown: float) -> None:
         if picked := self._pick(which, at):
             peer, claim = picked
             eta = time.time() + countdown
-            onward = Onward(move=Move.PARK, raw=next_try(claim.raw, eta), eta=eta)
+            onward = Disposition(to=Destination.DELAYED, raw=next_try(claim.raw, eta), eta=eta)
             meta = b'{"status": "RETRY"}'
             ending = Settlement(claim, KEYS.result(_id(claim.raw)), meta, onward)
-            if self.do(peer.claims.finish([ending])):
+            if self.do(peer.claims.settle([ending])):
                 self.delayed[_id(claim.raw)] = eta + self.advanced
 
     @rule(which=st.integers(0, 1), at=st.integers(0, 9), wait=st.sampled_from([-1, 5, 50, 500]))
@@ -171,7 +185,7 @@ class ClaimMachine(RuleBasedStateMachine):
         if picked := self._pick(which, at):
             peer, claim = picked
             eta = time.time() + wait
-            if self.do(peer.claims.park([(claim, eta)])):
+            if self.do(peer.claims.delay([(claim, eta)])):
                 peer.held.append(claim)
             elif self.do(self.redis.hexists("unacked", claim.field)) is False:
                 self.delayed[_id(claim.raw)] = eta + self.advanced
@@ -179,7 +193,7 @@ class ClaimMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1))
     def give_back(self, which: int) -> None:
         peer = self.peers[which]
-        self.do(peer.claims.give_back(peer.held))
+        self.do(peer.claims.requeue(peer.held))
         peer.held = []
 
     @rule(which=st.integers(0, 1))
@@ -196,7 +210,7 @@ class ClaimMachine(RuleBasedStateMachine):
             claim = self.zombies.pop(at % len(self.zombies))
             meta = b'{"status": "SUCCESS"}'
             ending = Settlement(claim, KEYS.result(_id(claim.raw)), meta)
-            if self.do(self.peers[0].claims.finish([ending])):
+            if self.do(self.peers[0].claims.settle([ending])):
                 self.done.add(_id(claim.raw))
 
     @rule()
@@ -296,9 +310,9 @@ def _id(raw: bytes) -> str:
         return ""
 
 
-@pytest.mark.parametrize("make_steps", [LuaSteps, TransactionSteps])
+@pytest.mark.parametrize("make_steps", [LuaStore, TransactionStore])
 def test_every_message_is_in_exactly_one_place(
-    redis_url: str, make_steps: Callable[[Redis], Steps]
+    redis_url: str, make_steps: Callable[[Redis], RedisStore]
 ) -> None:
     """No sequence of events loses a message, doubles it, or hands it out early."""
     machine = type("Machine", (ClaimMachine,), {"url": redis_url, "make_steps": make_steps})

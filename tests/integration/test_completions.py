@@ -153,7 +153,7 @@ async def test_a_submission_is_remembered_until_its_end_and_then_as_long_as_its_
 ) -> None:
     """A message may wait longer than results are kept; its id is known and taken all the while."""
     body = {"eval_id": "patient", "code": "print(1)"}
-    record = Keys().once(once_name("patient"))
+    record = Keys().idempotency(once_name("patient"))
     async with running_api(redis_url, result_ttl_s=60) as client:
         async with client.post("/api/eval", json=body) as response:
             assert response.status == 202

@@ -16,9 +16,9 @@ from support.loop_turns import turns
 from support.raw_http import LAST, PATIENCE_S, Client, connected, post
 
 from crucible.api.fast_path.connection import Connection
-from crucible.api.fast_path.server import DirectRunner
+from crucible.api.fast_path.server import FastPathRunner
 from crucible.broker.publishing.group_commit import GroupCommit
-from crucible.evaluation.service import EvaluationService
+from crucible.evaluation.celery_service import CeleryService
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def test_a_plain_submission_does_not_reach_the_handler(
     redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The short way is taken, also when head and body come in two packets and behind a GET."""
-    monkeypatch.setattr(EvaluationService, "submit", None)
+    monkeypatch.setattr(CeleryService, "submit", None)
     async with running_api(redis_url) as api, connected(port_of(api)) as client:
         client.transport.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         await client.got(b"ok")
@@ -53,7 +53,7 @@ async def test_a_defect_is_the_500_that_it_is_elsewhere(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What breaks on the short way breaks on the other too, is logged there and answered."""
-    monkeypatch.setattr("crucible.evaluation.service.digest_of", lambda asked: 1 / 0)
+    monkeypatch.setattr("crucible.evaluation.celery_service.digest_of", lambda asked: 1 / 0)
     async with running_api(redis_url) as api, api.post("/api/eval", json={"code": "x"}) as response:
         assert response.status == 500
         assert response.content_type == "application/problem+json"
@@ -177,8 +177,8 @@ async def test_only_idle_connections_are_closed_for_idleness(
         look(connection)
 
     monkeypatch.setattr(Connection, "_process_keepalive", process)
-    kind = functools.partial(DirectRunner, keepalive_timeout=0.05)
-    monkeypatch.setattr("support.api_rig.DirectRunner", kind)
+    kind = functools.partial(FastPathRunner, keepalive_timeout=0.05)
+    monkeypatch.setattr("support.api_rig.FastPathRunner", kind)
     async with (
         slow_queue_server(scratch_server) as (url, proxy),
         running_api(url) as api,

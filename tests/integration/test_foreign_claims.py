@@ -11,9 +11,10 @@ import pytest
 from crucible.broker.claiming.deadletters import DeadLetters
 from crucible.broker.claiming.recovery.restorer import Restorer
 from crucible.broker.claiming.recovery.sweeper import Sweeper
-from crucible.broker.redis.atomic import LuaSteps, Steps
 from crucible.broker.redis.connection import open_client
-from crucible.broker.redis.without_lua.steps import TransactionSteps
+from crucible.broker.redis.store import RedisStore
+from crucible.broker.redis.with_lua.store import LuaStore
+from crucible.broker.redis.without_lua.store import TransactionStore
 from crucible.broker.wire.decode import decode
 from crucible.broker.wire.encode import encode_task
 from crucible.redis_keys import SEP, Keys
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 
-@pytest.fixture(params=[LuaSteps, TransactionSteps])
-async def steps(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Steps]:
+@pytest.fixture(params=[LuaStore, TransactionStore])
+async def steps(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[RedisStore]:
     async with open_client(redis_url) as client:
         yield request.param(client)
 
@@ -37,7 +38,7 @@ async def leave(redis: Redis, message: str, exchange: str = "", key: str = "mail
     await redis.zadd("unacked_index", {"a-tag": 5.25})
 
 
-async def sweep(steps: Steps) -> Any:
+async def sweep(steps: RedisStore) -> Any:
     """Take up that claim as the sweep by age does."""
     return await Sweeper(steps, Keys(), Restorer(steps, Keys())).restore_old([("a-tag", "5.25")])
 
@@ -74,7 +75,9 @@ def protocol_1() -> dict[str, Any]:
     return message
 
 
-async def test_a_message_that_is_no_task_goes_back_to_its_list(redis: Redis, steps: Steps) -> None:
+async def test_a_message_that_is_no_task_goes_back_to_its_list(
+    redis: Redis, steps: RedisStore
+) -> None:
     """As from stock: kombu's own users have their messages again, flagged."""
     await leave(redis, json.dumps(plain_message()))
     assert (await sweep(steps)).restored == 1
@@ -89,7 +92,7 @@ async def test_a_message_that_is_no_task_goes_back_to_its_list(redis: Redis, ste
     [("high", "mail"), (None, "mail"), ("4", f"mail{SEP}3"), (6, f"mail{SEP}6")],
 )
 async def test_a_priority_is_read_as_kombu_reads_it(
-    redis: Redis, steps: Steps, priority: Any, where: str
+    redis: Redis, steps: RedisStore, priority: Any, where: str
 ) -> None:
     """What is no number counts as 0; a number in quotes is one."""
     await leave(redis, json.dumps(plain_message(priority=priority)))
@@ -97,7 +100,7 @@ async def test_a_priority_is_read_as_kombu_reads_it(
     assert await redis.llen(where) == 1
 
 
-async def test_a_message_without_headers_is_counted(redis: Redis, steps: Steps) -> None:
+async def test_a_message_without_headers_is_counted(redis: Redis, steps: RedisStore) -> None:
     """A task of protocol 1 returns from its dead worker, and is given up like any other."""
     await redis.hset("unacked", "crucible|wgone|1", f'[{json.dumps(protocol_1())}, "", "mail"]')
     await redis.zadd("unacked_index", {"crucible|wgone|1": 5.0})
@@ -110,31 +113,31 @@ async def test_a_message_without_headers_is_counted(redis: Redis, steps: Steps) 
     await redis.hset("unacked", "crucible|wgone|2", f'[{raw.decode()}, "", "mail"]')
     await redis.zadd("unacked_index", {"crucible|wgone|2": 5.0})
     await redis.delete("crucible:sweep")
-    assert (await sweeper.sweep()).buried == 1
+    assert (await sweeper.sweep()).dead_letters == 1
     (letter,) = await letters(redis)
     assert (letter[b"task_id"], letter[b"attempts"]) == (b"old", b"2")
     assert json.loads(await redis.get("celery-task-meta-old") or b"")["status"] == "FAILURE"
 
 
-async def test_what_cannot_return_is_kept_as_it_came(redis: Redis, steps: Steps) -> None:
+async def test_what_cannot_return_is_kept_as_it_came(redis: Redis, steps: RedisStore) -> None:
     """A dead letter holds the message's bytes, not the claim's, and the queue it was for."""
     await leave(redis, '[1.50, "no object"]')
-    assert (await sweep(steps)).buried == 1
+    assert (await sweep(steps)).dead_letters == 1
     (letter,) = await letters(redis)
     assert (letter[b"raw"], letter[b"queue"]) == (b'[1.50, "no object"]', b"mail")
     assert letter[b"reason"] == b"unreadable"
 
 
 @pytest.mark.parametrize("value", ["", "no json", '{"a": 1}', '[{}, ""]', "[" * 5000])
-async def test_garbage_is_kept_whole(redis: Redis, steps: Steps, value: str) -> None:
+async def test_garbage_is_kept_whole(redis: Redis, steps: RedisStore, value: str) -> None:
     """A claim that is none is a dead letter, and no end of the sweep."""
     await redis.hset("unacked", "a-tag", value)
     await redis.zadd("unacked_index", {"a-tag": 5.25})
-    assert (await sweep(steps)).buried == 1
+    assert (await sweep(steps)).dead_letters == 1
     assert [letter[b"raw"] for letter in await letters(redis)] == [value.encode()]
 
 
-async def test_a_named_exchange_leads_to_its_queues(redis: Redis, steps: Steps) -> None:
+async def test_a_named_exchange_leads_to_its_queues(redis: Redis, steps: RedisStore) -> None:
     """A topic's patterns are matched, a direct exchange's keys compared; both queues get it."""
     binding = "_kombu.binding.media"
     await redis.sadd(binding, f"media.#{SEP}^media\\..*?${SEP}films")
@@ -149,7 +152,7 @@ async def test_a_named_exchange_leads_to_its_queues(redis: Redis, steps: Steps) 
 
 
 async def test_a_queue_that_is_none_keeps_the_message_from_the_others(
-    redis: Redis, steps: Steps
+    redis: Redis, steps: RedisStore
 ) -> None:
     """A claim that stays has gone nowhere, or it would go there again and again."""
     await redis.sadd("_kombu.binding.ex", f"k{SEP}{SEP}a", f"k{SEP}{SEP}b")
@@ -160,27 +163,27 @@ async def test_a_queue_that_is_none_keeps_the_message_from_the_others(
     assert await redis.hlen("unacked") == 1
 
 
-async def test_a_message_no_binding_leads_anywhere_is_kept(redis: Redis, steps: Steps) -> None:
+async def test_a_message_no_binding_leads_anywhere_is_kept(redis: Redis, steps: RedisStore) -> None:
     """A list that nobody reads is no place for it."""
     await redis.sadd("_kombu.binding.ex", f"other{SEP}{SEP}a")
     raw = json.dumps(plain_message())
     await leave(redis, raw, "ex", "k")
-    assert (await sweep(steps)).buried == 1
+    assert (await sweep(steps)).dead_letters == 1
     (letter,) = await letters(redis)
     assert (letter[b"raw"], letter[b"queue"]) == (raw.encode(), b"k")
 
 
 @pytest.mark.parametrize("key", ['"\\ud800"', "null", "5", "{}", '""'])
 async def test_a_routing_key_that_is_none_ends_no_sweep(
-    redis: Redis, steps: Steps, key: str
+    redis: Redis, steps: RedisStore, key: str
 ) -> None:
     """There is no list for it, so the message is kept."""
     await redis.hset("unacked", "a-tag", f'[{json.dumps(plain_message())}, "\\ud800", {key}]')
     await redis.zadd("unacked_index", {"a-tag": 5.25})
-    assert (await sweep(steps)).buried == 1
+    assert (await sweep(steps)).dead_letters == 1
 
 
-async def test_bindings_of_another_type_end_no_sweep(redis: Redis, steps: Steps) -> None:
+async def test_bindings_of_another_type_end_no_sweep(redis: Redis, steps: RedisStore) -> None:
     """The routing key is the next best guess, as where there are no bindings any more."""
     await redis.set("_kombu.binding.ex", "no set")
     await leave(redis, json.dumps(plain_message()), "ex", "k")
@@ -188,7 +191,7 @@ async def test_bindings_of_another_type_end_no_sweep(redis: Redis, steps: Steps)
     assert await redis.llen("k") == 1
 
 
-async def test_a_letter_with_any_priority_can_be_replayed(redis: Redis, steps: Steps) -> None:
+async def test_a_letter_with_any_priority_can_be_replayed(redis: Redis, steps: RedisStore) -> None:
     """The same reading of priorities there."""
     raw = encode_task("t.x", task_id="a").replace(b'"priority": 0', b'"priority": "high"')
     await redis.xadd("crucible:dlq", {"raw": raw, "queue": "mail", "reason": "failed"})

@@ -21,7 +21,7 @@ async def test_metrics_wait_for_nobody_long(
     """Depths that cannot be had in time are left out, however patient the clients behind are."""
     monkeypatch.setattr("crucible.broker.redis.atomic.STEP_TIMEOUT_S", 600)
     patient = functools.partial(LegacyClient, deadline_s=600)
-    monkeypatch.setattr("crucible.migration.live.service.LegacyClient", patient)
+    monkeypatch.setattr("crucible.migration.live.migration.LegacyClient", patient)
     parts = urlsplit(redis_url)
     async with (
         open_service() as port,

@@ -111,7 +111,7 @@ async def test_redis_down_neither_slows_nor_fails_the_legacy_path(
                 ids.append(accepted["eval_id"])
             ends = [await end_of(client, eval_id) for eval_id in ids]
             assert [one["output"] for one in ends] == [f"{n}\n" for n in range(20)]
-            # The first few wait a tenth of a second each, then the server is let alone.
+            # The first few wait a tenth of a second each, then the circuit is open.
             assert sorted(took)[10] < 0.1
             assert (await status(client))["circuits"]["records"] != "closed"
             proxy.set(Fault.PASS)
@@ -316,12 +316,12 @@ async def test_queued_evaluations_are_recovered_to_legacy(redis_url: str, redis:
 async def test_active_evaluations_are_recovered_to_legacy(redis_url: str, redis: Redis) -> None:
     """What a dead worker holds is moved with --active, at once and not after its lease."""
     from crucible.broker.claiming.claims import Claims, new_worker_id
-    from crucible.broker.redis.atomic import LuaSteps
+    from crucible.broker.redis.with_lua.store import LuaStore
 
     async with LegacyWorld(LocalExecutor(), 1) as legacy:
         async with running_api(redis_url, queue_service_url=legacy.url) as client:
             eval_id = (await submit(client, "print('held')"))["eval_id"]
-            claims = Claims(LuaSteps(redis), new_worker_id(), ["evaluation"])
+            claims = Claims(LuaStore(redis), new_worker_id(), ["evaluation"])
             assert len(await claims.take(5)) == 1
             async with sides_of(redis_url, legacy.url) as sides:
                 assert (await to_legacy(sides)).moved == []
@@ -356,7 +356,7 @@ async def test_drain_lets_the_legacy_side_finish_and_takes_nothing_new(redis_url
     async with both_worlds(redis_url, celery_percentage=0.0) as (client, legacy):
         ids = [(await submit(client, "print(1)"))["eval_id"] for _ in range(10)]
         async with sides_of(redis_url, legacy.url) as sides:
-            assert await drain(sides, 30, by="ann", reason="the end", tell=lambda _: None)
+            assert await drain(sides, 30, by="ann", reason="the end", report=lambda _: None)
         assert (await submit(client, "print(2)"))["queue_system"] == "celery"
         assert legacy.queue.draining
         for eval_id in ids:
@@ -375,10 +375,10 @@ async def test_drain_keeps_ends_whose_records_come_later(redis_url: str, redis: 
             program = sides.program("late", EvalRequest(code="print('late')"))
             await sides.legacy.submit("late", program)
             await sides.legacy.wait("late", 20)
-            assert await drain(sides, 30, by="ann", reason="the end", tell=lambda _: None)
+            assert await drain(sides, 30, by="ann", reason="the end", report=lambda _: None)
             await legacy.crash()
             record = Record(b"", time.time_ns() // 1_000_000, "legacy", "python", "legacy")
-            await redis.set(sides.keys.once(once_name("late")), encode_record(record))
+            await redis.set(sides.keys.idempotency(once_name("late")), encode_record(record))
             found, _ = await verify(sides)
             assert (found.places, found.proved) == ({"legacy": {"ended": 1}}, True)
     async with running_api(redis_url) as client:

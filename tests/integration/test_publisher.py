@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from crucible.broker import Once, Publisher, TaskCall, TaskResult
+from crucible.broker import IdempotencyRecord, Publisher, TaskCall, TaskResult
 from crucible.broker.canvas.signature import chord, group, signature
 from crucible.broker.publishing.group_commit import MAX_FLUSH_MESSAGES
 from crucible.broker.wire.decode import Message, decode
@@ -59,11 +59,15 @@ async def test_once(redis_url: str, redis: Redis, scripting: bool) -> None:
     """Of all publications under one key only the first is pushed; the others get its value."""
     async with Publisher.connect(redis_url, scripting=scripting) as publisher:
         sends = [
-            publisher.publish(b"%d" % n, queue="q", once=Once("key", b"v%d" % n, 60))
+            publisher.publish(
+                b"%d" % n, queue="q", idempotency=IdempotencyRecord("key", b"v%d" % n, 60)
+            )
             for n in range(5)
         ]
         assert await asyncio.gather(*sends) == [None, b"v0", b"v0", b"v0", b"v0"]
-        again = await publisher.publish(b"x", queue="q", once=Once("key", b"new", 60))
+        again = await publisher.publish(
+            b"x", queue="q", idempotency=IdempotencyRecord("key", b"new", 60)
+        )
         assert again == b"v0"
         assert await publisher.recall("key") == b"v0"
         assert await publisher.recall("other") is None
@@ -77,7 +81,7 @@ async def test_once_keeps_its_place(redis_url: str, redis: Redis, scripting: boo
     async with Publisher.connect(redis_url, scripting=scripting) as publisher:
         await asyncio.gather(
             publisher.publish(b"1", queue="q"),
-            publisher.publish(b"2", queue="q", once=Once("key", b"", 60)),
+            publisher.publish(b"2", queue="q", idempotency=IdempotencyRecord("key", b"", 60)),
             publisher.publish(b"3", queue="q"),
         )
     assert await redis.lrange("q", 0, -1) == [b"3", b"2", b"1"]
@@ -96,15 +100,15 @@ async def test_full_queue_refuses(redis_url: str, redis: Redis, scripting: bool)
         refused = [outcome for outcome in outcomes if outcome is not None]
         assert len(refused) == 3
         assert all(isinstance(outcome, QueueFull) for outcome in refused)
-        once = Once("key", b"v", 60)
+        once = IdempotencyRecord("key", b"v", 60)
         with pytest.raises(QueueFull) as caught:
-            await publisher.publish(b"x", queue="q", once=once)
+            await publisher.publish(b"x", queue="q", idempotency=once)
         assert (caught.value.queue, caught.value.depth) == ("q", 10)
         await redis.delete("q")
-        assert await publisher.publish(b"x", queue="q", once=once) is None
+        assert await publisher.publish(b"x", queue="q", idempotency=once) is None
         # What is there already is found even when the queue is full again.
         await redis.lpush("q", *range(20))
-        assert await publisher.publish(b"x", queue="q", once=once) == b"v"
+        assert await publisher.publish(b"x", queue="q", idempotency=once) == b"v"
 
 
 async def test_wrong_key_fails_only_its_own_callers(redis_url: str, redis: Redis) -> None:
@@ -114,7 +118,7 @@ async def test_wrong_key_fails_only_its_own_callers(redis_url: str, redis: Redis
         outcomes = await asyncio.gather(
             publisher.publish(b"1", queue="good"),
             publisher.publish(b"2", queue="bad"),
-            publisher.publish(b"3", queue="bad", once=Once("key", b"v", 60)),
+            publisher.publish(b"3", queue="bad", idempotency=IdempotencyRecord("key", b"v", 60)),
             publisher.publish(b"4", queue="good"),
             return_exceptions=True,
         )

@@ -12,7 +12,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 from support.faults import Fault, FaultProxy
 
-from crucible.broker import Once, Publisher
+from crucible.broker import IdempotencyRecord, Publisher
 from crucible.broker.results.meta import encode_meta
 from crucible.embedded.server import EmbeddedServer, free_port
 from crucible.errors import BrokerUnavailable
@@ -79,11 +79,11 @@ async def test_once_makes_an_ambiguous_failure_safe_to_repeat(
     async with Publisher.connect(proxied_url) as publisher:
         await publisher.publish(b"before", queue="q")
         proxy.set(Fault.LOST_REPLIES)
-        once = Once("once", b"first", 60)
+        once = IdempotencyRecord("once", b"first", 60)
         with pytest.raises(BrokerUnavailable):
-            await publisher.publish(b"message", queue="q", once=once)
+            await publisher.publish(b"message", queue="q", idempotency=once)
         proxy.set(Fault.PASS)
-        assert await publisher.publish(b"message", queue="q", once=once) == b"first"
+        assert await publisher.publish(b"message", queue="q", idempotency=once) == b"first"
     assert await redis.lrange("q", 0, -1) == [b"message", b"before"]
 
 

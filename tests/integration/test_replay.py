@@ -13,9 +13,9 @@ from support.fleet_rig import until
 
 from crucible.broker.claiming.deadletters import DeadLetters
 from crucible.broker.claiming.settlement import Claim
-from crucible.broker.redis.atomic import LuaSteps
 from crucible.broker.redis.clock import ServerClock
 from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.with_lua.store import LuaStore
 from crucible.broker.wire.encode import encode_task
 from crucible.redis_keys import Keys
 from crucible.worker.hooks import Run
@@ -70,7 +70,7 @@ async def worker(redis_url: str) -> AsyncIterator[Worker]:
 @pytest.fixture
 async def letters(redis_url: str) -> AsyncIterator[DeadLetters]:
     async with open_client(redis_url) as client:
-        yield DeadLetters(LuaSteps(client), Keys())
+        yield DeadLetters(LuaStore(client), Keys())
 
 
 async def ended(redis: Redis, task_id: str, status: str) -> dict[str, Any]:
@@ -149,5 +149,5 @@ async def test_what_cannot_be_counted_is_buried_at_once(raw: bytes) -> None:
     ends = Ends("w@test", Keys(), ServerClock(), ResultEncoder("w@test"))
     run = Run(Claim("f", "q", 0, raw), asyncio.get_running_loop().time())
     ending = ends.fault(run, 5)
-    assert ending.onward is not None
-    assert (ending.onward.move.value, ending.onward.raw) == ("bury", raw)
+    assert ending.disposition is not None
+    assert (ending.disposition.to.value, ending.disposition.raw) == ("dead_letters", raw)

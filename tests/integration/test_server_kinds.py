@@ -10,8 +10,8 @@ import pytest_asyncio
 from redis.asyncio import Redis
 from support.servers import KINDS, KindOfServer
 
-from crucible.broker import Once, Publisher
-from crucible.broker.wire.decode import encode_task
+from crucible.broker import IdempotencyRecord, Publisher
+from crucible.broker.wire.encode import encode_task
 from crucible.embedded.server import EmbeddedServer
 from crucible.errors import QueueFull
 from crucible.worker import TaskRegistry
@@ -81,10 +81,10 @@ async def test_once_and_limits_hold_on_every_server(server: EmbeddedServer) -> N
         Publisher.connect(server.url, queue_limit=2) as publisher,
         Redis.from_url(server.url) as redis,
     ):
-        once = Once(publisher.keys.once("x"), b"first", 60)
+        once = IdempotencyRecord(publisher.keys.idempotency("x"), b"first", 60)
         raw = encode_task("add", [1, 2], task_id="t", queue="a")
-        assert await publisher.publish(raw, queue="a", once=once) is None
-        assert await publisher.publish(raw, queue="a", once=once) == b"first"
+        assert await publisher.publish(raw, queue="a", idempotency=once) is None
+        assert await publisher.publish(raw, queue="a", idempotency=once) == b"first"
         await publisher.publish(raw, queue="a")
         with pytest.raises(QueueFull):
             await publisher.publish(raw, queue="a")

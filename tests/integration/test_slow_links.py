@@ -10,28 +10,30 @@ import pytest
 
 from crucible.broker.claiming.claims import Claim, Claims, Settlement, new_worker_id
 from crucible.broker.redis import deadline as deadlines
-from crucible.broker.redis.atomic import LuaSteps, one_step
 from crucible.broker.redis.connection import open_client
-from crucible.broker.redis.deadline import LARGE_BYTES, STEP_TIMEOUT_S, Deadline, Pace
+from crucible.broker.redis.deadline import LARGE_BYTES, REPLY_TIMEOUT_S, Deadline, Pace, bounded
+from crucible.broker.redis.with_lua.store import LuaStore
 from crucible.broker.wire.encode import encode_task
 from crucible.errors import BrokerUnavailable
 from crucible.worker.settlement_writer import SettlementWriter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Sequence
 
     from redis.asyncio import Redis
+
+    from crucible.broker.redis.claim_store import Claimed
 
 MIB = 1024 * 1024
 
 
 @pytest.fixture
-async def steps(redis_url: str) -> AsyncIterator[LuaSteps]:
+async def steps(redis_url: str) -> AsyncIterator[LuaStore]:
     async with open_client(redis_url) as client:
-        yield LuaSteps(client)
+        yield LuaStore(client)
 
 
-async def test_large_messages_are_claimed_a_few_at_once(redis: Redis, steps: LuaSteps) -> None:
+async def test_large_messages_are_claimed_a_few_at_once(redis: Redis, steps: LuaStore) -> None:
     """One claim brings about a megabyte; what it leaves keeps its place and its bytes."""
     sent = [encode_task("t.x", ["x" * 150_000], task_id=f"a{number}") for number in range(30)]
     for raw in sent:
@@ -47,7 +49,7 @@ async def test_large_messages_are_claimed_a_few_at_once(redis: Redis, steps: Lua
     assert await redis.hlen("unacked") == len(sent)
 
 
-async def test_small_messages_come_all_at_once(redis: Redis, steps: LuaSteps) -> None:
+async def test_small_messages_come_all_at_once(redis: Redis, steps: LuaStore) -> None:
     """Also those behind the first hundred, of several lists, in their order."""
     sent = [encode_task("t.x", task_id=f"a{number}", queue="q") for number in range(260)]
     for raw in sent:
@@ -58,7 +60,7 @@ async def test_small_messages_come_all_at_once(redis: Redis, steps: LuaSteps) ->
     assert [claim.raw for claim in await claims.take(250)] == sent[249:]
 
 
-async def test_a_message_larger_than_the_bound_is_claimed(redis: Redis, steps: LuaSteps) -> None:
+async def test_a_message_larger_than_the_bound_is_claimed(redis: Redis, steps: LuaStore) -> None:
     """Alone, and with nothing after it."""
     big = encode_task("t.x", ["x" * 2 * MIB], task_id="big")
     await redis.lpush("celery", big, encode_task("t.x", task_id="small"))
@@ -68,7 +70,7 @@ async def test_a_message_larger_than_the_bound_is_claimed(redis: Redis, steps: L
 
 
 async def test_garbage_is_buried_no_faster_than_messages_are_claimed(
-    redis: Redis, steps: LuaSteps
+    redis: Redis, steps: LuaStore
 ) -> None:
     """A claim looks at no more messages than it asked for: the server waits meanwhile."""
     await redis.lpush("celery", *["garbage"] * 300)
@@ -77,45 +79,46 @@ async def test_garbage_is_buried_no_faster_than_messages_are_claimed(
     assert (await redis.xlen("crucible:dlq"), await redis.llen("celery")) == (120, 180)
 
 
-class LostAnswers:
-    """Steps whose answers are lost on the way while ``lost`` is set."""
+class LosingStore(LuaStore):
+    """A store whose replies are lost on the way while ``lost`` is set."""
 
-    def __init__(self, steps: LuaSteps) -> None:
-        self._steps = steps
+    def __init__(self, client: Redis) -> None:
+        super().__init__(client)
         self.lost = False
         self.asked: list[str] = []
 
-    async def run(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+    async def claim(self, *args: Any, **options: Any) -> Claimed:
+        claimed: Claimed = await self._asked("claim", super().claim(*args, **options))
+        return claimed
+
+    async def command(self, *command: Any, long_reply: bool = False) -> Any:
+        return await self._asked(command[0], super().command(*command, long_reply=long_reply))
+
+    async def _asked(self, name: str, call: Awaitable[Any]) -> Any:
         self.asked.append(name)
-        answer = await self._steps.run(name, keys, args)
+        reply = await call
         if self.lost:
             raise BrokerUnavailable("lost")
-        return answer
-
-    async def command(self, *command: Any, long_answer: bool = False) -> Any:
-        self.asked.append(command[0])
-        answer = await self._steps.command(*command, long_answer=long_answer)
-        if self.lost:
-            raise BrokerUnavailable("lost")
-        return answer
+        return reply
 
 
-async def test_nothing_is_claimed_while_a_claim_is_in_doubt(redis: Redis, steps: LuaSteps) -> None:
-    """Else each lost answer would leave more claims that nobody knows of."""
+async def test_nothing_is_claimed_while_a_claim_is_in_doubt(redis: Redis, redis_url: str) -> None:
+    """Else each lost reply would leave more claims that nobody knows of."""
     for number in range(9):
         await redis.lpush("celery", encode_task("t.x", task_id=f"a{number}"))
-    link = LostAnswers(steps)
-    claims = Claims(link, new_worker_id(), ["celery"])
-    link.lost = True
-    for _ in range(3):
-        with pytest.raises(BrokerUnavailable):
-            await claims.take(4)
-    assert link.asked == ["claim", "HMGET", "HMGET"]
-    assert await redis.hlen("unacked") == 4
-    link.lost = False
-    assert len(await claims.take(4)) == 4
-    assert await redis.hlen("unacked") == 4
-    assert len(await claims.take(5)) == 5
+    async with open_client(redis_url) as client:
+        store = LosingStore(client)
+        claims = Claims(store, new_worker_id(), ["celery"])
+        store.lost = True
+        for _ in range(3):
+            with pytest.raises(BrokerUnavailable):
+                await claims.take(4)
+        assert store.asked == ["claim", "HMGET", "HMGET"]
+        assert await redis.hlen("unacked") == 4
+        store.lost = False
+        assert len(await claims.take(4)) == 4
+        assert await redis.hlen("unacked") == 4
+        assert len(await claims.take(5)) == 5
 
 
 async def test_a_large_step_has_more_time(redis_url: str) -> None:
@@ -123,34 +126,32 @@ async def test_a_large_step_has_more_time(redis_url: str) -> None:
     pace = Pace()
     loop = asyncio.get_running_loop()
     async with open_client(redis_url) as client:
-        async with one_step(client, pace) as step:
+        async with bounded(client, pace) as step:
             assert not step.is_large
 
         async def miss() -> None:
-            async with one_step(client, pace) as step:
+            async with bounded(client, pace) as step:
                 step.sending(LARGE_BYTES + 1)
                 raise TimeoutError
 
         with pytest.raises(BrokerUnavailable):
             await miss()
-    assert pace.seconds(0) == STEP_TIMEOUT_S
+    assert pace.seconds(0) == REPLY_TIMEOUT_S
     slower = pace.seconds(5 * MIB)
-    assert slower > 2 * Pace().seconds(5 * MIB) - 2 * STEP_TIMEOUT_S
-    async with asyncio.timeout(STEP_TIMEOUT_S) as timeout:
-        Deadline(timeout, pace, long_answer=False).sending(5 * MIB)
+    assert slower > 2 * Pace().seconds(5 * MIB) - 2 * REPLY_TIMEOUT_S
+    async with asyncio.timeout(REPLY_TIMEOUT_S) as timeout:
+        Deadline(timeout, pace, long_reply=False).sending(5 * MIB)
         assert (timeout.when() or 0.0) > loop.time() + 20.0
     pace.met()
     assert pace.seconds(5 * MIB) < slower
 
 
 @pytest.mark.parametrize(("pause_s", "comes"), [(0.1, True), (60.0, False)])
-async def test_a_long_answer_may_take_as_long_as_it_arrives(
+async def test_a_long_reply_may_take_as_long_as_it_arrives(
     monkeypatch: pytest.MonkeyPatch, pause_s: float, comes: bool
 ) -> None:
     """Twice the deadline here; one that stops arriving is given up."""
-    for module in ("crucible.broker.redis.atomic", "crucible.broker.redis.deadline"):
-        monkeypatch.setattr(f"{module}.STEP_TIMEOUT_S", 1.5)
-    assert deadlines.STEP_TIMEOUT_S == 1.5
+    monkeypatch.setattr(deadlines, "REPLY_TIMEOUT_S", 1.5)
     gone = asyncio.Event()
     answer = b"$30\r\n" + b"x" * 30 + b"\r\n"
 
@@ -172,11 +173,11 @@ async def test_a_long_answer_may_take_as_long_as_it_arrives(
     server = await asyncio.start_server(trickle, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server, open_client(f"redis://127.0.0.1:{port}") as client:
-        steps = LuaSteps(client)
+        steps = LuaStore(client)
         if comes:
-            assert await steps.command("GET", "a", long_answer=True) == b"x" * 30
+            assert await steps.command("GET", "a", long_reply=True) == b"x" * 30
         with pytest.raises(BrokerUnavailable):
-            await steps.command("GET", "a", long_answer=not comes)
+            await steps.command("GET", "a", long_reply=not comes)
         gone.set()
 
 
@@ -187,7 +188,7 @@ class Slow:
         self.most_bytes = most_bytes
         self.flushes: list[int] = []
 
-    async def finish(self, endings: Sequence[Settlement]) -> int:
+    async def settle(self, endings: Sequence[Settlement]) -> int:
         self.flushes.append(len(endings))
         if sum(len(ending.meta) for ending in endings) > self.most_bytes:
             raise BrokerUnavailable("too slow")

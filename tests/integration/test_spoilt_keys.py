@@ -13,10 +13,11 @@ import pytest
 from crucible.broker.claiming.delayed import DueMessages
 from crucible.broker.claiming.recovery.restorer import Restorer
 from crucible.broker.claiming.recovery.sweeper import Sweeper
-from crucible.broker.redis.atomic import LuaSteps, Steps
 from crucible.broker.redis.clock import ServerClock
 from crucible.broker.redis.connection import open_client
-from crucible.broker.redis.without_lua.steps import TransactionSteps
+from crucible.broker.redis.store import RedisStore
+from crucible.broker.redis.with_lua.store import LuaStore
+from crucible.broker.redis.without_lua.store import TransactionStore
 from crucible.broker.wire.encode import encode_task
 from crucible.redis_keys import Keys
 from crucible.worker.consumer import Holdings
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
 TIMEOUT_S = 3600.0
 
 
-@pytest.fixture(params=[LuaSteps, TransactionSteps])
-async def steps(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Steps]:
+@pytest.fixture(params=[LuaStore, TransactionStore])
+async def steps(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[RedisStore]:
     async with open_client(redis_url) as client:
         yield request.param(client)
 
 
-def due_messages(steps: Steps) -> DueMessages:
+def due_messages(steps: RedisStore) -> DueMessages:
     return DueMessages(steps, Keys(), TIMEOUT_S, ServerClock())
 
 
@@ -57,7 +58,7 @@ async def claimed(redis: Redis, tag: str, queue: str) -> None:
     await redis.zadd("unacked_index", {tag: time.time() - TIMEOUT_S - 10.0})
 
 
-async def test_a_delayed_message_waits_for_its_list(redis: Redis, steps: Steps) -> None:
+async def test_a_delayed_message_waits_for_its_list(redis: Redis, steps: RedisStore) -> None:
     """The others that are due go out; this one is looked at again in a minute."""
     await redis.set("spoilt", "no list")
     stuck = await park(redis, "a", "spoilt", 5.0)
@@ -71,7 +72,7 @@ async def test_a_delayed_message_waits_for_its_list(redis: Redis, steps: Steps) 
 
 
 async def test_a_delayed_message_that_cannot_be_read_is_the_sweepers(
-    redis: Redis, steps: Steps
+    redis: Redis, steps: RedisStore
 ) -> None:
     """It is handed to the sweeper instead of ending the loop, and becomes a dead letter there."""
     await redis.hset("unacked", "crucible|delayed|0|x", "garbage")
@@ -81,10 +82,12 @@ async def test_a_delayed_message_that_cannot_be_read_is_the_sweepers(
     assert [field for field, _ in stale] == ["crucible|delayed|0|x"]
     assert await redis.llen("sound") == 1
     swept = await Sweeper(steps, Keys(), Restorer(steps, Keys())).restore_old(stale)
-    assert swept.buried == 1
+    assert swept.dead_letters == 1
 
 
-async def test_a_claim_whose_list_is_none_is_out_of_the_way(redis: Redis, steps: Steps) -> None:
+async def test_a_claim_whose_list_is_none_is_out_of_the_way(
+    redis: Redis, steps: RedisStore
+) -> None:
     """It is dated now: tried again after the visibility timeout, and not at once for ever."""
     await redis.set("spoilt", "no list")
     await claimed(redis, "a-tag", "spoilt")
@@ -101,7 +104,7 @@ async def test_a_claim_whose_list_is_none_is_out_of_the_way(redis: Redis, steps:
 class CountedSweeper(Sweeper):
     """Restores nothing, and counts how often it is asked to."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: RedisStore) -> None:
         super().__init__(steps, Keys(), Restorer(steps, Keys()))
         self.asked: list[float] = []
 
@@ -114,7 +117,7 @@ async def test_claims_that_stay_make_no_busy_loop(redis: Redis, redis_url: str) 
     """A look that met nothing but such claims is not followed by another at once."""
     await claimed(redis, "a-tag", "celery")
     async with open_client(redis_url) as client:
-        steps = LuaSteps(client)
+        steps = LuaStore(client)
         sweeper = CountedSweeper(steps)
         claims: Any = type("Clock", (), {"clock": ServerClock()})()
         upkeep = Upkeep(claims, Holdings(), due_messages(steps), sweeper, lambda: "w@test")

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from support.api_rig import queued, running_api
 from support.faults import Fault, FaultProxy
 
-from crucible.broker import Once, Publisher
+from crucible.broker import IdempotencyRecord, Publisher
 from crucible.embedded.server import EmbeddedServer, free_port
 from crucible.errors import BrokerUnavailable, NothingStored
 from crucible.legacy import LegacyClient, LegacyQueue, open_service
@@ -122,7 +122,7 @@ async def test_a_server_out_of_memory_stored_nothing(scratch_server: EmbeddedSer
     ):
         await redis.config_set("maxmemory", 1)
         with pytest.raises(NothingStored):
-            await publisher.publish(b"1", queue="q", once=Once("once", b"", 9))
+            await publisher.publish(b"1", queue="q", idempotency=IdempotencyRecord("once", b"", 9))
         await redis.config_set("maxmemory", 0)
         assert await redis.keys() == []
 
@@ -133,7 +133,7 @@ async def before_legacy(
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, FaultProxy, LegacyQueue]]:
     """The API with a legacy queue behind a way that fails on command, and little patience."""
     quick = functools.partial(LegacyClient, deadline_s=0.5)
-    monkeypatch.setattr("crucible.migration.live.service.LegacyClient", quick)
+    monkeypatch.setattr("crucible.migration.live.migration.LegacyClient", quick)
     queue = LegacyQueue()
     async with (
         open_service(queue=queue) as port,

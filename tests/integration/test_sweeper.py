@@ -10,9 +10,10 @@ import pytest
 from crucible.broker.claiming.claims import Claim, Claims, Settlement, new_worker_id
 from crucible.broker.claiming.recovery.restorer import MAX_DELIVERIES, Restorer
 from crucible.broker.claiming.recovery.sweeper import Sweeper
-from crucible.broker.redis.atomic import LuaSteps, Steps
 from crucible.broker.redis.connection import open_client
-from crucible.broker.redis.without_lua.steps import TransactionSteps
+from crucible.broker.redis.store import RedisStore
+from crucible.broker.redis.with_lua.store import LuaStore
+from crucible.broker.redis.without_lua.store import TransactionStore
 from crucible.broker.wire.encode import encode_task
 from crucible.redis_keys import SEP, Keys
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 
-@pytest.fixture(params=[LuaSteps, TransactionSteps])
-async def steps(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Steps]:
+@pytest.fixture(params=[LuaStore, TransactionStore])
+async def steps(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[RedisStore]:
     async with open_client(redis_url) as client:
         yield request.param(client)
 
@@ -34,7 +35,9 @@ async def send(redis: Redis, task_id: str, queue: str = "celery", priority: int 
     await redis.lpush(f"{queue}{SEP}{step}" if step else queue, raw)
 
 
-async def claim(steps: Steps, count: int, queues: tuple[str, ...] = ("celery",)) -> list[Claim]:
+async def claim(
+    steps: RedisStore, count: int, queues: tuple[str, ...] = ("celery",)
+) -> list[Claim]:
     """What a worker that lives has claimed, one call a message where it must be."""
     claims = Claims(steps, new_worker_id(), queues)
     await claims.renew([], "w@test")
@@ -44,7 +47,7 @@ async def claim(steps: Steps, count: int, queues: tuple[str, ...] = ("celery",))
     return taken
 
 
-def sweeper_of(steps: Steps, max_deliveries: int = MAX_DELIVERIES) -> Sweeper:
+def sweeper_of(steps: RedisStore, max_deliveries: int = MAX_DELIVERIES) -> Sweeper:
     """A sweeper as a worker has one."""
     return Sweeper(steps, Keys(), Restorer(steps, Keys(), max_deliveries=max_deliveries))
 
@@ -64,7 +67,7 @@ async def ids(redis: Redis, key: str) -> list[str]:
     return [json.loads(raw)["headers"]["id"] for raw in reversed(await redis.lrange(key, 0, -1))]
 
 
-async def test_dead_workers_claims_return_in_order(redis: Redis, steps: Steps) -> None:
+async def test_dead_workers_claims_return_in_order(redis: Redis, steps: RedisStore) -> None:
     """They are served next, oldest first, flagged and counted, in the list of their priority."""
     for number in range(3):
         await send(redis, f"a{number}")
@@ -85,7 +88,7 @@ async def test_dead_workers_claims_return_in_order(redis: Redis, steps: Steps) -
     assert not await redis.zcard("crucible:workers")
 
 
-async def test_living_workers_keep_theirs(redis: Redis, steps: Steps) -> None:
+async def test_living_workers_keep_theirs(redis: Redis, steps: RedisStore) -> None:
     """A sweep leaves claims alone whose worker shows life, however old they are."""
     await send(redis, "a")
     (held,) = await claim(steps, 1)
@@ -94,7 +97,7 @@ async def test_living_workers_keep_theirs(redis: Redis, steps: Steps) -> None:
     assert await redis.hlen("unacked") == 1
 
 
-async def test_a_claim_of_nobody_is_found(redis: Redis, steps: Steps) -> None:
+async def test_a_claim_of_nobody_is_found(redis: Redis, steps: RedisStore) -> None:
     """A claim whose worker is in no register, or that is in no index, returns all the same."""
     await send(redis, "a")
     await send(redis, "b")
@@ -105,7 +108,7 @@ async def test_a_claim_of_nobody_is_found(redis: Redis, steps: Steps) -> None:
     assert (await swept(redis, sweeper_of(steps))).restored == 2
 
 
-async def test_poison_becomes_a_dead_letter(redis: Redis, steps: Steps) -> None:
+async def test_poison_becomes_a_dead_letter(redis: Redis, steps: RedisStore) -> None:
     """A message that outlived max_deliveries workers fails, for its client, and is kept."""
     await send(redis, "bad")
     sweeper = sweeper_of(steps, max_deliveries=3)
@@ -124,7 +127,7 @@ async def test_poison_becomes_a_dead_letter(redis: Redis, steps: Steps) -> None:
     assert stored["result"]["exc_type"] == "WorkerLostError"
 
 
-async def test_a_woken_worker_learns_what_it_lost(redis: Redis, steps: Steps) -> None:
+async def test_a_woken_worker_learns_what_it_lost(redis: Redis, steps: RedisStore) -> None:
     """Claims taken from a worker that was only asleep are named to it; its result still counts."""
     await send(redis, "a")
     claims = Claims(steps, new_worker_id(), ["celery"])
@@ -136,7 +139,7 @@ async def test_a_woken_worker_learns_what_it_lost(redis: Redis, steps: Steps) ->
     await swept(redis, sweeper_of(steps))
     assert await claims.renew(taken, "w@test") == taken
     (other,) = await claim(steps, 1)
-    ours = await claims.finish(
+    ours = await claims.settle(
         [Settlement(taken[0], "celery-task-meta-a", b'{"status": "SUCCESS"}')]
     )
     assert ours == 0
@@ -144,30 +147,32 @@ async def test_a_woken_worker_learns_what_it_lost(redis: Redis, steps: Steps) ->
     assert await redis.get("celery-task-meta-a") == b'{"status": "SUCCESS"}'
 
 
-async def test_a_terminal_result_stays(redis: Redis, steps: Steps) -> None:
+async def test_a_terminal_result_stays(redis: Redis, steps: RedisStore) -> None:
     """The second result of a task is not stored, whoever brings it."""
     claims = Claims(steps, new_worker_id(), ["celery"])
     key = "celery-task-meta-a"
     for meta in (b'{"status": "FAILURE"}', b'{"status": "SUCCESS"}', b'{"status": "STARTED"}'):
-        await claims.finish([Settlement(None, key, meta)])
+        await claims.settle([Settlement(None, key, meta)])
     assert await redis.get(key) == b'{"status": "FAILURE"}'
     await redis.set(key, b'{"task_id": "a", "status": "REVOKED"}')
-    await claims.finish([Settlement(None, key, b'{"status": "SUCCESS"}')])
+    await claims.settle([Settlement(None, key, b'{"status": "SUCCESS"}')])
     assert b"REVOKED" in (await redis.get(key) or b"")
 
 
-async def test_a_run_that_was_not_seen_ends_a_revoked_task(redis: Redis, steps: Steps) -> None:
+async def test_a_run_that_was_not_seen_ends_a_revoked_task(redis: Redis, steps: RedisStore) -> None:
     """REVOKED of who saw no start gives way to the end of the run; that of the run itself stays."""
     claims = Claims(steps, new_worker_id(), ["celery"])
     for key, children in (("celery-task-meta-a", "null"), ("celery-task-meta-b", "[]")):
         revoked = f'{{"status": "REVOKED", "children": {children}}}'.encode()
-        await claims.finish([Settlement(None, key, revoked)])
-        await claims.finish([Settlement(None, key, b'{"status": "SUCCESS"}')])
+        await claims.settle([Settlement(None, key, revoked)])
+        await claims.settle([Settlement(None, key, b'{"status": "SUCCESS"}')])
     assert await redis.get("celery-task-meta-a") == b'{"status": "SUCCESS"}'
     assert b"REVOKED" in (await redis.get("celery-task-meta-b") or b"")
 
 
-async def test_old_stock_claims_return_as_stock_returns_them(redis: Redis, steps: Steps) -> None:
+async def test_old_stock_claims_return_as_stock_returns_them(
+    redis: Redis, steps: RedisStore
+) -> None:
     """A claim of a stock worker older than the visibility timeout goes to its queue's list."""
     raw = encode_task("t.x", [1], task_id="s", queue="celery").decode()
     await redis.hset("unacked", "some-tag", f'[{raw}, "", "elsewhere"]')
@@ -183,7 +188,7 @@ async def test_a_whole_fleets_claims_return_in_two_round_trips(
 ) -> None:
     """Claims go back a chunk at a time: who sweeps may be killed before it is through."""
     async with open_client(redis_url) as client:
-        steps = LuaSteps(client)
+        steps = LuaStore(client)
         for number in range(60):
             await send(redis, f"a{number}")
         first = await claim(steps, 30)
@@ -191,17 +196,17 @@ async def test_a_whole_fleets_claims_return_in_two_round_trips(
         for held in (first[0], second[0]):
             await bury_owner(redis, held)
         asked: list[str] = []
-        run, command = steps.run, steps.command
+        restore, command = steps.restore, steps.command
 
-        async def noted_run(name: str, keys: Any, args: Any) -> Any:
-            asked.append(name)
-            return await run(name, keys, args)
+        async def noted_restore(*args: Any) -> Any:
+            asked.append("restore")
+            return await restore(*args)
 
         async def noted_command(*words: Any, **options: Any) -> Any:
             asked.append(words[0])
             return await command(*words, **options)
 
-        monkeypatch.setattr(steps, "run", noted_run)
+        monkeypatch.setattr(steps, "restore", noted_restore)
         monkeypatch.setattr(steps, "command", noted_command)
         assert (await swept(redis, sweeper_of(steps))).restored == 60
     assert asked.count("HMGET") == 1
@@ -209,7 +214,7 @@ async def test_a_whole_fleets_claims_return_in_two_round_trips(
     assert await ids(redis, "celery") == [f"a{number}" for number in range(60)]
 
 
-async def test_a_list_that_is_none_holds_up_nobody_else(redis: Redis, steps: Steps) -> None:
+async def test_a_list_that_is_none_holds_up_nobody_else(redis: Redis, steps: RedisStore) -> None:
     """A claim whose list's key is of another type stays claimed; its neighbours go back."""
     await send(redis, "a", queue="spoilt")
     await send(redis, "b")
@@ -229,7 +234,7 @@ async def test_a_claim_that_ends_while_strays_are_looked_for_leaves_no_row(
 ) -> None:
     """Without scripts the look and the row are two steps, and an end may come between them."""
     async with open_client(redis_url) as client:
-        steps = TransactionSteps(client)
+        steps = TransactionStore(client)
         await send(redis, "a")
         [held] = await claim(steps, 1)
         scan = client.hscan_iter
@@ -241,5 +246,5 @@ async def test_a_claim_that_ends_while_strays_are_looked_for_leaves_no_row(
                 yield row
 
         monkeypatch.setattr(client, "hscan_iter", ending_behind)
-        assert await steps.run("strays", ["unacked", "unacked_index"], [10]) == 0
+        assert await steps.index_strays(Keys(), 10) == 0
     assert await redis.zrange("unacked_index", 0, -1) == [], held.field

@@ -10,11 +10,19 @@ from urllib.parse import urlsplit
 import pytest
 from redis.asyncio import Redis
 
-from crucible.broker.claiming.claims import Claim, Claims, Move, Onward, Settlement, new_worker_id
+from crucible.broker.claiming.claims import (
+    Claim,
+    Claims,
+    Destination,
+    Disposition,
+    Settlement,
+    new_worker_id,
+)
 from crucible.broker.claiming.deadletters import DeadLetters, shown
-from crucible.broker.redis.atomic import LuaSteps, Steps
 from crucible.broker.redis.connection import open_client
-from crucible.broker.redis.without_lua.steps import TransactionSteps
+from crucible.broker.redis.store import RedisStore
+from crucible.broker.redis.with_lua.store import LuaStore
+from crucible.broker.redis.without_lua.store import TransactionStore
 from crucible.broker.wire.encode import encode_task
 from crucible.broker.wire.priority import step_of
 from crucible.broker.wire.retry import parse
@@ -35,8 +43,8 @@ async def add(ctx: TaskContext, x: int, y: int) -> int:
     return x + y
 
 
-@pytest.fixture(params=[LuaSteps, TransactionSteps])
-async def steps(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Steps]:
+@pytest.fixture(params=[LuaStore, TransactionStore])
+async def steps(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[RedisStore]:
     async with open_client(redis_url) as client:
         yield request.param(client)
 
@@ -58,7 +66,9 @@ async def take_all(claims: Claims, count: int, at_once: int) -> list[Claim]:
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])
-async def test_queues_steps_and_age_in_that_order(redis: Redis, steps: Steps, at_once: int) -> None:
+async def test_queues_steps_and_age_in_that_order(
+    redis: Redis, steps: RedisStore, at_once: int
+) -> None:
     """Queue by queue as named, inside by priority step, inside first in first out."""
     expected = []
     sent = [
@@ -71,7 +81,7 @@ async def test_queues_steps_and_age_in_that_order(redis: Redis, steps: Steps, at
     claims = Claims(steps, new_worker_id(), ["urgent", "bulk"])
     taken = await take_all(claims, len(sent), at_once)
     assert [task_id_of(claim) for claim in taken] == expected
-    assert await claims.give_back(taken) == len(sent)
+    assert await claims.requeue(taken) == len(sent)
     again = await take_all(claims, len(sent), at_once)
     assert [task_id_of(claim) for claim in again] == expected
     assert [claim.raw for claim in again] == [claim.raw for claim in taken]
@@ -104,16 +114,16 @@ async def test_wrong_types_in_the_way_lose_nothing(redis: Redis, redis_url: str)
     await redis.set("urgent", "not a list")
     await send(redis, Keys(), "a", "bulk")
     async with open_client(redis_url) as client:
-        claims = Claims(LuaSteps(client), new_worker_id(), ["urgent", "bulk"])
+        claims = Claims(LuaStore(client), new_worker_id(), ["urgent", "bulk"])
         (taken,) = await claims.take(5)
-        await claims.give_back([taken])
+        await claims.requeue([taken])
         await redis.set("unacked", "not a hash")
         with pytest.raises(Exception, match="WRONGTYPE"):
             await claims.take(5)
     assert await redis.llen("bulk") == 1
 
 
-async def test_dead_letters_are_listed_replayed_and_purged(redis: Redis, steps: Steps) -> None:
+async def test_dead_letters_are_listed_replayed_and_purged(redis: Redis, steps: RedisStore) -> None:
     """A letter shows its reason; replayed, it is a message again and its failure is forgotten."""
     letters = DeadLetters(steps, Keys())
     claims = Claims(steps, new_worker_id(), ["q"])
@@ -121,9 +131,9 @@ async def test_dead_letters_are_listed_replayed_and_purged(redis: Redis, steps: 
         await send(redis, Keys(), f"id{number}", "q", priority=4)
     for claim in await take_all(claims, 3, 3):
         fields = {"queue": "q", "reason": "rejected", "task_id": task_id_of(claim), "task": "o.add"}
-        onward = Onward(move=Move.BURY, raw=claim.raw, letter=fields)
+        onward = Disposition(to=Destination.DEAD_LETTERS, raw=claim.raw, letter=fields)
         key = Keys().result(task_id_of(claim))
-        await claims.finish([Settlement(claim, key, b'{"status": "FAILURE"}', onward)])
+        await claims.settle([Settlement(claim, key, b'{"status": "FAILURE"}', onward)])
     newest, middle = await letters.page(2)
     assert (newest.task_id, newest.reason) == ("id2", "rejected")
     assert [letter.task_id for letter in await letters.page(9, middle.letter_id)] == ["id0"]

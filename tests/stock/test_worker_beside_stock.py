@@ -13,8 +13,8 @@ from stock_rig.environments import NEWEST, OLDEST, VERSIONS
 from stock_rig.worker import StockWorker
 
 from crucible.broker.claiming.claims import Claim, Claims, new_worker_id
-from crucible.broker.redis.atomic import LuaSteps
 from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.with_lua.store import LuaStore
 from crucible.broker.wire.encode import encode_task
 from crucible.worker.registry import TaskRegistry
 from crucible.worker.worker import Worker
@@ -74,14 +74,14 @@ async def abandon(redis: Redis, redis_url: str, visibility_timeout_s: float, *et
     """Leave claims as a dead worker does: one plain, and one delayed until each of ``etas``."""
     async with open_client(redis_url) as client:
         claims = Claims(
-            LuaSteps(client), new_worker_id(), ["celery"],
+            LuaStore(client), new_worker_id(), ["celery"],
             visibility_timeout_s=visibility_timeout_s,
         )  # fmt: skip
         for number in range(1 + len(etas)):
             raw = encode_task("rig.add", [number, 1], task_id=f"left{number}", queue="celery")
             await redis.lpush("celery", raw)
         taken: list[Claim] = await claims.take(1 + len(etas))
-        await claims.park(list(zip(taken[1:], etas, strict=True)))
+        await claims.delay(list(zip(taken[1:], etas, strict=True)))
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])

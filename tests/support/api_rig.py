@@ -10,7 +10,7 @@ from unittest import mock
 import aiohttp
 
 from crucible.api.fast_path.protocol import ProblemRunner
-from crucible.api.fast_path.server import DirectRunner
+from crucible.api.fast_path.server import FastPathRunner
 from crucible.api.server import serve
 from crucible.settings import load_settings
 
@@ -34,8 +34,8 @@ async def running_api(
     settings = load_settings(
         {}, flags={"port": 0, "celery_broker_url": queue_url, "event_bus_url": queue_url, **flags}
     )
-    runner = DirectRunner if direct else ProblemRunner
-    with mock.patch("crucible.api.server.DirectRunner", runner):
+    runner = FastPathRunner if direct else ProblemRunner
+    with mock.patch("crucible.api.server.FastPathRunner", runner):
         serving = asyncio.create_task(serve(settings, stop, started=port.set_result))
         await asyncio.wait({serving, port}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
     if serving.done():

@@ -4,7 +4,7 @@
 
 - ``counted``: the last part of a chord is counted, the right to send its body taken;
 - ``planned``: everything that follows is worked out, nothing of it written;
-- ``concluded``: all of it is written, and the worker has not heard so.
+- ``settled``: all of it is written, and the worker has not heard so.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ import signal
 from typing import TYPE_CHECKING
 
 from crucible.broker.canvas.chord_parts import ChordParts
-from crucible.broker.claiming.settle_effects import SettleEffects
+from crucible.broker.claiming.effects_writer import EffectsWriter
 from support.canvas_tasks import registry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.canvas.chord_parts import Part, Ripe
+    from crucible.broker.canvas.chord_parts import CompleteChord, Part
     from crucible.broker.claiming.settlement import Settlement
 
 __all__ = ["registry"]
 
 _AT = os.environ["CANVAS_DIES_AT"]
-_count, _finish = ChordParts.count, SettleEffects.finish
+_count, _settle = ChordParts.count, EffectsWriter.settle
 
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def _counted(self: ChordParts, part: Part, token: str, claim: str) -> Ripe | None:
+async def _counted(self: ChordParts, part: Part, token: str, claim: str) -> CompleteChord | None:
     ripe = await _count(self, part, token, claim)
     if ripe is not None and _AT == "counted":
         _die()
     return ripe
 
 
-async def _finished(self: SettleEffects, endings: Sequence[Settlement]) -> int:
-    causes = any(ending.continuation for ending in endings)
+async def _settled(self: EffectsWriter, settlements: Sequence[Settlement]) -> int:
+    causes = any(item.effects for item in settlements)
     if causes and _AT == "planned":
         _die()
-    ours = await _finish(self, endings)
-    if causes and _AT == "concluded":
+    ours = await _settle(self, settlements)
+    if causes and _AT == "settled":
         _die()
     return ours
 
 
 ChordParts.count = _counted  # type: ignore[method-assign]  # the point of this module
-SettleEffects.finish = _finished  # type: ignore[method-assign]
+EffectsWriter.settle = _settled  # type: ignore[method-assign]

@@ -14,7 +14,8 @@ from crucible.errors import ExecutorUnavailable
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.limits import ceilings_of
-from crucible.evaluation.tasks import MAX_RETRIES, Platform, evaluate_code
+from crucible.evaluation.retry_policy import MAX_RETRIES
+from crucible.evaluation.tasks import Platform, evaluate_code
 from crucible.legacy import LegacyQueue, work
 from crucible.legacy.queue import LIMIT
 from crucible.legacy.service import build_app

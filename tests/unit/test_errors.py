@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import ast
 import inspect
 import pickle
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +43,40 @@ def test_what_an_error_says_is_one_sentence_for_people() -> None:
     assert str(errors.QueueFull("batch", 7)) == "queue batch is full: 7 messages are waiting"
     failed = errors.TaskFailed("ValueError", ["bang", 42])
     assert str(failed) == "ValueError: bang, 42"
+
+
+def test_an_error_outside_the_tree_stays_in_its_room() -> None:
+    """Catching a class of the tree catches the refinements that a room keeps to itself."""
+    room_of_error = {
+        node.name: room for room, node in _classes() if room != "errors" and _is_ours(node.name)
+    }
+    assert "ProgramLost" in room_of_error  # or nothing is looked at here
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for alias in node.names if isinstance(node, ast.ImportFrom) else []:
+                home = room_of_error.get(alias.name, _room_of(path))
+                assert home == _room_of(path), f"{path}: {alias.name} belongs to {home}"
+
+
+def _classes() -> Iterator[tuple[str, ast.ClassDef]]:
+    """Every class of the package, with its room."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                yield _room_of(path), node
+
+
+def _room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a class of this name descends from ``CrucibleError``."""
+    return name == "CrucibleError" or any(map(_is_ours, BASES.get(name, ())))
+
+
+PACKAGE = Path(errors.__file__).parent
+BASES = {
+    node.name: [base.id for base in node.bases if isinstance(base, ast.Name)]
+    for _, node in _classes()
+}

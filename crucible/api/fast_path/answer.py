@@ -1,4 +1,4 @@
-"""Answers as bytes, the same that aiohttp writes for them."""
+"""Answers as bytes, the same that aiohttp would write."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def accepted(eval_id: str, queue: str) -> bytes:
-    """The 202 of a submission that a Celery queue took."""
-    # Neither an id (see ``ID_PATTERN``) nor a queue's name has anything that JSON would escape.
+    """The 202 of a submission that is in a Celery queue."""
+    # Neither an id (see ``ID_PATTERN``) nor the name of a queue has a character that JSON escapes.
     body = (
         f'{{"eval_id":"{eval_id}","task_id":"eval-{eval_id}","status":"queued","queue":"{queue}",'
         f'"queue_system":"celery","href":"/api/eval/{eval_id}"}}'
@@ -26,7 +26,7 @@ def accepted(eval_id: str, queue: str) -> bytes:
 
 
 def rendered(response: web.Response) -> bytes:
-    """A response whose body is bytes, on a connection that is kept."""
+    """A response whose body is bytes, on a connection that stays open."""
     body = response.body
     assert isinstance(body, bytes)
     fields = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())

@@ -1,13 +1,12 @@
-"""A connection that answers plain submissions itself and leaves all else to aiohttp.
+"""A connection that answers plain submissions itself and leaves everything else to aiohttp.
 
-What it may take to itself is decided by ``head``: one request at a time, complete, while aiohttp
-has nothing under way. Every other byte goes to aiohttp as it came. Once aiohttp was given bytes
-that do not end where a request ends, it alone knows what the next ones mean, and keeps the
-connection for good.
+``head`` decides what it may handle: one complete request at a time, while aiohttp handles none. All
+other bytes go to aiohttp unchanged. Once aiohttp was given bytes that do not end where a request
+ends, only aiohttp knows what the next ones mean, and it keeps the connection for good.
 
-A request goes through three states: read (``_partial`` while its body is on its way), sent to the
-queue server with the next flush (``_draft``), answered. Bytes that arrive meanwhile are held in
-``_held``, so answers keep the order of their requests; no more is read from the socket then.
+A request has three states: being read (``_partial`` until its body is complete), waiting for its
+flush (``_draft``), answered. Bytes that arrive meanwhile are held in ``_held`` and reading is
+paused, so that answers keep the order of their requests.
 """
 
 from __future__ import annotations
@@ -24,40 +23,41 @@ if TYPE_CHECKING:
     from aiohttp.web_server import Server
 
     from crucible.api.fast_path.head import Found
-    from crucible.broker.publishing.group_commit import Outcome
+    from crucible.broker.publishing.group_commit import PublishResult
     from crucible.errors import BrokerError
-    from crucible.evaluation.service import Draft, EvaluationService
+    from crucible.evaluation.celery_service import CeleryService
+    from crucible.evaluation.submission import Draft
 
 
 class Connection(ProblemHandler):
-    """One connection. It is told what became of its submission (``outbox.Told``).
+    """One connection; the group commit calls it with the publish result (``group_commit.Told``).
 
     Args:
         server: aiohttp's server, to which this is another of its connections.
         service: takes submissions.
-        max_body_bytes: longer bodies are aiohttp's to refuse.
-        options: aiohttp's own.
+        max_body_bytes: longer bodies are left to aiohttp, which refuses them.
+        options: of aiohttp.
     """
 
     __slots__ = (
         "_draft",
         "_foreign",
-        "_gateway",
         "_given",
         "_held",
         "_max_body_bytes",
         "_needed",
         "_partial",
         "_raw",
+        "_service",
     )
 
     def __init__(
-        self, server: Server, service: EvaluationService, max_body_bytes: int, **options: Any
+        self, server: Server, service: CeleryService, max_body_bytes: int, **options: Any
     ) -> None:
         super().__init__(server, **options)
-        self._gateway = service
+        self._service = service
         self._max_body_bytes = max_body_bytes
-        #: aiohttp was given something; that ended inside a request.
+        #: aiohttp was given bytes; the last of them ended inside a request.
         self._given = self._foreign = False
         self._partial = bytearray()
         self._needed = 0
@@ -66,7 +66,7 @@ class Connection(ProblemHandler):
         self._held = b""
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client; none when aiohttp wants to look again at what it has."""
+        """Bytes of the client; none when aiohttp resumes with what it has."""
         if self._foreign or not data or self._close or self._force_close:
             super().data_received(data)
         elif self._draft is not None or self._paused:
@@ -81,7 +81,7 @@ class Connection(ProblemHandler):
             self._take(data)
 
     def _take(self, data: bytes) -> None:
-        """Bytes that begin where a request begins, while nothing of ours is under way."""
+        """Bytes that begin where a request begins, while this connection handles none itself."""
         found = first_request(data)
         if found is None or not self._is_ours(found):
             self._give(data, found)
@@ -105,20 +105,20 @@ class Connection(ProblemHandler):
         return waiter is not None and not waiter.done() and not self._messages
 
     def _give(self, data: bytes, found: Found | None) -> None:
-        """To aiohttp, which can be followed only by bytes that begin where a request begins."""
+        """Give bytes to aiohttp, and note whether they end where a request ends."""
         self._given = True
         self._foreign = found is None or found.end != len(data)
         super().data_received(data)
 
     def _begin(self, data: bytes, found: Found) -> bool:
-        """Queue a submission; False where aiohttp must say what is wrong with it."""
+        """Begin a submission; False where the handler has to say what is wrong with it."""
         try:
             asked = decode_request(data[found.body_at : found.end])
-            self._draft = self._gateway.begin(asked, found.head.key, self)
-        except Exception:  # noqa: BLE001 - nothing was sent: the handler meets the same and tells
+            self._draft = self._service.begin(asked, found.head.key, self)
+        except Exception:  # noqa: BLE001 - nothing was sent: the handler meets the same error and answers it
             return False
         self._raw = data[: found.end]
-        # What aiohttp sets while a handler runs: a shutdown waits for it.
+        # aiohttp sets this while a handler runs, and its shutdown waits for it.
         self._request_in_progress = True
         return True
 
@@ -126,26 +126,26 @@ class Connection(ProblemHandler):
         self._held += data
         self._pause_transport_reading()
 
-    # What became of it
+    # The publish result (see ``group_commit.Told``)
 
     def done(self) -> bool:
-        """Never given up: a client that goes away has its program run all the same."""
+        """Never abandoned: the program of a client that disconnects runs all the same."""
         return False
 
     def set_exception(self, error: BrokerError) -> None:
         """The flush as a whole failed."""
         self._refuse(error)
 
-    def set_result(self, outcome: Outcome) -> None:
+    def set_result(self, outcome: PublishResult) -> None:
         """The queue server answered."""
         draft = self._draft
         assert draft is not None
         if outcome.error is not None:
             self._refuse(outcome.error)
         elif outcome.existing is None:
-            self._answer(accepted(draft.eval_id, self._gateway.accepted(draft)))
+            self._answer(accepted(draft.eval_id, self._service.accepted(draft)))
         elif self._close or self._force_close:
-            self._answer(rendered(busy("the service is stopping; the id is known already")))
+            self._answer(rendered(busy("the service is stopping; this id was submitted before")))
         else:
             self._repeat()
 
@@ -155,7 +155,7 @@ class Connection(ProblemHandler):
         self._answer(rendered(not_submitted(error, named=bool(draft.field))))
 
     def _repeat(self) -> None:
-        """Known already. That takes a look at its state, so the handler does it from the start."""
+        """The id is known: the handler does it again from the start, and looks its state up."""
         raw = self._raw
         self._end()
         self._given = True
@@ -185,7 +185,7 @@ class Connection(ProblemHandler):
             stopping.set_result(None)
 
     def _go_on(self) -> None:
-        """Look at what arrived meanwhile, unless the client does not read its answers."""
+        """Take what arrived meanwhile, unless the client does not read its answers."""
         if self._paused or not self._held:
             return
         held, self._held = self._held, b""
@@ -199,7 +199,7 @@ class Connection(ProblemHandler):
             self._go_on()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Drop what was not read to its end; what was sent to the queue server is sent."""
+        """Drop an incomplete request; what was sent to the queue server stays sent."""
         self._held = b""
         self._partial.clear()
         super().connection_lost(exc)

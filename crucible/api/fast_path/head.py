@@ -1,8 +1,8 @@
-"""The head of an HTTP request, read so strictly that no two readers can disagree about it.
+"""The head of an HTTP request, parsed so strictly that no two parsers can disagree about it.
 
-Pure: bytes in, ``Found`` or None out. None does not mean wrong: it means that aiohttp must look.
-Whatever is not plain (a field twice, a transfer coding, a bare line feed, bytes beyond ASCII) is
-left to aiohttp, so that nothing here has to decide what a malformed request should have meant.
+Pure: bytes in, ``Found`` or None out. None does not mean malformed, only that aiohttp has to parse
+it. Whatever is unusual (a repeated field, a transfer coding, a bare line feed, bytes beyond ASCII)
+is left to aiohttp, so that nothing here decides what a malformed request should have meant.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import NamedTuple
 #: A longer head is left to aiohttp, which has bounds of its own.
 MAX_HEAD_BYTES = 4096
 MAX_FIELDS = 64
-#: The client should come back with a fresh id rather than send a longer key.
+#: Characters of an ``Idempotency-Key``; longer ones are refused.
 MAX_KEY_LENGTH = 255
-#: Heads of one client differ in their length at most; this many are recognised at sight.
+#: Parsed heads that are remembered: those of one client differ in ``Content-Length`` at most.
 _KNOWN_HEADS = 512
 
 _HEAD = re.compile(
@@ -43,7 +43,7 @@ _BEYOND_US = frozenset(
 
 
 class Head(NamedTuple):
-    """What a request says of itself.
+    """What is known from the head of a request.
 
     Attributes:
         length: bytes of its body.
@@ -60,9 +60,9 @@ class Found(NamedTuple):
     """The first request of some bytes.
 
     Attributes:
-        head: what it says of itself.
+        head: its parsed head.
         body_at: where its body begins.
-        end: where it ends; beyond the bytes there are while the rest is still to come.
+        end: where it ends; beyond the bytes at hand while the rest has not arrived.
     """
 
     head: Head
@@ -71,7 +71,7 @@ class Found(NamedTuple):
 
 
 def first_request(data: bytes) -> Found | None:
-    """The request that ``data`` begins with; None where that is for aiohttp to find out."""
+    """The request that ``data`` begins with; None where aiohttp has to parse it."""
     head_end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
     if head_end < 0:
         return None
@@ -84,7 +84,7 @@ def first_request(data: bytes) -> Found | None:
 
 @lru_cache(_KNOWN_HEADS)
 def read_head(text: bytes) -> Head | None:
-    """What a head says, from its first byte to the line end of its last field; None if unclear."""
+    """Parse a head, from its first byte to the line end of its last field; None if unusual."""
     match = _HEAD.fullmatch(text)
     if match is None:
         return None

@@ -1,4 +1,4 @@
-"""Connections whose errors are problem documents even where no handler was reached."""
+"""Connections whose errors are problem documents even where no handler is called."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
-from crucible.api.problems import of_http, of_protocol
+from crucible.http.problems import of_http, of_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -28,8 +28,8 @@ class ProblemHandler(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to bytes that are no request; it ends the connection."""
-        # For its log, and its check that nothing was answered yet.
+        """The answer to bytes that are no request; it closes the connection."""
+        # For its log, and for its check that no answer was begun.
         super().handle_error(request, status, exc, message)
         answer = of_protocol(status, exc)
         answer.force_close()
@@ -38,7 +38,7 @@ class ProblemHandler(RequestHandler):
     def finish_response(
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """Send an answer; an error that was raised before the handlers is one of ours then."""
+        """Send an answer; errors raised before the middleware become problem documents here."""
         if isinstance(resp, web.HTTPException) and resp.status >= 400:
             resp = of_http(resp)
         return super().finish_response(request, resp, start_time)
@@ -52,7 +52,7 @@ class ProblemServer(Server):
     """
 
     def __init__(self, server: Server) -> None:
-        # The application made it with options of its own; nothing is connected yet.
+        # The application made it with its options; no connection exists yet.
         vars(self).update(vars(server))
 
     def __call__(self) -> RequestHandler:

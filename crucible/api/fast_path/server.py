@@ -1,4 +1,4 @@
-"""aiohttp's runner and server, with connections of ours."""
+"""aiohttp's runner and server with the connections of the fast path."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 from aiohttp.web_protocol import RequestHandler
 
-from crucible.api.app_keys import SERVICE, SETTINGS
+from crucible.api.app_keys import FAST_PATH, SETTINGS
 from crucible.api.fast_path.connection import Connection
 from crucible.api.fast_path.protocol import ProblemRunner, ProblemServer
-from crucible.evaluation.service import EvaluationService
 
 if TYPE_CHECKING:
     from aiohttp.web_server import Server
 
+    from crucible.evaluation.celery_service import CeleryService
+
 log = logging.getLogger(__name__)
 
-#: What ``Connection`` uses of aiohttp's beyond the documented parts.
+#: Undocumented attributes of aiohttp's connections that ``Connection`` uses.
 INTERNALS = frozenset(
     {
         "_close",
@@ -43,8 +44,8 @@ def is_known(handler: type) -> bool:
     return all(hasattr(handler, name) for name in INTERNALS)
 
 
-class DirectServer(ProblemServer):
-    """A server whose connections answer plain submissions themselves.
+class FastPathServer(ProblemServer):
+    """A server whose connections answer plain submissions.
 
     Args:
         server: the application's own.
@@ -52,28 +53,27 @@ class DirectServer(ProblemServer):
         max_body_bytes: longer bodies are refused.
     """
 
-    def __init__(self, server: Server, service: EvaluationService, max_body_bytes: int) -> None:
+    def __init__(self, server: Server, service: CeleryService, max_body_bytes: int) -> None:
         super().__init__(server)
-        self._gateway = service
+        self._service = service
         self._max_body_bytes = max_body_bytes
 
     def __call__(self) -> RequestHandler:
         """A connection."""
         return Connection(
-            self, self._gateway, self._max_body_bytes, loop=self._loop, **self._kwargs
+            self, self._service, self._max_body_bytes, loop=self._loop, **self._kwargs
         )
 
 
-class DirectRunner(ProblemRunner):
-    """Runs the application; submissions take the short way where there is no other side."""
+class FastPathRunner(ProblemRunner):
+    """Runs the application, with the fast path where the application offers one."""
 
     async def _make_server(self) -> Server:
         server = await super()._make_server()
-        service = self.app[SERVICE]
-        # One with two sides decides anew for each evaluation: its own handlers do that.
-        if type(service) is not EvaluationService:
+        service = self.app.get(FAST_PATH)
+        if service is None:
             return server
         if not is_known(RequestHandler):
-            log.warning("this aiohttp is not known: submissions go the slower way")
+            log.warning("this aiohttp lacks what the fast path builds on: submissions are slower")
             return server
-        return DirectServer(server, service, self.app[SETTINGS].max_body_kb * 1024)
+        return FastPathServer(server, service, self.app[SETTINGS].max_body_kb * 1024)

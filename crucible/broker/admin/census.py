@@ -1,4 +1,4 @@
-"""How much waits where, and emptying a queue."""
+"""How many messages wait in each queue, and emptying a queue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from crucible.errors import MessageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.redis.atomic import Steps
+    from crucible.broker.redis.claim_store import ClaimStore
+    from crucible.broker.redis.commands import Commands
     from crucible.redis_keys import Keys
 
 #: Messages taken off a list by one command while purging.
@@ -40,7 +41,7 @@ class Census(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         queues: the queues asked for, in order.
-        claimed: messages taken and not ended: running, prefetched and delayed.
+        claimed: claims and delayed messages.
         dead_letters: messages that could not be run.
     """
 
@@ -49,28 +50,28 @@ class Census(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: int
 
 
-async def take_census(steps: Steps, keys: Keys, queues: Sequence[str]) -> Census:
+async def take_census(store: Commands, keys: Keys, queues: Sequence[str]) -> Census:
     """Count what waits; the numbers are read one after another, not at one instant.
 
     Raises:
-        BrokerError: the server did not tell.
+        BrokerError: the server could not be asked.
     """
     depths = []
     for queue in queues:
         by_step = {
-            str(step): int(await steps.command("LLEN", keys.step_list(queue, step)))
+            str(step): int(await store.command("LLEN", keys.step_list(queue, step)))
             for step in STEPS
         }
         depths.append(QueueDepth(name=queue, waiting=sum(by_step.values()), by_step=by_step))
     return Census(
         queues=depths,
-        claimed=int(await steps.command("HLEN", keys.unacked)),
-        dead_letters=int(await steps.command("XLEN", keys.dlq)),
+        claimed=int(await store.command("HLEN", keys.unacked)),
+        dead_letters=int(await store.command("XLEN", keys.dlq)),
     )
 
 
 async def purge_queue(
-    steps: Steps, results: Steps, keys: Keys, queue: str, result_ttl_s: int
+    store: Commands, results: ClaimStore, keys: Keys, queue: str, result_ttl_s: int
 ) -> int:
     """Drop every message waiting in a queue; returns how many.
 
@@ -78,8 +79,8 @@ async def purge_queue(
     that is gone.
 
     Args:
-        steps: on the queue server.
-        results: on the result server.
+        store: commands on the queue server.
+        results: operations on the result server.
         keys: key names.
         queue: its name.
         result_ttl_s: seconds results are kept, 0 for ever.
@@ -90,7 +91,7 @@ async def purge_queue(
     dropped = 0
     for step in STEPS:
         while True:
-            taken = await steps.command("RPOP", keys.step_list(queue, step), _BATCH)
+            taken = await store.command("RPOP", keys.step_list(queue, step), _BATCH)
             if not taken:
                 break
             dropped += len(taken)

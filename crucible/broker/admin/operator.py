@@ -1,4 +1,4 @@
-"""Looking after queues and dead letters from outside a worker: what operators' commands do."""
+"""An operator's access to queues and dead letters: what the api and the commands use."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from crucible.broker.admin.census import Census, purge_queue, take_census
 from crucible.broker.claiming.claims import RESULT_TTL_S
 from crucible.broker.claiming.deadletters import DeadLetters
-from crucible.broker.redis.pair import open_steps
+from crucible.broker.redis.servers import open_stores
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from crucible.broker.redis.atomic import Steps
+    from crucible.broker.redis.store import RedisStore
 
 
 class Admin:
@@ -24,9 +24,11 @@ class Admin:
         dead_letters: messages that could not be run.
     """
 
-    def __init__(self, steps: Steps, results: Steps, keys: Keys, result_ttl_s: int) -> None:
-        self.dead_letters = DeadLetters(steps, keys, results)
-        self._steps = steps
+    def __init__(
+        self, store: RedisStore, results: RedisStore, keys: Keys, result_ttl_s: int
+    ) -> None:
+        self.dead_letters = DeadLetters(store, keys, results)
+        self._store = store
         self._results = results
         self._keys = keys
         self._result_ttl_s = result_ttl_s
@@ -47,13 +49,13 @@ class Admin:
         Raises:
             ValueError: a URL cannot be used.
         """
-        async with open_steps(url, result_url, scripting=scripting, name="admin") as servers:
+        async with open_stores(url, result_url, scripting=scripting, name="admin") as servers:
             yield cls(*servers, Keys(global_keyprefix), result_ttl_s)
 
     async def census(self, queues: Sequence[str]) -> Census:
         """How much waits where; see ``take_census``."""
-        return await take_census(self._steps, self._keys, queues)
+        return await take_census(self._store, self._keys, queues)
 
     async def purge(self, queue: str) -> int:
         """Drop what waits in a queue; see ``purge_queue``."""
-        return await purge_queue(self._steps, self._results, self._keys, queue, self._result_ttl_s)
+        return await purge_queue(self._store, self._results, self._keys, queue, self._result_ttl_s)

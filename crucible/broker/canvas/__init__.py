@@ -1,1 +1,1 @@
-"""Chains, groups and chords: as data, as plans, and the part a worker plays in them."""
+"""Chains, groups and chords: as data, as plans, and as effects of settlements."""

@@ -1,4 +1,4 @@
-"""The rest of a chain: whose results a step that failed has failed as well."""
+"""The remaining steps of a chain, which fail with a step that failed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from crucible.broker.canvas.signature import as_signature
 
 
-def results_of_rest(rest: Any) -> list[str]:
-    """Ids under which the failure of a step is stored for the steps that will not run.
+def tail_task_ids(remaining: Any) -> list[str]:
+    """Ids of the steps that will not run, under which the failure is stored too.
 
     Args:
-        rest: ``chain`` of the failed step's message; what is no signature in it is passed over.
+        remaining: ``chain`` of the failed step's message; what is not a signature is skipped.
     """
     ids: list[str] = []
-    waiting = deque(rest if isinstance(rest, list) else ())
+    waiting = deque(remaining if isinstance(remaining, list) else ())
     while waiting:
         try:
             step = as_signature(waiting.popleft())

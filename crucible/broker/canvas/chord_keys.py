@@ -28,13 +28,13 @@ class ChordKeys:
         self._expires_s = max(1, int(expires_s))
 
     async def set_size(self, group_id: str, size: int) -> None:
-        """Say how many ends a chord waits for, and forget that it ended before.
+        """Set how many parts a chord waits for, and forget that it ended before.
 
         Raises:
             BrokerUnavailable: no answer within the deadline.
         """
-        base = self._keys.group(group_id)
-        await self._run(("DEL", f"{base}.c"), ("SET", f"{base}.s", size, "EX", self._expires_s))
+        chord = self._keys.chord(group_id)
+        await self._run(("DEL", chord.mark), ("SET", chord.size, size, "EX", self._expires_s))
 
     async def save_group(self, group_id: str, result: list[Any]) -> None:
         """Keep the shape of a header with groups in it.
@@ -43,11 +43,11 @@ class ChordKeys:
             BrokerUnavailable: no answer within the deadline.
         """
         value = dumps({"result": result})
-        await self._run(("SET", self._keys.group(group_id), value, "EX", self._expires_s))
+        await self._run(("SET", self._keys.chord(group_id).structure, value, "EX", self._expires_s))
 
     async def _run(self, *commands: Sequence[Argument]) -> None:
         with translated():
             async with asyncio.timeout(self._deadline_s), self._link.connection() as held:
-                for answer in await self._link.calls(held, commands):
-                    if isinstance(answer, Exception):
-                        raise answer
+                for reply in await self._link.calls(held, commands):
+                    if isinstance(reply, Exception):
+                        raise reply

@@ -1,4 +1,4 @@
-"""Ends of a chord's header: each counted once, and the last one told that it is the last.
+"""Parts of a chord: each counted once; the worker that counts the last one sends the body.
 
 Source: celery 5.7 ``backends/redis.py`` ``on_chord_part_return``; workers of every version count in
 the same keys.
@@ -10,23 +10,23 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from crucible.broker.redis.effect_store import ChordState, PartCount
 from crucible.broker.results.lookup import read_meta
 from crucible.broker.results.meta import FAILURE, REVOKED
 from crucible.broker.wire.jsontypes import dumps, loads
+from crucible.redis_keys import CHORD_MARK_TTL_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from crucible.broker.redis.atomic import Steps
+    from crucible.broker.redis.commands import Commands
+    from crucible.broker.redis.effect_store import EffectStore
     from crucible.broker.results.meta import Meta
     from crucible.redis_keys import Keys
 
-#: Seconds a worker may take from counting the last part to sending the body before another may
-#: take over (stock: twice ``result_chord_join_timeout``).
-CLAIM_S = 6
-#: Longest wait for somebody else who says to be sending the body. Stock claims at most 21 s.
+#: Longest wait for another worker that holds the dispatch mark. Stock holds it 21 s at most.
 _PATIENCE_S = 60.0
-#: Between looks at a claim that may end sooner than its time.
+#: Seconds between looks at a mark that may go away before its time.
 _LOOK_S = 0.5
 
 
@@ -46,7 +46,7 @@ class ChordFailed(Exception):  # noqa: N818 - the state of the chord
 
 @dataclass(slots=True, frozen=True)
 class Part:
-    """One end of a header.
+    """The result of one task of a header.
 
     Attributes:
         task_id: the task that ended.
@@ -64,7 +64,7 @@ class Part:
 
 
 @dataclass(slots=True, frozen=True)
-class Ripe:
+class CompleteChord:
     """A header that is complete, and whose body is ours to send.
 
     Attributes:
@@ -84,10 +84,10 @@ class Ripe:
             ChordFailed: a part failed, or cannot be read.
         """
         try:
-            ends = [loads(part) for part in self.parts]
+            parts = [loads(part) for part in self.parts]
             if not self.structure:
-                return [_value(end) for end in ends]
-            return _nested(loads(self.structure)["result"], {end[1]: end for end in ends})
+                return [_value(part) for part in parts]
+            return _nested(loads(self.structure)["result"], {part[1]: part for part in parts})
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise ChordFailed(f"Join error: {error!r}") from error
 
@@ -96,88 +96,91 @@ class ChordParts:
     """Counts parts.
 
     Args:
-        steps: atomic steps on the result server.
+        store: atomic operations on the result server.
         keys: key names.
         ttl_s: seconds the keys of a chord are kept, 0 for ever.
-        queue: steps on the queue server where that is another.
+        queue: commands on the queue server where that is another.
     """
 
-    def __init__(self, steps: Steps, keys: Keys, ttl_s: int, queue: Steps | None = None) -> None:
-        self._steps = steps
+    def __init__(
+        self, store: EffectStore, keys: Keys, ttl_s: int, queue: Commands | None = None
+    ) -> None:
+        self._store = store
         self._keys = keys
         self._ttl_s = ttl_s
         self._queue = queue
 
-    async def count(self, part: Part, token: str, claim: str) -> Ripe | None:
+    async def count(self, part: Part, token: str, claim: str) -> CompleteChord | None:
         """Count one part; doing it again is safe.
 
-        Only the holder of a task's message counts its part: a worker that was taken for dead may
-        have another end to tell than whoever runs the task now. With results on another server
+        Only the owner of the claim counts its part: a worker that was declared dead may have
+        another result than the worker that runs the task now. With results on another server
         the claim is looked at just before, not in the same step.
 
         Args:
-            part: the end to count.
-            token: who counts; the same when an answer was lost and it is done again.
+            part: the part to count.
+            token: who counts; the same when a reply was lost and it is done again.
             claim: field of the claim under which the task ended.
 
         Returns:
-            The header, if this made it complete or whoever did went away since; None while others
-            are missing, once the body was sent, or when the claim is lost.
+            The header, if this made it complete, or the worker that did has died since; None while
+            others are missing, once the body was sent, or when the claim is lost.
 
         Raises:
             TypeError: the result is of a kind JSON cannot carry.
             BrokerError: it may or may not be counted.
         """
-        keys, args = self._arguments(part, token)
-        if self._queue is None:
-            keys.append(self._keys.unacked)
-            args.append(claim)
-        elif not await self._queue.command("HEXISTS", self._keys.unacked, claim):
-            return None
+        if self._queue is not None:
+            if not await self._queue.command("HEXISTS", self._keys.unacked, claim):
+                return None
+            claim = ""
+        counted = PartCount(
+            part.group_id,
+            part.task_id,
+            dumps([1, part.task_id, part.state, part.result]),
+            dumps([1, part.task_id])[:-1] + ",",
+            "+inf" if part.index is None else str(part.index),
+            token,
+            claim,
+        )
         loop = asyncio.get_running_loop()
         until = loop.time() + _PATIENCE_S
         while True:
-            verdict, *rest = await self._steps.run("chord_part", keys, args)
-            if verdict == b"claimed":
-                return Ripe(token, rest[0], rest[1])
-            if verdict != b"taken" or loop.time() >= until:
+            reply = await self._store.count_chord_part(
+                self._keys, counted, ttl_s=self._ttl_s, mark_ttl_s=CHORD_MARK_TTL_S
+            )
+            if reply.state is ChordState.CLAIMED:
+                return CompleteChord(token, reply.structure, reply.parts)
+            if reply.state is not ChordState.TAKEN or loop.time() >= until:
                 return None
-            # The header was complete before: this is a repetition. Whoever has the body in hand
-            # sends it, or dies; only then it is ours.
-            await asyncio.sleep(min(max(rest[0], 0) / 1000 + 0.01, _LOOK_S))
+            # The header was complete before: this is a repetition. The worker that holds the
+            # mark sends the body, or dies; only then it is ours.
+            await asyncio.sleep(min(max(reply.left_ms, 0) / 1000 + 0.01, _LOOK_S))
 
     async def metas(self, task_ids: Sequence[str]) -> list[Meta | None]:
         """What is stored of each task, in order. Raises BrokerError."""
         if not task_ids:
             return []
         keys = [self._keys.result(task_id) for task_id in task_ids]
-        values = await self._steps.command("MGET", *keys)
+        values = await self._store.command("MGET", *keys)
         return [None if value is None else read_meta(value) for value in values]
 
-    def _arguments(self, part: Part, token: str) -> tuple[list[str], list[Any]]:
-        base = self._keys.group(part.group_id)
-        keys = [f"{base}.j", f"{base}.t", f"{base}.s", f"{base}.d", base, f"{base}.c"]
-        encoded = dumps([1, part.task_id, part.state, part.result])
-        start = dumps([1, part.task_id])[:-1] + ","
-        index = "+inf" if part.index is None else str(part.index)
-        return keys, [part.task_id, encoded, start, index, self._ttl_s, token, CLAIM_S]
 
-
-def _value(end: Sequence[Any]) -> Any:
-    _, task_id, state, result = end
+def _value(part: Sequence[Any]) -> Any:
+    _, task_id, state, result = part
     if state in (FAILURE, REVOKED):
         raise ChordFailed(f"Dependency {task_id} raised {shown(result)}", result)
     return result
 
 
-def _nested(node: Sequence[Any], ends: Mapping[str, Sequence[Any]]) -> list[Any]:
+def _nested(node: Sequence[Any], parts: Mapping[str, Sequence[Any]]) -> list[Any]:
     """Values in the shape of a saved group: a group in it becomes a list."""
     values = []
     for (task_id, _), children in node[1]:
         if children is not None:
-            values.append(_nested([[task_id, None], children], ends))
+            values.append(_nested([[task_id, None], children], parts))
             continue
-        _, _, state, result = ends[task_id]
+        _, _, state, result = parts[task_id]
         if state in (FAILURE, REVOKED):
             raise ChordFailed(f"Join error: {shown(result)}", result)
         values.append(result)

@@ -7,17 +7,39 @@ in which options are set is the order they have on the wire.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.canvas.signature import Signature, chord, clone
 from crucible.broker.wire.ids import new_id
-from crucible.broker.wire.result_tree import Frozen, Place
+from crucible.broker.wire.result_tree import ResultTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-def freeze(sig: Signature, place: Place, reply_to: str) -> Frozen:
+@dataclass(slots=True, kw_only=True)
+class Place:
+    """Where in a canvas a part stands.
+
+    Attributes:
+        task_id: id of a task, or of the last task of a chain, unless it has one.
+        group_id: group or chord the part's end counts for.
+        chord: body of that chord.
+        group_index: position in it.
+        root_id: first task of all.
+        parent_id: task that sends the part.
+    """
+
+    task_id: str | None = None
+    group_id: str | None = None
+    chord: Signature | None = None
+    group_index: int | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+
+
+def freeze(sig: Signature, place: Place, reply_to: str) -> ResultTree:
     """Give ``sig`` and all in it their ids, in place."""
     if sig.kind == "chain":
         _, nodes = prepare(sig, (), place, reply_to, copy=False)
@@ -30,7 +52,7 @@ def freeze(sig: Signature, place: Place, reply_to: str) -> Frozen:
     return _freeze_task(sig, place, reply_to)
 
 
-def _freeze_task(sig: Signature, place: Place, reply_to: str) -> Frozen:
+def _freeze_task(sig: Signature, place: Place, reply_to: str) -> ResultTree:
     options = sig.options
     if "task_id" not in options:
         options["task_id"] = place.task_id or new_id()
@@ -45,10 +67,10 @@ def _freeze_task(sig: Signature, place: Place, reply_to: str) -> Frozen:
         options["chord"] = place.chord
     if place.group_index is not None:
         options["group_index"] = place.group_index
-    return Frozen(options["task_id"])
+    return ResultTree(options["task_id"])
 
 
-def freeze_group(sig: Signature, place: Place, reply_to: str) -> Frozen:
+def freeze_group(sig: Signature, place: Place, reply_to: str) -> ResultTree:
     """Flatten a group's members and give them their ids; they count for ``place``'s group."""
     options = sig.options
     if "task_id" not in options:
@@ -62,7 +84,7 @@ def freeze_group(sig: Signature, place: Place, reply_to: str) -> Frozen:
     root_id = options.setdefault("root_id", place.root_id)
     parent_id = options.setdefault("parent_id", place.parent_id)
     members: list[Signature] = []
-    nodes: list[Frozen] = []
+    nodes: list[ResultTree] = []
     for part in _flat(sig):
         member = clone(part)
         inside = Place(
@@ -75,7 +97,7 @@ def freeze_group(sig: Signature, place: Place, reply_to: str) -> Frozen:
         members.append(member)
         nodes.append(freeze(member, inside, reply_to))
     sig["kwargs"]["tasks"] = members
-    return Frozen(options["task_id"], children=nodes)
+    return ResultTree(options["task_id"], children=nodes)
 
 
 def _flat(sig: Signature) -> list[Signature]:
@@ -94,7 +116,7 @@ def _flat(sig: Signature) -> list[Signature]:
     return found
 
 
-def _freeze_chord(sig: Signature, place: Place, reply_to: str) -> Frozen:
+def _freeze_chord(sig: Signature, place: Place, reply_to: str) -> ResultTree:
     header = header_group(sig)
     inside = Place(chord=sig.body, root_id=place.root_id, parent_id=place.parent_id)
     header_node = freeze_group(header, inside, reply_to)
@@ -134,7 +156,7 @@ def prepare(
     *,
     link_error: Sequence[Any] = (),
     copy: bool = True,
-) -> tuple[list[Signature], list[Frozen]]:
+) -> tuple[list[Signature], list[ResultTree]]:
     """A chain's steps, last first as messages carry them, and their nodes.
 
     Nested chains are spliced in, a group before a task becomes a chord, a chord whose body is a
@@ -149,7 +171,7 @@ def prepare(
         copy: leave ``sig`` as it is.
     """
     steps: list[Signature] = []
-    nodes: list[Frozen] = []
+    nodes: list[ResultTree] = []
     for step in _steps_backwards(sig, args, copy=copy):
         if step.kind == "group" and steps:
             step = _upgraded(step, steps, nodes, place.root_id)  # noqa: PLW2901 - the same step
@@ -239,7 +261,7 @@ def _split(step: Signature) -> list[Signature]:
 
 
 def _upgraded(
-    step: Signature, steps: list[Signature], nodes: list[Frozen], root_id: str | None
+    step: Signature, steps: list[Signature], nodes: list[ResultTree], root_id: str | None
 ) -> Signature:
     """A group before a task: a chord with that task, which is taken off the steps, as body."""
     body = steps.pop()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.canvas.freeze import (
+    Place,
     freeze,
     freeze_group,
     header_group,
@@ -30,7 +31,7 @@ from crucible.broker.canvas.signature import (
 )
 from crucible.broker.wire.call import TaskCall, TaskOptions
 from crucible.broker.wire.ids import default_reply_to, new_id
-from crucible.broker.wire.result_tree import Frozen, Place
+from crucible.broker.wire.result_tree import ResultTree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,11 +39,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChordSize:
-    """Set how many ends a chord waits for; goes just before its last header task.
+    """Set how many parts a chord waits for; goes just before its last header task.
 
     Attributes:
         group_id: the chord's group.
-        size: ends to wait for.
+        size: parts to wait for.
     """
 
     group_id: str
@@ -51,7 +52,7 @@ class ChordSize:
 
 @dataclass(frozen=True, slots=True)
 class SavedGroup:
-    """Keep the shape of a chord's header that has groups in it, for whoever joins the results.
+    """Keep the shape of a chord's header that has groups in it, for joining the results.
 
     Attributes:
         group_id: the chord's group.
@@ -72,7 +73,7 @@ class Plan:
     """
 
     steps: list[TaskCall | ChordSize | SavedGroup]
-    result: Frozen
+    result: ResultTree
 
 
 def plan(
@@ -107,7 +108,7 @@ class _Planner:
         self._default_queue = default_queue
         self.steps: list[TaskCall | ChordSize | SavedGroup] = []
 
-    def apply(self, sig: Signature, args: Sequence[Any], options: Mapping[str, Any]) -> Frozen:
+    def apply(self, sig: Signature, args: Sequence[Any], options: Mapping[str, Any]) -> ResultTree:
         if sig.kind == "chain":
             return self._chain(sig, args, {**sig.options, **options})
         if sig.kind == "group":
@@ -118,15 +119,15 @@ class _Planner:
             return self._group(_chunked(sig), args, options)
         return self._task(sig, args, options)
 
-    def _task(self, sig: Signature, args: Sequence[Any], options: Mapping[str, Any]) -> Frozen:
+    def _task(self, sig: Signature, args: Sequence[Any], options: Mapping[str, Any]) -> ResultTree:
         given = {name: value for name, value in options.items() if value is not None}
         own_args, kwargs, both = merged(sig, args, {}, given)
         both.setdefault("task_id", new_id())
         both["queue"] = both.get("queue") or both.get("routing_key") or self._default_queue
         self.steps.append(_call(sig["task"], own_args, kwargs, both))
-        return Frozen(both["task_id"])
+        return ResultTree(both["task_id"])
 
-    def _chain(self, sig: Signature, args: Sequence[Any], options: dict[str, Any]) -> Frozen:
+    def _chain(self, sig: Signature, args: Sequence[Any], options: dict[str, Any]) -> ResultTree:
         if not sig.parts:
             raise ValueError("a chain without tasks")
         place = Place(
@@ -149,7 +150,7 @@ class _Planner:
         result = self.apply(first, (), {**options, "chain": [*(outer or ()), *steps]})
         return nodes[0] if steps else result
 
-    def _group(self, sig: Signature, args: Sequence[Any], options: Mapping[str, Any]) -> Frozen:
+    def _group(self, sig: Signature, args: Sequence[Any], options: Mapping[str, Any]) -> ResultTree:
         if options.get("link") is not None or options.get("link_error") is not None:
             raise TypeError("a group takes no callbacks; use a chord, or its tasks'")
         _, _, both = merged(Signature(sig, immutable=True), (), {}, options)
@@ -157,7 +158,7 @@ class _Planner:
         both["group_id"] = group_id
         body = both.pop("chord", None)
         both.pop("group_index", None)
-        members: list[tuple[Signature, Frozen]] = []
+        members: list[tuple[Signature, ResultTree]] = []
         self._freeze_members(sig, group_id, both.get("root_id"), members)
         size = 0
         for position, (member, _) in enumerate(members):
@@ -167,14 +168,14 @@ class _Planner:
                 self.steps.append(ChordSize(group_id, size))
             # The first is of no use to anybody, but a chord's body carries it on the wire.
             self.apply(member, args, {"add_to_parent": False, "chord": counted_for, **both})
-        return Frozen(group_id, children=[node for _, node in members])
+        return ResultTree(group_id, children=[node for _, node in members])
 
     def _freeze_members(
         self,
         sig: Signature,
         group_id: str,
         root_id: str | None,
-        members: list[tuple[Signature, Frozen]],
+        members: list[tuple[Signature, ResultTree]],
     ) -> None:
         for index, part in enumerate(sig.parts):
             if part.kind == "group":
@@ -184,7 +185,7 @@ class _Planner:
                 place = Place(group_id=group_id, root_id=root_id, group_index=index)
                 members.append((member, freeze(member, place, self._reply_to)))
 
-    def _chord(self, sig: Signature, args: Sequence[Any], options: Mapping[str, Any]) -> Frozen:
+    def _chord(self, sig: Signature, args: Sequence[Any], options: Mapping[str, Any]) -> ResultTree:
         own = dict(sig.options)
         given = dict(options)
         delay: dict[str, Any] = {
@@ -221,7 +222,7 @@ class _Planner:
             passed_on["task_id"] = group_id
             self._group(header, () if sig["immutable"] else args, passed_on)
         else:
-            # Nobody would ever end it: the body runs now, with no results.
+            # No part would ever complete it: the body runs now, with no results.
             self.apply(body, ([],), {})
         node.first.parent = header_node
         return node
@@ -244,11 +245,11 @@ def _link_to_body(body: Signature, options: dict[str, Any]) -> None:
 
 
 def chord_size(sig: Signature) -> int:
-    """How many ends of ``sig`` a chord around it waits for."""
+    """How many parts of ``sig`` a chord around it waits for."""
     if sig.kind == "group":
         return sum(map(chord_size, sig.parts))
     if sig.kind == "chain":
-        # Only the last part that ends at all counts.
+        # Only the last member that counts at all.
         return next((size for part in reversed(sig.parts) if (size := chord_size(part))), 0)
     if sig.kind == "chord":
         return chord_size(sig.body)

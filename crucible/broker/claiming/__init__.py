@@ -1,1 +1,1 @@
-"""Claims on messages: taken, renewed, ended, delayed, swept, buried."""
+"""Claims on messages; ``claims.py`` starts with the life of one."""

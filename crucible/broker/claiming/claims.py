@@ -1,52 +1,63 @@
-"""Claims: messages taken from the lists and recorded in ``unacked``, each change one script.
+"""Claims: messages taken from the lists and recorded in ``unacked``.
 
-A claim's field is ``crucible|<worker id>|<number>``. Every script is atomic, so a process may die
-at any instant: a message is in its list, or in ``unacked``, or ended.
+The life of a claim:
+
+1. claim: ``Claims.take`` moves messages from their lists into ``unacked`` under the fields
+   ``crucible|<worker id>|<number>`` (``lua/claim.lua``). Calls whose replies were lost are looked
+   for before anything more is claimed: ``lost_replies.py``.
+2. renew: ``Claims.renew`` writes the worker's heartbeat (``liveness.py``) and extends the leases of
+   its claims every third of ``WORKER_TTL_S`` (``lua/renew.lua``).
+3. settle: ``Claims.settle`` ends claims as ``settlement.py`` describes. Acknowledged with a result:
+   ``lua/settle_results.lua``. Requeued, delayed for a retry or dead-lettered:
+   ``lua/settle_message.lua``. With callbacks, chains or chords: ``effects_writer.py``. What was not
+   started goes back with ``Claims.requeue``.
+4. delay: a message that is not due yet stays in ``unacked`` under a field of no worker:
+   ``Claims.delay``; ``delayed.py`` puts it back into its list when it is due.
+5. recover: the claims of a worker without a heartbeat are given back by another worker's sweep:
+   ``recovery/``. Dead letters: ``deadletters.py``.
+
+Every change is one atomic operation (``redis/store.py``), so a process may die at any instant: a
+message is in its list, or in ``unacked``, or settled.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from crucible.broker.claiming.lost_replies import DoubtfulTakes, read_value
-from crucible.broker.claiming.settle_effects import SettleEffects
-from crucible.broker.claiming.settlement import Claim, Move, Onward, Settlement
+from crucible.broker.claiming.effects_writer import EffectsWriter
+from crucible.broker.claiming.lost_replies import LostReplies, read_value
+from crucible.broker.claiming.settlement import Claim, Destination, Disposition, Settlement
+from crucible.broker.redis.claim_store import DelayedEntry, DelayRow, MessageSettlement
 from crucible.broker.redis.clock import ServerClock
 from crucible.broker.wire.jsontypes import quote
 from crucible.broker.wire.priority import STEPS
-from crucible.redis_keys import CLAIM_PREFIX, WORKER_TTL_S, Keys
+from crucible.redis_keys import CLAIM_PREFIX, DELAYED_PREFIX, Keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.redis.atomic import Steps
+    from crucible.broker.redis.store import RedisStore
 
 __all__ = [
-    "DELAYED_PREFIX",
-    "DLQ_LIMIT",
     "RESULT_TTL_S",
     "VISIBILITY_TIMEOUT_S",
     "Claim",
     "Claims",
-    "Move",
-    "Onward",
+    "Destination",
+    "Disposition",
     "Settlement",
     "new_worker_id",
 ]
 
-#: Start of the fields of delayed messages; ``<step>|<random>`` follows. No worker has this id.
-DELAYED_PREFIX = f"{CLAIM_PREFIX}delayed|"
-#: About how many dead letters are kept.
-DLQ_LIMIT = 10_000
-#: Seconds after which stock workers hand a claim to somebody else (kombu's default).
+#: Seconds after which stock workers give a claim to another worker (kombu's default).
 VISIBILITY_TIMEOUT_S = 3600.0
 #: Seconds results are kept (celery's ``result_expires`` default: one day).
 RESULT_TTL_S = 86_400
 #: More claims than this go in several script calls: Lua's ``unpack`` takes about 8000 values.
 MAX_BATCH = 1000
-#: Claims in doubt that are looked for by one command.
+#: Claims of lost replies that are looked for by one command.
 _LOOK_BATCH = 100
 
 
@@ -59,11 +70,11 @@ class Claims:
     """One worker's claims on the lists of some queues.
 
     Args:
-        steps: atomic steps on the queue server.
+        store: atomic operations on the queue server.
         worker_id: from ``new_worker_id``.
         queues: in the order of service.
         keys: key names.
-        results: steps on the result server where that is another; a result is stored there
+        results: operations on the result server where that is another; a result is stored there
             before its claim is dropped.
         visibility_timeout_s: as stock workers on the same server have it.
         result_ttl_s: seconds results are kept, 0 for ever.
@@ -72,12 +83,12 @@ class Claims:
 
     def __init__(
         self,
-        steps: Steps,
+        store: RedisStore,
         worker_id: str,
         queues: Sequence[str],
         *,
         keys: Keys | None = None,
-        results: Steps | None = None,
+        results: RedisStore | None = None,
         visibility_timeout_s: float = VISIBILITY_TIMEOUT_S,
         result_ttl_s: int = RESULT_TTL_S,
         priority_steps: Sequence[int] = STEPS,
@@ -87,17 +98,17 @@ class Claims:
         self.visibility_timeout_s = visibility_timeout_s
         self.result_ttl_s = result_ttl_s
         self.clock = ServerClock()
-        self.conclude = SettleEffects(steps, results, self.keys, result_ttl_s)
-        self._steps = steps
+        self.effects = EffectsWriter(store, results, self.keys, result_ttl_s)
+        self._store = store
         self._results = results
         self._priority_steps = tuple(priority_steps)
         self._prefix = f"{CLAIM_PREFIX}{worker_id}|"
         self._number = 0
-        self._doubtful = DoubtfulTakes()
+        self._lost_replies = LostReplies()
         self.serve(queues)
 
     def serve(self, queues: Sequence[str]) -> None:
-        """Take from these queues from now on, in this order."""
+        """Claim from these queues from now on, in this order."""
         self.queues = tuple(queues)
         self._lists = [(queue, step) for queue in self.queues for step in self._priority_steps]
         self.list_keys = [self.keys.step_list(queue, step) for queue, step in self._lists]
@@ -106,193 +117,180 @@ class Claims:
     async def take(self, limit: int) -> list[Claim]:
         """Claim up to ``limit`` messages, the most urgent first; garbage becomes dead letters.
 
-        Messages claimed by an earlier call whose answer was lost come first, and nothing is
+        Messages claimed by an earlier call whose reply was lost come first, and nothing is
         claimed before they were looked for. Large messages are claimed fewer at once.
 
         Raises:
             BrokerError: nothing is known to be claimed; what was is returned by a later call.
         """
-        if self._doubtful and (found := await self._recover()):
+        if self._lost_replies and (found := await self._find_lost()):
             return found
         if not self._lists:
             return []
         first = self._number
-        # Counted on before the answer: a call that times out may still be executed, even later.
+        # Counted before the reply: a call that times out may still be executed, even later.
         self._number += min(limit, MAX_BATCH)
         lists = self._lists
         try:
-            reply = await self._steps.run(
-                "claim",
-                [self.keys.unacked, self.keys.unacked_index, self.keys.dlq, *self.list_keys],
-                [self._prefix, first, self._number - first, DLQ_LIMIT, *self._queue_names],
+            reply = await self._store.claim(
+                self.keys,
+                field_prefix=self._prefix,
+                last_number=first,
+                limit=self._number - first,
+                lists=self.list_keys,
+                queue_names=self._queue_names,
             )
         except BaseException:
             # Cancelled or failed alike: whether it was executed is not known.
-            self._doubtful.add(first + 1, self._number)
+            self._lost_replies.add(first + 1, self._number)
             raise
-        self.clock.observe(reply[0], reply[1])
+        self.clock.observe(reply.server_time)
         claims = []
-        for at in range(3, len(reply), 2):
-            queue, step = lists[reply[at] - 1]
+        for number, raw in zip(reply.lists, reply.messages, strict=True):
+            queue, step = lists[number - 1]
             first += 1
-            claims.append(Claim(f"{self._prefix}{first}", queue, step, reply[at + 1]))
+            claims.append(Claim(f"{self._prefix}{first}", queue, step, raw))
         return claims
 
-    async def _recover(self) -> list[Claim]:
-        """Some of the claims that are ours in the server and that we were never told of."""
+    async def _find_lost(self) -> list[Claim]:
+        """Some of the claims that are ours on the server and whose replies were lost."""
         began = time.monotonic()
-        fields = self._doubtful.fields(self._prefix)
+        fields = self._lost_replies.fields(self._prefix)
         if not fields:
             return []
         for start in range(0, len(fields), _LOOK_BATCH):
-            # A part of them at a time: the link that lost the answer may be a slow one.
+            # A part of them at a time: the link that lost the reply may be a slow one.
             if claims := await self._look_for(fields[start : start + _LOOK_BATCH]):
                 return claims
-        self._doubtful.looked(began)
+        self._lost_replies.looked(began)
         return []
 
     async def _look_for(self, fields: Sequence[str]) -> list[Claim]:
-        values = await self._steps.command("HMGET", self.keys.unacked, *fields, long_answer=True)
+        values = await self._store.command("HMGET", self.keys.unacked, *fields, long_reply=True)
         claims = []
         for field, value in zip(fields, values, strict=True):
             if value is not None:
-                self._doubtful.found(field)
+                self._lost_replies.found(field)
                 raw, queue, step = read_value(value)
                 claims.append(Claim(field, queue, step, raw))
         return claims
 
-    async def finish(self, endings: Sequence[Settlement]) -> int:
+    async def settle(self, settlements: Sequence[Settlement]) -> int:
         """End claims; returns how many of them were still ours.
 
         Raises:
             BrokerError: nothing is known to have happened; doing it again is safe.
         """
         ours = 0
-        causing = [ending for ending in endings if ending.continuation is not None]
-        if causing:
-            ours += await self.conclude.finish(causing)
-            endings = [ending for ending in endings if ending.continuation is None]
+        with_effects = [item for item in settlements if item.effects is not None]
+        if with_effects:
+            ours += await self.effects.settle(with_effects)
+            settlements = [item for item in settlements if item.effects is None]
         if self._results is not None:
             # Another server: the result first, so that a crash in between repeats the task.
-            await self._store_results(self._results, endings)
-        plain = [ending for ending in endings if ending.onward is None]
-        for start in range(0, len(plain), MAX_BATCH):
-            ours += await self._drop(plain[start : start + MAX_BATCH])
-        for ending in endings:
-            if ending.onward is not None:
-                ours += await self._settle(ending, ending.onward)
+            await self._store_results(self._results, settlements)
+        acknowledged = [item for item in settlements if item.disposition is None]
+        for start in range(0, len(acknowledged), MAX_BATCH):
+            ours += await self._acknowledge(acknowledged[start : start + MAX_BATCH])
+        for item in settlements:
+            if item.disposition is not None:
+                ours += await self._settle_message(item, item.disposition)
         return ours
 
-    async def _store_results(self, results: Steps, endings: Sequence[Settlement]) -> None:
-        stored = [ending for ending in endings if ending.result_key]
+    async def _store_results(self, results: RedisStore, settlements: Sequence[Settlement]) -> None:
+        stored = [item for item in settlements if item.result_key]
         for start in range(0, len(stored), MAX_BATCH):
             part = stored[start : start + MAX_BATCH]
-            await results.run(
-                "finish",
-                keys=["", "", *[ending.result_key for ending in part]],
-                args=[self.result_ttl_s, 0, *[ending.meta for ending in part]],
-            )
+            result_keys = [item.result_key for item in part]
+            metas = [item.meta for item in part]
+            await results.settle_results(self.keys, (), result_keys, metas, self.result_ttl_s)
 
-    async def _drop(self, endings: Sequence[Settlement]) -> int:
-        keys: list[str] = [self.keys.unacked, self.keys.unacked_index]
-        fields: list[Any] = []
-        metas: list[Any] = []
+    async def _acknowledge(self, settlements: Sequence[Settlement]) -> int:
+        fields: list[str] = []
+        result_keys: list[str] = []
+        metas: list[bytes] = []
         store = self._results is None
-        for ending in endings:
-            if ending.claim is not None:
-                fields.append(ending.claim.field)
-            if store and ending.result_key:
-                keys.append(ending.result_key)
-                metas.append(ending.meta)
+        for item in settlements:
+            if item.claim is not None:
+                fields.append(item.claim.field)
+            if store and item.result_key:
+                result_keys.append(item.result_key)
+                metas.append(item.meta)
         if not fields and not metas:
             return 0
-        reply = await self._steps.run(
-            "finish", keys=keys, args=[self.result_ttl_s, len(fields), *fields, *metas]
+        settled = await self._store.settle_results(
+            self.keys, fields, result_keys, metas, self.result_ttl_s
         )
-        return int(reply[0])
+        return settled.ours
 
-    async def _settle(self, ending: Settlement, onward: Onward) -> int:
-        claim = ending.claim
+    async def _settle_message(self, settlement: Settlement, disposition: Disposition) -> int:
+        claim = settlement.claim
         if claim is None:
-            raise ValueError("only a claimed message can go on")
-        where = self.keys.step_list(claim.queue, claim.step)
-        extra: list[Any] = []
-        if onward.move is Move.PARK:
-            extra = [
-                _delayed_field(claim.step),
-                f"{onward.eta:.6f}",
-                str(self.visibility_timeout_s),
-                quote(claim.queue),
-            ]
-        elif onward.move is Move.BURY:
-            where = self.keys.dlq
-            extra = [DLQ_LIMIT]
-            for name, value in (onward.letter or {}).items():
-                extra += [name, value]
-        keys = [self.keys.unacked, self.keys.unacked_index, where]
-        meta: bytes = b""
-        if self._results is None and ending.result_key:
-            keys.append(ending.result_key)
-            meta = ending.meta
-        args = [claim.field, onward.move.value, onward.raw, meta, self.result_ttl_s, *extra]
-        return int(await self._steps.run("settle", keys=keys, args=args))
-
-    async def park(self, claims: Sequence[tuple[Claim, float]]) -> list[Claim]:
-        """Delay claims until their eta (seconds since the epoch); returns those already due."""
-        args: list[Any] = [str(self.visibility_timeout_s)]
-        for claim, eta in claims:
-            args += [claim.field, _delayed_field(claim.step), f"{eta:.6f}"]
-        reply = await self._steps.run(
-            "park", keys=[self.keys.unacked, self.keys.unacked_index], args=args
+            raise ValueError("only a claimed message can go anywhere")
+        target = self.keys.step_list(claim.queue, claim.step)
+        delayed: DelayedEntry | None = None
+        letter: list[str] = []
+        if disposition.to is Destination.DELAYED:
+            delayed = DelayedEntry(_delayed_field(claim.step), disposition.eta, quote(claim.queue))
+        elif disposition.to is Destination.DEAD_LETTERS:
+            target = self.keys.dlq
+            for name, value in (disposition.letter or {}).items():
+                letter += (name, value)
+        stored = self._results is None and bool(settlement.result_key)
+        message = MessageSettlement(
+            claim.field,
+            disposition.to,
+            target,
+            disposition.raw,
+            settlement.result_key if stored else "",
+            settlement.meta if stored else b"",
+            delayed,
+            letter,
         )
-        self.clock.observe(reply[0], reply[1])
-        due = {field.decode() for field in reply[2:]}
+        return await self._store.settle_message(
+            self.keys, message, self.visibility_timeout_s, self.result_ttl_s
+        )
+
+    async def delay(self, claims: Sequence[tuple[Claim, float]]) -> list[Claim]:
+        """Delay claims until their eta (seconds since the epoch); returns those already due."""
+        rows = [DelayRow(claim.field, _delayed_field(claim.step), eta) for claim, eta in claims]
+        reply = await self._store.delay(self.keys, rows, self.visibility_timeout_s)
+        self.clock.observe(reply.server_time)
+        due = set(reply.due)
         return [claim for claim, _ in claims if claim.field in due]
 
-    async def give_back(self, claims: Sequence[Claim]) -> int:
+    async def requeue(self, claims: Sequence[Claim]) -> int:
         """Return claims that were not started, oldest first in ``claims``; how many were ours."""
         returned = 0
         # Newest first: the list's end they go to is the end messages are taken from.
-        newest_first = list(reversed(claims))
-        for start in range(0, len(newest_first), MAX_BATCH):
-            part = newest_first[start : start + MAX_BATCH]
-            lists = list(dict.fromkeys((claim.queue, claim.step) for claim in part))
-            args: list[Any] = []
-            for claim in part:
-                args += [claim.field, lists.index((claim.queue, claim.step)) + 1]
-            keys = [self.keys.step_list(queue, step) for queue, step in lists]
-            returned += await self._steps.run(
-                "give_back", keys=[self.keys.unacked, self.keys.unacked_index, *keys], args=args
-            )
+        rows = [
+            (claim.field, self.keys.step_list(claim.queue, claim.step))
+            for claim in reversed(claims)
+        ]
+        for start in range(0, len(rows), MAX_BATCH):
+            returned += await self._store.requeue(self.keys, rows[start : start + MAX_BATCH])
         return returned
 
-    async def renew(self, claims: Sequence[Claim], sign: str) -> list[Claim]:
-        """Show life and renew claims; returns those that somebody else has taken away.
+    async def renew(self, claims: Sequence[Claim], heartbeat: str) -> list[Claim]:
+        """Write the heartbeat and renew claims; returns those that recovery has taken away.
 
-        A claim that vanished without a trace of a sweep (a server that lost its last writes) is
-        not among them: its task is better run to its end.
+        A claim that vanished without a fence (a server that lost its last writes) is not among
+        them: its task is better run to its end.
         """
-        keys = [
-            self.keys.unacked_index,
-            self.keys.worker(self.worker_id),
-            self.keys.fence(self.worker_id),
-            self.keys.workers,
-        ]
         lost: set[str] = set()
         fenced = False
         for start in range(0, max(1, len(claims)), MAX_BATCH):
             fields = [claim.field for claim in claims[start : start + MAX_BATCH]]
-            args: list[Any] = [sign, round(WORKER_TTL_S), self.worker_id, *fields]
-            reply = await self._steps.run("renew", keys=keys, args=args)
-            self.clock.observe(reply[0], reply[1])
-            fenced = fenced or reply[2] == 1
-            lost.update(field.decode() for field in reply[3:])
+            reply = await self._store.renew(self.keys, self.worker_id, heartbeat, fields)
+            self.clock.observe(reply.server_time)
+            fenced = fenced or reply.fenced
+            lost.update(reply.missing)
         return [claim for claim in claims if claim.field in lost] if fenced else []
 
     async def leave(self) -> None:
-        """Take back the sign of life: this worker has no claims any more."""
-        await self._steps.command("DEL", self.keys.worker(self.worker_id))
-        await self._steps.command("ZREM", self.keys.workers, self.worker_id)
+        """Delete the heartbeat: this worker has no claims any more."""
+        await self._store.command("DEL", self.keys.worker(self.worker_id))
+        await self._store.command("ZREM", self.keys.workers, self.worker_id)
 
 
 def _delayed_field(step: int) -> str:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.canvas.chain_tail import results_of_rest
+from crucible.broker.canvas.chain_tail import tail_task_ids
 from crucible.broker.wire.decode import decode
 from crucible.broker.wire.priority import priority_of, step_of
 from crucible.broker.wire.retry import counted_anew, parse
@@ -16,7 +16,7 @@ from crucible.errors import MessageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.redis.atomic import Steps
+    from crucible.broker.redis.commands import Commands
     from crucible.redis_keys import Keys
 
 
@@ -76,39 +76,39 @@ class DeadLetters:
     """The dead letters of one server.
 
     Args:
-        steps: commands on the queue server.
+        store: commands on the queue server.
         keys: key names.
         results: commands on the result server where that is another.
     """
 
-    def __init__(self, steps: Steps, keys: Keys, results: Steps | None = None) -> None:
-        self._steps = steps
+    def __init__(self, store: Commands, keys: Keys, results: Commands | None = None) -> None:
+        self._store = store
         self._keys = keys
-        self._results = results or steps
+        self._results = results or store
 
     async def count(self) -> int:
         """How many there are."""
-        return int(await self._steps.command("XLEN", self._keys.dlq))
+        return int(await self._store.command("XLEN", self._keys.dlq))
 
     async def page(self, limit: int, before: str = "") -> list[DeadLetter]:
         """The newest first; ``before`` is the id of the last letter of the page before."""
         end = f"({before}" if before else "+"
-        rows: Any = await self._steps.command("XREVRANGE", self._keys.dlq, end, "-", "COUNT", limit)
+        rows: Any = await self._store.command("XREVRANGE", self._keys.dlq, end, "-", "COUNT", limit)
         return [_letter(letter_id, fields) for letter_id, fields in rows]
 
     async def get(self, letter_id: str) -> DeadLetter | None:
-        """One letter; None where there is none, or the id can be nobody's."""
+        """One letter; None where there is none, or the text cannot be an id."""
         if not is_letter_id(letter_id):
             return None
-        rows: Any = await self._steps.command("XRANGE", self._keys.dlq, letter_id, letter_id)
+        rows: Any = await self._store.command("XRANGE", self._keys.dlq, letter_id, letter_id)
         return _letter(*rows[0]) if rows else None
 
     async def replay(self, letter: DeadLetter) -> bool:
         """Put a letter's message back at the end of its queue; False when it is gone already.
 
-        Its stored failure is dropped first, and that of the rest of its chain, or the new results
-        could not be stored. Messages that were counted out start counting anew; all other bytes
-        stay as they were. A chord that failed with the message stays failed.
+        Its stored failure is deleted first, and that of the later steps of its chain, or the new
+        results could not be stored. Its count of deliveries starts anew; all other bytes stay as
+        they were. A chord that failed with the message stays failed.
 
         Raises:
             MessageError: the message cannot be read, so no worker could run it either.
@@ -122,22 +122,22 @@ class DeadLetters:
             ids = [letter.task_id, *_failed_with(raw)]
             await self._results.command("DEL", *map(self._keys.result, ids))
         # Pushed before it is deleted: a crash in between runs it twice rather than never.
-        await self._steps.command("LPUSH", self._keys.step_list(letter.queue, step), raw)
-        return bool(await self._steps.command("XDEL", self._keys.dlq, letter.letter_id))
+        await self._store.command("LPUSH", self._keys.step_list(letter.queue, step), raw)
+        return bool(await self._store.command("XDEL", self._keys.dlq, letter.letter_id))
 
     async def purge(self, letter_ids: Sequence[str] = ()) -> int:
         """Delete these letters, or all of them; returns how many."""
         if letter_ids:
-            return int(await self._steps.command("XDEL", self._keys.dlq, *letter_ids))
+            return int(await self._store.command("XDEL", self._keys.dlq, *letter_ids))
         count = await self.count()
-        await self._steps.command("DEL", self._keys.dlq)
+        await self._store.command("DEL", self._keys.dlq)
         return count
 
 
 def _failed_with(raw: bytes) -> list[str]:
     """Ids of the later steps of its chain, whose results say that it failed."""
     try:
-        return results_of_rest(decode(raw).embed["chain"])
+        return tail_task_ids(decode(raw).embed["chain"])
     except MessageError:
         return []
 

@@ -1,4 +1,4 @@
-"""Signs of life of async workers, as others read them."""
+"""Heartbeats of async workers: what a worker writes about itself, and who is alive."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
 _decoder = msgspec.json.Decoder(Heartbeat)
 
 
-def encode_heartbeat(sign: Heartbeat) -> str:
+def encode_heartbeat(heartbeat: Heartbeat) -> str:
     """As stored: the node name alone, or JSON where there is more to say."""
-    if not sign.trouble and not sign.circuits:
-        return sign.node
-    return msgspec.json.encode(sign).decode()
+    if not heartbeat.trouble and not heartbeat.circuits:
+        return heartbeat.node
+    return msgspec.json.encode(heartbeat).decode()
 
 
 def decode_heartbeat(stored: bytes) -> Heartbeat:
@@ -48,23 +48,23 @@ def decode_heartbeat(stored: bytes) -> Heartbeat:
     return Heartbeat(stored.decode(errors="replace"))
 
 
-async def read_signs(client: Redis, keys: Keys) -> list[Heartbeat]:
-    """The workers that live, by node name.
+async def read_heartbeats(client: Redis, keys: Keys) -> list[Heartbeat]:
+    """Heartbeats of the workers that are alive, by node name.
 
     Raises:
         redis.exceptions.RedisError: untranslated.
     """
-    signs = [decode_heartbeat(value) for value in (await _living(client, keys)).values()]
-    return sorted(signs, key=lambda sign: sign.node)
+    heartbeats = [decode_heartbeat(value) for value in (await _living(client, keys)).values()]
+    return sorted(heartbeats, key=lambda heartbeat: heartbeat.node)
 
 
 async def living_workers(client: Redis, keys: Keys) -> set[str]:
-    """Ids of the workers that live; raises what ``read_signs`` raises."""
+    """Ids of the workers that are alive; raises what ``read_heartbeats`` raises."""
     return set(await _living(client, keys))
 
 
 async def _living(client: Redis, keys: Keys) -> dict[str, bytes]:
-    """The stored sign of each worker that lives, by its id."""
+    """The stored heartbeat of each worker that is alive, by its id."""
     ids: list[Any] = await client.zrange(keys.workers, 0, -1)
     known = [worker_id.decode() for worker_id in ids]
     if not known:

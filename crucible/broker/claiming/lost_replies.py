@@ -1,6 +1,6 @@
-"""Calls whose answers were lost: what they claimed is ours, and we were never told.
+"""Calls of ``claim`` whose replies were lost: what they claimed is ours, but we do not know it.
 
-A worker that lives shows life for all its claims, so nobody else would ever find these.
+The heartbeat of a worker keeps all its claims alive, so recovery would never find these.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from crucible.errors import MessageError
 
 #: Seconds a call may still be executed after its connection was given up: what is in flight
 #: through a stalled link arrives when the link recovers.
-_DOUBT_S = 300.0
+_EXECUTED_WITHIN_S = 300.0
 #: Seconds between looks.
 _LOOK_S = 1.0
 
 
-class DoubtfulTakes:
+class LostReplies:
     """Numbers of claims that may or may not have been made."""
 
     def __init__(self) -> None:
@@ -32,11 +32,11 @@ class DoubtfulTakes:
 
     def add(self, first: int, last: int) -> None:
         """Claims ``first`` to ``last`` may have been made; they are looked for at once."""
-        self._ranges.append((first, last, time.monotonic() + _DOUBT_S))
+        self._ranges.append((first, last, time.monotonic() + _EXECUTED_WITHIN_S))
         self._next_look = 0.0
 
     def found(self, field: str) -> None:
-        """This one was, and is known from now on."""
+        """This one was made, and is known from now on."""
         self._found.add(field)
 
     def fields(self, prefix: str) -> list[str]:
@@ -54,10 +54,11 @@ class DoubtfulTakes:
     def looked(self, began: float) -> None:
         """All fields were looked for in a look that ``began`` then, by ``time.monotonic()``.
 
-        Only that ends a doubt: one that is forgotten unseen would leave claims nobody knows of.
+        Calls that cannot be executed any more are forgotten only now: one that is forgotten
+        without a look would leave claims that no worker knows of.
         """
         self._next_look = time.monotonic() + _LOOK_S
-        self._ranges = [doubt for doubt in self._ranges if doubt[2] > began]
+        self._ranges = [lost for lost in self._ranges if lost[2] > began]
 
 
 def read_value(value: bytes) -> tuple[bytes, str, int]:

@@ -1,20 +1,23 @@
-"""A claim, and the ways it may end: plain data."""
+"""A claim, and how it is settled: plain data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from crucible.broker.redis.claim_store import Destination
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crucible.broker.canvas.continuation import Continuation
+    from crucible.broker.canvas.effects import SettlementEffects
+
+__all__ = ["Claim", "Destination", "Disposition", "Settlement"]
 
 
 @dataclass(slots=True, eq=False)
 class Claim:
-    """One message that is ours to end.
+    """One message that is ours to settle.
 
     Attributes:
         field: its name in ``unacked``.
@@ -29,27 +32,18 @@ class Claim:
     raw: bytes
 
 
-class Move(StrEnum):
-    """Where a message goes that does not simply end."""
-
-    HEAD = "head"  # the end consumers take from
-    TAIL = "tail"  # the end producers push to
-    PARK = "park"  # delayed
-    BURY = "bury"  # dead letter
-
-
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Onward:
-    """What becomes of a claimed message besides its result.
+class Disposition:
+    """Where a settled message goes, unless it is simply acknowledged.
 
     Attributes:
-        move: where it goes.
-        raw: the message as it goes on.
-        eta: when it is due, seconds since the epoch; for ``PARK``.
-        letter: further fields of the dead letter; for ``BURY``.
+        to: where.
+        raw: the message as it goes there.
+        eta: when it is due, seconds since the epoch; for ``DELAYED``.
+        letter: further fields of the dead letter; for ``DEAD_LETTERS``.
     """
 
-    move: Move
+    to: Destination
     raw: bytes
     eta: float = 0.0
     letter: Mapping[str, str] | None = None
@@ -63,12 +57,12 @@ class Settlement:
         claim: the claim; None stores a result only.
         result_key: where ``meta`` is stored; empty for no result.
         meta: the encoded result.
-        onward: where the message goes on to; None drops it.
-        continuation: what else the end causes, in the same step; None for most.
+        disposition: where the message goes; None acknowledges it.
+        effects: what else the settlement causes, in the same step; None for most.
     """
 
     claim: Claim | None
     result_key: str = ""
     meta: bytes = b""
-    onward: Onward | None = None
-    continuation: Continuation | None = None
+    disposition: Disposition | None = None
+    effects: SettlementEffects | None = None

@@ -1,4 +1,4 @@
-"""Remote control as a client: telling workers, stock and async alike, what to do.
+"""Remote control as a client: sending commands to workers, stock and async alike.
 
 ::
 
@@ -21,53 +21,51 @@ from crucible.broker.claiming.claims import RESULT_TTL_S
 from crucible.broker.control.lamport import LamportClock
 from crucible.broker.control.revoked import RevokedKey, store_revoked
 from crucible.broker.redis.connection import COMMAND_TIMEOUT_S, read_url
-from crucible.broker.redis.pair import open_steps
+from crucible.broker.redis.servers import open_stores
 from crucible.broker.wire.fanout import PERSISTENT, Envelope, unpack
 from crucible.broker.wire.jsontypes import dumps
 from crucible.errors import MessageError
-from crucible.redis_keys import REPLY_EXCHANGE, SEP, Keys
+from crucible.redis_keys import BINDING_TTL_S, REPLY_EXCHANGE, SEP, Keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from crucible.broker.redis.atomic import Steps
+    from crucible.broker.redis.store import RedisStore
 
 #: Exchange of requests.
 _EXCHANGE = "celery.pidbox"
 #: Longest blocking pop: below the socket's own timeout.
 _POP_S = 2.0
-#: Stock's life of bindings that nobody removed.
-_BINDING_MS = 3_600_000
 
 
 class ControlClient:
-    """Sends remote control requests. Made by ``connect``, or around steps that are there.
+    """Sends remote control requests. Made by ``connect``, or around a store that is there.
 
     Args:
-        steps: on the queue server.
+        store: operations on the queue server.
         keys: key names.
         db: database number of the queue server.
         clock: the logical clock to send; one of its own by default.
-        results: steps on the result server where it is another.
+        results: operations on the result server where it is another.
         result_ttl_s: seconds results are kept, 0 for ever.
     """
 
     def __init__(
         self,
-        steps: Steps,
+        store: RedisStore,
         keys: Keys,
         db: int,
         clock: LamportClock | None = None,
         *,
-        results: Steps | None = None,
+        results: RedisStore | None = None,
         result_ttl_s: int = RESULT_TTL_S,
     ) -> None:
-        self._steps = steps
+        self._store = store
         self._keys = keys
         self._channel = keys.pidbox(db)
         self._clock = clock or LamportClock()
-        self._revoked = RevokedKey(steps, keys)
-        self._results = results or steps
+        self._revoked = RevokedKey(store, keys)
+        self._results = results or store
         self._result_ttl_s = result_ttl_s
 
     @classmethod
@@ -95,10 +93,10 @@ class ControlClient:
         Raises:
             ValueError: a URL cannot be used.
         """
-        async with open_steps(url, result_url, scripting=scripting, name="control") as servers:
-            steps, results = servers
+        async with open_stores(url, result_url, scripting=scripting, name="control") as servers:
+            store, results = servers
             yield cls(
-                steps,
+                store,
                 Keys(global_keyprefix, result_keyprefix),
                 read_url(url).options["db"],
                 results=results,
@@ -112,7 +110,7 @@ class ControlClient:
         *,
         destination: Sequence[str] | None = None,
     ) -> int:
-        """Tell workers to do something, without waiting for replies.
+        """Send a command to workers, without waiting for replies.
 
         Args:
             method: name of the command.
@@ -153,8 +151,8 @@ class ControlClient:
             wanted = len(destination) if destination else None
             return await self._collect(self._keys.step_list(reply_list, 0), wanted, timeout_s)
         finally:
-            await self._steps.command("SREM", self._keys.reply_binding, member)
-            await self._steps.command("DEL", self._keys.step_list(reply_list, 0))
+            await self._store.command("SREM", self._keys.reply_binding, member)
+            await self._store.command("DEL", self._keys.step_list(reply_list, 0))
 
     async def revoke(
         self,
@@ -167,9 +165,9 @@ class ControlClient:
         """Have tasks not run, and with ``terminate`` stopped where they run.
 
         The ids are kept on the server first: a worker that starts later knows them. Tasks that
-        nobody has started are stored as REVOKED here and now, whether any worker listens or not.
-        A task that does not track its start may be running then; the end it comes to takes the
-        place of REVOKED, as with stock, unless that is ``final``.
+        nobody has started are stored as REVOKED at once, whether any worker listens or not.
+        A task that does not track its start may be running then; its own result replaces REVOKED,
+        as with stock, unless that is ``final``.
 
         Returns:
             How many workers listen.
@@ -184,10 +182,10 @@ class ControlClient:
         return await self.tell("revoke", arguments)
 
     async def _bind(self, member: str) -> None:
-        await self._steps.command("SADD", self._keys.reply_binding, member)
+        await self._store.command("SADD", self._keys.reply_binding, member)
         # Should this process die before it unbinds, a stock worker sweeps the binding.
-        deadline = round(time.time() * 1000) + _BINDING_MS
-        await self._steps.command(
+        deadline = round((time.time() + BINDING_TTL_S) * 1000)
+        await self._store.command(
             "ZADD", self._keys.binding_deadlines, "GT", deadline, REPLY_EXCHANGE
         )
 
@@ -210,20 +208,20 @@ class ControlClient:
         expires = time.time() + timeout_s if timeout_s else 0
         headers = f'{{"clock": {self._clock.forward()}, "expires": {expires!r}}}'
         message = Envelope(_EXCHANGE, "", headers, PERSISTENT).pack(dumps(body))
-        return int(await self._steps.command("PUBLISH", self._channel, message))
+        return int(await self._store.command("PUBLISH", self._channel, message))
 
     async def _collect(
         self, reply_list: str, wanted: int | None, timeout_s: float
     ) -> dict[str, Any]:
         replies: dict[str, Any] = {}
         loop = asyncio.get_running_loop()
-        ends = loop.time() + timeout_s
+        until = loop.time() + timeout_s
         while wanted is None or len(replies) < wanted:
-            left = ends - loop.time()
+            left = until - loop.time()
             if left <= 0.001:
                 break
             wait_s = min(left, _POP_S, COMMAND_TIMEOUT_S / 2)
-            popped = await self._steps.command("BRPOP", reply_list, f"{wait_s:.3f}")
+            popped = await self._store.command("BRPOP", reply_list, f"{wait_s:.3f}")
             if popped is not None:
                 self._take(popped[1], replies)
         return replies

@@ -1,9 +1,9 @@
-"""Events on their way to whoever watches: packed by hand, sent in batches, in order.
+"""Publishes events to monitors such as Flower: packed by hand, sent in batches, in order.
 
 Task events go as JSON lists under ``task.multi``, as stock's do; worker events one by one (stock
 gossip refuses lists of them). Events wait while the server is away, up to ``MAX_WAITING``; beyond
 that the oldest are dropped and counted, since the newest say where tasks stand now. A publication
-whose answer was lost is sent again: watchers may see an event twice, never out of order.
+whose reply was lost is sent again: monitors may see an event twice, never out of order.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class EventStream:
         ]
         with translated():
             async with asyncio.timeout(COMMAND_TIMEOUT_S), self._link.connection() as held:
-                answers = await self._link.calls(held, commands)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise translate(answer)
+                replies = await self._link.calls(held, commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise translate(reply)

@@ -1,6 +1,6 @@
 """A logical clock: orders what processes say to each other without comparing their watches.
 
-Source: kombu ``clocks.py``. Every event, request and reply carries a count; whoever hears one goes
+Source: kombu ``clocks.py``. Every event, request and reply carries a count; a receiver goes
 on from the larger of the two.
 """
 

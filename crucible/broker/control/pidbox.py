@@ -1,4 +1,4 @@
-"""Remote control as a worker hears it: requests by publication, replies by list.
+"""Remote control at the worker: requests by PUBLISH, replies through lists.
 
 Source: kombu ``pidbox.py`` and ``matcher.py``. Nothing a request holds can hurt the worker: what
 cannot be read is passed over (stock 5.3 goes deaf over a request without a method).
@@ -18,7 +18,7 @@ from crucible.broker.wire.bindings import bound_queues
 from crucible.broker.wire.fanout import Envelope, unpack
 from crucible.broker.wire.jsontypes import dumps, quote
 from crucible.errors import MessageError
-from crucible.redis_keys import REPLY_EXCHANGE
+from crucible.redis_keys import REPLY_EXCHANGE, REPLY_TTL_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +35,6 @@ logger = logging.getLogger(__name__)
 PING_S = 2.0
 #: Requests that may wait to be answered; what comes then is dropped, as by a worker that is gone.
 MAX_REQUESTS = 1000
-#: Seconds a reply waits to be fetched by a client that may have left.
-REPLY_TTL_S = 300
 
 
 @dataclass(frozen=True, slots=True)

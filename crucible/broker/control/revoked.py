@@ -1,4 +1,4 @@
-"""Which tasks were revoked: in memory for the look before each run, on the server for restarts.
+"""Which tasks were revoked: in memory to be looked up before each run, on the server for restarts.
 
 Stock remembers in memory (or in a file of pickles, ``--statedb``) and asks its peers at start.
 The bounds are stock's: 50 000 ids, three hours (celery ``worker/state.py``).
@@ -12,23 +12,20 @@ from typing import TYPE_CHECKING, Any
 from crucible.broker.claiming.claims import MAX_BATCH
 from crucible.broker.results.lookup import read_meta
 from crucible.broker.results.meta import PENDING, RETRY, REVOKED, encode_meta, revoked_result
+from crucible.redis_keys import REVOKED_LIMIT, REVOKED_TTL_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from crucible.broker.redis.atomic import Steps
+    from crucible.broker.redis.claim_store import ClaimStore
+    from crucible.broker.redis.commands import Commands
     from crucible.redis_keys import Keys
-
-#: Ids remembered; the oldest make room.
-MAX_REVOKED = 50_000
-#: Seconds an id is remembered.
-REVOKED_S = 10_800.0
 
 
 class RevokedTasks:
     """Ids in the order they were revoked, bounded in number and age."""
 
-    def __init__(self, limit: int = MAX_REVOKED, keep_s: float = REVOKED_S) -> None:
+    def __init__(self, limit: int = REVOKED_LIMIT, keep_s: float = REVOKED_TTL_S) -> None:
         self._limit = limit
         self._keep_s = keep_s
         self._since: dict[str, float] = {}
@@ -64,12 +61,12 @@ class RevokedKey:
     """The same on the server, for workers that start or connect anew.
 
     Args:
-        steps: on the queue server.
+        store: commands on the queue server.
         keys: key names.
     """
 
-    def __init__(self, steps: Steps, keys: Keys) -> None:
-        self._steps = steps
+    def __init__(self, store: Commands, keys: Keys) -> None:
+        self._store = store
         self._key = keys.revoked
 
     async def add(self, task_ids: Iterable[str]) -> None:
@@ -84,21 +81,21 @@ class RevokedKey:
             pairs: list[Any] = []
             for task_id in ids[start : start + MAX_BATCH]:
                 pairs += [now, task_id]
-            await self._steps.command("ZADD", self._key, *pairs)
-        await self._steps.command("EXPIRE", self._key, round(REVOKED_S))
-        await self._steps.command(
-            "ZREMRANGEBYSCORE", self._key, "-inf", f"{time.time() - REVOKED_S:.3f}"
+            await self._store.command("ZADD", self._key, *pairs)
+        await self._store.command("EXPIRE", self._key, REVOKED_TTL_S)
+        await self._store.command(
+            "ZREMRANGEBYSCORE", self._key, "-inf", f"{time.time() - REVOKED_TTL_S:.3f}"
         )
-        await self._steps.command("ZREMRANGEBYRANK", self._key, 0, -MAX_REVOKED - 1)
+        await self._store.command("ZREMRANGEBYRANK", self._key, 0, -REVOKED_LIMIT - 1)
 
     async def load(self) -> list[str]:
         """Every id kept, oldest first.
 
         Raises:
-            BrokerError: the server did not tell.
+            BrokerError: the server could not be asked.
         """
-        oldest = f"{time.time() - REVOKED_S:.3f}"
-        ids: list[bytes] = await self._steps.command("ZRANGEBYSCORE", self._key, oldest, "+inf")
+        oldest = f"{time.time() - REVOKED_TTL_S:.3f}"
+        ids: list[bytes] = await self._store.command("ZRANGEBYSCORE", self._key, oldest, "+inf")
         return [task_id.decode(errors="replace") for task_id in ids]
 
 
@@ -107,7 +104,7 @@ _NOT_STARTED = frozenset({PENDING, "RECEIVED", RETRY, "REJECTED"})
 
 
 async def store_revoked(
-    steps: Steps,
+    store: ClaimStore,
     keys: Keys,
     result_ttl_s: int,
     task_ids: Sequence[str],
@@ -118,14 +115,14 @@ async def store_revoked(
 
     Those that run are left to their workers, and a terminal result stays. Source: celery
     ``worker/control.py`` ``_revoke`` from 5.6.2 on. A task that does not track its start may be
-    running; the end it comes to then takes the place of REVOKED, unless that is ``final``.
+    running; its own result then replaces REVOKED, unless that is ``final``.
 
     Args:
-        steps: on the result server.
+        store: operations on the result server.
         keys: key names.
         result_ttl_s: seconds results are kept, 0 for ever.
         task_ids: the revoked tasks.
-        final: whatever they may come to, REVOKED stays.
+        final: REVOKED stays, whatever their own results may be.
 
     Raises:
         BrokerError: it is not known for which it happened.
@@ -133,7 +130,7 @@ async def store_revoked(
     children: Sequence[Any] | None = () if final else None
     for start in range(0, len(task_ids), MAX_BATCH):
         part = task_ids[start : start + MAX_BATCH]
-        stored = await steps.command("MGET", *map(keys.result, part))
+        stored = await store.command("MGET", *map(keys.result, part))
         waiting = [
             task_id for task_id, raw in zip(part, stored, strict=True) if _is_not_started(raw)
         ]
@@ -142,9 +139,8 @@ async def store_revoked(
                 encode_meta(task_id, REVOKED, revoked_result("revoked"), children=children)
                 for task_id in waiting
             ]
-            await steps.run(
-                "finish", ["", "", *map(keys.result, waiting)], [result_ttl_s, 0, *metas]
-            )
+            result_keys = [keys.result(task_id) for task_id in waiting]
+            await store.settle_results(keys, (), result_keys, metas, result_ttl_s)
 
 
 def _is_not_started(raw: bytes | None) -> bool:

@@ -1,4 +1,4 @@
--- Take up to n messages from the lists, in their order, and record each as a claim, in one step.
+-- Claim up to n messages: pop them from the lists, in their order, and record each in unacked.
 --
 -- KEYS[1] unacked            KEYS[2] unacked_index       KEYS[3] dead letters
 -- KEYS[4..] step lists, in the order of service
@@ -7,8 +7,8 @@
 -- ARGV[5..] name of each list's queue as a JSON string, one a list
 -- Returns {server seconds, microseconds, dead letters made, list number, raw, list number, raw ...}
 --
--- Once the messages taken have MOST_BYTES no more are: an answer that a slow link cannot bring in
--- time leaves claims that nobody knows of.
+-- Once the messages taken have MOST_BYTES no more are: a reply too large for a slow link to bring in
+-- time would leave claims that no worker knows of.
 --
 -- A stock sweep removes what it cannot restore, so only an object whose headers and delivery_info
 -- can take kombu's `redelivered` enters `unacked`; the rest becomes a dead letter in the same step.
@@ -33,9 +33,9 @@ local function takes_flag(value, name, raw)
 end
 
 -- Decoding costs more than all else here together, so what stands where stock producers and ours
--- write it passes by its looks. Base64 and escaped strings cannot hold these quotes, so only a
--- forgery can have them in the wrong place; it costs nobody but itself, as the worker that claims
--- it makes it a dead letter at once.
+-- write it passes without being decoded. Base64 and escaped strings cannot hold these quotes, so only a
+-- forgery can have them in the wrong place. It harms only itself: the worker that claims it makes it a
+-- dead letter at once.
 local HEAD = '{"body": "'
 local MIDDLE = '", "content-encoding": "utf-8", "content-type": "application/json", '
   .. '"headers": {"lang": "'
@@ -67,7 +67,7 @@ local function restorable(raw, queue)
   return properties == nil or takes_flag(properties.delivery_info, 'delivery_info', raw)
 end
 
-local function bury(raw, queue, now)
+local function add_dead_letter(raw, queue, now)
   local reply = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], '*',
     'raw', raw, 'queue', cjson.decode('[' .. queue .. ']')[1], 'reason', 'unreadable',
     'detail', 'not a message stock workers could restore', 'at', now)
@@ -94,7 +94,7 @@ local function record(raws, number)
       return false
     end
     bytes, popped = bytes + #raw, popped + 1
-    if not restorable(raw, queue) and bury(raw, queue, now) then
+    if not restorable(raw, queue) and add_dead_letter(raw, queue, now) then
       out[3] = out[3] + 1
     else
       counter = counter + 1

@@ -1,18 +1,19 @@
--- Publishes everything that waited for one flush.
+-- Publish everything that waited for one flush.
 --
--- KEYS   step lists in any order, which ARGV names by position; then the once keys in their order.
+-- KEYS   step lists in any order, which ARGV names by position; then the keys of idempotency
+--        records in their order.
 -- ARGV   <number of step lists> <number of limited queues>, for each queue:
 --        <limit> <list> <list> <list> <list>
 --        then runs to the end: <list> <queue or 0> <ttl ms or 0> <count>, followed
 --        without a ttl by <raw> * count: one operation;
---        with one by (<value> <raw>) * count: an operation each, with the next once key.
--- RETURN {outcomes, depths}. One outcome an operation: the number of messages pushed, or
---        "=<value>" where the once key was there and holds <value>, or "!<error>" where the
---        server refused this operation. One depth a limited queue: messages waiting before.
+--        with one by (<value> <raw>) * count: an operation each, with the next record's key.
+-- RETURN {results, depths}. One result an operation: the number of messages pushed, or "=<value>"
+--        where the idempotency record was there and holds <value>, or "!<error>" where the server
+--        refused this operation. One depth a limited queue: messages waiting before.
 --
 -- A failure of one operation (a key of another type) must not fail its neighbours, hence pcall.
 
-local once, at = tonumber(ARGV[1]), 3
+local record, at = tonumber(ARGV[1]), 3
 local limits, depths = {}, {}
 for queue = 1, tonumber(ARGV[2]) do
     limits[queue] = tonumber(ARGV[at])
@@ -46,7 +47,7 @@ local function push(list, queue, first, last)
 end
 
 -- Pushes ARGV[first + 1] unless `key` is there, and sets `key` to ARGV[first].
-local function push_once(list, queue, key, ttl, first)
+local function push_new(list, queue, key, ttl, first)
     local held = redis.pcall('GET', key)
     if type(held) == 'table' then return '!' .. held.err end
     if held then return '=' .. held end
@@ -54,12 +55,12 @@ local function push_once(list, queue, key, ttl, first)
     -- The key first: where it may not be written, nothing may be pushed.
     local set = redis.pcall('SET', key, ARGV[first], 'PX', ttl)
     if set.err then return '!' .. set.err end
-    local outcome = push(list, queue, first + 1, first + 1)
-    if outcome ~= 1 then redis.call('DEL', key) end
-    return outcome
+    local pushed = push(list, queue, first + 1, first + 1)
+    if pushed ~= 1 then redis.call('DEL', key) end
+    return pushed
 end
 
-local outcomes = {}
+local results = {}
 while at <= #ARGV do
     local list, queue = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1])
     local ttl, count = ARGV[at + 2], tonumber(ARGV[at + 3])
@@ -67,15 +68,15 @@ while at <= #ARGV do
     if ttl == '0' then
         local taken = room(queue, count)
         if taken > 0 then taken = push(list, queue, at, at + taken - 1) end
-        outcomes[#outcomes + 1] = taken
+        results[#results + 1] = taken
         at = at + count
     else
         for first = at, at + 2 * count - 2, 2 do
-            once = once + 1
-            outcomes[#outcomes + 1] = push_once(list, queue, KEYS[once], ttl, first)
+            record = record + 1
+            results[#results + 1] = push_new(list, queue, KEYS[record], ttl, first)
         end
         at = at + 2 * count
     end
 end
 
-return {outcomes, depths}
+return {results, depths}

@@ -1,8 +1,8 @@
--- Say that a worker lives and renew its claims, so that no sweep takes them.
+-- Write a worker's heartbeat and extend the leases of its claims, so that recovery leaves them.
 --
--- KEYS[1] unacked_index   KEYS[2] sign of life   KEYS[3] fence: set by who took its claims away
+-- KEYS[1] unacked_index   KEYS[2] heartbeat   KEYS[3] fence: set by who took its claims away
 -- KEYS[4] known workers
--- ARGV[1] node name   ARGV[2] seconds the sign lasts   ARGV[3] worker id   ARGV[4..] fields
+-- ARGV[1] the heartbeat's value   ARGV[2] seconds it lasts   ARGV[3] worker id   ARGV[4..] fields
 -- Returns {server seconds, microseconds, 1 if fenced else 0, fields that are no claims any more ...}
 
 local time = redis.call('TIME')

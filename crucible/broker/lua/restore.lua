@@ -1,31 +1,31 @@
--- include: store.lua
--- Take claims away from owners who are gone: each back to its list, or to the dead letters.
+-- include: store_result.lua
+-- Recovery: take claims away from workers that are gone, each back to its list or to the dead letters.
 --
 -- KEYS[1] unacked   KEYS[2] unacked_index   KEYS[3..] whatever the rows name by position
--- ARGV[1] seconds results are kept   ARGV[2] how many dead letters are kept, about
--- ARGV[3..] rows of claims, each; <key> is a position in KEYS, 0 for none:
+-- ARGV[1] seconds results are kept, 0 for ever   ARGV[2] how many dead letters are kept, about
+-- ARGV[3] seconds a fence lasts
+-- ARGV[4..] rows of claims, each; <key> is a position in KEYS, 0 for none:
 --   field   score it was read with
---   <key> of its owner's sign of life: taken only while that is missing; 0: only while the score
+--   <key> of its owner's heartbeat: taken only while that is missing; 0: only while the score
 --           is unchanged
---   <key> of its owner's fence   'list' or 'bury'   <key> where to   message
+--   <key> of its owner's fence   'list' or 'dead_letter'   <key> of the target   message
 --   <key> of its result   result, '' for none   n
 --   n names and values of the dead letter, or <key>s of further lists that get the message
--- Returns one number a row: 1 taken, 0 somebody else's by now, -1 the place it goes to refuses it
+-- Returns one number a row: 1 taken, 0 another worker's by now, -1 its target refuses it
 --
 -- The message is written before the claim is dropped, and a row that fails stays claimed, so that
--- neither an error nor a neighbour's error loses anything. Found by its age such a row is dated now:
--- it is tried again after the visibility timeout, and is in nobody's way until then. A field is
--- never used for two claims of Crucible's; a tag of a stock worker is, with another score.
+-- neither an error of its own nor one of a neighbour loses anything. A failed row that was found by its
+-- age is dated now: it is tried again after the visibility timeout, and does not delay others until
+-- then. A field is never used for two claims of Crucible's; the tag of a stock worker may be, with
+-- another score.
 
-local KEPT_S = 3600
-
-local function still_theirs(field, score, sign)
+local function still_theirs(field, score, heartbeat)
   if redis.call('HEXISTS', KEYS[1], field) == 0 then
     redis.call('ZREM', KEYS[2], field)
     return false
   end
-  if sign > 0 then
-    return redis.call('EXISTS', KEYS[sign]) == 0
+  if heartbeat > 0 then
+    return redis.call('EXISTS', KEYS[heartbeat]) == 0
   end
   return redis.call('ZSCORE', KEYS[2], field) == score
 end
@@ -57,13 +57,13 @@ local function place(at, names)
 end
 
 local function take(at, names)
-  local field, sign, fence = ARGV[at], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  if not still_theirs(field, ARGV[at + 1], sign) then
+  local field, heartbeat, fence = ARGV[at], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  if not still_theirs(field, ARGV[at + 1], heartbeat) then
     return 0
   end
   local reply = place(at, names)
   if type(reply) == 'table' and reply.err then
-    if sign == 0 then
+    if heartbeat == 0 then
       local time = redis.call('TIME')
       redis.call('ZADD', KEYS[2], 'XX', time[1] .. '.' .. string.format('%06d', time[2]), field)
     end
@@ -73,14 +73,14 @@ local function take(at, names)
     store(KEYS[tonumber(ARGV[at + 7])], ARGV[at + 8], ARGV[1])
   end
   if fence > 0 then
-    redis.call('SET', KEYS[fence], 1, 'EX', KEPT_S)
+    redis.call('SET', KEYS[fence], 1, 'EX', ARGV[3])
   end
   redis.call('HDEL', KEYS[1], field)
   redis.call('ZREM', KEYS[2], field)
   return 1
 end
 
-local out, at = {}, 3
+local out, at = {}, 4
 while at <= #ARGV do
   local names = tonumber(ARGV[at + 9])
   out[#out + 1] = take(at, names)

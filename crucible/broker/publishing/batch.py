@@ -1,4 +1,4 @@
-"""A batch on its way: messages by list, and where each belongs in the whole."""
+"""Part of a batch being sent: its messages by list, and the position of each in the batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from crucible.errors import BrokerError
 if TYPE_CHECKING:
     import asyncio
 
-    from crucible.broker.publishing.group_commit import GroupCommit, Outcome
+    from crucible.broker.publishing.group_commit import GroupCommit, PublishResult
     from crucible.broker.results.task_result import Results
 
 
@@ -32,16 +32,16 @@ class Chunk:
             part = self._lists[list_key] = ListPart(queue)
         return part
 
-    def begin(self, outbox: GroupCommit) -> None:
+    def begin(self, group_commit: GroupCommit) -> None:
         """Hand everything to the next flush. Raises BrokerUnavailable when closed."""
         for list_key, part in self._lists.items():
-            part.done = outbox.add(part.queue, list_key, part.messages)
+            part.done = group_commit.add(part.queue, list_key, part.messages)
 
     async def finish(self, results: Results) -> list[TaskResult | BrokerError]:
-        """What became of each task, once it is known."""
+        """The result of each task, once it is known."""
         sent: list[TaskResult | BrokerError] = [TaskResult(i, results) for i in self.ids]
         for part in self._lists.values():
-            pushed, error = await part.outcome()
+            pushed, error = await part.result()
             if error is not None:
                 for position in part.positions[pushed:]:
                     sent[position] = error
@@ -55,7 +55,7 @@ class ListPart:
         queue: the list's queue.
         messages: encoded.
         positions: of each message in the chunk.
-        done: the outcome, once begun.
+        done: the result, once begun.
     """
 
     __slots__ = ("done", "messages", "positions", "queue")
@@ -64,14 +64,14 @@ class ListPart:
         self.queue = queue
         self.messages: list[bytes] = []
         self.positions: list[int] = []
-        self.done: asyncio.Future[Outcome] | None = None
+        self.done: asyncio.Future[PublishResult] | None = None
 
-    async def outcome(self) -> tuple[int, BrokerError | None]:
+    async def result(self) -> tuple[int, BrokerError | None]:
         """How many were pushed, and why not more."""
         if self.done is None:
             raise RuntimeError("a part is finished before it began")
         try:
-            outcome = await self.done
+            result = await self.done
         except BrokerError as error:
             return 0, error
-        return outcome.pushed, outcome.error
+        return result.pushed, result.error

@@ -21,7 +21,7 @@ class SendsCanvases(ABC):
     """The part of a publisher that sends signatures.
 
     Args:
-        results: hands out handles.
+        results: makes handles.
         chords: writes the keys of groups and chords.
         reply_to: a UUID, written into messages.
 

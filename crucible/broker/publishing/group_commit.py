@@ -1,7 +1,8 @@
 """Group commit: what waits is sent together, one round trip for all of it.
 
-Callers append a write and wait for its outcome. One task takes all that piled up while the flush
-before was under way. A write is plain data; how it reaches the server is the ``Sender``'s matter.
+Callers append a write and wait for its result. One task takes all that piled up while the flush
+before was under way. A write is plain data; the ``Sender`` decides how it reaches the server:
+``lua_sender.py``, or ``transaction_sender.py`` without scripts.
 """
 
 from __future__ import annotations
@@ -23,77 +24,83 @@ _log = logging.getLogger(__name__)
 #: Bounds of one flush; a single write larger than the bytes goes alone.
 MAX_FLUSH_MESSAGES = 1000
 MAX_FLUSH_BYTES = 2 * 1024 * 1024
-#: Less time than this before its deadline, and a write is refused instead of sent into doubt.
+#: A write with less time than this before its deadline is refused: sent, its caller would give up
+#: without knowing whether it arrived.
 _TOO_LATE_S = 0.05
 _TOO_LATE = "the queue server did not answer in time"
 
 
-class Once(msgspec.Struct, frozen=True):
-    """Makes a publication happen once.
+class IdempotencyRecord(msgspec.Struct, frozen=True):
+    """Makes a publication happen once, however often it is repeated.
 
     Attributes:
-        key: full name of the Redis key that remembers it.
-        value: what the key holds, and what a repetition is handed.
-        ttl_s: seconds it is remembered.
+        key: full name of its Redis key.
+        value: what the key holds, and what a repetition is given.
+        ttl_s: seconds it is kept.
     """
 
     key: str
     value: bytes
     ttl_s: float
 
+    @property
+    def ttl_ms(self) -> int:
+        """Milliseconds it is kept, at least one."""
+        return max(1, int(self.ttl_s * 1000))
 
-class Told(Protocol):
-    """Who waits for a write; a future of its outcome is one."""
+
+class PublishCallback(Protocol):
+    """Receives the result of a write; ``asyncio.Future[PublishResult]`` is one."""
 
     def done(self) -> bool:
-        """Nobody waits any more; a write that was not sent by then is not."""
+        """Whether nobody waits any more; a write that was not sent by then is dropped."""
 
-    def set_result(self, outcome: Outcome, /) -> None:
-        """What became of it. Called within the flush, so it must be quick."""
+    def set_result(self, result: PublishResult, /) -> None:
+        """Receive it. Called within the flush, so it must be quick."""
 
     def set_exception(self, error: BrokerError, /) -> None:
         """The same, where the flush as a whole failed."""
 
 
 class Write:
-    """Messages for one list, and who waits for them.
+    """Messages for one list, and the callback for their result.
 
     Attributes:
         queue: the queue's name without any prefix.
         list_key: the list they are pushed to.
         messages: encoded, in the order they are to be served.
-        once: for a single message only.
-        done: the outcome, for whoever waits.
-        expires_at: loop time by which the outcome is due.
+        idempotency: for a single message only.
+        callback: receives the result.
+        expires_at: loop time by which the result is due.
         size: bytes of all messages.
     """
 
-    __slots__ = ("done", "expires_at", "list_key", "messages", "once", "queue", "size")
+    __slots__ = ("callback", "expires_at", "idempotency", "list_key", "messages", "queue", "size")
 
     def __init__(
         self,
         queue: str,
         list_key: str,
         messages: Sequence[bytes],
-        once: Once | None,
-        done: Told,
+        idempotency: IdempotencyRecord | None,
+        callback: PublishCallback,
         expires_at: float,
     ) -> None:
         self.queue = queue
         self.list_key = list_key
         self.messages = messages
-        self.once = once
-        self.done = done
+        self.idempotency = idempotency
+        self.callback = callback
         self.expires_at = expires_at
         self.size = len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """What became of a write.
+class PublishResult(msgspec.Struct, frozen=True):
+    """The result of a write.
 
     Attributes:
         pushed: messages now in the list.
-        existing: the value found under the once key; nothing was pushed then.
+        existing: the value of the idempotency record that was there; nothing was pushed then.
         error: why not all were pushed.
     """
 
@@ -109,12 +116,12 @@ class Sender(Protocol):
     def reached(self) -> bool:
         """The server may have got something of the flush under way, or of the last one."""
 
-    async def send(self, writes: Sequence[Write]) -> Sequence[Outcome]:
-        """One outcome a write. Raises BrokerError when the flush as a whole failed."""
+    async def send(self, writes: Sequence[Write]) -> Sequence[PublishResult]:
+        """One result a write. Raises BrokerError when the flush as a whole failed."""
 
 
 class PublishHook(Protocol):
-    """Told about every flush; metrics and tracing hang on here."""
+    """Observes flushes, for metrics and tracing."""
 
     def flushed(self, messages: int, size_bytes: int, took_s: float, *, failed: bool) -> None:
         """One flush ended.
@@ -122,7 +129,7 @@ class PublishHook(Protocol):
         Args:
             messages: that were in it.
             size_bytes: of them.
-            took_s: seconds from sending to the answer, or to giving up.
+            took_s: seconds from sending to the reply, or to giving up.
             failed: the flush as a whole; messages refused one by one do not count.
         """
 
@@ -156,15 +163,19 @@ class GroupCommit:
         self._refuse_waiting("the publisher was closed")
 
     def add(
-        self, queue: str, list_key: str, messages: Sequence[bytes], once: Once | None = None
-    ) -> asyncio.Future[Outcome]:
+        self,
+        queue: str,
+        list_key: str,
+        messages: Sequence[bytes],
+        idempotency: IdempotencyRecord | None = None,
+    ) -> asyncio.Future[PublishResult]:
         """Queue a write for the next flush.
 
         Raises:
-            BrokerUnavailable: the outbox is closed.
+            BrokerUnavailable: the group commit is closed.
         """
-        done: asyncio.Future[Outcome] = self._loop.create_future()
-        self.put(queue, list_key, messages, once, done)
+        done: asyncio.Future[PublishResult] = self._loop.create_future()
+        self.put(queue, list_key, messages, idempotency, done)
         return done
 
     def put(
@@ -172,20 +183,21 @@ class GroupCommit:
         queue: str,
         list_key: str,
         messages: Sequence[bytes],
-        once: Once | None,
-        told: Told,
+        idempotency: IdempotencyRecord | None,
+        callback: PublishCallback,
     ) -> None:
-        """Queue a write for the next flush, and say who is to be told its outcome.
+        """Queue a write for the next flush, whose result ``callback`` receives.
 
         Raises:
-            BrokerUnavailable: the outbox is closed.
+            BrokerUnavailable: the group commit is closed.
         """
         if self._closed:
             raise NothingStored("the publisher is closed")
         expires_at = self._loop.time() + self._deadline_s
-        self._waiting.append(Write(queue, list_key, messages, once, told, expires_at))
+        write = Write(queue, list_key, messages, idempotency, callback, expires_at)
+        self._waiting.append(write)
         if self._flusher is None:
-            self._flusher = self._loop.create_task(self._flush_all(), name="crucible-outbox")
+            self._flusher = self._loop.create_task(self._flush_all(), name="crucible-group-commit")
 
     async def _flush_all(self) -> None:
         try:
@@ -210,10 +222,10 @@ class GroupCommit:
             ):
                 break
             self._waiting.popleft()
-            if write.done.done():
+            if write.callback.done():
                 continue
             if write.expires_at - now < _TOO_LATE_S:
-                _tell(write.done, NothingStored(_TOO_LATE))
+                _notify(write.callback, NothingStored(_TOO_LATE))
                 continue
             taken.append(write)
             count += len(write.messages)
@@ -223,22 +235,22 @@ class GroupCommit:
     async def _flush(self, writes: Sequence[Write]) -> None:
         clock = self._loop.time
         started = clock()
-        outcomes = await self._outcomes(writes)
+        results = await self._send(writes)
         if self._hook is not None:
             count, size = sum(len(w.messages) for w in writes), sum(w.size for w in writes)
-            self._hook.flushed(count, size, clock() - started, failed=outcomes is None)
-        if outcomes is not None:
-            for write, outcome in zip(writes, outcomes, strict=True):
-                _tell(write.done, outcome)
+            self._hook.flushed(count, size, clock() - started, failed=results is None)
+        if results is not None:
+            for write, result in zip(writes, results, strict=True):
+                _notify(write.callback, result)
 
-    async def _outcomes(self, writes: Sequence[Write]) -> Sequence[Outcome] | None:
-        """What the sender says; None when it failed, which all who wait were told then."""
+    async def _send(self, writes: Sequence[Write]) -> Sequence[PublishResult] | None:
+        """The results; None when the flush failed, which all its callbacks know then."""
         try:
             async with asyncio.timeout_at(writes[0].expires_at):
                 return await self._sender.send(writes)
         except TimeoutError:
             self._fail_flush(writes, BrokerUnavailable(_TOO_LATE))
-            # They waited behind a server that does not answer; another wait would not help them.
+            # What waited behind this flush would only wait for the same server again.
             self._refuse_waiting(_TOO_LATE)
         except BrokerError as error:
             self._fail_flush(writes, error)
@@ -246,13 +258,13 @@ class GroupCommit:
             self._fail_flush(writes, BrokerUnavailable("the publisher was closed"))
             raise
         except Exception as error:  # noqa: BLE001 - supervision, see below
-            # A defect of our own: whoever waits must learn of it, and the next flush must run.
+            # A defect of our own: its callers must learn of it, and the next flush must run.
             _log.exception("a flush of %d writes failed", len(writes))
             _fail(writes, BrokerError(f"publishing failed: {error!r}"))
         return None
 
     def _fail_flush(self, writes: Sequence[Write], error: BrokerError) -> None:
-        """Tell of a flush that failed; a server that never got any of it stored nothing."""
+        """Report a flush that failed; a server that never got any of it stored nothing."""
         if isinstance(error, BrokerUnavailable) and not self._sender.reached:
             unsent = NothingStored(str(error))
             unsent.__cause__ = error.__cause__
@@ -264,22 +276,22 @@ class GroupCommit:
         self._waiting.clear()
 
 
-def _tell(told: Told, outcome: Outcome | BrokerError) -> None:
-    if told.done():
+def _notify(callback: PublishCallback, result: PublishResult | BrokerError) -> None:
+    if callback.done():
         return
     try:
-        if isinstance(outcome, Outcome):
-            told.set_result(outcome)
+        if isinstance(result, PublishResult):
+            callback.set_result(result)
         else:
-            told.set_exception(outcome)
-    except Exception:  # noqa: BLE001 - supervision: the others of the flush must be told too
-        _log.exception("%r could not be told the outcome of its write", told)
+            callback.set_exception(result)
+    except Exception:  # noqa: BLE001 - supervision: the other callbacks of the flush must run too
+        _log.exception("the callback of a write failed: %r", callback)
 
 
 def _fail(writes: Sequence[Write] | deque[Write], error: BrokerError) -> None:
     for write in writes:
-        # Each its own: a raised exception collects the frames of whoever raises it.
-        _tell(write.done, _copy(error))
+        # One each: a raised exception collects the frames of every caller that raises it.
+        _notify(write.callback, _copy(error))
 
 
 def _copy(error: BrokerError) -> BrokerError:

@@ -8,8 +8,10 @@
 
 A publication returns once the server confirmed it. When the server does not answer within the
 deadline it raises ``BrokerUnavailable``; whether the message arrived is then unknown, and sending
-it again may run it twice, unless it carries ``Once``: then a repetition finds the first one. A
-``NothingStored`` is a ``BrokerUnavailable`` without that doubt: the message did not arrive.
+it again may run it twice, unless it carries an ``IdempotencyRecord``: then a repetition finds the
+first one. ``NothingStored`` is a ``BrokerUnavailable`` that is sure: the message did not arrive.
+
+Messages go through the group commit (``group_commit.py``), one round trip for all that wait.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 from crucible.broker.canvas.chord_keys import ChordKeys
 from crucible.broker.publishing.batch import Chunk
 from crucible.broker.publishing.canvas import SendsCanvases
-from crucible.broker.publishing.flush import PipelineSender, ScriptSender
-from crucible.broker.publishing.group_commit import GroupCommit, Once
+from crucible.broker.publishing.group_commit import GroupCommit, IdempotencyRecord
+from crucible.broker.publishing.lua_sender import LuaSender
 from crucible.broker.publishing.sent_events import SentEvents
+from crucible.broker.publishing.transaction_sender import TransactionSender
 from crucible.broker.redis.connection import read_url, translated
 from crucible.broker.redis.link import open_link
 from crucible.broker.results.lookup import Lookup
@@ -37,12 +40,12 @@ from crucible.redis_keys import Keys
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from crucible.broker.publishing.group_commit import PublishHook, Sender, Told
+    from crucible.broker.publishing.group_commit import PublishCallback, PublishHook, Sender
     from crucible.broker.redis.link import Link
     from crucible.errors import BrokerError
 
 
-__all__ = ["Once", "Publisher", "TaskCall", "TaskResult"]
+__all__ = ["IdempotencyRecord", "Publisher", "TaskCall", "TaskResult"]
 
 #: Messages of a batch encoded before the loop gets a turn.
 _CHUNK = 250
@@ -58,7 +61,7 @@ class Publisher(SendsCanvases):
 
     def __init__(
         self,
-        outbox: GroupCommit,
+        group_commit: GroupCommit,
         results: Results,
         keys: Keys,
         origin: str,
@@ -69,7 +72,7 @@ class Publisher(SendsCanvases):
     ) -> None:
         super().__init__(results, chords, default_reply_to())
         self.keys = keys
-        self._outbox = outbox
+        self._group_commit = group_commit
         self._link = link
         self._deadline_s = deadline_s
         self._origin = origin
@@ -95,7 +98,7 @@ class Publisher(SendsCanvases):
         """A publisher for one task queue server; nothing is connected before it is needed.
 
         Args:
-            url: the task queue server, see ``broker.servers.connection`` for the forms.
+            url: the task queue server, see ``broker.redis.connection`` for the forms.
             result_url: where results are stored; None is the same server.
             global_keyprefix: Celery's broker transport option of that name.
             result_keyprefix: the same for the result backend, as it stands in front of keys.
@@ -103,7 +106,7 @@ class Publisher(SendsCanvases):
             deadline_s: seconds until a publication that got no answer fails.
             result_expires_s: seconds that the keys of a chord are kept.
             scripting: False for servers without Lua.
-            hook: told about every flush.
+            hook: observes flushes.
             events: send a ``task-sent`` event for each message, for Flower.
             origin: written into messages; None is ``gen<pid>@<host>``.
 
@@ -118,21 +121,26 @@ class Publisher(SendsCanvases):
                 result_link = await stack.enter_async_context(open_link(result_url))
             lookup = await stack.enter_async_context(Lookup(result_link, keys, deadline_s))
             waiter = await stack.enter_async_context(Waiter(result_link, lookup, keys))
-            kind = ScriptSender if scripting else PipelineSender
+            kind = LuaSender if scripting else TransactionSender
             sender: Sender = kind(link, keys, queue_limit)
             origin = origin or default_origin()
             if events:
-                told = SentEvents(sender, link, keys, read_url(url).options["db"], origin)
-                sender = await stack.enter_async_context(told)
-            outbox = await stack.enter_async_context(GroupCommit(sender, deadline_s, hook))
+                events_sender = SentEvents(sender, link, keys, read_url(url).options["db"], origin)
+                sender = await stack.enter_async_context(events_sender)
+            group_commit = await stack.enter_async_context(GroupCommit(sender, deadline_s, hook))
             results = Results(result_link, lookup, waiter, keys, deadline_s)
             chords = ChordKeys(result_link, keys, deadline_s, result_expires_s)
             yield cls(
-                outbox, results, keys, origin, link=link, chords=chords, deadline_s=deadline_s
+                group_commit, results, keys, origin, link=link, chords=chords, deadline_s=deadline_s
             )
 
     async def publish(
-        self, raw: bytes, *, queue: str, priority: int | None = None, once: Once | None = None
+        self,
+        raw: bytes,
+        *,
+        queue: str,
+        priority: int | None = None,
+        idempotency: IdempotencyRecord | None = None,
     ) -> bytes | None:
         """Push one encoded message.
 
@@ -140,41 +148,47 @@ class Publisher(SendsCanvases):
             raw: the message, as ``encode_task`` or ``TaskTemplate.render`` make it.
             queue: its queue.
             priority: picks the queue's list; must be the one written in the message.
-            once: push only if nothing was pushed under this key before.
+            idempotency: push only if this record is not there yet.
 
         Returns:
-            None, or the value kept under ``once.key`` by an earlier publication.
+            None, or the value of the record that an earlier publication left.
 
         Raises:
             QueueFull: the queue holds as many as it may; nothing was pushed.
             BrokerUnavailable: no answer within the deadline. The message may have arrived; with
-                ``once`` it is safe to try again.
+                ``idempotency`` it is safe to try again.
             BrokerError: the server refused.
         """
-        outcome = await self._outbox.add(queue, self._list(queue, priority), (raw,), once)
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.existing
+        list_key = self._list(queue, priority)
+        result = await self._group_commit.add(queue, list_key, (raw,), idempotency)
+        if result.error is not None:
+            raise result.error
+        return result.existing
 
     def begin(
-        self, raw: bytes, queue: str, priority: int | None, once: Once | None, told: Told
+        self,
+        raw: bytes,
+        queue: str,
+        priority: int | None,
+        idempotency: IdempotencyRecord | None,
+        callback: PublishCallback,
     ) -> None:
-        """The same as ``publish`` for whoever cannot wait in a coroutine.
+        """The same as ``publish`` for callers outside of a coroutine.
 
         Args:
             raw: the message.
             queue: its queue.
             priority: as in ``publish``.
-            once: as in ``publish``.
-            told: what became of it, with the error in the outcome or as an exception.
+            idempotency: as in ``publish``.
+            callback: receives the result, or an exception where the whole flush failed.
 
         Raises:
             BrokerUnavailable: closed.
         """
-        self._outbox.put(queue, self._list(queue, priority), (raw,), once, told)
+        self._group_commit.put(queue, self._list(queue, priority), (raw,), idempotency, callback)
 
     async def recall(self, key: str) -> bytes | None:
-        """What a publication keeps under its ``Once`` key, None when nothing was published.
+        """The value of an idempotency record, None when nothing was published under it.
 
         Raises:
             BrokerUnavailable: no answer within the deadline.
@@ -203,7 +217,7 @@ class Publisher(SendsCanvases):
             TypeError: arguments the serializer cannot carry.
             ValueError: an unknown serializer, or a circular argument.
             QueueFull: the queue holds as many as it may.
-            BrokerUnavailable: no answer within the deadline; it may have been sent all the same.
+            BrokerUnavailable: no answer within the deadline; it may have been sent nevertheless.
         """
         call = TaskCall(name, args, kwargs, task_id, queue, priority, ignore_result, options)
         return await self.send(call)
@@ -219,18 +233,18 @@ class Publisher(SendsCanvases):
         """Send many calls, each queue in the given order.
 
         Raises:
-            BrokerError: the first failure, once the outcome of all is known; those before and
+            BrokerError: the first failure, once all results are known; those before and
                 beside it may have been sent.
             TypeError: arguments the serializer cannot carry; what came before was sent.
         """
-        outcomes = await self.try_batch(calls)
-        for outcome in outcomes:
-            if not isinstance(outcome, TaskResult):
-                raise outcome
-        return [outcome for outcome in outcomes if isinstance(outcome, TaskResult)]
+        sent = await self.try_batch(calls)
+        for result in sent:
+            if not isinstance(result, TaskResult):
+                raise result
+        return [result for result in sent if isinstance(result, TaskResult)]
 
     async def try_batch(self, calls: Sequence[TaskCall]) -> list[TaskResult | BrokerError]:
-        """Send many calls, each queue in the given order, and tell what became of each.
+        """Send many calls, each queue in the given order; for each its handle or its error.
 
         Raises:
             TypeError: arguments the serializer cannot carry; what came before was sent.
@@ -256,7 +270,7 @@ class Publisher(SendsCanvases):
             part.messages.append(raw)
             part.positions.append(position)
             chunk.ids.append(task_id)
-        chunk.begin(self._outbox)
+        chunk.begin(self._group_commit)
         return chunk
 
     def _list(self, queue: str, priority: int | None) -> str:

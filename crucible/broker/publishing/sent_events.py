@@ -14,26 +14,26 @@ from crucible.broker.control.event_stream import EventStream
 from crucible.broker.control.lamport import LamportClock
 from crucible.broker.wire.decode import decode
 from crucible.broker.wire.jsontypes import dumps, quote
-from crucible.broker.wire.moments import utc_text
+from crucible.broker.wire.timestamps import utc_text
 from crucible.errors import BrokerUnavailable, MessageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.publishing.group_commit import Outcome, Sender, Write
+    from crucible.broker.publishing.group_commit import PublishResult, Sender, Write
     from crucible.broker.redis.link import Link
     from crucible.redis_keys import Keys
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that events may take to leave when the producer closes.
-_LEAVE_S = 1.0
+#: Seconds that sending the remaining events may take when the producer closes.
+_CLOSE_S = 1.0
 #: Seconds between attempts while the server is away.
 _PAUSE_S = 0.5
 
 
 class SentEvents:
-    """A sender that tells of what it sent, once the server confirmed it. Use it as a context.
+    """A sender that sends an event for each message the server confirmed. Use it as a context.
 
     Args:
         sender: sends.
@@ -46,23 +46,23 @@ class SentEvents:
     def __init__(self, sender: Sender, link: Link, keys: Keys, db: int, node: str) -> None:
         self._sender = sender
         self._stream = EventStream(link, keys, db, node, LamportClock())
-        self._telling: asyncio.Task[None] | None = None
+        self._publishing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._telling = asyncio.create_task(self._tell(), name="crucible-sent-events")
+        self._publishing = asyncio.create_task(self._publish(), name="crucible-sent-events")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         try:
-            async with asyncio.timeout(_LEAVE_S):
+            async with asyncio.timeout(_CLOSE_S):
                 await self._stream.flushed()
         except TimeoutError:
             logger.warning("closing with task-sent events unsent")
-        if self._telling is not None:
-            self._telling.cancel()
-            await asyncio.wait([self._telling])
+        if self._publishing is not None:
+            self._publishing.cancel()
+            await asyncio.wait([self._publishing])
 
-    async def _tell(self) -> None:
+    async def _publish(self) -> None:
         while True:
             try:
                 await self._stream.run(lambda: None)
@@ -71,16 +71,16 @@ class SentEvents:
 
     @property
     def reached(self) -> bool:
-        """As the sender says."""
+        """See ``group_commit.Sender``."""
         return self._sender.reached
 
-    async def send(self, writes: Sequence[Write]) -> Sequence[Outcome]:
-        """One outcome a write; raises what the sender raises."""
-        outcomes = await self._sender.send(writes)
-        for write, outcome in zip(writes, outcomes, strict=True):
-            for raw in write.messages[: outcome.pushed]:
+    async def send(self, writes: Sequence[Write]) -> Sequence[PublishResult]:
+        """One result a write; raises what the sender raises."""
+        results = await self._sender.send(writes)
+        for write, result in zip(writes, results, strict=True):
+            for raw in write.messages[: result.pushed]:
                 self._add(raw, write.queue)
-        return outcomes
+        return results
 
     def _add(self, raw: bytes, queue: str) -> None:
         try:

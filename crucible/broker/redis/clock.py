@@ -1,7 +1,7 @@
 """The queue server's clock, as far as this process knows it.
 
 Workers on machines whose clocks differ must agree on when a message is due, so the server's TIME
-decides. Scripts return it, and the last answer carries until the next.
+decides. Scripts return it, and the last reply is used until the next.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import time
 
 
 class ServerClock:
-    """Estimates the server's time from the answers of scripts.
+    """Estimates the server's time from the replies of scripts.
 
-    The estimate is never ahead of the server by more than the drift since the last answer: the
-    time in an answer was read before the answer arrived.
+    The estimate is never ahead of the server by more than the drift since the last reply: the
+    time in a reply was read before the reply arrived.
     """
 
     def __init__(self) -> None:
         self._offset_s = 0.0
 
-    def observe(self, seconds: bytes | int, microseconds: bytes | int) -> None:
-        """Take note of a TIME reply that has just arrived."""
-        self._offset_s = int(seconds) + int(microseconds) / 1e6 - time.time()
+    def observe(self, server_time: float) -> None:
+        """Take note of a TIME, in seconds since the epoch, whose reply has just arrived."""
+        self._offset_s = server_time - time.time()
 
     @property
     def offset_s(self) -> float:

@@ -131,11 +131,11 @@ def _read_sentinel_url(url: str) -> Target:
 
 
 class _OurConnection(AbstractConnection):
-    """A connection that can be cancelled, and says of a reset what it is, on uvloop too.
+    """A connection that can be cancelled, and reports a reset as a ConnectionError on uvloop too.
 
     With a ``socket_timeout`` redis-py sends inside ``asyncio.wait_for``, which before Python 3.12
-    may swallow the cancellation of whoever sends: a loop that is stopped then never ends. So the
-    timeout is kept here, and redis-py is told of none.
+    may swallow the cancellation of the sending task: a loop that is cancelled then never stops. So
+    the timeout is kept here, and redis-py gets none.
     """
 
     def __init__(self, *, socket_timeout: float | None = None, **options: Any) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Seconds between attempts to connect while the deadline lasts.
 _RETRY_PAUSE_S = 0.05
-#: What more attempts may cure.
+#: Errors after which another attempt may succeed.
 _CONNECT_ERRORS = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError)
 
 
@@ -39,10 +39,10 @@ def _pack(command: Sequence[Argument]) -> bytes:
 
 
 class Link:
-    """Sends commands and reads their answers.
+    """Sends commands and reads their replies.
 
     Deadlines are the caller's: cancelling a call drops the connection it used, so that a late
-    answer is never taken for another command's.
+    reply is never taken for another command's.
     """
 
     def __init__(self, client: Redis) -> None:
@@ -51,7 +51,7 @@ class Link:
         self._closed = False
 
     def close(self) -> None:
-        """Hand out no more connections: the client below is about to close its own."""
+        """Give no more connections: the client below is about to close its own."""
         self._closed = True
 
     async def forget_idle(self) -> None:
@@ -60,7 +60,7 @@ class Link:
 
     @asynccontextmanager
     async def connection(self, *, patient: bool = True) -> AsyncIterator[AbstractConnection]:
-        """A connection that is open when it is handed over.
+        """A connection, already open.
 
         Args:
             patient: try again until cancelled while the server cannot be reached. Nothing was
@@ -77,7 +77,7 @@ class Link:
             await self.release(held)
 
     async def release(self, held: AbstractConnection) -> None:
-        """Give back what ``acquire`` handed out."""
+        """Give back a connection from ``acquire``."""
         await self._pool.release(held)
 
     async def acquire(self, *, patient: bool = True) -> AbstractConnection:
@@ -99,7 +99,7 @@ class Link:
             await asyncio.sleep(_RETRY_PAUSE_S)
 
     async def call(self, *command: Argument, deadline: Deadline | None = None) -> Any:
-        """One command's answer.
+        """One command's reply.
 
         Args:
             command: its words.
@@ -116,26 +116,26 @@ class Link:
             return await held.read_response()
 
     async def calls(self, held: AbstractConnection, commands: Sequence[Sequence[Argument]]) -> Any:
-        """The answers to several commands sent together over ``held``; errors as values."""
+        """The replies to several commands sent together over ``held``; errors as values."""
         packed = b"".join(_pack(command) for command in commands)
         await held.send_packed_command(packed)
-        answers = []
+        replies = []
         for _ in commands:
             try:
-                answers.append(await held.read_response())
+                replies.append(await held.read_response())
             except redis_errors.ResponseError as error:
-                answers.append(error)
-        return answers
+                replies.append(error)
+        return replies
 
 
-class Line:
+class KeptConnection:
     """One connection of a link, kept from call to call.
 
-    What a pool does around a small command costs as much as the command. For whoever has one call
-    under way at a time; deadlines are the caller's, as with ``Link``.
+    What a pool does around a small command costs as much as the command. For a caller that has one
+    call under way at a time; deadlines are the caller's, as with ``Link``.
 
     Attributes:
-        reached: the server may have got the command of the last call.
+        reached: the server may have received the command of the last call.
     """
 
     def __init__(self, link: Link) -> None:
@@ -144,7 +144,7 @@ class Line:
         self._held: AbstractConnection | None = None
 
     async def call(self, *command: Argument) -> Any:
-        """One command's answer.
+        """One command's reply.
 
         Raises:
             BrokerUnavailable: closed.
@@ -162,7 +162,7 @@ class Line:
         except redis_errors.ResponseError:
             raise
         except BaseException:
-            # Its answer may still come, and must not be taken for the next command's.
+            # Its reply may still come, and must not be taken for the next command's.
             await self.drop()
             raise
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     Argument = bytes | str | int | float
     Execute = Callable[..., Awaitable[Any]]
 
+_INCLUDE = "-- include: "
+
 
 class Script:
     """One script; its header says what KEYS, ARGV and the return value are.
@@ -46,5 +48,10 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """The script in ``lua/<name>.lua``."""
-    return Script(files("crucible.broker").joinpath("lua", f"{name}.lua").read_text("utf-8"))
+    """The script ``lua/<name>.lua``; a file that its first line includes is put in front of it."""
+    folder = files("crucible.broker").joinpath("lua")
+    text = folder.joinpath(f"{name}.lua").read_text("utf-8")
+    first, _, rest = text.partition("\n")
+    if first.startswith(_INCLUDE):
+        text = folder.joinpath(first.removeprefix(_INCLUDE)).read_text("utf-8") + rest
+    return Script(text)

@@ -1,4 +1,4 @@
-"""What a task came to, as stock result backends write it under ``celery-task-meta-<id>``.
+"""Results of tasks, as stock result backends write them under ``celery-task-meta-<id>``.
 
 Source: celery ``backends/base.py`` ``_get_result_meta`` and ``prepare_exception``; key order is
 the order stock writes.
@@ -12,22 +12,39 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.broker.wire.jsontypes import dumps, loads
+from crucible.broker.wire.states import (
+    EXCEPTION,
+    FAILURE,
+    PENDING,
+    READY,
+    RETRY,
+    REVOKED,
+    STARTED,
+    SUCCESS,
+    is_final,
+)
 from crucible.errors import MessageError, TaskFailed, TaskRevoked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-PENDING = "PENDING"
-STARTED = "STARTED"
-RETRY = "RETRY"
-SUCCESS = "SUCCESS"
-FAILURE = "FAILURE"
-REVOKED = "REVOKED"
-
-#: States after which nothing changes (celery ``states.py`` ``READY_STATES``).
-READY = frozenset({SUCCESS, FAILURE, REVOKED})
-#: States whose result is an exception.
-EXCEPTION = frozenset({RETRY, FAILURE, REVOKED})
+__all__ = [
+    "EXCEPTION",
+    "FAILURE",
+    "PENDING",
+    "READY",
+    "RETRY",
+    "REVOKED",
+    "STARTED",
+    "SUCCESS",
+    "Meta",
+    "decode_meta",
+    "encode_meta",
+    "exception_result",
+    "extended_fields",
+    "is_final",
+    "revoked_result",
+]
 
 
 class Meta(msgspec.Struct, kw_only=True):
@@ -42,7 +59,7 @@ class Meta(msgspec.Struct, kw_only=True):
         date_done: ISO 8601, None before the end.
         group_id: id of its group or chord; written when set.
         parent_id: id of the task that sent it; written when set.
-        extended: ``name args kwargs worker retries queue`` and stamps, where the backend is told
+        extended: ``name args kwargs worker retries queue`` and stamps, where the backend is set
             to keep them.
     """
 
@@ -107,18 +124,6 @@ def _carried(argument: Any) -> Any:
     except (TypeError, ValueError):
         return repr(argument)
     return argument
-
-
-def is_final(meta: Mapping[str, Any]) -> bool:
-    """Whether no other result may take the place of a stored one.
-
-    A REVOKED of somebody who heard of a revoke and saw no start has null children, from stock
-    (celery ``worker/control.py`` ``_revoke``) and from us: the task may run all the same, and then
-    its own end counts.
-    """
-    if meta.get("status") == REVOKED:
-        return meta.get("children", ()) is not None
-    return meta.get("status") in (SUCCESS, FAILURE)
 
 
 def revoked_result(reason: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from crucible.broker.results.lookup import Lookup
     from crucible.broker.results.meta import Meta
     from crucible.broker.results.waiter import Waiter
-    from crucible.broker.wire.result_tree import Frozen
+    from crucible.broker.wire.result_tree import ResultTree
     from crucible.redis_keys import Keys
 
 
@@ -161,18 +161,18 @@ class GroupResult:
             await asyncio.gather(*waits, return_exceptions=True)
 
 
-def handle_of(node: Frozen, results: Results) -> TaskResult | GroupResult:
+def handle_of(node: ResultTree, results: Results) -> TaskResult | GroupResult:
     """The handle of a planned canvas."""
     if node.children is not None:
         return group_of(node, results)
     return TaskResult(node.id, results, _parent_of(node, results))
 
 
-def group_of(node: Frozen, results: Results) -> GroupResult:
+def group_of(node: ResultTree, results: Results) -> GroupResult:
     """The handle of a planned group."""
     members = [handle_of(child, results) for child in node.children or ()]
     return GroupResult(node.id, members, _parent_of(node, results))
 
 
-def _parent_of(node: Frozen, results: Results) -> TaskResult | GroupResult | None:
+def _parent_of(node: ResultTree, results: Results) -> TaskResult | GroupResult | None:
     return handle_of(node.parent, results) if node.parent is not None else None

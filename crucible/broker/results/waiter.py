@@ -40,7 +40,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 
 
 class Waiter:
-    """Hands out results as they are published. Open it with ``async with``.
+    """Delivers results as they are published. Open it with ``async with``.
 
     Nothing is connected before the first wait.
     """

@@ -33,7 +33,7 @@ def bound_queues(members: Iterable[bytes], routing_key: str) -> list[str]:
 def _matches(bound_key: str, pattern: str, routing_key: str) -> bool:
     if not pattern:
         return bound_key == routing_key
-    # Made anew from the key: the pattern is a stranger's regular expression.
+    # Made anew from the key: the pattern is an untrusted regular expression.
     words = bound_key.split(".")
     if sum(word in _WILDCARDS for word in words) > _MOST_WILDCARDS:
         return False

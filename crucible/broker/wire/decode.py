@@ -15,29 +15,16 @@ from typing import Any
 import msgspec
 
 from crucible.broker.wire.body import ACCEPTED, EMBED_KEYS, Content, content_of, payload
-from crucible.broker.wire.call import TaskCall, TaskOptions
 from crucible.broker.wire.compression import MAX_BODY_BYTES
-from crucible.broker.wire.encode import TaskTemplate, encode_call, encode_task
 from crucible.broker.wire.jsontypes import loads
 from crucible.errors import MessageError
-
-__all__ = [
-    "Message",
-    "TaskCall",
-    "TaskOptions",
-    "TaskTemplate",
-    "decode",
-    "encode_call",
-    "encode_task",
-    "payload_of",
-]
 
 
 class Message:
     """One task message.
 
     The body is decoded at the first look at ``args``, ``kwargs`` or ``embed``, which then may
-    raise MessageError; ``decode`` has looked already unless told not to.
+    raise MessageError; ``decode`` has decoded it already unless asked not to.
 
     Attributes:
         raw: the bytes as they came.

@@ -33,7 +33,7 @@ def new_id() -> str:
         return _refill()
 
 
-# A child must not hand out the ids its parent still holds.
+# A forked child must not use the ids that its parent still holds.
 os.register_at_fork(after_in_child=_pool.clear)
 
 

@@ -109,7 +109,7 @@ def _make_encoder() -> Callable[[Any], str]:
     """A function from value to text that keeps its C encoder between calls.
 
     ``json.JSONEncoder.encode`` builds a new one each time, which costs as much as a small body.
-    Without markers a circular value ends in RecursionError, told as ValueError.
+    Without markers a circular value ends in RecursionError, raised as ValueError.
     """
     c_make = getattr(json_encoder, "c_make_encoder", None)
     if c_make is None:

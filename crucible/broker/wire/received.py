@@ -1,7 +1,7 @@
-"""Delayed messages that their first worker told of: ``task-received`` is said once, as from stock.
+"""Marks delayed messages whose ``task-received`` event was sent: it is sent once, as from stock.
 
-The mark is the publication's own tag, so that the next try of a task, a publication of its own, is
-told of again.
+The mark is the publication's own tag, so that the next try of a task, a publication of its own, has
+an event of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _RECEIVED = "crucible_received"
 
 
 def mark_received(message: Message) -> bytes:
-    """The message with a mark that somebody has told of it."""
+    """The message with the mark."""
     envelope = parse(message.raw)
     headers = envelope.get("headers")
     if isinstance(headers, dict):
@@ -27,5 +27,5 @@ def mark_received(message: Message) -> bytes:
 
 
 def was_received(message: Message) -> bool:
-    """Whether somebody has told of this delivery; one that was given back is told of again."""
+    """Whether the event was sent for this delivery; a redelivery has another one."""
     return message.headers.get(_RECEIVED) == message.delivery_tag and not message.redelivered

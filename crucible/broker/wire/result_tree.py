@@ -1,17 +1,14 @@
-"""Where a part of a canvas stands, and what it will be known by."""
+"""Ids of a canvas in the shape of its results: Celery's form of a result, parents and children."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from crucible.broker.canvas.signature import Signature
+from typing import Any
 
 
 @dataclass(slots=True)
-class Frozen:
-    """What a part of a canvas will be known by.
+class ResultTree:
+    """The result of a part of a canvas, known before any of it is sent.
 
     Attributes:
         id: of the task, or of the group.
@@ -20,11 +17,11 @@ class Frozen:
     """
 
     id: str
-    parent: Frozen | None = None
-    children: list[Frozen] | None = None
+    parent: ResultTree | None = None
+    children: list[ResultTree] | None = None
 
     @property
-    def first(self) -> Frozen:
+    def first(self) -> ResultTree:
         """The start of the line that leads here."""
         node = self
         while node.parent is not None:
@@ -37,24 +34,3 @@ class Frozen:
         if self.children is None:
             return [[self.id, parent], None]
         return [[self.id, parent], [child.as_tuple() for child in self.children]]
-
-
-@dataclass(slots=True, kw_only=True)
-class Place:
-    """Where in a canvas a part stands.
-
-    Attributes:
-        task_id: id of a task, or of the last task of a chain, unless it has one.
-        group_id: group or chord the part's end counts for.
-        chord: body of that chord.
-        group_index: position in it.
-        root_id: first task of all.
-        parent_id: task that sends the part.
-    """
-
-    task_id: str | None = None
-    group_id: str | None = None
-    chord: Signature | None = None
-    group_index: int | None = None
-    root_id: str | None = None
-    parent_id: str | None = None

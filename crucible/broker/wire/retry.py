@@ -1,4 +1,4 @@
-"""Messages that go out again: marked as redelivered, counted, or as the next try."""
+"""Messages that are published again: as redelivered, counted, or as the next try of a task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crucible.errors import MessageError
 
 #: Header that counts deliveries which ended with their worker.
 DELIVERIES = "crucible_deliveries"
-#: Header that says why a message is not to be run any more; whoever takes it ends it.
+#: Header that says why a message must not run any more; the next worker settles it.
 LOST = "crucible_lost"
 #: Everything in the headers that is about earlier deliveries.
 _MARKS = frozenset({"redelivered", DELIVERIES, LOST})
@@ -46,7 +46,7 @@ def deliveries_of(envelope: dict[str, Any]) -> int:
 def redelivered(
     envelope: dict[str, Any], deliveries: int | None = None, lost: str | None = None
 ) -> bytes:
-    """The message with kombu's redelivered flags, its count of lost deliveries, and their end.
+    """The message with kombu's redelivered flags, its count of lost deliveries, and why it is lost.
 
     Where there are no headers and something is to be counted there will be some: to a consumer
     none and empty ones are the same.
@@ -69,7 +69,7 @@ def redelivered(
 
 
 def counted_anew(raw: bytes) -> bytes:
-    """The message as before its deliveries were counted and given up; as it is where none were.
+    """The message without its counts of deliveries; as it is where there are none.
 
     Raises:
         MessageError: not a JSON object.
@@ -83,7 +83,7 @@ def counted_anew(raw: bytes) -> bytes:
 
 
 def _unmark(envelope: dict[str, Any]) -> None:
-    """Take off what an earlier delivery left."""
+    """Remove what earlier deliveries added."""
     headers, properties = envelope.get("headers"), envelope.get("properties")
     info = properties.get("delivery_info") if isinstance(properties, dict) else None
     for part, names in ((headers, _MARKS), (info, ("redelivered",))):
@@ -97,8 +97,8 @@ def next_try(raw: bytes, eta: float | None) -> bytes:
 
     Body, chain, chord and callbacks stay as they are. Its parent becomes the task itself where it
     had none, as stock's ``retry`` leaves it; a try is a new publication with a tag of its own, and
-    repeats the origin among the properties, a leak of stock's. A task of protocol 1 goes on as one
-    of protocol 2, as from stock: its headers are what counts tries.
+    repeats the origin among the properties, as stock does by accident. A task of protocol 1 becomes
+    one of protocol 2, as from stock: the tries are counted in its headers.
 
     Raises:
         MessageError: it is no task.

@@ -1,4 +1,4 @@
-"""The circuit breakers of a router: one for each thing it depends on."""
+"""The circuit breakers of a migration: one for each thing it depends on."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ RECORDS_OPEN_S = 1.0
 
 
 class Breakers:
-    """The circuit breakers of a router.
+    """The circuit breakers of a migration.
 
-    ``/ready``, ``/metrics`` and ``migration status`` show whatever ``__iter__`` yields: a further
-    downstream of the api, such as a database of past evaluations, is one more attribute and one
-    more name there. Executors are called by workers, whose signs of life tell of their circuits.
+    ``/ready``, ``/metrics`` and ``migration status`` show whatever ``__iter__`` yields. Executors
+    are called by workers, whose heartbeats carry the states of their circuits.
 
     Attributes:
         queue: publishing to the task queue server.
-        records: the few words the legacy path has with that server, which must be quick.
+        records: reading and writing records there for the legacy queue, which must be fast.
         legacy: the legacy queue service.
     """
 
     def __init__(self, settings: Settings) -> None:
         policy = breaker_policy(settings)
         self.queue = CircuitBreaker("queue", BrokerUnavailable, TimeoutError, policy=policy)
-        # Tried again in the background, which costs no client anything: so soon.
-        soon = replace(policy, open_s=min(policy.open_s, RECORDS_OPEN_S))
-        self.records = CircuitBreaker("records", BrokerUnavailable, policy=soon)
+        # The trial is made in the background and delays no client, so it comes early.
+        early = replace(policy, open_s=min(policy.open_s, RECORDS_OPEN_S))
+        self.records = CircuitBreaker("records", BrokerUnavailable, policy=early)
         self.legacy = CircuitBreaker("legacy", LegacyUnavailable, policy=policy)
 
     def __iter__(self) -> Iterator[CircuitBreaker]:

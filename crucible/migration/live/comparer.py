@@ -1,8 +1,8 @@
-"""The continuous comparison of dual-write traffic: what both sides made of each evaluation.
+"""The continuous comparison of dual-write traffic: each evaluation with its copy.
 
-Equal ends are counted. A difference is looked into: the program runs twice more on the Celery
-side, and where those runs agree with the first, the sides differ and a mismatch is counted; where
-they do not, the program is nondeterministic and the difference says nothing about the sides.
+Equal outcomes are counted. A difference is examined: the program runs twice more on Celery. Where
+those runs agree with the first, a mismatch is counted; where they do not, the program is
+nondeterministic and the difference says nothing about the queue systems.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import msgspec
 from crucible.broker.redis.connection import translated
 from crucible.errors import BrokerError, TaskError
 from crucible.migration.comparison import Comparison, Kind, judge
+from crucible.redis_keys import MISMATCH_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,12 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Mismatches that are kept, about.
-KEPT = 1000
-#: Differences that may wait to be looked into, and further runs of a program that differed.
+#: Differences that may wait to be examined, and further runs of a program that differed.
 LIMIT, AGAIN = 50, 2
-#: Differences looked into at once.
-JUDGES = 4
+#: Differences examined at once.
+EXAMINERS = 4
 #: Seconds between two writes of the counts.
 FLUSH_S = 0.5
 
@@ -45,7 +44,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         at: when, UTC.
-        confirmed: the program was run again to tell chance from a difference of the sides.
+        confirmed: the program was run again, so that it is known not to be nondeterministic.
     """
 
     eval_id: str
@@ -79,7 +78,7 @@ class Mismatches:
             await self._client.xadd(
                 self._keys.mismatches,
                 {"entry": msgspec.json.encode(listed)},
-                maxlen=KEPT,
+                maxlen=MISMATCH_LIMIT,
                 approximate=True,
             )
 
@@ -92,7 +91,7 @@ class Mismatches:
                 await pipe.execute()
 
     async def counts(self) -> dict[str, int]:
-        """How all comparisons came out; raises BrokerError."""
+        """Results of all comparisons; raises BrokerError."""
         with translated():
             held: Any = await self._client.hgetall(self._keys.compared)
         found = {name.decode(): int(number) for name, number in held.items()}
@@ -110,7 +109,7 @@ class DualComparer:
 
     Args:
         kept: where counts and differences go.
-        run_again: runs a program once more on the Celery side.
+        run_again: runs a program once more on Celery.
     """
 
     def __init__(
@@ -128,7 +127,7 @@ class DualComparer:
 
     async def __aenter__(self) -> Self:
         self._tasks = [
-            *(asyncio.create_task(self._keep_judging()) for _ in range(JUDGES)),
+            *(asyncio.create_task(self._keep_examining()) for _ in range(EXAMINERS)),
             asyncio.create_task(self._keep_writing(), name="crucible-comparer-writer"),
         ]
         return self
@@ -143,26 +142,26 @@ class DualComparer:
             log.warning("the last comparisons are not counted: %s", error)
 
     def compare(self, asked: EvalRequest, legacy: Evaluation, celery: Evaluation) -> None:
-        """Take up a pair of ends."""
+        """Compare an evaluation with its copy."""
         first = judge(legacy.eval_id, legacy, celery)
         if first.kind is not Kind.MISMATCH:
-            self._conclude(asked, first, confirmed=True)
+            self._count(asked, first, confirmed=True)
             return
         try:
             self._differing.put_nowait(_Pair(asked, legacy, celery))
         except asyncio.QueueFull:
-            # So many differ that it is no chance.
-            self._conclude(asked, first, confirmed=False)
+            # So many differ that it is not by chance.
+            self._count(asked, first, confirmed=False)
 
-    async def _keep_judging(self) -> None:
+    async def _keep_examining(self) -> None:
         while True:
             pair = await self._differing.get()
             try:
-                await self._look_into(pair)
-            except Exception:  # supervision: one pair that breaks must not end the comparison
-                log.exception("comparing %s broke", pair.legacy.eval_id)
+                await self._examine(pair)
+            except Exception:  # supervision: one pair that fails must not end the comparison
+                log.exception("the comparison of %s failed", pair.legacy.eval_id)
 
-    async def _look_into(self, pair: _Pair) -> None:
+    async def _examine(self, pair: _Pair) -> None:
         eval_id = pair.legacy.eval_id
         again: list[Evaluation] = []
         try:
@@ -170,9 +169,9 @@ class DualComparer:
         except (BrokerError, TaskError) as error:
             log.info("%s could not be run again: %s", eval_id, error)
         verdict = judge(eval_id, pair.legacy, pair.celery, again)
-        self._conclude(pair.asked, verdict, confirmed=len(again) == AGAIN)
+        self._count(pair.asked, verdict, confirmed=len(again) == AGAIN)
 
-    def _conclude(self, asked: EvalRequest, found: Comparison, *, confirmed: bool) -> None:
+    def _count(self, asked: EvalRequest, found: Comparison, *, confirmed: bool) -> None:
         self.totals[found.kind] += 1
         self._unwritten[found.kind] += 1
         if found.kind is Kind.EQUAL:
@@ -194,7 +193,7 @@ class DualComparer:
                 comparison=found,
             )
         )
-        del self._unlisted[:-KEPT]
+        del self._unlisted[:-MISMATCH_LIMIT]
 
     async def _keep_writing(self) -> None:
         while True:

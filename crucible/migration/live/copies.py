@@ -1,18 +1,18 @@
-"""Celery's copies of what the legacy queue runs, as the service sends them."""
+"""Copies for Celery of what the legacy queue runs: their messages and results."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-from crucible.broker import Once
+from crucible.broker import IdempotencyRecord
+from crucible.evaluation.messages import EvalMessages
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.request import celery_priority, queue_of
 from crucible.evaluation.view import evaluation_of
 
 if TYPE_CHECKING:
     from crucible.broker import Publisher
-    from crucible.evaluation.messages import EvalMessages
     from crucible.evaluation.request import EvalRequest
     from crucible.models import Evaluation
 
@@ -21,26 +21,27 @@ AGAIN_S = 60.0
 
 
 class Copies:
-    """Sends copies and further runs.
+    """Publishes copies and further runs.
 
     Args:
-        publisher: the producer.
-        messages: renders them.
+        publisher: publishes them and reads their results.
         ttl_s: seconds in which a copy is not sent twice.
     """
 
-    def __init__(self, publisher: Publisher, messages: EvalMessages, ttl_s: int) -> None:
+    def __init__(self, publisher: Publisher, ttl_s: int) -> None:
         self._publisher = publisher
-        self._messages = messages
+        self._messages = EvalMessages()
         self._ttl_s = ttl_s
 
     async def send(self, eval_id: str, asked: EvalRequest) -> None:
-        """Send the copy of an evaluation, once; raises BrokerError."""
+        """Publish the copy of an evaluation, once; raises BrokerError."""
         await self._publisher.publish(
             self._messages.render(eval_id, asked),
             queue=queue_of(asked.priority),
             priority=celery_priority(asked.priority),
-            once=Once(self._publisher.keys.once(f"copy:{eval_id}"), b"1", self._ttl_s),
+            idempotency=IdempotencyRecord(
+                self._publisher.keys.idempotency(f"copy:{eval_id}"), b"1", self._ttl_s
+            ),
         )
 
     async def run_again(self, eval_id: str, number: int, asked: EvalRequest) -> Evaluation:

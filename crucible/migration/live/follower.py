@@ -1,8 +1,8 @@
-"""Follows evaluations to their ends: keeps those of the legacy queue, and pairs up copies.
+"""Follows evaluations until they end: keeps results of the legacy queue, and pairs up copies.
 
-The legacy queue can only be asked, so it is asked, for many at once and for as long as something
-is awaited. What this process does not follow any more (it was killed, or too many came) is lost
-for comparison and metrics only; `verify` finds every evaluation without it.
+The legacy queue reports nothing by itself, so it is polled for many evaluations at once, as long as
+there are any. What this process no longer follows (it was killed, or there were too many) is
+missing from comparisons and metrics only; ``verify`` finds every evaluation without it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from crucible.broker.results.meta import REVOKED
 from crucible.errors import BrokerError, LegacyError, LegacyTaskUnknown
+from crucible.evaluation.kept_results import encode_kept
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.request import size_of
 from crucible.evaluation.view import evaluation_of
 from crucible.legacy.wire import ENDED_STATES
-from crucible.migration.legacy_results import encode_end, meta_of
-from crucible.migration.routing import Side
+from crucible.migration.legacy_results import meta_of_task
+from crucible.migration.routing import QueueSystem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,23 +37,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Evaluations followed at once; beyond that the oldest are given up.
+#: Evaluations followed at once; beyond that the oldest are dropped.
 LIMIT = 20_000
-#: Seconds between two rounds, evaluations asked for in one, and results fetched at once.
+#: Seconds between two rounds, evaluations in one request, and results fetched at once.
 ROUND_S, BATCH, FETCH = 0.25, 500, 8
-#: Evaluations asked for in a second at most: a long backlog must not load either side.
+#: Evaluations polled in a second at most: a long backlog must not load either queue system.
 RATE = 4000
 #: Memory that requests kept for comparison may take.
 ASKED_BYTES = 64 * 1024 * 1024
-#: Seconds after which an evaluation that has not ended is given up.
+#: Seconds after which an evaluation that has not ended is dropped.
 PATIENCE_S = 3600.0
 
 
 class Observer(Protocol):
-    """Told what becomes of evaluations."""
+    """Called when evaluations end."""
 
-    def ended(self, side: Side, evaluation: Evaluation) -> None:
-        """One ended; a copy's end counts for its own side."""
+    def completed(self, queue_system: QueueSystem, evaluation: Evaluation) -> None:
+        """An evaluation, or a copy of one, ended in ``queue_system``."""
 
     def paired(self, asked: EvalRequest, legacy: Evaluation, celery: Evaluation) -> None:
         """An evaluation and its copy both ended."""
@@ -60,13 +61,16 @@ class Observer(Protocol):
 
 @dataclass(slots=True)
 class Followed:
-    """One evaluation under way.
+    """One evaluation that has not ended.
 
     Attributes:
-        asked: what was asked, kept for copies only.
+        record: its record.
+        asked: what to run, kept only where a copy is to be compared.
         legacy: still awaited from the legacy queue.
         celery: still awaited from Celery.
-        metas: ends so far.
+        since_s: monotonic seconds when it was accepted.
+        legacy_meta: its result from the legacy queue, once it is known.
+        celery_meta: the same from Celery.
     """
 
     record: Record
@@ -107,13 +111,13 @@ class Follower:
         return len(self._followed)
 
     def record_of(self, eval_id: str) -> Record | None:
-        """The record of an evaluation this process sent off, while it still follows it."""
+        """The record of an evaluation this process submitted, while it follows it."""
         found = self._followed.get(eval_id)
         return None if found is None else found.record
 
     def follow(self, eval_id: str, record: Record, asked: EvalRequest | None = None) -> None:
         """Follow an evaluation that was accepted; with ``asked`` also its copy."""
-        side = Side(record.queue_system)
+        queue_system = QueueSystem(record.queue_system)
         self._drop(eval_id)
         if asked is not None:
             if self._asked_bytes + size_of(asked) > ASKED_BYTES:
@@ -124,8 +128,8 @@ class Follower:
         self._followed[eval_id] = Followed(
             record=record,
             asked=asked,
-            legacy=side is Side.LEGACY,
-            celery=side is Side.CELERY or asked is not None,
+            legacy=queue_system is QueueSystem.LEGACY,
+            celery=queue_system is QueueSystem.CELERY or asked is not None,
             since_s=time.monotonic(),
         )
         self._awaited.set()
@@ -134,12 +138,12 @@ class Follower:
             self.totals["given_up"] += 1
 
     def without_copy(self, eval_id: str) -> None:
-        """No copy of it was sent."""
+        """Stop waiting for a copy, because none was sent."""
         found = self._followed.get(eval_id)
-        if found is not None and Side(found.record.queue_system) is Side.LEGACY:
+        if found is not None and QueueSystem(found.record.queue_system) is QueueSystem.LEGACY:
             self._forget_asked(found)
             found.celery = False
-            self._settle(eval_id, found)
+            self._finish(eval_id, found)
 
     def _drop(self, eval_id: str) -> Followed | None:
         found = self._followed.pop(eval_id, None)
@@ -160,7 +164,7 @@ class Follower:
                 try:
                     await self._round()
                 except Exception:  # supervision: following must outlive any one evaluation
-                    log.exception("a round of following broke")
+                    log.exception("a round of polling failed")
                 await asyncio.sleep(max(ROUND_S, len(self._followed) / RATE))
 
     async def _round(self) -> None:
@@ -180,7 +184,7 @@ class Follower:
         try:
             views = await self._legacy.find(ids)
         except LegacyError as error:
-            log.debug("the legacy queue cannot be asked: %s", error)
+            log.debug("the legacy queue cannot be polled: %s", error)
             return
         known = {view.id for view in views}
         for eval_id in ids:
@@ -193,7 +197,7 @@ class Follower:
 
     async def _fetch(self, eval_id: str) -> None:
         try:
-            meta = meta_of(await self._legacy.result(eval_id))
+            meta = meta_of_task(await self._legacy.result(eval_id))
         except LegacyTaskUnknown:
             self._drop(eval_id)
             return
@@ -201,21 +205,22 @@ class Follower:
             log.debug("the result of %s cannot be fetched now: %s", eval_id, error)
             return
         try:
-            # Recovery takes out of the line what it gave to Celery: no end, but a move.
+            # ``migration recover`` cancels here what it moved to Celery: it has not ended.
             record = await self._ledger.record(eval_id) if meta.status == REVOKED else None
             if record is not None and record.queue_system == "celery":
                 self.follow(eval_id, record)
                 return
-            await self._ledger.keep_end(eval_id, encode_end(meta))
+            await self._ledger.keep_result(eval_id, encode_kept(meta))
         except BrokerError as error:
-            # The legacy queue will forget it, so this is not done before it is kept.
-            log.debug("the end of %s cannot be kept now: %s", eval_id, error)
+            # Still followed, since the legacy queue will drop the result: the next round tries
+            # again.
+            log.debug("the result of %s cannot be kept now: %s", eval_id, error)
             return
         found = self._followed.get(eval_id)
         if found is not None and found.legacy:
             found.legacy, found.legacy_meta = False, meta
-            self._observer.ended(Side.LEGACY, evaluation_of(eval_id, found.record, meta))
-            self._settle(eval_id, found)
+            self._observer.completed(QueueSystem.LEGACY, evaluation_of(eval_id, found.record, meta))
+            self._finish(eval_id, found)
 
     async def _look_at_celery(self, ids: Sequence[str]) -> None:
         try:
@@ -227,10 +232,10 @@ class Follower:
             found = self._followed.get(eval_id)
             if found is not None and meta is not None and meta.ready:
                 found.celery, found.celery_meta = False, meta
-                self._observer.ended(Side.CELERY, _copy_of(eval_id, found.record, meta))
-                self._settle(eval_id, found)
+                self._observer.completed(QueueSystem.CELERY, _copy_of(eval_id, found.record, meta))
+                self._finish(eval_id, found)
 
-    def _settle(self, eval_id: str, found: Followed) -> None:
+    def _finish(self, eval_id: str, found: Followed) -> None:
         if found.legacy or found.celery:
             return
         asked = found.asked

@@ -1,11 +1,12 @@
-"""What is remembered of evaluations that went to the legacy queue, on the task queue server.
+"""What the task queue server keeps of evaluations that went to the legacy queue.
 
-The legacy queue forgets everything when it ends, so what it accepted is written down here: the
-record (the same that a Celery evaluation has, saying ``legacy``), the program until its end, and
-the end. The record decides which side an id belongs to, in every process and after any restart.
+The legacy queue loses everything when its process ends, so what it accepted is recorded here: the
+record (as a Celery evaluation has one, with ``legacy`` in it), the program until it has ended, and
+the result. The record decides which queue system an id belongs to, in every process and after any
+restart.
 
-The server is the Celery side's. It may be away while the legacy queue works, so nothing here
-lasts longer than the patience of the mode, and what could not be written is written later.
+The server may be away while the legacy queue works, so no call here waits longer than the patience
+of the mode, and what could not be written is written later.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Seconds the legacy path waits for this server at most: where Celery has no say yet, and where
-#: it has a share, so that it matters to every process which side took an id.
+#: Seconds a submission to the legacy queue waits for this server at most: while Celery has no share
+#: yet, and once it has one, so that every process has to know which queue system took an id.
 PATIENCE_S, SPLIT_PATIENCE_S = 0.25, 1.0
-#: Seconds one write of what waits may take, and entries in it.
+#: Seconds that one write of delayed entries may take, and entries in it.
 LATE_S, LATE_BATCH = 2.0, 100
-#: Entries that wait for a server that is away; beyond that the oldest are given up.
+#: Entries that wait for a server that is away; beyond that the oldest are dropped.
 LATER_LIMIT = 10_000
-#: Memory their programs may take; entries beyond are written without.
+#: Memory their programs may take; further entries are written without their program.
 LATER_BYTES = 64 * 1024 * 1024
 #: Seconds between attempts to write what waits.
 RETRY_S = 0.25
@@ -58,7 +59,7 @@ class Entry:
 
     Attributes:
         record: as a Celery evaluation has one.
-        program: the request, encoded.
+        program: the encoded request.
     """
 
     record: Record
@@ -82,9 +83,9 @@ class Ledger:
         client: of the task queue server.
         keys: key names.
         ttl_s: seconds an entry is kept.
-        result_ttl_s: seconds an end is kept.
-        breaker: of the task queue server, for this use of it alone: what is too slow for the
-            legacy path may be quick enough for others.
+        result_ttl_s: seconds a result is kept.
+        breaker: of the task queue server, for this use of it alone: a server too slow for
+            submissions to the legacy queue may be fast enough for others.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Ledger:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._flush_at_end()
         if self._later:
-            log.warning("%d evaluations of the legacy queue stay unrecorded", len(self._later))
+            log.warning("%d evaluations of the legacy queue were not recorded", len(self._later))
 
     @property
     def waiting(self) -> int:
@@ -140,16 +141,16 @@ class Ledger:
             None, or the record that was there.
 
         Raises:
-            BrokerUnavailable: the server is let alone or did not answer in time.
+            BrokerUnavailable: the circuit is open, or the server did not answer in time.
         """
         async with self._client.pipeline(transaction=True) as pipe:
             self._add(pipe, eval_id, entry)
             fresh, held, _ = await self._guarded(pipe.execute, patience_s)
-        # Another process may have let the key expire between the two; then nothing was there.
+        # The key may have expired between SET and GET; then no record was there.
         return None if fresh or held is None else decode_record(held)
 
     def _add(self, pipe: Any, eval_id: str, entry: Entry) -> None:
-        once = self._keys.once(once_name(eval_id))
+        once = self._keys.idempotency(once_name(eval_id))
         pipe.set(once, encode_record(entry.record), nx=True, ex=self._ttl_s)
         pipe.get(once)
         pipe.set(self._keys.legacy_program(eval_id), entry.program, nx=True, ex=self._ttl_s)
@@ -166,13 +167,13 @@ class Ledger:
             lost = next(iter(self._later))
             self._forget(lost)
             self.given_up_total += 1
-            log.error("evaluation %s of the legacy queue stays unrecorded", lost)
+            log.error("evaluation %s of the legacy queue is not recorded: too many wait", lost)
 
     async def withdraw(self, eval_id: str) -> None:
-        """Remove an entry that came to nothing: the legacy queue did not take it."""
+        """Remove the entry of a submission that the legacy queue did not accept."""
         self._forget(eval_id)
         try:
-            keys = (self._keys.once(once_name(eval_id)), self._keys.legacy_program(eval_id))
+            keys = (self._keys.idempotency(once_name(eval_id)), self._keys.legacy_program(eval_id))
             await self._guarded(lambda: self._client.delete(*keys))
         except BrokerError as error:
             log.info("the entry of %s could not be withdrawn: %s", eval_id, error)
@@ -181,26 +182,26 @@ class Ledger:
         """The record of an id, None where there is none.
 
         Raises:
-            BrokerUnavailable: the server is let alone or did not answer in time.
+            BrokerUnavailable: the circuit is open, or the server did not answer in time.
         """
         if (waiting := self._later.get(eval_id)) is not None:
             return waiting.record
-        held = await self._get(self._keys.once(once_name(eval_id)))
+        held = await self._get(self._keys.idempotency(once_name(eval_id)))
         return decode_record(held) if held else None
 
-    async def keep_end(self, eval_id: str, meta: bytes) -> None:
-        """Keep how an evaluation ended, for the day the legacy queue forgets it.
+    async def keep_result(self, eval_id: str, meta: bytes) -> None:
+        """Keep a result, since the legacy queue will drop it.
 
         Raises:
-            BrokerUnavailable: the server is let alone or did not answer in time.
+            BrokerUnavailable: the circuit is open, or the server did not answer in time.
         """
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.set(self._keys.legacy_result(eval_id), meta, nx=True, ex=self._result_ttl_s)
             pipe.delete(self._keys.legacy_program(eval_id))
             await self._guarded(pipe.execute)
 
-    async def end(self, eval_id: str) -> bytes | None:
-        """The kept end of an evaluation; raises what ``record`` raises."""
+    async def kept_result(self, eval_id: str) -> bytes | None:
+        """The kept result of an evaluation; raises what ``record`` raises."""
         return await self._get(self._keys.legacy_result(eval_id))
 
     async def _get(self, key: str) -> bytes | None:
@@ -211,11 +212,11 @@ class Ledger:
         return held
 
     async def _guarded(self, call: Callable[[], Awaitable[T]], patience_s: float = PATIENCE_S) -> T:
-        # Trials are made in the background: no client waits for a server that is away.
+        # Half open: the trial is made in the background, so that no client waits for it.
         closed = self._breaker.state is BreakerState.CLOSED
         permit = self._breaker.permit() if closed else None
         if permit is None:
-            raise BrokerUnavailable("the queue server is let alone for a while")
+            raise BrokerUnavailable("the queue server failed repeatedly and is not called for now")
         with permit:
             return await self._within(patience_s, call)
 
@@ -260,10 +261,10 @@ class Ledger:
                 while self._later:
                     await self._write_batch()
         except (BrokerError, TimeoutError) as error:
-            log.warning("the queue server takes no entries: %s", error)
+            log.warning("entries could not be written before the end: %s", error)
 
     async def _write_batch(self) -> None:
-        """Write the first of what waits; not subject to the breaker, since nobody waits here."""
+        """Write the oldest entries; the breaker does not apply, since no client waits for this."""
         batch = list(islice(self._later.items(), LATE_BATCH))
         async with self._client.pipeline(transaction=False) as pipe:
             for eval_id, entry in batch:
@@ -271,7 +272,7 @@ class Ledger:
             answers: list[Any] = await self._within(LATE_S, pipe.execute)
         held = answers[1::3]
         for (eval_id, entry), stored in zip(batch, held, strict=True):
-            if stored is not None and _is_own_doubt(decode_record(stored), entry.record):
+            if stored is not None and _is_unconfirmed(decode_record(stored), entry.record):
                 await self._overwrite(eval_id, entry)
             if self._later.get(eval_id) is entry:
                 self._forget(eval_id)
@@ -282,7 +283,7 @@ class Ledger:
             self._later_bytes -= len(found.program)
 
     async def _overwrite(self, eval_id: str, entry: Entry) -> None:
-        name, value = self._keys.once(once_name(eval_id)), encode_record(entry.record)
+        name, value = self._keys.idempotency(once_name(eval_id)), encode_record(entry.record)
 
         async def write() -> None:
             await self._client.set(name, value, ex=self._ttl_s)
@@ -290,10 +291,10 @@ class Ledger:
         await self._within(LATE_S, write)
 
 
-def _is_own_doubt(stored: Record, ours: Record) -> bool:
-    """Whether what is stored is our own message to Celery, of which no confirmation came.
+def _is_unconfirmed(stored: Record, ours: Record) -> bool:
+    """Whether the stored record is of our own publication to Celery that was never confirmed.
 
-    The evaluation went to the legacy queue then and the client was told so: what Celery makes of
-    the message is a copy. An earlier submission of the id, by whomever, stands.
+    The evaluation failed over to the legacy queue and the client knows it there: what Celery runs
+    is a copy. A record of an earlier submission of the id stays.
     """
     return stored.queue_system != ours.queue_system and stored.created_ms == ours.created_ms

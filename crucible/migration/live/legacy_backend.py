@@ -1,4 +1,4 @@
-"""The legacy queue as the service sees it: submitting to it, and what is known of its tasks."""
+"""The legacy queue for the service: submitting to it, and what is known of its tasks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,11 @@ from crucible.errors import (
     LegacyTaskUnknown,
     LegacyUnreached,
 )
+from crucible.evaluation.kept_results import decode_kept, encode_kept, lost_evaluation
 from crucible.evaluation.record import Record, task_id_of
 from crucible.evaluation.request import options_of, program_from
 from crucible.evaluation.view import evaluation_of
-from crucible.migration.legacy_results import (
-    LEGACY_QUEUE,
-    decode_end,
-    encode_end,
-    lost_by_legacy,
-    meta_of,
-)
+from crucible.migration.legacy_results import LEGACY_QUEUE, meta_of_task
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -38,15 +33,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class LegacySide:
-    """One legacy queue, and what is kept beside it because it forgets.
+class LegacyBackend:
+    """One legacy queue, and the results that are kept beside it because it drops them.
 
     Args:
         client: of the queue.
         breaker: of the queue; looking up is not subject to it, only submitting.
         ledger: what is kept.
-        results: of the Celery side, where copies end.
-        languages: names a program may be written in.
+        results: of Celery tasks, copies among them.
+        languages: names of the languages a program may be in.
         ceilings: the most a program may ask for.
     """
 
@@ -68,11 +63,11 @@ class LegacySide:
         self._ceilings = ceilings
 
     async def submit(self, eval_id: str, asked: EvalRequest) -> None:
-        """Put a program in the queue; one that is there or has ended stays as it is.
+        """Queue a program; an evaluation that is queued, runs or has ended stays as it is.
 
         Raises:
             InputError: the queue refused the id or the program.
-            LegacyError: it did not take it.
+            LegacyError: it did not accept it.
         """
         program = program_from(
             eval_id,
@@ -84,12 +79,12 @@ class LegacySide:
         )
         permit = self._breaker.permit()
         if permit is None:
-            raise LegacyUnreached("the legacy queue is let alone for a while")
+            raise LegacyUnreached("the legacy queue failed repeatedly and is not called for now")
         try:
             with permit:
                 await self._client.submit(eval_id, program)
         except InputError as error:
-            # The client knows the id under another name.
+            # What the legacy queue calls ``id`` is ``eval_id`` to the client.
             field = "eval_id" if error.field == "id" else error.field
             raise type(error)(field, error.detail) from None
 
@@ -102,45 +97,47 @@ class LegacySide:
         try:
             task = await self._client.result(eval_id)
         except LegacyError as error:
-            meta = await self.kept_end(eval_id) or await self._end_of_copy(eval_id)
+            meta = await self.kept_result(eval_id) or await self._result_of_copy(eval_id)
             if meta is not None:
                 return evaluation_of(eval_id, record, meta)
             if isinstance(error, LegacyTaskUnknown):
-                return lost_by_legacy(eval_id, record)
+                return lost_evaluation(eval_id, record)
             raise
-        meta = meta_of(task)
+        meta = meta_of_task(task)
         if meta.ready:
-            await self._keep_end(eval_id, meta)
+            await self._keep_result(eval_id, meta)
         return evaluation_of(eval_id, record, meta)
 
-    async def known_here_only(self, eval_id: str) -> Evaluation | None:
-        """An evaluation without a record: taken while the queue server was away."""
+    async def unrecorded(self, eval_id: str) -> Evaluation | None:
+        """An evaluation without a record: accepted while the queue server was away."""
         try:
             task = await self._client.result(eval_id)
         except LegacyError:
             return None
-        view = evaluation_of(eval_id, Record(b"", 0, LEGACY_QUEUE, "", "legacy"), meta_of(task))
+        view = evaluation_of(
+            eval_id, Record(b"", 0, LEGACY_QUEUE, "", "legacy"), meta_of_task(task)
+        )
         view.created_at = task.created_at
         return view
 
-    async def kept_end(self, eval_id: str) -> Meta | None:
-        """How an evaluation ended, as far as it was kept and can be read."""
+    async def kept_result(self, eval_id: str) -> Meta | None:
+        """The kept result of an evaluation, None where there is none or it cannot be read."""
         try:
-            kept = await self._ledger.end(eval_id)
+            kept = await self._ledger.kept_result(eval_id)
         except BrokerError:
             return None
-        return decode_end(kept) if kept else None
+        return decode_kept(kept) if kept else None
 
-    async def _keep_end(self, eval_id: str, meta: Meta) -> None:
+    async def _keep_result(self, eval_id: str, meta: Meta) -> None:
         try:
-            await self._ledger.keep_end(eval_id, encode_end(meta))
+            await self._ledger.keep_result(eval_id, encode_kept(meta))
         except BrokerError as error:
-            log.debug("the end of %s cannot be kept now: %s", eval_id, error)
+            log.debug("the result of %s cannot be kept now: %s", eval_id, error)
 
-    async def _end_of_copy(self, eval_id: str) -> Meta | None:
+    async def _result_of_copy(self, eval_id: str) -> Meta | None:
         try:
             meta = await self._results.meta(task_id_of(eval_id))
         except BrokerError:
             return None
-        # Cancelled or failed copies say nothing about the evaluation itself.
+        # A cancelled or failed copy says nothing about the evaluation itself.
         return meta if meta is not None and meta.status == SUCCESS else None

@@ -1,4 +1,4 @@
-"""Readiness where there is a legacy queue: which side must work depends on the mode."""
+"""Readiness where there is a legacy queue: the mode decides which queue system has to work."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from crucible.breaker import BreakerState, Circuit, worst
-from crucible.errors import LegacyError
+from crucible.errors import LegacyError, LegacyUnavailable
 from crucible.evaluation.readiness import PROBE_S, Dependency, states_of
 from crucible.migration.routing import Mode
 
 if TYPE_CHECKING:
     from crucible.evaluation.readiness import Report
-    from crucible.legacy import QueueStats
-    from crucible.migration.live.service import RoutedService
+    from crucible.legacy import LegacyClient, QueueStats
+    from crucible.migration.live.migration import Migration
 
-#: Seconds without a question for a task after which no legacy worker is there.
+#: Seconds without a worker asking for a task, after which there seems to be no worker.
 IDLE_S = 30.0
 
 
-async def with_legacy(report: Report, service: RoutedService) -> Report:
-    """The report of the Celery side, completed by mode, legacy queue and circuits."""
-    stats = await _stats(service)
-    legacy = stats if isinstance(stats, Dependency) else _legacy_of(stats)
-    mode = service.watch.switches.mode
+async def with_legacy(report: Report, migration: Migration) -> Report:
+    """The report on Celery queues, completed with the mode, the legacy queue and its circuits."""
+    stats = await _stats(migration.legacy)
+    legacy = stats if isinstance(stats, Dependency) else _dependency_of(stats)
+    mode = migration.watch.switches.mode
     celery_ok = report.ready
     ready = {
         Mode.LEGACY_ONLY: legacy.ok,
@@ -40,34 +40,45 @@ async def with_legacy(report: Report, service: RoutedService) -> Report:
         celery="disabled" if mode is Mode.LEGACY_ONLY else "enabled",
         legacy="standby" if mode is Mode.CELERY_PRIMARY else "enabled",
         dependencies={**report.dependencies, "legacy": legacy},
-        circuits=_circuits(report, service, stats),
+        circuits=_circuits(report, migration, stats),
     )
 
 
 def _circuits(
-    report: Report, service: RoutedService, stats: QueueStats | Dependency
+    report: Report, migration: Migration, stats: QueueStats | Dependency
 ) -> dict[str, str]:
-    """This process's circuits, and those of both sides' workers."""
+    """This process's circuits, and those of the workers of both queue systems."""
     of_legacy = {} if isinstance(stats, Dependency) else stats.circuits
     of_celery = {name: Circuit(BreakerState(state)) for name, state in report.circuits.items()}
-    own = {breaker.name: breaker.circuit for breaker in service.breakers}
-    return states_of(worst([own, of_celery, of_legacy]))
+    return states_of(worst([migration.circuits(), of_celery, of_legacy]))
 
 
-async def _stats(service: RoutedService) -> QueueStats | Dependency:
-    """What the legacy queue tells, or why it does not."""
+async def _stats(legacy: LegacyClient) -> QueueStats | Dependency:
+    """What the legacy queue reports, or why it does not."""
+    try:
+        return await legacy_stats(legacy)
+    except LegacyError as error:
+        return Dependency(ok=False, detail=str(error))
+
+
+async def legacy_stats(legacy: LegacyClient) -> QueueStats:
+    """The legacy queue's stats, for a probe.
+
+    Raises:
+        LegacyError: it does not answer within ``PROBE_S``.
+    """
     try:
         async with asyncio.timeout(PROBE_S):
-            return await service.legacy.stats()
-    except (LegacyError, TimeoutError) as error:
-        return Dependency(ok=False, detail=str(error) or "no answer in time")
+            return await legacy.stats()
+    except TimeoutError:
+        raise LegacyUnavailable("no answer in time") from None
 
 
-def _legacy_of(stats: QueueStats) -> Dependency:
+def _dependency_of(stats: QueueStats) -> Dependency:
     if stats.draining:
         return Dependency(ok=True, detail="draining")
     idle_s = stats.idle_poll_s
-    # A worker in the middle of a long program asks for nothing either.
+    # A worker that runs a long program asks for no task either.
     if not stats.running and (idle_s is None or idle_s > IDLE_S):
         return Dependency(ok=True, detail="no worker asks for tasks")
     return Dependency(ok=True)

@@ -1,4 +1,4 @@
-"""A bounded sample of live traffic, so that what clients really send can be compared."""
+"""A bounded sample of live traffic, so that real programs of clients can be compared."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from crucible.broker.redis.connection import translated
 from crucible.errors import BrokerError
 from crucible.migration.live.ledger import decode_asked, encode_asked
 from crucible.migration.operations.programs import Named
+from crucible.redis_keys import SAMPLE_LIMIT
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Submissions kept, about; those larger than this are passed over.
-KEPT, LARGEST_BYTES = 500, 16 * 1024
+#: Larger submissions are skipped.
+LARGEST_BYTES = 16 * 1024
 #: Submissions taken a second by one process at most, and seconds between two writes.
 RATE, WRITE_S = 10, 1.0
 
@@ -79,7 +80,7 @@ class Sampler:
                         pipe.xadd(
                             self._keys.sample,
                             {"eval_id": eval_id, "program": program},
-                            maxlen=KEPT,
+                            maxlen=SAMPLE_LIMIT,
                             approximate=True,
                         )
                 await pipe.execute()

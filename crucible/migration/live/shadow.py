@@ -1,7 +1,7 @@
 """Copies for Celery of what the legacy queue runs, sent in the background.
 
-Nothing here reaches a client: offering a copy neither waits nor fails. What cannot be sent in
-time, or finds no room, is counted and left out; then there is simply no comparison.
+Nothing here affects a client: offering a copy neither waits nor fails. A copy that cannot be sent
+in time, or finds no room, is counted and dropped; that evaluation is not compared.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Copies that may wait to be sent, and those under way at once.
+#: Copies that may wait to be sent, and those sent at once.
 LIMIT, AT_ONCE = 1000, 16
-#: Memory that those which wait may take.
+#: Memory that waiting copies may take.
 WAITING_BYTES = 64 * 1024 * 1024
-#: Seconds for the copies that wait when the process ends.
+#: Seconds that waiting copies have when the process stops.
 CLOSE_S = 1.0
 
 
@@ -42,8 +42,8 @@ class Shadow:
 
     Args:
         send: publishes one copy; its deadline is its own.
-        missed: told the id of each evaluation of which no copy was sent.
-        breaker: of the Celery side.
+        missed: called with the id of each evaluation of which no copy was sent.
+        breaker: of the task queue server.
         limit: copies that may wait.
     """
 
@@ -75,7 +75,7 @@ class Shadow:
             async with asyncio.timeout(CLOSE_S):
                 await self._waiting.join()
         except TimeoutError:
-            log.warning("%d copies for Celery were not sent any more", self._waiting.qsize())
+            log.warning("%d copies for Celery were not sent before the stop", self._waiting.qsize())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -94,8 +94,8 @@ class Shadow:
             self._bytes -= size_of(copy.asked)
             try:
                 await self._send_one(copy)
-            except Exception:  # supervision: one copy that breaks must not end the sender
-                log.exception("the copy of %s broke", copy.eval_id)
+            except Exception:  # supervision: one copy that fails must not end the sender
+                log.exception("sending the copy of %s failed", copy.eval_id)
                 self._miss(copy.eval_id, "broken")
             finally:
                 self._waiting.task_done()

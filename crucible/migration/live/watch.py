@@ -1,8 +1,7 @@
 """The switches in force in one process, kept up to date while it runs.
 
-Changes are told by publication; a look every half second finds what a publication missed, and
-doubles as the probe that closes the circuit to the queue server again, so that no client's
-request has to be the one that tries.
+Changes are published; a poll every half second finds those whose publication was missed. The poll
+is also the trial that closes the circuit to the queue server again, so that no client's request is.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks, and what one may take.
-POLL_S, LOOK_S = 0.5, 0.4
+#: Seconds between two polls, and what one may take.
+POLL_S, POLL_TIMEOUT_S = 0.5, 0.4
 #: Seconds until a broken subscription is opened anew.
 RESUBSCRIBE_S = 0.5
 
 
 class SwitchWatch:
-    """Knows the switches at any time without asking anybody. Open it with ``async with``.
+    """Knows the switches at any time without I/O. Open it with ``async with``.
 
     Attributes:
         switches: in force now.
         state: where they come from.
-        stored: False while a rollback is in force here that the server has not taken yet.
+        stored: False while a rollback is in force here that is not stored yet.
     """
 
     def __init__(
@@ -64,9 +63,9 @@ class SwitchWatch:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        await self._look()
+        await self._poll()
         self._tasks = [
-            asyncio.create_task(self._keep_looking(), name="crucible-switches"),
+            asyncio.create_task(self._keep_polling(), name="crucible-switches"),
             asyncio.create_task(self._keep_listening(), name="crucible-switches-news"),
         ]
         return self
@@ -92,7 +91,7 @@ class SwitchWatch:
                 raise
             self._held, self.stored = change, False
             state = change.applied_to(self.state)
-            log.warning("rolled back in this process only: the queue server is away")
+            log.warning("rolled back in this process only: the queue server does not answer")
         else:
             self._held, self.stored = None, True
         self._adopt(state)
@@ -106,7 +105,7 @@ class SwitchWatch:
         try:
             switches = effective(state, self._settings)
         except SettingsError as error:
-            log.error("the stored switches cannot be used here, the old ones stay: %s", error)
+            log.error("the stored switches cannot be used here, the previous ones stay: %s", error)
             return
         if switches != self.switches:
             log.warning(
@@ -118,12 +117,12 @@ class SwitchWatch:
             )
         self.state, self.switches = state, switches
 
-    async def _keep_looking(self) -> None:
+    async def _keep_polling(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
-            await self._look()
+            await self._poll()
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         permit = self._breaker.permit()
         if permit is None:
             return
@@ -133,12 +132,12 @@ class SwitchWatch:
         except (BrokerError, TimeoutError):
             return
         except msgspec.DecodeError as error:
-            log.error("the stored switches cannot be read: %s", error)
+            log.error("the stored switches cannot be decoded: %s", error)
             return
         self._adopt(state)
 
     async def _read(self) -> State:
-        async with asyncio.timeout(LOOK_S):
+        async with asyncio.timeout(POLL_TIMEOUT_S):
             if self._held is not None:
                 state = await self.store.change(self._held)
                 self._held, self.stored = None, True
@@ -157,7 +156,7 @@ class SwitchWatch:
                         if message is not None:
                             self._adopt(decode_state(message["data"]))
             except FOREIGN as error:
-                log.debug("no news of the switches: %s", error)
+                log.debug("the subscription to the switches failed: %s", error)
             except msgspec.DecodeError as error:
-                log.error("news of the switches cannot be read: %s", error)
+                log.error("published switches cannot be decoded: %s", error)
             await asyncio.sleep(RESUBSCRIBE_S)

@@ -1,4 +1,4 @@
-"""The same programs down both ways, and how they ended."""
+"""Running the same programs in both queue systems and comparing their outcomes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crucible.evaluation.record import Record
 from crucible.evaluation.request import celery_priority, queue_of
 from crucible.evaluation.view import evaluation_of
 from crucible.migration.comparison import Comparison, Kind, judge
-from crucible.migration.legacy_results import LEGACY_QUEUE, meta_of
+from crucible.migration.legacy_results import LEGACY_QUEUE, meta_of_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from crucible.migration.operations.sides import Sides
     from crucible.models import Evaluation
 
-#: Programs under way at once, and further runs of one that differed.
+#: Programs compared at once, and further runs of one that differed.
 AT_ONCE, AGAIN = 4, 2
-#: Seconds past a program's own limit that one side may take.
+#: Seconds past a program's own limit that one queue system may take.
 MARGIN_S = 120.0
 
 
@@ -35,7 +35,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a comparison found.
 
     Attributes:
-        counts: programs by what they came to.
+        counts: programs by the result of their comparison.
         programs: each of them, in the order they were given.
     """
 
@@ -44,16 +44,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def agreed(self) -> bool:
-        """Nothing that both sides ran ended differently, and both ran everything."""
+        """Everything ran in both queue systems, with equal outcomes."""
         return not (self.counts[Kind.MISMATCH] or self.counts[Kind.NOT_RUN])
 
 
-class BothWays:
-    """Runs programs on both sides.
+class ProgramComparer:
+    """Runs programs in both queue systems.
 
     Args:
-        sides: both sides.
-        publisher: the producer of the Celery side.
+        sides: both queue systems.
+        publisher: publishes to Celery.
 
     Raises:
         SettingsError: there is no legacy queue.
@@ -61,29 +61,29 @@ class BothWays:
 
     def __init__(self, sides: Sides, publisher: Publisher) -> None:
         if sides.legacy is None:
-            raise SettingsError("QUEUE_SERVICE_URL", "is missing, and comparing needs both sides")
+            raise SettingsError("QUEUE_SERVICE_URL", "is missing; comparing needs a legacy queue")
         self._legacy = sides.legacy
         self._sides = sides
         self._publisher = publisher
         self._messages = EvalMessages()
-        # Of this run: neither side may answer with the result of an earlier one.
+        # Of this run: results of an earlier one must not be found.
         self._run = f"compare-{secrets.token_hex(4)}"
 
     async def compare(
-        self, programs: Sequence[Named], tell: Callable[[Comparison], None]
+        self, programs: Sequence[Named], report: Callable[[Comparison], None]
     ) -> Report:
-        """Send each program both ways.
+        """Run each program in both queue systems.
 
         Args:
             programs: what to run.
-            tell: told of each program once it is judged.
+            report: called with each comparison once it is made.
         """
         room = asyncio.Semaphore(AT_ONCE)
 
         async def one(number: int, program: Named) -> Comparison:
             async with room:
                 found = await self._compare(f"{self._run}-{number}", program)
-            tell(found)
+            report(found)
             return found
 
         async with asyncio.TaskGroup() as group:
@@ -110,9 +110,9 @@ class BothWays:
 
     async def _on_legacy(self, eval_id: str, asked: EvalRequest) -> Evaluation:
         await self._legacy.submit(eval_id, self._sides.program(eval_id, asked))
-        task = await self._legacy.wait(eval_id, self._patience_s(asked))
+        task = await self._legacy.wait(eval_id, self._deadline_s(asked))
         record = Record(b"", 0, LEGACY_QUEUE, asked.language, "legacy")
-        return evaluation_of(eval_id, record, meta_of(task))
+        return evaluation_of(eval_id, record, meta_of_task(task))
 
     async def _on_celery(self, eval_id: str, asked: EvalRequest) -> Evaluation:
         task_id = f"eval-{eval_id}"
@@ -121,10 +121,10 @@ class BothWays:
             queue=queue_of(asked.priority),
             priority=celery_priority(asked.priority),
         )
-        meta = await self._publisher.results.wait(task_id, self._patience_s(asked))
+        meta = await self._publisher.results.wait(task_id, self._deadline_s(asked))
         return evaluation_of(eval_id, None, meta)
 
-    def _patience_s(self, asked: EvalRequest) -> float:
+    def _deadline_s(self, asked: EvalRequest) -> float:
         limits = asked.limits
         wall_s = limits.wall_time_s if limits is not None else None
         return (wall_s or self._sides.settings.max_wall_time_s) + MARGIN_S

@@ -1,4 +1,4 @@
-"""The last step off the legacy queue: nothing new to it, and the rest let finish."""
+"""The last step of a migration: nothing new for the legacy queue, and wait until it is empty."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 #: Seconds in which every api process has seen a change of the switches.
 SPREAD_S = 1.0
-#: Seconds between two looks at what is left.
-LOOK_S = 0.5
+#: Seconds between two polls.
+POLL_S = 0.5
 
 
 async def drain(
-    sides: Sides, timeout_s: float, *, by: str, reason: str, tell: Callable[[QueueStats], None]
+    sides: Sides, timeout_s: float, *, by: str, reason: str, report: Callable[[QueueStats], None]
 ) -> bool:
-    """Send everything to Celery, close the legacy queue, wait until it is empty, keep all ends.
+    """Send everything to Celery, close the legacy queue, wait until it is empty, keep all results.
 
     Args:
-        sides: both sides.
+        sides: both queue systems.
         timeout_s: seconds to wait for what is left.
         by: who asks for it.
         reason: why.
-        tell: told what is left at each look.
+        report: called with the stats at each poll.
 
     Returns:
         Whether the legacy queue is empty.
@@ -53,17 +53,17 @@ async def drain(
             reason=reason,
         )
     )
-    # Refusing before every process knows would turn clients away.
+    # Closed before every process has the new switches, the queue would refuse their submissions.
     await asyncio.sleep(SPREAD_S)
     await sides.legacy.drain(True)
     deadline = asyncio.get_running_loop().time() + timeout_s
     while True:
         stats = await sides.legacy.stats()
-        tell(stats)
+        report(stats)
         if stats.queued + stats.running == 0:
-            # Whoever switches the queue off now must not take ends with it that nobody asked for.
+            # Keeps all results, so that the queue may be switched off now.
             await verify(sides)
             return True
         if asyncio.get_running_loop().time() >= deadline:
             return False
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""Programs to send both ways: a corpus, a file, or a sample of what clients submitted lately."""
+"""Programs to compare: a corpus, a file, or a sample of what clients submitted lately."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from crucible.errors import InputError
-from crucible.evaluation.misread import input_error
 from crucible.evaluation.request import EvalRequest, decode_request
+from crucible.validation import input_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ class Named(NamedTuple):
 
 
 def from_corpus(folder: Path) -> list[Named]:
-    """Every source of a folder; ``NAME.toml`` beside one tells what the program is given.
+    """Every source of a folder; ``NAME.toml`` beside one says what the program is given.
 
     Raises:
         InputError: the folder holds no program, or a description cannot be used.
@@ -50,12 +50,12 @@ def _from_source(source: Path) -> Named:
     description = source.with_suffix(".toml")
     if description.exists():
         try:
-            told = tomllib.loads(description.read_text("utf-8"))
+            described = tomllib.loads(description.read_text("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(description.name, str(error)) from None
-        fields |= {name: told[name] for name in _FIELDS if name in told}
-        if "stdin_base64" in told:
-            fields |= {"stdin": told["stdin_base64"], "stdin_encoding": "base64"}
+        fields |= {name: described[name] for name in _FIELDS if name in described}
+        if "stdin_base64" in described:
+            fields |= {"stdin": described["stdin_base64"], "stdin_encoding": "base64"}
     try:
         return Named(source.stem, msgspec.convert(fields, EvalRequest))
     except msgspec.ValidationError as error:

@@ -1,7 +1,7 @@
-"""Moving evaluations that have not ended from one side to the other.
+"""Moving evaluations that have not ended from one queue system to the other.
 
-Every step is repeatable, and in between an evaluation is on both sides rather than on none: it
-may run twice then, and its record decides whose end counts.
+Every step can be repeated. Between two of them an evaluation is in both queue systems rather than
+in none: it may run twice then, and its record decides which result counts.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import msgspec
 
 from crucible.broker.claiming.claims import Claims, Settlement, new_worker_id
 from crucible.broker.claiming.liveness import Heartbeat, encode_heartbeat
-from crucible.broker.redis.atomic import LuaSteps
 from crucible.broker.redis.connection import translated
-from crucible.broker.redis.without_lua.steps import TransactionSteps
+from crucible.broker.redis.with_lua.store import LuaStore
+from crucible.broker.redis.without_lua.store import TransactionStore
 from crucible.broker.wire.decode import decode
 from crucible.errors import (
     InputError,
@@ -49,7 +49,7 @@ class Moved(msgspec.Struct, kw_only=True):
     """What was moved.
 
     Attributes:
-        moved: ids now on the other side.
+        moved: ids that are in the other queue system now.
         left: ids that stay where they are, and why.
     """
 
@@ -68,8 +68,8 @@ async def to_legacy(sides: Sides, *, active: bool = False) -> Moved:
 
     Args:
         sides: both sides.
-        active: also those that workers hold, running or reserved. A living worker is not
-            stopped; what it makes of its task counts no more.
+        active: also those that workers have claimed, running or not. A living worker is not
+            stopped; its result counts no more.
 
     Raises:
         SettingsError: there is no legacy queue.
@@ -77,9 +77,9 @@ async def to_legacy(sides: Sides, *, active: bool = False) -> Moved:
         LegacyUnavailable: the legacy queue does not; what was not moved is where it was.
     """
     legacy, done = _legacy_of(sides), Moved()
-    steps = LuaSteps(sides.client)
+    steps = LuaStore(sides.client)
     if sides.settings.claim != "atomic":
-        steps = TransactionSteps(sides.client)  # type: ignore[assignment]  # both are ``Steps``
+        steps = TransactionStore(sides.client)  # type: ignore[assignment]  # both are ``RedisStore``
     claims = Claims(steps, new_worker_id(), QUEUES, keys=sides.keys)
     if active:
         await _move_claimed(sides, legacy, claims, done)
@@ -88,7 +88,7 @@ async def to_legacy(sides: Sides, *, active: bool = False) -> Moved:
 
 
 async def _move_queued(sides: Sides, legacy: LegacyClient, claims: Claims, done: Moved) -> None:
-    """Claim as a worker does, so that dying in the middle loses nothing."""
+    """Claim as a worker does, so that nothing is lost if this process dies meanwhile."""
     sign = encode_heartbeat(Heartbeat(f"recover{os.getpid()}@{socket.gethostname()}"))
     kept: list[Claim] = []
     try:
@@ -101,14 +101,14 @@ async def _move_queued(sides: Sides, legacy: LegacyClient, claims: Claims, done:
             try:
                 for claim in taken:
                     if await _move(sides, legacy, claim.raw, done):
-                        await claims.finish([Settlement(claim)])
+                        await claims.settle([Settlement(claim)])
                     else:
                         kept.append(claim)
                     undone.remove(claim)
             finally:
                 kept += undone
     finally:
-        await claims.give_back(kept)
+        await claims.requeue(kept)
         await claims.leave()
 
 
@@ -121,7 +121,7 @@ async def _move_claimed(sides: Sides, legacy: LegacyClient, claims: Claims, done
         for field, value in page.items():
             raw = _claimed_message(value)
             if raw is not None and await _move(sides, legacy, raw, done):
-                # Field names are never used twice, so this cannot drop somebody else's claim.
+                # Field names are never used twice, so this cannot drop the claim of another worker.
                 with translated():
                     async with sides.client.pipeline(transaction=True) as pipe:
                         pipe.hdel(sides.keys.unacked, field)
@@ -140,7 +140,7 @@ def _claimed_message(value: bytes) -> bytes | None:
 
 
 async def _move(sides: Sides, legacy: LegacyClient, raw: bytes, done: Moved) -> bool:
-    """Whether the message's evaluation is the legacy queue's now."""
+    """Whether the legacy queue has the evaluation of this message now."""
     wanted = await _wanted(sides, raw)
     if wanted is None:
         return False
@@ -182,11 +182,11 @@ async def _wanted(sides: Sides, raw: bytes) -> _Wanted | None:
 
 
 async def to_celery(sides: Sides, *, active: bool = False) -> Moved:
-    """Move evaluations of the legacy queue to Celery: what waits there, and what it lost.
+    """Move evaluations of the legacy queue to Celery: those queued there, and those it lost.
 
     Args:
         sides: both sides.
-        active: also what its workers are running; the legacy queue cannot stop them.
+        active: also those its workers run; the legacy queue cannot stop them.
 
     Raises:
         SettingsError: there is no legacy queue.
@@ -196,7 +196,7 @@ async def to_celery(sides: Sides, *, active: bool = False) -> Moved:
     legacy, done = _legacy_of(sides), Moved()
     async for page in sides.records():
         of_legacy = [one for one in page if one.record.queue_system == "legacy"]
-        ended = await sides.kept_ends([one.eval_id for one in of_legacy])
+        ended = await sides.with_kept_results([one.eval_id for one in of_legacy])
         open_ = {one.eval_id: one for one in of_legacy if one.eval_id not in ended}
         views = {view.id: view for view in await legacy.find(list(open_))}
         movable = {TaskState.QUEUED, TaskState.RUNNING} if active else {TaskState.QUEUED}
@@ -210,7 +210,7 @@ async def to_celery(sides: Sides, *, active: bool = False) -> Moved:
 async def _move_to_celery(sides: Sides, legacy: LegacyClient, one: Recorded, done: Moved) -> None:
     asked = await sides.asked(one.eval_id)
     if asked is None:
-        done.left[one.eval_id] = "what it was to run is not kept any more"
+        done.left[one.eval_id] = "its program is no longer kept"
         return
     if not await sides.give_to_celery(one, asked):
         done.left[one.eval_id] = "its record changed meanwhile"
@@ -219,12 +219,12 @@ async def _move_to_celery(sides: Sides, legacy: LegacyClient, one: Recorded, don
     try:
         await legacy.cancel(one.eval_id)
     except LegacyWrongState:
-        log.info("%s runs on the legacy side as well; Celery's end counts", one.eval_id)
+        log.info("%s runs on a legacy worker as well; the result from Celery counts", one.eval_id)
     except LegacyError as error:
-        log.info("%s may run on the legacy side as well: %s", one.eval_id, error)
+        log.info("%s may run on a legacy worker as well: %s", one.eval_id, error)
 
 
 def _legacy_of(sides: Sides) -> LegacyClient:
     if sides.legacy is None:
-        raise SettingsError("QUEUE_SERVICE_URL", "is missing, and recovering needs both sides")
+        raise SettingsError("QUEUE_SERVICE_URL", "is missing; recovering needs a legacy queue")
     return sides.legacy

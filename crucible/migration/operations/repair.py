@@ -1,4 +1,4 @@
-"""Submitting again what was lost: to the legacy queue, or to Celery where that is the way."""
+"""Submitting lost evaluations again: to the legacy queue, or to Celery where the mode says so."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 
 class Repaired(msgspec.Struct, kw_only=True):
-    """What came of a repair.
+    """What a repair did.
 
     Attributes:
         to_legacy: ids submitted to the legacy queue again.
-        to_celery: ids that are Celery's now.
+        to_celery: ids moved to Celery.
         failed: ids that could not be submitted again, and why.
     """
 
@@ -35,7 +35,7 @@ class Repaired(msgspec.Struct, kw_only=True):
 
 
 async def repair(sides: Sides, missing: Sequence[Recorded]) -> Repaired:
-    """Submit again what `verify` did not find; doing it twice does no harm.
+    """Submit again what ``verify`` did not find; repeating it does no harm.
 
     Raises:
         BrokerError: the task queue server does not answer.
@@ -45,7 +45,7 @@ async def repair(sides: Sides, missing: Sequence[Recorded]) -> Repaired:
     for one in missing:
         asked = await sides.asked(one.eval_id)
         if asked is None:
-            done.failed[one.eval_id] = "what it was to run is not kept any more"
+            done.failed[one.eval_id] = "its program is no longer kept"
         elif not await _to_legacy(sides, one, asked, mode, done):
             await _to_celery(sides, one, asked, mode, done)
     return done
@@ -54,7 +54,7 @@ async def repair(sides: Sides, missing: Sequence[Recorded]) -> Repaired:
 async def _to_legacy(
     sides: Sides, one: Recorded, asked: EvalRequest, mode: Mode, done: Repaired
 ) -> bool:
-    """Whether that was tried and is all that can be done."""
+    """Whether the legacy queue is where it belongs; then Celery is not tried."""
     if sides.legacy is None or mode in (Mode.CELERY_PRIMARY, Mode.CELERY_ONLY):
         return False
     try:
@@ -63,7 +63,7 @@ async def _to_legacy(
         done.failed[one.eval_id] = str(error)
         return mode is Mode.LEGACY_ONLY
     if task.worker:
-        # Stuck: the queue hands back the same task, and nobody will ever end it.
+        # Stuck: the queue returns the same task, which will never end.
         return False
     done.to_legacy.append(one.eval_id)
     return True
@@ -73,7 +73,7 @@ async def _to_celery(
     sides: Sides, one: Recorded, asked: EvalRequest, mode: Mode, done: Repaired
 ) -> None:
     if mode is Mode.LEGACY_ONLY:
-        done.failed[one.eval_id] = "its worker died with it, and Celery is off"
+        done.failed[one.eval_id] = "its legacy worker died, and Celery is off"
         return
     try:
         moved = await sides.give_to_celery(one, asked)
@@ -84,4 +84,4 @@ async def _to_celery(
         done.to_celery.append(one.eval_id)
         done.failed.pop(one.eval_id, None)
     else:
-        done.failed[one.eval_id] = "it changed sides meanwhile; verify again"
+        done.failed[one.eval_id] = "its record changed meanwhile; verify again"

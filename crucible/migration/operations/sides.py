@@ -1,4 +1,4 @@
-"""Both sides of a migration as an operator's command sees them, and moving evaluations across."""
+"""Both queue systems of a migration, for the commands of an operator."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from redis.exceptions import WatchError
 from crucible.broker.redis.connection import open_client, translated
 from crucible.broker.results.lookup import read_meta
 from crucible.broker.wire.priority import step_of
+from crucible.evaluation.kept_results import encode_kept
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.messages import EvalMessages
 from crucible.evaluation.record import (
@@ -24,7 +25,7 @@ from crucible.evaluation.record import (
 from crucible.evaluation.request import celery_priority, options_of, program_from, queue_of
 from crucible.executor.languages import LANGUAGES
 from crucible.legacy import LegacyClient
-from crucible.migration.legacy_results import LEGACY_QUEUE, encode_end, meta_of
+from crucible.migration.legacy_results import LEGACY_QUEUE, meta_of_task
 from crucible.migration.live.ledger import decode_asked, encode_asked
 from crucible.migration.state import SwitchStore
 from crucible.redis_keys import Keys
@@ -49,7 +50,7 @@ class Recorded:
     """An evaluation that was accepted.
 
     Attributes:
-        stored: its record as it was read, to notice a change since.
+        stored: the bytes of its record as they were read, to notice a change since.
     """
 
     eval_id: str
@@ -58,7 +59,7 @@ class Recorded:
 
 
 class Sides:
-    """Both sides. Made by ``Sides.connect``.
+    """Both queue systems. Made by ``Sides.connect``.
 
     Attributes:
         client: of the task queue server.
@@ -102,7 +103,7 @@ class Sides:
         Raises:
             BrokerError: the server does not answer.
         """
-        start = self.keys.once(once_name(""))
+        start = self.keys.idempotency(once_name(""))
         seen: set[bytes] = set()
         cursor: Any = 0
         while True:
@@ -123,7 +124,7 @@ class Sides:
     async def _read(self, eval_ids: list[str]) -> list[Recorded]:
         if not eval_ids:
             return []
-        names = [self.keys.once(once_name(eval_id)) for eval_id in eval_ids]
+        names = [self.keys.idempotency(once_name(eval_id)) for eval_id in eval_ids]
         with translated():
             stored: Any = await self.client.mget(names)
         found = []
@@ -141,8 +142,8 @@ class Sides:
             self._results, {i: self.keys.result(task_id_of(i)) for i in eval_ids}
         )
 
-    async def kept_ends(self, eval_ids: Sequence[str]) -> set[str]:
-        """Those evaluations of the legacy queue whose end was kept; raises BrokerError."""
+    async def with_kept_results(self, eval_ids: Sequence[str]) -> set[str]:
+        """Those evaluations of the legacy queue whose result was kept; raises BrokerError."""
         if not eval_ids:
             return set()
         with translated():
@@ -170,14 +171,14 @@ class Sides:
             kept: Any = await self.client.get(self.keys.legacy_program(eval_id))
         return decode_asked(kept) if kept else None
 
-    async def keep_end(self, eval_id: str) -> None:
-        """Keep the end of a task of the legacy queue; raises BrokerError and LegacyError."""
+    async def keep_result(self, eval_id: str) -> None:
+        """Keep the result of a task of the legacy queue; raises BrokerError and LegacyError."""
         assert self.legacy is not None
-        meta = meta_of(await self.legacy.result(eval_id))
+        meta = meta_of_task(await self.legacy.result(eval_id))
         ttl_s = self.settings.result_ttl_s
         with translated():
             async with self.client.pipeline(transaction=True) as pipe:
-                pipe.set(self.keys.legacy_result(eval_id), encode_end(meta), nx=True, ex=ttl_s)
+                pipe.set(self.keys.legacy_result(eval_id), encode_kept(meta), nx=True, ex=ttl_s)
                 pipe.delete(self.keys.legacy_program(eval_id))
                 await pipe.execute()
 
@@ -193,7 +194,7 @@ class Sides:
         )
 
     async def give_to_celery(self, found: Recorded, asked: EvalRequest) -> bool:
-        """Make an evaluation Celery's, its record and its message in one step.
+        """Move an evaluation to Celery: its record and its message in one step.
 
         Returns:
             False where its record changed meanwhile; then nothing was done.
@@ -212,7 +213,7 @@ class Sides:
         return await self._rewrite(found, record, pushed=pushed)
 
     async def give_to_legacy(self, found: Recorded, asked: EvalRequest) -> bool:
-        """Note that an evaluation is the legacy queue's now; see ``give_to_celery``."""
+        """Record that the legacy queue has an evaluation now; see ``give_to_celery``."""
         record = msgspec.structs.replace(found.record, queue=LEGACY_QUEUE, queue_system="legacy")
         return await self._rewrite(found, record, program=encode_asked(asked))
 
@@ -224,7 +225,7 @@ class Sides:
         pushed: tuple[str, bytes] | None = None,
         program: bytes | None = None,
     ) -> bool:
-        name = self.keys.once(once_name(found.eval_id))
+        name = self.keys.idempotency(once_name(found.eval_id))
         ttl_s = unended_ttl_s(self.settings.result_ttl_s)
         kept = self.keys.legacy_program(found.eval_id)
         with translated():

@@ -1,7 +1,8 @@
 """Proof that nothing was lost: every accepted evaluation has ended or is queued somewhere.
 
-The ledger is the records of submissions (see ``Sides.records``). An evaluation in motion can be
-missed by a look at one place after another, so what was not found is looked for again.
+What was accepted is known from the records of submissions (see ``Sides.records``). The places are
+searched one after the other, so an evaluation that moves meanwhile can be missed; what was not
+found is looked for again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from crucible.errors import LegacyError
 from crucible.evaluation.record import task_id_of
 from crucible.legacy.wire import ENDED_STATES, TaskState
 from crucible.migration.operations.sides import PAGE, Recorded, Sides
-from crucible.migration.operations.whereabouts import buried_ids, claimed_ids, queued_ids
+from crucible.migration.operations.whereabouts import claimed_ids, dead_letter_ids, queued_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Looks for what was not found, and seconds between them.
+#: Searches for what was not found, and seconds between them.
 LOOKS, PAUSE_S = 3, 1.0
 #: Seconds past the longest run allowed after which a legacy task counts as stuck.
 STUCK_MARGIN_S = 60.0
@@ -40,18 +41,18 @@ class Place(enum.StrEnum):
     ENDED = "ended"
     QUEUED = "queued"
     RUNNING = "running"
-    #: Some worker has it that gives no sign of life: a stock worker, alive or dead, or an async one
-    #: that died just now. It comes back by itself, at the visibility timeout at the latest.
+    #: Claimed by a worker without a heartbeat: a stock worker, alive or dead, or an async one that
+    #: died just now. Recovery gives it back, at the visibility timeout at the latest.
     CLAIMED = "claimed"
     DEAD_LETTER = "dead_letter"
-    #: A worker of the legacy queue took it and died: nobody will end it.
+    #: A worker of the legacy queue took it and died: it will never end.
     STUCK = "stuck"
     LOST = "lost"
-    #: The legacy queue does not answer, so nobody can say.
+    #: The legacy queue does not answer, so it is not known.
     UNKNOWN = "unknown"
 
 
-#: What an operator has to do something about.
+#: Places that need an operator.
 WRONG = (Place.LOST, Place.STUCK, Place.UNKNOWN)
 
 
@@ -69,8 +70,8 @@ class Verification(msgspec.Struct, kw_only=True):
 
     Attributes:
         accepted: evaluations on record.
-        places: how many are where, by side.
-        unrecorded: tasks of the legacy queue taken while nothing could be recorded.
+        places: how many are where, by queue system.
+        unrecorded: tasks the legacy queue accepted while no record could be written.
         missing: those that will not end by themselves.
     """
 
@@ -119,7 +120,7 @@ class _Search:
         self._accepted += len(page)
         ended = await self._ended_on_celery(page)
         legacy = [one.eval_id for one in page if one.record.queue_system == "legacy"]
-        ended |= await self._sides.kept_ends(legacy)
+        ended |= await self._sides.with_kept_results(legacy)
         for one in page:
             if one.eval_id in ended:
                 self._count(one, Place.ENDED)
@@ -139,7 +140,7 @@ class _Search:
         self.open_.pop(one.eval_id, None)
 
     async def look(self) -> None:
-        """Look for what is still open, on both sides."""
+        """Look for what was not found, in both queue systems."""
         # Read again: repair, recovery or a failover may have changed sides meanwhile.
         for ids in _pages(self.open_):
             fresh = {one.eval_id: one for one in await self._sides.read(ids)}
@@ -159,7 +160,7 @@ class _Search:
         # In the order a message moves, so that one on its way is seen at least once.
         queued = await queued_ids(client, keys)
         claimed = await claimed_ids(client, keys)
-        buried = await buried_ids(client, keys)
+        dead = await dead_letter_ids(client, keys)
         for ids in _pages(self.open_):
             page = [self.open_[i] for i in ids if self.open_[i].record.queue_system == "celery"]
             ended = await self._ended_on_celery(page)
@@ -173,7 +174,7 @@ class _Search:
                     self._found(one, Place.CLAIMED)
                 elif task_id in queued or task_id in claimed.delayed:
                     self._found(one, Place.QUEUED)
-                elif task_id in buried:
+                elif task_id in dead:
                     self._found(one, Place.DEAD_LETTER)
 
     async def _look_at_legacy(self) -> None:
@@ -182,7 +183,7 @@ class _Search:
         for ids in _pages(open_):
             for view in await self._legacy_views(ids):
                 await self._sort_legacy(self.open_[view.id], view)
-            # Also where the queue does not answer: clients are told the ends of copies then.
+            # Also while the queue does not answer: clients get the results of copies then.
             await self._rescued([i for i in ids if i in self.open_])
 
     async def _legacy_views(self, ids: list[str]) -> list[TaskView]:
@@ -191,16 +192,16 @@ class _Search:
         try:
             return await self._sides.legacy.find(ids)
         except LegacyError as error:
-            log.warning("the legacy queue cannot be asked: %s", error)
+            log.warning("the legacy queue does not answer: %s", error)
             self._legacy_away = True
             return []
 
     async def _sort_legacy(self, one: Recorded, view: TaskView) -> None:
         if view.status in ENDED_STATES:
             try:
-                await self._sides.keep_end(one.eval_id)
+                await self._sides.keep_result(one.eval_id)
             except LegacyError as error:
-                log.warning("the end of %s cannot be kept: %s", one.eval_id, error)
+                log.warning("the result of %s cannot be kept: %s", one.eval_id, error)
             self._found(one, Place.ENDED)
         elif view.status is TaskState.RUNNING and self._is_stuck(view):
             self._stuck[one.eval_id] = one
@@ -216,16 +217,16 @@ class _Search:
         return age.total_seconds() > self._sides.settings.max_wall_time_s + STUCK_MARGIN_S
 
     async def _rescued(self, ids: list[str]) -> None:
-        """Not known to the legacy queue: ended by their copies, or by an end kept meanwhile."""
+        """Unknown to the legacy queue, but ended: by its copy, or with a result kept meanwhile."""
         metas = await self._sides.metas(ids)
-        kept = await self._sides.kept_ends(ids)
+        kept = await self._sides.with_kept_results(ids)
         for eval_id in ids:
             meta = metas.get(eval_id)
             if eval_id in kept or (meta is not None and meta.status == "SUCCESS"):
                 self._found(self.open_[eval_id], Place.ENDED)
 
     async def report(self) -> tuple[Verification, list[Recorded]]:
-        """What came of it."""
+        """The result of the search."""
         missing = [(one, Place.STUCK) for one in self._stuck.values()]
         for one in self.open_.values():
             away = self._legacy_away and one.record.queue_system == "legacy"
@@ -241,7 +242,7 @@ class _Search:
         return verification, [one for one, _ in missing]
 
     async def _unrecorded(self) -> int:
-        """How many there are; their ends are kept, for their records may still be written."""
+        """How many there are; their results are kept, since records may still be written."""
         if self._sides.legacy is None or self._legacy_away:
             return 0
         count = 0
@@ -254,9 +255,9 @@ class _Search:
                     count += len(unrecorded)
                     if status in ENDED_STATES:
                         for eval_id in unrecorded:
-                            await self._sides.keep_end(eval_id)
+                            await self._sides.keep_result(eval_id)
         except LegacyError as error:
-            log.warning("the legacy queue cannot be asked: %s", error)
+            log.warning("the legacy queue does not answer: %s", error)
         return count
 
 

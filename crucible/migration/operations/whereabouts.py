@@ -1,4 +1,4 @@
-"""Where Celery evaluations without an end are: in a list, claimed, or among the dead letters."""
+"""Where Celery evaluations that have not ended are: queued, claimed, or dead letters."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from crucible.broker.claiming.claims import DELAYED_PREFIX
 from crucible.broker.claiming.liveness import living_workers
 from crucible.broker.redis.connection import translated
 from crucible.broker.wire.priority import STEPS
-from crucible.redis_keys import CLAIM_PREFIX
+from crucible.redis_keys import CLAIM_PREFIX, DELAYED_PREFIX
 from crucible.settings import KNOWN_QUEUES
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def _those_of(field: str, living: set[str], found: Claimed) -> set[str]:
     return found.held if field.startswith(CLAIM_PREFIX) and holder in living else found.unsure
 
 
-async def buried_ids(client: Redis, keys: Keys) -> set[str]:
+async def dead_letter_ids(client: Redis, keys: Keys) -> set[str]:
     """Ids of the tasks that became dead letters; raises BrokerError."""
     found: set[str] = set()
     start = "-"

@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.canvas.chord_parts import ChordFailed, Part, shown
-from crucible.broker.canvas.continuation import Closing, Continuation, Effects
-from crucible.broker.canvas.freeze import freeze
+from crucible.broker.canvas.effects import ChordClosing, Effects, SettlementEffects
+from crucible.broker.canvas.freeze import Place, freeze
 from crucible.broker.canvas.signature import Signature, as_signature
 from crucible.broker.results.meta import FAILURE, encode_meta, extended_fields
 from crucible.broker.wire.ids import default_reply_to, new_id
-from crucible.broker.wire.result_tree import Place
 from crucible.errors import BrokerError, BrokerUnavailable
 from crucible.worker.canvas.errbacks import FailedTask
 from crucible.worker.canvas.outgoing import Origin
@@ -27,7 +26,7 @@ from crucible.worker.exceptions import ChordError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from crucible.broker.canvas.chord_parts import ChordParts, Ripe
+    from crucible.broker.canvas.chord_parts import ChordParts, CompleteChord
     from crucible.broker.results.meta import Meta
     from crucible.redis_keys import Keys
     from crucible.worker.canvas.errbacks import Errbacks
@@ -84,7 +83,7 @@ class Chords:
         self._extended = extended
 
     async def count(
-        self, run: Run, part: Part, body: Mapping[str, Any], continuation: Continuation
+        self, run: Run, part: Part, body: Mapping[str, Any], continuation: SettlementEffects
     ) -> None:
         """Count a part; if it was the last, what that causes joins ``continuation``.
 
@@ -99,12 +98,12 @@ class Chords:
             sig = as_signature(body)
         except ValueError:
             logger.exception("chord %s has a body that is no signature", part.group_id)
-            continuation.closings.append(Closing(part.group_id, ripe.token, effects, True))
+            continuation.chords.append(ChordClosing(part.group_id, ripe.token, effects, True))
             return
         succeeded = await self._close(run, sig, ripe, effects, continuation)
-        continuation.closings.append(Closing(part.group_id, ripe.token, effects, succeeded))
+        continuation.chords.append(ChordClosing(part.group_id, ripe.token, effects, succeeded))
 
-    async def _counted(self, part: Part, claim: str) -> Ripe | None:
+    async def _counted(self, part: Part, claim: str) -> CompleteChord | None:
         token = new_id().replace("-", "")
         while True:
             try:
@@ -117,7 +116,12 @@ class Chords:
             await asyncio.sleep(_PAUSE_S)
 
     async def _close(
-        self, run: Run, body: Signature, ripe: Ripe, effects: Effects, continuation: Continuation
+        self,
+        run: Run,
+        body: Signature,
+        ripe: CompleteChord,
+        effects: Effects,
+        continuation: SettlementEffects,
     ) -> bool:
         """Send the body, or fail it; False if the header failed."""
         assert run.message is not None
@@ -143,7 +147,7 @@ class Chords:
         body: Signature,
         failed: ChordFailed,
         effects: Effects,
-        continuation: Continuation,
+        continuation: SettlementEffects,
     ) -> None:
         error = ChordError(failed.message)
         traceback = f"{ChordError.__module__}.{ChordError.__name__}: {failed.message}\n"
@@ -163,7 +167,7 @@ class Chords:
 
     async def fail_unlocked(self, run: Run, body: Signature, culprit: Meta) -> Effects:
         """The failure of a body whose chord is not counted but polled."""
-        effects, continuation = Effects(), Continuation()
+        effects, continuation = Effects(), SettlementEffects()
         message = f"Dependency {culprit.task_id} raised {shown(culprit.result)}"
         failed = ChordFailed(message, culprit.result)
         await self._fail_body(run, body, failed, effects, continuation)
@@ -203,7 +207,12 @@ class Chords:
         await self._fail_task(run, node.id, (), failure, effects)
 
     async def _count_failed(
-        self, run: Run, sig: Signature, task_id: str, failure: Failure, continuation: Continuation
+        self,
+        run: Run,
+        sig: Signature,
+        task_id: str,
+        failure: Failure,
+        continuation: SettlementEffects,
     ) -> None:
         """A task that will never run counts as failed where it is part of a chord itself."""
         options = sig.options
@@ -214,7 +223,7 @@ class Chords:
             await self.count(run, part, chord, continuation)
 
     async def fail_chain(
-        self, run: Run, rest: Any, failure: Failure, continuation: Continuation
+        self, run: Run, rest: Any, failure: Failure, continuation: SettlementEffects
     ) -> Effects:
         """Hand a failure on to the steps of a chain that will not run, last step first."""
         effects = Effects()

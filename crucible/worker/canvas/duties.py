@@ -1,6 +1,6 @@
 """A worker's duties around a task that is part of something larger.
 
-What has to follow a task is worked out here and handed back as a ``Continuation``: it is written
+What has to follow a task is worked out here and returned as ``SettlementEffects``: it is written
 in one step with the task's result and the end of its claim.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.canvas.chord_parts import Part
-from crucible.broker.canvas.continuation import Continuation, Effects
+from crucible.broker.canvas.effects import Effects, SettlementEffects
 from crucible.broker.canvas.signature import as_signature, clone, group
 from crucible.broker.results.meta import FAILURE, REVOKED, SUCCESS, revoked_result
 from crucible.worker.canvas.builtins import builtin_tasks
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from crucible.broker.canvas.chord_parts import ChordParts
     from crucible.broker.canvas.signature import Signature
-    from crucible.broker.claiming.settle_effects import SettleEffects
+    from crucible.broker.claiming.effects_writer import EffectsWriter
     from crucible.broker.results.meta import Meta
     from crucible.broker.wire.decode import Message
-    from crucible.broker.wire.result_tree import Frozen
+    from crucible.broker.wire.result_tree import ResultTree
     from crucible.redis_keys import Keys
     from crucible.worker.execution.execute import Trace
     from crucible.worker.hooks import Run
@@ -44,17 +44,17 @@ class WorkerCanvas:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, chords: Chords, errbacks: Errbacks, conclude: SettleEffects
+        self, dispatcher: Dispatcher, chords: Chords, errbacks: Errbacks, conclude: EffectsWriter
     ) -> None:
         self._dispatcher = dispatcher
         self._chords = chords
         self._errbacks = errbacks
         self._conclude = conclude
 
-    async def succeeded(self, run: Run, result: Any) -> Continuation:
+    async def succeeded(self, run: Run, result: Any) -> SettlementEffects:
         """Callbacks, the next step of the chain, a chord's part."""
         message = _message(run)
-        continuation = Continuation()
+        continuation = SettlementEffects()
         embed = message.embed
         for work in _callbacks(embed["callbacks"]):
             self._follow(message, work, result, continuation)
@@ -65,14 +65,14 @@ class WorkerCanvas:
         return continuation
 
     def _follow(
-        self, message: Message, work: Mapping[str, Any], result: Any, continuation: Continuation,
-        **options: Any,
+        self, message: Message, work: Mapping[str, Any], result: Any,
+        continuation: SettlementEffects, **options: Any,
     ) -> None:  # fmt: skip
         origin = Origin.of(message)
         # In stock's order, which the options of a chord's body keep on the wire.
         options |= {"parent_id": origin.parent_id, "root_id": origin.root_id, "priority": None}
         effects, node = self._dispatcher.start(work, (result,), origin, **options)
-        continuation.effects.extend(effects)
+        continuation.always.extend(effects)
         continuation.children.append(child_of(node))
 
     async def failed(
@@ -83,15 +83,15 @@ class WorkerCanvas:
         traceback: str | None,
         *,
         store: bool,
-    ) -> Continuation:
+    ) -> SettlementEffects:
         """A chord's part, the failure of the rest of the chain, errbacks."""
         message = _message(run)
-        continuation = Continuation()
+        continuation = SettlementEffects()
         await self._count(run, FAILURE, result, continuation)
         failure = Failure(result, error, traceback, store)
         embed = message.embed
         effects = await self._chords.fail_chain(run, embed["chain"], failure, continuation)
-        continuation.effects.extend(effects)
+        continuation.always.extend(effects)
         if embed["errbacks"]:
             told = FailedTask(
                 id=message.id,
@@ -102,16 +102,18 @@ class WorkerCanvas:
                 args=message.args,
                 kwargs=message.kwargs,
             )
-            continuation.effects.extend(await self._errbacks.tell(run, embed["errbacks"], told))
+            continuation.always.extend(await self._errbacks.tell(run, embed["errbacks"], told))
         return continuation
 
-    async def revoked(self, run: Run, reason: str) -> Continuation:
+    async def revoked(self, run: Run, reason: str) -> SettlementEffects:
         """A chord's part; stock leaves callbacks and the chain alone."""
-        continuation = Continuation()
+        continuation = SettlementEffects()
         await self._count(run, REVOKED, revoked_result(reason), continuation)
         return continuation
 
-    async def _count(self, run: Run, state: str, result: Any, continuation: Continuation) -> None:
+    async def _count(
+        self, run: Run, state: str, result: Any, continuation: SettlementEffects
+    ) -> None:
         message = _message(run)
         body = message.embed["chord"]
         if body and message.group:
@@ -119,7 +121,7 @@ class WorkerCanvas:
             part = Part(message.id, message.group, index, state, result)
             await self._chords.count(run, part, body, continuation)
 
-    def replaced(self, run: Run, work: Mapping[str, Any]) -> Continuation:
+    def replaced(self, run: Run, work: Mapping[str, Any]) -> SettlementEffects:
         """The message that takes the task's place, under its id.
 
         Raises:
@@ -129,11 +131,11 @@ class WorkerCanvas:
         message = _message(run)
         sig, options = replacement(message, work)
         effects, _ = self._dispatcher.start(sig, (), Origin.of(message), **options)
-        return Continuation(effects)
+        return SettlementEffects(effects)
 
     async def send(
         self, run: Run, work: Mapping[str, Any], args: Sequence[Any] = (), **options: Any
-    ) -> Frozen:
+    ) -> ResultTree:
         """Start a signature now, as a child of the running task.
 
         Raises:
@@ -151,7 +153,7 @@ class WorkerCanvas:
         effects = await self._chords.fail_unlocked(run, as_signature(body), culprit)
         await self._conclude.apply(effects)
 
-    async def add_to_chord(self, run: Run, work: Mapping[str, Any]) -> Frozen:
+    async def add_to_chord(self, run: Run, work: Mapping[str, Any]) -> ResultTree:
         """Start a signature as one more part of the chord the running task is part of.
 
         Raises:
@@ -196,7 +198,7 @@ def _callbacks(wires: Any) -> list[Signature]:
 def serve_canvas(
     trace: Trace,
     registry: TaskRegistry,
-    conclude: SettleEffects,
+    conclude: EffectsWriter,
     parts: ChordParts,
     keys: Keys,
     *,

@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from crucible.broker.canvas.continuation import Effects
+from crucible.broker.canvas.effects import Effects
 from crucible.broker.canvas.signature import as_signature, group, merged
 from crucible.worker.canvas.outgoing import Origin, child_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.canvas.continuation import Effects, Push
+from crucible.broker.canvas.effects import Effects, Push
 from crucible.broker.canvas.plan import ChordSize, SavedGroup, plan
 from crucible.broker.wire.encode import TaskOptions, encode_call
 from crucible.broker.wire.ids import default_reply_to, new_id
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from crucible.broker.wire.decode import Message
     from crucible.broker.wire.encode import TaskCall
-    from crucible.broker.wire.result_tree import Frozen
+    from crucible.broker.wire.result_tree import ResultTree
     from crucible.redis_keys import Keys
     from crucible.worker.registry import TaskRegistry
 
@@ -40,7 +40,7 @@ class Origin:
         return cls(message.root_id, message.id)
 
 
-def child_of(node: Frozen) -> list[Any]:
+def child_of(node: ResultTree) -> list[Any]:
     """The result tuple a sender keeps of what it started: its first task, or its first group."""
     first = node.first
     children = None if first.children is None else [part.as_tuple() for part in first.children]
@@ -63,7 +63,7 @@ class Dispatcher:
 
     def start(
         self, work: Mapping[str, Any], args: Sequence[Any], origin: Origin, **options: Any
-    ) -> tuple[Effects, Frozen]:
+    ) -> tuple[Effects, ResultTree]:
         """How to start a signature, and what it will be known by.
 
         Args:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.canvas.freeze import freeze
+from crucible.broker.canvas.freeze import Place, freeze
 from crucible.broker.canvas.signature import (
     Signature,
     add_to_list,
@@ -17,7 +17,6 @@ from crucible.broker.canvas.signature import (
     signature,
 )
 from crucible.broker.wire.ids import default_reply_to
-from crucible.broker.wire.result_tree import Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from crucible.broker.redis.atomic import Steps
+    from crucible.broker.redis.store import RedisStore
     from crucible.broker.wire.decode import Message
     from crucible.redis_keys import Keys
     from crucible.worker.hooks import TaskHooks
@@ -69,8 +69,8 @@ class Node:
         self,
         worker: Worker,
         client: Redis,
-        steps: Steps,
-        results: Steps,
+        steps: RedisStore,
+        results: RedisStore,
         keys: Keys,
         broker_url: str,
         *,

@@ -12,8 +12,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.wire.jsontypes import dumps, quote
-from crucible.broker.wire.moments import utc_text
 from crucible.broker.wire.reprs import bounded_repr
+from crucible.broker.wire.timestamps import utc_text
 from crucible.worker.hooks import TurnedAway
 
 if TYPE_CHECKING:

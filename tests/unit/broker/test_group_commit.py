@@ -1,4 +1,4 @@
-"""The outbox on its own: what goes into a flush, and who learns what of it."""
+"""The group commit on its own: what goes into a flush, and what its callbacks receive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crucible.broker.publishing.group_commit import (
     MAX_FLUSH_BYTES,
     MAX_FLUSH_MESSAGES,
     GroupCommit,
-    Outcome,
+    PublishResult,
     Write,
 )
 from crucible.errors import BrokerError, BrokerUnavailable, NothingStored
@@ -31,14 +31,14 @@ class Gate:
         self.begun = asyncio.Event()
         self.reached = True
 
-    async def send(self, writes: Sequence[Write]) -> Sequence[Outcome]:
+    async def send(self, writes: Sequence[Write]) -> Sequence[PublishResult]:
         """Keep the flush and wait for the gate."""
         self.flushes.append([raw for write in writes for raw in write.messages])
         self.begun.set()
         await self.open.wait()
         if self.error is not None:
             raise self.error
-        return [Outcome(len(write.messages)) for write in writes]
+        return [PublishResult(len(write.messages)) for write in writes]
 
 
 class Seen:
@@ -57,13 +57,13 @@ async def test_what_piles_up_goes_together() -> None:
     """The first write leaves at once, all that come meanwhile go in the next flush."""
     gate, seen = Gate(), Seen()
     gate.open.clear()
-    async with GroupCommit(gate, 5, seen) as outbox:
-        first = outbox.add("q", "q", (b"first",))
+    async with GroupCommit(gate, 5, seen) as commit:
+        first = commit.add("q", "q", (b"first",))
         await gate.begun.wait()
-        rest = [outbox.add("q", "q", (b"%d" % n,)) for n in range(10)]
+        rest = [commit.add("q", "q", (b"%d" % n,)) for n in range(10)]
         gate.open.set()
-        outcomes = await asyncio.gather(first, *rest)
-    assert outcomes == [Outcome(1)] * 11
+        results = await asyncio.gather(first, *rest)
+    assert results == [PublishResult(1)] * 11
     assert gate.flushes == [[b"first"], [b"%d" % n for n in range(10)]]
     assert seen.flushes == [(1, 5, False), (10, 10, False)]
 
@@ -71,13 +71,13 @@ async def test_what_piles_up_goes_together() -> None:
 async def test_flushes_are_bounded() -> None:
     """Neither the count nor the bytes of a flush exceed their bounds, one large write aside."""
     gate = Gate()
-    async with GroupCommit(gate, 5) as outbox:
-        many = [outbox.add("q", "q", (b"x",)) for _ in range(2 * MAX_FLUSH_MESSAGES + 1)]
+    async with GroupCommit(gate, 5) as commit:
+        many = [commit.add("q", "q", (b"x",)) for _ in range(2 * MAX_FLUSH_MESSAGES + 1)]
         await asyncio.gather(*many)
         assert [len(flush) for flush in gate.flushes] == [MAX_FLUSH_MESSAGES] * 2 + [1]
         gate.flushes.clear()
         sizes = [MAX_FLUSH_BYTES - 1, 1, 1, MAX_FLUSH_BYTES + 1, 1]
-        await asyncio.gather(*(outbox.add("q", "q", (b"x" * size,)) for size in sizes))
+        await asyncio.gather(*(commit.add("q", "q", (b"x" * size,)) for size in sizes))
         assert [list(map(len, flush)) for flush in gate.flushes] == [
             sizes[:2], sizes[2:3], sizes[3:4], sizes[4:],
         ]  # fmt: skip
@@ -87,17 +87,17 @@ async def test_silence_fails_all_who_wait() -> None:
     """When a flush gets no answer, it and all behind it fail at its deadline."""
     gate, seen = Gate(), Seen()
     gate.open.clear()
-    async with GroupCommit(gate, 0.2, seen) as outbox:
-        first = outbox.add("q", "q", (b"1",))
+    async with GroupCommit(gate, 0.2, seen) as commit:
+        first = commit.add("q", "q", (b"1",))
         await gate.begun.wait()
-        behind = outbox.add("q", "q", (b"2",))
-        outcomes = await asyncio.gather(first, behind, return_exceptions=True)
+        behind = commit.add("q", "q", (b"2",))
+        results = await asyncio.gather(first, behind, return_exceptions=True)
         # What waited behind was not sent, and that is worth knowing.
-        assert [type(outcome) for outcome in outcomes] == [BrokerUnavailable, NothingStored]
-        assert outcomes[0] is not outcomes[1]
+        assert [type(result) for result in results] == [BrokerUnavailable, NothingStored]
+        assert results[0] is not results[1]
         assert gate.flushes == [[b"1"]]
         gate.open.set()
-        assert await outbox.add("q", "q", (b"3",)) == Outcome(1)
+        assert await commit.add("q", "q", (b"3",)) == PublishResult(1)
     assert [failed for _, _, failed in seen.flushes] == [True, False]
 
 
@@ -107,12 +107,12 @@ async def test_a_failed_flush_is_told_and_outlived(
 ) -> None:
     """Whatever a flush fails of, its callers are told and the next one runs."""
     gate = Gate()
-    async with GroupCommit(gate, 5) as outbox:
+    async with GroupCommit(gate, 5) as commit:
         gate.error = error
         with pytest.raises(BrokerError):
-            await outbox.add("q", "q", (b"1",))
+            await commit.add("q", "q", (b"1",))
         gate.error = None
-        assert await outbox.add("q", "q", (b"2",)) == Outcome(1)
+        assert await commit.add("q", "q", (b"2",)) == PublishResult(1)
     assert bool(caplog.records) == isinstance(error, KeyError)
 
 
@@ -120,10 +120,10 @@ async def test_cancelled_before_its_flush() -> None:
     """A write whose caller went away while it waited is not sent."""
     gate = Gate()
     gate.open.clear()
-    async with GroupCommit(gate, 5) as outbox:
-        first = outbox.add("q", "q", (b"1",))
+    async with GroupCommit(gate, 5) as commit:
+        first = commit.add("q", "q", (b"1",))
         await gate.begun.wait()
-        gone, stays = outbox.add("q", "q", (b"2",)), outbox.add("q", "q", (b"3",))
+        gone, stays = commit.add("q", "q", (b"2",)), commit.add("q", "q", (b"3",))
         gone.cancel()
         gate.open.set()
         await asyncio.gather(first, stays)
@@ -134,14 +134,14 @@ async def test_leaving_with_a_silent_server() -> None:
     """Closing does not hang on a server that never answers, and leaves nobody waiting."""
     gate = Gate()
     gate.open.clear()
-    async with GroupCommit(gate, 0.2) as outbox:
-        waiting = outbox.add("q", "q", (b"1",))
+    async with GroupCommit(gate, 0.2) as commit:
+        waiting = commit.add("q", "q", (b"1",))
         await gate.begun.wait()
     with pytest.raises(BrokerUnavailable) as caught:
         await waiting
     assert not isinstance(caught.value, NothingStored)
     with pytest.raises(NothingStored):
-        outbox.add("q", "q", (b"2",))
+        commit.add("q", "q", (b"2",))
 
 
 @pytest.mark.parametrize("error", [BrokerUnavailable("reset"), None], ids=repr)
@@ -152,9 +152,9 @@ async def test_a_server_that_was_never_reached_stored_nothing(error: Exception |
     gate.error = error
     if error is None:
         gate.open.clear()
-    async with GroupCommit(gate, 0.2) as outbox:
+    async with GroupCommit(gate, 0.2) as commit:
         with pytest.raises(NothingStored):
-            await outbox.add("q", "q", (b"1",))
+            await commit.add("q", "q", (b"1",))
 
 
 class _Refuses:
@@ -164,7 +164,7 @@ class _Refuses:
         """It still waits."""
         return False
 
-    def set_result(self, outcome: Outcome, /) -> None:
+    def set_result(self, result: PublishResult, /) -> None:
         """Break."""
         raise KeyError("a defect")
 
@@ -180,10 +180,10 @@ async def test_one_who_breaks_when_told_breaks_alone(
     """The others of its flush are told all the same, and the next flush runs."""
     gate = Gate()
     gate.error = error
-    async with GroupCommit(gate, 5) as outbox:
-        outbox.put("q", "q", (b"1",), None, _Refuses())
-        told = await asyncio.gather(outbox.add("q", "q", (b"2",)), return_exceptions=True)
-        assert isinstance(told[0], BrokerError if error else Outcome)
+    async with GroupCommit(gate, 5) as commit:
+        commit.put("q", "q", (b"1",), None, _Refuses())
+        told = await asyncio.gather(commit.add("q", "q", (b"2",)), return_exceptions=True)
+        assert isinstance(told[0], BrokerError if error else PublishResult)
         gate.error = None
-        assert await outbox.add("q", "q", (b"3",)) == Outcome(1)
+        assert await commit.add("q", "q", (b"3",)) == PublishResult(1)
     assert [record.levelname for record in caplog.records] == ["ERROR"]

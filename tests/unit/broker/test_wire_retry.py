@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from crucible.broker.claiming.lost_replies import DoubtfulTakes, read_value
+from crucible.broker.claiming.lost_replies import LostReplies, read_value
 from crucible.broker.wire.decode import decode
 from crucible.broker.wire.encode import encode_task
 from crucible.broker.wire.retry import (
@@ -63,7 +63,7 @@ def test_a_claims_value_gives_back_the_exact_bytes() -> None:
 
 def test_doubtful_takes_are_looked_for_once_each() -> None:
     """Numbers are looked for until a look was answered, and not again within a second."""
-    doubt = DoubtfulTakes()
+    doubt = LostReplies()
     assert not doubt
     doubt.add(3, 5)
     assert doubt.fields("p|") == ["p|3", "p|4", "p|5"]
@@ -77,7 +77,7 @@ def test_doubtful_takes_are_looked_for_once_each() -> None:
 
 def test_a_doubt_is_not_forgotten_unseen() -> None:
     """Its time is over only with a look that began after it; a link may be gone for longer."""
-    doubt = DoubtfulTakes()
+    doubt = LostReplies()
     doubt.add(1, 1)
     doubt.looked(time.monotonic())
     assert doubt

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crucible.errors import InputError
-from crucible.evaluation.limits import DEFAULTS, FLOORS, LimitsRequest, checked_limits
+from crucible.evaluation.limits import DEFAULTS, LimitsRequest, checked_limits
 from crucible.evaluation.request import (
     EvalRequest,
     celery_priority,
@@ -21,7 +21,7 @@ from crucible.evaluation.request import (
     queue_of,
 )
 from crucible.executor.admission import check_program
-from crucible.models import Limits
+from crucible.models import LIMIT_FLOORS, Limits
 
 LANGUAGES = ("python", "bash")
 CEILINGS = Limits(
@@ -277,12 +277,12 @@ def test_limits_are_within_bounds_or_refused(asked: LimitsRequest) -> None:
     except InputError:
         return
     for name in Limits.__struct_fields__:
-        assert getattr(FLOORS, name) <= getattr(limits, name) <= getattr(CEILINGS, name)
+        assert getattr(LIMIT_FLOORS, name) <= getattr(limits, name) <= getattr(CEILINGS, name)
 
 
 def test_defaults_are_lowered_to_a_low_ceiling() -> None:
     """An installation smaller than the defaults still runs programs that ask for nothing."""
-    assert checked_limits(None, FLOORS) == FLOORS
+    assert checked_limits(None, LIMIT_FLOORS) == LIMIT_FLOORS
 
 
 def test_the_digest_tells_content_apart_and_nothing_else() -> None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from crucible.broker.results.meta import Meta
 from crucible.evaluation.record import Record, decode_record, encode_record
 from crucible.evaluation.result import bytes_of, result_of, text_of
-from crucible.evaluation.tasks import RETRY_LONGEST_S, plain, retry_delay_s
+from crucible.evaluation.retry_policy import LONGEST_S, retry_delay_s
+from crucible.evaluation.tasks import plain
 from crucible.evaluation.view import evaluation_of
 from crucible.models import Outcome, Status, Usage, Verdict, status_of
 
@@ -110,4 +111,4 @@ def test_every_verdict_has_a_status(verdict: Verdict) -> None:
 @given(st.integers(0, 100), st.floats(0, 1))
 def test_retry_delays_are_bounded_and_never_zero(retries: int, spread: float) -> None:
     """Backoff grows to its longest and stays there."""
-    assert 0 < retry_delay_s(retries, spread) <= RETRY_LONGEST_S
+    assert 0 < retry_delay_s(retries, spread) <= LONGEST_S

@@ -65,6 +65,10 @@ def files(*names: str) -> dict[str, Any]:
         (files(*map(str, range(65))), "files"),
         ({"output_files": ("../x",)}, "output_files[0]"),
         ({"limits": Limits(pids=0)}, "limits.pids"),
+        # Below the floor of the HTTP API, which is the executor's as well.
+        ({"limits": Limits(pids=1)}, "limits.pids"),
+        ({"limits": Limits(wall_time_s=0.05)}, "limits.wall_time_s"),
+        ({"limits": Limits(cpu_time_s=0.05)}, "limits.cpu_time_s"),
     ],
     ids=lambda value: None if isinstance(value, dict) else str(value),
 )

@@ -7,7 +7,7 @@ import pytest
 
 from crucible.errors import SettingsError
 from crucible.migration.routing import Mode
-from crucible.migration.state import ROLLBACK, Change, State, effective, initial_state
+from crucible.migration.state import Change, State, effective, initial_state
 from crucible.settings import Settings
 
 URL = "http://127.0.0.1:8002"
@@ -24,13 +24,14 @@ def test_a_change_leaves_alone_what_it_does_not_name() -> None:
 
 def test_a_rollback_is_legacy_only_from_every_mode() -> None:
     """One change, whatever was in force."""
+    rollback = Change(force_legacy_queue=True)
     for state in (
         State(),
         State(celery_percentage=0.5),
         State(dual_write=True),
         State(celery_enabled=False),
     ):
-        assert ROLLBACK.applied_to(state).switches(URL).mode is Mode.LEGACY_ONLY
+        assert rollback.applied_to(state).switches(URL).mode is Mode.LEGACY_ONLY
 
 
 def test_force_in_the_environment_beats_what_is_stored() -> None:

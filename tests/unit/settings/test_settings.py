@@ -7,7 +7,8 @@ import pytest
 
 from crucible.broker.redis.connection import read_url
 from crucible.errors import SettingsError
-from crucible.evaluation.limits import FLOORS, ceilings_of, checked_limits
+from crucible.evaluation.limits import ceilings_of, checked_limits
+from crucible.models import LIMIT_FLOORS
 from crucible.settings import Settings, check_exposure, env_name, load_settings, mask_url
 
 NOWHERE = {"CRUCIBLE_CONFIG": ""}
@@ -232,9 +233,9 @@ def test_every_form_of_a_queue_url_is_accepted(url: str) -> None:
 
 def test_a_ceiling_at_the_floor_of_its_limit_is_accepted() -> None:
     """The request check and the settings have one floor."""
-    ceilings = {f"CRUCIBLE_MAX_{name.upper()}": str(getattr(FLOORS, name))
-                for name in FLOORS.__struct_fields__}  # fmt: skip
-    assert checked_limits(None, ceilings_of(load_settings(ceilings))) == FLOORS
+    ceilings = {f"CRUCIBLE_MAX_{name.upper()}": str(getattr(LIMIT_FLOORS, name))
+                for name in LIMIT_FLOORS.__struct_fields__}  # fmt: skip
+    assert checked_limits(None, ceilings_of(load_settings(ceilings))) == LIMIT_FLOORS
 
 
 def test_secrets_are_masked_everywhere() -> None:

@@ -40,7 +40,7 @@ class SlowToEnd:
         self.taken += limit
         return [Claim(f"f{self.taken - n}", "q", 0, b"") for n in range(limit)]
 
-    async def finish(self, endings: Sequence[Settlement]) -> None:
+    async def settle(self, endings: Sequence[Settlement]) -> None:
         await self.may_end.wait()
 
 

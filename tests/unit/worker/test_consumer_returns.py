@@ -33,7 +33,7 @@ class SilentAtFirst:
         await asyncio.Event().wait()
         return []
 
-    async def give_back(self, claims: Sequence[Claim]) -> int:
+    async def requeue(self, claims: Sequence[Claim]) -> int:
         self.given_back += [claim.field for claim in claims if claim.field not in self.given_back]
         self.slot_is_free.set()
         # The slot has every chance to start something before the answer fails to come.

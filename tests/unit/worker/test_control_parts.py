@@ -25,8 +25,8 @@ from crucible.worker.registry import TaskRegistry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.redis.atomic import Steps
     from crucible.broker.redis.link import Link
+    from crucible.broker.redis.store import RedisStore
     from crucible.worker.hooks import Run
 
 
@@ -70,7 +70,7 @@ def golden(method: str, command: str) -> str:
 async def test_a_request_is_byte_for_byte_stocks() -> None:
     """Masked of ids and counts, our ping request equals the one a stock client published."""
     recorded = Recorded()
-    client = ControlClient(cast("Steps", recorded), Keys(), 0)
+    client = ControlClient(cast("RedisStore", recorded), Keys(), 0)
     await client.ask("ping", timeout_s=0.01)
     [published] = [command for command in recorded.commands if command[0] == "PUBLISH"]
     assert published[1] == "/0.celery.pidbox"

@@ -43,7 +43,7 @@ class Parking:
         self.parked: list[Claim] = []
         self.go_on = asyncio.Event()
 
-    async def park(self, claims: Sequence[tuple[Claim, float]]) -> list[Claim]:
+    async def delay(self, claims: Sequence[tuple[Claim, float]]) -> list[Claim]:
         self.parked += [claim for claim, _ in claims]
         await self.go_on.wait()
         return []
@@ -119,6 +119,6 @@ async def test_what_cannot_be_parked_is_delivered_again(monkeypatch: pytest.Monk
     async def refused(*_: Any) -> list[Claim]:
         raise RuntimeError("refused")
 
-    monkeypatch.setattr(parking, "park", refused)
+    monkeypatch.setattr(parking, "delay", refused)
     await passage.perform(run)
     assert [ending.claim for ending in ended] == [run.claim]

@@ -1,24 +1,25 @@
-"""What becomes of a claim whose owner is gone: its list again, or the dead letters.
+"""Gives back claims whose owners are gone: to their lists, or to the dead letters.
 
-Claims go back in chunks, each one round of reads and one script, which checks every one again: who
-restores may be killed or cut off as well, so it must not take long, and any number may do it at the
-same time.
+Claims go back in chunks, each one round of reads and one script, which checks every claim again:
+the worker that restores may be killed or cut off as well, so a chunk must not take long, and any
+number of workers may restore at the same time.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from crucible.broker.claiming.claims import DLQ_LIMIT, RESULT_TTL_S
-from crucible.broker.claiming.recovery.parcels import Packer, Parcel
-from crucible.broker.redis.key_positions import KeyPositions
+from crucible.broker.claiming.claims import RESULT_TTL_S
+from crucible.broker.claiming.recovery.plan import LostClaim, RestorePlanner
+from crucible.broker.redis.recovery_store import RestoreRow, RestoreStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from crucible.broker.redis.atomic import Steps
+    from crucible.broker.redis.claim_store import ClaimStore
+    from crucible.broker.redis.recovery_store import RecoveryStore
     from crucible.redis_keys import Keys
 
 logger = logging.getLogger(__name__)
@@ -37,46 +38,25 @@ class Swept:
 
     Attributes:
         restored: claims that went back to their lists.
-        buried: claims that became dead letters.
+        dead_letters: claims that became dead letters.
     """
 
     restored: int = 0
-    buried: int = 0
+    dead_letters: int = 0
 
     @property
     def moved(self) -> int:
-        """Claims that are claims no more."""
-        return self.restored + self.buried
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A claim that may have no owner any more.
-
-    Attributes:
-        field: its field in ``unacked``.
-        score: its score in ``unacked_index``, as the server wrote it.
-        owner: worker id; empty: found by its age.
-    """
-
-    field: str
-    score: str
-    owner: str
-
-    @property
-    def age_order(self) -> tuple[float, int]:
-        """Sorts the oldest first; claims of one moment by their number."""
-        number = self.field.rpartition("|")[2]
-        return float(self.score), int(number) if self.owner and number.isdecimal() else 0
+        """All claims that were taken away."""
+        return self.restored + self.dead_letters
 
 
 class Restorer:
     """Takes claims away from owners who are gone.
 
     Args:
-        steps: atomic steps on the queue server.
+        store: atomic operations on the queue server.
         keys: key names.
-        results: steps on the result server where that is another.
+        results: operations on the result server where that is another.
         max_deliveries: deliveries of one message that ended with their worker before it becomes
             a dead letter and its task a failure.
         result_ttl_s: seconds results are kept, 0 for ever.
@@ -84,113 +64,87 @@ class Restorer:
 
     def __init__(
         self,
-        steps: Steps,
+        store: RecoveryStore,
         keys: Keys,
         *,
-        results: Steps | None = None,
+        results: ClaimStore | None = None,
         max_deliveries: int = MAX_DELIVERIES,
         result_ttl_s: int = RESULT_TTL_S,
     ) -> None:
-        self._steps = steps
+        self._store = store
         self._keys = keys
         self._results = results
-        self._packer = Packer(steps, keys, max_deliveries)
+        self._planner = RestorePlanner(store, keys, max_deliveries)
         self._result_ttl_s = result_ttl_s
 
-    async def restore(self, found: Sequence[Found]) -> Swept:
-        """Take each claim away unless it is somebody else's by now.
+    async def restore(self, found: Sequence[LostClaim]) -> Swept:
+        """Take each claim away unless another worker holds it by now.
 
         Raises:
             BrokerError: the server did not answer; some chunks may be restored.
         """
         swept = Swept()
-        # The newest first: the end of the list they go to is the end messages are taken from. Who
-        # comes after a death in between puts the older ones in front of them.
+        # The newest first: the end of the list they go to is the end messages are taken from. Where
+        # this worker dies in between, the next one puts the older ones in front of them.
         rows = sorted({row.field: row for row in found}.values(), key=lambda row: row.age_order)
         rows.reverse()
         for start in range(0, len(rows), _CHUNK):
             await self._restore_chunk(rows[start : start + _CHUNK], swept)
         if swept.moved:
             logger.warning(
-                "gave back %d claims of workers that are gone, %d became dead letters",
-                swept.restored, swept.buried,
+                "recovered the claims of dead workers: %d back in their queues, %d dead letters",
+                swept.restored, swept.dead_letters,
             )  # fmt: skip
         return swept
 
-    async def _restore_chunk(self, rows: Sequence[Found], swept: Swept) -> None:
-        values = await self._steps.command(
-            "HMGET", self._keys.unacked, *[row.field for row in rows], long_answer=True
+    async def _restore_chunk(self, claims: Sequence[LostClaim], swept: Swept) -> None:
+        values = await self._store.command(
+            "HMGET", self._keys.unacked, *[claim.field for claim in claims], long_reply=True
         )
-        gone = [row.field for row, value in zip(rows, values, strict=True) if value is None]
+        found = list(zip(claims, values, strict=True))
+        gone = [claim.field for claim, value in found if value is None]
         if gone:
-            await self._steps.command("ZREM", self._keys.unacked_index, *gone)
-        packed = [
-            (row, await self._packer.pack(value, lost=bool(row.owner)))
-            for row, value in zip(rows, values, strict=True)
-            if value is not None
+            await self._store.command("ZREM", self._keys.unacked_index, *gone)
+        rows = [
+            await self._planner.plan(claim, value) for claim, value in found if value is not None
         ]
-        for part in _by_size(packed):
+        for part in _by_size(rows):
             await self._restore_part(part, swept)
 
-    async def _restore_part(self, packed: Sequence[tuple[Found, Parcel]], swept: Swept) -> None:
+    async def _restore_part(self, rows: Sequence[RestoreRow], swept: Swept) -> None:
         if self._results is not None:
-            packed = await self._store_apart(self._results, packed)
-        call = _Call(self._keys, self._result_ttl_s)
-        for row, parcel in packed:
-            call.add(row, parcel)
-        outcomes = await self._steps.run("restore", call.keys, call.args)
-        for (row, parcel), outcome in zip(packed, outcomes, strict=True):
-            if outcome < 0:
-                logger.error("claim %s cannot go back: %r is no list", row.field, parcel.where)
-            elif outcome and parcel.letter:
-                swept.buried += 1
-            elif outcome:
+            rows = await self._store_apart(self._results, rows)
+        statuses = await self._store.restore(self._keys, rows, self._result_ttl_s)
+        for row, status in zip(rows, statuses, strict=True):
+            if status is RestoreStatus.REFUSED:
+                logger.error("claim %s cannot go back: %r is not a list", row.field, row.target)
+            elif status is RestoreStatus.TAKEN and row.letter:
+                swept.dead_letters += 1
+            elif status is RestoreStatus.TAKEN:
                 swept.restored += 1
 
     async def _store_apart(
-        self, results: Steps, packed: Sequence[tuple[Found, Parcel]]
-    ) -> list[tuple[Found, Parcel]]:
+        self, results: ClaimStore, rows: Sequence[RestoreRow]
+    ) -> list[RestoreRow]:
         """Results on a server of their own come first: a claim that stays brings them again."""
-        metas = {parcel.result_key: parcel.meta for _, parcel in packed if parcel.meta}
+        metas = {row.result_key: row.meta for row in rows if row.meta}
         if metas:
-            await results.run("finish", ["", "", *metas], [self._result_ttl_s, 0, *metas.values()])
-        return [(row, replace(parcel, result_key="", meta=b"")) for row, parcel in packed]
+            await results.settle_results(
+                self._keys, (), list(metas), list(metas.values()), self._result_ttl_s
+            )
+        return [row._replace(result_key="", meta=b"") for row in rows]
 
 
-def _by_size(packed: Sequence[tuple[Found, Parcel]]) -> Iterator[list[tuple[Found, Parcel]]]:
-    """Parts of a chunk, each small enough for a slow link or a single one."""
-    part: list[tuple[Found, Parcel]] = []
+def _by_size(rows: Sequence[RestoreRow]) -> Iterator[list[RestoreRow]]:
+    """Parts of a chunk, each small enough for a slow link or a single row."""
+    part: list[RestoreRow] = []
     n_bytes = 0
-    for item in packed:
-        size = len(item[1].raw)
+    for row in rows:
+        size = len(row.raw)
         if part and n_bytes + size > _CHUNK_BYTES:
             yield part
             part, n_bytes = [], 0
-        part.append(item)
+        part.append(row)
         n_bytes += size
     if part:
         yield part
-
-
-class _Call:
-    """Builds KEYS and ARGV of ``restore.lua``."""
-
-    def __init__(self, keys: Keys, result_ttl_s: int) -> None:
-        self._names = keys
-        self._positions = KeyPositions(keys.unacked, keys.unacked_index)
-        self.args: list[Any] = [result_ttl_s, DLQ_LIMIT]
-
-    @property
-    def keys(self) -> list[str]:
-        return self._positions.keys
-
-    def add(self, row: Found, parcel: Parcel) -> None:
-        owner, at = row.owner, self._positions.at
-        more: list[Any] = [*parcel.letter] or [at(where) for where in parcel.others]
-        self.args += (
-            row.field, row.score,
-            at(self._names.worker(owner) if owner else ""),
-            at(self._names.fence(owner) if owner else ""),
-            "bury" if parcel.letter else "list", at(parcel.where), parcel.raw,
-            at(parcel.result_key), parcel.meta, len(more), *more,
-        )  # fmt: skip

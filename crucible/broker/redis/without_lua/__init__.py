@@ -1,1 +1,1 @@
-"""The atomic steps for servers without scripting: WATCH, MULTI and EXEC."""
+"""The atomic operations as transactions, where ``CRUCIBLE_CLAIM=brpop``."""

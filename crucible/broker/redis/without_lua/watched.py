@@ -1,4 +1,4 @@
-"""What the steps without scripting have in common: watched transactions, and storing a result."""
+"""What the operations without scripting share: watched transactions, and storing a result."""
 
 from __future__ import annotations
 
@@ -7,27 +7,38 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import WatchError
 
-from crucible.broker.results.meta import is_final
+from crucible.broker.redis.commands import CommandClient
+from crucible.broker.wire.states import is_final
+from crucible.redis_keys import DEAD_LETTER_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+
+class TransactionClient(CommandClient):
+    """A client of a server without scripting."""
+
+    @property
+    def _redis(self) -> Any:
+        # Half of redis-py's commands have no usable annotations.
+        return self._client
 
 
 async def watched(client: Any, key: Any, body: Callable[[Any], Awaitable[Any]]) -> Any:
     """Run ``body`` on a pipeline that watches ``key``, again while others change it.
 
-    ``body`` reads, calls ``multi``, queues its writes and returns the answer; where it does
+    ``body`` reads, calls ``multi``, queues its writes and returns the reply; where it does
     not call ``multi`` nothing is written.
     """
     while True:
         async with client.pipeline(transaction=True) as pipe:
             try:
                 await pipe.watch(key)
-                answer = await body(pipe)
+                reply = await body(pipe)
                 await pipe.execute()
             except WatchError:
                 continue
-            return answer
+            return reply
 
 
 async def has_ended(client: Any, key: Any) -> bool:
@@ -42,10 +53,20 @@ async def has_ended(client: Any, key: Any) -> bool:
     return isinstance(meta, dict) and is_final(meta)
 
 
-def store_result(pipe: Any, key: Any, meta: Any, ttl: Any) -> None:
+def store_result(pipe: Any, key: str, meta: bytes, ttl_s: int) -> None:
     """Queue storing and publishing a result."""
-    pipe.set(key, meta, ex=int(ttl) or None)
+    pipe.set(key, meta, ex=ttl_s or None)
     pipe.publish(key, meta)
+
+
+def add_dead_letter(pipe: Any, stream: str, fields: Mapping[Any, Any]) -> None:
+    """Queue writing a dead letter."""
+    pipe.xadd(stream, dict(fields), maxlen=DEAD_LETTER_LIMIT, approximate=True)
+
+
+def seconds_of(time_reply: Sequence[int]) -> float:
+    """Seconds since the epoch, of a reply to TIME."""
+    return time_reply[0] + time_reply[1] / 1e6
 
 
 def to_bytes(value: Any) -> bytes:

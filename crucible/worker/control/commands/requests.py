@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.claiming.parked import parked_messages
+from crucible.broker.claiming.delayed import delayed_messages
 from crucible.broker.wire.decode import Message, decode
-from crucible.broker.wire.moments import utc_text
+from crucible.broker.wire.timestamps import utc_text
 from crucible.errors import MessageError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ async def scheduled(fleet: Node, **_: Any) -> list[dict[str, Any]]:
     if not await _speaks_for_all(fleet):
         return []
     listed = []
-    for raw in await parked_messages(fleet.steps, fleet.keys, MAX_LISTED):
+    for raw in await delayed_messages(fleet.steps, fleet.keys, MAX_LISTED):
         try:
             message = decode(raw)
             listed.append((message.eta or 0.0, described(fleet, message, None)))

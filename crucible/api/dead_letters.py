@@ -1,0 +1,111 @@
+"""The handlers of ``/api/v1/dlq``: messages that could not be run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from crucible.api.app_keys import ADMIN
+from crucible.broker.claiming.deadletters import DeadLetter, is_letter_id, shown
+from crucible.errors import InputError, NotFound
+from crucible.http.answers import json_answer
+from crucible.http.query import limit_of
+
+#: Dead letters in one answer, by default and at most.
+PAGE, LARGEST_PAGE = 50, 1000
+
+
+class LetterShown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A dead letter as ``deadletters.shown`` has it.
+
+    Attributes:
+        id: its id.
+        queue: the queue it came from.
+        reason: unreadable, unregistered, rejected, undeliverable, failed.
+        detail: one sentence for people.
+        task_id: id of the task, empty where it could not be read.
+        task: name of the task, empty where it could not be read.
+        attempts: tries or deliveries made; null where it was never run.
+        at: when, seconds since the epoch.
+        message: the message, as JSON where it is JSON, else as text.
+    """
+
+    id: str
+    queue: str
+    reason: str
+    detail: str
+    task_id: str
+    task: str
+    attempts: int | None
+    at: float | None
+    message: Any
+
+
+class LetterPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of ``GET /api/v1/dlq``.
+
+    Attributes:
+        dead_letters: the newest first.
+        before: value of ``before`` for the next page; null after the last.
+    """
+
+    dead_letters: list[LetterShown]
+    before: str | None
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a 202: a dead letter's message is in its queue again.
+
+    Attributes:
+        id: id of the dead letter that is no more.
+        queue: the queue its message was put back into.
+    """
+
+    id: str
+    queue: str
+
+
+async def list_(request: web.Request) -> web.Response:
+    """``GET /api/v1/dlq[?limit=&before=]``: the newest dead letters first."""
+    limit = limit_of(request, PAGE, LARGEST_PAGE)
+    before = request.query.get("before", "")
+    letters = await request.app[ADMIN].dead_letters.page(limit, _checked_id("before", before))
+    more = letters[-1].letter_id if len(letters) == limit else None
+    return json_answer({"dead_letters": [shown(letter) for letter in letters], "before": more})
+
+
+async def show(request: web.Request) -> web.Response:
+    """``GET /api/v1/dlq/{letter_id}``: one of them."""
+    return json_answer(shown(await _letter_of(request)))
+
+
+async def replay(request: web.Request) -> web.Response:
+    """``POST /api/v1/dlq/{letter_id}/replay``: put its message back into its queue."""
+    letter = await _letter_of(request)
+    if not await request.app[ADMIN].dead_letters.replay(letter):
+        raise NotFound(f"the dead letter {letter.letter_id} is no longer there")
+    return json_answer(Replayed(id=letter.letter_id, queue=letter.queue), status=202)
+
+
+async def delete(request: web.Request) -> web.Response:
+    """``DELETE /api/v1/dlq/{letter_id}``: delete it for good."""
+    letter = await _letter_of(request)
+    await request.app[ADMIN].dead_letters.purge([letter.letter_id])
+    return web.Response(status=204)
+
+
+async def _letter_of(request: web.Request) -> DeadLetter:
+    letter_id = request.match_info["letter_id"]
+    letters = request.app[ADMIN].dead_letters
+    letter = await letters.get(letter_id)
+    if letter is None:
+        raise NotFound(f"no dead letter has the id {letter_id!r}")
+    return letter
+
+
+def _checked_id(field: str, text: str) -> str:
+    if text and not is_letter_id(text):
+        raise InputError(field, "must be the id of a dead letter")
+    return text

@@ -1,0 +1,1 @@
+"""The atomic operations as Lua scripts: one typed method a script."""

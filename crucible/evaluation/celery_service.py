@@ -1,0 +1,229 @@
+"""The service of an installation whose evaluations all go to Celery queues.
+
+``submit`` is for coroutines. ``begin`` and ``accepted`` are its two halves for the connections of
+``api.fast_path``, which are called back when the message is queued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from crucible.broker import IdempotencyRecord
+from crucible.broker.results.meta import SUCCESS
+from crucible.broker.wire.ids import new_id
+from crucible.errors import BrokerError, InputError, NotFound, ResultTimeout
+from crucible.evaluation.kept_results import decode_kept, lost_evaluation
+from crucible.evaluation.messages import EvalMessages
+from crucible.evaluation.record import (
+    decode_record,
+    encode_record,
+    once_name,
+    task_id_of,
+    unended_ttl_s,
+)
+from crucible.evaluation.request import (
+    celery_priority,
+    check_request,
+    digest_of,
+    queue_of,
+)
+from crucible.evaluation.service import Submitted
+from crucible.evaluation.submission import Draft, check_same
+from crucible.evaluation.view import evaluation_of
+from crucible.models import ENDED
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from crucible.broker import Publisher
+    from crucible.broker.control.client import ControlClient
+    from crucible.broker.publishing.group_commit import PublishCallback
+    from crucible.broker.results.meta import Meta
+    from crucible.evaluation.record import Record
+    from crucible.evaluation.request import EvalRequest
+    from crucible.models import Evaluation, Limits
+
+#: Seconds a request to cancel waits for a running program to be stopped.
+STOP_WAIT_S = 5.0
+#: Turns an ``Idempotency-Key`` into an evaluation id (RFC 9562, version 5).
+_KEY_NAMESPACE = uuid.UUID("6f0f6b0e-3c35-5d7c-9d0b-52a8ff1d3f5c")
+
+
+class CeleryService:
+    """Implements ``EvaluationService`` over Celery queues.
+
+    Args:
+        publisher: publishes messages and reads results.
+        control: sends remote control commands to workers.
+        languages: names of the languages a program may be in.
+        ceilings: the most a program may ask for.
+        result_ttl_s: seconds a result is kept; a submission is remembered for at least as long.
+
+    Attributes:
+        submitted_total: submissions that Celery queues took since the start.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        control: ControlClient,
+        *,
+        languages: Collection[str],
+        ceilings: Limits,
+        result_ttl_s: int,
+    ) -> None:
+        self._publisher = publisher
+        self._control = control
+        self._languages = languages
+        self._ceilings = ceilings
+        self._result_ttl_s = result_ttl_s
+        self._record_ttl_s = unended_ttl_s(result_ttl_s)
+        # A plain number and no metric: this is the hot path, and a scrape can read it.
+        self.submitted_total = 0
+        self._messages = EvalMessages()
+
+    def submitted(self) -> dict[str, int]:
+        """Evaluations accepted since the start, by queue system."""
+        return {"celery": self.submitted_total, "legacy": 0}
+
+    async def submit(self, asked: EvalRequest, key: str | None = None) -> Submitted:
+        """See ``EvaluationService``."""
+        return await self._submit(self.draft(asked, key))
+
+    async def _submit(self, draft: Draft) -> Submitted:
+        first = await self.publish(draft)
+        if first is None:
+            return Submitted(draft.eval_id, queue_of(draft.asked.priority), True)
+        check_same(draft, first)
+        return Submitted(draft.eval_id, first.queue, False, first.queue_system)
+
+    async def submit_and_wait(
+        self, asked: EvalRequest, key: str | None, timeout: float
+    ) -> tuple[Submitted, Evaluation | None]:
+        """See ``EvaluationService``. Waits from before the message is sent, so no end is missed."""
+        draft = self.draft(asked, key)
+        with self._publisher.results.expecting(task_id_of(draft.eval_id)) as coming:
+            submitted = await self._submit(draft)
+            try:
+                async with asyncio.timeout(timeout):
+                    meta = await coming
+            except (TimeoutError, BrokerError):
+                return submitted, None
+        if not submitted.new:
+            return submitted, None
+        # The same as ``look_up`` would find: this record, and the result just received.
+        record = draft.record("celery", submitted.queue)
+        return submitted, evaluation_of(draft.eval_id, record, meta)
+
+    def draft(self, asked: EvalRequest, key: str | None) -> Draft:
+        """A submission, checked and given its id; nothing is sent.
+
+        Raises:
+            InputError: it could never run, or has an id and a key.
+        """
+        check_request(asked, self._languages, self._ceilings)
+        if key and asked.eval_id:
+            raise InputError("Idempotency-Key", "must not come beside an eval_id")
+        field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""
+        eval_id = asked.eval_id or (str(uuid.uuid5(_KEY_NAMESPACE, key)) if key else new_id())
+        return Draft(asked, eval_id, digest_of(asked), field, time.time_ns() // 1_000_000)
+
+    def begin(self, asked: EvalRequest, key: str | None, told: PublishCallback) -> Draft:
+        """Add one evaluation to the next flush; for callers that are not coroutines.
+
+        Args:
+            asked: what to run.
+            key: the client's ``Idempotency-Key``, instead of an id.
+            told: called with the publish result. ``existing`` in it means that the id is known:
+                nothing was pushed, and ``submit`` with the same finds the first evaluation.
+
+        Raises:
+            InputError: it could never run.
+            BrokerUnavailable: this process is closing.
+        """
+        draft = self.draft(asked, key)
+        self._publisher.begin(*self._parts(draft), told)
+        return draft
+
+    def accepted(self, draft: Draft) -> str:
+        """Count a submission that was begun and has been queued; the queue it is in."""
+        self.submitted_total += 1
+        return queue_of(draft.asked.priority)
+
+    async def publish(self, draft: Draft) -> Record | None:
+        """Queue a draft; where its id is known nothing is pushed, and the record is returned.
+
+        Raises:
+            BrokerError: as ``submit``.
+        """
+        raw, queue, priority, once = self._parts(draft)
+        previous = await self._publisher.publish(
+            raw, queue=queue, priority=priority, idempotency=once
+        )
+        if previous is None:
+            self.submitted_total += 1
+            return None
+        return decode_record(previous)
+
+    def _parts(self, draft: Draft) -> tuple[bytes, str, int, IdempotencyRecord]:
+        """Message, queue, Celery priority and idempotency record."""
+        asked, eval_id = draft.asked, draft.eval_id
+        queue, priority = queue_of(asked.priority), celery_priority(asked.priority)
+        record = encode_record(draft.record("celery", queue))
+        once = IdempotencyRecord(self._once_key(eval_id), record, self._record_ttl_s)
+        return self._messages.render(eval_id, asked), queue, priority, once
+
+    def _once_key(self, eval_id: str) -> str:
+        return self._publisher.keys.idempotency(once_name(eval_id))
+
+    async def look_up(self, eval_id: str) -> Evaluation:
+        """See ``EvaluationService``."""
+        stored, meta = await asyncio.gather(
+            self._publisher.recall(self._once_key(eval_id)),
+            self._publisher.results.meta(task_id_of(eval_id)),
+        )
+        if stored is None and meta is None:
+            raise NotFound(f"no evaluation has the id {eval_id!r}")
+        record = decode_record(stored) if stored else None
+        if record is not None and record.queue_system == "legacy":
+            return await self._look_up_legacy(eval_id, record, meta)
+        return evaluation_of(eval_id, record, meta)
+
+    async def _look_up_legacy(self, eval_id: str, record: Record, copy: Meta | None) -> Evaluation:
+        """An evaluation of a legacy queue that may be gone, from what was kept here of it.
+
+        Args:
+            eval_id: its id.
+            record: its record.
+            copy: the stored result of its copy, where dual write sent one.
+        """
+        kept = await self._publisher.recall(self._publisher.keys.legacy_result(eval_id))
+        if kept is not None:
+            return evaluation_of(eval_id, record, decode_kept(kept))
+        if copy is not None and copy.status == SUCCESS:
+            return evaluation_of(eval_id, record, copy)
+        return lost_evaluation(eval_id, record)
+
+    async def wait(self, eval_id: str, timeout: float) -> bool:
+        """See ``EvaluationService``."""
+        try:
+            await self._publisher.results.wait(task_id_of(eval_id), timeout)
+        except ResultTimeout:
+            return False
+        return True
+
+    async def cancel(self, eval_id: str) -> Evaluation:
+        """See ``EvaluationService``; asking again is safe.
+
+        A queued evaluation has ended when this returns. The worker of a running one has
+        ``STOP_WAIT_S`` to stop the program and to store the result.
+        """
+        evaluation = await self.look_up(eval_id)
+        if evaluation.status in ENDED:
+            return evaluation
+        await self._control.revoke([task_id_of(eval_id)], terminate=True, final=True)
+        await self.wait(eval_id, STOP_WAIT_S)
+        return await self.look_up(eval_id)

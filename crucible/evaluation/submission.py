@@ -1,0 +1,60 @@
+"""A submission that was checked and not yet sent to a queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from crucible.errors import ConflictError
+from crucible.evaluation.record import Record
+
+if TYPE_CHECKING:
+    from crucible.evaluation.request import EvalRequest
+
+
+@dataclass(slots=True)
+class Draft:
+    """A checked submission.
+
+    Attributes:
+        asked: what to run.
+        eval_id: its id.
+        digest: fingerprint of the content.
+        field: the request field that named the id; empty where the id was generated here.
+        created_ms: when, milliseconds since the epoch.
+    """
+
+    asked: EvalRequest
+    eval_id: str
+    digest: bytes
+    field: str
+    created_ms: int
+
+    def record(
+        self, queue_system: Literal["celery", "legacy"], queue: str, *, shadow: bool = False
+    ) -> Record:
+        """The record that is kept of it when ``queue`` takes it."""
+        asked = self.asked
+        return Record(
+            self.digest,
+            self.created_ms,
+            queue,
+            asked.language,
+            queue_system,
+            asked.metadata,
+            shadow,
+        )
+
+
+def check_same(draft: Draft, first: Record) -> None:
+    """Refuse an id that was used for something else.
+
+    Args:
+        draft: the submission.
+        first: the record of the submission that used its id first.
+
+    Raises:
+        ConflictError: their contents differ.
+    """
+    if first.digest != draft.digest:
+        raise ConflictError(draft.field or "eval_id", "was used before with different content")

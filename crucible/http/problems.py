@@ -1,0 +1,158 @@
+"""Errors as ``application/problem+json`` (RFC 9457), for every HTTP service of the project.
+
+What an error of ours means is the business of each service, which passes its own ``translate``.
+What aiohttp raises means the same everywhere and is worded here.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError, LineTooLong
+
+from crucible.errors import CrucibleError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp.typedefs import Handler, Middleware
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+#: Content codings that aiohttp decodes, the last two where their libraries are installed.
+_CODINGS = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
+#: Characters of a parser's message that are repeated to the client.
+_SHOWN = 200
+
+
+def problem(
+    status: int,
+    title: str,
+    detail: str = "",
+    *,
+    kind: str = "about:blank",
+    field: str | None = None,
+    headers: dict[str, str] | None = None,
+    **members: Any,
+) -> web.Response:
+    """A problem document.
+
+    Args:
+        status: HTTP status.
+        title: the kind of problem, the same for every occurrence.
+        detail: this occurrence, for people.
+        kind: a URI for the kind of problem (``type``), for clients that distinguish kinds by it.
+        field: path of the offending field; ``body`` stands for the whole of it.
+        headers: further headers.
+        members: further members of the document.
+    """
+    document: dict[str, Any] = {"type": kind, "title": title, "status": status}
+    if detail:
+        document["detail"] = detail
+    if field is not None:
+        document["field"] = field or "body"
+        document["errors"] = [{"field": field or "body", "detail": detail}]
+    return web.Response(
+        body=msgspec.json.encode(document | members),
+        status=status,
+        content_type=CONTENT_TYPE,
+        headers=headers,
+    )
+
+
+def unavailable(detail: str, retry_after_s: int, **kind_and_members: Any) -> web.Response:
+    """The 503 of a service that can be asked again soon.
+
+    Args:
+        detail: this occurrence, for people.
+        retry_after_s: whole seconds the client is asked to wait.
+        kind_and_members: as for ``problem``.
+    """
+    headers = {"Retry-After": str(retry_after_s)}
+    return problem(503, _phrase(503), detail, headers=headers, **kind_and_members)
+
+
+def internal_error() -> web.Response:
+    """The 500 of a fault of ours; the log says which, the client learns nothing of it."""
+    return problem(500, "Internal error")
+
+
+def unsupported_coding(detail: str) -> web.Response:
+    """The 415 of a body in a content coding that cannot be decoded."""
+    return problem(415, _phrase(415), detail, headers={"Accept-Encoding": "gzip, deflate"})
+
+
+def of_http(error: web.HTTPException) -> web.Response:
+    """The document for an error that aiohttp raised."""
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return problem(413, "Body too large", error.text or "", field="")
+    headers = {name: value for name, value in error.headers.items() if name == "Allow"}
+    return problem(error.status, error.reason, headers=headers)
+
+
+def of_protocol(status: int, error: BaseException | None) -> web.Response:
+    """The document for bytes that are no request, or that no handler was called for.
+
+    Args:
+        status: what aiohttp would answer.
+        error: why.
+    """
+    if not isinstance(error, HttpProcessingError):
+        return problem(status, _phrase(status))
+    if isinstance(error, ContentEncodingError):
+        return unsupported_coding(_first_line(error))
+    if isinstance(error, LineTooLong):
+        # The parser keeps the target of a request, and only that, in a bytearray.
+        status = 414 if isinstance(error.args[0], bytearray) else 431
+    return problem(status, _phrase(status), _first_line(error))
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase
+
+
+def _first_line(error: BaseException) -> str:
+    """The message of an error of aiohttp's parser, without its drawing of the bytes."""
+    text = str(getattr(error, "message", "") or error)
+    # An error of a body repeats its cause after "400, message:".
+    text = text.partition(", message:\n")[2] or text
+    return text.strip().partition("\n")[0].rstrip(":")[:_SHOWN]
+
+
+def problem_middleware(
+    translate: Callable[[CrucibleError], web.Response],
+    of_http: Callable[[web.HTTPException], web.Response] = of_http,
+) -> Middleware:
+    """A middleware that turns whatever a handler raises into a problem document.
+
+    Args:
+        translate: the response for an error of ours.
+        of_http: the response for an error status that aiohttp or a handler raised.
+    """
+
+    @web.middleware
+    async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+        coding = request.headers.get("Content-Encoding")
+        if coding is not None and coding.lower() not in _CODINGS:
+            # aiohttp passes on a coding it does not know, undecoded.
+            return unsupported_coding(f"the content coding {coding[:40]!r} is not known")
+        try:
+            return await handler(request)
+        except CrucibleError as error:
+            return translate(error)
+        except web.RequestPayloadError as error:
+            return translate(InputError("", f"the body cannot be read: {_first_line(error)}"))
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            return of_http(error)
+        except Exception:  # the last line of defence: a client must never see a traceback
+            log.exception("unhandled error in %s %s", request.method, request.path)
+            return internal_error()
+
+    return problems

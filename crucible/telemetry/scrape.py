@@ -1,0 +1,92 @@
+"""One answer to a scrape: what a process counted, and what was measured for this scrape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from crucible.breaker import BreakerState
+from crucible.telemetry.completions import CompletionCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from prometheus_client.core import Metric
+
+    from crucible.breaker import Circuit
+    from crucible.telemetry.completions import Completions
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_STATES = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What was measured for one scrape.
+
+    Attributes:
+        depths: messages waiting, by queue system and queue; unknown ones are absent.
+        completions: of all processes, by queue system.
+        circuits: the worst state of each downstream.
+        copies: dual-write copies of this process by what became of them; None where there is no
+            legacy queue.
+    """
+
+    depths: Mapping[tuple[str, str], int]
+    completions: Mapping[str, Completions]
+    circuits: Mapping[str, Circuit]
+    copies: Mapping[str, int] | None = None
+
+
+def exposition(counted: CollectorRegistry, measured: Measured) -> bytes:
+    """The text of a scrape.
+
+    Args:
+        counted: what this process counts.
+        measured: what was measured for this scrape.
+    """
+    now = CollectorRegistry()
+    now.register(CompletionCollector(measured.completions))
+    now.register(_Gauges(measured))
+    return generate_latest(counted) + generate_latest(now)
+
+
+class _Gauges(Collector):
+    def __init__(self, measured: Measured) -> None:
+        self._measured = measured
+
+    def collect(self) -> Iterator[Metric]:
+        """Every gauge."""
+        measured = self._measured
+        depth = GaugeMetricFamily(
+            "queue_depth", "Messages waiting.", labels=["queue_system", "queue"]
+        )
+        for labels, waiting in measured.depths.items():
+            depth.add_metric(labels, waiting)
+        yield depth
+        yield from _circuits(measured.circuits)
+        if measured.copies is not None:
+            copies = GaugeMetricFamily(
+                "shadow_copies", "Dual-write copies, by what became of them.", labels=["end"]
+            )
+            for end, count in measured.copies.items():
+                copies.add_metric([end], count)
+            yield copies
+
+
+def _circuits(circuits: Mapping[str, Circuit]) -> Iterator[Metric]:
+    state = GaugeMetricFamily(
+        "circuit_breaker_state", "0 closed, 1 half open, 2 open.", labels=["downstream"]
+    )
+    opened = GaugeMetricFamily(
+        "circuit_breaker_opened", "How often it opened.", labels=["downstream"]
+    )
+    for name, circuit in circuits.items():
+        state.add_metric([name], _STATES[circuit.state])
+        opened.add_metric([name], circuit.opened_total)
+    yield state
+    yield opened
