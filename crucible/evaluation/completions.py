@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from crucible.broker.redis.connection import open_client, translated
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.translation import translated
 from crucible.errors import BrokerError
 from crucible.evaluation.record import decode_record, once_name
 

@@ -10,7 +10,8 @@ import msgspec
 
 from crucible.breaker import worst
 from crucible.broker.claiming.liveness import Heartbeat, read_heartbeats
-from crucible.broker.redis.connection import open_client, translated
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.translation import translated
 from crucible.errors import BrokerError
 from crucible.evaluation.completions import read_completions
 from crucible.redis_keys import Keys

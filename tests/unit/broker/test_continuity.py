@@ -66,7 +66,7 @@ def test_each_break_begins_anew(next_sight: Sight, reason: str) -> None:
     """A gap, a slow answer, a clock that jumps either way, another process of the server."""
     continuity = watched(*every_second(0, 9), next_sight)
     assert not continuity.is_whole(next_sight.answered_at)
-    assert reason in continuity.broken
+    assert reason in continuity.last_break
 
 
 def test_a_clock_that_is_only_wrong_or_drifts_a_little_is_fine() -> None:

@@ -46,21 +46,24 @@ class Continuity:
         lifetime_s: seconds that the server must have been seen.
 
     Attributes:
-        broken: why it began anew the last time; empty before the first time.
+        breaks: how often it began anew.
+        last_break: why it did the last time; empty before the first time.
     """
 
     def __init__(self, lifetime_s: float = WORKER_TTL_S) -> None:
         self._lifetime_s = lifetime_s
         self._first: Sight | None = None
         self._last: Sight | None = None
-        self.broken = ""
+        self.breaks = 0
+        self.last_break = ""
 
     def saw(self, sight: Sight) -> None:
         """Take note of a sight."""
         if self._first is None or self._last is None:
             self._first = sight
         elif reason := _break(self._first, self._last, sight):
-            self.broken = reason
+            self.breaks += 1
+            self.last_break = reason
             self._first = sight
         self._last = sight
 
