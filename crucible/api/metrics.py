@@ -37,9 +37,10 @@ async def show(request: web.Request) -> web.Response:
 async def _measure(app: web.Application) -> Measured:
     readiness, migration = app[READINESS], app.get(MIGRATION)
     # All at once: a server that hangs delays each of them by its deadline.
-    completions, heartbeats, depths, legacy = await asyncio.gather(
+    completions, heartbeats, memory_full, depths, legacy = await asyncio.gather(
         readiness.completions(),
         readiness.heartbeats(),
+        readiness.memory_full(),
         _celery_depths(app[ADMIN]),
         _legacy(migration),
     )
@@ -52,6 +53,7 @@ async def _measure(app: web.Application) -> Measured:
         depths={**depths, **legacy[0]},
         completions=completions,
         circuits=worst(circuits),
+        memory_full=memory_full,
         copies=copies,
     )
 

@@ -11,8 +11,9 @@ import msgspec
 from crucible.breaker import worst
 from crucible.broker.claiming.liveness import Heartbeat, read_heartbeats
 from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.requirements import check_writable
 from crucible.broker.redis.translation import translated
-from crucible.errors import BrokerError
+from crucible.errors import BrokerError, MemoryFull
 from crucible.evaluation.completions import read_completions
 from crucible.redis_keys import Keys
 
@@ -88,7 +89,7 @@ class Readiness:
     async def report(self) -> Report:
         """Ask all of them at once."""
         queue, event_bus, heartbeats = await asyncio.gather(
-            _ping(self._queue), _ping(self._event_bus), self.heartbeats()
+            self._check_queue(), _ping(self._event_bus), self.heartbeats()
         )
         executor = _executor_of(heartbeats)
         # Evaluations are accepted and run without the event bus.
@@ -103,6 +104,24 @@ class Readiness:
             dependencies={"queue": queue, "event_bus": event_bus, "executor": executor},
             circuits=states_of(worst(beat.circuits for beat in heartbeats)),
         )
+
+    async def _check_queue(self) -> Dependency:
+        """Whether the queue server would take a message now."""
+        try:
+            await check_writable(self._queue, self._keys)
+        except BrokerError as error:
+            return Dependency(ok=False, detail=str(error))
+        return Dependency(ok=True)
+
+    async def memory_full(self) -> bool | None:
+        """Whether the queue server refuses messages for want of memory; None: it does not say."""
+        try:
+            await check_writable(self._queue, self._keys)
+        except MemoryFull:
+            return True
+        except BrokerError:
+            return None
+        return False
 
     async def completions(self) -> dict[str, CompletionCounts]:
         """Completions by queue system; none while the server does not answer."""

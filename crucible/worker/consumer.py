@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 RECHECK_S = 5.0
 #: The same while nothing can be announced.
 POLL_S = 0.1
+#: The same while the server's memory is full.
+FULL_PAUSE_S = 0.2
 #: Seconds a message may wait in this worker for a slot before it is given back to others.
 PATIENCE_S = 1.0
 #: Seconds a call on its way may take when the worker stops.
@@ -128,19 +130,29 @@ class Consumer:
                 continue
             if wake_up is not None:
                 wake_up.clear()
-            claims = await self._claims.take(room)
+            # One at a time, and settled before the next: that is what gives memory back.
+            claims = await self._claims.take(room, limit_when_full=0 if self._held else 1)
             if claims:
                 self._slots.offer(self._held.take(claims))
                 # Slots start on them before the next claim is built and sent.
                 await asyncio.sleep(0)
-            elif wake_up is not None:
-                await wake_up.wait(RECHECK_S if wake_up.armed else POLL_S)
-            elif not self._claims.queues:
-                # The last queue was cancelled: there is nothing that a claim could wait on.
-                await asyncio.sleep(POLL_S)
+            else:
+                await self._wait_for_messages()
         await self.give_back(self._returning)
         self._stopped.set()
         await asyncio.get_running_loop().create_future()
+
+    async def _wait_for_messages(self) -> None:
+        """Wait after a call that claimed nothing."""
+        wake_up = self._wake_up
+        if self._claims.is_full:
+            # That there is memory again is announced by nothing.
+            await asyncio.sleep(FULL_PAUSE_S)
+        elif wake_up is not None:
+            await wake_up.wait(RECHECK_S if wake_up.armed else POLL_S)
+        elif not self._claims.queues:
+            # The last queue was cancelled: there is nothing that a claim could wait on.
+            await asyncio.sleep(POLL_S)
 
     async def _wait_for_room(self) -> None:
         try:

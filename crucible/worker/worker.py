@@ -19,6 +19,7 @@ from crucible.broker.claiming.delayed import DueMessages
 from crucible.broker.claiming.liveness import Heartbeat, encode_heartbeat
 from crucible.broker.claiming.recovery.restorer import MAX_DELIVERIES, Restorer
 from crucible.broker.claiming.recovery.sweeper import Sweeper
+from crucible.broker.redis.requirements import require_usable
 from crucible.errors import BrokerUnavailable
 from crucible.redis_keys import Keys
 from crucible.worker.canvas.duties import serve_canvas
@@ -222,6 +223,7 @@ class Worker:
         return encode_heartbeat(sign)
 
     async def _start_loops(self, client: Redis) -> None:
+        await require_usable(client, self._keys, scripting=self._claim == "atomic")
         # The sign of life comes before the first claim: a sweep must never find one without.
         try:
             await self._upkeep.show_life()

@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from benchmarks.chaos.outages.cells import Side
 from crucible.embedded.server import EmbeddedServer, free_port
@@ -50,6 +49,7 @@ class OutageServer:
         self._server = _Server(directory)
         self._stack = AsyncExitStack()
         self._filling: asyncio.Task[None] | None = None
+        self._filled = asyncio.Event()
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -100,22 +100,25 @@ class OutageServer:
 
     def fill(self) -> None:
         """Keep the limit of its memory just below what is used."""
+        self._filled.clear()
         self._filling = asyncio.create_task(self._keep_full())
 
     async def _keep_full(self) -> None:
         async with self.client() as client:
-            while True:
+            while not self._filled.is_set():
                 used = (await client.info("memory"))["used_memory"]
                 await client.config_set("maxmemory", used - 1)
-                await asyncio.sleep(_FILL_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_FILL_S):
+                        await self._filled.wait()
 
     async def make_room(self) -> None:
         """Undo ``fill``."""
+        # Not cancelled: redis-py may swallow it in the middle of a command.
+        self._filled.set()
         filling, self._filling = self._filling, None
         if filling is not None:
-            filling.cancel()
-            with contextlib.suppress(asyncio.CancelledError, RedisError):
-                await filling
+            await filling
         async with self.client() as client:
             await client.config_set("maxmemory", 0)
 
