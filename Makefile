@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: setup run test lint bench chaos demo-migration images-check help docs
+.PHONY: setup run test lint checks bench chaos demo-migration images-check help docs
 VENV := .venv/bin
 # More arguments for pytest, such as make test PYTEST_ARGS='-k retry'.
 PYTEST_ARGS ?=
@@ -11,7 +11,7 @@ SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 BENCH_ARGS ?=
 # More arguments for the outage matrix, such as OUTAGE_ARGS='--only 12-*-both'.
 OUTAGE_ARGS ?= --side-by-side 6
-# The battle's length, its SIGKILLs, and more arguments, such as CHAOS_ARGS='--subject both'.
+# Length of the chaos test, its SIGKILLs, and more arguments, such as CHAOS_ARGS='--subject both'.
 MINUTES ?= 3
 KILLS ?= 100
 CHAOS_ARGS ?=
@@ -22,11 +22,14 @@ setup: ## virtual environment, Docker engine, sandbox image; seconds when all is
 run: setup ## the whole service on this machine, and one evaluation's result
 	@exec $(VENV)/crucible up --sample
 
-test: ## every test, on real Redis, Docker and Celery
+test: ## style, types and every test, on real Redis, Docker and Celery
 	@scripts/setup --tests
+	@$(MAKE) --no-print-directory checks
 	@$(VENV)/pytest $(SPREAD) $(PYTEST_ARGS)
 
-lint: setup ## style, format and types
+lint: setup checks ## style, format and types
+
+checks:
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy

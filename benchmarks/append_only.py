@@ -13,14 +13,14 @@ REWRITE_S = 120.0
 
 
 async def rewritten(redis: Redis) -> None:
-    """Return when no rewrite is under way: its process takes a core."""
+    """Wait until no rewrite is in progress: its process uses a whole core."""
     async with asyncio.timeout(REWRITE_S):
         while (await redis.info("persistence"))["aof_rewrite_in_progress"]:
             await asyncio.sleep(0.05)
 
 
 async def emptied(redis: Redis) -> None:
-    """Delete everything, from the file too, so that it is long until the next rewrite."""
+    """Delete everything and rewrite the file, so that the next rewrite is far off."""
     await redis.flushall()
     await rewritten(redis)
     await redis.bgrewriteaof()

@@ -1,4 +1,4 @@
-"""A subject in a process of its own, seen from the harness."""
+"""The harness's side of a subject, which runs in its own process."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-#: Environment of the subjects that are Crucible itself, or a bare library it uses as well.
+#: Environment of the subjects that are Crucible itself or a library it uses.
 PROJECT = "project"
-#: Longest answer of a subject: seconds over what it was asked to spend.
+#: Seconds a subject may take on top of the length of a measurement.
 PATIENCE_S = 120.0
 STOP_S = 20.0
-#: Seconds until a subject that was torn down, or told to end, has ended.
+#: Seconds a subject may take to exit after teardown or SIGTERM.
 END_S = 5.0
-#: A long answer is a histogram.
+#: Bytes of one reply; the long ones are histograms.
 _LONGEST_LINE = 64 * 1024 * 1024
 
 
 class SubjectError(CrucibleError):
-    """A subject could not do what it was told; the message is its own traceback."""
+    """A subject's command failed; the message is its traceback."""
 
 
 def python_of(environment: str) -> Path:
     """The interpreter of an environment.
 
     Raises:
-        RequirementError: it was never made.
+        RequirementError: the environment does not exist.
     """
     if environment == PROJECT:
         return Path(sys.executable)
@@ -49,7 +49,7 @@ def python_of(environment: str) -> Path:
 
 
 def is_installed(environment: str) -> bool:
-    """Whether an environment's subjects can be measured here."""
+    """Whether an environment exists, so that its subjects can be measured."""
     return environment == PROJECT or (ROOT / ".cache" / "bench" / environment / "stamp").is_file()
 
 
@@ -58,7 +58,7 @@ class Driven:
 
     Args:
         subject: name of its file in ``subjects``.
-        environment: whose interpreter runs it.
+        environment: the environment whose interpreter runs it.
         cores: processors it and its children may use; None for all.
 
     Attributes:
@@ -118,10 +118,10 @@ class Driven:
         return str(ROOT) if self._environment == PROJECT else ""
 
     async def run(self, **job: Any) -> Any:
-        """One measurement; returns what the subject's ``run`` returned.
+        """Make one measurement; returns what the subject's ``run`` returned.
 
         Raises:
-            SubjectError: it could not be made.
+            SubjectError: it failed.
         """
         return await self._order("run", job, PATIENCE_S + float(job.get("seconds", 0)))
 
@@ -137,7 +137,7 @@ class Driven:
         except TimeoutError:
             raise SubjectError(f"{self.subject}: no answer to {do} in {patience_s:.0f} s") from None
         if not line:
-            raise SubjectError(f"{self.subject}: ended while asked to {do}")
+            raise SubjectError(f"{self.subject}: exited during {do}")
         answer = json.loads(line)
         if "error" in answer:
             raise SubjectError(f"{self.subject}: {do} failed\n{answer['error']}")
@@ -152,14 +152,14 @@ class Driven:
         if not await _ends(process):
             _signal_group(process.pid, signal.SIGTERM)
             await _ends(process)
-        # Children that it started, or that those left behind, must not outlive it: a worker whose
-        # server is gone may spin for ever beside everything that is measured later.
+        # The process group is killed too: a worker left behind without its server may spin for
+        # ever and distort every later measurement.
         _signal_group(process.pid, signal.SIGKILL)
         await _ends(process)
 
 
 async def _ends(process: asyncio.subprocess.Process) -> bool:
-    """Whether it has ended within ``END_S``."""
+    """Whether it exited within ``END_S``."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(END_S):
             await process.wait()

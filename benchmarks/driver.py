@@ -1,4 +1,4 @@
-"""Runs one subject file: reads orders as JSON lines from stdin, answers with JSON lines.
+"""Runs one subject file: reads commands as JSON lines from stdin, replies with JSON lines.
 
 Standard library only, since it runs in every subject's own environment::
 
@@ -8,7 +8,7 @@ Standard library only, since it runs in every subject's own environment::
     {"do": "teardown", "job": {}}   ->  {"ok": null}, and the process ends
 
 ``setup``, ``run`` and ``teardown`` may be plain functions or coroutine functions. What a subject
-prints goes to stderr, so that it cannot be taken for an answer.
+prints goes to stderr, so that it is not mistaken for a reply.
 """
 
 from __future__ import annotations
@@ -28,47 +28,47 @@ if TYPE_CHECKING:
 
 
 def load(path: str) -> ModuleType:
-    """Import a subject file, its folder on the path so that it can name its siblings."""
+    """Import a subject file, with its folder on the path so that it can import its siblings."""
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH120
     spec = importlib.util.spec_from_file_location("subject", path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
+        raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules["subject"] = module
     spec.loader.exec_module(module)
     return module
 
 
-async def obey(subject: ModuleType, order: dict[str, Any]) -> dict[str, Any]:
-    """Carry out one order; a failure is an answer too."""
+async def execute(subject: ModuleType, command: dict[str, Any]) -> dict[str, Any]:
+    """Execute one command; a failure becomes an ``error`` reply."""
     try:
-        answer = getattr(subject, order["do"])(order["job"])
+        answer = getattr(subject, command["do"])(command["job"])
         if inspect.isawaitable(answer):
             answer = await answer
-    except Exception:  # noqa: BLE001 - told to whoever ordered, who fails the run with it
+    except Exception:  # noqa: BLE001 - reported to the harness, which fails the measurement with it
         return {"error": traceback.format_exc()}
     return {"ok": answer}
 
 
 async def serve(subject: ModuleType, answers: int) -> None:
-    """Obey until told to tear down, or until nobody is there to give orders."""
+    """Execute commands until teardown, or until the harness is gone."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=64 * 1024 * 1024)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
-        order = json.loads(line)
-        answer = json.dumps(await obey(subject, order)).encode() + b"\n"
+        command = json.loads(line)
+        answer = json.dumps(await execute(subject, command)).encode() + b"\n"
         while answer:
             answer = answer[os.write(answers, answer) :]
-        if order["do"] == "teardown":
+        if command["do"] == "teardown":
             return
-    # The harness died. Its pipe closes before the kernel sends the signal, which may find an
-    # interpreter that is ending already and runs no handler any more.
+    # The harness died. Its pipe closes before the kernel sends the parent-death signal, which may
+    # arrive when the interpreter is already exiting and runs no handlers any more.
     end_together()
 
 
 def end_together(*_: object) -> None:
-    """When the harness died, which SIGTERM or a closed pipe says: end with all started here."""
+    """Terminate the process group; called when the harness died (SIGTERM or a closed pipe)."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if os.getpgrp() != os.getpid():  # started by hand, in the group of a shell
         sys.exit(128 + signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Figures of a run: values of one metric of one subject, a value a repeat, and what they say."""
+"""Figures of a run: the values of one metric of one subject, one per repeat, and statistics."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Changes smaller than this are never called a change, however quiet the machine was.
+#: Smaller differences are never reported as a change, however quiet the machine was.
 LEAST_CHANGE = 0.05
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What repeated measurements say.
+    """Statistics of repeated measurements.
 
     Attributes:
         median: of all repeats.
@@ -31,7 +31,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     @property
     def spread(self) -> float:
-        """Half the range as a share of the median; 0.1 reads as plus or minus ten percent."""
+        """Half the range as a share of the median; 0.1 means plus or minus ten percent."""
         return (self.high - self.low) / 2 / abs(self.median) if self.median else 0.0
 
 
@@ -52,8 +52,8 @@ class Figure(msgspec.Struct, frozen=True):
     Attributes:
         scenario: its name.
         subject: its name.
-        metric: what was measured; the unit stands at its end.
-        values: at least one a repeat, in the order they were recorded.
+        metric: what was measured, with the unit as suffix.
+        values: at least one per repeat, in the order they were recorded.
         repeats: the repeat of each value, from 0; empty where each repeat has one.
     """
 
@@ -73,7 +73,7 @@ class Figure(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What makes it the same figure in another run."""
+        """Identifies the same figure in another run."""
         return self.scenario, self.subject, self.metric
 
     @property
@@ -83,7 +83,7 @@ class Figure(msgspec.Struct, frozen=True):
 
     @property
     def higher_is_better(self) -> bool:
-        """Rates are; times, sizes and counts of errors are not."""
+        """True for rates; false for times, sizes and counts of errors."""
         return self.metric.endswith(("_per_s", "_per_cpu_s"))
 
 
@@ -122,8 +122,8 @@ class Figures:
 
 
 def ratios(figure: Figure, against: Figure) -> list[float]:
-    """Repeat by repeat: both were measured next to one another, so what the machine did meanwhile
-    touched both. A repeat that one of them lacks has no ratio."""
+    """Ratios repeat by repeat: both were measured within the same minutes, so the machine's load
+    affected both. A repeat that one of them lacks has no ratio."""
     others = against.by_repeat
     return [
         value / other
@@ -134,13 +134,13 @@ def ratios(figure: Figure, against: Figure) -> list[float]:
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A figure against that of an earlier run.
+    """A figure compared with that of an earlier run.
 
     Attributes:
-        figure: as it is now.
+        figure: the current one.
         before: median of the earlier run.
         after: median now.
-        noise: the change that repeats of either run would explain, as a share.
+        noise: the relative change that the spread of either run explains.
     """
 
     figure: Figure
@@ -162,7 +162,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def changes(now: Figures, before: Figures) -> list[Change]:
-    """Every figure that both runs have; noise is the wider spread of the two, or five percent."""
+    """Every figure of both runs; noise is the wider spread of the two, at least five percent."""
     found = []
     for figure in now.all:
         earlier = before.find(*figure.key)

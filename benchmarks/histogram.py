@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SUB_BITS = 7
 _SUB = 1 << SUB_BITS
-#: Shown for every latency figure.
+#: The percentiles shown for every latency figure.
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)
 
 
@@ -27,7 +27,7 @@ def bucket_of(value_us: int) -> int:
 
 
 def highest_of(bucket: int) -> int:
-    """The highest value that falls into a bucket."""
+    """The highest value of a bucket."""
     if bucket < 2 * _SUB:
         return bucket
     shift = (bucket >> SUB_BITS) - 1
@@ -35,10 +35,10 @@ def highest_of(bucket: int) -> int:
 
 
 class Histogram:
-    """Counts of latencies.
+    """Counts of latencies by bucket.
 
     Attributes:
-        count: values recorded.
+        count: number of values recorded.
     """
 
     def __init__(self, counts: Mapping[int, int] | None = None) -> None:
@@ -51,7 +51,7 @@ class Histogram:
         self.count += 1
 
     def add(self, other: Histogram) -> None:
-        """Count everything that ``other`` has counted."""
+        """Add the counts of ``other``."""
         self._counts.update(other._counts)
         self.count += other.count
 
@@ -76,7 +76,7 @@ class Histogram:
         return {name_of(p): self.percentile_ms(p) for p in percentiles}
 
     def dump(self) -> dict[str, int]:
-        """As JSON keeps it."""
+        """The counts in a form for JSON."""
         return {str(bucket): count for bucket, count in sorted(self._counts.items())}
 
     @classmethod

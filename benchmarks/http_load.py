@@ -1,11 +1,10 @@
-"""HTTP/1.1 load over raw asyncio protocols, as many connections as asked for.
+"""HTTP/1.1 load over raw asyncio protocols, on a given number of connections.
 
-Closed loop: every connection sends its next request when the answer to the last one is there; what
-counts is the rate. Open loop: requests are due at fixed instants whether or not the server keeps
-up, and latency runs from the instant a request was *due*, not from when it could be sent, so a
-server that stalls is charged for everything that would have come meanwhile (no coordinated
-omission). The clock of the open loop ticks four times a millisecond: that much of a latency may be
-the generator's own.
+Closed loop: every connection sends its next request when it has the response to the last one; it
+measures the rate. Open loop: requests are due at fixed times whether or not the server keeps up,
+and latency runs from the time a request was *due*, not from when it could be sent, so a stall of
+the server counts for every request due meanwhile (no coordinated omission). The clock of the open
+loop ticks four times a millisecond: up to that much of a latency may be the generator's own.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
 
 _LENGTH = re.compile(rb"[Cc]ontent-[Ll]ength: (\d+)")
 _TICK_S = 0.00025
-#: Seconds between looks whether everything was answered.
+#: Seconds between checks whether every request was answered.
 _LOOK_S = 0.001
-#: Seconds that answers outstanding at the end of an open loop are waited for.
+#: Seconds to wait for outstanding responses at the end of an open loop.
 _TAIL_S = 5.0
 
 
@@ -36,13 +35,13 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What to send.
 
     Attributes:
-        port: of 127.0.0.1.
+        port: the server's port on 127.0.0.1.
         request: the raw request, always the same.
-        connections: opened at once and kept.
-        pipeline: requests under way on one connection; 1 is what HTTP clients do.
-        rate: requests due a second; None is a closed loop.
+        connections: number of connections, opened at the start and kept.
+        pipeline: requests in flight on one connection; HTTP clients have 1.
+        rate: requests due per second; None for a closed loop.
         seconds: length of the measurement.
-        warmup_s: seconds before it whose answers do not count.
+        warmup_s: seconds before it whose responses do not count.
     """
 
     port: int
@@ -55,13 +54,13 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measured(msgspec.Struct):
-    """What came back.
+    """What was measured.
 
     Attributes:
-        requests_per_s: answers counted, a second.
+        requests_per_s: responses per second.
         latency: bucket counts, see ``Histogram``.
-        statuses: answers by status, warm-up included.
-        missing: requests of an open loop without an answer in the end.
+        statuses: responses by status, warm-up included.
+        missing: requests of an open loop that got no response.
     """
 
     requests_per_s: float
@@ -71,7 +70,7 @@ class Measured(msgspec.Struct):
 
 
 class _Connection(asyncio.Protocol):
-    """One connection; tells of each answer."""
+    """One connection; calls back for each response."""
 
     def __init__(self, answered: Callable[[_Connection, float, int], None]) -> None:
         self._answered = answered
@@ -81,7 +80,7 @@ class _Connection(asyncio.Protocol):
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are not of this class, only like it.
+        # uvloop's transports have this interface but not this base class.
         self.transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -108,7 +107,7 @@ class _Connection(asyncio.Protocol):
 
 
 class _Generator:
-    """Sends a load and counts what comes back."""
+    """Sends a load and counts the responses."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -183,7 +182,7 @@ class _Generator:
             deadline = perf_counter() + _TAIL_S
             while self._received < total and perf_counter() < deadline:
                 await asyncio.sleep(_LOOK_S)
-        # Answers come nearly in the order they were due; the first ones are the warm-up's.
+        # Responses come nearly in the order the requests were due, so the first are the warm-up's.
         del self._latencies[:warm]
         return max(self._load.seconds, perf_counter() - started - self._load.warmup_s)
 
@@ -213,7 +212,7 @@ async def apply(load: Load) -> Measured:
 
 
 def post(path: str, body: bytes, headers: dict[str, str] | None = None) -> str:
-    """A raw POST of JSON."""
+    """A raw POST request with a JSON body."""
     fields = {
         "Host": "127.0.0.1",
         "Content-Type": "application/json",

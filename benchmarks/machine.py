@@ -1,4 +1,4 @@
-"""The machine a run was made on, and what its processes use of it."""
+"""Describes the machine of a run, and measures what its processes use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PACKAGES = ("aiohttp", "uvloop", "redis", "hiredis", "msgspec", "aiodocker")
 
 
 def describe() -> dict[str, Any]:
-    """Processor, kernel, memory, versions and load: what another reader needs to judge figures."""
+    """Processor, kernel, memory, versions and load: what a reader needs to judge the figures."""
     from importlib.metadata import PackageNotFoundError, version
 
     import crucible
@@ -50,9 +50,9 @@ def _system() -> str:
 
 
 def cores_apart() -> tuple[list[int], list[int]]:
-    """Processor numbers for what is measured (one) and for everything around it (the rest).
+    """Processor numbers for the subject (one) and for everything else (the rest).
 
-    With a single core both share it, and figures say so through the machine's description.
+    With a single core both share it; the machine's description has the number of cores.
     """
     cores = sorted(os.sched_getaffinity(0))
     return ([cores[0]], cores[1:]) if len(cores) > 1 else (cores, cores)

@@ -1,4 +1,4 @@
-"""No-op tasks through one async worker: rate, and CPU time of the worker's process for each.
+"""No-op tasks through one async worker: rate, and CPU time per task of the worker's process.
 
 ``python benchmarks/noop_worker.py [COUNT]`` starts a server of its own on a free port.
 """
@@ -35,7 +35,7 @@ async def noop(ctx: TaskContext) -> None:
 
 
 async def fill(url: str, count: int) -> None:
-    """Queue ``count`` messages, the way a stock producer does."""
+    """Queue ``count`` messages as a stock producer writes them."""
     template = TaskTemplate("bench.noop")
     async with Redis.from_url(url) as redis:
         for first in range(0, count, BATCH):
@@ -44,13 +44,13 @@ async def fill(url: str, count: int) -> None:
 
 
 async def measure(count: int) -> dict[str, float]:
-    """Serve ``count`` messages that are queued already."""
+    """Run a worker until it has settled ``count`` queued messages."""
     with tempfile.TemporaryDirectory() as directory:
         async with EmbeddedServer(Path(directory), durable=False) as server:
             await fill(server.url, count)
             began, cpu = time.perf_counter(), time.process_time()
             async with Worker(registry, broker_url=server.url) as worker:
-                while worker.finished < count:
+                while worker.settled < count:
                     await asyncio.sleep(0.005)
                 wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
     return {

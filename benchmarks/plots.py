@@ -1,4 +1,4 @@
-"""Plots of a report: latency percentiles, throughput, also by depth, and processor use."""
+"""Plots of a report: latency percentiles, throughput, throughput by depth, processor use."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from benchmarks.report import Report
 
-#: Percentiles along the axis of a latency plot; nines are evenly apart.
+#: Percentiles on the axis of a latency plot, each nine at the same distance.
 _AXIS = (50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.99)
 _SIZE = (8.0, 4.5)
 _CPU = ("cpu_server_share", "cpu_redis_share", "cpu_load_share")
 
 
 def draw(report: Report, directory: Path) -> list[Path]:
-    """Draw whatever the report has figures for; the files written."""
+    """Draw every plot the report has figures for; returns the files written."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -74,7 +74,7 @@ def _throughput(report: Report, axes: Any) -> bool:
     axes.set_yticks(range(len(rates)), names, fontsize="x-small")
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set(xlabel="a second; bars end at the median, lines span all repeats", title="Throughput")
+    axes.set(xlabel="per second; bars: median, lines: range of all repeats", title="Throughput")
     return bool(rates)
 
 
@@ -106,7 +106,7 @@ def _cpu(report: Report, axes: Any) -> bool:
         axes.bar(range(len(subjects)), shares, bottom=bottom, label=name)
         bottom = [below + share for below, share in zip(bottom, shares, strict=True)]
     axes.set_xticks(range(len(subjects)), [f"{s}\n{label}" for s, label in subjects])
-    axes.set(ylabel="processors used", title="Who used the processor")
+    axes.set(ylabel="processors used", title="Processor use")
     if subjects:
         axes.legend()
     return bool(subjects)

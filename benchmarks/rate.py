@@ -1,4 +1,4 @@
-"""The rate of working through a queue, from looks at what remains."""
+"""The rate at which a queue is worked off, from samples of the messages that remain."""
 
 from __future__ import annotations
 
@@ -12,74 +12,74 @@ from crucible.errors import CrucibleError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    _Look = tuple[float, int, float | None]
+    _Sample = tuple[float, int, float | None]
 
-#: Shares of the messages between which the rate is taken: starting up does not count, nor the end,
-#: when one of several processes may have nothing left.
+#: Shares of the messages between which the rate is measured: without start-up, and without the end,
+#: when one of several processes may have nothing left to do.
 WARM, NEARLY_DONE = 0.1, 0.95
-#: Share that may be left when time is up; on a busy machine a slow subject need not finish.
+#: Share that may be left when time is up: on a busy machine a slow subject need not finish.
 MOST_LEFT = 0.5
-#: Share of the messages that looks inside the steady part have to show, to do without others.
+#: Share of the messages that samples of the steady part must cover to be sufficient.
 LEAST_SEEN = 0.4
 
 
 class UnsteadyError(CrucibleError):
-    """A rate cannot be told from what was seen."""
+    """The samples do not determine a rate."""
 
 
 class Steady(msgspec.Struct, frozen=True):
-    """The steady part of working through a queue.
+    """The steady part of working off a queue.
 
     Attributes:
-        per_s: messages a second.
-        cpu_us: processor microseconds of the workers a message; NaN where nobody looked.
+        per_s: messages per second.
+        cpu_us: processor time of the workers per message, microseconds; NaN if not sampled.
     """
 
     per_s: float
     cpu_us: float
 
 
-def steady(looks: Sequence[tuple[float, int, float | None]], total: int) -> Steady:
-    """What happened between a tenth and nineteen twentieths of the way.
+def steady(samples: Sequence[tuple[float, int, float | None]], total: int) -> Steady:
+    """The rate between a tenth and nineteen twentieths of the messages.
 
     Args:
-        looks: seconds, messages remaining, and processor seconds used by then or None; in order.
-        total: messages there were.
+        samples: in order: seconds, messages remaining, processor seconds used or None.
+        total: messages at the start.
 
     Raises:
-        UnsteadyError: less than half of the queue was worked through, or nobody saw it happen.
+        UnsteadyError: less than half of the queue was worked off, or too few samples.
     """
-    left = looks[-1][1] if looks else total
+    left = samples[-1][1] if samples else total
     if left > MOST_LEFT * total:
         raise UnsteadyError(f"{left} of {total} messages were left")
-    if _done(looks[0], total) > NEARLY_DONE:
-        raise UnsteadyError(f"at the first look {looks[0][1]} of {total} messages were left")
-    seen = _seen(looks, total)
+    if _done(samples[0], total) > NEARLY_DONE:
+        raise UnsteadyError(f"at the first sample {samples[0][1]} of {total} messages were left")
+    seen = _seen(samples, total)
     (began, left_then, _), (ended, left_now, _) = seen[0], seen[-1]
     if ended <= began or left_now >= left_then:
-        raise UnsteadyError(f"nothing happened to {total} messages between {len(looks)} looks")
+        raise UnsteadyError(f"no progress on {total} messages in {len(samples)} samples")
     return Steady((left_then - left_now) / (ended - began), _cpu_us(seen))
 
 
-def _done(look: _Look, total: int) -> float:
-    return 1 - look[1] / total
+def _done(sample: _Sample, total: int) -> float:
+    return 1 - sample[1] / total
 
 
-def _seen(looks: Sequence[_Look], total: int) -> list[_Look]:
-    """The looks in the steady part; where they do not show half of the way, the ones around too.
+def _seen(samples: Sequence[_Sample], total: int) -> list[_Sample]:
+    """The samples of the steady part; if they cover less than half of it, also their neighbours.
 
-    Those are a little outside, so the rate is that of a little more than the steady part.
+    The neighbours lie outside, so the rate is then that of slightly more than the steady part.
     """
-    inside = [look for look in looks if WARM <= _done(look, total) <= NEARLY_DONE]
+    inside = [sample for sample in samples if WARM <= _done(sample, total) <= NEARLY_DONE]
     if inside and inside[0][1] - inside[-1][1] >= LEAST_SEEN * total:
         return inside
-    before = [look for look in looks if _done(look, total) < WARM]
-    after = [look for look in looks if _done(look, total) > NEARLY_DONE]
+    before = [sample for sample in samples if _done(sample, total) < WARM]
+    after = [sample for sample in samples if _done(sample, total) > NEARLY_DONE]
     return [*before[-1:], *inside, *after[:1]]
 
 
-def _cpu_us(looks: Sequence[_Look]) -> float:
-    shown = [(left, used) for _, left, used in looks if used is not None]
+def _cpu_us(samples: Sequence[_Sample]) -> float:
+    shown = [(left, used) for _, left, used in samples if used is not None]
     if len(shown) < 2 or shown[0][0] == shown[-1][0]:
         return math.nan
     return (shown[-1][1] - shown[0][1]) / (shown[0][0] - shown[-1][0]) * 1e6

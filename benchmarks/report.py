@@ -1,4 +1,4 @@
-"""A run as a document: written as JSON, read back for comparison, shown as tables."""
+"""The report of a run: written as JSON, read back for comparison, shown as tables."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Latency(msgspec.Struct, frozen=True):
     """Latencies of one subject, all repeats together.
 
     Attributes:
-        scenario: where they were measured.
-        subject: whose.
-        what: under which load.
-        percentiles_ms: by name.
+        scenario: the scenario's name.
+        subject: the subject's name.
+        what: the load.
+        percentiles_ms: percentiles by name.
         buckets: the histogram itself.
     """
 
@@ -42,14 +42,14 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A measurement that could not be made.
+    """A measurement that failed.
 
     Attributes:
-        scenario: where.
-        subject: whose; empty where the scenario itself could not be opened.
-        repeat: which repeat, from 0.
-        reason: what was said about it.
-        made_up: a second try, after the other repeats of the scenario, succeeded.
+        scenario: the scenario's name.
+        subject: the subject's name; empty if the scenario itself could not be opened.
+        repeat: number of the repeat, from 0.
+        reason: the error.
+        made_up: a second attempt, after the other repeats of the scenario, succeeded.
     """
 
     scenario: str
@@ -60,20 +60,20 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a run has to say.
+    """The results of a run.
 
     Attributes:
-        version: of this form.
-        started_at: when, UTC.
-        seconds: how long it took.
-        command: what was asked for.
+        version: version of this format.
+        started_at: start, UTC.
+        seconds: duration.
+        command: the plan.
         machine: see ``machine.describe``.
         figures: every value of every repeat.
         latencies: histograms.
         notes: remarks.
-        asked: the subjects of each scenario that were to be measured.
-        failures: measurements that could not be made, or only at the second try.
-        whole: False when the run was ended before everything was measured.
+        asked: the subjects to be measured, by scenario.
+        failures: measurements that failed, or succeeded only at the second attempt.
+        whole: False if the run was stopped before everything was measured.
     """
 
     version: int = VERSION
@@ -90,11 +90,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def measured(self) -> Figures:
-        """Its figures, to look things up in."""
+        """The figures as an index."""
         return Figures(self.figures)
 
     def verdicts(self) -> list[Verdict]:
-        """What it says about each target; those of scenarios that were not run are left out."""
+        """The verdict on each target whose scenario was run."""
         run = {figure.scenario for figure in self.figures} | self.asked.keys()
         targets = [target for target in TARGETS if target.scenario in run]
         return judge(self.measured, targets, self._pooled)
@@ -109,7 +109,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     def unjudged(self) -> list[Target]:
-        """Targets that were to be measured and about which this cannot say anything."""
+        """Targets that were to be measured but could not be judged."""
         return [
             verdict.target
             for verdict in self.verdicts()
@@ -121,7 +121,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def latencies_of(bench: Bench) -> list[Latency]:
-    """The histograms of a run in the report's form."""
+    """The histograms of a run in the report's format."""
     return [
         Latency(*key, histogram.percentiles_ms(PERCENTILES), histogram.dump())
         for key, histogram in bench.kept.latencies.items()
@@ -139,7 +139,7 @@ def read(path: Path) -> Report:
 
     Raises:
         OSError: it cannot be read.
-        msgspec.MsgspecError: it is no report of this form.
+        msgspec.MsgspecError: it is not a report of this format.
     """
     return msgspec.json.decode(path.read_bytes(), type=Report)
 
@@ -202,7 +202,7 @@ def targets_table(report: Report) -> Table:
 
 
 def failures_table(report: Report) -> Table:
-    """Every measurement that could not be made at once, by name."""
+    """Every measurement that failed at the first attempt."""
     table = Table("scenario", "subject", title="not measured", title_justify="left", box=None)
     table.add_column("repeat", justify="right")
     table.add_column("outcome")
@@ -216,8 +216,8 @@ def failures_table(report: Report) -> Table:
 
 
 def changes_table(report: Report, before: Report) -> Table:
-    """What differs from an earlier run by more than noise, then how much stayed the same."""
-    table = Table("scenario", "subject", "figure", title="against the earlier run", box=None)
+    """Figures that differ from an earlier run by more than noise, and how many do not."""
+    table = Table("scenario", "subject", "figure", title="compared with the earlier run", box=None)
     for heading in ("before", "now", "change", "noise", "verdict"):
         table.add_column(heading, justify="right")
     found = changes(report.measured, before.measured)
@@ -239,7 +239,7 @@ def changes_table(report: Report, before: Report) -> Table:
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands in full."""
+    """A number with three significant digits; thousands in full."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""A run: scenarios one after the other, subjects of each alternated, repeated."""
+"""A run: scenarios one after the other, their subjects alternating, with repeats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from benchmarks.scenario import Scenario, Stage
 
-#: In the order of ``all``.
+#: Scenarios by name, in the order of ``all``.
 SCENARIOS = (
     "limits",
     "submit",
@@ -40,18 +40,18 @@ SCENARIOS = (
     "soak",
 )
 ALL = "all"
-#: What costs one measurement and not the run; anything else is a defect of the harness.
+#: Errors that fail one measurement but not the run; any other is a bug of the harness.
 _FAILURES = (CrucibleError, RedisError, OSError)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for.
+    """What to measure.
 
     Attributes:
         scenario: a name, or ``all``.
-        subjects: only these labels; empty for every one.
+        subjects: only these labels; empty for all.
         repeats: measurements of each subject.
-        seconds: length of one; 0 leaves it to each scenario.
+        seconds: length of one; 0: each scenario's default.
         scale: see ``Bench.scale``.
     """
 
@@ -66,19 +66,19 @@ def scenario_of(name: str) -> Scenario:
     """A scenario by name.
 
     Raises:
-        SettingsError: there is none of this name.
+        SettingsError: no scenario has this name.
     """
     if name not in SCENARIOS:
-        raise SettingsError("SCENARIO", f"{name!r} is none of {', '.join((*SCENARIOS, ALL))}")
+        raise SettingsError("SCENARIO", f"{name!r} is not one of {', '.join((*SCENARIOS, ALL))}")
     scenario: Scenario = import_module(f"benchmarks.scenarios.{name}").SCENARIO
     return scenario
 
 
 def scenarios_of(plan: Plan) -> list[Scenario]:
-    """The scenarios a plan means.
+    """The scenarios of a plan.
 
     Raises:
-        SettingsError: an unknown scenario, or a subject none of them has.
+        SettingsError: an unknown scenario or subject.
     """
     if plan.scenario == ALL:
         chosen = [scenario for name in SCENARIOS if (scenario := scenario_of(name)).in_all]
@@ -91,24 +91,24 @@ def scenarios_of(plan: Plan) -> list[Scenario]:
 
 
 def rotated(labels: Sequence[str], repeat: int) -> list[str]:
-    """The order of a repeat: each subject goes first as often as the others."""
+    """The order of a repeat: rotated, so that each subject comes first equally often."""
     at = repeat % len(labels) if labels else 0
     return [*labels[at:], *labels[:at]]
 
 
 class Run:
-    """A plan carried out. What is measured is kept until the end, however that comes about.
+    """Carries out a plan. Results are kept even if the run is cancelled or fails.
 
-    A measurement that fails costs that measurement: it is tried once more when its scenario has
-    made all others, and is counted as missing when it fails again.
+    A failed measurement is tried once more after the others of its scenario, and counted as missing
+    if it fails again.
 
     Args:
         plan: what to measure.
-        progress: told what is measured now, how many measurements are done, and of how many.
-        measured: told what there is after each measurement.
+        progress: called with what is measured now, the number of measurements done, and the total.
+        measured: called with the report after each measurement.
 
     Raises:
-        SettingsError: the plan names what there is not.
+        SettingsError: the plan has an unknown scenario or subject.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Run:
         self._whole = False
 
     async def carry_out(self) -> None:
-        """Measure everything. Cancelling it ends what runs; what was measured remains."""
+        """Measure everything. Cancelling stops what runs; what was measured is kept."""
         with tempfile.TemporaryDirectory(prefix="crucible-bench-") as directory:
             self._bench.directory = Path(directory)
             for step in self._steps:
@@ -150,11 +150,11 @@ class Run:
                 for turn in failed:
                     await self._try(stage, scenario, turn)
         except _FAILURES as error:
-            # The scenario's own server or machinery, not a subject's.
+            # Failed in the scenario itself (its server, for example), not in a subject.
             self._failures.append(Failure(scenario.name, "", 0, _text(error)))
 
     async def _try(self, stage: Stage, scenario: Scenario, turn: tuple[int, str]) -> bool:
-        """Make one measurement, and say whether that went well."""
+        """Make one measurement; returns whether it succeeded."""
         _end_if_cancelled()
         repeat, label = turn
         self._progress(f"{scenario.name}: {label}", self._done, self._total)
@@ -175,7 +175,7 @@ class Run:
         return True
 
     def report(self) -> Report:
-        """What was measured until now."""
+        """The report of what has been measured so far."""
         bench = self._bench
         return Report(
             started_at=self._started.isoformat(timespec="seconds"),
@@ -198,13 +198,13 @@ class _Step(msgspec.Struct, frozen=True):
     labels: list[str]
 
     def wanted(self, plan: Plan) -> list[str]:
-        """The subjects that were asked for, installed or not."""
+        """The subjects of the plan, installed or not."""
         return [label for label in self.scenario.subjects if _is_wanted(plan, label)]
 
     def turns(self, plan: Plan) -> list[tuple[int, str]]:
-        """Repeats and subjects in the order of measuring.
+        """Repeats and subjects in the order of measurement.
 
-        In a run of everything subjects that no target is about are measured once.
+        In a run of ``all``, subjects without a target are measured once.
         """
         judged = {
             label for t in TARGETS if t.scenario == self.scenario.name for label in t.subjects
@@ -218,10 +218,10 @@ class _Step(msgspec.Struct, frozen=True):
 
 
 def _end_if_cancelled() -> None:
-    """Redis-py's own timeouts can swallow a cancellation on Python 3.11; Ctrl-C must not get lost.
+    """Raise a cancellation that was swallowed: redis-py's timeouts may do that on Python 3.11.
 
     Raises:
-        asyncio.CancelledError: this task was cancelled at some time.
+        asyncio.CancelledError: this task was cancelled before.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

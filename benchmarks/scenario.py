@@ -1,4 +1,4 @@
-"""What a scenario is, and what it is handed while it measures."""
+"""What a scenario is, and what it gets while it measures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Where one subject of a scenario comes from.
+    """One subject of a scenario.
 
     Attributes:
         file: its file in ``subjects``.
-        environment: whose interpreter runs it.
-        job: what its ``setup`` is told besides what the scenario tells all.
+        environment: the environment whose interpreter runs it.
+        job: arguments of its ``setup``, besides those that the scenario passes to all.
     """
 
     file: str
@@ -33,7 +33,7 @@ class Subject:
 
     @property
     def missing(self) -> str:
-        """What keeps it from being measured here; empty when nothing does."""
+        """Why it cannot be measured here; empty if it can."""
         if not is_installed(self.environment):
             return "not installed here, see scripts/bench-envs"
         return ""
@@ -41,13 +41,13 @@ class Subject:
 
 @dataclass(slots=True)
 class Kept:
-    """What was measured: figures, and histograms by scenario, subject and what was timed."""
+    """Results: figures, and histograms by scenario, subject and load."""
 
     figures: Figures = field(default_factory=Figures)
     latencies: dict[tuple[str, str, str], Histogram] = field(default_factory=dict)
 
     def add(self, other: Kept) -> None:
-        """Everything in ``other``."""
+        """Add everything in ``other``."""
         self.figures.add(other.figures)
         for key, histogram in other.latencies.items():
             self.latencies.setdefault(key, Histogram()).add(histogram)
@@ -55,17 +55,17 @@ class Kept:
 
 @dataclass(slots=True)
 class Bench:
-    """A run's settings and what it has measured so far.
+    """The parameters of a run, and what it has measured so far.
 
     Attributes:
         seconds: length of one measurement.
         scale: 1.0 for real figures; tests use less, which shrinks counts and fixed sizes.
-        directory: for servers' data.
+        directory: directory for servers' data.
         repeats: measurements of each subject.
-        kept: everything of measurements that succeeded; all repeats together.
+        kept: results of the measurements that succeeded, all repeats together.
         notes: remarks for the reader, such as a peer that is not installed.
-        attempt: what the measurement under way has recorded; kept only if it succeeds.
-        repeat: which repeat that is, from 0.
+        attempt: results of the measurement in progress; kept only if it succeeds.
+        repeat: number of the repeat in progress, from 0.
     """
 
     seconds: float
@@ -78,20 +78,20 @@ class Bench:
     repeat: int = 0
 
     def begin(self, repeat: int) -> None:
-        """What is recorded from now on is of this repeat; forget an attempt that was not kept."""
+        """Start a measurement of this repeat; results of a failed attempt are discarded."""
         self.attempt, self.repeat = Kept(), repeat
 
     def keep(self) -> None:
-        """The measurement succeeded."""
+        """Keep the results of the measurement in progress: it succeeded."""
         self.kept.add(self.attempt)
         self.attempt = Kept()
 
     def count(self, full: int, least: int = 10) -> int:
-        """A number of things, shrunk by the scale."""
+        """A count multiplied by the scale."""
         return max(least, int(full * self.scale))
 
     def note(self, text: str) -> None:
-        """Remember a remark, once."""
+        """Add a remark, unless it is there already."""
         if text not in self.notes:
             self.notes.append(text)
 
@@ -104,9 +104,9 @@ class Stage:
         bench: the run.
         scenario: the scenario's name.
         subjects: its subjects by label.
-        redis: URL of its queue server; empty where it has none.
-        redis_pid: process id of that server, 0 where there is none.
-        more: whatever else the scenario opened.
+        redis: URL of its queue server; empty if it has none.
+        redis_pid: process id of that server; 0 if there is none.
+        more: anything else the scenario opened.
     """
 
     bench: Bench
@@ -117,12 +117,12 @@ class Stage:
     more: dict[str, Any] = field(default_factory=dict)
 
     def record(self, subject: str, metric: str, value: float) -> None:
-        """Keep one repeat's value."""
+        """Record one value of this repeat."""
         bench = self.bench
         bench.attempt.figures.record(self.scenario, subject, metric, value, bench.repeat)
 
     def latency(self, subject: str, what: str, histogram: Histogram) -> None:
-        """Keep one repeat's latencies: P50, P99 and the highest as figures, and the histogram."""
+        """Record this repeat's latencies: P50, P99 and maximum as figures, and the histogram."""
         if not histogram.count:
             return
         for name, value in histogram.percentiles_ms((50.0, 99.0, 100.0)).items():
@@ -139,17 +139,17 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One thing measured about several subjects.
+    """One measurement and the subjects it is made of.
 
     Attributes:
-        name: as on the command line.
-        summary: one sentence.
-        subjects: by label, in the order of measuring.
-        open: what they share, for as long as the scenario lasts.
-        measure: one subject, once; records figures on the stage.
-        seconds: length of one measurement where the command line says nothing.
-        in_all: part of ``all``; a soak is not.
-        rounds: measurements of each subject for each repeat that was asked for.
+        name: its name on the command line.
+        summary: one line about it.
+        subjects: subjects by label, in the order of measurement.
+        open: opens what they share for the duration of the scenario.
+        measure: measures one subject once and records figures on the stage.
+        seconds: default length of one measurement.
+        in_all: whether it is part of ``all``; a soak is not.
+        rounds: measurements of each subject per repeat.
     """
 
     name: str
@@ -164,7 +164,7 @@ class Scenario:
 
 @asynccontextmanager
 async def plain_stage(bench: Bench, scenario: Scenario) -> AsyncIterator[Stage]:
-    """A stage with nothing on it."""
+    """A stage without a server."""
     yield Stage(bench, scenario.name, scenario.subjects)
 
 

@@ -1,9 +1,9 @@
-"""The targets, and what a run says about each.
+"""The targets, and the verdict of a run on each.
 
-Ratios are taken repeat by repeat between figures measured next to one another in one run; a ratio
-passes when its median does. Percentiles that few values tell, such as the P99 of programs in fresh
-containers, are those of all repeats together. Absolute figures passed or not on the machine of the
-run.
+Ratios are computed repeat by repeat from figures measured next to each other in one run, and judged
+by their median. Percentiles with few values per repeat, such as the P99 of programs in fresh
+containers, are computed over all repeats together. Absolute figures hold for the run's machine
+only.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the table.
+    """One target.
 
     Attributes:
-        what: for people.
-        scenario: where it is measured.
-        subject: whose figure.
-        metric: which figure.
+        what: its description.
+        scenario: the scenario that measures it.
+        subject: the subject of its figure.
+        metric: the metric of its figure.
         against: the subject it is divided by; empty for the figure itself.
         against_metric: the metric divided by; empty for the same one.
-        at_least: passes from here on up.
-        at_most: passes from here on down.
-        pooled: a percentile of all repeats together, where one repeat has too few values for it;
-            its spread is still that of the repeats.
-        users_figure: what the users' own documents ask for; shown, not judged.
+        at_least: lower bound.
+        at_most: upper bound.
+        pooled: a percentile of all repeats together, since one repeat has too few values; the
+            spread is still that of the repeats.
+        users_figure: what the users' documents ask for; shown, not judged.
     """
 
     what: str
@@ -52,18 +52,18 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """Everybody whose figures it takes."""
+        """The subjects it needs figures of."""
         return (self.subject, self.against) if self.against else (self.subject,)
 
     @property
     def bound(self) -> str:
-        """Such as ``>= 0.75 x bare aiohttp``."""
+        """The bound as text, such as ``>= 0.75 x bare aiohttp``."""
         number = f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
         return f"{number} x {self.against}" if self.against else number
 
 
 class Outcome(StrEnum):
-    """What a run says about a target."""
+    """Result of judging a target."""
 
     PASS = "PASS"
     FAIL = "FAIL"
@@ -76,8 +76,8 @@ class Verdict(msgspec.Struct, frozen=True):
     Attributes:
         target: the target.
         outcome: pass, fail, or not measured in this run.
-        measured: the ratio, or the figure itself where nothing is divided.
-        figure: the figure that was divided.
+        measured: the ratio, or the figure itself if there is no divisor.
+        figure: the figure.
     """
 
     target: Target
@@ -91,7 +91,7 @@ def judge(
     targets: Sequence[Target],
     pooled: Mapping[tuple[str, str, str], float] = MappingProxyType({}),
 ) -> list[Verdict]:
-    """A verdict on every target; ``pooled`` has the figures of all repeats together."""
+    """The verdict on every target; ``pooled`` has the percentiles of all repeats together."""
     return [_judge(figures, target, pooled) for target in targets]
 
 
@@ -130,7 +130,7 @@ TARGETS = (
         users_figure="1000/s",
     ),
     Target(
-        what="HTTP submissions against the usual stack",
+        what="HTTP submissions, ratio to the usual stack",
         scenario="submit",
         subject="crucible",
         metric="submissions_per_s",
@@ -195,7 +195,7 @@ TARGETS = (
         users_figure="256-512 MB",
     ),
     Target(
-        what="worker memory grown by over a million tasks",
+        what="worker memory growth over a million tasks",
         scenario="endurance",
         subject="crucible",
         metric="resident_growth_share",
@@ -243,7 +243,7 @@ TARGETS = (
         at_most=30,
     ),
     Target(
-        what="throughput at 1 M queued against 1 k",
+        what="throughput at 1 M queued, ratio to 1 k",
         scenario="depth",
         subject="1M",
         metric="tasks_per_s",
@@ -251,7 +251,7 @@ TARGETS = (
         at_least=0.95,
     ),
     Target(
-        what="submissions at 1 M queued against 1 k",
+        what="submissions at 1 M queued, ratio to 1 k",
         scenario="depth",
         subject="1M",
         metric="submissions_per_s",
@@ -259,7 +259,7 @@ TARGETS = (
         at_least=0.95,
     ),
     Target(
-        what="bytes a queued message beyond itself",
+        what="overhead of a queued message, bytes",
         scenario="depth",
         subject="1M",
         metric="overhead_bytes",

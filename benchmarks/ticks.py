@@ -1,4 +1,4 @@
-"""A clock that ticks more often than an event loop's timers, which count whole milliseconds."""
+"""A clock with finer ticks than an event loop's timers, which have millisecond resolution."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Spec(ctypes.Structure):
 
 
 class Ticks:
-    """Calls back in even intervals while it is open, once where several went by (``timerfd``).
+    """Calls back at even intervals while it is open; missed ticks are merged (``timerfd``).
 
     Args:
         every_s: seconds between ticks, less than one.
@@ -36,7 +36,7 @@ class Ticks:
         """Start.
 
         Raises:
-            OSError: the kernel has no such clock.
+            OSError: the kernel does not support it.
         """
         self._clock = _checked(_LIBC.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK))
         spec = _Spec(0, self._every_ns, 0, self._every_ns)

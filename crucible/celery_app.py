@@ -1,7 +1,7 @@
 """The stock Celery application: ``celery -A crucible.celery_app worker`` (or ``flower``).
 
-It serves the same registry as ``crucible worker``. None of it runs on Crucible's own request
-path; it is here so that operators can attach what they know.
+It serves the same registry as ``crucible worker``, so that operators can attach stock workers and
+Flower. None of it runs on Crucible's own request path.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from crucible.stock.bridge import Bridge
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's settings for the queues of ``settings``."""
     transport = {
-        # The timeout applied is that of whoever scans, so all workers must share it.
+        # The sweeping worker applies its own timeout, so all workers must have the same.
         "visibility_timeout": settings.visibility_timeout_s,
-        # Queues strictly in the order of -Q; without it stock takes turns.
+        # Queues strictly in the order of -Q; stock's default is round robin.
         "queue_order_strategy": "priority",
         "global_keyprefix": settings.global_keyprefix,
     }
@@ -33,17 +33,17 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "result_expires": settings.result_ttl_s,
         "task_serializer": "json",
         "result_serializer": "json",
-        # Never pickle: whoever can write to the queue must not run code in a worker.
+        # Never pickle: write access to the queue must not mean running code in a worker.
         "accept_content": ["json", "msgpack"],
         "result_accept_content": ["json"],
         "task_default_queue": "evaluation",
-        # A worker that dies must not take its evaluations with it.
+        # An evaluation whose worker dies must be redelivered.
         "task_acks_late": True,
         "worker_prefetch_multiplier": 1,
-        # Cancelling would store REVOKED, a last state, for evaluations that only lost their link:
-        # they run to their end instead, and a repetition finds the result that is there.
+        # Cancelling on connection loss would store REVOKED, a terminal state, for evaluations that
+        # could still finish. They run on instead, and a redelivery finds the stored result.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # A server that restarts must not turn a state that cannot be stored into a failure.
+        # A result server that restarts must not fail the task whose state could not be stored.
         "result_backend_always_retry": True,
         "broker_connection_retry_on_startup": True,
         "worker_hijack_root_logger": True,
@@ -51,7 +51,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 
 def create_app(settings: Settings) -> Celery:
-    """The application, with every task of the platform registered."""
+    """The application, with every platform task registered."""
     app = Celery("crucible")
     app.conf.update(configuration(settings))
     registry = build_registry(settings)
@@ -62,16 +62,17 @@ def create_app(settings: Settings) -> Celery:
     def close(**_: Any) -> None:
         bridge.close()
 
-    # weak=False: the closure has no other owner.
+    # weak=False: nothing else holds a reference to the closure.
     signals.worker_process_shutdown.connect(close, weak=False)
     signals.worker_shutdown.connect(close, weak=False)
     return app
 
 
 def _count_ends(hooks: CompletionHooks) -> None:
-    """Count ends of evaluations as async workers do.
+    """Count completions of evaluations as async workers do.
 
-    What is revoked before it starts is told in the worker's main process, which writes no counts.
+    Evaluations revoked before they start are not counted: Celery signals those in the worker's main
+    process, which writes no counts.
     """
 
     def returned(sender: Any, result: Any, **_: Any) -> None:

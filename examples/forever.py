@@ -1,4 +1,4 @@
-"""Never ends by itself: it is stopped at its limit, and what it printed is kept."""
+"""Never ends by itself: it is stopped at its time limit, and its output is kept."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Fails on purpose: the answer holds what was printed, the traceback, and exit code 1."""
+"""Fails on purpose: the result has the output, the traceback, and exit code 1."""
 
 prices = {"pear": 3, "fig": 7}
 for fruit in ("pear", "fig", "plum"):

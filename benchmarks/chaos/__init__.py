@@ -1,3 +1,3 @@
-"""The battle: load, faults and a ledger that tells what was lost. See ``docs/chaos.md``."""
+"""The chaos test: load, injected faults, and a ledger that shows losses. See ``docs/chaos.md``."""
 
 from __future__ import annotations

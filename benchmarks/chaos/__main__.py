@@ -1,4 +1,4 @@
-"""``python -m benchmarks.chaos``: fight, judge, tell; exit code 1 when Crucible lost anything."""
+"""``python -m benchmarks.chaos``: run, judge, report; exit code 1 when Crucible has findings."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from benchmarks.chaos.battle import SEATS, Battle, Order
 from benchmarks.chaos.records import FaultKind
-from benchmarks.chaos.report import Watching, table, write
+from benchmarks.chaos.report import ProgressDisplay, table, write
+from benchmarks.chaos.run import SEATS, ChaosRun, Options
 
 if TYPE_CHECKING:
     from benchmarks.chaos.verdict import Verdict
@@ -23,69 +23,73 @@ _SHOWN = 10
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=3.0, help="length of the storm")
-    parser.add_argument("--kills", type=int, default=100, help="SIGKILLs in it")
-    parser.add_argument("--seed", type=int, default=1, help="of load and storm")
-    parser.add_argument("--rate", type=float, default=24.0, help="works a second")
+    parser.add_argument("--minutes", type=float, default=3.0, help="how long faults are injected")
+    parser.add_argument("--kills", type=int, default=100, help="number of SIGKILLs")
+    parser.add_argument("--seed", type=int, default=1, help="seed of load and faults")
+    parser.add_argument(
+        "--rate", type=float, default=24.0, help="works (tasks or canvases) per second"
+    )
     parser.add_argument("--subject", choices=[*SEATS, "both"], default="crucible")
     parser.add_argument(
         "--without", action="append", default=[], choices=[kind.name.lower() for kind in FaultKind],
-        help="leave a kind of fault out; may be repeated",
+        help="leave out a kind of fault; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--json", type=Path, help="write everything found to this file")
+    parser.add_argument("--json", type=Path, help="write the verdicts to this file")
     parser.add_argument("--logs", type=Path, help="write the workers' last lines to this directory")
     return parser.parse_args()
 
 
-async def _fight(asked: argparse.Namespace, subject: str) -> Verdict:
+async def _run(asked: argparse.Namespace, subject: str) -> Verdict:
     without = tuple(FaultKind[name.upper()] for name in asked.without)
-    order = Order(subject, asked.minutes * 60, asked.kills, asked.seed, asked.rate, without=without)
-    watching = Watching(asked.kills)
-    fighting = asyncio.current_task()
-    if fighting is not None:
-        # Whoever ends the battle early finds no process of it left over.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, fighting.cancel)
-    battle = Battle(order, watching.tell)
+    options = Options(
+        subject, asked.minutes * 60, asked.kills, asked.seed, asked.rate, without=without
+    )
+    display = ProgressDisplay(asked.kills)
+    running = asyncio.current_task()
+    if running is not None:
+        # Cancelled on SIGTERM, so that no child process is left over.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    chaos_run = ChaosRun(options, display.show)
     try:
-        return await battle.fight()
+        return await chaos_run.run()
     finally:
-        watching.close()
+        display.close()
         if asked.logs:
             asked.logs.mkdir(parents=True, exist_ok=True)
-            for node, lines in battle.logs.items():
+            for node, lines in chaos_run.logs.items():
                 (asked.logs / f"{node}.log").write_text("\n".join(lines))
 
 
-def _tell(console: Console, subject: str, verdict: Verdict) -> None:
-    for name in ("lost", "stuck", "failed", "unstored", "buried", "wrong", "early", "unexplained",
-                 "events_missing", "leaked", "deserters"):  # fmt: skip
+def _print_findings(console: Console, subject: str, verdict: Verdict) -> None:
+    for name in ("lost", "stuck", "failed", "unstored", "dead_letters", "wrong", "early",
+                 "unexplained", "events_missing", "leaked", "unexpected_exits"):  # fmt: skip
         for example in getattr(verdict, name)[:_SHOWN]:
             console.print(f"{subject} {name}: {example}", soft_wrap=True, markup=False)
 
 
 def main() -> int:
-    """Fight for each subject asked for; 1 when a battle with async workers is not won."""
+    """Run each subject; exit code 1 when a run with async workers has findings."""
     asked = _arguments()
     console = Console()
     subjects = ["crucible", "stock"] if asked.subject == "both" else [asked.subject]
     try:
-        verdicts = {subject: asyncio.run(_fight(asked, subject)) for subject in subjects}
+        verdicts = {subject: asyncio.run(_run(asked, subject)) for subject in subjects}
     except (asyncio.CancelledError, KeyboardInterrupt):
         console.print("stopped; nothing was judged")
         return 130
     for subject, verdict in verdicts.items():
-        _tell(console, subject, verdict)
+        _print_findings(console, subject, verdict)
     console.print(table(verdicts))
     if asked.json:
-        order = {key: str(value) for key, value in vars(asked).items()}
-        write(asked.json, verdicts, order)
+        options = {key: str(value) for key, value in vars(asked).items()}
+        write(asked.json, verdicts, options)
     failures = {
         subject: verdict.failures
         for subject, verdict in verdicts.items()
         if subject != "stock" and verdict.failures
     }
     for subject, found in failures.items():
-        console.print(f"[bold red]{subject} is not won[/]: {found}")
+        console.print(f"[bold red]{subject} failed[/]: {found}")
     return 1 if failures else 0
 
 

@@ -1,4 +1,4 @@
-"""What the ledger says of each message: every execution of it, in order. No I/O."""
+"""The history of each message as the ledger has it: all its executions, in order. No I/O."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One run of one message.
+    """One execution of one message.
 
     Attributes:
-        start: its beginning.
-        end: its end, or None: nobody saw one.
+        start: the record of its start.
+        end: the record of its end; None if there is none.
     """
 
     start: Started
@@ -33,16 +33,16 @@ class Execution:
 
 
 @dataclass
-class Book:
-    """The ledger in order.
+class History:
+    """The records of the ledger, by message and by work.
 
     Attributes:
-        works: what was offered, by name.
+        works: what producers meant to send, by name.
         confirmed: names of the works that were accepted.
         expected: the tasks of all works, by id.
         work_of: the work of each task id.
         runs: executions by message, each list in order of start.
-        ended: ids of tasks that came to an end.
+        ended: ids of tasks that finished.
     """
 
     works: dict[str, Offered] = field(default_factory=dict)
@@ -59,24 +59,24 @@ class Book:
 
     @property
     def executions(self) -> Iterable[Execution]:
-        """All of them."""
+        """Every execution of every message."""
         for runs in self.runs.values():
             yield from runs
 
 
-def read(records: Iterable[Record]) -> Book:
-    """Put records in order."""
-    book = Book()
+def read(records: Iterable[Record]) -> History:
+    """Build the history from records."""
+    history = History()
     started: dict[str, Started] = {}
     ended: dict[str, Ended] = {}
     for record in records:
         if isinstance(record, Offered):
-            book.works[record.work] = record
+            history.works[record.work] = record
             for task in record.tasks:
-                book.expected[task.id] = task
-                book.work_of[task.id] = record.work
+                history.expected[task.id] = task
+                history.work_of[task.id] = record.work
         elif isinstance(record, Accepted):
-            book.confirmed[record.work] = record.at
+            history.confirmed[record.work] = record.at
         elif isinstance(record, Started):
             started[record.run] = record
         elif isinstance(record, Ended):
@@ -86,6 +86,6 @@ def read(records: Iterable[Record]) -> Book:
         end = ended.get(run)
         runs[start.task, start.attempt].append(Execution(start, end))
         if end is not None and not end.retry:
-            book.ended.add(start.task)
-    book.runs = dict(runs)
-    return book
+            history.ended.add(start.task)
+    history.runs = dict(runs)
+    return history

@@ -1,4 +1,4 @@
-"""The worker processes: each with a link of its own, replaced as soon as it is gone."""
+"""The worker processes, each with its own link to the server and replaced as soon as it exits."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from benchmarks.chaos.workload import QUEUES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Seconds a worker that was asked to stop may take.
+#: Seconds a worker may take to exit after SIGTERM.
 STOP_S = 30.0
-#: A worker's tasks at once. Stock has as many processes.
+#: Concurrency of a worker; for stock its number of processes.
 CONCURRENCY = {"crucible": 8, "stock": 2}
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 def environment(queue_url: str, ledger_url: str, **more: str) -> dict[str, str]:
-    """What every process of the battle gets."""
+    """The environment of every process of the run."""
     kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     return {
         **kept,
@@ -44,7 +44,7 @@ def worker_command(subject: str, node: str) -> list[str]:
         return [
             *(sys.executable, "-m", "celery", "-A", "benchmarks.chaos.stock_app", "worker"),
             *("-P", "prefork", "-c", concurrency, "-Q", queues, "-n", node, "-E", "-l", "WARNING"),
-            # What they find out from one another is of no use here, and asking takes a second.
+            # Without mingle and gossip: they are of no use here, and mingle takes a second.
             *("--without-mingle", "--without-gossip"),
         ]
     return [
@@ -55,16 +55,16 @@ def worker_command(subject: str, node: str) -> list[str]:
 
 
 class Seat:
-    """One place in the fleet: a link, and the worker that sits there now.
+    """A position in the fleet: a link to the server, and the worker that uses it now.
 
     Attributes:
         subject: ``crucible`` or ``stock``.
-        node: name of the worker there now.
+        node: node name of the current worker.
         proxy: its link to the queue server.
-        busy: a fault is being done to it; others leave it alone.
+        busy: a fault is in progress; no other is started.
     """
 
-    def __init__(self, number: int, subject: str, proxy: FaultProxy, fleet: Node) -> None:
+    def __init__(self, number: int, subject: str, proxy: FaultProxy, fleet: Fleet) -> None:
         self.subject = subject
         self.proxy = proxy
         self.busy = False
@@ -89,7 +89,7 @@ class Seat:
         self.child = child
 
     async def vacate(self) -> None:
-        """SIGKILL what is left of the worker, children included, and keep its log."""
+        """SIGKILL the worker and its children, and keep its log."""
         child, self.child = self.child, None
         if child is not None:
             await child.__aexit__(None, None, None)
@@ -97,16 +97,16 @@ class Seat:
 
     @property
     def up(self) -> bool:
-        """Whether a worker is there and runs."""
+        """Whether the worker is running."""
         return self.child is not None and self.child.returncode is None
 
     @property
     def gone(self) -> bool:
-        """Whether the worker ended by itself."""
+        """Whether the worker exited by itself."""
         return self.child is not None and self.child.returncode is not None
 
     def signal(self, number: signal.Signals) -> None:
-        """To the whole group where it is about stopping, to the worker alone elsewhere."""
+        """Send a signal: SIGSTOP and SIGCONT to the process group, others to the worker only."""
         if self.child is None or not self.up:
             return
         with suppress(ProcessLookupError):
@@ -116,18 +116,18 @@ class Seat:
                 self.child.send_signal(number)
 
 
-class Node:
-    """All seats.
+class Fleet:
+    """All workers of a run.
 
     Args:
-        subjects: what sits on each seat.
+        subjects: the subject of each seat.
         port: the queue server's.
-        ledger_url: where the workers write to.
+        ledger_url: the ledger's server.
         settings: further environment variables.
 
     Attributes:
-        logs: last lines of workers that are gone.
-        deserters: workers that ended although nobody did anything to them.
+        logs: last lines of workers that exited.
+        unexpected_exits: workers that exited although no fault hit them.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Node:
         self.ledger_url = ledger_url
         self.settings = settings
         self.logs: dict[str, list[str]] = {}
-        self.deserters: list[str] = []
+        self.unexpected_exits: list[str] = []
         self.seats: list[Seat] = []
         self._subjects = subjects
         self._port = port
@@ -165,11 +165,11 @@ class Node:
         watching.cancel()
         await asyncio.wait([watching])
         if failed:
-            # A fleet that nobody watched proves nothing.
+            # Without replacement the run would prove nothing, so a failed watcher fails the run.
             watching.result()
 
     async def _watch(self) -> None:
-        """Replace workers that ended without being hit."""
+        """Replace workers that exited without being hit."""
         while True:
             await asyncio.sleep(0.2)
             for seat in self.seats:
@@ -179,20 +179,20 @@ class Node:
     async def _replace(self, seat: Seat) -> None:
         seat.busy = True
         try:
-            self.deserters.append(seat.node)
+            self.unexpected_exits.append(seat.node)
             await seat.vacate()
             await seat.occupy()
         finally:
             seat.busy = False
 
-    async def dismiss(self) -> dict[str, int]:
-        """SIGTERM to all, and their exit codes; those that do not go are killed."""
+    async def stop(self) -> dict[str, int]:
+        """SIGTERM all workers and return their exit codes; those that do not exit are killed."""
         await self._stop_watching()
         for seat in self.seats:
             seat.signal(signal.SIGTERM)
-        return dict(await asyncio.gather(*(self._dismissed(seat) for seat in self.seats)))
+        return dict(await asyncio.gather(*(self._stopped(seat) for seat in self.seats)))
 
-    async def _dismissed(self, seat: Seat) -> tuple[str, int]:
+    async def _stopped(self, seat: Seat) -> tuple[str, int]:
         assert seat.child is not None
         try:
             code = await seat.child.wait(STOP_S)

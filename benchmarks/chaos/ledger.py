@@ -1,4 +1,4 @@
-"""The ledger: a stream on a server of its own, which no fault ever touches."""
+"""The ledger: a stream on a separate server that no fault is injected into."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 STREAM = "ledger"
-#: Environment variables of everything that writes.
+#: Environment variables of every process that writes to it.
 URL_VARIABLE, WORKER_VARIABLE = "CHAOS_LEDGER_URL", "CHAOS_WORKER"
 _BLOCK_MS = 200
 _ROWS = 1000
 
 
 def open_client(url: str) -> Redis:
-    """A client of the ledger that never gives up.
+    """A client of the ledger without timeouts.
 
-    To a process that was stopped for long, an answer that came meanwhile looks late; a task that
-    failed over that would be a fault of the battle and not of what it judges.
+    To a process that was stopped (SIGSTOP), a reply that came meanwhile looks late. A task failing
+    over that would be a fault of the test and not of what it tests.
     """
     return Redis.from_url(url, socket_timeout=None, socket_connect_timeout=None)
 
 
 def new_run() -> str:
-    """A name for one execution."""
+    """A unique id for one execution."""
     return uuid.uuid4().hex
 
 
 class Ledger:
-    """Writes records from asyncio; a record counts once ``write`` returned."""
+    """Writes records from asyncio; a record is stored once ``write`` returned."""
 
     def __init__(self, client: Redis) -> None:
         self._client: Any = client
@@ -46,7 +46,7 @@ class Ledger:
         await self._client.xadd(STREAM, {"r": encode(record)})
 
     async def tail(self) -> AsyncIterator[list[Record]]:
-        """All records from the first one on, as they come; empty lists while none do."""
+        """All records from the first one on, as they arrive; empty lists while none arrive."""
         last: Any = "0"
         while True:
             answer = await self._client.xread({STREAM: last}, count=_ROWS, block=_BLOCK_MS)
@@ -57,7 +57,7 @@ class Ledger:
 
 
 class BlockingLedger:
-    """The same from a stock worker's child processes: one connection for each of them."""
+    """Writes records from a stock worker's child processes, one connection per process."""
 
     def __init__(self) -> None:
         self._client: Any = None

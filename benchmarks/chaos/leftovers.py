@@ -1,4 +1,4 @@
-"""What is left on the queue server once the battle is over."""
+"""What is left on the queue server after a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _KEYS = Keys()
-#: Keys without a TTL that the table of ``redis_keys.py``, or kombu, has.
+#: Keys without a TTL that are in the table of ``redis_keys.py`` or belong to kombu.
 TABLE = frozenset({
     names.UNACKED, names.UNACKED_INDEX, names.WORKERS, names.REVOKED, names.DLQ,
     names.BINDING_DEADLINES,
@@ -25,27 +25,27 @@ TABLE = frozenset({
 _BINDINGS = ("_kombu.binding.", "_kombu.binding_permanent.")
 LISTS = frozenset(_KEYS.step_list(queue, step) for queue in QUEUES for step in STEPS)
 _MGET = 500
-#: No task of the battle may come to this.
+#: States that no task of the load may end in.
 FAILED = frozenset({"FAILURE", "REVOKED"})
 
 
 @dataclass
 class Leftovers:
-    """Ids by where they are, and keys that nobody accounts for.
+    """Task ids by where they are, and unknown keys.
 
     Attributes:
         listed: ids in queues.
         claimed: ids in ``unacked``.
-        buried: ids of dead letters.
-        states: what is stored of each accepted task.
-        errors: what is stored of those that failed.
-        leaked: keys that are no queue, have no TTL and are in no table.
-        index_only: rows of ``unacked_index`` without a claim.
+        dead_letters: ids of dead letters.
+        states: the stored state of each accepted task.
+        errors: the stored error of each task that failed.
+        leaked: keys that are not a queue, have no TTL and are not in the table of keys.
+        index_only: entries of ``unacked_index`` without a claim.
     """
 
     listed: list[str] = field(default_factory=list)
     claimed: list[str] = field(default_factory=list)
-    buried: list[str] = field(default_factory=list)
+    dead_letters: list[str] = field(default_factory=list)
     states: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     leaked: list[str] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Leftovers:
 
 
 async def find(url: str, accepted: Sequence[str]) -> Leftovers:
-    """Look at everything; the server should be quiet by now."""
+    """Read all of it; nothing should be in progress any more."""
     left = Leftovers()
     async with Redis.from_url(url) as client:
         for name in LISTS:
@@ -63,7 +63,7 @@ async def find(url: str, accepted: Sequence[str]) -> Leftovers:
         index: Any = await client.zrange(names.UNACKED_INDEX, 0, -1)
         left.index_only = [row.decode() for row in index if row not in claims]
         letters: Any = await client.xrange(names.DLQ)
-        left.buried = [_id(fields[b"raw"]) for _, fields in letters]
+        left.dead_letters = [_id(fields[b"raw"]) for _, fields in letters]
         left.leaked = [key async for key in _leaked(client)]
         for start in range(0, len(accepted), _MGET):
             part = accepted[start : start + _MGET]

@@ -1,4 +1,4 @@
-"""What the battle shares with the tests: the faulty TCP proxy and the child process."""
+"""What the chaos test shares with the tests: the fault proxy and the child process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# The tests are no package, and both ends of this repository are run from a checkout.
+# ``tests`` is not a package, and both are run from a checkout only.
 sys.path.append(str(ROOT / "tests"))
 
 from stock_rig.child import Child  # noqa: E402

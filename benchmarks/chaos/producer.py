@@ -1,7 +1,7 @@
 """An async producer as a process: ``python -m benchmarks.chaos.producer NAME MODE RATE SEED``.
 
-Modes: ``single`` sends one work at a time, ``batch`` plain tasks many at once, ``once`` plain tasks
-under an idempotency key, again and again until the server confirms. Ends with SIGTERM.
+Modes: ``single`` sends one work at a time, ``batch`` sends batches of plain tasks, ``once`` sends
+plain tasks with an idempotency record and repeats each until the server confirms. Stops on SIGTERM.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _AGAIN_S = 0.2
 
 
 def canvas(work: Work) -> Signature:
-    """A chain or chord as a signature whose task ids are the work's."""
+    """A chain or chord as a signature with the work's task ids."""
     parts = [
         signature(
             "chaos.work",
@@ -62,7 +62,7 @@ def plain(work: Work) -> tuple[str, dict[str, Any], bool]:
 
 
 class Producer:
-    """Sends works and tells the ledger."""
+    """Sends works and records them in the ledger."""
 
     def __init__(self, name: str, ledger: Ledger, publisher: Publisher) -> None:
         self._name = name
@@ -70,7 +70,7 @@ class Producer:
         self._publisher = publisher
 
     async def single(self, some: list[Work]) -> None:
-        """One after the other."""
+        """Send works one after the other."""
         for work in some:
             await self._offer([work])
             if work.kind in (Kind.CHAIN, Kind.CHORD):
@@ -79,7 +79,7 @@ class Producer:
                 await self._send([work], self._publisher.send(call(work)))
 
     async def batch(self, some: list[Work]) -> None:
-        """All at once."""
+        """Send works as one batch."""
         await self._offer(some)
         outcomes = await self._publisher.try_batch([call(work) for work in some])
         for work, outcome in zip(some, outcomes, strict=True):
@@ -87,7 +87,7 @@ class Producer:
             await self._outcome([work], error)
 
     async def once(self, some: list[Work]) -> None:
-        """Each until the server confirms, and pushed once however often that takes."""
+        """Send each work until the server confirms; it is pushed once however often it is sent."""
         for work in some:
             await self._offer([work])
             sent = call(work)
@@ -138,7 +138,7 @@ async def pace(
     send: Callable[[list[Work]], Awaitable[None]],
     stop: asyncio.Event,
 ) -> None:
-    """``rate`` works a second, ``step`` at a time; what a fault held up is not made up for."""
+    """Send ``rate`` works a second, ``step`` at a time; delays by faults are not caught up."""
     loop = asyncio.get_running_loop()
     while not stop.is_set():
         due = loop.time() + step / rate

@@ -1,4 +1,4 @@
-"""What producers and workers write into the ledger, and what the battle itself did to them.
+"""The records that producers and workers write to the ledger, and the faults injected.
 
 Times are seconds since the epoch; everything runs on one machine, so there is one clock, and it is
 the queue server's too.
@@ -12,12 +12,12 @@ import msgspec
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """A task that a producer means to send.
+    """A task that a producer is about to send.
 
     Attributes:
         id: its task id.
-        eta: when it may start at the earliest; None at once.
-        after: ids whose results it must be given, all of them and each once.
+        eta: earliest start; None: at once.
+        after: ids whose results it must be passed, each exactly once.
     """
 
     id: str
@@ -36,14 +36,14 @@ class Offered(msgspec.Struct, tag=True, frozen=True):
 
 
 class Accepted(msgspec.Struct, tag=True, frozen=True):
-    """The queue server confirmed all of it: from now on none of it may be lost."""
+    """The queue server confirmed the whole work: from now on none of it may be lost."""
 
     work: str
     at: float
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
-    """The producer was told an error; some of it may have been sent all the same."""
+    """The producer got an error; some of the work may have been sent nevertheless."""
 
     work: str
     error: str
@@ -51,7 +51,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """A worker process is up."""
+    """A worker process has started."""
 
     worker: str
     pid: int
@@ -59,12 +59,12 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
 
 class Started(msgspec.Struct, tag=True, frozen=True):
-    """A task began to run.
+    """An execution started.
 
     Attributes:
-        run: names this execution.
-        attempt: retries before it; each attempt is a message of its own.
-        eta: as the message had it.
+        run: id of this execution.
+        attempt: number of retries before it; each attempt is a separate message.
+        eta: the eta in the message.
     """
 
     run: str
@@ -77,11 +77,11 @@ class Started(msgspec.Struct, tag=True, frozen=True):
 
 
 class Ended(msgspec.Struct, tag=True, frozen=True):
-    """An execution came to its end.
+    """An execution finished.
 
     Attributes:
-        retry: it ended in asking for another try.
-        got: results it was given.
+        retry: the task raised Retry.
+        got: ids of the results it was passed.
     """
 
     run: str
@@ -94,7 +94,7 @@ Record = Offered | Accepted | Refused | Ready | Started | Ended
 
 
 class FaultKind(StrEnum):
-    """What was done, the worst first."""
+    """Kinds of faults, the most severe first."""
 
     KILL = "SIGKILL"
     TERM_TWICE = "SIGTERM twice"
@@ -112,12 +112,12 @@ class Fault(msgspec.Struct):
 
     Attributes:
         kind: what was done.
-        worker: to whom; empty: to the queue server, and so to everybody.
-        begin: when.
-        end: when it was over; None for ever.
-        held: executions that ran on the worker just then.
-        claims: claims a killed worker left, as far as they were seen.
-        back_s: seconds until the last of them was taken away from its name; None: not measured.
+        worker: the affected worker; empty: the queue server, and so every worker.
+        begin: when it started.
+        end: when it was over; None: never.
+        held: number of executions running on the worker at that time.
+        claims: number of claims a killed worker left, as far as observed.
+        back_s: seconds until the last of them was recovered; None: not measured.
     """
 
     kind: FaultKind

@@ -1,4 +1,4 @@
-"""Verdicts side by side: a table for people, JSON for everybody else."""
+"""Verdicts side by side: as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from benchmarks.chaos.verdict import RETURN_S, Recovery, Verdict
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from benchmarks.chaos.battle import Standing
+    from benchmarks.chaos.run import RunProgress
 
 _LINE_S = 10.0
 
 
 def rows(verdict: Verdict) -> dict[str, str]:
-    """What is shown of a verdict, in order."""
+    """The rows of the table for one verdict, in order."""
     explained = ", ".join(f"{cause} {count}" for cause, count in verdict.explained.items())
     return {
         "tasks accepted": str(verdict.accepted),
@@ -29,11 +29,12 @@ def rows(verdict: Verdict) -> dict[str, str]:
         "other faults": ", ".join(
             f"{kind} {count}" for kind, count in verdict.faults.items() if kind != "SIGKILL"
         ),
-        "lost": f"{len(verdict.lost)}" + (f" (+{verdict.behind} behind)" if verdict.behind else ""),
+        "lost": f"{len(verdict.lost)}"
+        + (f" (+{verdict.behind} waiting for them)" if verdict.behind else ""),
         "stuck": str(len(verdict.stuck)),
         "failed": str(len(verdict.failed)),
         "results missing": str(len(verdict.unstored)),
-        "dead letters": str(len(verdict.buried)),
+        "dead letters": str(len(verdict.dead_letters)),
         "wrong results": str(len(verdict.wrong)),
         "early": str(len(verdict.early)),
         "duplicates explained": f"{sum(verdict.explained.values())}"
@@ -41,7 +42,7 @@ def rows(verdict: Verdict) -> dict[str, str]:
         "duplicates unexplained": str(len(verdict.unexplained)),
         "events missing (due)": f"{len(verdict.events_missing)} ({verdict.events_due})",
         "keys leaked": str(len(verdict.leaked)),
-        "deserters": str(len(verdict.deserters)),
+        "unexpected exits": str(len(verdict.unexpected_exits)),
         f"claims back, s (target {RETURN_S:.0f})": spread(verdict.returns),
         "runs again, s": spread(verdict.recovery),
     }
@@ -55,8 +56,8 @@ def spread(times: Recovery) -> str:
 
 
 def table(verdicts: dict[str, Verdict]) -> Table:
-    """Subjects side by side."""
-    shown = Table(title="The battle", show_lines=False)
+    """A table with a column for each subject."""
+    shown = Table(title="Chaos test", show_lines=False)
     shown.add_column("")
     columns = {subject: rows(verdict) for subject, verdict in verdicts.items()}
     for subject in columns:
@@ -66,17 +67,17 @@ def table(verdicts: dict[str, Verdict]) -> Table:
     return shown
 
 
-def write(path: Path, verdicts: dict[str, Verdict], order: dict[str, Any]) -> None:
-    """Everything as JSON, with the machine it was fought on."""
+def write(path: Path, verdicts: dict[str, Verdict], options: dict[str, Any]) -> None:
+    """Write everything as JSON, with a description of the machine."""
     from benchmarks.machine import describe
 
-    document = {"version": 1, "order": order, "machine": describe(), "verdicts": verdicts}
+    document = {"version": 2, "options": options, "machine": describe(), "verdicts": verdicts}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1))
 
 
-class Watching:
-    """A bar on a terminal, a line now and then elsewhere."""
+class ProgressDisplay:
+    """A progress bar on a terminal; elsewhere a line at intervals."""
 
     def __init__(self, kills: int) -> None:
         self._kills = kills
@@ -91,8 +92,8 @@ class Watching:
             self._task = self._bar.add_task("", total=max(1, kills), text="")
             self._bar.start()
 
-    def tell(self, now: Standing) -> None:
-        """Show how it stands."""
+    def show(self, now: RunProgress) -> None:
+        """Show the progress."""
         text = (
             f"{now.kills}/{self._kills} kills, {now.faults} faults, {now.accepted} works accepted, "
             f"{now.ended} tasks ended, {now.open} open"
@@ -106,6 +107,6 @@ class Watching:
             print(f"{now.elapsed_s:6.0f} s  {now.subject} {now.phase}: {text}", flush=True)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         if self._bar is not None:
             self._bar.stop()

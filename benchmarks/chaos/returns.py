@@ -1,4 +1,4 @@
-"""How long a dead worker's claims stay under its name, whatever queues them up afterwards."""
+"""Measures how long a dead worker's claims stay in ``unacked`` under its id."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from benchmarks.chaos.records import Fault
 
 _LOOK_S = 0.2
-#: Nobody waits longer for a return; the settling tells what became of it.
+#: Longest measurement, seconds; what is left after it shows up as stuck.
 _PATIENCE_S = 120.0
 
 
 class Returns:
-    """Looks at ``unacked`` from outside."""
+    """Polls ``unacked`` over its own connection."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     async def worker_id(self, node: str) -> str:
-        """The id under which a node claims; empty where it has none, as stock workers."""
+        """The worker id of a node; empty for stock workers, which have none."""
         try:
             async with Redis.from_url(self._url) as client:
                 known: list[Any] = await client.zrange(WORKERS, 0, -1)
@@ -35,12 +35,12 @@ class Returns:
                     if sign is not None and decode_heartbeat(sign).node == node:
                         return str(worker_id)
         except (RedisError, OSError):
-            # The server is being restarted just now; this kill is not measured.
+            # The server is restarting; this kill is not measured.
             return ""
         return ""
 
     async def watch(self, fault: Fault, worker_id: str) -> None:
-        """Note how many claims the dead worker left and when the last of them was taken away."""
+        """Record how many claims the dead worker left, and when the last of them was recovered."""
         prefix = f"{CLAIM_PREFIX}{worker_id}|".encode()
         loop = asyncio.get_running_loop()
         begin = loop.time()

@@ -1,4 +1,4 @@
-"""The queue server under fire: killed, and started again on its append-only file."""
+"""The queue server of a run: can be killed and restarted on its append-only file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class QueueServer:
-    """A durable server that survives ``crash`` with everything it confirmed.
+    """A server that keeps everything it confirmed through ``crash`` (``appendfsync always``).
 
     Attributes:
         port: where it listens, the same after each crash.
@@ -30,7 +30,7 @@ class QueueServer:
 
     @property
     def url(self) -> str:
-        """Without any proxy in between."""
+        """The URL without a proxy in between."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     async def __aenter__(self) -> Self:
@@ -45,11 +45,11 @@ class QueueServer:
         await self._stack.enter_async_context(self._server)
         self.port = self._server.port
         async with Redis.from_url(self.url) as client:
-            # What is confirmed is in the file: a kill may lose nothing that anybody was told.
+            # A confirmed write is in the file, so a kill may lose nothing that was confirmed.
             await client.config_set("appendfsync", "always")
 
     async def crash(self) -> None:
-        """SIGKILL, then start again; returns once it answers."""
+        """SIGKILL and restart; returns once it answers."""
         os.kill(self._server.pid, signal.SIGKILL)
         await self._stack.aclose()
         await self._start()

@@ -1,8 +1,8 @@
-"""The battle's tasks for stock workers, and the stock producer's application.
+"""The chaos test's tasks for stock workers, and the stock producer's application.
 
-Set up as Celery's documentation advises where no task may be lost: late acknowledgement, reject on
-a lost child, and a visibility timeout longer than any task or delay of the load; the sweep of 5.7
-is tuned so that what is left behind comes back within the battle.
+Configured as Celery's documentation advises where no task may be lost: late acknowledgement, reject
+on worker lost, and a visibility timeout longer than any task or delay of the load. The sweep of 5.7
+is configured so that abandoned messages are restored within the run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ app.conf.update(
         "visibility_timeout": float(os.environ.get("CRUCIBLE_VISIBILITY_TIMEOUT_S", "3600")),
         "unacked_restore_interval": 2,
         "unacked_restore_throttle": 1,
-        # Without one a worker whose link goes silent waits for ever.
+        # Without a timeout a worker whose link stalls waits for ever.
         "socket_timeout": 5.0,
     },
     **json.loads(os.environ.get("CHAOS_CELERY", "{}")),
@@ -56,7 +56,7 @@ def _start(request: Any, at: float) -> str:
 
 @app.task(name="chaos.work", bind=True)  # type: ignore[untyped-decorator]  # no annotations
 def work(self: Any, *got: Any, seconds: float = 0.0) -> str:
-    """Take ``seconds``; the result is the task's id."""
+    """Take ``seconds``; return the task's id."""
     run = _start(self.request, time.time())
     if seconds:
         time.sleep(seconds)
@@ -66,7 +66,7 @@ def work(self: Any, *got: Any, seconds: float = 0.0) -> str:
 
 @app.task(name="chaos.flaky", bind=True, max_retries=None)  # type: ignore[untyped-decorator]
 def flaky(self: Any, *, times: int, countdown: float) -> str:
-    """Ask for another try ``times`` times."""
+    """Retry ``times`` times."""
     run = _start(self.request, time.time())
     again = self.request.retries < times
     _ledger.write(Ended(run, time.time(), retry=again))

@@ -1,7 +1,7 @@
 """A stock producer: ``python -m benchmarks.chaos.stock_producer NAME RATE SEED``.
 
-It does not try again by itself: stock's retry after a lost reply would push a message twice, and a
-ledger could not tell that from a fault of a worker. Ends with SIGTERM.
+Publish retries are off: stock's retry after a lost reply would push a message twice, and the ledger
+could not distinguish that from a fault of a worker. Stops on SIGTERM.
 """
 
 from __future__ import annotations

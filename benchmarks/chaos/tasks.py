@@ -1,4 +1,4 @@
-"""The tasks of the battle as async tasks; ``stock_app`` has the same for stock workers."""
+"""The chaos test's tasks as async tasks; ``stock_app`` has the same for stock workers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def _start(ctx: TaskContext, at: float) -> str:
 
 @registry.task("chaos.work")
 async def work(ctx: TaskContext, *got: Any, seconds: float = 0.0) -> str:
-    """Take ``seconds``; the result is the task's id."""
+    """Take ``seconds``; return the task's id."""
     run = await _start(ctx, time.time())
     if seconds:
         await asyncio.sleep(seconds)
@@ -51,7 +51,7 @@ async def work(ctx: TaskContext, *got: Any, seconds: float = 0.0) -> str:
 
 @registry.task("chaos.flaky", max_retries=None)
 async def flaky(ctx: TaskContext, *, times: int, countdown: float) -> str:
-    """Ask for another try ``times`` times."""
+    """Retry ``times`` times."""
     run = await _start(ctx, time.time())
     again = ctx.retries < times
     await ctx.state.write(Ended(run, time.time(), retry=again))

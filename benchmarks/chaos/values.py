@@ -1,4 +1,4 @@
-"""Reading what tasks are given."""
+"""Parsing the etas and results that tasks get."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def epoch(eta: Any) -> float | None:
 
 
 def flattened(got: Iterable[Any]) -> tuple[str, ...]:
-    """The task ids among results: a chain hands on one, a chord a list."""
+    """The task ids in a task's arguments: a chain passes one, a chord a list."""
     ids: list[str] = []
     for value in got:
         ids += value if isinstance(value, list) else [value]

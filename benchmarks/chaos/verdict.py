@@ -1,4 +1,4 @@
-"""The judgement of a battle, from the ledger, the faults and what is left. No I/O."""
+"""Judges a run by the ledger, the injected faults and the leftovers. No I/O."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from benchmarks.chaos.records import Fault, FaultKind
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from benchmarks.chaos.executions import Book, Execution
+    from benchmarks.chaos.executions import Execution, History
     from benchmarks.chaos.leftovers import Leftovers
 
-#: Seconds within which a dead worker's claims are back in their lists. Shown, and no finding: a
-#: machine with more to do than it can decides over it.
+#: Seconds within which a dead worker's claims should be back in their lists. Shown but not judged,
+#: since it depends on the machine's load.
 RETURN_S = 15.0
-#: Examples kept of each finding.
+#: Examples kept per finding.
 _EXAMPLES = 20
 
 
 class Recovery(msgspec.Struct, frozen=True):
-    """Seconds from a SIGKILL to something: how often it was measured, and how long it took."""
+    """Statistics of a duration that starts at a SIGKILL, in seconds."""
 
     count: int = 0
     median_s: float = 0.0
@@ -34,31 +34,31 @@ class Recovery(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, kw_only=True):
-    """What a battle came to.
+    """The result of a run; lists have the affected tasks.
 
     Attributes:
-        accepted: tasks whose sending was confirmed.
-        executions: runs of tasks.
-        faults: how many of each kind.
+        accepted: tasks whose publication was confirmed.
+        executions: number of executions.
+        faults: number of faults by kind.
         kills_at_work: SIGKILLs of workers that were running something.
-        lost: accepted, never ended, and nowhere.
-        behind: never ran because they wait for one of those.
+        lost: accepted, never finished, and nowhere to be found.
+        behind: number of tasks that never ran because they wait for a lost one.
         stuck: still in a queue or in ``unacked`` at the end.
-        failed: were told to have failed, and by what.
-        unstored: ended, but no result is stored.
-        buried: accepted and now dead letters.
-        wrong: were not given the results they wait for, each once.
+        failed: a failure is stored, with the error.
+        unstored: finished, but no result is stored.
+        dead_letters: accepted and now dead letters.
+        wrong: did not get each result they wait for exactly once.
         early: started before their eta.
         explained: repetitions by cause.
-        unexplained: repetitions without one.
-        events_due: executions whose events had to be heard.
-        events_missing: those of them that had some missing.
-        leaked: keys, and rows of the index, that nobody accounts for.
-        deserters: workers that ended, or would not end, without being hit.
-        recovery: until what a killed worker was running runs again; waiting for a free worker
-            is part of it.
-        returns: until the last claim of a killed worker is nobody's or somebody else's.
-        storm: every fault.
+        unexplained: repetitions without a cause.
+        events_due: executions whose events had to be received.
+        events_missing: those of them with missing events.
+        leaked: keys and index entries that should not exist.
+        unexpected_exits: workers that exited, or did not stop, without being hit.
+        recovery: until a task that a killed worker was running runs again, including the wait
+            for a free worker.
+        returns: until the last claim of a killed worker was recovered.
+        all_faults: every fault, in order.
     """
 
     accepted: int
@@ -70,7 +70,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     stuck: list[str]
     failed: list[str]
     unstored: list[str]
-    buried: list[str]
+    dead_letters: list[str]
     wrong: list[str]
     early: list[str]
     explained: dict[str, int]
@@ -78,48 +78,48 @@ class Verdict(msgspec.Struct, kw_only=True):
     events_due: int
     events_missing: list[str]
     leaked: list[str]
-    deserters: list[str]
+    unexpected_exits: list[str]
     recovery: Recovery
     returns: Recovery
-    storm: list[Fault]
+    all_faults: list[Fault]
 
     @property
     def failures(self) -> dict[str, int]:
-        """Findings that must not be, by name; empty: the battle is won."""
+        """Number of findings by name; empty: the run passed."""
         findings = {
             "lost": self.lost, "unexplained duplicates": self.unexplained, "early": self.early,
             "stuck": self.stuck, "failed": self.failed, "results missing": self.unstored,
-            "dead letters": self.buried,
+            "dead letters": self.dead_letters,
             "wrong results": self.wrong, "events missing": self.events_missing,
-            "keys leaked": self.leaked, "deserters": self.deserters,
+            "keys leaked": self.leaked, "unexpected exits": self.unexpected_exits,
         }  # fmt: skip
         return {name: len(found) for name, found in findings.items() if found}
 
 
 def judge(
-    book: Book,
+    history: History,
     faults: Sequence[Fault],
     left: Leftovers,
     heard: Collection[tuple[str, str, str]],
     deaf: Sequence[tuple[float, float]],
-    deserters: Sequence[str],
+    unexpected_exits: Sequence[str],
 ) -> Verdict:
-    """Put together what was found."""
-    causes = Causes(faults, book)
+    """Collect the findings."""
+    causes = Causes(faults, history)
     explained: Counter[str] = Counter()
     unexplained: list[str] = []
-    for runs in book.runs.values():
+    for runs in history.runs.values():
         for run, cause in causes.of_repetition(runs):
             if cause:
                 explained[cause] += 1
             else:
-                unexplained.append(told(runs, run))
-    due = [run for run in book.executions if _tells(run, causes, deaf)]
+                unexplained.append(described(runs, run))
+    due = [run for run in history.executions if _events_due(run, causes, deaf)]
     received = {task for _, task, kind in heard if kind == "task-received"}
-    lost, behind = _lost(book, left)
+    lost, behind = _lost(history, left)
     return Verdict(
-        accepted=len(book.accepted),
-        executions=sum(len(runs) for runs in book.runs.values()),
+        accepted=len(history.accepted),
+        executions=sum(len(runs) for runs in history.runs.values()),
         faults=dict(Counter(fault.kind.value for fault in faults)),
         kills_at_work=sum(f.kind is FaultKind.KILL and f.held > 0 for f in faults),
         lost=lost,
@@ -128,12 +128,14 @@ def judge(
         failed=[f"{task}: {error}" for task, error in left.errors.items()],
         unstored=[
             f"{task} {left.states.get(task)}"
-            for task in book.accepted
-            if task in book.ended and task not in left.errors and left.states.get(task) != "SUCCESS"
+            for task in history.accepted
+            if task in history.ended
+            and task not in left.errors
+            and left.states.get(task) != "SUCCESS"
         ],
-        buried=left.buried,
-        wrong=[run.start.task for run in book.executions if not _was_given_all(run, book)],
-        early=[_early(run) for run in book.executions if _is_early(run, book)],
+        dead_letters=left.dead_letters,
+        wrong=[run.start.task for run in history.executions if not _was_given_all(run, history)],
+        early=[_early(run) for run in history.executions if _is_early(run, history)],
         explained=dict(explained),
         unexplained=unexplained,
         events_due=len(due),
@@ -142,20 +144,20 @@ def judge(
             for run in due
             if (
                 text := _unheard(
-                    run, heard, told_before=_told_before(run, received, causes, book, deaf)
+                    run, heard, elsewhere=_received_elsewhere(run, received, causes, history, deaf)
                 )
             )
         ],
         leaked=[*left.leaked, *left.index_only],
-        deserters=list(deserters),
-        recovery=recovery(book, faults),
+        unexpected_exits=list(unexpected_exits),
+        recovery=recovery(history, faults),
         returns=measured(fault.back_s for fault in faults if fault.back_s is not None),
-        storm=list(faults),
+        all_faults=list(faults),
     )
 
 
-def told(runs: Iterable[Execution], which: Execution) -> str:
-    """The executions of a message, for people; the one in question has a star."""
+def described(runs: Iterable[Execution], which: Execution) -> str:
+    """The executions of a message as text; the one in question has a star."""
     parts = []
     for run in runs:
         end = f"{run.end.at:.3f}" if run.end else "…"
@@ -164,26 +166,28 @@ def told(runs: Iterable[Execution], which: Execution) -> str:
     return f"{which.start.task}/{which.start.attempt}: {', '.join(parts)}"
 
 
-def _lost(book: Book, left: Leftovers) -> tuple[list[str], int]:
-    somewhere = {*left.listed, *left.claimed, *left.buried, *left.errors}
-    missing = [task for task in book.accepted if task not in book.ended]
+def _lost(history: History, left: Leftovers) -> tuple[list[str], int]:
+    somewhere = {*left.listed, *left.claimed, *left.dead_letters, *left.errors}
+    missing = [task for task in history.accepted if task not in history.ended]
     gone = [task for task in missing if task not in somewhere]
     waiting = {
-        task for task in gone if any(one not in book.ended for one in book.expected[task].after)
+        task
+        for task in gone
+        if any(one not in history.ended for one in history.expected[task].after)
     }
     return [task for task in gone if task not in waiting], len(waiting)
 
 
-def _was_given_all(run: Execution, book: Book) -> bool:
-    if run.end is None or run.start.task not in book.expected:
+def _was_given_all(run: Execution, history: History) -> bool:
+    if run.end is None or run.start.task not in history.expected:
         return True
-    return sorted(run.end.got) == sorted(book.expected[run.start.task].after)
+    return sorted(run.end.got) == sorted(history.expected[run.start.task].after)
 
 
-def _is_early(run: Execution, book: Book) -> bool:
+def _is_early(run: Execution, history: History) -> bool:
     eta = run.start.eta
-    if eta is None and run.start.attempt == 0 and run.start.task in book.expected:
-        eta = book.expected[run.start.task].eta
+    if eta is None and run.start.attempt == 0 and run.start.task in history.expected:
+        eta = history.expected[run.start.task].eta
     return eta is not None and run.start.at < eta - ROUNDING_S
 
 
@@ -191,8 +195,8 @@ def _early(run: Execution) -> str:
     return f"{run.start.task}/{run.start.attempt} at {run.start.at:.3f} for {run.start.eta}"
 
 
-def _tells(run: Execution, causes: Causes, deaf: Sequence[tuple[float, float]]) -> bool:
-    """Whether the worker lived undisturbed and somebody listened."""
+def _events_due(run: Execution, causes: Causes, deaf: Sequence[tuple[float, float]]) -> bool:
+    """Whether no fault hit the worker and the watcher was connected."""
     if run.end is None:
         return False
     begin, end = run.start.at - 1.0, run.end.at + SETTLE_S
@@ -205,34 +209,34 @@ def _tells(run: Execution, causes: Causes, deaf: Sequence[tuple[float, float]]) 
 
 
 def _nobody_listened(deaf: Sequence[tuple[float, float]], begin: float, end: float) -> bool:
-    """Whether at some time between ``begin`` and ``end`` nothing could be heard."""
+    """Whether the watcher was disconnected at some time between ``begin`` and ``end``."""
     return any(first <= end and last >= begin for first, last in deaf)
 
 
-def _unheard(run: Execution, heard: Collection[tuple[str, str, str]], *, told_before: bool) -> str:
+def _unheard(run: Execution, heard: Collection[tuple[str, str, str]], *, elsewhere: bool) -> str:
     assert run.end is not None
     kinds = ["task-started", "task-retried" if run.end.retry else "task-succeeded"]
-    if not told_before:
+    if not elsewhere:
         kinds.insert(0, "task-received")
     missing = [k for k in kinds if (run.start.worker, run.start.task, k) not in heard]
     return f"{run.start.task} on {run.start.worker}: {', '.join(missing)}" if missing else ""
 
 
-def _told_before(
+def _received_elsewhere(
     run: Execution,
     received: Collection[str],
     causes: Causes,
-    book: Book,
+    history: History,
     deaf: Sequence[tuple[float, float]],
 ) -> bool:
-    """Whether ``task-received`` was for another worker to say: said, or lost with that worker.
+    """Whether another worker sent ``task-received``, or was hit before it could.
 
-    Of a delayed task it is said by whoever took it first, when it came.
+    For a delayed task the worker that claims it first sends the event, when the message arrives.
     """
-    expected = book.expected.get(run.start.task)
+    expected = history.expected.get(run.start.task)
     if run.start.attempt or expected is None or expected.eta is None:
         return False
-    begin, end = book.works[book.work_of[run.start.task]].at, run.start.at
+    begin, end = history.works[history.work_of[run.start.task]].at, run.start.at
     return (
         run.start.task in received
         or causes.anybody_hit(begin, end)
@@ -240,11 +244,11 @@ def _told_before(
     )
 
 
-def recovery(book: Book, faults: Iterable[Fault]) -> Recovery:
-    """How long killed workers' tasks took to run elsewhere."""
+def recovery(history: History, faults: Iterable[Fault]) -> Recovery:
+    """How long it took until tasks of killed workers ran elsewhere."""
     killed = {fault.worker: fault.begin for fault in faults if fault.kind is FaultKind.KILL}
     took = []
-    for runs in book.runs.values():
+    for runs in history.runs.values():
         for run, following in pairwise(runs):
             if run.end is None and run.start.worker in killed:
                 took.append(following.start.at - killed[run.start.worker])

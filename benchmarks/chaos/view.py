@@ -1,4 +1,4 @@
-"""The ledger as the battle sees it while it goes on: who is up, what runs where, what is open."""
+"""A live view of the ledger: which workers are up, what runs where, which tasks are open."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class View:
 
     Attributes:
         records: all of them, in order.
-        ready: workers that said they are up.
-        running: executions by worker that began and did not end.
-        open: accepted task ids that have not ended.
-        accepted: works confirmed.
-        ended: task ids that came to an end.
+        ready: workers that have started.
+        running: unfinished executions by worker.
+        open: accepted task ids that have not finished.
+        accepted: number of confirmed works.
+        ended: task ids that have finished.
     """
 
     def __init__(self) -> None:

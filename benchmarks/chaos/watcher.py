@@ -1,4 +1,4 @@
-"""Listening to task events during the battle."""
+"""Receives task events during a run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _AGAIN_S = 0.1
 
 
 class Watcher:
-    """Every task event heard.
+    """Every task event received.
 
     Attributes:
         heard: worker, task id and kind of each.
-        deaf: times during which nothing could be heard, as begin and end.
+        deaf: periods without a subscription, as begin and end.
     """
 
     def __init__(self, url: str) -> None:
@@ -30,7 +30,7 @@ class Watcher:
         self.listening = asyncio.Event()
 
     async def listen(self) -> None:
-        """Collect until cancelled; subscribe anew when the server comes back."""
+        """Collect until cancelled; subscribe again when the server comes back."""
         deaf_since = time.time()
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What producers send: the mix, from a seed. No I/O."""
+"""The load: a mix of works from a seed. No I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 QUEUES = ("chaos_urgent", "chaos_usual")
-#: The longest task and the longest delay, seconds: a visibility timeout must be longer.
+#: The longest task and the longest delay, seconds; the visibility timeout must be longer.
 LONGEST_S, LATEST_S = 3.0, 8.0
 
 
@@ -29,7 +29,7 @@ class Kind(StrEnum):
     CHORD = "chord"
 
 
-#: How often each kind comes, of a hundred.
+#: Share of each kind in percent.
 _SHARES = {
     Kind.NOOP: 30,
     Kind.SHORT: 25,
@@ -46,13 +46,13 @@ class Work:
     """One task or one canvas.
 
     Attributes:
-        name: starts the ids of its tasks.
-        kind: what it is.
-        queue: where its tasks go.
+        name: prefix of its task ids.
+        kind: the kind of work.
+        queue: the queue of its tasks.
         priority: Celery's on Redis: 0 goes first.
-        seconds: each of its tasks takes.
-        countdown: of a delayed task, or between tries.
-        size: steps of a chain, header tasks of a chord, tries that fail.
+        seconds: duration of each of its tasks.
+        countdown: of a delayed task, or between retries.
+        size: steps of a chain, header tasks of a chord, attempts that fail.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Work:
         return [self.name]
 
     def expected(self, now: float) -> tuple[Expected, ...]:
-        """What the ledger is told of its tasks when it is sent at ``now``."""
+        """The ledger's record of its tasks when it is sent at ``now``."""
         ids = self.ids
         if self.kind is Kind.CHAIN:
             steps = zip(ids, [(), *((one,) for one in ids)], strict=False)
@@ -86,7 +86,7 @@ class Work:
 
 
 def works(seed: int, producer: str) -> Iterator[Work]:
-    """The works of one producer, without end."""
+    """The endless works of one producer."""
     chosen = random.Random(f"{seed}-{producer}")
     kinds, shares = list(_SHARES), list(_SHARES.values())
     number = 0

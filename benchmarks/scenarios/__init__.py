@@ -1,1 +1,1 @@
-"""What is measured about the subjects: one file a scenario."""
+"""The scenarios, one file each."""

@@ -1,4 +1,4 @@
-"""Sending many tasks from one process: rate, and processor time of the sender a message."""
+"""Sending many tasks from one process: rate, and processor time of the sender per message."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Does a long queue slow things down? Publishing onto it and working on it, at several depths.
 
-Each depth has a server of its own, filled once with a submission record for each message as the
-api writes it; a large server is slower than a small one whichever of its queues is used. Each
-measurement pushes some more on top and lets one worker process take as many. So "1k" is a queue
-between one thousand and one thousand and that many.
+Each depth has its own server, filled once with messages and their idempotency records as the api
+writes them; a large server is slower than a small one whichever of its queues is used. Each
+measurement pushes more messages and lets one worker process take as many, so that "1k" is a queue
+of one thousand plus up to that number.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from crucible.embedded.server import EmbeddedServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-#: Messages pushed and taken in one measurement, for each second of its length.
+#: Messages pushed and taken in one measurement, per second of its length.
 MOVED_PER_S = 10_000
 LONGEST_S = 60.0
-#: Share of its depth a queue is filled further by while its server's tables grow, and how often.
+#: Share of its depth by which a queue is filled further while its server rehashes, and how often.
 MORE, MOST_MORE = 0.005, 40
-#: Seconds that filling the deepest queue may take, beyond the usual patience.
+#: Seconds that filling the deepest queue may take, on top of the usual deadline.
 FILL_S = 240.0
 
 
@@ -76,24 +76,24 @@ async def _fill(stage: Stage, label: str) -> _Filled:
 
 
 async def _grow(stage: Stage, depth: int, redis: Redis, mover: Driven) -> None:
-    """Let the server's tables come to rest.
+    """Fill the queue further until the server's hash tables are not being resized.
 
-    They double now and then, and while they move to twice the room everything costs a third more:
-    once in a million messages for some 20 000 of them, which must not be the ones measured.
+    While a table is rehashed into one of twice the size everything costs a third more: once in a
+    million messages, for some 20 000 of them, which must not be the ones measured.
     """
     for _ in range(MOST_MORE):
-        # Servers that do not tell are taken to be at rest.
+        # Servers that do not report it count as at rest.
         if not (await redis.info("memory")).get("mem_overhead_db_hashtable_rehashing"):
             return
         await mover.run(count=stage.bench.count(int(MORE * depth), least=50))
 
 
 async def measure(stage: Stage, label: str) -> None:
-    """Push onto the queue and work it down to what it was."""
+    """Push onto the queue and work it off to its previous length."""
     filled: dict[str, _Filled] = stage.more["filled"]
     if label not in filled:
         filled[label] = await _fill(stage, label)
-        # Not recorded: the first one still pays for the filling, most of all a large server.
+        # Not recorded: the first one is slowed by the filling, most of all on a large server.
         await _round(stage, label)
     for metric, value in (await _round(stage, label)).items():
         stage.record(label, metric, value)
@@ -112,12 +112,12 @@ async def _round(stage: Stage, label: str) -> dict[str, float]:
         began_s = cpu_s(here.server.pid)
         answer = await worker.run(leave=depth, seconds=LONGEST_S)
         working_s = cpu_s(here.server.pid) - began_s
-    # Until it was stopped the worker took what the next repeat needs.
+    # Until it was stopped, the worker also took messages that the next repeat needs.
     await here.mover.run(count=max(0, depth - await _length(here.redis)))
     return {
         "submissions_per_s": count / pushed["elapsed_s"],
         "submission_server_us": pushing_s / count * 1e6,
-        "tasks_per_s": steady(answer["looks"], count).per_s,
+        "tasks_per_s": steady(answer["samples"], count).per_s,
         "task_server_us": working_s / count * 1e6,
         "queued_count": depth,
         "overhead_bytes": here.overhead_bytes,
@@ -125,7 +125,7 @@ async def _round(stage: Stage, label: str) -> dict[str, float]:
 
 
 async def _settle(filled: dict[str, _Filled]) -> None:
-    """Wait until no server rewrites its file and what was written is on the disk."""
+    """Wait until no server rewrites its file, and everything is synced to disk."""
     for each in filled.values():
         await rewritten(each.redis)
     await asyncio.to_thread(os.sync)
@@ -143,6 +143,6 @@ SCENARIO = Scenario(
     open=_stage,
     measure=measure,
     seconds=3.0,
-    # Both depths are nearly alike, and a machine's own ups and downs are larger than what is asked.
+    # The depths hardly differ, and the machine's fluctuations are larger than the target's margin.
     rounds=3,
 )

@@ -1,8 +1,8 @@
-"""A million no-op tasks through one worker process: what it holds afterwards, and early on.
+"""A million no-op tasks through one worker process: its memory at the end, and its growth.
 
-Messages come a twentieth at a time, so that the queue server's memory has no part in it, and
-results are kept for half a minute only. Growth compares the last quarter with the second one, as
-that of the soak does: the first is warming up.
+Messages are pushed a twentieth at a time, so that the queue server stays small, and results are
+kept for half a minute only. Growth compares the last quarter with the second, as in the soak; the
+first is warm-up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LONGEST_S = 120.0
 
 
 async def measure(stage: Stage, label: str) -> None:
-    """Feed, wait, look, again and again."""
+    """Push a twentieth, wait until it is done, sample; repeat."""
     part = stage.bench.count(TASKS // PARTS, least=200)
     resident_mb: list[float] = []
     async with Redis.from_url(stage.redis) as redis:

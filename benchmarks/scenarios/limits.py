@@ -1,4 +1,4 @@
-"""What nobody can pass on this machine: the generator, a bare handler, bare Redis, bare Docker."""
+"""Upper bounds of this machine: the generator, a bare handler, bare Redis, bare Docker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def _stage(bench: Bench, scenario: Scenario) -> AsyncIterator[Stage]:
 
 
 async def measure(stage: Stage, label: str) -> None:
-    """The rate of one limit."""
+    """Measure the rate of one bound."""
     subject = stage.subjects[label]
     mine, others = cores_apart()
     if subject.job.get("http"):

@@ -1,7 +1,7 @@
-"""The legacy path against Celery's, through one api process in each mode of a migration.
+"""The legacy path compared with Celery's, through one api process in each mode of a migration.
 
-Executors do nothing on either side, and each side has one worker process: what differs is the way
-there and back. The legacy queue's answers have to be polled for, Celery's are pushed.
+Executors do nothing on either side, and each side has one worker process, so that only the queues
+differ. Results of the legacy queue are polled for, Celery's are pushed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from benchmarks.machine import cpu_s
 from benchmarks.scenario import Scenario, Stage, Subject, redis_stage
 from benchmarks.scenarios.submit import BODY, CONNECTIONS, WARM_UP_S
 
-#: Requests a second of the open loops, which both sides can carry.
+#: Requests per second of the open loops, which both sides can sustain.
 SUBMIT_RATE, ROUNDTRIP_RATE = 200, 50
 SUBMIT, ROUNDTRIP = "/api/eval", "/api/eval?wait=10"
 
 
 async def measure(stage: Stage, label: str) -> None:
-    """Round trips, then submissions, each as fast as they go and at a fixed rate."""
+    """Round trips, then submissions, each in a closed loop and in an open one."""
     async with Redis.from_url(stage.redis) as redis:
         await redis.flushall()
     async with stage.driven(label) as service, Driven("load") as load:
@@ -55,7 +55,7 @@ async def _apply(
     job = {"connections": CONNECTIONS, "seconds": stage.bench.seconds, "warmup_s": WARM_UP_S}
     answer: dict[str, Any] = await load.run(**_job(service, path), **job, **more)
     total = sum(answer["statuses"].values()) + answer["missing"]
-    # A round trip that has not ended in time is a 202, and no error of anybody's.
+    # A round trip that takes longer than its wait is a 202, which is not an error.
     taken = answer["statuses"].get("202", 0) + answer["statuses"].get("200", 0)
     stage.record(label, "error_share", (total - taken) / max(1, total))
     return answer
@@ -67,7 +67,7 @@ def _mode(**environment: str) -> Subject:
 
 SCENARIO = Scenario(
     name="migration",
-    summary="the legacy path against Celery's, in each mode of a migration",
+    summary="the legacy path and Celery's, in each mode of a migration",
     subjects={
         "legacy only": _mode(CELERY_PERCENTAGE="0.0"),
         "dual write": _mode(CRUCIBLE_DUAL_WRITE="true"),

@@ -1,7 +1,6 @@
-"""More processes on all cores: submissions through one and two api processes, and tasks through one
-and two workers (see ``worker`` for the latter).
+"""Submissions through one and two api processes on all cores (``worker`` has the same for workers).
 
-Nothing is pinned; each api process has a load generator of its own, and all share the machine.
+Nothing is pinned; each api process has its own load generator, and all share the machine.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from benchmarks.scenarios.submit import BODY, CONNECTIONS
 
 
 async def measure(stage: Stage, label: str) -> None:
-    """A closed loop on every api process at once."""
+    """A closed loop on every api process at the same time."""
     async with Redis.from_url(stage.redis) as redis:
         await redis.flushall()
     async with AsyncExitStack() as stack:

@@ -20,7 +20,7 @@ FIXED_RATE = 100
 
 
 async def measure(stage: Stage, label: str) -> None:
-    """Closed loop, then open loop at a rate everyone can carry and at half of the reached one."""
+    """Closed loop, then open loops at a rate all subjects sustain and at half the rate reached."""
     async with Redis.from_url(stage.redis) as redis:
         await redis.flushall()
     async with stage.driven(label) as service, Driven("load") as load:

@@ -1,7 +1,7 @@
-"""Half load for as long as asked: memory, descriptors and keys must not grow.
+"""Half load for a given time: memory, descriptors and keys must not grow.
 
-``--seconds 3600`` is the hour of the target; results are kept for half a minute only, so that keys
-have a steady number to stay at. Growth compares the last quarter with the second one.
+``--seconds 3600`` is the hour of the target. Results are kept for half a minute only, so that the
+number of keys is constant. Growth compares the last quarter with the second.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 PATH = "/api/eval?wait=30"
 BODIES = (b'{"code":"print(6 * 7)","language":"python"}',)
 CONNECTIONS = 64
-#: Looks in all, whatever the length.
-LOOKS = 40
+#: Number of samples, whatever the length.
+SAMPLES = 40
 
 
 async def measure(stage: Stage, label: str) -> None:
-    """Find the rate, then hold half of it and look."""
+    """Find the highest rate, then hold half of it and sample."""
     async with (
         Redis.from_url(stage.redis) as redis,
         stage.driven(label) as service,
@@ -54,28 +54,28 @@ async def measure(stage: Stage, label: str) -> None:
 
 
 async def _look(stage: Stage, redis: Redis, service: Driven) -> None:
-    looks: dict[str, list[float]] = {}
-    stage.more["looks"] = looks
+    samples: dict[str, list[float]] = {}
+    stage.more["samples"] = samples
     names = ("api", "worker")
     while True:
         for name, pid in zip(names, service.facts["pids"], strict=False):
-            looks.setdefault(f"{name}_resident_mb", []).append(rss_mb(pid))
-            looks.setdefault(f"{name}_descriptors", []).append(descriptors(pid))
-        looks.setdefault("redis_keys", []).append(float(await redis.dbsize()))
-        await asyncio.sleep(stage.bench.seconds / LOOKS)
+            samples.setdefault(f"{name}_resident_mb", []).append(rss_mb(pid))
+            samples.setdefault(f"{name}_descriptors", []).append(descriptors(pid))
+        samples.setdefault("redis_keys", []).append(float(await redis.dbsize()))
+        await asyncio.sleep(stage.bench.seconds / SAMPLES)
 
 
 def _judge(stage: Stage, label: str) -> None:
-    for name, values in stage.more["looks"].items():
+    for name, values in stage.more["samples"].items():
         stage.record(label, name, values[-1])
         if (change := growth(values)) is not None:
             stage.record(label, f"{name}_growth_share", change)
 
 
 def growth(values: Sequence[float]) -> float | None:
-    """The last quarter against the second, as a share; the first is warming up.
+    """Relative growth from the second quarter to the last; the first is warm-up.
 
-    None where there are too few looks to have quarters.
+    None if there are too few samples for quarters.
     """
     quarter = len(values) // 4
     if not quarter:

@@ -1,8 +1,8 @@
 """HTTP submissions, one server process: rate in a closed loop, latency in an open one.
 
 The server has one processor to itself; the load generator and the queue server share the rest. Half
-of the rate that ours reached is sent to bare servers as well, right after ours: what P99 they have
-there is the machine's and the generator's. Where the handler cannot carry it, its latencies say so.
+of the rate that Crucible reached is sent to bare servers too, right after it: their P99 is the part
+of the machine and the generator. If a bare handler cannot sustain that rate, its latencies show it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from benchmarks.scenario import Scenario, Stage, Subject, redis_stage
 
 CONNECTIONS = 64
 BODY = b'{"code":"print(6 * 7)","language":"python"}'
-#: Requests a second of the open loop, and the half of what is reached counted as half load.
+#: Requests per second of the open loop, and the share of the rate reached that counts as half load.
 FIXED_RATE = 500
-#: Bare servers that get the open loop at half of our rate as well: a handler of the library, and
-#: constant bytes, which leave nothing but machine and generator.
+#: Bare servers that get the open loop at half of Crucible's rate too: an aiohttp handler, and a
+#: responder of constant bytes, which shows the latency of machine and generator alone.
 LIMITS = {"bare aiohttp": "bare_aiohttp", "constant bytes": "bare_responder"}
-#: Seconds before a closed loop's answers count; ``Load`` has the same by default.
+#: Seconds of warm-up before responses of a closed loop count; the default of ``Load``.
 WARM_UP_S = 0.5
 
 
 async def measure(stage: Stage, label: str) -> None:
-    """Closed loop, then open loop at a rate everyone can carry and at half of the reached one."""
+    """Closed loop, then open loops at a rate all subjects sustain and at half the rate reached."""
     mine, others = cores_apart()
     os.sched_setaffinity(stage.redis_pid, others)
     async with Redis.from_url(stage.redis) as redis:
@@ -51,7 +51,7 @@ async def measure(stage: Stage, label: str) -> None:
 
 
 async def _limit(stage: Stage, name: str, subject: str, rate: float) -> None:
-    """What a bare server makes of our rate, right after ours: the tail that is none of ours."""
+    """A bare server at half of Crucible's rate, right after it: the part of the tail not ours."""
     mine, others = cores_apart()
     async with Driven(subject, cores=mine) as server, Driven("load", cores=others) as load:
         answer = await load.run(**_load(server, seconds=stage.bench.seconds, rate=rate))
@@ -61,14 +61,14 @@ async def _limit(stage: Stage, name: str, subject: str, rate: float) -> None:
 
 
 async def _closed(stage: Stage, label: str, server: Driven, load: Driven) -> float:
-    """What it can do at most, a second."""
+    """Measure its highest rate, per second."""
     pids = {"server": server.pid, "load": load.pid, "redis": stage.redis_pid}
     before = {who: cpu_s(pid) for who, pid in pids.items()}
     answer = await load.run(**_load(server, seconds=stage.bench.seconds))
     used = {who: cpu_s(pid) - before[who] for who, pid in pids.items()}
     _check(stage, label, answer)
     stage.record(label, "submissions_per_s", answer["requests_per_s"])
-    # The warm-up's answers are in the statuses and in the processor time alike.
+    # The warm-up's responses are included in the statuses and in the processor time.
     answered = sum(answer["statuses"].values())
     stage.record(label, "submissions_per_cpu_s", answered / max(used["server"], 0.01))
     for who, seconds in used.items():
@@ -90,7 +90,7 @@ def _load(server: Driven, **more: Any) -> dict[str, Any]:
 
 
 def _check(stage: Stage, label: str, answer: dict[str, Any]) -> None:
-    """Whatever is not a 202 is an error that the client did not cause."""
+    """The number of responses other than 202; the client's requests are valid."""
     total = sum(answer["statuses"].values()) + answer["missing"]
     accepted = answer["statuses"].get("202", 0)
     stage.record(label, "error_share", (total - accepted) / max(1, total))

@@ -1,4 +1,4 @@
-"""Ten thousand waiters in one process: what they cost, and how soon each learns of its result."""
+"""Ten thousand waiters in one process: their cost, and how soon each gets its result."""
 
 from __future__ import annotations
 

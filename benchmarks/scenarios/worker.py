@@ -1,8 +1,8 @@
-"""Working through a list of no-op tasks, results stored: tasks a second in the steady part.
+"""Working off a queue of no-op tasks, results stored: tasks per second in the steady part.
 
 Stock prefork has two processes (and a parent), Crucible two, every asyncio peer two; a single
 process of Crucible is measured beside them. Nothing is pinned: workers and server share the
-machine, as they would.
+machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def fill(url: str, count: int, queue: str = "celery") -> None:
 
 
 async def measure(stage: Stage, label: str) -> None:
-    """Fill, start, watch until nothing is left."""
+    """Fill the queue, start the workers, and sample until it is empty."""
     job = stage.subjects[label].job
     count = stage.bench.count(int(job["pace_per_s"] * stage.bench.seconds), least=200)
     count -= count % 100
@@ -42,10 +42,10 @@ async def measure(stage: Stage, label: str) -> None:
         answer = await workers.run(what="work", count=count, seconds=LONGEST_S)
         for pid in answer.get("pids", [])[:1]:
             stage.record(label, "resident_mb", rss_mb(pid))
-    work = steady(answer["looks"], count)
+    work = steady(answer["samples"], count)
     redis_us = (cpu_s(stage.redis_pid) - before) / count * 1e6
     stage.record(label, "tasks_per_s", work.per_s)
-    # What a dedicated machine would make of it: processor time hardly depends on neighbours.
+    # The rate of a dedicated machine: processor time hardly depends on other load.
     stage.record(label, "tasks_per_cpu_s", 1e6 / (work.cpu_us + redis_us))
     stage.record(label, "worker_cpu_us", work.cpu_us)
     stage.record(label, "redis_cpu_us", redis_us)

@@ -14,7 +14,7 @@ async def noop(ctx: dict[str, Any], value: int) -> int:
 
 
 class WorkerSettings:
-    """As arq's documentation has it; more jobs at once than its default of 10."""
+    """As in arq's documentation, with more concurrent jobs than its default of 10."""
 
     functions: ClassVar[list[Any]] = [noop]
     redis_settings = RedisSettings.from_dsn(os.environ.get("QUEUE_URL", "redis://127.0.0.1"))

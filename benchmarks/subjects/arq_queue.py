@@ -44,7 +44,7 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
         for _ in range(2)
     )
     return {
-        "looks": await asyncio.to_thread(
+        "samples": await asyncio.to_thread(
             watch, _job["redis"], _LEFT, _workers[0].check, job["seconds"]
         )
     }

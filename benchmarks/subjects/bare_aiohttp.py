@@ -1,4 +1,4 @@
-"""A bare aiohttp handler: JSON in, JSON of the size of ours out, nothing stored."""
+"""A bare aiohttp handler: JSON in, JSON of the same size as Crucible's out, nothing stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _runner: web.AppRunner | None = None
 
 
 async def handle(request: web.Request) -> web.Response:
-    """The shortest handler that does what any JSON handler must."""
+    """The least that a JSON handler does."""
     asked = await request.json()
     answer = {
         "eval_id": EVAL_ID,
@@ -26,7 +26,7 @@ async def handle(request: web.Request) -> web.Response:
 
 
 async def setup(job: dict[str, Any]) -> dict[str, Any]:
-    """Listen, without an access log as ``crucible api``."""
+    """Start the server, without an access log like ``crucible api``."""
     global _runner
     app = web.Application()
     app.router.add_post("/api/eval", handle)
@@ -37,7 +37,7 @@ async def setup(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(job: dict[str, Any]) -> None:
-    """The load comes from outside."""
+    """Nothing to do: a load generator sends the requests."""
 
 
 async def teardown(job: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""Docker's own cycles on the sandbox image, as many at once as the job says, nothing of ours.
+"""Bare Docker on the sandbox image, as many containers at once as the job says.
 
-``create``: create, start, read the output, wait, remove. ``restart``: the same of a stopped
-read-only container that stays. Output is read as the engine is quickest at: attached, no log kept.
+``create``: create, start, read the output, wait, remove. ``restart``: restart a stopped read-only
+container that is kept. Output is read in the way that is fastest for the engine: attached, no log.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def setup(job: dict[str, Any]) -> None:
 
 
 async def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Cycle for some seconds; the rate is that of whole cycles."""
+    """Run cycles for some seconds; the rate counts complete cycles."""
     started = time.perf_counter()
     until = started + job["seconds"]
     lanes = [_lane(until) for _ in range(_job.get("at_once", 2))]
@@ -69,7 +69,7 @@ async def _cycle(container: Any) -> None:
             output += piece.data
     ended = await container.wait()
     if ended["StatusCode"] != 0 or output != b"42\n":
-        raise RuntimeError(f"the program ended with {ended} after {output!r}")
+        raise RuntimeError(f"the program exited with {ended} after {output!r}")
 
 
 async def _create() -> Any:
@@ -78,7 +78,7 @@ async def _create() -> Any:
 
 
 async def teardown(job: dict[str, Any]) -> None:
-    """Remove what a failure left, hang up."""
+    """Remove containers left by failures, and disconnect."""
     left = await _docker.containers.list(all=True, filters={"label": [LABEL]})
     for container in left:
         await container.delete(force=True)

@@ -1,4 +1,4 @@
-"""What Redis itself takes from one asyncio client: LPUSH alone, LPUSH in pipelines of 100."""
+"""Bare Redis with one asyncio client: single LPUSHes, and LPUSH in pipelines of 100."""
 
 from __future__ import annotations
 

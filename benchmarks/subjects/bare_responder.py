@@ -1,4 +1,4 @@
-"""The least an HTTP server can do: the same bytes for every request. The generator's ceiling."""
+"""The least an HTTP server can do: the same bytes for every request. Bounds the generator."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _server: asyncio.Server | None = None
 
 
 class Responder(asyncio.Protocol):
-    """Answers per blank line; request bodies must not contain one."""
+    """Sends one response per blank line received; request bodies must not contain one."""
 
     transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are not of this class, only like it.
+        # uvloop's transports have this interface but not this base class.
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
@@ -34,7 +34,7 @@ async def setup(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(job: dict[str, Any]) -> None:
-    """The load comes from outside."""
+    """Nothing to do: a load generator sends the requests."""
 
 
 async def teardown(job: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
-"""A bare probe of what an answer from a warm container costs: Docker's API and nothing of ours.
+"""The lower bound of running a program in a warm container, with nothing but Docker's API.
 
-Some stopped read-only containers are started ahead, an interpreter in each waiting for a line of
-code on its attached input; a program goes into one that waits, its output comes back, and the
-container is started again while others wait. No queue, no frames, no verdict, no limits beyond a
-plain container's.
+Some stopped read-only containers are started ahead of need, each with an interpreter that waits for
+a line of code on its attached input. A program goes into one of them, its output comes back, and
+the container is restarted while others wait. No queue, no framing, no verdict, no limits beyond
+those of a plain container.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import aiodocker
 from benchmarks.subjects.bare_docker import CONFIG, LABEL
 from benchmarks.subjects.open_loop import open_loop
 
-#: Containers, and how many are made ready at once.
+#: Number of containers, and how many are prepared at once.
 CONTAINERS, PREPARED_AT_ONCE = 8, 2
-#: Seconds from an answer to the next preparation, so that the two do not share the processors.
+#: Seconds from an answer to the next preparation, so that the two do not compete for processors.
 PAUSE_S = 0.01
 CODE = b"print(6 * 7)\n"
-#: Says that it is ready, then becomes the program.
+#: Prints that it is ready, then executes the program.
 _WAITING = "import sys; print('.', flush=True); exec(sys.stdin.readline())"
 _docker: aiodocker.Docker
 _ready: asyncio.Queue[tuple[Any, Any]] = asyncio.Queue()
@@ -81,7 +81,7 @@ async def _again(container: Any, stream: Any) -> None:
 
 
 async def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Programs for some seconds: as many as become ready, or so many a second."""
+    """Run programs for some seconds: as fast as containers become ready, or at a given rate."""
     if job.get("rate"):
         return await open_loop(_one, job)
     started = time.perf_counter()
@@ -93,7 +93,7 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def teardown(job: dict[str, Any]) -> None:
-    """Remove the containers, hang up."""
+    """Remove the containers and disconnect."""
     for task in _tasks:
         task.cancel()
     await asyncio.gather(*_tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""A stock Celery worker. Messages are in its list already; two processes, or threads.
+"""A stock Celery worker with two processes or threads, on a queue filled beforehand.
 
 ``prefetch`` 4 is the default. Celery's guide to optimizing advises more for many short tasks.
 """
@@ -17,12 +17,12 @@ _LEFT = (("LLEN", "celery"), ("HLEN", "unacked"))
 
 
 def setup(job: dict[str, Any]) -> None:
-    """Remember what to start."""
+    """Store the job; ``run`` starts the worker."""
     _job.update(job)
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Start the worker and watch it work through its list."""
+    """Start the worker and sample its queue until it is empty."""
     events = ["-E"] if _job.get("events") else []
     worker = Command(
         *(script("celery"), "-A", "celery_noop", "worker", "-l", "warning", "-n", "stock@bench"),
@@ -32,7 +32,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         PYTHONPATH=".",
     )
     _workers.append(worker)
-    return {"looks": watch(_job["redis"], _LEFT, worker.check, job["seconds"])}
+    return {"samples": watch(_job["redis"], _LEFT, worker.check, job["seconds"])}
 
 
 def teardown(job: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A command of a subject as a child process. Standard library only."""
+"""A command as a child process of a subject. Standard library only."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ STOP_S = 15.0
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """A free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def script(name: str) -> str:
-    """A console script of the environment this runs in."""
+    """The path of a console script in this environment."""
     return str(Path(sys.executable).parent / name)
 
 
 class Command:
-    """Starts at once; ``stop`` ends it, by force where it must."""
+    """A child process, started on creation; ``stop`` terminates it and kills it if needed."""
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
@@ -47,15 +47,15 @@ class Command:
 
     @property
     def log(self) -> str:
-        """What it wrote so far."""
+        """Its output so far."""
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
 
     def wait_for_port(self, port: int, seconds: float = 30.0) -> None:
-        """Return when something listens on ``port``.
+        """Wait until something listens on ``port``.
 
         Raises:
-            RuntimeError: it ended, or nothing listens in time.
+            RuntimeError: it exited, or nothing listens in time.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -68,16 +68,16 @@ class Command:
         raise RuntimeError(f"nothing listens on {port}: {self.log[-2000:]}")
 
     def check(self) -> None:
-        """Nothing, while it runs.
+        """Check that it is running.
 
         Raises:
-            RuntimeError: it has ended.
+            RuntimeError: it has exited.
         """
         if self._process.poll() is not None:
-            raise RuntimeError(f"ended with {self._process.returncode}: {self.log[-2000:]}")
+            raise RuntimeError(f"exited with {self._process.returncode}: {self.log[-2000:]}")
 
     def stop(self) -> None:
-        """End it and reap it."""
+        """Terminate it and reap it."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:

@@ -11,7 +11,7 @@ _api: Command | None = None
 
 
 def setup(job: dict[str, Any]) -> dict[str, Any]:
-    """Start the command itself."""
+    """Start ``crucible api``."""
     global _api
     port = free_port()
     _api = Command(
@@ -25,7 +25,7 @@ def setup(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(job: dict[str, Any]) -> None:
-    """The load comes from outside."""
+    """Nothing to do: a load generator sends the requests."""
 
 
 def teardown(job: dict[str, Any]) -> None:

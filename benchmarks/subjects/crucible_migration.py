@@ -1,4 +1,4 @@
-"""One api process in a mode of a migration, with both sides behind it and workers on each.
+"""One api process in a mode of a migration, with both queues and workers of each.
 
 The job's ``environment`` holds the switches; ``legacy`` is false for an installation without a
 legacy queue; ``workers`` is the number of worker processes of each side.
@@ -18,9 +18,9 @@ __all__ = ["run", "setup", "teardown"]
 
 
 def setup(job: dict[str, Any]) -> dict[str, Any]:
-    """Start the queue first, then the api, then what takes tasks.
+    """Start the queue first, then the api, then the workers.
 
-    They are stopped in the same order: those that take work last, so that nothing hangs on them.
+    They are stopped in the same order: the workers last, so that nothing waits for them in vain.
     """
     environment = environment_of(job)
     workers = job.get("workers", 1)

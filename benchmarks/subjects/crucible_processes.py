@@ -1,4 +1,4 @@
-"""``crucible`` commands beside each other, for subjects that are made of them."""
+"""Starts ``crucible`` commands, for subjects that consist of several."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def environment_of(job: dict[str, Any]) -> dict[str, str]:
-    """What every command is told: the job's server for everything, and the job's own wishes."""
+    """The environment of every command: the job's server, and the job's own variables."""
     return {
         "CELERY_BROKER_URL": job["redis"],
         "CRUCIBLE_EVENT_BUS_URL": job["redis"],

@@ -1,4 +1,4 @@
-"""``Publisher``: a batch at a time, or single sends with many under way, in one process."""
+"""``Publisher`` in one process: a batch at a time, or many single sends at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def setup(job: dict[str, Any]) -> None:
 
 
 async def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Send for some seconds, each round confirmed before the next."""
+    """Send for some seconds; each round is confirmed before the next starts."""
     started, sent = time.perf_counter(), 0
     while time.perf_counter() - started < job["seconds"]:
         if job.get("single"):

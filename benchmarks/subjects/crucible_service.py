@@ -1,4 +1,4 @@
-"""``crucible api`` and ``crucible worker`` beside each other: the whole way of a submission.
+"""``crucible api`` and ``crucible worker``: the whole path of a submission.
 
 The job's ``tasks`` is a registry to serve instead of real evaluations, ``workers`` the number of
 worker processes, ``apis`` that of api processes.
@@ -16,7 +16,7 @@ __all__ = ["run", "setup", "teardown"]
 
 
 def setup(job: dict[str, Any]) -> dict[str, Any]:
-    """Start both commands as an operator would; those that take work in are stopped first."""
+    """Start the commands as an operator would; the api processes are stopped first."""
     environment = environment_of(job)
     ports = [free_port() for _ in range(job.get("apis", 1))]
     apis = [crucible(environment, "api", "--port", str(port)) for port in ports]

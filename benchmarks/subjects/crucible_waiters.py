@@ -1,4 +1,4 @@
-"""Many waiters for results in one process, and how soon each learns of its own."""
+"""Many waiters for results in one process, and how soon each gets its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.histogram import Histogram
 from crucible.broker import Publisher
 from crucible.broker.wire.ids import new_id
 
-#: Results stored at once, as a worker's flush does.
+#: Results stored per round trip, as by a worker's flush.
 CHUNK = 100
 _stack = AsyncExitStack()
 _publisher: Publisher
@@ -32,7 +32,7 @@ async def setup(job: dict[str, Any]) -> None:
 
 
 async def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Register all waiters, store all results in order, see when each waiter woke."""
+    """Register all waiters, store all results in order, and measure when each waiter wakes."""
     ids = [new_id() for _ in range(job["count"])]
     stored: dict[str, float] = {}
     latency = Histogram()
@@ -54,7 +54,7 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _subscribed(count: int) -> None:
-    """Every waiter has its channel, whether each has one or all share a pattern."""
+    """Wait until the server has a channel for every waiter."""
     last, calm = -1, 0
     while calm < 5:
         channels = len(await _redis.pubsub_channels("celery-task-meta-*"))

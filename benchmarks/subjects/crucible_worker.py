@@ -1,4 +1,4 @@
-"""``crucible worker --tasks``: as many processes as the job says, on one list of stock messages."""
+"""``crucible worker --tasks``: as many processes as the job says, on a queue of stock messages."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _workers: list[Command] = []
 
 
 def setup(job: dict[str, Any]) -> None:
-    """Remember what to start."""
+    """Store the job; ``run`` starts the processes."""
     _job.update(job)
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Start the processes, unless they run, and watch them work down to what the job leaves."""
+    """Start the processes, unless they run, and sample the queue down to the job's length."""
     events = ["--events"] if _job["events"] else []
     for number in range(len(_workers), _job["processes"]):
         worker = Command(
@@ -42,11 +42,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             worker.check()
 
     leave = int(job.get("leave", 0))
-    looks = watch(
+    samples = watch(
         *(_job["redis"], (("LLEN", _job["list"]), ("HLEN", "unacked")), check, job["seconds"]),
         left_of=lambda waiting: waiting - leave,
     )
-    return {"looks": looks, "pids": [worker.pid for worker in _workers]}
+    return {"samples": samples, "pids": [worker.pid for worker in _workers]}
 
 
 def teardown(job: dict[str, Any]) -> None:

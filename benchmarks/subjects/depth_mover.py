@@ -1,4 +1,4 @@
-"""Fills a queue as the api does: through ``Publisher``, a submission record with each message."""
+"""Fills a queue as the api does: through ``Publisher``, with an idempotency record per message."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from crucible.evaluation.record import Record, encode_record, once_name, task_id
 
 QUEUE = "evaluation"
 PRIORITY = 4
-#: The list the messages are in: step 3 of the queue.
+#: The list of the messages: step 3 of the queue.
 LIST = f"{QUEUE}\x06\x163"
-#: Each chunk fills a flush, so that two under way at once never come to share one.
+#: Each chunk fills a flush, so that two in flight at once never share one.
 CHUNK, AT_ONCE = MAX_FLUSH_MESSAGES, 2
 RECORD_TTL_S = 86_400.0
 _stack = AsyncExitStack()
@@ -32,7 +32,7 @@ async def setup(job: dict[str, Any]) -> None:
 
 
 async def _push_chunk(count: int) -> int:
-    """Push messages at once, and wait until the server has them; their bytes in all."""
+    """Push messages at once and wait for the confirmations; returns their size in bytes."""
     size = 0
     pending = []
     for _ in range(count):
@@ -49,10 +49,10 @@ async def _push_chunk(count: int) -> int:
 
 
 async def _push(count: int) -> int:
-    """Push messages, some encoded while others are on their way; their bytes in all.
+    """Push messages, encoding some while others are in flight; returns their size in bytes.
 
-    An api has requests in hand at any time. One chunk after the other would let the client wait for
-    the server and the server for the client, and measure the sum of their times.
+    An api under load always has more requests at hand. With one chunk after the other, client and
+    server would wait for each other, and the sum of their times would be measured.
     """
     chunks = iter([CHUNK] * (count // CHUNK) + [count % CHUNK])
 

@@ -1,4 +1,4 @@
-"""epicbox: a container is created, started and removed for each program, a volume with it."""
+"""epicbox: for each program a container and a volume are created and removed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import epicbox
 import structlog
 from lanes import PROGRAM, sent_in
 
-#: As its documentation has them, with the memory of the other subjects.
+#: As in its documentation, with the memory limit of the other subjects.
 LIMITS = {"cputime": 1, "memory": 256}
 FILES = [{"name": "main.py", "content": PROGRAM.encode()}]
 _job: dict[str, Any] = {}
 
 
 def setup(job: dict[str, Any]) -> None:
-    """Name the image; a line of log for each step is not what is measured."""
+    """Configure the image, and silence the log of each step."""
     _job.update(job)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     image = job.get("image", "crucible-sandbox:latest")
@@ -35,4 +35,4 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def teardown(job: dict[str, Any]) -> None:
-    """Nothing stays: epicbox removes each container with its program."""
+    """Nothing to do: epicbox removes each container after its program."""

@@ -1,4 +1,4 @@
-"""The usual way: FastAPI in front, Celery behind, as both sets of documentation have it."""
+"""The usual stack: FastAPI in front of Celery, as in the documentation of both."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def submit(asked: Submission) -> Accepted:
 
 @app.post("/api/run")
 def run(asked: Submission) -> dict[str, object]:
-    """Queue one evaluation and answer with its end."""
+    """Queue one evaluation and return its result."""
     eval_id = str(uuid.uuid4())
     result = celery.send_task(
         "tasks.evaluate_code", args=[eval_id, asked.code, asked.language], queue="evaluation"

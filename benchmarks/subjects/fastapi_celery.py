@@ -1,6 +1,6 @@
 """FastAPI and Celery under uvicorn: one process, uvloop and httptools, no access log.
 
-With ``worker`` in the job a stock worker, prefork 2, stands behind it.
+With ``worker`` in the job, a stock worker (prefork, 2 processes) serves its queue.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["run", "setup", "teardown"]
 
 
 def setup(job: dict[str, Any]) -> dict[str, Any]:
-    """Start uvicorn, and the worker where one is wanted."""
+    """Start uvicorn, and the worker if the job has one."""
     port = free_port()
     environment = {"QUEUE_URL": job["redis"], "PYTHONPATH": "."}
     server = start(

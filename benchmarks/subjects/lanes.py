@@ -1,4 +1,4 @@
-"""Programs of libraries that block, some at once in threads of their own."""
+"""Runs programs through blocking libraries, several at once in threads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: What each program prints, and must have printed.
+#: The program, and its expected output.
 PROGRAM, EXPECTED = "print(6 * 7)", "42\n"
 
 

@@ -1,6 +1,6 @@
-"""llm-sandbox: a pool of running containers, each used again for the next program.
+"""llm-sandbox: a pool of running containers, each reused for the next program.
 
-Its way without a pool is not measured: stopping a container takes it Docker's ten seconds.
+Without a pool it is not measured: stopping a container takes Docker's default of ten seconds.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from lanes import PROGRAM, sent_in
 from llm_sandbox.pool import PoolConfig, PooledSandboxSession, create_pool_manager
 
 IMAGE = "crucible-bench-llm-sandbox"
-#: A pooled session runs the interpreter of the environment that preparing a container makes. That
-#: needs pip and a network, which the sandbox image has not.
+#: A pooled session uses a virtual environment that it creates in each container. It needs pip and a
+#: network, which the sandbox does not have, so the path of its interpreter is a link.
 DOCKERFILE = """\
 FROM {image}
 USER root

@@ -1,4 +1,4 @@
-"""Not a system but the load generator, in a process of its own like everything else."""
+"""The load generator, in its own process like the subjects."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """``tasks.evaluate_code`` with an executor that does nothing, for Crucible's worker.
 
-Ends are counted and records kept as in the real one.
+Completions are counted and records kept as in the real one.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ _DONE = Outcome(verdict=Verdict.OK, exit_code=0, stdout=b"42\n")
 
 
 async def run(_: Program) -> Outcome:
-    """An outcome as an executor gives it, at once."""
+    """Return an outcome as an executor does, immediately."""
     return _DONE
 
 

@@ -1,4 +1,4 @@
-"""Calls due at fixed instants, for subjects that make them themselves."""
+"""An open loop of calls, for subjects that generate their own load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands beside each other, for subjects that are made of several. Standard library only."""
+"""Child processes of subjects that consist of several commands. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ _commands: list[Command] = []
 
 
 def start(*arguments: str, **environment: str) -> Command:
-    """Start a command; ``run`` checks it and ``teardown`` ends it."""
+    """Start a command; ``run`` checks that it is alive and ``teardown`` stops it."""
     command = Command(*arguments, **environment)
     _commands.append(command)
     return command
 
 
 def pids() -> list[int]:
-    """Process ids in the order of the starts."""
+    """Process ids in the order they were started."""
     return [command.pid for command in _commands]
 
 
 def run(job: dict[str, Any]) -> None:
-    """The load comes from outside; only what runs is checked."""
+    """Check that all commands are alive; a load generator sends the requests."""
     for command in _commands:
         command.check()
 

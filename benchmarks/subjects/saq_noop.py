@@ -15,5 +15,5 @@ async def noop(ctx: Any, *, value: int) -> int:
     return value
 
 
-#: As SAQ's documentation has it; more jobs at once than its default of 10.
+#: As in SAQ's documentation, with more concurrent jobs than its default of 10.
 settings = {"queue": queue, "functions": [noop], "concurrency": 100}

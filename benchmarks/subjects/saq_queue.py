@@ -49,14 +49,14 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
         )
     )
     return {
-        "looks": await asyncio.to_thread(
+        "samples": await asyncio.to_thread(
             watch, _job["redis"], _LEFT, _workers[0].check, job["seconds"]
         )
     }
 
 
 async def teardown(job: dict[str, Any]) -> None:
-    """Stop the worker, hang up."""
+    """Stop the worker and disconnect."""
     for worker in _workers:
         worker.stop()
     await _queue.disconnect()

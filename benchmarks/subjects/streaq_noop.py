@@ -6,7 +6,7 @@ import os
 
 from streaq import Worker
 
-#: More tasks at once than its default of 16.
+#: More concurrent tasks than its default of 16.
 worker = Worker(redis_url=os.environ.get("QUEUE_URL", "redis://127.0.0.1"), concurrency=100)
 
 

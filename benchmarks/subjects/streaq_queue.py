@@ -41,10 +41,10 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
             PYTHONPATH=".",
         )
     )
-    # Its own word for the stream: which one is the default has changed between versions.
+    # The stream's name as the library has it: the default differs between versions.
     left = (("XLEN", worker.stream_key + worker.priorities[-1]),)
     return {
-        "looks": await asyncio.to_thread(
+        "samples": await asyncio.to_thread(
             watch, _job["redis"], left, _workers[0].check, job["seconds"]
         )
     }

@@ -46,11 +46,11 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
     )
 
     def left_of(keys: int) -> int:
-        # Nothing leaves the stream; results are keys of their own, beside stream and group.
+        # Entries stay in the stream, so results are counted instead: keys beside stream and group.
         return sent - (keys - 1)
 
     see = (_job["redis"], (("DBSIZE",),), _workers[0].check, job["seconds"])
-    return {"looks": await asyncio.to_thread(lambda: watch(*see, left_of=left_of))}
+    return {"samples": await asyncio.to_thread(lambda: watch(*see, left_of=left_of))}
 
 
 def teardown(job: dict[str, Any]) -> None:

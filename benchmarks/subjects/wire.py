@@ -1,6 +1,6 @@
-"""The few Redis commands that watching a queue takes, over a plain socket. Standard library only.
+"""The few Redis commands for sampling a queue, over a plain socket. Standard library only.
 
-Every subject is watched by the same code, whatever client its own environment has.
+Every subject's queue is sampled by the same code, whatever client its environment has.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-#: Seconds between looks: fine enough for runs of a second, coarse enough not to disturb them.
+#: Seconds between samples: fine enough for runs of a second, coarse enough not to disturb them.
 LOOK_S = 0.01
 
 
@@ -36,19 +36,19 @@ class Wire:
             self.ask("SELECT", place.path.strip("/"))
 
     def ask(self, *command: Any) -> Any:
-        """The answer to one command.
+        """The reply to one command.
 
         Raises:
-            RuntimeError: the server's own error.
+            RuntimeError: the server replied with an error.
         """
         self._socket.sendall(_packed(command))
         return self._read()
 
     def sum_now(self, commands: Sequence[Sequence[str]]) -> tuple[float, int]:
-        """The server's clock in seconds, and the sum of the commands' integers at that instant.
+        """The server's clock in seconds, and the sum of the commands' integer replies at that time.
 
-        One transaction: nothing moves from one count to the other between two of them, and what
-        keeps this process waiting for a processor is not taken for time that work took.
+        One transaction, so that nothing moves between two counts; the server's clock, so that time
+        this process waits for a processor is not counted.
         """
         asked = [("MULTI",), ("TIME",), *commands, ("EXEC",)]
         self._socket.sendall(b"".join(_packed(command) for command in asked))
@@ -83,22 +83,22 @@ def watch(
     *,
     left_of: Callable[[int], int] = int,
 ) -> list[tuple[float, int, float | None]]:
-    """Look at what remains until nothing does.
+    """Sample the number of remaining messages until it is zero.
 
     Args:
         url: the server.
-        counts: commands whose answers add up to the messages that have not ended.
-        check: raises when the workers have died.
-        seconds: the longest it may take.
-        left_of: what a sum of the counts says about the messages left, where it is not they.
+        counts: commands whose replies add up to the number of unfinished messages.
+        check: raises if the workers have died.
+        seconds: longest duration.
+        left_of: computes the remaining messages from the sum, if that is not the number itself.
 
     Returns:
-        Seconds by the server's clock, messages remaining, and processor seconds that the
-        descendants of this process had used by then; the last only whenever a twentieth of the
-        way was made, else None.
+        Samples: seconds by the server's clock, messages remaining, and processor seconds used by
+        the descendants of this process; the last is sampled once every twentieth of the messages,
+        else None.
     """
     wire = Wire(url)
-    looks: list[tuple[float, int, float | None]] = []
+    samples: list[tuple[float, int, float | None]] = []
     started, total, shown = wire.sum_now(())[0], 0, -1
     try:
         while True:
@@ -108,9 +108,9 @@ def watch(
             step = 20 * (total - left) // max(1, total)
             used = descendants_cpu_s() if step > shown else None
             shown = max(shown, step)
-            looks.append((now - started, left, used))
-            if left <= 0 or looks[-1][0] > seconds:
-                return looks
+            samples.append((now - started, left, used))
+            if left <= 0 or samples[-1][0] > seconds:
+                return samples
             check()
             time.sleep(LOOK_S)
     finally:
@@ -133,7 +133,7 @@ def descendants_cpu_s() -> float:
         parents[int(name)] = int(fields[1])
         used[int(name)] = sum(map(int, fields[11:15])) / tick
     family, mine = {os.getpid()}, 0.0
-    # Process ids may wrap around, so a child need not come after its parent.
+    # Process ids may wrap around, so a child's may be lower than its parent's.
     while found := {pid for pid, parent in parents.items() if parent in family} - family:
         family |= found
         mine += sum(used[pid] for pid in found)

@@ -7,7 +7,7 @@ from crucible.cli.running import StopSignals, run
 from crucible.settings import Settings
 from crucible.settings.sections import Section
 
-#: What the api reads; ``crucible up`` starts one.
+#: Settings of the api; ``crucible up`` starts one and has these flags too.
 SECTIONS = (
     Section.LISTENING,
     Section.TASK_QUEUE,
@@ -27,7 +27,7 @@ def command(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    # Imported here so that other commands need not load the HTTP server.
+    # Imported here so that other commands do not load the HTTP server.
     from crucible.api.server import serve
 
     await serve(settings, StopSignals().stop)

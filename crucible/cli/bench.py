@@ -1,4 +1,4 @@
-"""``crucible bench``: measure this machine against the targets. Needs a checkout of the project."""
+"""``crucible bench``: run the benchmarks and judge the targets. Needs a checkout of the project."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def command(
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each subject.")] = 5,
     seconds: Annotated[
-        float, typer.Option(min=0.0, help="Length of one; 0 leaves it to the scenario.")
+        float, typer.Option(min=0.0, help="Length of one; 0: the scenario's own.")
     ] = 0.0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything to FILE.", show_default=False)
@@ -39,13 +39,13 @@ def command(
         Path | None, typer.Option(help="An earlier --json FILE.", show_default=False)
     ] = None,
     scale: Annotated[
-        float, typer.Option(min=0.0001, max=1.0, help="Shrink counts, to try the harness itself.")
+        float, typer.Option(min=0.0001, max=1.0, help="Shrink counts, to test the harness itself.")
     ] = 1.0,
 ) -> None:
-    """Measure throughput and latency beside bare limits and other systems, and judge the targets.
+    """Measure throughput and latency beside baselines and other systems, and judge the targets.
 
-    Exit code 1 when a target that was measured is missed, 3 when one that was to be measured could
-    not be judged. Ctrl-C ends the run and shows what was measured until then.
+    Exit code 1 when a measured target is missed, 3 when a target could not be judged. Ctrl-C stops
+    the run and shows what was measured until then.
     """
     _check_here(plot is not None)
     from benchmarks import runner
@@ -72,7 +72,7 @@ def command(
         try:
             asyncio.run(run.carry_out())
         finally:
-            # Also after Ctrl-C, or a defect of ours: a quarter of an hour is not measured twice.
+            # Also after Ctrl-C or a bug: a run takes a quarter of an hour, so its figures are kept.
             bar.stop()
             measured = run.report()
             _write(json_file, measured)
@@ -152,4 +152,4 @@ def _show(measured: Report, earlier: Report | None) -> None:
     for note in measured.notes:
         out.print(f"note: {note}", markup=False)
     if not measured.whole:
-        out.print("not everything was measured: the run was ended early")
+        out.print("incomplete: the run was stopped early")

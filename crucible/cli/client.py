@@ -27,9 +27,9 @@ from crucible.settings.sections import Section
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Seconds one request waits for an end before it is asked again.
+#: Seconds one request waits for the completion before the next one is sent.
 WAIT_SLICE_S = 20.0
-#: Seconds a request may take beyond its wait.
+#: Seconds a request may take on top of its wait.
 REQUEST_S = 10.0
 
 LANGUAGE_OF_SUFFIX = {
@@ -43,12 +43,12 @@ LANGUAGE_OF_SUFFIX = {
 
 Url = Annotated[
     str | None,
-    typer.Option(help="The API; by default as --host and --port have it.", show_default=False),
+    typer.Option(help="URL of the API; default: from --host and --port.", show_default=False),
 ]
 
 
 class ApiError(CrucibleError):
-    """The API refused, or did not answer."""
+    """The API refused the request or did not answer."""
 
 
 @with_settings(Section.LISTENING)
@@ -57,7 +57,7 @@ def submit(
     file: Annotated[str, typer.Argument(help="The program; - reads it from standard input.")],
     language: Annotated[
         str | None,
-        typer.Option("--language", "-l", help="By default from the file's ending; python for -."),
+        typer.Option("--language", "-l", help="Default: from the file's suffix; python for -."),
     ] = None,
     arg: Annotated[list[str] | None, typer.Option("--arg", help="An argument; repeat.")] = None,
     env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE; repeat.")] = None,
@@ -68,14 +68,14 @@ def submit(
         Path | None, typer.Option(help="A file the program reads on standard input.")
     ] = None,
     priority: Annotated[int | None, typer.Option(help="0 to 9; 9 is most urgent.")] = None,
-    eval_id: Annotated[str | None, typer.Option(help="An id of your own.")] = None,
+    eval_id: Annotated[str | None, typer.Option(help="Your own id.")] = None,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait for the end and print the output.")
+        bool, typer.Option("--wait/--no-wait", help="Wait for the result and print the output.")
     ] = True,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Submit a program; its output is printed, and the exit code is 0 when it ended well."""
+    """Submit a program and print its output; exit code 0 if its verdict is ok."""
     body: dict[str, Any] = {
         "code": _source(file),
         "language": _language(file) if language is None else language,
@@ -86,14 +86,14 @@ def submit(
         "eval_id": eval_id,
         **_stdin(stdin),
     }
-    # What was not given is left out; what was given is sent as it is, the empty and the zero too.
+    # Only options that were given are sent; empty strings and zeros are values too.
     given = {name: value for name, value in body.items() if value is not None}
     asyncio.run(_submit(_base(url, settings), given, wait, as_json))
 
 
 @with_settings(Section.LISTENING)
 def status(settings: Settings, eval_id: str, url: Url = None, as_json: Json = False) -> None:
-    """Print where an evaluation stands."""
+    """Print the status of an evaluation."""
     found = asyncio.run(ask_api(_base(url, settings), "GET", _path(eval_id)))
     if as_json:
         print_json(found)
@@ -104,7 +104,7 @@ def status(settings: Settings, eval_id: str, url: Url = None, as_json: Json = Fa
 
 @with_settings(Section.LISTENING)
 def cancel(settings: Settings, eval_id: str, url: Url = None, as_json: Json = False) -> None:
-    """Keep an evaluation from running, or stop it; exit code 1 when it had ended before."""
+    """Cancel a queued or running evaluation; exit code 1 if it had finished before."""
     found = asyncio.run(ask_api(_base(url, settings), "DELETE", _path(eval_id)))
     if as_json:
         print_json(found)
@@ -113,7 +113,7 @@ def cancel(settings: Settings, eval_id: str, url: Url = None, as_json: Json = Fa
     elif found["status"] in ENDED:
         typer.echo(f"{found['status']} ({found['verdict']}) before it could be cancelled")
     else:
-        typer.echo("being cancelled")
+        typer.echo("cancelling")
     if found["status"] in ENDED and found["status"] != Status.CANCELLED:
         raise typer.Exit(1)
 
@@ -122,11 +122,11 @@ def cancel(settings: Settings, eval_id: str, url: Url = None, as_json: Json = Fa
 def result(
     settings: Settings,
     eval_id: str,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for the end.", min=0)] = 0,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the result.", min=0)] = 0,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Print what a program printed; exit code 1 while it has not ended."""
+    """Print a program's output; exit code 1 if it is not finished or its verdict is not ok."""
     found = asyncio.run(_ended(_base(url, settings), eval_id, wait))
     _show(found, as_json)
 
@@ -138,15 +138,15 @@ def _base(url: str | None, settings: Settings) -> str:
 
 
 def _path(eval_id: str) -> str:
-    """Where the API has an evaluation: the id is one part of the path, whatever it holds."""
-    # Dots would be taken for the folder itself or the one above it on the way.
+    """The path of an evaluation; the id is one path segment, so it is quoted."""
+    # HTTP clients and proxies would resolve dot segments.
     if eval_id in ("", ".", "..") or not eval_id.isprintable():
-        raise typer.BadParameter(f"{eval_id!r} is no id of an evaluation")
+        raise typer.BadParameter(f"{eval_id!r} is not a valid evaluation id")
     return f"/api/eval/{quote(eval_id, safe='')}"
 
 
 def _source(file: str) -> str:
-    # As bytes: reading text would turn the line ends of elsewhere into ours.
+    # As bytes: reading text would convert line endings.
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
@@ -198,7 +198,7 @@ def _number(text: str) -> float | int | str:
             return kind(text)
         except ValueError:
             continue
-    # The API says what is wrong with it and names the field.
+    # Not a number: the API rejects it and names the field.
     return text
 
 
@@ -216,7 +216,7 @@ async def _submit(base: str, body: Mapping[str, Any], wait: bool, as_json: bool)
 
 
 async def _ended(base: str, eval_id: str, wait_s: float | None) -> dict[str, Any]:
-    """The evaluation once it has ended, or as it is after ``wait_s`` seconds (None: no end)."""
+    """The evaluation once it is complete, or after ``wait_s`` seconds (None: no limit)."""
     left = wait_s
     while True:
         slice_s = WAIT_SLICE_S if left is None else min(left, WAIT_SLICE_S)
@@ -277,7 +277,7 @@ def _print_output(evaluation: Evaluation) -> None:
 
 def _how_it_ended(evaluation: Evaluation) -> str:
     if evaluation.status not in ENDED:
-        return f"{evaluation.status}, it has not ended yet"
+        return f"{evaluation.status}, not finished yet"
     said = [f"{evaluation.status}", f"verdict {evaluation.verdict}"]
     if evaluation.exit_code is not None:
         said.append(f"exit code {evaluation.exit_code}")

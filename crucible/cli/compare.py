@@ -1,4 +1,4 @@
-"""``crucible compare``: the same programs down both ways."""
+"""``crucible compare``: run the same programs on both queue systems."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def command(
     live: Annotated[
         int | None, typer.Option(help="The last N submissions of clients.", min=1, max=500)
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page for people here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write an HTML report to FILE.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run programs on both sides and compare output, error, exit code and verdict.
 
-    Exit code 1 when something ended differently or was not run. Programs that differ from
-    themselves are told apart by running them again.
+    Exit code 1 when a program differed or was not run. Nondeterministic programs are recognized
+    by running them again.
     """
     if sum(given is not None for given in (corpus, file, live)) != 1:
         raise typer.BadParameter("give one of --corpus, --file and --live")
@@ -76,7 +76,7 @@ async def _compare(
     from crucible.migration.operations.compare import ProgramComparer
     from crucible.migration.operations.sides import Sides
 
-    def tell(found: Comparison) -> None:
+    def show(found: Comparison) -> None:
         if not quiet:
             typer.echo(f"{found.kind:<17} {found.name}", err=True)
 
@@ -90,7 +90,7 @@ async def _compare(
         ) as publisher,
     ):
         programs = await _programs(sides, corpus, file, live)
-        return await ProgramComparer(sides, publisher).compare(programs, tell)
+        return await ProgramComparer(sides, publisher).compare(programs, show)
 
 
 async def _programs(sides: Sides, corpus: Path | None, file: Path | None, live: int) -> list[Named]:
@@ -119,7 +119,7 @@ def _show(report: Report) -> None:
     for side in ("legacy", "celery"):
         used = [getattr(one, side) for one in report.programs]
         typer.echo(
-            f"{side}: {sum(u.wall_time_ms for u in used) / 1000:.1f} s run in all, "
-            f"most memory {max((u.memory_peak_kb for u in used), default=0) / 1024:.0f} MiB"
+            f"{side}: {sum(u.wall_time_ms for u in used) / 1000:.1f} s total run time, "
+            f"peak memory {max((u.memory_peak_kb for u in used), default=0) / 1024:.0f} MiB"
         )
     typer.echo(", ".join(f"{number} {name}" for name, number in report.counts.items()))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Messages that could not be run.", no_args_is_help=True)
 
-#: Letters looked at by one command while all are replayed.
+#: Dead letters listed by one request while all are replayed.
 _PAGE = 500
 _UNKNOWN = "there is no such dead letter"
 
@@ -82,7 +82,7 @@ def replay(
     letter_ids: Annotated[
         list[str] | None, typer.Argument(help="Ids, as list prints them.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     as_json: Json = False,
 ) -> None:
     """Put dead letters back into their queues."""
@@ -93,12 +93,12 @@ def replay(
         print_json({"replayed": done, "refused": refused})
     else:
         typer.echo(f"{len(done)} put back")
-        _tell(refused)
+        _print_refused(refused)
     if refused:
         raise typer.Exit(1)
 
 
-def _tell(refused: dict[str, str]) -> None:
+def _print_refused(refused: dict[str, str]) -> None:
     for letter_id, reason in refused.items():
         typer.echo(f"{letter_id}: {reason}", err=True)
 
@@ -109,7 +109,8 @@ async def _replay(settings: Settings, letter_ids: list[str]) -> tuple[list[str],
     async with connected(settings) as admin:
         letters = admin.dead_letters
         if not letter_ids:
-            # The ids there are now: what fails again meanwhile is not replayed for ever.
+            # The ids at the start only: a message that fails again gets a new one, and replaying
+            # those too might never finish.
             page = await letters.page(_PAGE)
             while page:
                 letter_ids += [letter.letter_id for letter in page]
@@ -145,7 +146,7 @@ def purge(
         print_json({"deleted": deleted, "refused": refused})
     else:
         typer.echo(f"{deleted} deleted")
-        _tell(refused)
+        _print_refused(refused)
     if refused:
         raise typer.Exit(1)
 

@@ -25,7 +25,7 @@ _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", 
 )
 def command(settings: Settings, as_json: Json = False) -> None:
     """Check everything Crucible needs; exit code 1 when something is missing."""
-    # Imported here so that other commands need not load the engine's client.
+    # Imported here so that other commands do not load the engine's client.
     from crucible.doctor import run_checks
 
     checks = asyncio.run(run_checks(settings))

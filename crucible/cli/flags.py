@@ -1,9 +1,9 @@
-"""Flags of settings, made from the table of settings: a new setting has its flag by itself.
+"""Command line flags generated from the fields of ``Settings``: a new setting needs no flag code.
 
 ``@with_settings(Section.LISTENING, "log_level")`` gives a command the flags of a section and of
-one more setting; it takes the ``Settings`` they and the environment come to. What was not given on
-the command line is None among the parameters of its context. Tokens have no flag, since anybody on
-the machine can read a command line.
+one more setting, and passes it the ``Settings`` that result from flags and environment. A flag that
+was not given is None among the parameters of the command's context. Tokens have no flag, since
+every user of the machine can read command lines.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from crucible.settings import Settings, load_settings
 from crucible.settings.fields import SECRETS
 from crucible.settings.sections import Section, descriptions, sections
 
-#: Shorter names, and those of earlier versions.
+#: Short names, and names of earlier versions.
 ALIASES = {
     "celery_broker_url": "--queue-url",
     "celery_result_backend": "--result-url",
@@ -34,7 +34,7 @@ Command = Callable[..., None]
 
 
 def with_settings(*concerned: Section | str) -> Callable[[Command], Command]:
-    """Give a command, whose first parameter is ``settings``, the flags of what concerns it.
+    """Give a command, whose first parameter is ``settings``, the flags of the settings it reads.
 
     Args:
         concerned: sections, or names of single settings.
@@ -51,7 +51,7 @@ def with_settings(*concerned: Section | str) -> Callable[[Command], Command]:
 
         _, *own = inspect.signature(command, eval_str=True).parameters.values()
         options = [_option(field) for field in fields]
-        # Typer reads these two.
+        # Typer reads the signature and the annotations.
         with_flags.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]  # mypy has no such attribute of functions
         with_flags.__annotations__ = {}
         return with_flags
@@ -77,7 +77,7 @@ def flag_name(field: str) -> str:
 
 
 def _value(given: Any) -> Any:
-    """As the environment has it: several are separated by commas, whether or not in one flag."""
+    """The value as an environment variable has it; several values are joined with commas."""
     return ",".join(given) if isinstance(given, list) else given
 
 
@@ -105,13 +105,13 @@ def _option(field: str) -> inspect.Parameter:
 
 
 def _sentence(text: str) -> str:
-    """A description as help has it; what stands in code style keeps its spelling."""
+    """A field's description as help text: capitalized unless it starts with code."""
     plain = text.replace("``", "")
     return plain if text.startswith("``") else plain[:1].upper() + plain[1:]
 
 
 def _kind(hint: Any) -> tuple[Any, float | None, float | None]:
-    """The type of a flag's values, the least and the greatest of them."""
+    """The type of a flag's values, their minimum and their maximum."""
     if get_origin(hint) is Annotated:
         kind, *marks = get_args(hint)
         bounds = next(mark for mark in marks if isinstance(mark, Meta))

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The image that programs run in.", no_args_is_help=True)
 
-Force = Annotated[bool, typer.Option("--force", help="Build even when it is there.")]
-CheckOnly = Annotated[bool, typer.Option("--check", help="Only say whether it is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Build even if the image exists.")]
+CheckOnly = Annotated[bool, typer.Option("--check", help="Only check that the image exists.")]
 
 
 @app.command("build")
@@ -28,7 +28,7 @@ CheckOnly = Annotated[bool, typer.Option("--check", help="Only say whether it is
 def build(
     settings: Settings, force: Force = False, check: CheckOnly = False, as_json: Json = False
 ) -> None:
-    """Bring the image into the engine: nothing to do, pulled, or built from Debian packages."""
+    """Make sure the engine has the image: pull it, or build it from Debian packages."""
     info = asyncio.run(_present(settings) if check else _ensure(settings, force))
     if as_json:
         typer.echo(_json(info))
@@ -54,14 +54,14 @@ def _json(value: object) -> str:
     return msgspec.json.format(msgspec.json.encode(value)).decode()
 
 
-def _tell(line: str) -> None:
+def _print_progress(line: str) -> None:
     typer.echo(f"==> {line}", err=True)
 
 
 async def _ensure(settings: Settings, force: bool) -> ImageInfo:
     from crucible.images import ensure_image
 
-    return await ensure_image(settings, progress=_tell, rebuild=force)
+    return await ensure_image(settings, progress=_print_progress, rebuild=force)
 
 
 async def _present(settings: Settings) -> ImageInfo:
@@ -70,7 +70,7 @@ async def _present(settings: Settings) -> ImageInfo:
     if info := await present_image(settings):
         return info
     raise RequirementError(
-        f"{settings.sandbox_image} is not in the engine, or from another definition",
+        f"{settings.sandbox_image} is not in the engine, or was built from another definition",
         "crucible images build",
     )
 

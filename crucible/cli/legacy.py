@@ -1,4 +1,4 @@
-"""``crucible legacy queue`` and ``crucible legacy worker``: the system being left behind."""
+"""``crucible legacy queue`` and ``crucible legacy worker``: the system Crucible replaces."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from crucible.settings import Settings
 from crucible.settings.sections import Section
 
 app = typer.Typer(
-    help="The in-memory queue that Crucible replaces; it loses its tasks when it ends.",
+    help="The in-memory queue that Crucible replaces; it loses its tasks when it stops.",
     no_args_is_help=True,
 )
 
-#: Where the original listened.
+#: The port the original service used.
 PORT = 8002
 
 QueuePort = Annotated[int, typer.Option(help="Port to listen on; 0: any.", min=0, max=65535)]
@@ -26,7 +26,7 @@ QueuePort = Annotated[int, typer.Option(help="Port to listen on; 0: any.", min=0
 @app.command("queue")
 @with_settings("host", "log_level")
 def queue(settings: Settings, port: QueuePort = PORT) -> None:
-    """Serve the queue; what it holds is gone when it ends."""
+    """Serve the queue; its contents are lost when it stops."""
     run(_serve_queue(settings, port), settings.log_level)
 
 
@@ -49,10 +49,10 @@ async def _serve_queue(settings: Settings, port: int) -> None:
 def worker(
     settings: Settings,
     name: Annotated[
-        str, typer.Option(help="What the queue calls this worker; host and pid by default.")
+        str, typer.Option(help="This worker's name at the queue; host and pid by default.")
     ] = "",
 ) -> None:
-    """Poll the queue and run its programs, one at a time, each once."""
+    """Poll the queue and run its programs one at a time, without retries."""
     if not settings.queue_service_url:
         raise SettingsError("QUEUE_SERVICE_URL", "is missing; a worker needs a queue to poll")
     run(_work(settings, name), settings.log_level)

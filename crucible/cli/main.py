@@ -1,6 +1,6 @@
-"""The ``crucible`` command: what it can do, and what becomes of errors.
+"""The ``crucible`` command: its subcommands, and how errors become exit codes.
 
-Exit codes: 0 done, 1 it could not be done (one line says why), 2 the command line was wrong.
+Exit codes: 0 success, 1 failure (one line on stderr says why), 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def main() -> None:
     except OSError as error:
         if not _is_of_a_file(error):
             raise
-        # The disk is full, or what a flag names cannot be written: nothing of ours is broken.
+        # The disk is full, or a file named by a flag cannot be written: no defect, so no traceback.
         with suppress(OSError):
             typer.echo(f"crucible: {error.filename or 'the output'}: {error.strerror}", err=True)
         abandon_output()

@@ -1,4 +1,4 @@
-"""``crucible migration``: where the way off the legacy queue stands, and each step of it."""
+"""``crucible migration``: the state of the migration off the legacy queue, and each step of it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ app.command("verify")(verify)
 @app.command("status")
 @with_settings(*SECTIONS)
 def status(settings: Settings, as_json: Json = False) -> None:
-    """Print the mode, who set it, what comparisons found, and what waits on the legacy side."""
+    """Print the mode, who set it, the results of comparisons, and the legacy queue's counts."""
     found = with_sides(settings, _status)
     if as_json:
         print_json(found)
@@ -87,18 +87,18 @@ def set_(
         typer.Option(
             "--percentage",
             "--celery-percentage",
-            help="Share of the evaluations for Celery, 0.0 to 1.0.",
+            help="Share of evaluations sent to Celery, 0.0 to 1.0.",
         ),
     ] = None,
     dual_write: Annotated[
-        bool | None, typer.Option("--dual-write/--no-dual-write", help="Copies for Celery.")
+        bool | None, typer.Option("--dual-write/--no-dual-write", help="Send copies to Celery.")
     ] = None,
     enabled: Annotated[
         bool | None,
         typer.Option(
             "--enabled/--disabled",
             "--celery-enabled/--no-celery-enabled",
-            help="Celery takes part at all.",
+            help="Allow evaluations to go to Celery.",
         ),
     ] = None,
     force_legacy: Annotated[
@@ -106,13 +106,13 @@ def set_(
         typer.Option(
             "--force-legacy/--no-force-legacy",
             "--force-legacy-queue/--no-force-legacy-queue",
-            help="Overrules all else.",
+            help="Overrides every other switch.",
         ),
     ] = None,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Change switches; in force in every api process within a second."""
+    """Change switches; every api process applies them within a second."""
     from crucible.migration.state import Change
 
     if all(switch is None for switch in (percentage, dual_write, enabled, force_legacy)):
@@ -144,9 +144,11 @@ def rollback(
     try:
         _change(settings, change, as_json)
     except BrokerError as error:
-        typer.echo(f"crucible: {error}; asking the api instead", err=True)
+        typer.echo(f"crucible: {error}; trying the api instead", err=True)
         asyncio.run(_roll_back_by_api(settings, change))
-        typer.echo("rolled back in that api process; it stores it once the server is back")
+        typer.echo(
+            "rolled back in that api process; it stores the switches once the server is back"
+        )
 
 
 async def _roll_back_by_api(settings: Settings, change: Change) -> None:
@@ -168,7 +170,7 @@ def _change(settings: Settings, change: Change, as_json: bool) -> None:
         mode = effective(state, settings).mode
         if sides.legacy is not None and mode not in (Mode.CELERY_PRIMARY, Mode.CELERY_ONLY):
             try:
-                # It may have been drained; what is sent to it must be taken.
+                # It may be draining; it must accept tasks again.
                 await sides.legacy.drain(False)
             except LegacyError as error:
                 typer.echo(f"crucible: {error}", err=True)

@@ -1,4 +1,4 @@
-"""The steps of a migration that move or prove something: ``drain``, ``recover``, ``verify``."""
+"""The migration steps that move or check evaluations: ``drain``, ``recover``, ``verify``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @with_settings(*SECTIONS)
 def drain(
     settings: Settings,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for what is left.")] = 300.0,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait until it is empty.")] = 300.0,
     reason: Reason = "drain",
 ) -> None:
     """Send everything to Celery, close the legacy queue, and wait until it is empty."""
@@ -51,11 +51,12 @@ def recover(
         Literal["legacy", "celery"], typer.Option(help="The side to move evaluations to.")
     ],
     active: Annotated[
-        bool, typer.Option("--active", help="Also what workers hold; it may run twice.")
+        bool,
+        typer.Option("--active", help="Include claimed evaluations, which may then run twice."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Move evaluations that have not ended to the other side."""
+    """Move unfinished evaluations to the other side."""
 
     async def do(sides: Sides) -> Moved:
         from crucible.migration.operations.recover import to_celery, to_legacy
@@ -75,11 +76,11 @@ def recover(
 def verify(
     settings: Settings,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Submit again what is lost, and verify once more.")
+        bool, typer.Option("--repair", help="Resubmit what is lost, then verify again.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Prove that every accepted evaluation has ended or is queued; exit code 1 when not."""
+    """Check that every accepted evaluation is finished or queued; exit code 1 if not."""
 
     async def do(sides: Sides) -> tuple[Verification, Repaired | None]:
         from crucible.migration.operations.repair import repair as repair_missing
@@ -107,8 +108,8 @@ def verify(
 def _show(found: Verification, repaired: Repaired | None) -> None:
     if repaired is not None:
         typer.echo(
-            f"submitted again: {len(repaired.to_legacy)} to legacy, {len(repaired.to_celery)} "
-            f"to celery; {len(repaired.failed)} could not be"
+            f"resubmitted: {len(repaired.to_legacy)} to legacy, {len(repaired.to_celery)} "
+            f"to celery; {len(repaired.failed)} failed"
         )
         for eval_id, why in repaired.failed.items():
             typer.echo(f"failed  {eval_id}  {why}")
@@ -122,7 +123,7 @@ def _show(found: Verification, repaired: Repaired | None) -> None:
         typer.echo(f"{missing.place}  {missing.eval_id}  {missing.queue_system}  "
                    f"{missing.created_at}")  # fmt: skip
     typer.echo(
-        "every accepted evaluation has ended or is queued"
+        "every accepted evaluation is finished or queued"
         if found.proved
-        else f"{len(found.missing)} evaluations will not end by themselves"
+        else f"{len(found.missing)} evaluations will never finish without intervention"
     )

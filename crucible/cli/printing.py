@@ -1,4 +1,4 @@
-"""How commands print data, and what becomes of it when nobody can take it."""
+"""How commands print data, and what happens when standard output cannot be written."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from crucible.errors import CrucibleError
 
 
 class OutputError(CrucibleError):
-    """What a command has to say cannot be written: a full disk, a closed descriptor."""
+    """The output cannot be written: the disk is full, or the descriptor is closed."""
 
 
 class ClosedOutput(io.TextIOBase):
-    """Standard output whose descriptor was closed from the start, where Python itself has None.
+    """Stands in for ``sys.stdout`` when its descriptor was closed at startup and Python set None.
 
-    Whatever is written to None is lost in silence, and a command seems to have done its work.
+    ``print`` to None loses its output silently, so the command would seem to have succeeded.
     """
 
     @property
@@ -44,26 +44,27 @@ def print_json(value: Any) -> None:
 
 
 def print_bytes(stream: TextIO | None, content: bytes) -> None:
-    """Write bytes to a standard stream as they are, at once."""
+    """Write bytes to a standard stream unchanged, and flush."""
     if content and stream is not None:
         stream.buffer.write(content)
         stream.flush()
 
 
 def replace_closed_output() -> None:
-    """Make standard output refuse what is written to it, where it was closed from the start."""
+    """If standard output was closed at startup, make writing to it raise OutputError."""
     if sys.stdout is None:
         sys.stdout = ClosedOutput()
         for descriptor in range(3):
             try:
                 os.fstat(descriptor)
             except OSError:
-                # The lowest free number is taken: else a socket gets it, and libuv refuses to end.
+                # Occupies the lowest free descriptor: otherwise a socket gets it, and libuv refuses
+                # to close descriptors 0 to 2.
                 os.open(os.devnull, os.O_RDWR)
 
 
 def abandon_output() -> None:
-    """Drop what the standard streams still hold, so that the interpreter does not try it again."""
+    """Discard buffered output, so that the interpreter does not try to flush it again at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):

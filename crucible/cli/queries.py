@@ -1,4 +1,4 @@
-"""The query of a queue server's URL: its fields are redis-py's, so only redis-py knows them."""
+"""Checks the query of a server URL by handing it to redis-py, which defines the fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FIELDS = ("celery_broker_url", "celery_result_backend", "event_bus_url")
 
 
 def check_queries(settings: Settings) -> None:
-    """Refuse a query with a field that no connection takes, or a value it cannot have.
+    """Refuse a query with a field that redis-py's connections do not accept, or a bad value.
 
     Raises:
         SettingsError: naming the setting.
@@ -28,13 +28,13 @@ def _check(field: str, url: str) -> None:
     try:
         asyncio.run(_make_connection(url))
     except (ValueError, TypeError, RedisError) as error:
-        # redis-py's sentence names the field, never its value.
+        # redis-py's message names the field, never its value, so no secret is printed.
         detail = f"{mask_url(url)!r}: its query cannot be used: {error}"
         raise SettingsError(env_name(field), detail) from None
 
 
 async def _make_connection(url: str) -> None:
-    """All that is done before the first byte is sent."""
+    """Create a connection object, which checks the fields; nothing is sent."""
     from crucible.broker.redis.connection import open_client
 
     async with open_client(url) as client:

@@ -1,4 +1,4 @@
-"""``crucible queues`` and ``crucible purge``: what waits, and dropping it."""
+"""``crucible queues`` and ``crucible purge``: count waiting messages, and delete them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def connected(settings: Settings) -> AbstractAsyncContextManager[Admin]:
-    """An operator's connection to the servers of the settings."""
+    """An operator's connection to the task queue and result servers of ``settings``."""
     from crucible.broker.admin.operator import Admin
 
     return Admin.connect(
@@ -37,7 +37,7 @@ def connected(settings: Settings) -> AbstractAsyncContextManager[Admin]:
 
 @with_settings(Section.TASK_QUEUE, "queues")
 def queues(settings: Settings, as_json: Json = False) -> None:
-    """Print how much waits in each queue."""
+    """Print how many messages wait in each queue."""
     census = asyncio.run(_census(settings))
     if as_json:
         print_json(census)
@@ -64,16 +64,16 @@ def purge(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Drop every message that waits in a queue; whoever waits for one is told it was cancelled."""
+    """Delete every message that waits in a queue; their results become REVOKED."""
     if not queue:
-        raise typer.BadParameter("names no queue", param_hint="QUEUE")
+        raise typer.BadParameter("must not be empty", param_hint="QUEUE")
     if not yes:
-        typer.confirm(f"Drop everything that waits in {queue}?", abort=True)
+        typer.confirm(f"Delete every message that waits in {queue}?", abort=True)
     dropped = asyncio.run(_purge(settings, queue))
     if as_json:
         print_json({"queue": queue, "dropped": dropped})
     else:
-        typer.echo(f"{dropped} messages dropped from {queue}")
+        typer.echo(f"{dropped} messages deleted from {queue}")
 
 
 async def _purge(settings: Settings, queue: str) -> int:

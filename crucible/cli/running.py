@@ -1,4 +1,4 @@
-"""Running a service of ours in the foreground: event loop, signals, log."""
+"""Runs a service in the foreground: event loop, signals, logging."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import uvloop
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-#: Container objects made and not yet freed that set off a collection: a few MiB at most.
+#: Net allocations of container objects that trigger a garbage collection: a few MiB at most.
 _GC_THRESHOLD = 20_000
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
@@ -21,8 +21,8 @@ _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 def run(service: Coroutine[Any, Any, None], log_level: str) -> None:
     """Run a service on uvloop until it returns."""
     logging.basicConfig(level=log_level.upper(), format=_FORMAT)
-    # Requests and tasks under way are many objects and hardly any cycles: at the default of 700 the
-    # collector looks through all of them all the time, for a tenth of the processor.
+    # Requests and tasks in progress are many objects and hardly any cycles: at the default of 700
+    # the collector scans all of them constantly, which takes a tenth of the processor time.
     gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])
     uvloop.run(service)
 
@@ -31,8 +31,8 @@ class StopSignals:
     """SIGINT and SIGTERM as events.
 
     Attributes:
-        stop: set by the first signal: end in good order.
-        hurry: set by the second: end now.
+        stop: set by the first signal: shut down gracefully.
+        hurry: set by the second: shut down at once.
     """
 
     def __init__(self) -> None:

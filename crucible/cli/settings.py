@@ -1,4 +1,4 @@
-"""``crucible settings``: what is in force."""
+"""``crucible settings``: the effective settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crucible.settings.sections import Section
 
 @with_settings(*Section)
 def command(settings: Settings, as_json: Json = False) -> None:
-    """Print the settings in force, secrets masked."""
+    """Print the effective settings, secrets masked."""
     if as_json:
         print_json(settings.masked())
         return

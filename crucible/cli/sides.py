@@ -1,4 +1,4 @@
-"""What commands about a migration share: whom they ask, and who asks."""
+"""What the migration commands share: connections to both sides, and the user's name."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Reason = Annotated[str, typer.Option(help="Why; kept with the change.")]
-#: What a command that looks at both sides reads.
+Reason = Annotated[str, typer.Option(help="Reason, kept in the audit log.")]
+#: Settings of the commands that connect to both sides.
 SECTIONS = (Section.TASK_QUEUE, Section.LEGACY_QUEUE, Section.CEILINGS)
 
 
 def with_sides(settings: Settings, work: Callable[[Sides], Awaitable[T]]) -> T:
-    """What ``work`` makes of both sides; connected for as long as it lasts."""
+    """The result of ``work``, which gets connections to both sides while it runs."""
     from crucible.migration.operations.sides import Sides
 
     async def do() -> T:
@@ -36,5 +36,5 @@ def with_sides(settings: Settings, work: Callable[[Sides], Awaitable[T]]) -> T:
 
 
 def who() -> str:
-    """Who types the command, for the audit."""
+    """``user@host`` of the person at the terminal, for the audit log."""
     return f"{getpass.getuser()}@{socket.gethostname()}"

@@ -28,7 +28,7 @@ def command(
         bool, typer.Option("--sample", help="Run a sample program first and print its result.")
     ] = False,
 ) -> None:
-    """Start servers, api and worker; Ctrl-C drains and stops them, data is kept.
+    """Start servers, api and worker; Ctrl-C drains and stops them. Data is kept.
 
     A server is started for each of --celery-broker-url and --event-bus-url that is not given.
     """
@@ -59,7 +59,7 @@ async def _up(settings: Settings, own_queue: bool, own_bus: bool, sample: bool) 
 async def _run(
     settings: Settings, own_queue: bool, own_bus: bool, sample: bool, stop: asyncio.Event
 ) -> None:
-    # Imported here so that other commands need not load what only this one starts.
+    # Imported here so that other commands do not load what only this one needs.
     from crucible.up.stack import check_engine, describe, run_stack
 
     if not settings.executor_urls:

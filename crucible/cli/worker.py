@@ -20,8 +20,8 @@ from crucible.settings.sections import Section
 if TYPE_CHECKING:
     from crucible.worker import TaskRegistry
 
-#: Tasks of other people's registries mostly wait for something; this many may at once.
-ANYBODYS_CONCURRENCY = 100
+#: Tasks of other registries mostly wait for I/O; this many may at once.
+LIBRARY_CONCURRENCY = 100
 #: What a worker reads; ``crucible up`` starts one.
 SECTIONS = (
     Section.TASK_QUEUE,
@@ -31,8 +31,8 @@ SECTIONS = (
     Section.CEILINGS,
     Section.BREAKERS,
 )
-#: As others can name it: remote control has lists with commas and patterns with * and ?, and a
-#: stock worker replaces what follows a %.
+#: A name that remote control can address: its destinations are lists with commas and patterns with
+#: * and ?, and a stock worker replaces what follows a %.
 _NODE_NAME = re.compile(r"[\w.+:-]+@[\w.+:-]+")
 
 
@@ -80,7 +80,7 @@ def _load(place: str) -> TaskRegistry:
     sys.path.insert(0, str(Path.cwd()))
     try:
         registry = getattr(importlib.import_module(module_name), attribute or "registry")
-    except Exception as error:  # noqa: BLE001 - somebody else's module may raise anything
+    except Exception as error:  # noqa: BLE001 - a user's module may raise anything
         raise SettingsError("--tasks", f"{place!r}: {_reason(error)}") from None
     if not isinstance(registry, TaskRegistry):
         raise SettingsError("--tasks", f"{place!r} is not a TaskRegistry")
@@ -88,14 +88,14 @@ def _load(place: str) -> TaskRegistry:
 
 
 def _reason(error: Exception) -> str:
-    """What was raised, and where in somebody's module."""
-    said = f"{type(error).__name__}: {error}"
+    """What was raised, and where in the module named."""
+    raised = f"{type(error).__name__}: {error}"
     theirs = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename != __file__ and "importlib" not in frame.filename
     ]
-    return f"{said} ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else said
+    return f"{raised} ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else raised
 
 
 async def _serve(
@@ -110,7 +110,7 @@ async def _serve(
     if registry is None:
         registry = build_registry(settings)
     else:
-        concurrency = settings.concurrency or ANYBODYS_CONCURRENCY
+        concurrency = settings.concurrency or LIBRARY_CONCURRENCY
     worker = Worker(
         registry,
         broker_url=settings.celery_broker_url,

@@ -1,4 +1,4 @@
-"""What a machine needs to run Crucible: found, judged, and what to do about what is missing."""
+"""Checks whether a machine can run Crucible, and says how to fix what is missing."""
 
 from crucible.doctor.check import Check, Severity
 from crucible.doctor.examination import run_checks

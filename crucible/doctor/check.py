@@ -8,7 +8,7 @@ import msgspec
 
 
 class Severity(enum.StrEnum):
-    """What a finding means: fine, worth knowing, or in the way."""
+    """``ok``: met. ``warn``: met, but worth a look. ``fail``: Crucible cannot run."""
 
     OK = "ok"
     WARN = "warn"
@@ -16,13 +16,13 @@ class Severity(enum.StrEnum):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One requirement and how it stands.
+    """One requirement and whether it is met.
 
     Attributes:
         name: the requirement, in a few words.
-        severity: how it stands.
+        severity: whether it is met.
         detail: what was found.
-        remedy: what to type or install; empty when all is well.
+        remedy: the command or change that fixes it; empty when it is met.
     """
 
     name: str
@@ -42,7 +42,7 @@ def passed(name: str, detail: str) -> Check:
 
 
 def warned(name: str, detail: str, remedy: str) -> Check:
-    """A requirement that is met in a way somebody should look at."""
+    """A requirement that is met, with a reservation."""
     return Check(name, Severity.WARN, detail, remedy)
 
 

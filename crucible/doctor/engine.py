@@ -1,4 +1,4 @@
-"""Judges what a Docker engine says about itself (``/version`` and ``/info``); no I/O."""
+"""Judges a Docker engine's ``/version`` and ``/info``; no I/O."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from crucible.doctor.escapes import judge_component, numbers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: The first API with everything a sandbox asks for (Docker 20.10).
+#: The first API version with everything a sandbox needs (Docker 20.10).
 MIN_API = (1, 41)
-#: What the kernel must let the engine limit: its name in ``/info``, and whose controller it is.
+#: Limits the engine must be able to set: key in ``/info``, and the cgroup controller behind it.
 _CONTROLLERS = {"MemoryLimit": "memory", "PidsLimit": "pids", "CpuCfsQuota": "cpu"}
 _UPGRADE = "install Docker Engine 20.10 or newer"
 
@@ -34,7 +34,7 @@ def judge_version(version: Mapping[str, Any], info: Mapping[str, Any]) -> Iterat
 
 
 def _told_version(component: Mapping[str, Any]) -> str:
-    """Debian puts its full package version where upstream puts the commit."""
+    """A component's version; Debian puts its package version where upstream has the commit."""
     version = str(component.get("Version", ""))
     commit = str((component.get("Details") or {}).get("GitCommit", ""))
     return commit if commit.startswith(version) and version else version
@@ -52,7 +52,7 @@ def judge_control_groups(info: Mapping[str, Any]) -> Check:
             f"enable the {', '.join(missing)} controllers (boot with cgroup_enable=memory, "
             "or let the engine's service delegate them)",
         )
-    # Version 2 counts swap apart and can always forbid it.
+    # Version 2 accounts swap separately and can always forbid it.
     if not info.get("SwapLimit") and str(info.get("CgroupVersion")) != "2":
         return warned(
             name,
@@ -77,7 +77,7 @@ def judge_seccomp(info: Mapping[str, Any]) -> Check:
 
 
 def judge_runtime(info: Mapping[str, Any], wanted: str) -> Check:
-    """Whether the runtime the settings name is there."""
+    """Whether the engine has the runtime that the settings name."""
     name = "Container runtime"
     default = str(info.get("DefaultRuntime", ""))
     known = sorted(key for key in info.get("Runtimes") or {} if not key.startswith("io.containerd"))

@@ -1,4 +1,4 @@
-"""Engine and runtime versions from which a program is known to have a way out of its container."""
+"""Engine and runtime versions with published container escapes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Version = tuple[int, ...]
 
 
 class Escape(msgspec.Struct, frozen=True):
-    """A published way out.
+    """A published container escape.
 
     Attributes:
-        component: whose it is, as the engine names it.
+        component: the affected component, as the engine names it.
         cve: its identifiers.
         what: what it allows.
-        fixed: the first good release of each branch that got a fix.
+        fixed: the first fixed release of each branch that got a fix.
     """
 
     component: str
@@ -46,7 +46,7 @@ ESCAPES = (
         ((1, 6, 38), (1, 7, 27), (2, 0, 4)),
     ),
 )
-#: Only with an authorization plug-in.
+#: Applies only with an authorization plug-in.
 AUTHZ = Escape(
     "Engine",
     "CVE-2024-41110",
@@ -55,12 +55,12 @@ AUTHZ = Escape(
 )
 
 _NUMBERS = re.compile(r"v?(\d+(?:\.\d+)*)")
-#: A distribution's own build: it fixes old versions without changing their number.
+#: A distribution's build, which gets fixes without a new upstream version number.
 _DISTRIBUTION = re.compile(r"[+~-](?:ds|dfsg|deb|\d*ubuntu|\d+\.(?:el|fc|amzn))", re.IGNORECASE)
 
 
 def numbers(version: str) -> Version:
-    """The numbers a version starts with: ``1.1.5+ds1`` is ``(1, 1, 5)``; empty for none."""
+    """The leading numbers of a version: ``1.1.5+ds1`` is ``(1, 1, 5)``; empty if none."""
     match = _NUMBERS.match(version)
     return tuple(int(part) for part in match.group(1).split(".")) if match else ()
 
@@ -82,27 +82,27 @@ def is_affected(version: Version, fixed: tuple[Version, ...]) -> bool:
 
 
 def judge_component(component: str, version: str, *, authz: bool = False) -> Check:
-    """Judge one component of the engine by what is published about its version."""
+    """Judge the version of one component of the engine by the published escapes."""
     name = f"{component} version"
     found = numbers(version)
     if not found:
         return warned(
             name,
-            f"{version!r} says nothing about known escapes",
+            f"{version!r} cannot be compared with known escapes",
             "look the version up in the project's advisories",
         )
     escapes = (*ESCAPES, AUTHZ) if authz else ESCAPES
     open_ones = [e for e in escapes if e.component == component and is_affected(found, e.fixed)]
     if not open_ones:
         return passed(name, f"{version}, no known escape")
-    told = "; ".join(f"{escape.cve}: {escape.what}" for escape in open_ones)
+    published = "; ".join(f"{escape.cve}: {escape.what}" for escape in open_ones)
     if is_distribution_build(version):
         return warned(
             name,
-            f"{version} is older than the fix of {told}. The distribution may have fixed it "
-            "without changing the number, which cannot be told from here",
+            f"{version} is older than the fix of {published}. The distribution may have fixed it "
+            "without changing the number, which cannot be detected from here",
             f"apt-get update && apt-get upgrade; then look for the identifiers in "
             f"`apt-get changelog {component.lower()}` or the distribution's security tracker",
         )
     good = ", ".join(".".join(map(str, fix)) for fix in open_ones[-1].fixed)
-    return failed(name, f"{version}: {told}", f"upgrade {component} to {good} or later")
+    return failed(name, f"{version}: {published}", f"upgrade {component} to {good} or later")

@@ -1,4 +1,4 @@
-"""Runs every check, each within its deadline."""
+"""Runs every check of ``crucible doctor``, each with a deadline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENGINE_S = 10.0
 
 
 async def run_checks(settings: Settings) -> list[Check]:
-    """Every requirement of this machine and these settings, in the order people read them."""
+    """Every requirement of this machine and these settings, in display order."""
     async with asyncio.TaskGroup() as group:
         queue = group.create_task(check_queue_server(settings))
         bus = group.create_task(
@@ -43,7 +43,7 @@ async def run_checks(settings: Settings) -> list[Check]:
 
 
 async def check_engine(settings: Settings) -> list[Check]:
-    """The engine and what it has."""
+    """The engine, its versions and its features."""
     try:
         async with open_engine(settings.docker_url) as docker:
             version, info = await _describe(docker)
@@ -70,12 +70,12 @@ async def _describe(docker: aiodocker.Docker) -> tuple[dict[str, Any], dict[str,
 
 def _engine_space(info: dict[str, Any]) -> list[Check]:
     root = Path(str(info.get("DockerRootDir") or "/nowhere"))
-    # An engine elsewhere, or one this user may not look at, tells a path that is not here.
+    # A remote engine, or one whose directory this user cannot read, reports a path not found here.
     return [machine.check_space("Space for containers", root)] if root.exists() else []
 
 
 def judge_image(settings: Settings, image: ImageInfo | None) -> Check:
-    """Whether programs have an image to run in, and whether it is what the settings ask for."""
+    """Whether the sandbox image exists and was built from the current definition."""
     name = "Sandbox image"
     remedy = "crucible images build"
     if image is None:
@@ -88,5 +88,5 @@ def judge_image(settings: Settings, image: ImageInfo | None) -> Check:
     except SettingsError as error:
         return failed(name, str(error), "correct the list, or unset the setting")
     if settings.sandbox_image.endswith(":latest") and image.definition != wanted:
-        return warned(name, f"{detail}, made from another definition than today's", remedy)
+        return warned(name, f"{detail}, built from an older definition", remedy)
     return passed(name, detail)

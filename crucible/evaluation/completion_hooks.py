@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from crucible.executor.hooks import NoHooks
 from crucible.models import ENDED, Status
-from crucible.worker.hooks import TurnedAway
+from crucible.worker.run import TurnedAway
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from crucible.evaluation.completions import CompletionCounter
-    from crucible.worker.hooks import Run
+    from crucible.executor.hooks import SandboxTaken
+    from crucible.worker.run import Run
 
 #: Completions of evaluations that did not run.
 _TURNED_AWAY = {
@@ -20,6 +22,17 @@ _TURNED_AWAY = {
     TurnedAway.EXPIRED: Status.FAILED,
 }
 _STATUSES = {status.value: status for status in ENDED}
+
+
+class SandboxHooks(NoHooks):
+    """Counts programs that found no sandbox ready (see ``executor.hooks.ExecutorHooks``)."""
+
+    def __init__(self, counter: CompletionCounter) -> None:
+        self._counter = counter
+
+    def sandbox_taken(self, details: SandboxTaken) -> None:
+        """A program got a sandbox."""
+        self._counter.sandbox_taken(hit=details.hit, waited_s=details.waited_s)
 
 
 class CompletionHooks:

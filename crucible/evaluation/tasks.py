@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.breaker import worst
-from crucible.evaluation.completion_hooks import CompletionHooks
+from crucible.evaluation.completion_hooks import CompletionHooks, SandboxHooks
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.executor_health import ExecutorHealth
 from crucible.evaluation.executor_settings import executor_config
@@ -60,7 +60,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
         async with (
-            open_executor(executor_config(settings)) as executor,
+            open_executor(executor_config(settings), SandboxHooks(completions)) as executor,
             health.watching(executor),
             completions.writing(
                 settings.celery_broker_url, Keys(settings.global_keyprefix), settings.result_ttl_s

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.executor import jail
 from crucible.executor.frames import BASE_ENV
+from crucible.executor.jail.account import ACCOUNT
+from crucible.executor.jail.kernel_memory import TCP_BUFFER_BYTES
 from crucible.models import Limits
 
 if TYPE_CHECKING:
@@ -25,6 +27,34 @@ SUPERVISOR_PIDS = 1
 SHARED_SPARE_PIDS = 128
 SHM_BYTES = 16 << 20
 _MIB = 1 << 20
+#: Of the sandbox's own network namespace. Connections nobody accepted, and ended ones that wait
+#: for their last packet, are kernel memory as well, and no descriptor limits them.
+SYSCTLS = {
+    "net.core.somaxconn": "128",
+    "net.ipv4.tcp_max_tw_buckets": "1024",
+    "net.ipv4.tcp_rmem": f"4096 16384 {TCP_BUFFER_BYTES}",
+    "net.ipv4.tcp_wmem": f"4096 16384 {TCP_BUFFER_BYTES}",
+}
+#: Pseudo-terminals of one sandbox. The kernel has 4096 for all of the host.
+MAX_PTYS = 32
+#: What the engine hides by itself, and ``/proc/pressure``: anybody may set triggers there, each of
+#: which has the kernel look several times a second.
+MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/pressure",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 #: Programs get user ids of their own, so that per-user kernel quotas (pending signals, inotify,
 #: pipe pages, message queues) of one sandbox cannot be used up by another. Below 65536, so that
 #: they exist in an engine with user namespaces too.
@@ -50,6 +80,20 @@ def _tmpfs(size_bytes: int, inodes: int, *, uid: int, execute: bool) -> str:
         f"rw,nosuid,nodev,{'exec' if execute else 'noexec'},size={size_bytes},"
         f"nr_inodes={inodes},mode=1777,uid={uid},gid={uid}"
     )
+
+
+def _terminals() -> dict[str, Any]:
+    """A file system of pseudo-terminals with a limit; the engine's own of each sandbox has none."""
+    options = f"nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,max={MAX_PTYS}"
+    driver = {"type": "devpts", "device": "devpts", "o": options}
+    return {
+        "Type": "volume",
+        "Target": "/dev/pts",
+        "VolumeOptions": {
+            "NoCopy": True,
+            "DriverConfig": {"Name": "local", "Options": driver},
+        },
+    }
 
 
 @functools.cache
@@ -78,18 +122,22 @@ def host_config(limits: Limits, config: ExecutorConfig, *, uid: int) -> dict[str
         "Init": False,
         "IpcMode": "private",
         "LogConfig": {"Type": "none", "Config": {}},
+        "MaskedPaths": list(MASKED_PATHS),
         "Memory": memory_bytes,
         "MemorySwap": memory_bytes,
         "NanoCpus": int(config.cpus * 1e9),
         "NetworkMode": "none",
         "PidsLimit": limits.pids + SUPERVISOR_PIDS,
         "Privileged": False,
+        "ReadonlyPaths": list(READONLY_PATHS),
         "ReadonlyRootfs": True,
         "RestartPolicy": {"Name": "no"},
         "SecurityOpt": ["no-new-privileges:true", f"seccomp={seccomp_profile()}"],
+        "Sysctls": dict(SYSCTLS),
         "Tmpfs": {
             "/tmp": _tmpfs(disk_bytes, max(1024, limits.disk_mb * 256), uid=uid, execute=True),  # noqa: S108
             "/dev/shm": _tmpfs(min(SHM_BYTES, disk_bytes), 1024, uid=uid, execute=False),  # noqa: S108
+            ACCOUNT: _tmpfs(16384, 8, uid=uid, execute=False),
         },
         "Ulimits": [
             {"Name": "core", "Soft": 0, "Hard": 0},
@@ -98,10 +146,17 @@ def host_config(limits: Limits, config: ExecutorConfig, *, uid: int) -> dict[str
             {"Name": "fsize", "Soft": disk_bytes + 4096, "Hard": disk_bytes + 4096},
             {"Name": "memlock", "Soft": 65536, "Hard": 65536},
             {"Name": "msgqueue", "Soft": 65536, "Hard": 65536},
+            # Queued signals and timers are kernel memory of the user.
+            {"Name": "sigpending", "Soft": 4096, "Hard": 4096},
+            # Process 1 raises it for programs, as far as their memory goes.
+            {"Name": "stack", "Soft": 8 * _MIB, "Hard": -1},
         ],
     }
     if config.runtime:
         host["Runtime"] = config.runtime
+    # gVisor's terminals are its own; a file system of the host's kernel would hide them.
+    if "runsc" not in (config.runtime or ""):
+        host["Mounts"] = [_terminals()]
     return host
 
 

@@ -148,7 +148,6 @@ class SharedSandbox:
             extra={
                 "number": number,
                 "uid": self._first_uid + number % SHARED_UIDS,
-                "memory_bytes": limits.memory_mb << 20,
                 "disk_bytes": limits.disk_mb << 20,
                 "pids": limits.pids,
             },
@@ -158,7 +157,7 @@ class SharedSandbox:
         output = run.output
         if output.end is None or output.end.reason == "abandoned":
             raise ProgramLost("a shared sandbox was lost while its program ran")
-        outcome = outcome_of(output.end, program.limits, output.stdout, output.stderr, output.files)
+        outcome = outcome_of(output.end, program.limits, output)
         return msgspec.structs.replace(outcome, isolation="shared", run_s=run_s)
 
     async def _give_up(self, program: Program, run: _Run, started_s: float) -> Outcome:

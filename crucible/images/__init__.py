@@ -1,4 +1,4 @@
-"""The sandbox image: what it holds, how it is built from Debian packages and gets to the engine."""
+"""The sandbox image: its definition, building it from Debian packages, loading it into Docker."""
 
 from crucible.images.build import build_image, ensure_image, present_image
 from crucible.images.definition import (

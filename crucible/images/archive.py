@@ -1,4 +1,4 @@
-"""A directory tree as one image archive whose bytes depend on the tree's content alone."""
+"""Writes a directory tree as an image archive whose bytes depend only on the tree's content."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BLOCK = 1 << 20
 
 
 class _Hashing(io.RawIOBase):
-    """A write-only file that passes bytes on and keeps their SHA-256."""
+    """A write-only file that passes bytes on and computes their SHA-256."""
 
     def __init__(self, inner: BinaryIO) -> None:
         self._inner = inner
@@ -36,10 +36,10 @@ class _Hashing(io.RawIOBase):
 
 
 def write_layer(root: Path, target: Path) -> str:
-    """Write the tree below ``root`` as a tar archive; its SHA-256 in hex.
+    """Write the tree below ``root`` as a tar archive; returns its SHA-256 in hex.
 
-    Names are sorted, times and owners fixed, extended attributes (so file capabilities) left out;
-    devices, sockets and pipes are left out too.
+    Names are sorted, times and owners fixed. Extended attributes (and with them file capabilities),
+    devices, sockets and pipes are left out.
     """
     with target.open("wb") as file:
         hashing = _Hashing(file)
@@ -59,13 +59,13 @@ def _walk(root: Path) -> list[str]:
 
 
 def _add(tar: tarfile.TarFile, root: Path, name: str) -> None:
-    # Two names of one file: the first in order is the file, the second a link to it.
+    # Hard links: the first name in order is the file, the others are links to it.
     mode = (root / name).lstat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
         return
     member = tar.gettarinfo(str(root / name), arcname=name)
     member.mtime = EPOCH_S
-    # Programs own nothing in the image, only the mounts given to them.
+    # A program's account owns nothing in the image, only its mounts.
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     member.mode = stat.S_IMODE(member.mode)
@@ -79,7 +79,7 @@ def _add(tar: tarfile.TarFile, root: Path, name: str) -> None:
 def write_archive(
     layer: Path, digest: str, target: Path, *, reference: str, labels: dict[str, str], machine: str
 ) -> str:
-    """Write an archive that an engine loads as an image; the image's id (``sha256:…``)."""
+    """Write an archive that an engine loads as an image; returns its id (``sha256:…``)."""
     config = msgspec.json.encode(
         {
             "architecture": machine,

@@ -1,4 +1,4 @@
-"""Brings the sandbox image into the engine: already there, pulled, or built here."""
+"""Makes sure the engine has the sandbox image: finds it, pulls it, or builds it."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from crucible.images.store import ImageInfo
     from crucible.settings import Settings
 
-#: Seconds to wait for another build on this machine, and between two looks at it.
+#: Seconds to wait for another build on this machine, and between two attempts to take its lock.
 LOCK_S = 1800.0
 LOCK_LOOK_S = 0.5
 
 
 async def present_image(settings: Settings) -> ImageInfo | None:
-    """The image that programs run in, when the engine has it as the settings define it.
+    """The sandbox image if the engine has it as the settings define it, else None.
 
     Raises:
         SettingsError: the operator's package list cannot be used.
@@ -59,19 +59,19 @@ async def present_image(settings: Settings) -> ImageInfo | None:
 
 
 def follows_definition(wanted: str, definition: ImageDefinition) -> bool:
-    """Whether ``wanted`` means "the image of today's definition" and not one certain image."""
+    """Whether ``wanted`` means "built from the current definition", not one particular image."""
     return wanted in {REPOSITORY, LATEST, definition.reference}
 
 
 async def ensure_image(
     settings: Settings, *, progress: Progress = lambda _line: None, rebuild: bool = False
 ) -> ImageInfo:
-    """The image that programs run in, brought into the engine when it is not there.
+    """The sandbox image, pulled or built if the engine does not have it.
 
     Args:
-        settings: which image, which engine, what to add, where to build.
-        progress: called with one line for people at each step; never when all is there.
-        rebuild: build even when an image of the same definition is there.
+        settings: image, engine, additional packages, build directory.
+        progress: called with one line of text at each step; never if the image exists.
+        rebuild: build even if an image of the same definition exists.
 
     Raises:
         SettingsError: the operator's package list cannot be used.
@@ -86,10 +86,10 @@ async def ensure_image(
         if not own:
             if found := await _foreign(docker, wanted, progress):
                 return found
-            progress(f"building Crucible's own image in place of {wanted}")
+            progress(f"building Crucible's own image instead of {wanted}")
         workspace = workspace_of(settings)
         async with build_lock(workspace, progress):
-            # Looked for again: another build may have made it while this one waited.
+            # Checked again: another build may have made it while this one waited for the lock.
             info = None if rebuild else await find_image(docker, definition.reference)
             info = info or await build_image(
                 docker,
@@ -114,10 +114,10 @@ async def build_image(
 
     Args:
         docker: the engine.
-        definition: what the image holds.
+        definition: what the image contains.
         workspace: an existing directory for the tree and the archive, about 1 GB for a minute.
-        mirror: address of a Debian archive; empty means debootstrap's own default.
-        progress: called with one line for people at each step.
+        mirror: URL of a Debian archive; empty means debootstrap's default.
+        progress: called with one line of text at each step.
 
     Raises:
         RequirementError: it cannot be built here.
@@ -142,7 +142,7 @@ async def build_image(
         await load_archive(docker, archive)
     info = await find_image(docker, definition.reference)
     if info is None:
-        raise RequirementError(f"the engine took {image} in but does not show it")
+        raise RequirementError(f"the engine loaded {image} but does not list it")
     progress(f"built {info.reference}, {info.size_bytes / 1e6:.0f} MB")
     return info
 
@@ -150,35 +150,35 @@ async def build_image(
 async def _foreign(
     docker: aiodocker.Docker, reference: str, progress: Progress
 ) -> ImageInfo | None:
-    """The image that somebody else made, from the engine or its registry.
+    """An image that Crucible did not build, from the engine or its registry.
 
-    None when an image of our own may stand for it: it could not be pulled, and its name does not
-    promise one content.
+    None if Crucible's own image may replace it: it could not be pulled, and its name does not pin
+    its content.
     """
     if found := await find_image(docker, reference):
         return found
     if is_local(reference):
         raise RequirementError(
-            f"the engine has no image {reference}, and no registry can have it",
+            f"the engine has no image {reference}, and it cannot be pulled",
             "unset CRUCIBLE_SANDBOX_IMAGE, or load the image",
         )
     why = await pull_image(docker, reference, progress)
     if not why:
         return await find_image(docker, reference)
     if is_pinned(reference):
-        raise RequirementError(f"cannot pull {reference}: {why}", "load it, or name another image")
+        raise RequirementError(f"cannot pull {reference}: {why}", "load it, or use another image")
     progress(f"cannot pull {reference}: {why}")
     return None
 
 
 def workspace_of(settings: Settings) -> Path:
-    """Where trees and archives are while an image is built."""
+    """The directory for trees and archives during a build."""
     return settings.data_dir / "images"
 
 
 @contextlib.asynccontextmanager
 async def build_lock(workspace: Path, progress: Progress) -> AsyncIterator[None]:
-    """One build at a time in ``workspace``; what a killed one left is removed first.
+    """Hold the lock of ``workspace``; leftovers of a killed build are removed first.
 
     Raises:
         RequirementError: another build held it for ``LOCK_S``, or the directory cannot be made.
@@ -193,21 +193,21 @@ async def build_lock(workspace: Path, progress: Progress) -> AsyncIterator[None]
 
 
 async def _take(handle: int, progress: Progress) -> None:
-    told = False
+    reported = False
     try:
         async with asyncio.timeout(LOCK_S):
             while True:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    if not told:
+                    if not reported:
                         progress("another build is running; waiting for it")
-                        told = True
+                        reported = True
                     await asyncio.sleep(LOCK_LOOK_S)
                 else:
                     return
     except TimeoutError as error:
-        raise RequirementError("another image build does not end") from error
+        raise RequirementError(f"another image build took more than {LOCK_S:.0f} s") from error
 
 
 def _open_lock(workspace: Path) -> int:
@@ -221,6 +221,6 @@ def _open_lock(workspace: Path) -> int:
 
 
 def _remove_leftovers(workspace: Path) -> None:
-    """Whoever made these trees held the lock that this process holds now."""
+    """Remove the trees of killed builds: this process holds the lock, so no other build runs."""
     for left in workspace.glob(f"{PREFIX}*"):
         shutil.rmtree(left, ignore_errors=True)

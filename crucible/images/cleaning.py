@@ -1,4 +1,4 @@
-"""Turns an installed Debian tree into an image's tree: no caches, no traces, no privileges."""
+"""Turns an installed Debian tree into an image's tree: no caches, no build traces, no set-uid."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from crucible.images.definition import ImageDefinition
 
-#: Emptied, and kept as directories: mount points, and what only a running system fills.
+#: Emptied but kept as directories: mount points, and what only a running system fills.
 EMPTIED = ("dev", "proc", "run", "sys", "tmp", "var/tmp", "var/log", "var/cache", "boot", "mnt")
-#: Removed: documentation, translations, package lists, accounts' leftovers, the builder's traces.
+#: Removed: documentation, translations, package lists, backups of account files, build traces.
 REMOVED = (
     "debootstrap",
     "etc/.pwd.lock",
@@ -81,7 +81,7 @@ REMOVED = (
     "var/lib/apt",
     "var/lib/dpkg",
     "var/lib/systemd",
-    # Programs are linked against the shared C library; the static twin is 9 MB nobody asks for.
+    # Programs are linked against the shared C library; the static one is 9 MB of no use.
     "usr/lib/*-linux-gnu/libc.a",
     "usr/lib/*-linux-gnu/libcrypt.a",
     "usr/lib/*-linux-gnu/libm-*.a",
@@ -90,7 +90,7 @@ REMOVED = (
     "usr/lib/*-linux-gnu/libresolv.a",
     "usr/lib/*-linux-gnu/libtirpc.a",
 )
-#: Directories that must be there when the root is read-only: mode and owner.
+#: Directories that must exist since the root is read-only: mode and owner.
 DIRECTORIES = {
     "dev": 0o755,
     "proc": 0o555,
@@ -100,16 +100,19 @@ DIRECTORIES = {
     "var/tmp": 0o1777,
     "work": 0o755,
 }
-#: Where the image tells what it was made of: one ``name=version`` a line.
+#: The image's package list: one ``name=version`` per line.
 MANIFEST = "usr/share/crucible/packages.txt"
+#: What the links from /etc to the accounts lead to.
+ACCOUNT = "run/account"
 
 _STATUS_FIELD = re.compile(r"^(Package|Version|Status): (.*)$", re.MULTILINE)
-#: Days since 1970 of the last password change; all accounts are locked, the day is a build trace.
+#: Days since 1970 of the last password change. All accounts are locked; fixed, so that the build
+#: day is not in the image.
 _SHADOW_DAY = re.compile(r"^([^:]*:[^:]*:)\d+:", re.MULTILINE)
 
 
 def installed_packages(status: str) -> list[str]:
-    """``name=version`` of every installed package in the text of dpkg's status file, sorted."""
+    """``name=version`` of every installed package in dpkg's status file, sorted."""
     found = []
     for paragraph in status.split("\n\n"):
         fields = dict(_STATUS_FIELD.findall(paragraph))
@@ -127,7 +130,7 @@ def plain_mode(mode: int, *, directory: bool) -> int:
 
 
 def package_files(root: Path, name: str) -> set[str]:
-    """Paths (relative to ``root``) that dpkg says belong to the installed package ``name``."""
+    """Paths (relative to ``root``) that dpkg lists for the installed package ``name``."""
     info = root / "var/lib/dpkg/info"
     found: set[str] = set()
     for listing in (*info.glob(f"{name}.list"), *info.glob(f"{name}:*.list")):
@@ -136,7 +139,7 @@ def package_files(root: Path, name: str) -> set[str]:
 
 
 def leave_out(root: Path, names: Iterable[str]) -> None:
-    """Remove the files of the packages ``names``, save directories and what others own too."""
+    """Remove the files of the packages ``names``, except directories and files others own too."""
     names = set(names)
     info = root / "var/lib/dpkg/info"
     others: set[str] = set()
@@ -152,7 +155,7 @@ def leave_out(root: Path, names: Iterable[str]) -> None:
 
 
 def clean(root: Path, definition: ImageDefinition) -> None:
-    """Make the freshly installed tree at ``root`` an image's tree, in place."""
+    """Turn the freshly installed tree at ``root`` into an image's tree, in place."""
     manifest = installed_packages((root / "var/lib/dpkg/status").read_text("utf-8"))
     leave_out(root, definition.left_out)
     left_out = set(definition.left_out)
@@ -173,7 +176,11 @@ def clean(root: Path, definition: ImageDefinition) -> None:
 
 
 def add_account(root: Path) -> None:
-    """The unprivileged account, without the tools that would also stamp the day and make a home."""
+    """The unprivileged account, without the tools that would also stamp the day and make a home.
+
+    A sandbox's user has a number of its own, so ``/etc/passwd`` and ``/etc/group`` lead to where
+    its supervisor writes them (``executor.jail.account``); below that mount are those of the image.
+    """
     lines = {
         "etc/passwd": f"{SANDBOX_USER}:x:{SANDBOX_UID}:{SANDBOX_GID}:sandbox:/work:/bin/sh\n",
         "etc/group": f"{SANDBOX_USER}:x:{SANDBOX_GID}:\n",
@@ -186,6 +193,12 @@ def add_account(root: Path) -> None:
         if not any(old.startswith(f"{SANDBOX_USER}:") for old in text.splitlines()):
             text += line
         _write(path, text)
+    for name in ("passwd", "group"):
+        moved = root / ACCOUNT / name
+        if not (root / "etc" / name).is_symlink():
+            moved.parent.mkdir(parents=True, exist_ok=True)
+            (root / "etc" / name).rename(moved)
+            (root / "etc" / name).symlink_to(f"../{ACCOUNT}/{name}")
 
 
 def _write(path: Path, text: str) -> None:
@@ -208,7 +221,7 @@ def _remove(path: Path) -> None:
 
 
 def _remove_dead_links(root: Path, top: Path) -> None:
-    """Remove links whose target is gone; a link to a link goes in the round after its target."""
+    """Remove dangling links, repeatedly: removing one may leave another dangling."""
     while dead := [p for p in top.rglob("*") if p.is_symlink() and not _leads(root, p)]:
         for path in dead:
             path.unlink()
@@ -217,7 +230,7 @@ def _remove_dead_links(root: Path, top: Path) -> None:
 def _leads(root: Path, link: Path) -> bool:
     target = link.readlink()
     where = root / target.relative_to("/") if target.is_absolute() else link.parent / target
-    # What is mounted into every container is not there while building.
+    # These targets are mounted into every container and do not exist during the build.
     mounted = target.is_absolute() and target.parts[1] in {"dev", "proc", "run", "sys"}
     return mounted or where.is_symlink() or where.exists()
 

@@ -1,4 +1,4 @@
-"""What a sandbox image holds, as data; two equal definitions have the same tag."""
+"""What a sandbox image contains, as data; equal definitions have the same tag."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import msgspec
 
 from crucible.errors import SettingsError
 
-#: The repository every image built here is tagged in.
+#: The repository of every image built here.
 REPOSITORY = "crucible-sandbox"
 #: The tag that follows the newest build.
 LATEST = f"{REPOSITORY}:latest"
-#: The account programs run as. One of its own: ``nobody`` is what foreign files show up as.
+#: The account programs run as. Not ``nobody``, which owns files whose owner is not mapped.
 SANDBOX_USER = "sandbox"
 SANDBOX_UID = 1000
 SANDBOX_GID = 1000
 #: Raised when the builder turns the same packages into other content.
-RECIPE = 1
+RECIPE = 2
 
 #: A Debian package, optionally with its architecture or version (Debian policy 5.6.1).
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+\Z")
-#: A pinned Python distribution (PEP 508 name, exact version), no options, no addresses.
+#: A pinned Python distribution (PEP 508 name, exact version); no options, no URLs.
 _PINNED = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:\[[A-Za-z0-9,._-]+\])?"
     r"==[A-Za-z0-9][A-Za-z0-9.!+_-]*\Z"
@@ -31,19 +31,20 @@ _PINNED = re.compile(
 
 
 class ImageDefinition(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that decides an image's content.
+    """Everything that determines an image's content.
 
     Attributes:
         suite: Debian release the packages come from.
-        packages: Debian packages on top of the minimal base, sorted.
+        packages: Debian packages on top of the minimal base, sorted. ``libnss-myhostname`` knows
+            ``localhost``, which an engine's empty ``/etc/hosts`` does not.
         python_packages: pinned Python distributions, sorted.
-        left_out: packages of the base whose files are removed again: they manage a system that
-            nobody manages inside a sandbox, and most of what is set-uid is theirs.
+        left_out: packages of the base whose files are removed again: tools for managing a system,
+            which own most set-uid files.
         recipe: version of the builder's own rules.
     """
 
     suite: str = "bookworm"
-    packages: tuple[str, ...] = ("libc6-dev", "nodejs", "python3", "tcc")
+    packages: tuple[str, ...] = ("libc6-dev", "libnss-myhostname", "nodejs", "python3", "tcc")
     python_packages: tuple[str, ...] = ()
     left_out: tuple[str, ...] = (
         "adduser",
@@ -89,12 +90,12 @@ class ImageDefinition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_requirements(text: str, source: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Debian packages and Python distributions of an operator's list, sorted, each once.
+    """Debian packages and Python distributions of an operator's list, sorted and unique.
 
-    One a line: a Debian package's name, or ``pip:NAME==VERSION``. ``#`` starts a comment.
+    One per line: a Debian package's name, or ``pip:NAME==VERSION``. ``#`` starts a comment.
 
     Raises:
-        SettingsError: a line is neither; it is named with its number.
+        SettingsError: a line is neither; the message has its number.
     """
     debian: set[str] = set()
     python: set[str] = set()
@@ -116,13 +117,13 @@ def parse_requirements(text: str, source: str = "") -> tuple[tuple[str, ...], tu
 
 
 def load_definition(packages_file: str = "") -> ImageDefinition:
-    """The default image, with what an operator's list adds to it.
+    """The default image plus the packages of an operator's list.
 
     Args:
         packages_file: path of the list; empty means there is none.
 
     Raises:
-        SettingsError: the list cannot be read or has a line that is no package.
+        SettingsError: the list cannot be read or has an invalid line.
     """
     base = ImageDefinition()
     if not packages_file:
@@ -138,6 +139,6 @@ def load_definition(packages_file: str = "") -> ImageDefinition:
         base,
         packages=tuple(sorted({*base.packages, *debian})),
         python_packages=python,
-        # What an operator asks for by name stays.
+        # A package the operator lists is not left out.
         left_out=tuple(name for name in base.left_out if name not in debian),
     )

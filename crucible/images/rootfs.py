@@ -1,4 +1,4 @@
-"""Installs Debian packages into an empty directory, with every trace removed on the way out."""
+"""Installs Debian packages into a temporary tree, which is removed afterwards."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str], None]
 
-#: Seconds an installer may take in all, and without a word.
+#: Seconds an installer may take in total, and without any output.
 TOTAL_S = 1800.0
 SILENCE_S = 300.0
 #: Seconds between two lines of progress inside one stage.
 STAGE_LINE_S = 5.0
-#: Names of temporary trees; what a killed build left is known by them.
+#: Name prefix of temporary trees, by which leftovers of killed builds are found.
 PREFIX = "crucible-rootfs-"
 _TAIL = 15
 _STAGES = {
@@ -59,14 +59,14 @@ def require_builder() -> str:
     return found
 
 
-#: Where administration tools are, also when a user's PATH leaves them out.
+#: PATH with the directories of administration tools, which a user's PATH may lack.
 _PATH = ":".join(
     dict.fromkeys([*os.environ.get("PATH", "").split(":"), "/usr/sbin", "/usr/bin", "/sbin"])
 )
 
 
 def stage_of(line: str) -> str:
-    """What people are told about a line of debootstrap's output; empty when it is not worth it."""
+    """The stage that a line of debootstrap's output belongs to; empty if none."""
     words = line.split()
     return _STAGES.get(words[1], "") if len(words) > 1 and words[0] == "I:" else ""
 
@@ -90,10 +90,10 @@ def debootstrap_command(
 
 
 async def private_mounts() -> tuple[str, ...]:
-    """What to put before a command so that its mounts go with it, however it ends.
+    """A command prefix that runs a command in its own mount namespace.
 
-    Removing the tree then never reaches into a file system of the host that debootstrap mounted.
-    Empty inside a chroot or a container that may not do so.
+    Its mounts disappear with it, so that removing the tree never reaches into a file system of the
+    host that debootstrap mounted. Empty where that is not permitted (a chroot, a container).
     """
     wrapper = ("unshare", "--mount", "--propagation", "private")
     if not shutil.which(wrapper[0], path=_PATH):
@@ -112,7 +112,7 @@ async def installed_tree(
     """A cleaned tree with ``definition`` installed, removed on leaving.
 
     Raises:
-        RequirementError: it cannot be built here; says what the installer said.
+        RequirementError: it cannot be built here; has the last lines of the installer's output.
     """
     program = require_builder()
     root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=workspace))
@@ -126,13 +126,13 @@ async def installed_tree(
         if definition.python_packages:
             progress(f"installing {', '.join(definition.python_packages)}")
             await _run(pip_command(definition, root), dict(os.environ), None)
-        progress("compiling Python modules, removing what a sandbox does not need")
+        progress("compiling Python modules, removing unneeded files")
         for command in compile_commands(root):
             await _run(command, {"PATH": _PATH, "PYTHONHASHSEED": "0"}, None)
         await asyncio.to_thread(clean, root, definition)
         yield root
     finally:
-        # A cancelled build waits for the removal too: the tree is gone when the task is.
+        # A cancelled build waits for the removal too, so that no tree outlives the task.
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, root, ignore_errors=True))
 
 
@@ -144,13 +144,13 @@ def python_library(root: Path) -> Path:
     """
     for path in sorted(root.glob("usr/lib/python3.*/os.py")):
         return path.parent
-    raise RequirementError("the image has no Python; its package list must have python3")
+    raise RequirementError("the image has no Python; its package list must include python3")
 
 
 def pip_command(definition: ImageDefinition, root: Path) -> list[str]:
     """The command line that installs the pinned Python distributions into ``root``.
 
-    The platform is named, so a builder with another Python picks the same wheels.
+    The platform is given explicitly, so that a builder with another Python picks the same wheels.
     """
     version = python_library(root).name.removeprefix("python")
     target = root / f"usr/local/lib/python{version}/dist-packages"
@@ -168,14 +168,14 @@ def pip_command(definition: ImageDefinition, root: Path) -> list[str]:
 def compile_commands(root: Path) -> list[list[str]]:
     """The command lines that compile the tree's Python modules with its own Python.
 
-    Unchecked: the image is read-only and all its times are equal, so comparing a source's time
-    would only recompile the library at every start.
+    With unchecked hashes: all files of the image have the same time, and a read-only root cannot
+    keep a recompiled module, so a timestamp check would only cost time at every start.
     """
     name = python_library(root).name
     compiler = ["chroot", str(root), f"/usr/bin/{name}", "-m", "compileall", "-q", "-f"]
     compiler += ["--invalidation-mode", "unchecked-hash"]
     extras = ("usr/lib/python3/dist-packages", f"usr/local/lib/{name}/dist-packages")
-    # Distributions may ship templates that are no valid Python: those stay as they are.
+    # Packages may contain templates that are not valid Python: those are left uncompiled.
     tolerant = ["sh", "-c", '"$@" || [ $? -eq 1 ]', "sh", *compiler]
     return [
         [*compiler, f"/usr/lib/{name}"],
@@ -194,10 +194,10 @@ def _debian_env() -> dict[str, str]:
 
 
 async def _run(command: Sequence[str], env: Mapping[str, str], progress: Progress | None) -> None:
-    """Run a command to its end, telling its stages; killed with all its children otherwise.
+    """Run a command and report its stages; on failure or cancellation its process group is killed.
 
     Raises:
-        RequirementError: it failed, or said nothing for ``SILENCE_S``.
+        RequirementError: it failed, took too long, or printed nothing for ``SILENCE_S``.
     """
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -214,7 +214,7 @@ async def _run(command: Sequence[str], env: Mapping[str, str], progress: Progres
             await _follow(process, tail, progress)
             await process.wait()
     except TimeoutError as error:
-        raise RequirementError(f"{_name(command)} does not end: {' / '.join(tail)}") from error
+        raise RequirementError(f"{_name(command)} timed out: {' / '.join(tail)}") from error
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -222,13 +222,13 @@ async def _run(command: Sequence[str], env: Mapping[str, str], progress: Progres
             await asyncio.shield(process.wait())
     if process.returncode:
         raise RequirementError(
-            f"{_name(command)} ended with exit code {process.returncode}: {' / '.join(tail)}",
+            f"{_name(command)} exited with code {process.returncode}: {' / '.join(tail)}",
             "check that packages can be fetched, or set CRUCIBLE_DEBIAN_MIRROR",
         )
 
 
 def _name(command: Sequence[str]) -> str:
-    """The program people know, not what was put before it."""
+    """The program's name without the wrapper before it."""
     known = (Path(word).name for word in command)
     return next((n for n in known if n in {"debootstrap", "pip", "compileall"}), command[0])
 
@@ -240,7 +240,7 @@ async def _follow(
     if stream is None:
         return
     loop = asyncio.get_running_loop()
-    stage, told_at = "", 0.0
+    stage, reported_at = "", 0.0
     while True:
         async with asyncio.timeout(SILENCE_S):
             raw = await stream.readline()
@@ -250,6 +250,6 @@ async def _follow(
         tail.append(line)
         del tail[:-_TAIL]
         now = stage_of(line)
-        if progress and now and (now != stage or loop.time() - told_at >= STAGE_LINE_S):
+        if progress and now and (now != stage or loop.time() - reported_at >= STAGE_LINE_S):
             progress(now if now != stage else f"{now}: {line.split()[2].rstrip('.')}")
-            stage, told_at = now, loop.time()
+            stage, reported_at = now, loop.time()

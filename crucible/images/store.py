@@ -1,4 +1,4 @@
-"""Images in a Docker engine: look, list, load, tag, pull."""
+"""Images in a Docker engine: find, list, tag, load, pull."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
     from crucible.images.rootfs import Progress
 
-#: On every image built here; its value is the definition's digest.
+#: Label of every image built here; its value is the definition's digest.
 LABEL = "crucible.image.definition"
 DEFAULT_URL = "unix:///var/run/docker.sock"
 ENGINE_REMEDY = "start Docker, or run `make setup`, or set CRUCIBLE_DOCKER_URL"
-#: Seconds an engine may take to answer a question, to take an image in, to pull one.
+#: Seconds an engine may take to answer a request, to load an image, to pull one.
 ANSWER_S = 30.0
 LOAD_S = 600.0
 PULL_S = 600.0
 _CHUNK = 1 << 20
-#: What aiodocker calls a failed connection.
+#: aiodocker's status for a failed connection.
 _UNREACHABLE = 900
 _NOT_FOUND = 404
 
@@ -37,12 +37,12 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
     """An image in the engine.
 
     Attributes:
-        reference: the name it was asked for by.
+        reference: the name it was looked up by.
         image_id: ``sha256:…`` of its configuration, which names its content.
         tags: all its names.
         size_bytes: uncompressed.
-        created: ISO time; images built here all carry the same.
-        definition: digest of the definition it was built from; empty for foreign images.
+        created: ISO time; the same for all images built here.
+        definition: digest of the definition it was built from; empty for other images.
     """
 
     reference: str
@@ -58,7 +58,7 @@ async def open_engine(docker_url: str) -> AsyncIterator[aiodocker.Docker]:
     """A client of the engine at ``docker_url`` (empty: its default socket).
 
     Raises:
-        RequirementError: the address cannot be used.
+        RequirementError: the URL cannot be used.
     """
     async with contextlib.AsyncExitStack() as stack:
         try:
@@ -72,10 +72,10 @@ async def open_engine(docker_url: str) -> AsyncIterator[aiodocker.Docker]:
 
 @contextlib.asynccontextmanager
 async def answer_within(deadline_s: float) -> AsyncIterator[None]:
-    """Engine calls with a deadline; whatever the client library raises leaves as ours.
+    """Put a deadline on engine calls and translate the client library's errors.
 
     Raises:
-        RequirementError: the engine does not answer or refuses.
+        RequirementError: the engine does not answer or reports an error.
     """
     try:
         async with asyncio.timeout(deadline_s):
@@ -90,7 +90,7 @@ async def answer_within(deadline_s: float) -> AsyncIterator[None]:
 
 
 async def find_image(docker: aiodocker.Docker, reference: str) -> ImageInfo | None:
-    """The image called ``reference``, or None when the engine has none."""
+    """The image ``reference``, or None if the engine does not have it."""
     async with answer_within(ANSWER_S):
         try:
             found = await docker.images.inspect(reference)
@@ -115,14 +115,15 @@ async def list_images(docker: aiodocker.Docker) -> list[ImageInfo]:
         rows = await docker.images.list(filters={"label": [LABEL]})
     infos = []
     for row in rows:
-        tags = sorted(row.get("RepoTags") or ())
+        # An image that lost its name to a newer build has this one, or none.
+        tags = sorted(set(row.get("RepoTags") or ()) - {"<none>:<none>"})
         if info := await find_image(docker, tags[0] if tags else row["Id"]):
             infos.append(info)
     return sorted(infos, key=lambda info: info.reference)
 
 
 async def tag_image(docker: aiodocker.Docker, image: str, name: str) -> None:
-    """Give an image one more name, ``repository:tag``."""
+    """Give an image another name, ``repository:tag``."""
     repository, _, tag = name.rpartition(":")
     if not repository or "/" in tag:
         repository, tag = name, "latest"
@@ -131,7 +132,7 @@ async def tag_image(docker: aiodocker.Docker, image: str, name: str) -> None:
 
 
 async def load_archive(docker: aiodocker.Docker, archive: Path) -> None:
-    """Hand an image archive to the engine."""
+    """Load an image archive into the engine."""
 
     async def chunks() -> AsyncIterator[bytes]:
         with archive.open("rb") as file:
@@ -143,7 +144,7 @@ async def load_archive(docker: aiodocker.Docker, archive: Path) -> None:
 
 
 async def pull_image(docker: aiodocker.Docker, reference: str, progress: Progress) -> str:
-    """Pull ``reference``; empty when that went well, else why not, in a sentence."""
+    """Pull ``reference``; returns the reason if that failed, else an empty string."""
     progress(f"pulling {reference}")
     try:
         async with answer_within(PULL_S):
@@ -161,10 +162,10 @@ async def engine_machine(docker: aiodocker.Docker) -> str:
 
 
 def is_local(reference: str) -> bool:
-    """Whether ``reference`` names an image that only this machine can have."""
+    """Whether ``reference`` names a local image, which no registry can have."""
     return reference == REPOSITORY or reference.startswith((f"{REPOSITORY}:", "sha256:"))
 
 
 def is_pinned(reference: str) -> bool:
-    """Whether ``reference`` names one content for ever, so that nothing else may stand for it."""
+    """Whether ``reference`` pins the content by its digest, so that no other image may be used."""
     return "@" in reference or reference.startswith("sha256:")

@@ -1,4 +1,4 @@
-"""Where something listens: what only this machine can reach, and how it is written."""
+"""Listening addresses: whether they are loopback, and how they are written in a URL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from crucible.errors import SettingsError
 
 
 def check_exposure(host: str) -> None:
-    """Refuse to serve people without keys anywhere but on loopback.
+    """Refuse to serve anything but loopback without API keys.
 
     Raises:
         SettingsError: ``host`` is not a loopback address.
@@ -30,5 +30,5 @@ def is_loopback(host: str) -> bool:
 
 
 def http_url(host: str, port: int) -> str:
-    """The URL of what listens there; an IPv6 address goes into brackets."""
+    """The URL of a service that listens there; an IPv6 address is put in brackets."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

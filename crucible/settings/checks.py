@@ -1,4 +1,4 @@
-"""Settings that cannot work, or not together, are refused before anything starts."""
+"""Refuses settings that are invalid or contradict each other, before anything starts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_switches(
     dual_write: bool,
     queue_service_url: str,
 ) -> None:
-    """Refuse switches of a migration that mean nothing together, at the start or later on.
+    """Refuse migration switches that contradict each other, at startup or when changed later.
 
     Raises:
         SettingsError: out of range, contradictory, or without the legacy queue they need.
@@ -56,10 +56,10 @@ def check_switches(
         raise SettingsError("CELERY_PERCENTAGE", f"{share} is not from 0.0 to 1.0; a tenth is 0.1")
     name = env_name("dual_write")
     if dual_write and not celery_enabled:
-        raise SettingsError(name, "writes to Celery as well, which CELERY_ENABLED forbids")
+        raise SettingsError(name, "writes to Celery too, which CELERY_ENABLED forbids")
     if dual_write and 0.0 < share < 1.0:
         raise SettingsError(
-            name, f"sends every evaluation both ways, which contradicts CELERY_PERCENTAGE {share}"
+            name, f"sends everything to both sides, which contradicts CELERY_PERCENTAGE {share}"
         )
     askers = {
         "FORCE_LEGACY_QUEUE": force_legacy_queue,

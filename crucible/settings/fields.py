@@ -1,7 +1,7 @@
-"""Each setting is one field of ``Settings``.
+"""``Settings``: each field is one setting.
 
-Its environment name is ``CRUCIBLE_`` and the field's name in capitals, except for the six that
-carry the names of the systems they come from.
+Its environment variable is ``CRUCIBLE_`` and the field's name in capitals, except for the six
+settings that keep the names they have in the systems they come from.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Seconds = Annotated[float, Meta(gt=0.0)]
 
 #: Served strictly in this order by async and stock workers alike.
 QUEUES = ("high_priority", "evaluation", "batch", "maintenance")
-#: Every queue that has a purpose, in the order of service.
+#: Every queue that Crucible uses, in the order of service.
 KNOWN_QUEUES = (*QUEUES, "gpu_queue", "assessments", "reports", "celery")
-#: Settings whose environment name has no ``CRUCIBLE_`` in front.
+#: Settings whose environment variable has no ``CRUCIBLE_`` prefix.
 FOREIGN_NAMES = frozenset(
     {
         "celery_enabled",
@@ -37,7 +37,7 @@ FOREIGN_NAMES = frozenset(
         "queue_service_url",
     }
 )
-#: Read by scripts and tests beside the settings, so no mistake where they are set.
+#: Variables that scripts and tests read; they are not settings and not misspelt ones either.
 OTHER_NAMES = frozenset(
     {"CRUCIBLE_CONFIG", "CRUCIBLE_DOCKERD_FLAGS", "CRUCIBLE_DOCKERD_LOG", "CRUCIBLE_SOAK"}
 )
@@ -46,7 +46,7 @@ SECRETS = frozenset({"executor_token", "queue_service_token"})
 
 
 def default_data_dir() -> Path:
-    """Where the XDG specification keeps a user's data."""
+    """The user's data directory by the XDG specification."""
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(home) / "crucible"
 
@@ -60,43 +60,43 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         celery_broker_url: the task queue server.
         celery_result_backend: where results are stored; empty means the task queue server.
         global_keyprefix: put before every key of the task queue.
-        claim: ``atomic`` (cannot lose) or ``brpop`` (for servers without scripting).
+        claim: ``atomic`` (no loss on kill) or ``brpop`` (for servers without scripting).
         result_ttl_s: seconds a result is kept.
-        event_bus_url: the server that carries events.
+        event_bus_url: the event bus server.
         queue_limit: messages a queue may hold before submissions get 503; 0 means no limit.
-        publish_deadline_s: seconds after which a submission fails when the server is silent.
-        max_body_kb: KiB a request body may have.
-        max_wait_s: seconds a ``?wait=`` may last at most.
+        publish_deadline_s: seconds after which a submission fails if the server does not answer.
+        max_body_kb: largest request body, KiB.
+        max_wait_s: longest ``?wait=``, seconds.
         celery_enabled: new evaluations may go to Celery queues.
-        celery_percentage: share of new evaluations that do, 0.0 to 1.0.
-        force_legacy_queue: all go to the legacy queue, whatever else says.
-        dual_write: the legacy queue answers, Celery gets a copy of each to be compared.
+        celery_percentage: share of new evaluations sent to Celery, 0.0 to 1.0.
+        force_legacy_queue: send all to the legacy queue, whatever the other switches say.
+        dual_write: the legacy queue answers; Celery gets a copy of each to be compared.
         queue_service_url: the legacy queue service; empty means there is none.
         queue_service_token: bearer token of the legacy queue service.
-        breaker_failures: failures in a row after which the circuit to a downstream opens.
-        breaker_open_s: seconds a circuit stays open before its downstream is tried again.
-        breaker_trials: successes then needed to trust it again.
+        breaker_failures: consecutive failures after which a downstream's circuit opens.
+        breaker_open_s: seconds a circuit stays open before it is half-open.
+        breaker_trials: successes that close a half-open circuit.
         queues: queues a worker serves, in order.
         concurrency: programs a worker runs at once; 0 means one per core, at least two.
-        max_deliveries: deliveries of one message without an end before it is a dead letter.
-        visibility_timeout_s: seconds until stock workers hand a foreign claim back; every
-            worker on the queues must have the same.
-        drain_s: seconds running programs may take to end after SIGTERM.
+        max_deliveries: deliveries of one message before it becomes a dead letter.
+        visibility_timeout_s: seconds until stock workers restore a foreign claim; must be the
+            same for every worker on the queues.
+        drain_s: seconds running programs may take to finish after SIGTERM.
         executor_urls: executor services; empty means containers are started here.
         executor_token: bearer token of the executor services.
         docker_url: the engine; empty means its default socket.
         docker_runtime: ``runc``, ``crun``, ``runsc``; empty means the engine's default.
         sandbox_image: image programs run in.
-        pool_min: sandboxes kept ready at least.
-        pool_max: sandboxes alive at most, busy ones included; 0 means four times the concurrency.
+        pool_min: least number of sandboxes kept ready.
+        pool_max: most sandboxes, busy ones included; 0 means four times the concurrency.
         max_wall_time_s: ceiling of ``limits.wall_time_s``.
         max_cpu_time_s: ceiling of ``limits.cpu_time_s``.
         max_memory_mb: ceiling of ``limits.memory_mb``.
         max_pids: ceiling of ``limits.pids``.
         max_output_kb: ceiling of ``limits.output_kb``.
         max_disk_mb: ceiling of ``limits.disk_mb``.
-        sandbox_packages_file: an operator's list of packages to add to the image.
-        debian_mirror: archive to build the image from; empty means debootstrap's own default.
+        sandbox_packages_file: list of packages to add to the image.
+        debian_mirror: Debian archive to build the image from; empty means debootstrap's default.
         data_dir: where ``crucible up`` keeps its servers' data.
         log_level: least severity that is logged.
     """
@@ -164,12 +164,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
 
 
 def env_name(field: str) -> str:
-    """The environment name of a setting."""
+    """The environment variable of a setting."""
     return field.upper() if field in FOREIGN_NAMES else f"CRUCIBLE_{field.upper()}"
 
 
 def masked_value(field: str, value: object) -> object:
-    """A setting's value as it may be shown."""
+    """A setting's value with secrets masked."""
     if field in SECRETS:
         return "***" if value else ""
     if isinstance(value, tuple):
@@ -180,9 +180,9 @@ def masked_value(field: str, value: object) -> object:
 
 
 def as_environ(settings: Settings) -> dict[str, str]:
-    """Every setting as the environment has it, tokens included, for a process of ours.
+    """Every setting as environment variables, tokens included, for a child process.
 
-    What has an empty text is not set there and takes its default.
+    An empty value counts as unset there, so the setting takes its default.
     """
     return {env_name(name): _text(getattr(settings, name)) for name in settings.__struct_fields__}
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How alike a variable and a setting are, from 0 to 1, for the one to be taken for the other
-#: misspelt: a letter or two wrong, a word cut short, an S too many.
+#: Similarity (0 to 1) from which an unknown variable is taken for a misspelt setting: a letter or
+#: two wrong, a word cut short, an extra S.
 _NEARLY = 0.85
 
 
@@ -32,7 +32,7 @@ def load_settings(
     flags: Mapping[str, object] | None = None,
     file: Path | None = None,
 ) -> Settings:
-    """Read the settings once.
+    """Read and check the settings.
 
     Args:
         environ: the environment; the process's own by default.
@@ -76,7 +76,7 @@ def _from_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, str]:
-    # An empty variable means "not set", as docker compose and systemd leave them.
+    # An empty variable means "not set": docker compose and systemd leave them so.
     given = {name: text.strip() for name, text in env.items() if text.strip()}
     names = {env_name(field): field for field in Settings.__struct_fields__}
     ours = {name for name in given if name.startswith("CRUCIBLE_")}
@@ -86,20 +86,20 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _refuse_misspelt(name: str, names: Iterable[str]) -> None:
-    """Refuse what is nearly a setting, and only mention the rest.
+    """Refuse variables that look like a misspelt setting; only log other unknown ones.
 
-    Others may have a name for something of theirs: Kubernetes sets ``CRUCIBLE_SERVICE_HOST`` for a
-    service that is called crucible.
+    Those may belong to others: Kubernetes sets ``CRUCIBLE_SERVICE_HOST`` for a service that is
+    called crucible.
     """
     spellings = {spelling: known for known in names for spelling in _spellings(known)}
     near = difflib.get_close_matches(name, spellings, n=1, cutoff=_NEARLY)
     if near:
-        raise SettingsError(name, f"is no setting; did you mean {spellings[near[0]]}?")
-    log.warning("%s is no setting of this version and is ignored", name)
+        raise SettingsError(name, f"unknown setting; did you mean {spellings[near[0]]}?")
+    log.warning("%s is not a setting of this version and is ignored", name)
 
 
 def _spellings(name: str) -> set[str]:
-    """A setting's name, and for those of other systems what it would be as one of ours."""
+    """A setting's variable, and for those without a prefix also the name with ``CRUCIBLE_``."""
     bare = name.removeprefix("CRUCIBLE_")
     return {name, f"CRUCIBLE_{bare}", f"CRUCIBLE_{bare.removeprefix('CELERY_')}"}
 
@@ -111,9 +111,11 @@ def _convert(field: str, value: object, hint: Any) -> Any:
         try:
             return Path(value).expanduser()
         except RuntimeError:
-            raise SettingsError(env_name(field), f"{str(value)!r}: there is no such home") from None
+            raise SettingsError(
+                env_name(field), f"{str(value)!r}: no such home directory"
+            ) from None
     try:
-        # Text from the environment may become a number or a bool; a TOML value has its type.
+        # Text from the environment may become a number or a bool; TOML values have a type already.
         converted = msgspec.convert(value, hint, strict=False)
     except msgspec.ValidationError as error:
         shown = "" if field in SECRETS else f"{masked_value(field, value)!r}: "

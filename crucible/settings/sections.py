@@ -1,4 +1,4 @@
-"""What settings are about: the order and the headings of the flags that commands have for them."""
+"""Groups of settings: order and headings of their flags in ``--help``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from crucible.settings.fields import Settings
 
 
 class Section(enum.StrEnum):
-    """A heading; its settings stand beside each other in ``Settings``."""
+    """A heading; its settings are adjacent in ``Settings``."""
 
     LISTENING = "Listening"
     TASK_QUEUE = "Task queue"
@@ -22,12 +22,12 @@ class Section(enum.StrEnum):
     WORKER = "Worker"
     EXECUTORS = "Executor services"
     SANDBOXES = "Sandboxes"
-    CEILINGS = "Most a program may ask for"
+    CEILINGS = "Ceilings of a program's limits"
     IMAGE = "Sandbox image"
     PROCESS = "Process"
 
 
-#: The first setting of each section, which reaches to the first one of the next.
+#: The first setting of each section, which ends before the first one of the next.
 _FIRST = {
     "host": Section.LISTENING,
     "celery_broker_url": Section.TASK_QUEUE,
@@ -56,7 +56,7 @@ def sections() -> dict[str, Section]:
 
 
 def descriptions() -> dict[str, str]:
-    """What ``Settings`` says about each setting, on one line; nothing where Python drops it."""
+    """Each setting's description in the docstring of ``Settings``; empty under ``python -OO``."""
     _, _, attributes = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:\n")
     entries = re.split(r"^    (\w+): ", attributes, flags=re.MULTILINE)[1:]
     return {

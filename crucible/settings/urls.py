@@ -1,4 +1,4 @@
-"""URLs in settings: whether they can be used, and how they look without their secrets. Pure."""
+"""URLs in settings: checking them, and masking their secrets. No I/O."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel", "redis+socket")
 LEGACY_SCHEMES = ("http", "https")
 EXECUTOR_SCHEMES = ("http", "https", "unix")
 
-#: Their path is a file's, so an ``@`` in it says nothing.
+#: Schemes whose path is a file, so an ``@`` in it does not end credentials.
 _SOCKET_SCHEMES = frozenset({"unix", "redis+socket", "socket"})
 _SECRET_FIELD = re.compile(r"([?&][^=&]*(?:pass|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
-#: What follows a ``&`` in a password that should have been quoted.
+#: The rest of a password after an ``&`` that should have been quoted.
 _NAMELESS_FIELD = re.compile(r"&[^=&]+(?=&|\Z)")
-#: One address of several, where there are no credentials that a ``;`` may have cut in two.
+#: One of several addresses, when there are no credentials that a ``;`` may have cut in two.
 _PLAIN_ADDRESS = re.compile(r"(?:[a-z+]+://)?(?:\[[0-9A-Fa-f:.%]+\]|[\w.-]+)(?::\d+)?(?:[/?].*)?")
 
 
 def mask_url(url: str) -> str:
     """``url`` with its passwords replaced by ``***``, for logs and messages.
 
-    Also one that is no URL, since it is shown to whoever mistyped it: rather too much is masked.
+    Malformed URLs are masked too, since error messages show them; in doubt more is masked.
     """
     masked = _NAMELESS_FIELD.sub("&***", _SECRET_FIELD.sub(r"\1***", url))
     if not url.startswith("sentinel://"):
@@ -36,7 +36,7 @@ def _mask_credentials(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:
         scheme, rest = "", url
-    # Up to the last of them: a password with an unquoted @, / or # is masked whole.
+    # Up to the last @: a password with an unquoted @, / or # is masked whole.
     credentials, at, place = rest.rpartition("@")
     if not at or (scheme in _SOCKET_SCHEMES and rest.startswith("/")):
         return url
@@ -45,7 +45,7 @@ def _mask_credentials(url: str) -> str:
 
 
 def fault_of(url: str, schemes: tuple[str, ...]) -> str:
-    """What is wrong with a URL, in words that quote nothing of it; empty for a good one."""
+    """What is wrong with a URL, without quoting any of it (secrets); empty if it is valid."""
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in schemes:
         return f"must start with {', '.join(schemes)} and ://"
@@ -59,7 +59,7 @@ def fault_of(url: str, schemes: tuple[str, ...]) -> str:
             "password are quoted, such as %2F for /"
         )
     if scheme in LEGACY_SCHEMES and not parts[0].hostname:
-        return "names no host"
+        return "has no host"
     if 0 in ports:
         return "nothing listens on port 0"
     return _fault_of_database(parts[-1]) if schemes == REDIS_SCHEMES else ""
@@ -71,7 +71,7 @@ def _fault_of_database(url: SplitResult) -> str:
     if url.scheme not in _SOCKET_SCHEMES:
         databases.append(url.path)
     if not all(re.fullmatch(r"/*[0-9]{0,9}/*", text) for text in databases):
-        return "the database is a number, such as 0 in redis://127.0.0.1:6380/0"
+        return "the database must be a number, such as 0 in redis://127.0.0.1:6380/0"
     if url.scheme == "sentinel" and "master_name" not in fields:
-        return "needs ?master_name= and the name the sentinels know the server by"
+        return "needs ?master_name=NAME, the name of the server in the sentinels' configuration"
     return ""

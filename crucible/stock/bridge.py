@@ -1,4 +1,4 @@
-"""A registry's tasks as tasks of a stock Celery application: same functions, same results."""
+"""Registers a registry's tasks with a stock Celery application: same functions, same results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from crucible.worker.registry import Task, TaskRegistry
+    from crucible.worker.registry import TaskRegistry
+    from crucible.worker.task import Task
 
 
 class StockContext:
@@ -25,7 +26,7 @@ class StockContext:
     def __init__(self, celery_task: Any, task: Task, state: Any) -> None:
         request = celery_task.request
         self._celery_task = celery_task
-        # Celery finds it by thread, and the task runs in another one.
+        # Celery looks the request up by thread, and the coroutine runs in the loop's thread.
         self._request = request
         self._task = task
         self.args: list[Any] = list(request.args or ())
@@ -47,11 +48,11 @@ class StockContext:
         return info
 
     async def update_state(self, state: str, meta: Any = None) -> None:
-        """Store a state of the task's own through the stock backend."""
+        """Store a custom state through the stock backend."""
         self._celery_task.update_state(task_id=self.id, state=state, meta=meta)
 
     def leave(self, value: Any) -> None:
-        """Nothing: a stock worker kills what it terminates."""
+        """Does nothing: a stock worker kills the process of a task it terminates."""
 
     def retry(
         self,
@@ -118,7 +119,7 @@ class Bridge:
             run,
             name=task.name,
             bind=True,
-            # A shared task would be registered with every application of the process.
+            # shared=True would register the task with every application of the process.
             shared=False,
             track_started=task.track_started,
             ignore_result=task.ignore_result,
@@ -135,7 +136,7 @@ class Bridge:
             result = task.function(context, *args, **kwargs)
             return self._loop.run(result) if inspect.iscoroutine(result) else result
         except raised.Retry as retry:
-            # max_retries was looked at in ctx.retry already; None keeps stock from doing it again.
+            # ctx.retry has already checked max_retries; None keeps stock from checking it again.
             raise celery_task.retry(
                 exc=retry.exc, countdown=retry.countdown, max_retries=self._unlimited, throw=False
             ) from retry
@@ -146,9 +147,9 @@ class Bridge:
         except raised.Reject as reject:
             raise exceptions.Reject(reject.reason, requeue=reject.requeue) from reject
 
-    #: More tries than any task has; stock reads None as "the task's own number".
+    #: More retries than any task has; stock reads None as "the task's own max_retries".
     _unlimited = 1_000_000_000
 
     def close(self) -> None:
-        """Close what the tasks opened in this process."""
+        """Close the lifespans that tasks opened in this process."""
         self._loop.close()

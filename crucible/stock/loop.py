@@ -1,4 +1,4 @@
-"""An event loop beside a stock worker's own thread, for tasks that are coroutines."""
+"""An event loop in a thread beside a stock worker's own, for tasks that are coroutines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Hashable
 
     from crucible.worker.registry import TaskRegistry
 
@@ -18,10 +18,10 @@ LIFESPAN_S = 60.0
 
 
 class LoopThread:
-    """One event loop in a thread of its own, with a registry's lifespans open on it.
+    """One event loop in its own thread, with a registry's lifespans open on it.
 
-    Started at the first use in each process: a prefork child must not inherit its parent's thread,
-    which does not live on in it.
+    Started at first use in each process: threads do not survive a fork, so a prefork child cannot
+    use its parent's.
     """
 
     def __init__(self, registry: TaskRegistry) -> None:
@@ -31,7 +31,7 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stack = AsyncExitStack()
-        self._states: dict[TaskRegistry, Any] = {}
+        self._states: dict[Hashable, Any] = {}
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """The coroutine's result, from any thread; an exception here cancels it."""
@@ -40,11 +40,11 @@ class LoopThread:
         try:
             return future.result()
         except BaseException:
-            # Celery raises time limits in this thread; the program must not run on.
+            # Celery raises time limits in this thread; the coroutine must stop too.
             future.cancel()
             raise
 
-    def state_of(self, home: TaskRegistry) -> Any:
+    def state_of(self, home: Hashable) -> Any:
         """What the registry's lifespan yielded."""
         self._started()
         return self._states[home]
@@ -68,8 +68,8 @@ class LoopThread:
             raise
         self._loop, self._thread, self._pid = loop, thread, os.getpid()
 
-    async def _open(self) -> tuple[AsyncExitStack, dict[TaskRegistry, Any]]:
-        states: dict[TaskRegistry, Any] = {}
+    async def _open(self) -> tuple[AsyncExitStack, dict[Hashable, Any]]:
+        states: dict[Hashable, Any] = {}
         async with AsyncExitStack() as stack:
             for home in self._registry.homes:
                 lifespan: Callable[[], Any] | None = home.lifespan
@@ -77,7 +77,7 @@ class LoopThread:
             return stack.pop_all(), states
 
     def close(self) -> None:
-        """Close the lifespans and end the thread, if this process ever started one."""
+        """Close the lifespans and stop the thread, if this process started one."""
         with self._starting:
             if self._loop is None or self._thread is None or self._pid != os.getpid():
                 return

@@ -24,6 +24,14 @@ class Completions(Protocol):
     def total_s(self) -> float:
         """The sum of all durations, seconds."""
 
+    @property
+    def sandboxes(self) -> Mapping[str, int]:
+        """Programs that found a sandbox ready (``hit``), or waited for one (``miss``)."""
+
+    @property
+    def sandbox_wait_s(self) -> float:
+        """The sum of all waits for a sandbox, seconds."""
+
     def cumulative(self) -> Sequence[tuple[str, int]]:
         """For each upper bound of a duration, how many took no longer."""
 
@@ -48,9 +56,23 @@ class CompletionCollector(Collector):
         durations = HistogramMetricFamily(
             "task_duration_seconds", "From submission to the end.", labels=["queue_system"]
         )
+        sandboxes = CounterMetricFamily(
+            "sandboxes_taken",
+            "Programs that found a sandbox ready (hit), or had to wait for one (miss).",
+            labels=["outcome"],
+        )
+        waits = CounterMetricFamily(
+            "sandbox_wait_seconds", "Time that programs spent waiting for a sandbox."
+        )
+        celery = self._completions.get("celery")
+        for outcome in ("hit", "miss"):
+            sandboxes.add_metric([outcome], celery.sandboxes.get(outcome, 0) if celery else 0)
+        waits.add_metric([], celery.sandbox_wait_s if celery else 0)
         for queue_system, counts in sorted(self._completions.items()):
             for status, number in sorted(counts.statuses.items()):
                 completed.add_metric([queue_system, status], number)
             durations.add_metric([queue_system], counts.cumulative(), counts.total_s)
         yield completed
         yield durations
+        yield sandboxes
+        yield waits

@@ -1,1 +1,1 @@
-"""The whole set on one machine: two servers, the api and a worker, as one foreground command."""
+"""``crucible up``: two servers, the api and a worker on one machine, in the foreground."""

@@ -1,4 +1,4 @@
-"""One of our own commands as a child: its log merged into ours, started again if it dies."""
+"""A ``crucible`` command as a child process: its log is merged into ours; restarted if it dies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between the death of a child and its next start.
+#: Seconds between the exit of a child and its restart.
 RESTART_S = 1.0
 
 
@@ -23,11 +23,11 @@ class Service:
     """A ``crucible`` command that is kept running while the context is open.
 
     Args:
-        name: shown before each of its log lines.
-        arguments: what follows ``crucible`` on its command line.
+        name: prefix of its log lines.
+        arguments: the command line after ``crucible``.
         environ: its environment.
-        write: takes each log line.
-        stop_s: seconds it may take to end after SIGTERM before it is killed.
+        write: called with the name and each log line.
+        stop_s: seconds it may take to exit after SIGTERM before it is killed.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Service:
 
     @property
     def running(self) -> bool:
-        """Whether the process lives now."""
+        """Whether the process is running now."""
         return self._process is not None and self._process.returncode is None
 
     async def __aenter__(self) -> Self:
@@ -65,7 +65,7 @@ class Service:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            # Ctrl-C in a terminal must reach only us: the children are stopped in order.
+            # Ctrl-C in a terminal must reach only the parent, which stops the children in order.
             start_new_session=True,
             preexec_fn=end_with_parent,
         )
@@ -77,12 +77,12 @@ class Service:
             code = await self._process.wait()
             if self._stopping.is_set():
                 return
-            log.warning("%s ended with exit code %d, starting it again", self.name, code)
-            if await self._told_to_stop(RESTART_S):
+            log.warning("%s exited with code %d, restarting it", self.name, code)
+            if await self._stop_requested(RESTART_S):
                 return
             await self._start()
 
-    async def _told_to_stop(self, within_s: float) -> bool:
+    async def _stop_requested(self, within_s: float) -> bool:
         try:
             async with asyncio.timeout(within_s):
                 return await self._stopping.wait()
@@ -95,7 +95,7 @@ class Service:
             try:
                 line = await process.stdout.readline()
             except ValueError:
-                # A line longer than the reader's limit; what follows is read as a line of its own.
+                # A line longer than the reader's limit; the rest is read as a separate line.
                 continue
             if not line:
                 return
@@ -115,9 +115,9 @@ class Service:
                 assert self._keeper is not None
                 await asyncio.shield(self._keeper)
         except TimeoutError:
-            log.warning("%s did not end within %.0f s, killing it", self.name, self._stop_s)
+            log.warning("%s did not exit within %.0f s, killing it", self.name, self._stop_s)
         finally:
-            # Also on the way of a cancellation: nothing of ours may be left behind.
+            # Also when this is cancelled: no child process may be left behind.
             if self._process is not None and self.running:
                 self._process.kill()
             if self._keeper is not None:

@@ -1,4 +1,4 @@
-"""Starting everything in order, and stopping it in the reverse one."""
+"""Starts servers, worker and api in order, and stops them in reverse order."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ log = logging.getLogger(__name__)
 
 QUEUE_PORT = 6380
 EVENT_BUS_PORT = 6379
-#: Seconds until the api must answer and a worker must be there.
+#: Seconds until the api must answer and a worker must be connected.
 READY_S = 60.0
-#: Seconds the api may take to end; a worker gets its own drain time on top.
+#: Seconds the api may take to exit. A worker gets its drain time and 10 s more.
 API_STOP_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What is running.
+    """Addresses of what is running.
 
     Attributes:
         url: the HTTP API.
@@ -60,17 +60,17 @@ async def run_stack(
     own_event_bus: bool,
     write: Callable[[str, str], None],
 ) -> AsyncIterator[Stack]:
-    """Servers, api and worker, from ready to stopped.
+    """Run servers, api and worker while the context is open; entered once they are ready.
 
     Args:
-        settings: what they run with.
+        settings: the settings of all of them.
         own_queue: start a task queue server here instead of using the configured one.
         own_event_bus: the same for the event bus.
-        write: takes each child's name and log line.
+        write: called with the name and each log line of a child.
 
     Raises:
-        RequirementError: the port or the data directory is taken, or something did not start.
-        SettingsError: the address may not be served.
+        RequirementError: the port or the data directory is in use, or a child did not start.
+        SettingsError: the address must not be served.
     """
     check_exposure(settings.host)
     port = _free_port(settings.host, settings.port)
@@ -82,7 +82,7 @@ async def run_stack(
         if own_event_bus:
             bus_url = await _server(stack, settings.data_dir, "event-bus", EVENT_BUS_PORT)
         environ = _environ(settings, port, queue_url, bus_url)
-        # Entered first is left last: the api stops taking work before the worker drains.
+        # The worker is entered first and left last: the api stops before the worker drains.
         worker_s = settings.drain_s + 10.0
         worker = Service("worker", ["worker"], environ, write, stop_s=worker_s)
         await stack.enter_async_context(worker)
@@ -91,11 +91,11 @@ async def run_stack(
         url = http_url(settings.host, port)
         await _ready(url, worker, api)
         yield Stack(url, queue_url, bus_url)
-        log.info("stopping: requests, then running programs, then the servers")
+        log.info("stopping the api, then the worker, then the servers")
 
 
 async def check_engine(config: ExecutorConfig) -> None:
-    """Refuse to start where no program could run.
+    """Fail early where no program could run.
 
     Raises:
         RequirementError: no engine answers, or it has no sandbox image.
@@ -123,10 +123,10 @@ async def _server(stack: AsyncExitStack, data_dir: Path, name: str, preferred: i
 
 
 def _environ(settings: Settings, port: int, queue_url: str, bus_url: str) -> dict[str, str]:
-    """The children's environment: ours, with what the command line and we decided.
+    """The children's environment: ours, plus every setting with the ports chosen here.
 
-    The settings are read once, here: the children have all of them, and no file overrules one that
-    the command line left empty.
+    The settings are read once, in this process, and passed on in full. ``CRUCIBLE_CONFIG`` is
+    ``/dev/null`` so that no file overrides a setting that is empty here.
     """
     decided = msgspec.structs.replace(
         settings, port=port, celery_broker_url=queue_url, event_bus_url=bus_url
@@ -135,7 +135,7 @@ def _environ(settings: Settings, port: int, queue_url: str, bus_url: str) -> dic
 
 
 def _free_port(host: str, port: int) -> int:
-    """The port for the api, which must know it before it starts: any free one for port 0.
+    """The api's port, which must be known before it starts; for port 0 any free one.
 
     Raises:
         RequirementError: the port is taken.
@@ -154,7 +154,7 @@ def _free_port(host: str, port: int) -> int:
 
 @contextmanager
 def _locked(data_dir: Path) -> Iterator[None]:
-    """Two servers appending to one file would ruin it."""
+    """Hold the directory's lock: two servers appending to one file would corrupt it."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         handle = (data_dir / "up.lock").open("w")
@@ -193,7 +193,7 @@ async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
 
 
 def describe(stack: Stack) -> list[str]:
-    """What to tell the person who started it."""
+    """The lines printed once everything runs."""
     return [
         f"api        {stack.url}   (docs at {stack.url}/docs)",
         f"queue      {mask_url(stack.queue_url)}",

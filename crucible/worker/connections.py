@@ -1,9 +1,9 @@
-"""The servers of a worker: one for queues, and perhaps another for results."""
+"""A worker's connections: to the queue server, and to the result server where that is another."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from crucible.broker.redis.connection import open_client, read_url
 from crucible.broker.redis.with_lua.store import LuaStore
@@ -15,28 +15,32 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from crucible.broker.redis.store import RedisStore
-
-#: How messages are taken: by script, or by stock's blocking pop without any script.
-ClaimMode = Literal["atomic", "brpop"]
+    from crucible.worker.config import ClaimMode, WorkerConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Servers:
-    """What a worker talks to.
+class Connections:
+    """A worker's connections.
 
     Attributes:
         client: of the queue server.
         steps: atomic steps on it.
-        results: steps on the result server; None where that is the queue server's own database.
+        other_results: steps on the result server; None where that is the queue server's own
+            database.
     """
 
     client: Redis
     steps: RedisStore
-    results: RedisStore | None
+    other_results: RedisStore | None
+
+    @property
+    def results(self) -> RedisStore:
+        """The store on the result server, whichever that is."""
+        return self.other_results or self.steps
 
 
 def _client(url: str) -> AbstractAsyncContextManager[Redis]:
-    # Whoever sends has a deadline; one more for each command would only cost time.
+    # Every caller has a deadline of its own; one more for each command would only cost time.
     return open_client(url, command_timeout_s=None, name="worker")
 
 
@@ -44,17 +48,16 @@ def _steps(client: Redis, mode: ClaimMode) -> RedisStore:
     return LuaStore(client) if mode == "atomic" else TransactionStore(client)
 
 
-async def open_servers(
-    stack: AsyncExitStack, broker_url: str, result_url: str | None, mode: ClaimMode
-) -> Servers:
+async def open_connections(stack: AsyncExitStack, config: WorkerConfig) -> Connections:
     """Clients that ``stack`` closes; nothing is connected before the first command.
 
     Raises:
         ValueError: a URL cannot be used.
     """
-    client = await stack.enter_async_context(_client(broker_url))
-    results = None
-    if result_url and read_url(result_url) != read_url(broker_url):
-        other = await stack.enter_async_context(_client(result_url))
-        results = _steps(other, mode)
-    return Servers(client, _steps(client, mode), results)
+    client = await stack.enter_async_context(_client(config.broker_url))
+    other_results = None
+    url = config.result_url
+    if url and read_url(url) != read_url(config.broker_url):
+        other = await stack.enter_async_context(_client(url))
+        other_results = _steps(other, config.claim)
+    return Connections(client, _steps(client, config.claim), other_results)

@@ -1,4 +1,4 @@
-"""Taking messages from the lists, no more than this worker can start on."""
+"""Claiming messages from the lists, no more than this worker can start on."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import time
 from typing import TYPE_CHECKING
 
 from crucible.errors import BrokerError
-from crucible.worker.hooks import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from crucible.broker.claiming.claims import Claim, Claims
+    from crucible.broker.claiming.claims import Claims
+    from crucible.worker.run import Run
     from crucible.worker.settlement_writer import SettlementWriter
     from crucible.worker.slots import Slots
+    from crucible.worker.unsettled import UnsettledRuns
     from crucible.worker.wakeup import WakeUp
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between looks into the lists while nothing is announced: the net below the wake-up.
+#: Seconds between looks into the lists while nothing is announced, should a wake-up be lost.
 RECHECK_S = 5.0
 #: The same while nothing can be announced.
 POLL_S = 0.1
@@ -33,66 +34,41 @@ PATIENCE_S = 1.0
 _STOP_S = 6.0
 
 
-class Holdings:
-    """Every claim this worker has taken and not ended yet."""
-
-    def __init__(self) -> None:
-        self._runs: dict[str, Run] = {}
-
-    def __len__(self) -> int:
-        return len(self._runs)
-
-    def __iter__(self) -> Iterator[Run]:
-        return iter(list(self._runs.values()))
-
-    def take(self, claims: Iterable[Claim]) -> list[Run]:
-        """Hold claims that were just made; returns their runs."""
-        now = time.monotonic()
-        runs = [Run(claim, now) for claim in claims]
-        for run in runs:
-            self._runs[run.claim.field] = run
-        return runs
-
-    def drop(self, claim: Claim) -> Run | None:
-        """Hold a claim no longer."""
-        return self._runs.pop(claim.field, None)
-
-
 class Consumer:
     """Claims messages for the slots.
 
     Args:
         claims: takes them.
         slots: run them.
-        held: keeps account of them.
-        finisher: writes how they end; while it is full none are claimed.
-        wake_up: says when a list may have something; None where ``claims`` waits by itself.
-        troubled: whether tasks could only fail here now; none are claimed while it says so.
+        unsettled: keeps their runs until they are settled.
+        writer: writes their settlements; while it is full none are claimed.
+        wake_up: signals that a list may have something; None where ``claims`` waits by itself.
+        troubled: whether tasks could only fail here now; none are claimed while it is true.
     """
 
     def __init__(
         self,
         claims: Claims,
         slots: Slots,
-        held: Holdings,
-        finisher: SettlementWriter,
+        unsettled: UnsettledRuns,
+        writer: SettlementWriter,
         wake_up: WakeUp | None,
         troubled: Callable[[], bool],
     ) -> None:
         self._troubled = troubled
         self._claims = claims
         self._slots = slots
-        self._held = held
-        self._finisher = finisher
+        self._unsettled = unsettled
+        self._writer = writer
         self._wake_up = wake_up
         self._returning: list[Run] = []
         self._stopping = False
         self._stopped = asyncio.Event()
 
     async def stop(self) -> None:
-        """Claim no more; returns once no call is on its way that could still claim.
+        """Claim no more; returns once no call is under way that could still claim.
 
-        A call that is cut off may have been executed, and nobody would know what it claimed.
+        A call that is cut off may have been executed, and what it claimed would be unknown.
         """
         self._stopping = True
         if self._wake_up is not None:
@@ -115,14 +91,14 @@ class Consumer:
                 await asyncio.sleep(POLL_S)
                 continue
             if self._returning:
-                await self._go_on_returning()
+                await self._retry_returning()
                 continue
-            if self._finisher.full:
-                # Claiming costs a worker less than ending: it would run further and further ahead
-                # of what the server knows.
+            if self._writer.full:
+                # Claiming and running cost a worker less than settling: it would get further and
+                # further ahead of what the server knows.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(PATIENCE_S):
-                        await self._finisher.wait_for_room()
+                        await self._writer.wait_for_room()
                 continue
             room = self._slots.room
             if room == 0:
@@ -131,14 +107,14 @@ class Consumer:
             if wake_up is not None:
                 wake_up.clear()
             # One at a time, and settled before the next: that is what gives memory back.
-            claims = await self._claims.take(room, limit_when_full=0 if self._held else 1)
+            claims = await self._claims.take(room, limit_when_full=0 if self._unsettled else 1)
             if claims:
-                self._slots.offer(self._held.take(claims))
+                self._slots.offer(self._unsettled.add(claims))
                 # Slots start on them before the next claim is built and sent.
                 await asyncio.sleep(0)
             else:
                 await self._wait_for_messages()
-        await self.give_back(self._returning)
+        await self.requeue(self._returning)
         self._stopped.set()
         await asyncio.get_running_loop().create_future()
 
@@ -159,26 +135,26 @@ class Consumer:
             async with asyncio.timeout(PATIENCE_S):
                 await self._slots.wait_for_room()
         except TimeoutError:
-            await self._return_the_patient()
+            await self._return_waiting()
 
-    async def _return_the_patient(self) -> None:
+    async def _return_waiting(self) -> None:
         """Give back what was claimed ahead and cannot start: other workers may be free."""
         since = self._slots.waiting_since()
         if since is not None and time.monotonic() - since > PATIENCE_S:
             self._returning += self._slots.take_waiting()
 
-    async def _go_on_returning(self) -> None:
-        """Give back what was to go, again and again until the server says that it went.
+    async def _retry_returning(self) -> None:
+        """Give back what is to go, again and again until the server confirms it.
 
         After a call without an answer the messages may be in their lists, and run elsewhere:
         running them here would run them twice. Giving back what is gone already does nothing.
         """
-        if await self.give_back(self._returning):
+        if await self.requeue(self._returning):
             self._returning = []
         else:
             await asyncio.sleep(POLL_S)
 
-    async def give_back(self, runs: Sequence[Run]) -> bool:
+    async def requeue(self, runs: Sequence[Run]) -> bool:
         """Return claims that were not started to where they came from; False if that failed."""
         if not runs:
             return True
@@ -189,5 +165,5 @@ class Consumer:
             logger.warning("%d claims could not be given back: %s", len(claims), error)
             return False
         for claim in claims:
-            self._held.drop(claim)
+            self._unsettled.drop(claim)
         return True

@@ -1,4 +1,4 @@
-"""What a task's function is told about its own run, and the few things it may ask for.
+"""What a task's function learns about its own run, and the few things it may ask for.
 
 The surface is small on purpose: a stock Celery worker that serves the same functions provides it
 with an adapter of its own.
@@ -6,6 +6,7 @@ with an adapter of its own.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
 
     from crucible.broker.wire.decode import Message
     from crucible.broker.wire.result_tree import ResultTree
-    from crucible.worker.canvas.errbacks import Invoke
-    from crucible.worker.hooks import Canvas, Run
-    from crucible.worker.registry import Task
+    from crucible.worker.canvas.outgoing import TaskSender
+    from crucible.worker.run import Run
+    from crucible.worker.state_updates import StateUpdates
+    from crucible.worker.task import Task
+
+    #: Calls a task's function in this worker, within a run; returns what it returned.
+    Invoke = Callable[[Run, Task, Sequence[Any], dict[str, Any]], Awaitable[Any]]
 
 
 class TaskContext(Protocol):
@@ -86,13 +91,29 @@ class TaskContext(Protocol):
         """Start a signature as one more part of this task's chord; its id."""
 
 
+@dataclass(frozen=True, slots=True)
+class ContextServices:
+    """What the contexts of one worker have in common.
+
+    Attributes:
+        hostname: node name of the worker.
+        states: stores states of running tasks.
+        sender: sends what running tasks ask for.
+        invoke: calls another task's function.
+    """
+
+    hostname: str
+    states: StateUpdates
+    sender: TaskSender
+    invoke: Invoke
+
+
 class RunContext:
     """The context of one run in an async worker."""
 
     __slots__ = (
-        "_invoke",
         "_message",
-        "_store",
+        "_services",
         "_task",
         "args",
         "group",
@@ -113,22 +134,19 @@ class RunContext:
         run: Run,
         message: Message,
         task: Task,
-        hostname: str,
         state: Any,
-        store: Callable[[Message, str, Any], Awaitable[None]],
-        invoke: Invoke,
+        services: ContextServices,
     ) -> None:
         self.run = run
-        self._invoke = invoke
         self._message = message
+        self._services = services
         self._task = task
-        self._store = store
         self.args, self.kwargs, _ = message.decode_body()
         self.id = message.id
         self.name = message.task
         self.retries = message.retries
         self.headers: Mapping[str, Any] = message.headers
-        self.hostname = hostname
+        self.hostname = services.hostname
         self.root_id = message.root_id
         self.parent_id = message.parent_id
         self.group = message.group
@@ -151,7 +169,7 @@ class RunContext:
         Raises:
             TypeError: ``meta`` is of a kind JSON cannot carry.
         """
-        await self._store(self._message, state, meta)
+        await self._services.states.store(self._message, state, meta)
 
     def leave(self, value: Any) -> None:
         """What is stored beside REVOKED, as ``left``, when the task is terminated.
@@ -181,7 +199,7 @@ class RunContext:
                 f"Can't retry {self.name}[{self.id}] args:{self.args} kwargs:{self.kwargs}"
             )
         delay = max(0.0, self._task.retry_delay_s if countdown is None else countdown)
-        # Nothing can be said of a moment beyond the calendar: better here than after the task.
+        # An eta beyond the calendar cannot be written: raise here, not once the task has ended.
         _ = datetime.now(UTC) + timedelta(seconds=delay)
         return Retry(delay, exc)
 
@@ -207,15 +225,15 @@ class RunContext:
         """
         if isinstance(work, str):
             work = signature(work, kwargs=options.pop("kwargs", None))
-        return (await self._canvas.send(self.run, work, args, **options)).id
+        return (await self._services.sender.send(self.run, work, args, **options)).id
 
     async def start(self, work: Mapping[str, Any], args: Sequence[Any] = ()) -> ResultTree:
-        """Start a signature as a child of this task; what it will be known by."""
-        return await self._canvas.send(self.run, work, args)
+        """Start a signature as a child of this task; its result node."""
+        return await self._services.sender.send(self.run, work, args)
 
     async def call(self, task: Task, args: Sequence[Any]) -> Any:
         """Call another task's function within this run; what it returned."""
-        return await self._invoke(self.run, task, args, {})
+        return await self._services.invoke(self.run, task, args, {})
 
     async def add_to_chord(self, work: Mapping[str, Any]) -> str:
         """Start a signature as one more part of the chord this task is part of; its id.
@@ -224,10 +242,4 @@ class RunContext:
             ValueError: this task is not part of a chord.
             BrokerError: it may or may not have been sent.
         """
-        return (await self._canvas.add_to_chord(self.run, work)).id
-
-    @property
-    def _canvas(self) -> Canvas:
-        if self.run.canvas is None:
-            raise RuntimeError("nothing in this worker sends what tasks ask for")
-        return self.run.canvas
+        return (await self._services.sender.add_to_chord(self.run, work)).id

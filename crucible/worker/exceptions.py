@@ -97,17 +97,17 @@ class EncodeError(Exception):
 
 
 class WorkerLost(Exception):  # noqa: N818 - named as in Celery
-    """Every worker that took the message went away without ending it, or the task would end it."""
+    """Every worker that claimed the message died before settling it, or the task raised an exit."""
 
     wire_type: ClassVar = ("WorkerLostError", "billiard.exceptions")
 
 
-class Escaped(Exception):  # noqa: N818 - a way out of the drive, never seen by tasks
+class Escaped(Exception):  # noqa: N818 - raised by ``isolate``; tasks never see it
     """A task raised what is no ``Exception``, such as ``SystemExit``.
 
     Attributes:
         error: what it raised.
-        failure: what it failed with: clients raise it, and are not to be ended by it.
+        failure: what it failed with: clients raise it, and must not exit because of it.
     """
 
     def __init__(self, error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Rate limits: tasks that may not start yet wait here, outside the slots.
+"""Rate limits: runs that may not start yet wait here, outside the slots.
 
 As in stock, a limit holds in one worker, a bucket has room for one token, and what waits counts
 against what the worker claims ahead (celery ``worker/consumer/consumer.py``, kombu
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from crucible.worker.hooks import Run
-    from crucible.worker.registry import Task
+    from crucible.worker.run import Run
+    from crucible.worker.task import Task
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -56,7 +56,7 @@ class RateLimits:
     """The limits of one worker's tasks.
 
     Args:
-        tasks: limits they were defined with are taken over.
+        tasks: their own limits apply at first.
         offer: called with runs whose turn has come.
         withheld: called with the number waiting whenever it changes.
     """
@@ -88,7 +88,7 @@ class RateLimits:
         return self._rates.get(name)
 
     def set(self, name: str, rate: object) -> None:
-        """Limit a task from now on; what waits for it already takes its place in the new line.
+        """Limit a task from now on; what waits for it already is offered again under the new limit.
 
         Raises:
             ValueError: not a rate.
@@ -120,7 +120,7 @@ class RateLimits:
             return True
         bucket.waiting.append(run)
         self._withheld(len(self))
-        self._wind(bucket)
+        self._arm(bucket)
         return False
 
     def take_all(self) -> list[Run]:
@@ -133,7 +133,7 @@ class RateLimits:
         self._withheld(0)
         return taken
 
-    def _wind(self, bucket: _Bucket) -> None:
+    def _arm(self, bucket: _Bucket) -> None:
         if bucket.timer is None and bucket.waiting:
             loop = asyncio.get_running_loop()
             bucket.timer = loop.call_at(bucket.free_at, self._release, bucket)
@@ -147,4 +147,4 @@ class RateLimits:
         self._cleared.add(run)
         self._withheld(len(self))
         self._offer((run,))
-        self._wind(bucket)
+        self._arm(bucket)

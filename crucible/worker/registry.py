@@ -7,54 +7,20 @@ serve the same registry.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crucible.breaker import worst
+from crucible.worker.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
     from crucible.breaker import Circuit
     from crucible.worker.hooks import TaskHooks
+    from crucible.worker.task import TaskFunction
 
     Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
-    TaskFunction = Callable[..., Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Task:
-    """One task.
-
-    Attributes:
-        name: its registered name.
-        function: called with the context, then the message's arguments; a plain function is run
-            in a thread.
-        is_async: whether it is a coroutine function.
-        track_started: store STARTED when it starts.
-        ignore_result: store no result unless the message wants one.
-        max_retries: tries after the first; None for any number.
-        retry_delay_s: seconds until the next try where ``ctx.retry`` names none.
-        time_limit: seconds after which it is stopped, or None.
-        soft_time_limit: seconds after which ``SoftTimeLimitExceeded`` is raised in it, or None.
-        rate_limit: as Celery writes it (``10/m``), or None.
-        keep_failed: keep the message as a dead letter when the task fails for good.
-        home: the registry it was defined in, whose lifespan value it is given.
-    """
-
-    name: str
-    function: TaskFunction
-    is_async: bool
-    track_started: bool
-    ignore_result: bool
-    max_retries: int | None
-    retry_delay_s: float
-    time_limit: float | None
-    soft_time_limit: float | None
-    rate_limit: str | None
-    keep_failed: bool = False
-    home: TaskRegistry
 
 
 class TaskRegistry:
@@ -63,10 +29,11 @@ class TaskRegistry:
     Args:
         lifespan: makes an async context manager that is entered when a worker starts and left
             when it stops; its value is ``ctx.state`` of every task defined here.
-        trouble: says what keeps the tasks from being run now, or nothing; workers tell it with
-            their sign of life. Must not block.
-        circuits: the circuit breakers before what the tasks call, by downstream; told likewise.
-        hooks: told what happens to every task of an async worker that serves this registry.
+        trouble: says what keeps the tasks from being run now, or nothing; workers publish it with
+            their heartbeat. Must not block.
+        circuits: the circuit breakers before what the tasks call, by downstream; published
+            likewise.
+        hooks: notified of what happens to every task of an async worker that serves this registry.
     """
 
     def __init__(
@@ -146,9 +113,12 @@ class TaskRegistry:
     @property
     def homes(self) -> list[TaskRegistry]:
         """Every registry whose tasks are served here, each once; this one first."""
-        return list(dict.fromkeys([self, *(task.home for task in self)]))
+        homes = (task.home for task in self)
+        return list(
+            dict.fromkeys([self, *(home for home in homes if isinstance(home, TaskRegistry))])
+        )
 
-    async def open(self, stack: AsyncExitStack) -> dict[TaskRegistry, Any]:
+    async def open(self, stack: AsyncExitStack) -> dict[Hashable, Any]:
         """Enter every lifespan; ``stack`` leaves them. Returns their values by registry."""
         return {
             home: await stack.enter_async_context(home.lifespan())
@@ -161,7 +131,7 @@ class TaskRegistry:
         return "; ".join(filter(None, [home.trouble() for home in self.homes if home.trouble]))
 
     def all_hooks(self) -> list[TaskHooks]:
-        """Whoever wants to be told what happens to the tasks served here."""
+        """The hooks of every registry whose tasks are served here."""
         return [home.hooks for home in self.homes if home.hooks is not None]
 
     def all_circuits(self) -> dict[str, Circuit]:

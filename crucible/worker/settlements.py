@@ -1,234 +1,293 @@
-"""How runs end, as data: the result stored, where the message goes, what follows.
+"""How claims are settled, as data: the result stored, where the message goes, what follows.
 
-Each method is one way to end; it tells the hooks and works out an ``Settlement``, which the worker
-writes. No Redis here but what counting a chord's part asks for through the canvas.
+Whatever a run comes to is turned into a ``Settlement`` here, and written by the settlement writer:
+``returned`` and ``raised`` for a call that was made, ``stopped`` for one that was cut short, the
+others for messages that are not run. Each notifies the hooks. No Redis here but what counting a
+chord's part asks for through the canvas.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import traceback as tracebacks
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claiming.claims import Destination, Disposition, Settlement
+from crucible.broker.wire.decode import decode
 from crucible.broker.wire.retry import deliveries_of, next_try, parse, redelivered
 from crucible.errors import MessageError
-from crucible.worker.exceptions import EncodeError, NotRegistered, WorkerLost
-from crucible.worker.hooks import TurnedAway, tell
+from crucible.worker.exceptions import (
+    EncodeError,
+    Escaped,
+    Ignore,
+    NotRegistered,
+    Reject,
+    Replaced,
+    Retry,
+    TimeLimitExceeded,
+    WorkerLost,
+)
+from crucible.worker.execution.cancellation import clear_cancellation
+from crucible.worker.hooks import notify
 from crucible.worker.result_encoder import error_result
+from crucible.worker.run import Stop, TurnedAway
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crucible.broker.redis.clock import ServerClock
     from crucible.broker.wire.decode import Message
     from crucible.redis_keys import Keys
-    from crucible.worker.exceptions import Reject, Replaced, Retry
-    from crucible.worker.hooks import Canvas, Run, TaskHooks
-    from crucible.worker.registry import Task
+    from crucible.worker.canvas.duties import CanvasDuties
+    from crucible.worker.dead_letters import DeadLetterEncoder
+    from crucible.worker.hooks import TaskHooks
     from crucible.worker.result_encoder import ResultEncoder
+    from crucible.worker.run import Run
+    from crucible.worker.task import Task
 
 logger = logging.getLogger(__name__)
 
 
-class Ends:
-    """Works out how the runs of one worker end.
+class Settlements:
+    """Works out the settlements of one worker.
 
     Args:
-        hostname: its node name.
+        encoder: encodes results.
+        dead_letters: encodes dead letters.
+        canvas: does the duties of callbacks, chains and chords.
+        hooks: notified of what happens.
         keys: key names.
         clock: of the queue server.
-        metas: encodes results.
-        hooks: told what happens; None while nobody listens.
-        canvas: does the duties of callbacks, chains and chords; None leaves them undone.
+        max_deliveries: deliveries of a message that this worker failed to handle before it
+            becomes a dead letter.
     """
 
     def __init__(
         self,
-        hostname: str,
+        encoder: ResultEncoder,
+        dead_letters: DeadLetterEncoder,
+        canvas: CanvasDuties,
+        hooks: Sequence[TaskHooks],
+        *,
         keys: Keys,
         clock: ServerClock,
-        metas: ResultEncoder,
-        hooks: TaskHooks | None = None,
-        canvas: Canvas | None = None,
+        max_deliveries: int,
     ) -> None:
-        self.hooks = hooks
-        self.canvas = canvas
-        self._hostname = hostname
+        self._encoder = encoder
+        self._dead_letters = dead_letters
+        self._canvas = canvas
+        self._hooks = hooks
         self._result_prefix = keys.result("")
         self._clock = clock
-        self._metas = metas
+        self._max_deliveries = max_deliveries
 
-    def not_yet(self, message: Message, state: str, result: Any) -> Settlement:
-        """The task goes on in another state, and keeps its claim."""
-        meta = self._metas.state(message, state, result)
-        return Settlement(None, self._result_prefix + message.id, meta)
+    async def returned(
+        self, run: Run, message: Message, task: Task, result: Any
+    ) -> Settlement | None:
+        """The task returned: its result, or what it was stopped for; raises as ``stopped``.
 
-    async def succeeded(self, run: Run, message: Message, task: Task, result: Any) -> Settlement:
-        """The task returned; a result that cannot be encoded is a failure."""
+        A result that cannot be encoded is a failure.
+        """
+        if run.stop is not None:
+            # It swallowed its cancellation, and what it returns may be half of what it was to do.
+            return await self.stopped(run)
+        if run.runner is not None and run.runner.cancelling():
+            await clear_cancellation(run.runner)
         continuation = None
         try:
-            if self.canvas is not None and _has_duties(message):
+            if _has_duties(message):
                 run.runner = None  # what follows the task is not stopped with it
-                continuation = await self.canvas.succeeded(run, result)
+                continuation = await self._canvas.succeeded(run, result)
                 run.children.extend(continuation.children)
             ignored = is_ignored(message, task)
-            meta = b"" if ignored else self._metas.success(message, result, run.children)
+            meta = b"" if ignored else self._encoder.success(message, result, run.children)
         except (TypeError, ValueError, RecursionError) as error:
             failure = EncodeError(f"{type(error).__name__}: {error}")
-            return await self.failed(run, message, task, failure, tracebacks.format_exc())
-        took_s = time.time() - run.started_at
-        tell(self.hooks, lambda to: to.succeeded(run, result, took_s))
+            return await self._failed(run, message, task, failure, _text(error))
+        runtime_s = time.time() - run.started_at
+        notify(self._hooks, lambda hook: hook.succeeded(run, result, runtime_s))
         key = self._result_prefix + message.id if meta else ""
         return Settlement(run.claim, key, meta, effects=continuation)
 
-    async def failed(
+    async def raised(
+        self, run: Run, message: Message, task: Task, error: BaseException
+    ) -> Settlement | None:
+        """The task raised: what its exception asks for; raises as ``stopped``."""
+        if run.stop is not None:
+            return await self.stopped(run)
+        if run.runner is not None and run.runner.cancelling():
+            await clear_cancellation(run.runner)
+        match error:
+            case Retry():
+                return self._retried(run, message, task, error)
+            case Reject():
+                return await self._rejected(run, message, task, error)
+            case Replaced():
+                return await self._replaced(run, message, task, error)
+            case Ignore():
+                self._notify_turned_away(run, TurnedAway.IGNORED)
+                return Settlement(run.claim)
+            case Escaped():
+                return await self._failed(run, message, task, error.failure, _text(error.error))
+            case _:
+                return await self._failed(run, message, task, error, _text(error))
+
+    async def stopped(self, run: Run) -> Settlement | None:
+        """The run was stopped from outside; None when its claim is another worker's.
+
+        Raises:
+            asyncio.CancelledError: its slot ends, or another run has taken over its claim.
+        """
+        if run.stop in (Stop.CLOSED, Stop.ABANDONED):
+            raise asyncio.CancelledError
+        runner, run.runner = run.runner, None  # what follows the task is not stopped with it
+        if runner is not None:
+            await clear_cancellation(runner)
+        if run.stop is Stop.REQUEUED:
+            # To the end that is served next, unchanged but for its flag.
+            raw = redelivered(parse(run.claim.raw))
+            return Settlement(
+                run.claim, disposition=Disposition(to=Destination.QUEUE_HEAD, raw=raw)
+            )
+        if run.stop is Stop.LOST:
+            return None
+        try:
+            message = run.message = run.message or decode(run.claim.raw)
+        except MessageError as error:
+            return self.dead_letter(run, "unreadable", str(error))
+        if run.stop is Stop.TERMINATED:
+            return await self.revoked(run, message, TurnedAway.TERMINATED)
+        over = TimeLimitExceeded(run.hard_limit_s)
+        return await self._failed(run, message, run.task, over, None)
+
+    async def revoked(self, run: Run, message: Message, why: TurnedAway) -> Settlement:
+        """Revoked or expired before it ran, or terminated while it did."""
+        self._notify_turned_away(run, why)
+        continuation = None
+        if message.embed["chord"]:
+            run.runner = None  # what follows the task is not stopped with it
+            continuation = await self._canvas.revoked(run, why.value)
+        if is_ignored(message, run.task):
+            return Settlement(run.claim, effects=continuation)
+        meta = self._encoder.revoked(message, why.value, run.left)
+        key = self._result_prefix + message.id
+        return Settlement(run.claim, key, meta, effects=continuation)
+
+    async def unregistered(self, run: Run, message: Message) -> Settlement:
+        """Stock stores NotRegistered and drops the message; here it is kept as a dead letter."""
+        logger.error("received unregistered task %r, id %s", message.task, message.id)
+        disposition = self._dead_letters.encode(
+            run, "unregistered", f"no task {message.task!r} here"
+        )
+        return await self._failed(
+            run, message, None, NotRegistered(message.task), None, disposition
+        )
+
+    async def undeliverable(self, run: Run, message: Message, detail: str) -> Settlement:
+        """So many workers died with the message that it is not run any more."""
+        logger.error("task %s becomes a dead letter: %s", message.id, detail)
+        attempts = deliveries_of(parse(run.claim.raw))
+        disposition = self._dead_letters.encode(run, "undeliverable", detail, attempts)
+        return await self._failed(run, message, run.task, WorkerLost(detail), None, disposition)
+
+    def dead_letter(self, run: Run, reason: str, detail: str) -> Settlement:
+        """A message that cannot be processed at all becomes a dead letter, without a result."""
+        logger.error("dead letter from queue %s: %s", run.claim.queue, detail)
+        return Settlement(run.claim, disposition=self._dead_letters.encode(run, reason, detail))
+
+    def worker_fault(self, run: Run) -> Settlement:
+        """This worker failed to handle the message: it is delivered again, but not for ever."""
+        try:
+            envelope = parse(run.claim.raw)
+        except MessageError as error:
+            return self.dead_letter(run, "unreadable", str(error))
+        deliveries = deliveries_of(envelope) + 1
+        raw = redelivered(envelope, deliveries)
+        # A message in which deliveries cannot be counted would be delivered for ever.
+        if deliveries_of(envelope) == deliveries < self._max_deliveries:
+            return Settlement(
+                run.claim, disposition=Disposition(to=Destination.QUEUE_TAIL, raw=raw)
+            )
+        detail = f"workers failed to handle it {deliveries} times"
+        settlement = self.dead_letter(run, "undeliverable", detail)
+        if run.message is not None and not is_ignored(run.message, run.task):
+            settlement.result_key = self._result_prefix + run.message.id
+            settlement.meta = self._encoder.failure(run.message, WorkerLost(detail), None)
+        return settlement
+
+    async def _failed(
         self,
         run: Run,
         message: Message,
         task: Task | None,
         error: BaseException,
         traceback: str | None,
-        onward: Disposition | None = None,
+        disposition: Disposition | None = None,
     ) -> Settlement:
-        """The task raised, or never will run; ``onward`` is where its message is kept."""
+        """The task raised, or never will run; ``disposition`` is where its message is kept."""
         meta = b""
         ignored = is_ignored(message, task)
         if not ignored:
-            meta = self._metas.failure(message, error, traceback, run.children)
+            meta = self._encoder.failure(message, error, traceback, run.children)
         if task is not None and task.keep_failed:
-            letter = self._letter(run, "failed", repr(error))
-            letter["attempts"] = str(message.retries + 1)
-            onward = Disposition(to=Destination.DEAD_LETTERS, raw=run.claim.raw, letter=letter)
+            disposition = self._dead_letters.encode(run, "failed", repr(error), message.retries + 1)
         continuation = None
-        if self.canvas is not None and _has_duties(message):
+        if _has_duties(message):
             run.runner = None  # what follows the task is not stopped with it
-            continuation = await self.canvas.failed(
+            continuation = await self._canvas.failed(
                 run, error, error_result(error), traceback, store=not ignored
             )
-        tell(self.hooks, lambda to: to.failed(run, error, traceback))
+        notify(self._hooks, lambda hook: hook.failed(run, error, traceback))
         key = self._result_prefix + message.id if meta else ""
-        return Settlement(run.claim, key, meta, onward, continuation)
+        return Settlement(run.claim, key, meta, disposition, continuation)
 
-    async def replaced(
+    async def _replaced(
         self, run: Run, message: Message, task: Task, replaced: Replaced
     ) -> Settlement:
-        """Another task takes this one's place: nothing is stored, the claim ends with its start."""
+        """Another task takes this one's place: no result is stored; its start settles the claim."""
         try:
-            if self.canvas is None:
-                raise ValueError("this worker cannot replace tasks")
-            continuation = self.canvas.replaced(run, replaced.work)
+            continuation = self._canvas.replaced(run, replaced.work)
         except (TypeError, ValueError, RecursionError) as error:
-            return await self.failed(run, message, task, error, tracebacks.format_exc())
-        self._tell_turned_away(run, TurnedAway.IGNORED)
+            return await self._failed(run, message, task, error, _text(error))
+        self._notify_turned_away(run, TurnedAway.IGNORED)
         return Settlement(run.claim, effects=continuation)
 
-    async def unknown(self, run: Run, message: Message) -> Settlement:
-        """Stock stores NotRegistered and drops the message; here it is kept as a dead letter."""
-        logger.error("received unregistered task %r, id %s", message.task, message.id)
-        letter = self._letter(run, "unregistered", f"no task {message.task!r} here")
-        onward = Disposition(to=Destination.DEAD_LETTERS, raw=run.claim.raw, letter=letter)
-        return await self.failed(run, message, None, NotRegistered(message.task), None, onward)
-
-    def retried(self, run: Run, message: Message, task: Task, retry: Retry) -> Settlement:
-        """The task asked for another try."""
+    def _retried(self, run: Run, message: Message, task: Task, retry: Retry) -> Settlement:
+        """The task asked for another try: its message is delayed, as the next try."""
         eta = self._clock.now() + retry.countdown
-        text = tracebacks.format_exc()
+        traceback = _text(retry)
         meta = b""
         if not is_ignored(message, task):
-            meta = self._metas.retry(message, retry.exc, text)
-        tell(self.hooks, lambda to: to.retried(run, retry.exc or retry, text))
+            meta = self._encoder.retry(message, retry.exc, traceback)
+        notify(self._hooks, lambda hook: hook.retried(run, retry.exc or retry, traceback))
         raw = next_try(run.claim.raw, eta if retry.countdown else None)
-        onward = Disposition(to=Destination.DELAYED, raw=raw, eta=eta)
-        return Settlement(run.claim, self._result_prefix + message.id if meta else "", meta, onward)
+        disposition = Disposition(to=Destination.DELAYED, raw=raw, eta=eta)
+        return Settlement(
+            run.claim, self._result_prefix + message.id if meta else "", meta, disposition
+        )
 
-    async def rejected(self, run: Run, message: Message, task: Task, reject: Reject) -> Settlement:
-        """The task would not have the message: back into its list, or a failure that is kept."""
+    async def _rejected(self, run: Run, message: Message, task: Task, reject: Reject) -> Settlement:
+        """The task refused the message: back into its list, or a failure that is kept."""
         if reject.requeue:
-            self._tell_turned_away(run, TurnedAway.REQUEUED)
+            self._notify_turned_away(run, TurnedAway.REQUEUED)
             raw = redelivered(parse(run.claim.raw))
             return Settlement(
                 run.claim, disposition=Disposition(to=Destination.QUEUE_TAIL, raw=raw)
             )
         # 5.7 stores the rejection as a failure, 5.3 leaves clients waiting.
-        letter = self._letter(run, "rejected", str(reject.reason))
-        onward = Disposition(to=Destination.DEAD_LETTERS, raw=run.claim.raw, letter=letter)
-        ending = await self.failed(run, message, task, reject, None, onward)
-        self._tell_turned_away(run, TurnedAway.REJECTED)
-        return ending
+        disposition = self._dead_letters.encode(run, "rejected", str(reject.reason))
+        settlement = await self._failed(run, message, task, reject, None, disposition)
+        self._notify_turned_away(run, TurnedAway.REJECTED)
+        return settlement
 
-    def ignored(self, run: Run) -> Settlement:
-        """The task asked for no result and no successor."""
-        self._tell_turned_away(run, TurnedAway.IGNORED)
-        return Settlement(run.claim)
-
-    def given_back(self, run: Run) -> Settlement:
-        """Stopped before its end: the next to be served, unchanged but for its flag."""
-        raw = redelivered(parse(run.claim.raw))
-        return Settlement(run.claim, disposition=Disposition(to=Destination.QUEUE_HEAD, raw=raw))
-
-    async def lost(self, run: Run, message: Message, detail: str) -> Settlement:
-        """A message that took its workers along so often that it is not run any more."""
-        logger.error("task %s is buried: %s", message.id, detail)
-        letter = self._letter(run, "undeliverable", detail)
-        letter["attempts"] = str(deliveries_of(parse(run.claim.raw)))
-        onward = Disposition(to=Destination.DEAD_LETTERS, raw=run.claim.raw, letter=letter)
-        return await self.failed(run, message, run.task, WorkerLost(detail), None, onward)
-
-    async def revoked(self, run: Run, message: Message, why: TurnedAway) -> Settlement:
-        """Revoked or expired before it ran, or terminated while it did."""
-        self._tell_turned_away(run, why)
-        continuation = None
-        if self.canvas is not None and message.embed["chord"]:
-            run.runner = None  # what follows the task is not stopped with it
-            continuation = await self.canvas.revoked(run, why.value)
-        if is_ignored(message, run.task):
-            return Settlement(run.claim, effects=continuation)
-        meta = self._metas.revoked(message, why.value, run.left)
-        return Settlement(run.claim, self._result_prefix + message.id, meta, effects=continuation)
-
-    def buried(self, run: Run, reason: str, detail: str) -> Settlement:
-        """A message that nobody can do anything with becomes a dead letter."""
-        logger.error("dead letter from queue %s: %s", run.claim.queue, detail)
-        letter = self._letter(run, reason, detail)
-        return Settlement(
-            run.claim,
-            disposition=Disposition(to=Destination.DEAD_LETTERS, raw=run.claim.raw, letter=letter),
-        )
-
-    def fault(self, run: Run, max_deliveries: int) -> Settlement:
-        """How a run ends that this worker failed to handle: delivered again, but not for ever."""
-        try:
-            envelope = parse(run.claim.raw)
-        except MessageError as error:
-            return self.buried(run, "unreadable", str(error))
-        deliveries = deliveries_of(envelope) + 1
-        raw = redelivered(envelope, deliveries)
-        # Where it cannot be counted it must not go round for ever.
-        if deliveries_of(envelope) == deliveries < max_deliveries:
-            return Settlement(
-                run.claim, disposition=Disposition(to=Destination.QUEUE_TAIL, raw=raw)
-            )
-        detail = f"workers failed to handle it {deliveries} times"
-        ending = self.buried(run, "undeliverable", detail)
-        if run.message is not None and not is_ignored(run.message, run.task):
-            ending.result_key = self._result_prefix + run.message.id
-            ending.meta = self._metas.failure(run.message, WorkerLost(detail), None)
-        return ending
-
-    def _tell_turned_away(self, run: Run, why: TurnedAway) -> None:
-        tell(self.hooks, lambda to: to.turned_away(run, why))
-
-    def _letter(self, run: Run, reason: str, detail: str) -> dict[str, str]:
-        letter = {"queue": run.claim.queue, "reason": reason, "detail": detail}
-        if run.message is not None:
-            letter["task_id"], letter["task"] = run.message.id, run.message.task
-        letter["at"] = f"{self._clock.now():.6f}"
-        letter["worker"] = self._hostname
-        return letter
+    def _notify_turned_away(self, run: Run, why: TurnedAway) -> None:
+        notify(self._hooks, lambda hook: hook.turned_away(run, why))
 
 
 def is_ignored(message: Message, task: Task | None) -> bool:
-    """Whether nobody wants the task's result."""
+    """Whether the task's result is not stored."""
     ignored = message.headers.get("ignore_result")
     if ignored is None:
         return task is not None and task.ignore_result
@@ -238,3 +297,7 @@ def is_ignored(message: Message, task: Task | None) -> bool:
 def _has_duties(message: Message) -> bool:
     embed = message.embed
     return bool(embed["callbacks"] or embed["errbacks"] or embed["chain"] or embed["chord"])
+
+
+def _text(error: BaseException) -> str:
+    return "".join(tracebacks.format_exception(error))

@@ -10,16 +10,20 @@ import asyncio
 import logging
 import time
 from collections import deque
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from crucible.worker.execution.cancellation import stop_run
-from crucible.worker.hooks import Stop
+from crucible.worker.run import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-    from crucible.worker.hooks import Run
+    from crucible.worker.run import Run
+
+    #: Takes one run to its settlement; it must not raise but to end the slot.
+    Process = Callable[[Run], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +33,7 @@ _TURN_S = 0.002
 _AHEAD_S = 0.01
 #: ... and at most this many.
 _MAX_AHEAD = 500
-#: Messages a slot may have waiting for a rate limit, as many as stock prefetches for a process.
+#: Messages per slot that may wait for a rate limit, as many as stock prefetches for a process.
 _WITHHELD = 4
 #: Seconds a cancelled slot has to end before it is cancelled again, and how often that is done.
 _CANCEL_S, _CANCELS = 1.0, 3
@@ -38,21 +42,21 @@ _NEWEST = 0.05
 
 
 class Slots:
-    """Runs messages ``size`` at once.
-
-    An async context manager; leaving cancels what still runs.
+    """Runs messages ``size`` at once, while it is ``serving``.
 
     Args:
-        perform: runs one message; it must not raise but to end the slot.
         size: how many run at once.
+
+    Attributes:
+        running: what runs now.
     """
 
-    def __init__(self, perform: Callable[[Run], Awaitable[None]], size: int) -> None:
-        self._perform = perform
+    def __init__(self, size: int) -> None:
         self._size = size
+        self._process: Process | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Slots whose messages were let go of, until they end.
-        self._gone: set[asyncio.Task[None]] = set()
+        #: Slots whose messages were abandoned, until they end.
+        self._abandoned: set[asyncio.Task[None]] = set()
         self._waiting: deque[Run] = deque()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._changed = asyncio.Event()
@@ -60,15 +64,21 @@ class Slots:
         self._withheld = 0
         self.running: set[Run] = set()
 
-    async def __aenter__(self) -> Self:
+    @asynccontextmanager
+    async def serving(self, process: Process) -> AsyncIterator[None]:
+        """Run what is offered through ``process``; leaving cancels what still runs."""
+        self._process = process
         self._fill()
-        return self
+        try:
+            yield
+        finally:
+            await self._close()
 
-    async def __aexit__(self, *_: object) -> None:
+    async def _close(self) -> None:
         self._size = 0
         for run in self.running:
             run.stop = run.stop or Stop.CLOSED
-        slots: set[asyncio.Task[None]] = self._tasks | self._gone
+        slots: set[asyncio.Task[None]] = self._tasks | self._abandoned
         for _again in range(_CANCELS):
             if not slots:
                 return
@@ -92,17 +102,17 @@ class Slots:
         self._changed.set()
 
     def _fill(self) -> None:
-        while len(self._tasks) < self._size:
-            task = asyncio.create_task(self._slot(), name="crucible-slot")
+        while self._process is not None and len(self._tasks) < self._size:
+            task = asyncio.create_task(self._slot(self._process), name="crucible-slot")
             self._tasks.add(task)
             task.add_done_callback(self._slot_ended)
 
     def _slot_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._gone.discard(task)
+        self._abandoned.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a slot ended with an error; another takes its place", exc_info=error)
-        # A message that is stopped on its way to or from its task takes the slot along.
+        # A run that is stopped outside its task's function ends its slot.
         self._fill()
 
     @property
@@ -118,7 +128,7 @@ class Slots:
         return max(0, self._size + ahead - len(self.running) - len(self._waiting))
 
     def withhold(self, count: int) -> None:
-        """So many messages wait elsewhere for a turn; too many, and no more are claimed."""
+        """So many runs wait for a rate limit; with too many, there is no room for more claims."""
         self._withheld = count
         self._changed.set()
 
@@ -152,27 +162,30 @@ class Slots:
         self._changed.set()
         return waiting
 
-    def hand_back(self) -> None:
+    def requeue_running(self) -> None:
         """Stop everything that runs; its messages return to their lists.
 
         What runs in a thread cannot be stopped, and must not be run elsewhere beside it: it keeps
-        its claim, which others take up once this process is gone.
+        its claim, which other workers recover once this process is gone.
         """
         for run in list(self.running):
             if not run.threaded:
-                stop_run(run, Stop.GIVEN_BACK)
+                stop_run(run, Stop.REQUEUED)
 
-    def _let_go(self, run: Run) -> None:
-        """A run does not react to being stopped: end it in another slot, as its stop has it."""
+    def _abandon(self, run: Run) -> None:
+        """A run does not react to being stopped: settle it in another slot, by why it was stopped.
+
+        The new run has the claim; ``ABANDONED`` keeps the old one from settling it too.
+        """
         slot = run.runner
         if slot is None:
             return
         logger.error("a task does not react to being stopped: %s", run.claim.field)
         self._waiting.appendleft(replace(run, runner=None))
-        run.runner, run.stop = None, Stop.LET_GO
+        run.runner, run.stop = None, Stop.ABANDONED
         self.running.discard(run)
         self._tasks.discard(slot)
-        self._gone.add(slot)
+        self._abandoned.add(slot)
         slot.cancel()
         self._fill()
         if self._idle:
@@ -180,7 +193,7 @@ class Slots:
 
     def waiting_since(self) -> float | None:
         """time.monotonic() when the oldest message not started was claimed."""
-        return self._waiting[0].taken_at if self._waiting else None
+        return self._waiting[0].claimed_at if self._waiting else None
 
     def _wake(self) -> None:
         idle = self._idle.popleft()
@@ -188,18 +201,18 @@ class Slots:
             idle.set_result(None)
 
     def _superfluous(self, slot: asyncio.Task[None] | None) -> bool:
-        """Whether a slot is one too many; it counts no more at once, or all would leave."""
+        """Whether a slot is one too many; if so it is not counted any more, or all would leave."""
         if len(self._tasks) <= self._size or slot is None:
             return False
         self._tasks.discard(slot)
         return True
 
-    async def _slot(self) -> None:
+    async def _slot(self, process: Process) -> None:
         loop = asyncio.get_running_loop()
         waiting, running, changed = self._waiting, self.running, self._changed
         runner: asyncio.Task[None] | None = asyncio.current_task()
         assert runner is not None
-        let_go = self._let_go
+        abandon = self._abandon
         clock = time.perf_counter
         turn_ends = clock() + _TURN_S
         while not self._superfluous(runner):
@@ -210,11 +223,11 @@ class Slots:
                 turn_ends = clock() + _TURN_S
                 continue
             run = waiting.popleft()
-            run.runner, run.let_go = runner, let_go
+            run.runner, run.abandon = runner, abandon
             running.add(run)
             started = clock()
             try:
-                await self._perform(run)
+                await process(run)
             finally:
                 run.runner = None
                 running.discard(run)

@@ -22,14 +22,14 @@ _PAUSES_S = (0.1, 0.2, 0.5, 1.0)
 #: Failures in a row, other than the server's absence, after which the worker gives up.
 _MAX_FAILURES = 10
 #: Seconds a cancelled loop has to end before it is cancelled again, and how often that is done:
-#: what it awaits may have swallowed the first (``asyncio.wait_for`` before Python 3.12 does).
+#: what it awaits may swallow a cancellation (``asyncio.wait_for`` before Python 3.12 does).
 _CANCEL_S, _CANCELS = 1.0, 5
-#: Seconds of good work after which earlier failures no longer count.
+#: Seconds without a failure after which earlier ones no longer count.
 _FORGIVEN_S = 30.0
 
 
 class WorkerFailed(CrucibleError):  # noqa: N818 - a state of the worker
-    """A loop of the worker could not be kept alive; the process should end and be started anew."""
+    """A loop of the worker could not be kept running; the process should end and be restarted."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,7 +45,7 @@ class _Supervised:
 
 
 class Supervisor:
-    """Runs loops, each again when it fails, and restarts one that shows no progress.
+    """Runs loops, each again when it fails, and restarts one that makes no progress.
 
     An async context manager; leaving cancels the loops, the last started first.
     """
@@ -69,7 +69,7 @@ class Supervisor:
             task.cancel()
             await asyncio.wait([task])
         if not self._failure.cancel():
-            self._failure.exception()  # seen, whether or not anybody waited for it
+            self._failure.exception()  # or asyncio would log that it was never retrieved
 
     def start(self, name: str, loop: Loop, *, stall_s: float | None) -> None:
         """Keep ``loop`` running.
@@ -77,7 +77,7 @@ class Supervisor:
         Args:
             name: for the log and ``stop``.
             loop: runs until cancelled.
-            stall_s: without a beat for so many seconds it is started anew; None: never.
+            stall_s: without a beat for so many seconds it is restarted; None: never.
         """
         supervised = _Supervised(name, loop, stall_s, self._now())
         self._loops.append(supervised)
@@ -113,8 +113,8 @@ class Supervisor:
             try:
                 await asyncio.wait([task])
             finally:
-                await _end(task)
-                # Asked for here, since a keeper that is cancelled gets no further.
+                await _cancel(task)
+                # Retrieved here, since a keeper that is cancelled gets no further.
                 error = task.exception() if task.done() and not task.cancelled() else None
             if self._now() - began > _FORGIVEN_S:
                 failures = 0
@@ -131,36 +131,36 @@ class Supervisor:
 
     def _report(self, supervised: _Supervised, error: BaseException | None, failures: int) -> None:
         if isinstance(error, BrokerUnavailable):
-            # Waited out for as long as it takes; said once, and again now and then.
+            # Retried for as long as it takes; logged at the first failure, and now and then.
             if failures in (1, 10) or failures % 60 == 0:
                 logger.warning("%s: %s; trying again", supervised.name, error)
             return
         if error is not None:
-            logger.error("%s failed; starting it again", supervised.name, exc_info=error)
+            logger.error("%s failed; restarting it", supervised.name, exc_info=error)
         else:
-            logger.error("%s ended; starting it again", supervised.name)
+            logger.error("%s ended; restarting it", supervised.name)
         if failures >= _MAX_FAILURES and not self._failure.done():
             self._failure.set_exception(WorkerFailed(f"{supervised.name} cannot be kept running"))
 
     async def _watch(self) -> None:
-        """Cancel loops that show no progress; their keepers start them again."""
+        """Cancel loops that make no progress; their keepers restart them."""
         before = self._now()
         while True:
             await asyncio.sleep(1.0)
             now = self._now()
-            # A process that was stopped, or a loop that was held up, is no fault of the loops.
+            # The whole process was suspended, or its event loop blocked: no fault of these loops.
             asleep = max(0.0, now - before - 1.0)
             before = now
             for supervised in self._loops:
                 if asleep > 1.0:
                     supervised.last_beat = now
                 elif supervised.stalled(now) and supervised.worker is not None:
-                    logger.error("%s shows no progress; starting it again", supervised.name)
+                    logger.error("%s makes no progress; restarting it", supervised.name)
                     supervised.worker.cancel()
 
 
-async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel a loop until it has ended, within a bound; its keeper waits here undisturbed."""
+async def _cancel(task: asyncio.Task[None]) -> None:
+    """Cancel a loop until it has ended, a bounded number of times."""
     for _ in range(_CANCELS):
         if task.done():
             return

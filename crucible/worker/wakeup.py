@@ -1,4 +1,4 @@
-"""Knowing at once that a list has something, without taking it and without asking again and again.
+"""Learning at once that a list has something, without taking it and without polling.
 
 ``CLIENT TRACKING … BCAST`` makes the server say which keys with some prefix changed, whoever
 changed them and however: a stock producer's plain LPUSH is enough. Nothing is popped by waiting,
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between pings: a link that is dead without saying so is found out by them.
+#: Seconds between pings, which find a link that died without being closed.
 PING_S = 2.0
-#: Seconds an answer to one may take.
+#: Seconds the answer to a ping may take.
 _ANSWER_S = 1.5
 
 
@@ -41,7 +41,7 @@ class WakeUp:
     """Watches lists on a connection of its own.
 
     Args:
-        client: of the queue server; .
+        client: of the queue server.
         list_keys: the lists.
     """
 
@@ -49,7 +49,7 @@ class WakeUp:
         self._client = client
         self._keys = {key.encode() for key in list_keys}
         self._prefixes = prefixes_of(list_keys)
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self.armed = False
 
     def watch(self, list_keys: Sequence[str]) -> None:
@@ -58,18 +58,18 @@ class WakeUp:
         self._prefixes = prefixes_of(list_keys)
 
     def clear(self) -> None:
-        """Forget what was said; to be called before looking into the lists."""
-        self._news.clear()
+        """Forget earlier changes; to be called before looking into the lists."""
+        self._changed.clear()
 
     def ring(self) -> None:
-        """Wake whoever waits."""
-        self._news.set()
+        """End ``wait``."""
+        self._changed.set()
 
     async def wait(self, timeout_s: float) -> None:
         """Return when a list may have changed since ``clear``, or after ``timeout_s``."""
         try:
             async with asyncio.timeout(timeout_s):
-                await self._news.wait()
+                await self._changed.wait()
         except TimeoutError:
             pass
 
@@ -85,14 +85,14 @@ class WakeUp:
         try:
             await self._listen(connection, beat)
         except TimeoutError as error:
-            # The other connections are as dead as this one; whoever waits on one learns it now.
+            # The other connections are as dead as this one; calls that wait on one fail now.
             await pool.disconnect()
             raise translate(error) from error
         except (RedisError, OSError) as error:
             raise translate(error) from error
         finally:
             self.armed = False
-            self._news.set()
+            self._changed.set()
             await connection.disconnect(nowait=True)
             connection.protocol = protocol
             await pool.release(connection)
@@ -111,8 +111,8 @@ class WakeUp:
         async with asyncio.timeout(PING_S):
             await connection.send_command("HELLO", 3)
             await connection.read_response()
-        # Told so, redis-py hands over each push; else it reads the next one inside the call for
-        # the one before, and a burst of a thousand ends in a RecursionError.
+        # With protocol 3 set, redis-py hands over each push; else it reads the next one inside the
+        # call for the one before, and a burst of a thousand ends in a RecursionError.
         connection.protocol = 3
         command: list[Any] = ["CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP"]
         for prefix in self._prefixes:
@@ -121,7 +121,7 @@ class WakeUp:
             await connection.send_command(*command)
             await connection.read_response()
         self.armed = True
-        self._news.set()  # what was pushed before tracking was on was not announced
+        self._changed.set()  # what was pushed before tracking was on was not announced
         while True:
             beat()
             try:
@@ -142,4 +142,4 @@ class WakeUp:
     async def _heard(self, push: Sequence[Any]) -> None:
         keys = push[1]
         if keys is None or not self._keys.isdisjoint(keys):  # None: the server was flushed
-            self._news.set()
+            self._changed.set()

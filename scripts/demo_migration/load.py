@@ -1,4 +1,4 @@
-"""Steady load from clients that behave as clients should, and what became of it."""
+"""A steady load of well-behaved clients, and its results."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
-from observed import Observed
+from support.observed import Observed
 
 if TYPE_CHECKING:
-    from corpus import CorpusProgram
+    from support.corpus import CorpusProgram
 
-#: Seconds a client goes on asking for one answer, and for one end.
+#: Seconds a client retries one request, and waits for one completion.
 REQUEST_S, END_S = 15.0, 300.0
-#: Evaluations under way at once; on a slow machine the load gives way.
+#: Evaluations in progress at once; on a slow machine the load is throttled.
 MOST = 40
-#: Seconds a program may take; an interpreter's start takes many on a machine that is overloaded.
+#: Wall time limit of a program, seconds; on an overloaded machine an interpreter starts slowly.
 WALL_S = 100.0
 ENDED = ("completed", "failed", "cancelled")
 
 
 @dataclass
 class Tally:
-    """What became of one phase's submissions.
+    """The results of one phase's submissions.
 
     Attributes:
-        failed_requests: submissions refused, or without an answer for ``REQUEST_S``.
-        repeated: submissions sent again to another api process, whose connection broke.
-        wrong: ended otherwise than their program must.
-        platform: ended without a verdict on the program.
-        latencies_s: from submission to the known end.
+        failed_requests: submissions refused, or without a response for ``REQUEST_S``.
+        repeated: submissions sent again to another api process after a broken connection.
+        wrong: outcomes other than expected of the program.
+        platform: completed without a verdict on the program.
+        latencies_s: from submission to the result.
     """
 
     submitted: int = 0
@@ -49,14 +49,14 @@ class Tally:
 
 
 def _request_of(program: CorpusProgram) -> dict[str, Any]:
-    """A program that comes to its own end, with so much time that a busy machine lets it, too."""
+    """The body of a submission, with enough time for a busy machine."""
     body = program.request()
     body["limits"] = {"wall_time_s": WALL_S, **body.get("limits", {})}
     return body
 
 
 class Load:
-    """Submits programs at a steady rate and follows each to its end."""
+    """Submits programs at a steady rate and waits for each result."""
 
     def __init__(self, apis: list[str], programs: list[CorpusProgram], rate: float) -> None:
         self.tally = Tally()
@@ -82,12 +82,12 @@ class Load:
         await self._session.close()
 
     def phase(self) -> Tally:
-        """A new tally; what was submitted before still counts for the one before."""
+        """Start a new tally; earlier submissions still count for the previous one."""
         self.tally = Tally()
         return self.tally
 
     async def finish(self) -> None:
-        """Submit nothing more, and wait for every end."""
+        """Submit nothing more, and wait for every completion."""
         self._stopping.set()
         if self._task is not None:
             await self._task
@@ -124,7 +124,7 @@ class Load:
             tally.wrong.append(f"{eval_id} ({program.name}): {found[0]}")
 
     async def _submit(self, tally: Tally, body: dict[str, Any]) -> dict[str, Any] | None:
-        """One submission; a broken connection is tried at the other api, under the same id."""
+        """Submit once; after a broken connection try the other api process with the same id."""
         deadline = time.monotonic() + REQUEST_S
         while time.monotonic() < deadline:
             try:
@@ -137,7 +137,7 @@ class Load:
             except (aiohttp.ClientError, TimeoutError):
                 tally.repeated += 1
                 await asyncio.sleep(0.05)
-        tally.failed_requests.append(f"{body['eval_id']}: no answer")
+        tally.failed_requests.append(f"{body['eval_id']}: no response")
         return None
 
     async def _end_of(self, eval_id: str) -> dict[str, Any] | None:

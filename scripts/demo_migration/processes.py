@@ -1,4 +1,4 @@
-"""Child processes that can be killed and started again."""
+"""Child processes that can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crucible.embedded.lifeline import end_with_parent
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Seconds a process may take until it serves, and to end.
+#: Seconds a process may take to start, and to exit.
 START_S, STOP_S = 60.0, 20.0
 
 
@@ -23,11 +23,11 @@ class Process:
     """One of the demonstration's processes.
 
     Args:
-        name: of its log file.
-        arguments: after the interpreter.
+        name: name of its log file.
+        arguments: its command line after the interpreter.
         environ: its whole environment.
-        logs: folder of the logs.
-        ready: a line of its log that says it serves; empty waits for none.
+        logs: directory of the logs.
+        ready: text in its log once it serves; empty: do not wait.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Process:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start it and wait until it serves."""
+        """Start it and wait until it is ready."""
         with self._log.open("ab") as log:
             offset = log.tell()
             self._process = await asyncio.create_subprocess_exec(
@@ -56,18 +56,18 @@ class Process:
         async with asyncio.timeout(START_S):
             while not self._ready.search(self._log.read_text(errors="replace")[offset:]):
                 if self._process.returncode is not None:
-                    raise SystemExit(f"{self.name} ended at once; see {self._log}")
+                    raise SystemExit(f"{self.name} exited at once; see {self._log}")
                 await asyncio.sleep(0.05)
 
     async def kill(self) -> None:
-        """SIGKILL the process and all it started."""
+        """SIGKILL the process and its children."""
         assert self._process is not None
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
 
     async def stop(self) -> None:
-        """SIGTERM, then SIGKILL for one that does not end."""
+        """SIGTERM, then SIGKILL if it does not exit."""
         if self._process is None or self._process.returncode is not None:
             return
         self._process.terminate()

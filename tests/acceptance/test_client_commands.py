@@ -104,7 +104,7 @@ async def test_an_id_stays_one_part_of_the_path(command: str) -> None:
         for eval_id in ("../../health", "a#b?c=d", "%2e", "ä b"):
             await run(command, eval_id, "--url", server.url, code=command == "cancel")
         for eval_id in ("", ".", "..", "a\nb"):
-            assert "no id" in await run(command, eval_id, "--url", server.url, code=2)
+            assert "not a valid" in await run(command, eval_id, "--url", server.url, code=2)
     paths = [asked.split()[1].removesuffix("?wait=0") for asked in server.asked]
     assert paths == [
         "/api/eval/..%2F..%2Fhealth",
@@ -118,7 +118,7 @@ async def test_an_evaluation_that_has_not_ended_is_told_as_that() -> None:
     """There is no verdict yet, so none is printed."""
     async with api(status="running", verdict=None, output="") as server:
         printed = await run("result", "one", "--url", server.url, code=1)
-    assert printed == "crucible: running, it has not ended yet"
+    assert printed == "crucible: running, not finished yet"
 
 
 async def test_an_api_on_ipv6_loopback_is_found() -> None:

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 import pytest
 from support.api_rig import running_api
-from support.migration_rig import LegacyWorld, LocalExecutor, both_worlds, end_of, submit
+from support.migration_rig import LegacyInstallation, LocalExecutor, both_sides, completed, submit
 from support.worker_rig import crucible
 
 from crucible.embedded.server import free_port
@@ -54,7 +54,7 @@ async def legacy_queue() -> AsyncIterator[tuple[str, Any]]:
 
 async def test_every_step_of_a_migration_from_the_command_line(redis_url: str) -> None:
     """set, status, rollback, recover, drain and verify do what they say, and say it."""
-    async with both_worlds(redis_url, celery_percentage=0.0) as (client, legacy):
+    async with both_sides(redis_url, celery_percentage=0.0) as (client, legacy):
         environment = environment_of(redis_url, legacy.url)
         code, out = await command(
             environment, "migration", "set", "--percentage", "0.25", "--reason", "a quarter"
@@ -71,10 +71,10 @@ async def test_every_step_of_a_migration_from_the_command_line(redis_url: str) -
         code, out = await command(environment, "migration", "drain", "--timeout", "30")
         assert code == 0, out
         assert (await submit(client, "print(1)"))["queue_system"] == "celery"
-        assert {(await end_of(client, i))["queue_system"] for i in ids} == {"legacy"}
+        assert {(await completed(client, i))["queue_system"] for i in ids} == {"legacy"}
         code, out = await command(environment, "migration", "verify")
         assert code == 0, out
-        assert "every accepted evaluation has ended or is queued" in out
+        assert "every accepted evaluation is finished or queued" in out
 
 
 async def test_a_killed_queue_process_is_verified_and_repaired(redis_url: str) -> None:
@@ -104,7 +104,7 @@ async def test_a_killed_queue_process_is_verified_and_repaired(redis_url: str) -
 
 async def test_a_rollback_without_redis_goes_through_the_api(redis_url: str) -> None:
     """The task queue server is away: the one command still turns everything to legacy."""
-    async with LegacyWorld(LocalExecutor(), 1) as legacy:
+    async with LegacyInstallation(LocalExecutor(), 1) as legacy:
         dead = f"redis://127.0.0.1:{free_port()}/0"
         async with running_api(dead, queue_service_url=legacy.url) as client:
             base = str(client._base_url).rstrip("/")
@@ -141,7 +141,7 @@ async def test_compare_catches_a_wrong_executor(
     clock = "import time; print(time.time_ns())"
     requests.write_text("\n".join(json.dumps({"code": code}) for code in (program, clock)))
     wrong = LocalExecutor(spoiled)
-    async with both_worlds(redis_url, celery_executor=wrong) as (_, legacy):
+    async with both_sides(redis_url, celery_executor=wrong) as (_, legacy):
         environment = environment_of(redis_url, legacy.url)
         page = tmp_path / "page.html"
         code, out = await command(
@@ -160,9 +160,9 @@ async def test_compare_catches_a_wrong_executor(
 
 async def test_compare_takes_a_sample_of_live_traffic(redis_url: str) -> None:
     """What clients submitted a moment ago is run both ways again."""
-    async with both_worlds(redis_url, celery_percentage=0.5) as (client, legacy):
+    async with both_sides(redis_url, celery_percentage=0.5) as (client, legacy):
         for n in range(4):
-            await end_of(client, (await submit(client, f"print({n})"))["eval_id"])
+            await completed(client, (await submit(client, f"print({n})"))["eval_id"])
         environment = environment_of(redis_url, legacy.url)
         found: dict[str, int] = {}
         # The sample is written in the background, behind the answers; without one the command
@@ -211,7 +211,7 @@ async def test_the_legacy_worker_command_runs_programs_of_an_executor_service(
                 crucible(worker) as process,
                 running_api(redis_url, queue_service_url=url, celery_percentage=0.0) as client,
             ):
-                ended = await end_of(client, (await submit(client, "print(6*7)"))["eval_id"])
+                ended = await completed(client, (await submit(client, "print(6*7)"))["eval_id"])
                 assert (ended["output"], ended["queue_system"]) == ("42\n", "legacy")
                 assert await process.stop() == 0
     finally:

@@ -110,7 +110,7 @@ async def test_a_dead_letter_is_listed_shown_replayed_and_purged(
         (["dlq", "show", "1-1"], 1, "no dead letter"),
         (["dlq", "show", "x"], 1, "no dead letter has the id 'x'"),
         (["dlq", "replay"], 2, "--all"),
-        (["purge", "", "--yes"], 2, "names no queue"),
+        (["purge", "", "--yes"], 2, "must not be empty"),
         (["migration", "set", "--reason", "none"], 2, "give a switch"),
         (["worker", "--name", "foo"], 2, "NAME@HOST"),
         (["worker", "--name", "a@b@c d"], 2, "NAME@HOST"),

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,11 +60,9 @@ async def test_ten_running_tasks_survive_a_kill(redis_url: str, redis: Redis) ->
         ids = await send(redis, "rig.hold", 1.0, count=10)
         await until(redis, ids, "STARTED")
         os.kill(first.pid, signal.SIGKILL)
-        killed_at = time.monotonic()
         await first.wait(10)
     async with worker(redis_url) as second:
         await until(redis, ids, "SUCCESS")
-        assert time.monotonic() - killed_at < RETURN_S + 1.0 + 5.0
         assert {meta["result"] for meta in await metas(redis, ids)} == {second.pid}
     assert not await redis.hlen("unacked")
     assert not await redis.zcard("unacked_index")

@@ -39,7 +39,7 @@ async def test_a_small_run_end_to_end(tmp_path: Path) -> None:
     assert (plots / "throughput.svg").stat().st_size > 1000
     code, output = await bench(*tiny, *size, "--compare", str(first), cwd=ROOT)
     assert code == 0, output
-    assert "against the earlier run" in output
+    assert "compared with the earlier run" in output
 
 
 async def test_a_worker_run_end_to_end(tmp_path: Path) -> None:

@@ -124,9 +124,9 @@ async def test_a_scenario_that_cannot_open_costs_only_itself(
 async def test_children_of_a_subject_that_hangs_do_not_outlive_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One that does not obey any more is ended together with what it started."""
+    """A subject that no longer reacts is killed together with its children."""
     monkeypatch.setattr("benchmarks.driven.STOP_S", 0.3)
-    # Port 1 has no server: the looking process fails only when told to look, so it is stopped.
+    # Port 1 has no server: the sampling process fails only once it samples, so it is stopped.
     async with Driven("crucible_api", job={"redis": NOBODY}) as api:
         child = api.facts["pid"]
         os.kill(api.pid, signal.SIGSTOP)
@@ -220,7 +220,7 @@ async def test_ctrl_c_shows_what_was_measured(tmp_path: Path) -> None:
     text = output.decode()
     assert process.returncode == 130, text
     assert "messages_per_s" in text
-    assert "ended early" in text
+    assert "incomplete" in text
     assert "Traceback" not in text
     document = json.loads(result.read_text())
     assert document["whole"] is False

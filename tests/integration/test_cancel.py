@@ -66,7 +66,7 @@ async def test_a_queued_evaluation_is_cancelled_without_any_worker(
             async with asyncio.timeout(10):
                 while await redis.llen("evaluation\x06\x163") or await redis.hlen("unacked"):
                     await asyncio.sleep(0.01)
-            assert worker.fleet.events.totals.total() == 0
+            assert worker.node.task_events.totals.total() == 0
         assert await show(client, "queued") == view
 
 
@@ -127,7 +127,7 @@ async def test_a_revocation_without_listeners_is_kept(redis_url: str, redis: Red
     assert 0 < await redis.ttl("crucible:revoked") <= 10_800
     assert await redis.zcard("crucible:revoked") == 1
     async with Worker(registry, broker_url=redis_url) as worker:
-        assert "kept" in worker.fleet.revoked
+        assert "kept" in worker.node.revocations.ids
 
 
 @pytest.mark.parametrize("claim", ["atomic", "brpop"])

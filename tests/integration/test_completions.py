@@ -13,11 +13,13 @@ from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 from support.api_rig import running_api
 from support.faults import Fault, FaultProxy
-from support.migration_rig import LocalExecutor, celery_worker, end_of, submit, until
+from support.migration_rig import LocalExecutor, celery_worker, completed, submit, until
 
 from crucible.errors import ExecutorRefused
+from crucible.evaluation.completion_hooks import SandboxHooks
 from crucible.evaluation.completions import CompletionCounter, read_completions
 from crucible.evaluation.record import once_name
+from crucible.executor.hooks import SandboxTaken
 from crucible.models import Outcome, Program, Status, Verdict
 from crucible.redis_keys import Keys
 
@@ -55,18 +57,18 @@ async def test_ends_are_counted_where_there_is_only_celery(redis_url: str) -> No
             ids += [(await submit(client, "refuse"))["eval_id"] for _ in range(2)]
             slow = (await submit(client, "import time; time.sleep(60)"))["eval_id"]
             for eval_id in (cancelled, *ids):
-                await end_of(client, eval_id)
+                await completed(client, eval_id)
             async with client.delete(f"/api/eval/{slow}") as response:
                 assert response.status in (200, 202)
-            await end_of(client, slow)
+            await completed(client, slow)
 
             async def counted() -> Any:
                 found = await ends_of(other)
                 return found if found.get(_count()) == 8 else None
 
             found = await until(counted)
-    completed = {name: n for name, n in found.items() if name.startswith("tasks_completed_total")}
-    assert completed == {
+    totals = {name: n for name, n in found.items() if name.startswith("tasks_completed_total")}
+    assert totals == {
         _completed("completed"): 5,
         _completed("failed"): 2,
         _completed("cancelled"): 1,
@@ -106,7 +108,7 @@ async def test_a_stock_worker_counts_the_same(redis_url: str) -> None:
         async with running_api(redis_url) as client:
             async with worker:
                 for code in ("print(1)", "print(2)", "refuse"):
-                    await end_of(client, (await submit(client, code))["eval_id"])
+                    await completed(client, (await submit(client, code))["eval_id"])
                 assert await worker.stop() == 0
             found = await ends_of(client)
     finally:
@@ -169,3 +171,19 @@ def _completed(status: str) -> str:
 
 def _count() -> str:
     return 'task_duration_seconds_count{queue_system="celery"}'
+
+
+async def test_programs_that_found_no_sandbox_are_shown(redis_url: str) -> None:
+    """Workers count sandboxes found ready and waited for; every api process shows the sums."""
+    counter = CompletionCounter()
+    hooks = SandboxHooks(counter)
+    async with running_api(redis_url) as client:
+        async with counter.writing(redis_url, Keys(), 60):
+            for waited_s in (0.0, 0.25, 1.5):
+                hooks.sandbox_taken(SandboxTaken(hit=not waited_s, waited_s=waited_s, age_s=0.0))
+        async with client.get("/metrics") as response:
+            lines = (await response.text()).splitlines()
+    shown = dict(line.rsplit(" ", 1) for line in lines if line.startswith("sandbox"))
+    assert float(shown['sandboxes_taken_total{outcome="hit"}']) == 1
+    assert float(shown['sandboxes_taken_total{outcome="miss"}']) == 2
+    assert float(shown["sandbox_wait_seconds_total"]) == 1.75

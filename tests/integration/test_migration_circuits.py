@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.api_rig import running_api
-from support.migration_rig import LegacyWorld, LocalExecutor, until
+from support.migration_rig import LegacyInstallation, LocalExecutor, until
 from support.worker_rig import async_worker
 
 from crucible.breaker import BreakerState, Circuit
@@ -71,7 +71,7 @@ async def test_circuits_of_a_workers_executors_are_shown_without_a_legacy_queue(
 async def test_circuits_of_legacy_workers_come_with_their_questions(redis_url: str) -> None:
     """What a legacy worker tells the legacy queue is shown beside the api's own circuits."""
     told = {"executor:http://old:8003": OPEN}
-    async with LegacyWorld(LocalExecutor(), 0) as legacy, legacy_worker(legacy.url, told):
+    async with LegacyInstallation(LocalExecutor(), 0) as legacy, legacy_worker(legacy.url, told):
         async with running_api(redis_url, queue_service_url=legacy.url) as client:
 
             async def shown() -> Any:
@@ -89,7 +89,7 @@ async def test_circuits_of_legacy_workers_come_with_their_questions(redis_url: s
 
 async def test_circuits_that_are_nonsense_are_refused() -> None:
     """A question with circuits that cannot be read is a 422, and takes no task."""
-    async with LegacyWorld(LocalExecutor(), 0) as legacy, LegacyClient(legacy.url) as client:
+    async with LegacyInstallation(LocalExecutor(), 0) as legacy, LegacyClient(legacy.url) as client:
         with pytest.raises(InputError) as caught:
             await client._send("GET", "/tasks/next", query={"circuits": '{"a": ["ajar", 1]}'})
         assert caught.value.field == "circuits"

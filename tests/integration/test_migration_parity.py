@@ -8,11 +8,11 @@ import pytest
 from redis.asyncio import Redis
 from support.api_rig import running_api
 from support.migration_rig import (
-    LegacyWorld,
+    LegacyInstallation,
     LocalExecutor,
-    both_worlds,
+    both_sides,
     celery_worker,
-    end_of,
+    completed,
     look,
     submit,
     until,
@@ -32,14 +32,14 @@ async def test_submission_is_acknowledged_with_the_same_words(
     redis_url: str, flags: dict[str, Any]
 ) -> None:
     """Submission: 202, a Location, and the same fields; the same id again is the first one."""
-    async with both_worlds(redis_url, **flags) as (client, _):
+    async with both_sides(redis_url, **flags) as (client, _):
         body = {"code": "print(1)", "eval_id": "one", "metadata": {"course": 7}}
         async with client.post("/api/eval", json=body) as response:
             answer = await response.json()
             assert (response.status, response.headers["Location"]) == (202, "/api/eval/one")
         assert set(answer) == {"eval_id", "task_id", "status", "queue", "queue_system", "href"}
         assert answer["task_id"] == "eval-one"
-        ended = await end_of(client, "one")
+        ended = await completed(client, "one")
         assert ended["metadata"] == {"course": 7}
         async with client.post("/api/eval", json=body) as response:
             assert (response.status, await response.json()) == (200, ended)
@@ -53,7 +53,7 @@ async def test_status_goes_from_queued_over_running_to_completed(
 ) -> None:
     """Status: a client sees an evaluation wait, run and end on either side."""
     code = "import sys; sys.stdin.read(1); import time; time.sleep(1)"
-    async with LegacyWorld(LocalExecutor(), 0) as legacy:
+    async with LegacyInstallation(LocalExecutor(), 0) as legacy:
         async with running_api(redis_url, queue_service_url=legacy.url, **flags) as client:
             eval_id = (await submit(client, code))["eval_id"]
             assert (await look(client, eval_id))["status"] == "queued"
@@ -64,7 +64,7 @@ async def test_status_goes_from_queued_over_running_to_completed(
                     return bool((await look(client, eval_id))["status"] == "running")
 
                 await until(running)
-                assert (await end_of(client, eval_id))["status"] == "completed"
+                assert (await completed(client, eval_id))["status"] == "completed"
 
 
 @pytest.mark.parametrize("flags", SIDES)
@@ -73,7 +73,7 @@ async def test_results_are_the_same_field_by_field(redis_url: str, flags: dict[s
     code = (
         "import sys; sys.stdout.buffer.write(b'\\xff'); sys.stderr.write(sys.argv[1]); sys.exit(4)"
     )
-    async with both_worlds(redis_url, **flags) as (client, _):
+    async with both_sides(redis_url, **flags) as (client, _):
         async with client.post(
             "/api/eval", params={"wait": "20"}, json={"code": code, "args": ["é"]}
         ) as response:
@@ -102,7 +102,7 @@ async def test_errors_name_the_same_field(
     redis_url: str, flags: dict[str, Any], body: dict[str, Any], field: str
 ) -> None:
     """Error handling: bad input is a 422 that names the field; nothing reaches a queue."""
-    async with both_worlds(redis_url, **flags) as (client, legacy):
+    async with both_sides(redis_url, **flags) as (client, legacy):
         async with client.post("/api/eval", json=body) as response:
             assert (response.status, (await response.json())["field"]) == (422, field)
         assert legacy.queue.stats().submitted_total == 0
@@ -110,7 +110,7 @@ async def test_errors_name_the_same_field(
 
 async def test_the_one_id_the_legacy_queue_cannot_take_is_refused_by_name(redis_url: str) -> None:
     """Error handling: `next` is a path of the legacy queue; 422 names eval_id, no record stays."""
-    async with both_worlds(redis_url, celery_percentage=0.0) as (client, _):
+    async with both_sides(redis_url, celery_percentage=0.0) as (client, _):
         async with client.post("/api/eval", json={"code": "1", "eval_id": "next"}) as response:
             assert (response.status, (await response.json())["field"]) == (422, "eval_id")
         async with client.get("/api/eval/next") as response:
@@ -121,7 +121,7 @@ async def test_platform_faults_are_retried_by_celery_and_told_by_legacy(redis_ur
     """Retry: Celery tries again and says how often; legacy tries once, as it always did."""
     executor = LocalExecutor()
     executor.away = True
-    async with both_worlds(
+    async with both_sides(
         redis_url,
         legacy_executor=executor,
         celery_executor=executor,
@@ -132,7 +132,7 @@ async def test_platform_faults_are_retried_by_celery_and_told_by_legacy(redis_ur
         to_legacy = next(i for i in ids if share_of(i) >= 0.5)
         await submit(client, "print(1)", eval_id=to_celery)
         await submit(client, "print(1)", eval_id=to_legacy)
-        failed = await end_of(client, to_legacy)
+        failed = await completed(client, to_legacy)
         assert (failed["status"], failed["retry_count"]) == ("failed", 0)
 
         async def retrying() -> bool:
@@ -140,7 +140,7 @@ async def test_platform_faults_are_retried_by_celery_and_told_by_legacy(redis_ur
 
         await until(retrying)
         executor.away = False
-        ended = await end_of(client, to_celery)
+        ended = await completed(client, to_celery)
     assert (ended["status"], ended["verdict"]) == ("completed", "ok")
     assert ended["retry_count"] >= 1
 
@@ -149,7 +149,7 @@ async def test_platform_faults_are_retried_by_celery_and_told_by_legacy(redis_ur
 async def test_what_waits_can_be_cancelled(redis_url: str, flags: dict[str, Any]) -> None:
     """Cancellation: a queued evaluation never runs, and says cancelled for good."""
     executor = LocalExecutor()
-    async with LegacyWorld(executor, 0) as legacy:
+    async with LegacyInstallation(executor, 0) as legacy:
         async with running_api(redis_url, queue_service_url=legacy.url, **flags) as client:
             eval_id = (await submit(client, "print(1)"))["eval_id"]
             async with client.delete(f"/api/eval/{eval_id}") as response:
@@ -158,7 +158,7 @@ async def test_what_waits_can_be_cancelled(redis_url: str, flags: dict[str, Any]
             legacy.add_workers(1)
             async with celery_worker(redis_url, executor):
                 other = (await submit(client, "print(2)"))["eval_id"]
-                await end_of(client, other)
+                await completed(client, other)
             assert (await look(client, eval_id))["verdict"] == "cancelled"
             assert executor.runs == 1
 
@@ -168,7 +168,7 @@ async def test_priorities_order_celery_and_are_accepted_by_legacy(
 ) -> None:
     """Priorities: urgent first on Celery; the legacy queue stays first in, first out."""
     order: dict[str, list[str]] = {"celery": [], "legacy": []}
-    async with LegacyWorld(LocalExecutor(), 0) as legacy:
+    async with LegacyInstallation(LocalExecutor(), 0) as legacy:
         for side, percentage in (("celery", 1.0), ("legacy", 0.0)):
             async with running_api(
                 redis_url, queue_service_url=legacy.url, celery_percentage=percentage
@@ -184,7 +184,7 @@ async def test_priorities_order_celery_and_are_accepted_by_legacy(
             running_api(redis_url, queue_service_url=legacy.url) as client,
         ):
             for side, found in order.items():
-                ends = [await end_of(client, f"{side}-{priority}") for priority in (0, 5, 9)]
+                ends = [await completed(client, f"{side}-{priority}") for priority in (0, 5, 9)]
                 ends.sort(key=lambda one: one["started_at"])
                 found += [one["eval_id"] for one in ends]
     assert order["celery"] == ["celery-9", "celery-5", "celery-0"]
@@ -195,7 +195,7 @@ async def test_dead_letters_are_celerys_and_the_api_shows_them(
     redis_url: str, redis: Redis
 ) -> None:
     """Dead letters: what cannot be run is kept and listed in every mode of the migration."""
-    async with both_worlds(redis_url, dual_write=True) as (client, _):
+    async with both_sides(redis_url, dual_write=True) as (client, _):
         await redis.lpush("evaluation", b"garbage")
 
         async def buried() -> bool:
@@ -203,4 +203,4 @@ async def test_dead_letters_are_celerys_and_the_api_shows_them(
                 return len((await response.json())["dead_letters"]) == 1
 
         await until(buried)
-        assert (await end_of(client, (await submit(client, "print(1)"))["eval_id"]))["output"]
+        assert (await completed(client, (await submit(client, "print(1)"))["eval_id"]))["output"]

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 import pytest
-from support.migration_rig import LegacyWorld, LocalExecutor, switch
+from support.migration_rig import LegacyInstallation, LocalExecutor, switch
 from support.worker_rig import crucible
 
 from crucible.migration import share_of
@@ -96,7 +96,7 @@ async def test_each_share_holds_over_20000_submissions_and_no_id_changes_sides(
     """
     seed = random.Random(20260101)
     kept: dict[str, str] = {}
-    async with LegacyWorld(LocalExecutor(), 0, limit=COUNT * len(SHARES)) as legacy:
+    async with LegacyInstallation(LocalExecutor(), 0, limit=COUNT * len(SHARES)) as legacy:
         async with api(redis_url, legacy.url, SHARES[0]) as process:
             url = await url_of(process)
             async with aiohttp.ClientSession(url) as client:

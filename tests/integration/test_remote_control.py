@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis.asyncio import Redis
-from support.fleet_rig import end_of, listening, send, stored, until
+from support.fleet_rig import final_state, listening, send, stored, until
 from support.fleet_tasks import gates, registry
 from support.worker_rig import START_S, async_worker
 
@@ -127,8 +127,8 @@ async def test_malformed_requests_do_no_harm(
     await until(lambda: redis.publish(f"/{db}.celery.pidbox", raw))
     assert await ask(control, "ping") == {"ok": "pong"}
     await send(redis, "rig.add", 1, 2, task_id="after")
-    assert (await end_of(redis, "after"))["result"] == 3
-    assert worker.fleet.clock.value < 1000
+    assert (await final_state(redis, "after"))["result"] == 3
+    assert worker.node.clock.value < 1000
 
 
 @pytest.mark.parametrize(
@@ -177,10 +177,10 @@ async def test_requests_reach_those_they_are_meant_for(
         ({"pattern": r"\d", "matcher": "pcre"}, False),
         ({"pattern": "stock*"}, True),
     ):
-        worker.fleet.events.enabled = False
+        worker.node.task_events.enabled = False
         await redis.publish(f"/{db}.celery.pidbox", message({"method": "enable_events", **extra}))
         await ask(control, "ping")
-        assert worker.fleet.events.enabled is meant, extra
+        assert worker.node.task_events.enabled is meant, extra
 
 
 async def test_replies_go_only_to_clients_that_wait(
@@ -249,7 +249,7 @@ async def test_revoked_tasks_end_when_they_are_reached(
             await send(redis, "rig.add", 1, 2, task_id=task_id)
             await events.until_kind(task_id, "revoked")
         assert not await redis.hlen("unacked")
-    assert worker.fleet.events.totals.total() == 0
+    assert worker.node.task_events.totals.total() == 0
 
 
 async def test_terminate_stops_a_running_task(
@@ -262,9 +262,9 @@ async def test_terminate_stops_a_running_task(
     await until(lambda: stored(redis, "stop"))
     reply = await ask(control, "revoke", task_id="stop", terminate=True, signal="SIGKILL")
     assert reply == {"ok": "terminate: stop"}
-    stopped = await end_of(redis, "stop")
+    stopped = await final_state(redis, "stop")
     assert stopped["result"]["exc_message"] == ["terminated"]
-    assert (await end_of(redis, "stay"))["result"] == "slow"
+    assert (await final_state(redis, "stay"))["result"] == "slow"
     assert not await redis.hlen("unacked")
 
 
@@ -277,11 +277,11 @@ async def test_a_storm_of_terminations_leaves_nothing_behind(
         await send(redis, "rig.slow", 0.001 * (number % 7), task_id=task_id)
         await control.tell("revoke", {"task_id": ids[max(0, number - 3)], "terminate": True})
     for task_id in ids:
-        assert (await end_of(redis, task_id))["status"] in ("SUCCESS", "REVOKED")
+        assert (await final_state(redis, task_id))["status"] in ("SUCCESS", "REVOKED")
     await send(redis, "rig.add", 1, 2, task_id="after")
-    assert (await end_of(redis, "after"))["result"] == 3
+    assert (await final_state(redis, "after"))["result"] == 3
     await until(lambda: _none(redis.hlen("unacked")))
-    assert not worker.fleet.events.signums
+    assert not worker.node.task_events.signums
     assert not worker.running
 
 
@@ -295,9 +295,9 @@ async def test_a_task_that_runs_is_not_stored_as_revoked(
     await redis.set("celery-task-meta-elsewhere", elsewhere)
     await ask(control, "revoke", task_id=["running", "elsewhere"])
     assert await redis.get("celery-task-meta-elsewhere") == elsewhere.encode()
-    assert (await end_of(redis, "running"))["status"] == "SUCCESS"
+    assert (await final_state(redis, "running"))["status"] == "SUCCESS"
     await ask(control, "revoke", task_id="running", terminate=True)
-    assert (await end_of(redis, "running"))["status"] == "SUCCESS"
+    assert (await final_state(redis, "running"))["status"] == "SUCCESS"
 
 
 async def test_stamped_tasks_are_revoked(
@@ -313,12 +313,12 @@ async def test_stamped_tasks_are_revoked(
     await until(lambda: stored(redis, "runs"))
     reply = await ask(control, "revoke_by_stamped_headers", terminate=True, **headers)
     assert reply == {"ok": "headers {'tenant': ['acme']} revoked"}
-    assert (await end_of(redis, "runs"))["status"] == "REVOKED"
+    assert (await final_state(redis, "runs"))["status"] == "REVOKED"
     await send(redis, "rig.add", 1, 2, task_id="waits", **stamps)
-    assert (await end_of(redis, "waits"))["status"] == "REVOKED"
+    assert (await final_state(redis, "waits"))["status"] == "REVOKED"
     others: dict[str, Any] = {"stamped_headers": ["tenant"], "stamps": {"tenant": "somebody"}}
     await send(redis, "rig.add", 1, 2, task_id="other", **others)
-    assert (await end_of(redis, "other"))["status"] == "SUCCESS"
+    assert (await final_state(redis, "other"))["status"] == "SUCCESS"
 
 
 async def test_revocations_survive_the_worker(redis_url: str, redis: Redis) -> None:
@@ -328,7 +328,7 @@ async def test_revocations_survive_the_worker(redis_url: str, redis: Redis) -> N
     await redis.delete("celery-task-meta-survivor")
     await send(redis, "rig.add", 1, 2, task_id="survivor")
     async with make(redis_url):
-        assert (await end_of(redis, "survivor"))["status"] == "REVOKED"
+        assert (await final_state(redis, "survivor"))["status"] == "REVOKED"
 
 
 async def test_a_revocation_said_while_it_was_deaf_is_learnt(
@@ -340,7 +340,7 @@ async def test_a_revocation_said_while_it_was_deaf_is_learnt(
         await redis.client_kill_filter(_id=client["id"])
     # As another process leaves it that found nobody listening.
     await redis.zadd("crucible:revoked", {"missed": time.time()})
-    await until(lambda: "missed" in worker.fleet.revoked)
+    await until(lambda: "missed" in worker.node.revocations.ids)
     assert await until(lambda: control.ask("ping", destination=[NODE], timeout_s=1.0))
 
 
@@ -355,11 +355,13 @@ async def test_rate_limits_take_effect(
     for number in range(6):
         await send(redis, "rig.add", number, 0, task_id=f"limited-{number}")
     await send(redis, "rig.slow", 0, task_id="free")
-    assert (await end_of(redis, "free"))["status"] == "SUCCESS"
-    assert time.monotonic() - began < 0.4
-    for number in range(6):
-        assert (await end_of(redis, f"limited-{number}"))["result"] == number
+    free = await final_state(redis, "free")
+    limited = [await final_state(redis, f"limited-{number}") for number in range(6)]
     assert time.monotonic() - began >= 0.49
+    assert [end["result"] for end in limited] == list(range(6))
+    assert free["status"] == "SUCCESS"
+    # It was sent last, and did not wait for the sixth of those that are limited.
+    assert free["date_done"] < limited[-1]["date_done"]
     await ask(control, "rate_limit", task_name="rig.add", rate_limit="1/h")
     for number in range(5):
         await send(redis, "rig.add", number, 0, task_id=f"held-{number}")
@@ -367,7 +369,7 @@ async def test_rate_limits_take_effect(
     assert {request["name"] for request in reserved} == {"rig.add"}
     await ask(control, "rate_limit", task_name="rig.add", rate_limit=0)
     for number in range(5):
-        assert (await end_of(redis, f"held-{number}"))["result"] == number
+        assert (await final_state(redis, f"held-{number}"))["result"] == number
 
 
 async def test_a_limited_worker_gives_back_what_waits(redis_url: str, redis: Redis) -> None:
@@ -388,7 +390,7 @@ async def test_time_limits_take_effect(
     """A limit set at run time stops the next task of that name."""
     await ask(control, "time_limit", task_name="rig.slow", hard=0.2, soft=None)
     await send(redis, "rig.slow", 60, task_id="long")
-    meta = await end_of(redis, "long")
+    meta = await final_state(redis, "long")
     assert meta["result"]["exc_type"] == "TimeLimitExceeded"
 
 
@@ -399,17 +401,17 @@ async def test_queues_are_added_and_cancelled(
     await ask(control, "add_consumer", queue="extra", exchange=None, exchange_type="direct")
     assert [q["name"] for q in await ask(control, "active_queues")] == ["celery", "extra"]
     await send(redis, "rig.add", 1, 2, task_id="extra-1", queue="extra")
-    await end_of(redis, "extra-1")
+    await final_state(redis, "extra-1")
     await ask(control, "cancel_consumer", queue="extra")
     await send(redis, "rig.add", 1, 2, task_id="extra-2", queue="extra")
     await send(redis, "rig.add", 1, 2, task_id="celery-1")
-    await end_of(redis, "celery-1")
+    await final_state(redis, "celery-1")
     assert await redis.llen("extra") == 1
     assert worker.queues == ("celery",)
     await ask(control, "cancel_consumer", queue="celery")
     assert await ask(control, "active_queues") == []
     await ask(control, "add_consumer", queue="extra")
-    await end_of(redis, "extra-2")
+    await final_state(redis, "extra-2")
 
 
 async def test_the_pool_grows_and_shrinks(
@@ -443,7 +445,7 @@ async def test_shutdown_is_warm_and_exits_0(redis_url: str, redis: Redis, tmp_pa
         assert await process.wait() == 0
         assert events.kinds("last") == ["received", "started", "succeeded"]
         assert (await events.until_worker("offline", NODE))["processed"] == 1
-    assert (await end_of(redis, "last"))["result"] == "slow"
+    assert (await final_state(redis, "last"))["result"] == "slow"
 
 
 def _tests() -> Path:
@@ -460,14 +462,14 @@ async def test_control_works_without_scripting(redis_url: str, redis: Redis) -> 
     ):
         assert await ask(control, "ping") == {"ok": "pong"}
         await control.revoke(["never"])
-        assert (await end_of(redis, "never"))["status"] == "REVOKED"
+        assert (await final_state(redis, "never"))["status"] == "REVOKED"
         await ask(control, "add_consumer", queue="extra")
         await send(redis, "rig.add", 1, 2, task_id="extra-1", queue="extra")
-        assert (await end_of(redis, "extra-1"))["result"] == 3
+        assert (await final_state(redis, "extra-1"))["result"] == 3
         await send(redis, "rig.slow", 60, task_id="stop")
         await until(lambda: stored(redis, "stop"))
         await control.revoke(["stop"], terminate=True)
-        assert (await end_of(redis, "stop"))["status"] == "REVOKED"
+        assert (await final_state(redis, "stop"))["status"] == "REVOKED"
         for queue in ("celery", "extra"):
             await ask(control, "cancel_consumer", queue=queue)
         assert worker.queues == ()
@@ -489,13 +491,15 @@ async def test_a_task_revoked_while_it_runs_unseen_comes_to_its_own_end(
         await send(redis, "rig.gate", "unseen", task_id="unseen")
         await until(lambda: _true(any(run.message for run in worker.running)))
         assert await control.revoke(["unseen"], final=final) == 2
-        assert (await end_of(redis, "unseen"))["status"] == "REVOKED"
+        assert (await final_state(redis, "unseen"))["status"] == "REVOKED"
         await until(
-            lambda: _true("unseen" in worker.fleet.revoked and "unseen" in other.fleet.revoked)
+            lambda: _true(
+                "unseen" in worker.node.revocations.ids and "unseen" in other.node.revocations.ids
+            )
         )
         gates["unseen"].set()
-        await until(lambda: _true(worker.finished))
-    assert (await end_of(redis, "unseen"))["status"] == ("REVOKED" if final else "SUCCESS")
+        await until(lambda: _true(worker.settled))
+    assert (await final_state(redis, "unseen"))["status"] == ("REVOKED" if final else "SUCCESS")
 
 
 async def _true(value: object) -> object:

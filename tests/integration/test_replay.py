@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from support.fleet_rig import until
@@ -18,10 +18,11 @@ from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.with_lua.store import LuaStore
 from crucible.broker.wire.encode import encode_task
 from crucible.redis_keys import Keys
-from crucible.worker.hooks import Run
+from crucible.worker.dead_letters import DeadLetterEncoder
 from crucible.worker.registry import TaskRegistry
 from crucible.worker.result_encoder import ResultEncoder
-from crucible.worker.settlements import Ends
+from crucible.worker.run import Run
+from crucible.worker.settlements import Settlements
 from crucible.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from crucible.worker.canvas.duties import CanvasDuties
     from crucible.worker.context import TaskContext
 
 registry = TaskRegistry()
@@ -146,8 +148,17 @@ async def test_a_replayed_step_takes_its_chain_along(
 @pytest.mark.parametrize("raw", [b"no json", b'{"headers": [1]}'])
 async def test_what_cannot_be_counted_is_buried_at_once(raw: bytes) -> None:
     """A fault of the worker's own sends a message round again only while that is counted."""
-    ends = Ends("w@test", Keys(), ServerClock(), ResultEncoder("w@test"))
+    clock = ServerClock()
+    settlements = Settlements(
+        ResultEncoder("w@test"),
+        DeadLetterEncoder("w@test", clock),
+        cast("CanvasDuties", None),
+        (),
+        keys=Keys(),
+        clock=clock,
+        max_deliveries=5,
+    )
     run = Run(Claim("f", "q", 0, raw), asyncio.get_running_loop().time())
-    ending = ends.fault(run, 5)
-    assert ending.disposition is not None
-    assert (ending.disposition.to.value, ending.disposition.raw) == ("dead_letters", raw)
+    disposition = settlements.worker_fault(run).disposition
+    assert disposition is not None
+    assert (disposition.to.value, disposition.raw) == ("bury", raw)

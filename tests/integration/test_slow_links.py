@@ -188,25 +188,25 @@ class Slow:
         self.most_bytes = most_bytes
         self.flushes: list[int] = []
 
-    async def settle(self, endings: Sequence[Settlement]) -> int:
-        self.flushes.append(len(endings))
-        if sum(len(ending.meta) for ending in endings) > self.most_bytes:
+    async def settle(self, settlements: Sequence[Settlement]) -> int:
+        self.flushes.append(len(settlements))
+        if sum(len(settlement.meta) for settlement in settlements) > self.most_bytes:
             raise BrokerUnavailable("too slow")
-        return len(endings)
+        return len(settlements)
 
 
 async def flush(slow: Slow, sizes: Sequence[int]) -> list[int]:
     """Sizes of the results in the order they were written."""
     written: list[int] = []
     claims: Any = slow
-    finisher = SettlementWriter(
-        claims, lambda endings: written.extend(len(e.meta) for e in endings)
+    writer = SettlementWriter(
+        claims, lambda settlements: written.extend(len(s.meta) for s in settlements)
     )
     for size in sizes:
-        finisher.put(Settlement(Claim("f", "q", 0, b""), "k", b"x" * size))
-    running = asyncio.create_task(finisher.run(lambda: None))
+        writer.put(Settlement(Claim("f", "q", 0, b""), "k", b"x" * size))
+    running = asyncio.create_task(writer.run(lambda: None))
     async with asyncio.timeout(30.0):
-        await finisher.flushed()
+        await writer.flushed()
     running.cancel()
     await asyncio.wait([running])
     return written

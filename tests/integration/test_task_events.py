@@ -167,40 +167,30 @@ async def test_moments_that_utc_cannot_write_break_nothing(redis_url: str, redis
         assert received["eta"] == told
         await send(redis, "rig.add", 1, 2, task_id="in-time", expires=last)
         await events.until_kind("in-time", "succeeded")
-        await until(lambda: not list(ours.runs))
+        await until(lambda: not list(ours.unsettled))
         [row] = (await control.ask("scheduled"))[NODE]
         assert (row["eta"], row["request"]["id"]) == (told, "never")
         sent = await publisher.send_task("rig.add", [1, 2], queue="other", expires=last)
         assert (await events.until_kind(sent.id, "sent"))[0]["expires"] == told
 
 
-async def test_who_listens_cannot_break_a_task(redis_url: str, redis: Redis) -> None:
-    """Hooks that raise at every call are logged; tasks run, fail, retry and wait as ever."""
+async def test_hooks_that_raise_cannot_break_a_task(redis_url: str, redis: Redis) -> None:
+    """They are logged; tasks run, fail, retry and wait as ever, and other hooks are called."""
 
     class Raising:
         def __getattr__(self, name: str) -> Any:
             raise RuntimeError(name)
 
     due = (datetime.now(UTC) + timedelta(seconds=0.2)).isoformat()
-    async with (
-        listening(redis_url) as events,
-        worker(redis_url, hooks=Raising()) as ours,
-    ):
-        for hooks in (ours.trace.ends.hooks, Raising()):
-            ours.trace.ends.hooks = hooks
-            ids = [
-                f"{name}-{type(hooks).__name__}" for name in ("ok", "later", "failed", "retried")
-            ]
-            await send(redis, "rig.add", 1, 2, task_id=ids[0])
-            await send(redis, "rig.add", 1, 2, task_id=ids[1], eta=due)
-            await send(redis, "rig.fail", task_id=ids[2])
-            await send(redis, "rig.retry_then_ok", 1, 0.01, task_id=ids[3])
-            for task_id, status in zip(
-                ids, ("SUCCESS", "SUCCESS", "FAILURE", "SUCCESS"), strict=True
-            ):
-                await until(partial(_has, redis, task_id, status))
-        # Whoever else listens hears of them all the same.
-        assert events.kinds("ok-ManyHooks") == ["received", "started", "succeeded"]
+    async with listening(redis_url) as events, worker(redis_url, hooks=Raising()):
+        await send(redis, "rig.add", 1, 2, task_id="ok")
+        await send(redis, "rig.add", 1, 2, task_id="later", eta=due)
+        await send(redis, "rig.fail", task_id="failed")
+        await send(redis, "rig.retry_then_ok", 1, 0.01, task_id="retried")
+        for task_id in ("ok", "later", "retried"):
+            await until(partial(_has, redis, task_id, "SUCCESS"))
+        await until(partial(_has, redis, "failed", "FAILURE"))
+        assert events.kinds("ok") == ["received", "started", "succeeded"]
 
 
 async def _has(redis: Redis, task_id: str, status: str) -> bool:

@@ -67,7 +67,7 @@ async def test_a_repetition_waits_for_the_first_one(redis_url: str, redis: Redis
                 await asyncio.sleep(0.01)
         async with serving(redis_url) as worker:
             assert await first == await second
-            assert worker.fleet.events.totals.total() == 1
+            assert worker.node.task_events.totals.total() == 1
         assert await post(client, code="1", eval_id="twice") == await first
         assert (await post(client, code="2", eval_id="twice"))[0] == 409
 

@@ -249,7 +249,7 @@ async def test_an_expired_part_fails_the_chord(plain: Rig) -> None:
 async def test_a_revoked_part_fails_the_chord(plain: Rig) -> None:
     """A header's task that was revoked returns a REVOKED part, with result ignored too."""
     revoked_id = "22222222-aaaa-4aaa-8aaa-222222222222"
-    plain.worker.trace.revoked = lambda message: message.id == revoked_id
+    plain.worker.node.revocations.ids.update([revoked_id])
     gone = signature("rig.add", (1, 1), task_id=revoked_id, ignore_result=True)
     with pytest.raises(TaskFailed, match=r"TaskRevokedError\('revoked'\)"):
         await plain.get(chord([gone, add(1, 1)], XSUM))
@@ -292,13 +292,13 @@ async def test_a_task_sent_by_a_task_is_its_child(plain: Rig) -> None:
 
 async def test_an_errback_with_three_arguments_is_called_in_the_worker(plain: Rig) -> None:
     """An errback that takes request, exception and traceback is called, not sent."""
-    canvas_tasks.told.clear()
+    canvas_tasks.errback_calls.clear()
     work = signature("rig.fail", link_error=[signature("rig.on_error_inline")])
     handle = await plain.publisher.send_canvas(work)
     with pytest.raises(TaskFailed):
         await handle.get(PATIENCE_S)
     await plain.idle()
-    assert canvas_tasks.told == [(handle.id, "ValueError('bang', 42)")]
+    assert canvas_tasks.errback_calls == [(handle.id, "ValueError('bang', 42)")]
 
 
 async def test_an_errback_that_raises_does_not_keep_the_others(plain: Rig) -> None:

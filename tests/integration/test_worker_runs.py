@@ -129,7 +129,7 @@ async def states(redis: Redis, task_id: str, until: tuple[str, ...]) -> list[dic
     return seen
 
 
-async def end_of(redis: Redis, task_id: str) -> dict[str, Any]:
+async def final_state(redis: Redis, task_id: str) -> dict[str, Any]:
     return (await states(redis, task_id, ("SUCCESS", "FAILURE", "REVOKED")))[-1]
 
 
@@ -149,7 +149,7 @@ async def settled(redis: Redis) -> None:
 async def test_stores_and_acknowledges(worker: Worker, redis: Redis) -> None:
     """A task's result is stored as stock stores it, and its claim is gone."""
     task_id = await send(redis, "t.add", 2, 3)
-    meta = await end_of(redis, task_id)
+    meta = await final_state(redis, task_id)
     assert list(meta) == ["status", "result", "traceback", "children", "date_done", "task_id"]
     assert (meta["status"], meta["result"]) == ("SUCCESS", 5)
     await settled(redis)
@@ -159,12 +159,12 @@ async def test_stores_and_acknowledges(worker: Worker, redis: Redis) -> None:
 
 async def test_runs_plain_functions_in_threads(worker: Worker, redis: Redis) -> None:
     """A function that is not a coroutine runs too."""
-    assert (await end_of(redis, await send(redis, "t.threaded", 4)))["result"] == 8
+    assert (await final_state(redis, await send(redis, "t.threaded", 4)))["result"] == 8
 
 
 async def test_failure_names_the_exception(worker: Worker, redis: Redis) -> None:
     """What a task raises is stored with class, arguments, module and traceback."""
-    meta = await end_of(redis, await send(redis, "t.boom"))
+    meta = await final_state(redis, await send(redis, "t.boom"))
     assert meta["status"] == "FAILURE"
     assert meta["result"] == {
         "exc_type": "ValueError", "exc_message": ["bang", 42], "exc_module": "builtins",
@@ -174,7 +174,7 @@ async def test_failure_names_the_exception(worker: Worker, redis: Redis) -> None
 
 async def test_unencodable_result_is_a_failure(worker: Worker, redis: Redis) -> None:
     """A result JSON cannot carry ends in FAILURE EncodeError, so that no client waits for ever."""
-    meta = await end_of(redis, await send(redis, "t.unencodable"))
+    meta = await final_state(redis, await send(redis, "t.unencodable"))
     assert meta["status"] == "FAILURE"
     assert meta["result"]["exc_type"] == "EncodeError"
 
@@ -189,7 +189,7 @@ async def test_retries_until_it_succeeds(worker: Worker, redis: Redis) -> None:
 
 async def test_retries_are_bounded(worker: Worker, redis: Redis) -> None:
     """After max_retries the exception that was named is the result."""
-    meta = await end_of(redis, await send(redis, "t.flaky", 99))
+    meta = await final_state(redis, await send(redis, "t.flaky", 99))
     assert meta["status"] == "FAILURE"
     assert meta["result"]["exc_message"] == ["not yet"]
 
@@ -197,7 +197,7 @@ async def test_retries_are_bounded(worker: Worker, redis: Redis) -> None:
 async def test_a_retry_that_can_never_come_fails_the_task(worker: Worker, redis: Redis) -> None:
     """A countdown beyond the calendar is the task's own error, at its first try."""
     tries.clear()
-    meta = await end_of(redis, await send(redis, "t.later", 1e12))
+    meta = await final_state(redis, await send(redis, "t.later", 1e12))
     assert (meta["status"], meta["result"]["exc_type"]) == ("FAILURE", "OverflowError")
     assert tries == [0]
 
@@ -207,7 +207,7 @@ async def test_an_unknown_task_fails_whatever_else_its_message_says(
 ) -> None:
     """As from stock, an unknown name is told at once: neither waited for, nor taken for expired."""
     for when in ({"countdown": 100}, {"expires": "2001-01-01T00:00:00+00:00"}):
-        meta = await end_of(redis, await send(redis, "t.nobody", **when))
+        meta = await final_state(redis, await send(redis, "t.nobody", **when))
         assert (meta["status"], meta["result"]["exc_type"]) == ("FAILURE", "NotRegistered")
 
 
@@ -227,7 +227,7 @@ async def test_progress_is_seen_before_the_end(redis_url: str, redis: Redis) -> 
 
 async def test_unknown_task_fails_and_is_kept(worker: Worker, redis: Redis) -> None:
     """An unknown task stores NotRegistered and stays as a dead letter with its bytes."""
-    meta = await end_of(redis, await send(redis, "t.nobody"))
+    meta = await final_state(redis, await send(redis, "t.nobody"))
     assert meta["result"] == {
         "exc_type": "NotRegistered", "exc_message": ["t.nobody"],
         "exc_module": "celery.exceptions",
@@ -245,7 +245,7 @@ async def test_unknown_task_fails_and_is_kept(worker: Worker, redis: Redis) -> N
 async def test_garbage_becomes_a_dead_letter(worker: Worker, redis: Redis, raw: bytes) -> None:
     """Bytes that are no message are kept as they are, and the next message runs."""
     await redis.lpush("celery", raw)
-    assert (await end_of(redis, await send(redis, "t.add", 1, 1)))["result"] == 2
+    assert (await final_state(redis, await send(redis, "t.add", 1, 1)))["result"] == 2
     await settled(redis)
     (letter,) = await letters(redis)
     assert letter[b"raw"] == raw
@@ -253,13 +253,13 @@ async def test_garbage_becomes_a_dead_letter(worker: Worker, redis: Redis, raw: 
 
 async def test_reject_with_requeue_comes_back(worker: Worker, redis: Redis) -> None:
     """A requeued message is delivered again, marked redelivered."""
-    meta = await end_of(redis, await send(redis, "t.reject", True))
+    meta = await final_state(redis, await send(redis, "t.reject", True))
     assert meta["result"] == "second time"
 
 
 async def test_reject_without_requeue_is_kept(worker: Worker, redis: Redis) -> None:
     """A rejected message fails as in 5.7 and becomes a dead letter."""
-    meta = await end_of(redis, await send(redis, "t.reject", False))
+    meta = await final_state(redis, await send(redis, "t.reject", False))
     assert meta["result"]["exc_type"] == "Reject"
     assert await redis.xlen("crucible:dlq") == 1
 
@@ -267,7 +267,7 @@ async def test_reject_without_requeue_is_kept(worker: Worker, redis: Redis) -> N
 async def test_ignored_tasks_store_nothing(worker: Worker, redis: Redis) -> None:
     """Neither Ignore nor ignore_result leaves a result or a claim."""
     first, second = await send(redis, "t.ignore"), await send(redis, "t.quiet")
-    await end_of(redis, await send(redis, "t.add", 1, 1))
+    await final_state(redis, await send(redis, "t.add", 1, 1))
     await settled(redis)
     for task_id in (first, second):
         assert await redis.get(f"celery-task-meta-{task_id}") is None
@@ -277,14 +277,14 @@ async def test_the_message_says_whether_its_result_is_stored(worker: Worker, red
     """As from stock 5.7, a message that wants its result gets it, whatever its task is told."""
     raw = encode_task("t.quiet", [], task_id="wanted", queue="celery", ignore_result=False)
     await redis.lpush("celery", raw)
-    meta = await end_of(redis, "wanted")
+    meta = await final_state(redis, "wanted")
     assert (meta["status"], meta["result"]) == ("SUCCESS", 1)
 
 
 async def test_expired_task_is_revoked(worker: Worker, redis: Redis) -> None:
     """A task past its expiry is not run."""
     task_id = await send(redis, "t.add", 1, 1, expires="2001-01-01T00:00:00+00:00")
-    meta = await end_of(redis, task_id)
+    meta = await final_state(redis, task_id)
     assert meta["status"] == "REVOKED"
     assert meta["result"]["exc_message"] == ["expired"]
 
@@ -293,14 +293,14 @@ async def test_countdown_is_kept_in_the_server(worker: Worker, redis: Redis) -> 
     """A delayed task waits in unacked and never runs early."""
     began = time.time()
     task_id = await send(redis, "t.add", 1, 1, countdown=0.4)
-    meta = await end_of(redis, task_id)
+    meta = await final_state(redis, task_id)
     assert meta["status"] == "SUCCESS"
     assert time.time() - began >= 0.4
 
 
 async def test_hard_time_limit_fails_the_task(worker: Worker, redis: Redis) -> None:
     """A task over its hard limit is stopped and told apart by its exception."""
-    meta = await end_of(redis, await send(redis, "t.sleep", 60, time_limit=0.1))
+    meta = await final_state(redis, await send(redis, "t.sleep", 60, time_limit=0.1))
     assert meta["result"] == {
         "exc_type": "TimeLimitExceeded", "exc_message": [0.1],
         "exc_module": "billiard.exceptions",
@@ -309,7 +309,7 @@ async def test_hard_time_limit_fails_the_task(worker: Worker, redis: Redis) -> N
 
 async def test_soft_time_limit_is_raised_inside(worker: Worker, redis: Redis) -> None:
     """A task over its soft limit gets the exception where it waits, and may still return."""
-    meta = await end_of(redis, await send(redis, "t.sleep", 60, soft_time_limit=0.1))
+    meta = await final_state(redis, await send(redis, "t.sleep", 60, soft_time_limit=0.1))
     assert (meta["status"], meta["result"]) == ("SUCCESS", "told")
 
 
@@ -319,9 +319,9 @@ async def test_terminate_stops_one_task_only(worker: Worker, redis: Redis) -> No
     async with asyncio.timeout(10):
         while not worker.terminate(doomed):
             await asyncio.sleep(0.01)
-    meta = await end_of(redis, doomed)
+    meta = await final_state(redis, doomed)
     assert (meta["status"], meta["result"]["exc_message"]) == ("REVOKED", ["terminated"])
-    assert (await end_of(redis, other))["result"] == "slept"
+    assert (await final_state(redis, other))["result"] == "slept"
 
 
 async def test_drain_gives_back_what_it_did_not_end(redis_url: str, redis: Redis) -> None:
@@ -329,7 +329,7 @@ async def test_drain_gives_back_what_it_did_not_end(redis_url: str, redis: Redis
     async with Worker(registry, broker_url=redis_url, concurrency=2, drain_s=0.05) as worker:
         ids = [await send(redis, "t.sleep", 60) for _ in range(4)]
         async with asyncio.timeout(10):
-            while len(list(worker.runs)) < 2:
+            while len(list(worker.unsettled)) < 2:
                 await asyncio.sleep(0.01)
     assert not await redis.hlen("unacked")
     kept = [json.loads(raw)["headers"]["id"] for raw in await redis.lrange("celery", 0, -1)]

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.fleet_rig import end_of, send, stored, until
+from support.fleet_rig import final_state, send, stored, until
 
 from crucible.worker.execution import cancellation as stopping
 from crucible.worker.registry import TaskRegistry
@@ -136,11 +136,11 @@ async def test_limits_end_plain_functions(
     """A plain function over a limit fails and frees its slot and its claim; its thread goes on."""
     async with serving(redis_url) as worker:
         await send(redis, "s.blocked", task_id="over", **limits)
-        meta = await end_of(redis, "over")
+        meta = await final_state(redis, "over")
         assert (meta["status"], meta["result"]["exc_type"]) == ("FAILURE", exc_type)
         await send(redis, "s.plain", task_id="next")
-        assert (await end_of(redis, "next"))["result"] == "plain"
-        await until(lambda: not list(worker.runs))
+        assert (await final_state(redis, "next"))["result"] == "plain"
+        await until(lambda: not list(worker.unsettled))
         assert not await redis.hlen("unacked")
 
 
@@ -150,14 +150,14 @@ async def test_a_swallowed_cancellation_is_no_way_around_the_limit(
     """It fails for its limit, and the next in its slot meets no cancellation of another's."""
     async with serving(redis_url) as worker:
         await send(redis, "s.swallow", task_id="swallowed", time_limit=0.1)
-        meta = await end_of(redis, "swallowed")
+        meta = await final_state(redis, "swallowed")
         assert meta["result"]["exc_type"] == "TimeLimitExceeded"
         assert meta["result"]["exc_message"] == [0.1]
         await send(redis, "s.awaits_cancelled", task_id="next")
-        assert (await end_of(redis, "next"))["result"]["exc_type"] == "CancelledError"
+        assert (await final_state(redis, "next"))["result"]["exc_type"] == "CancelledError"
         await send(redis, "s.quick", task_id="last")
-        assert (await end_of(redis, "last"))["result"] == "quick"
-        await until(lambda: not list(worker.runs))
+        assert (await final_state(redis, "last"))["result"] == "quick"
+        await until(lambda: not list(worker.unsettled))
 
 
 @pytest.mark.parametrize("name", ["s.stubborn", "s.stubborn_child"])
@@ -168,13 +168,13 @@ async def test_who_never_reacts_is_let_go_of(
     monkeypatch.setattr(stopping, "_PATIENCE_S", 0.02)
     async with serving(redis_url) as worker:
         await send(redis, name, task_id="hard", time_limit=0.05)
-        assert (await end_of(redis, "hard"))["result"]["exc_type"] == "TimeLimitExceeded"
+        assert (await final_state(redis, "hard"))["result"]["exc_type"] == "TimeLimitExceeded"
         await send(redis, name, task_id="doomed")
         await until(lambda: worker.terminate("doomed"))
-        assert (await end_of(redis, "doomed"))["status"] == "REVOKED"
+        assert (await final_state(redis, "doomed"))["status"] == "REVOKED"
         await send(redis, "s.quick", task_id="next")
-        assert (await end_of(redis, "next"))["result"] == "quick"
-        await until(lambda: not list(worker.runs))
+        assert (await final_state(redis, "next"))["result"] == "quick"
+        await until(lambda: not list(worker.unsettled))
         assert worker.concurrency == 1
 
 
@@ -185,11 +185,11 @@ async def test_a_task_that_cancels_itself_ends_alone(
     """Its slot is not taken for cancelled, and no later await meets the cancellation."""
     async with serving(redis_url) as worker:
         await send(redis, "s.cancels_itself", waits, task_id="it")
-        meta = await end_of(redis, "it")
+        meta = await final_state(redis, "it")
         assert meta["status"] == ("FAILURE" if waits else "SUCCESS")
         await send(redis, "s.swallow", task_id="next", soft_time_limit=0.1)
-        assert (await end_of(redis, "next"))["result"]["exc_type"] == "SoftTimeLimitExceeded"
-        await until(lambda: not list(worker.runs))
+        assert (await final_state(redis, "next"))["result"]["exc_type"] == "SoftTimeLimitExceeded"
+        await until(lambda: not list(worker.unsettled))
 
 
 @pytest.mark.parametrize("name", ["s.raises", "s.raises_in_thread"])
@@ -205,7 +205,7 @@ async def test_what_is_no_exception_is_a_failure_too(
         await send(redis, "s.blocked", task_id="neighbour")
         for what, exc_type in expected.items():
             await send(redis, name, what, task_id=what)
-            meta = await end_of(redis, what)
+            meta = await final_state(redis, what)
             assert (meta["status"], meta["result"]["exc_type"]) == ("FAILURE", exc_type)
             assert meta["traceback"].startswith("Traceback (most recent call last)")
         exited = await stored(redis, "exit")
@@ -214,8 +214,8 @@ async def test_what_is_no_exception_is_a_failure_too(
             "Worker exited prematurely: the task raised SystemExit(3)."
         ]
         release.set()
-        assert (await end_of(redis, "neighbour"))["result"] == "released"
-        await until(lambda: not list(worker.runs))
+        assert (await final_state(redis, "neighbour"))["result"] == "released"
+        await until(lambda: not list(worker.unsettled))
 
 
 async def test_limits_count_from_the_call(redis_url: str, redis: Redis) -> None:
@@ -225,11 +225,11 @@ async def test_limits_count_from_the_call(redis_url: str, redis: Redis) -> None:
         for task_id in ids:
             await send(redis, "s.blocked", task_id=task_id, time_limit=0.01)
         for task_id in ids:
-            await end_of(redis, task_id)
+            await final_state(redis, task_id)
         assert sorted(inside) == sorted(ids)
         await send(redis, "s.plain", task_id="next", time_limit=30)
-        assert (await end_of(redis, "next"))["result"] == "plain"
-        await until(lambda: not list(worker.runs))
+        assert (await final_state(redis, "next"))["result"] == "plain"
+        await until(lambda: not list(worker.unsettled))
 
 
 async def test_what_runs_in_a_thread_is_not_handed_back(redis_url: str, redis: Redis) -> None:
@@ -243,7 +243,7 @@ async def test_what_runs_in_a_thread_is_not_handed_back(redis_url: str, redis: R
         assert await redis.hlen("unacked") == 1
         assert await redis.exists(f"crucible:worker:{worker.worker_id}")
         release.set()
-        assert (await end_of(redis, "threaded"))["result"] == "released"
+        assert (await final_state(redis, "threaded"))["result"] == "released"
 
 
 async def test_what_still_runs_in_a_thread_keeps_its_claim(redis_url: str, redis: Redis) -> None:
@@ -260,4 +260,4 @@ async def test_overridden_limits_are_named(redis_url: str, redis: Redis) -> None
     async with serving(redis_url) as worker:
         worker.time_limits["s.swallow"] = (0.1, None)
         await send(redis, "s.swallow", task_id="it")
-        assert (await end_of(redis, "it"))["result"]["exc_message"] == [0.1]
+        assert (await final_state(redis, "it"))["result"]["exc_message"] == [0.1]

@@ -172,7 +172,7 @@ async def test_stock_workers_meet_an_async_worker_quietly(version: str, redis_ur
     async with StockClient(version, redis_url) as client:
         async with worker(redis_url) as ours:
             await client.control("revoke", "known-to-ours")
-            await until(lambda: _true("known-to-ours" in ours.fleet.revoked))
+            await until(lambda: _true("known-to-ours" in ours.node.revocations.ids))
             async with StockWorker(
                 version, redis_url, sociable=True, events=True, node=STOCK, loglevel="DEBUG"
             ) as stock:
@@ -187,7 +187,7 @@ async def test_stock_workers_meet_an_async_worker_quietly(version: str, redis_ur
                 await client.control("revoke", "known-to-stock", destination=[STOCK])
                 stock.assert_quiet()
                 async with worker(redis_url, queue="third") as late:
-                    await until(lambda: _true("known-to-stock" in late.fleet.revoked))
+                    await until(lambda: _true("known-to-stock" in late.node.revocations.ids))
                     answers = await client.inspect("ping", timeout=1.0)
                     assert answers == {STOCK: {"ok": "pong"}, ASYNC: {"ok": "pong"}}
                 stock.assert_quiet()

@@ -75,4 +75,4 @@ async def test_flowers_buttons_work(version: str, redis_url: str) -> None:
         assert revoked["worker"] == NODE
         await flower.post(f"/api/worker/shutdown/{NODE}")
         async with asyncio.timeout(10):
-            await worker.fleet.stop_asked.wait()
+            await worker.node.stop_asked.wait()

@@ -1,4 +1,4 @@
-"""A child process whose log is read line by line and which never outlives its owner."""
+"""A child process whose log is read line by line, and which never outlives its owner."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-#: Seconds until a killed process must be gone.
+#: Seconds a killed process may take to disappear.
 REAP_DEADLINE_S = 10.0
 
 
 class Child:
-    """A process in a group of its own; leaving the context kills the group and reaps it.
+    """A process in its own process group; leaving the context kills the group and reaps it.
 
     Attributes:
-        lines: what it wrote to stdout and stderr so far, without line ends.
+        lines: its output on stdout and stderr so far, without line ends.
     """
 
     def __init__(self, arguments: Sequence[str], environment: dict[str, str]) -> None:
@@ -43,13 +43,13 @@ class Child:
 
     @property
     def returncode(self) -> int | None:
-        """Exit code, negative for a signal, None while it runs."""
+        """Exit code; negative for a signal, None while it runs."""
         assert self._process is not None
         return self._process.returncode
 
     @property
     def log(self) -> str:
-        """All it wrote so far."""
+        """Its output so far."""
         return "\n".join(self.lines)
 
     async def __aenter__(self) -> Self:
@@ -90,10 +90,10 @@ class Child:
             self._news.notify_all()
 
     async def wait_for_log(self, pattern: str, timeout: float = 20.0) -> str:
-        """The first log line that matches, waiting for it for at most ``timeout`` seconds.
+        """Wait at most ``timeout`` seconds for a matching log line; returns the first one.
 
         Raises:
-            AssertionError: it did not come in time, or the process ended without it.
+            AssertionError: no line matched in time, or the process exited without one.
         """
         expression = re.compile(pattern)
         try:
@@ -103,7 +103,7 @@ class Child:
                         if expression.search(line):
                             return line
                     if self._ended:
-                        raise AssertionError(f"ended without {pattern!r} in its log:\n{self.log}")
+                        raise AssertionError(f"exited without {pattern!r} in its log:\n{self.log}")
                     await self._news.wait()
         except TimeoutError:
             raise AssertionError(f"no {pattern!r} within {timeout} s in:\n{self.log}") from None
@@ -113,10 +113,10 @@ class Child:
         os.kill(self.pid, number)
 
     async def wait(self, timeout: float = 20.0) -> int:
-        """Its exit code, once it ended by itself.
+        """Wait until it exits by itself; returns its exit code.
 
         Raises:
-            AssertionError: it did not end within ``timeout`` seconds.
+            AssertionError: it did not exit within ``timeout`` seconds.
         """
         assert self._process is not None
         try:
@@ -126,14 +126,14 @@ class Child:
             raise AssertionError(f"still running after {timeout} s:\n{self.log}") from None
 
     async def stop(self, timeout: float = 20.0) -> int:
-        """Ask it to end with SIGTERM (a warm shutdown) and return its exit code."""
+        """Send SIGTERM (a warm shutdown) and return its exit code."""
         self.send_signal(signal.SIGTERM)
         return await self.wait(timeout)
 
     async def kill(self) -> None:
-        """SIGKILL its whole group and reap it; harmless when it has ended."""
+        """SIGKILL its process group and reap it; harmless if it has exited."""
         assert self._process is not None
-        # The group is killed even when its leader is gone: pool processes may be left.
+        # The group is killed even if its leader is gone: pool processes may be left.
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         async with asyncio.timeout(REAP_DEADLINE_S):

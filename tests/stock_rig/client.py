@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-#: Seconds an answer may take beyond the timeout that the request itself carries.
+#: Seconds a reply may take on top of the timeout of the request itself.
 ANSWER_DEADLINE_S = 30.0
-#: Bytes of one answer line.
+#: Longest reply line, bytes.
 ANSWER_LIMIT = 32 << 20
 
 
 class StockClientError(Exception):
-    """The stock client's call raised; the text is ``<class>: <message>``."""
+    """The call raised in the stock client; the text is ``<class>: <message>``."""
 
 
 class StockClient:
-    """A client process that lives as long as the context; see ``client_program`` for its verbs.
+    """A client process that runs while the context is open; ``client_program`` has its verbs.
 
     Attributes:
         version: the Celery version it runs, or ``PROJECT``.
@@ -81,11 +81,11 @@ class StockClient:
             await self._process.stdin.wait_closed()
 
     async def ask(self, do: str, *, deadline_s: float = ANSWER_DEADLINE_S, **request: Any) -> Any:
-        """The answer to one request.
+        """The reply to one request.
 
         Raises:
-            StockClientError: the call raised on the stock side.
-            TimeoutError: no answer within ``deadline_s`` seconds.
+            StockClientError: the call raised in the stock client.
+            TimeoutError: no reply within ``deadline_s`` seconds.
         """
         assert self._process is not None
         assert self._process.stdin is not None
@@ -95,7 +95,7 @@ class StockClient:
             await self._process.stdin.drain()
             line = await self._process.stdout.readline()
         if not line:
-            raise StockClientError(f"the {self.version} client ended: {self._process.returncode}")
+            raise StockClientError(f"the {self.version} client exited: {self._process.returncode}")
         answer = json.loads(line)
         if "error" in answer:
             raise StockClientError(answer["error"])
@@ -110,12 +110,12 @@ class StockClient:
         return str((await self.send(call))["id"])
 
     async def send(self, call: dict[str, Any], via: str = "send_task") -> dict[str, Any]:
-        """Publish a call of the golden table's form; the ids of all its parts."""
+        """Publish a call of the golden table; returns the ids of all its parts."""
         sent: dict[str, Any] = await self.ask("send", call=call, via=via)
         return sent
 
     async def get(self, task_id: str, timeout: float = 10.0) -> Any:
-        """``AsyncResult.get``; a failed task raises StockClientError with its exception."""
+        """``AsyncResult.get``; for a failed task raises StockClientError with its exception."""
         return await self.ask(
             "get", id=task_id, timeout=timeout, deadline_s=timeout + ANSWER_DEADLINE_S
         )
@@ -142,7 +142,7 @@ class StockClient:
         return await self.ask("control", method=method, args=args, kwargs=kwargs)
 
     async def run(self, code: str, given: Any = None) -> Any:
-        """Run a snippet with ``app`` and ``given``; what it leaves in ``answer``."""
+        """Run a snippet with ``app`` and ``given``; returns the value of its ``answer``."""
         return await self.ask("run", code=code, given=given)
 
     async def versions(self) -> dict[str, str]:

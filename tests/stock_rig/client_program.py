@@ -1,7 +1,7 @@
-"""A stock client behind a pipe: one JSON request a line in, one JSON answer a line out.
+"""A stock client behind a pipe: one JSON request per line in, one JSON reply per line out.
 
 Runs inside a stock environment (``python -m stock_rig.client_program``); ``client.py`` drives it.
-An answer is ``{"ok": …}`` or ``{"error": "<class>: <text>"}``.
+A reply is ``{"ok": …}`` or ``{"error": "<class>: <text>"}``.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _module, _, _attribute = os.environ.get("RIG_APP", "stock_rig.rig_app:app").part
 app = getattr(importlib.import_module(_module), _attribute or "app")
 #: Results of canvases; a GroupResult cannot be found again by its id alone.
 sent: dict[str, Any] = {}
-#: Seconds of one ``AsyncResult.get``, and the ids whose end such a call slept through.
+#: Seconds of one ``AsyncResult.get``, and the ids whose result such a call missed.
 TURN_S = 1.0
 missed: list[str] = []
 
 
 def signature(spec: Request) -> Any:
-    """A stock signature out of a decoded ``$signature``."""
+    """A stock signature from a decoded ``$signature``."""
     return app.signature(
         spec["task"],
         args=spec.get("args", ()),
@@ -42,8 +42,8 @@ def signature(spec: Request) -> Any:
 
 
 def canvas(spec: Any) -> Any:
-    """A canvas out of ``{"chain": […]}``, ``{"group": […]}``, ``{"chord": {"header", "body"}}``,
-    ``{"map"|"starmap"|"chunks": {…}}`` or a ``$signature``; nested at will.
+    """A canvas from ``{"chain": […]}``, ``{"group": […]}``, ``{"chord": {"header", "body"}}``,
+    ``{"map"|"starmap"|"chunks": {…}}`` or a ``$signature``; may be nested.
     """
     if not isinstance(spec, dict) or len(spec) != 1:
         return decode(spec, signature)
@@ -62,7 +62,7 @@ def canvas(spec: Any) -> Any:
 
 
 def send(request: Request) -> Request:
-    """Publishes one call of the golden table's form; answers with the ids of all its parts."""
+    """Publishes one call of the golden table; replies with the ids of all its parts."""
     call = request["call"]
     options = decode(call.get("options", {}), signature)
     if "canvas" in call:
@@ -91,11 +91,11 @@ def describe(result: Any) -> Request:
 
 
 def get(request: Request) -> Any:
-    """``AsyncResult.get``: the value, or the exception as an error answer.
+    """``AsyncResult.get``: the value, or the exception as an error reply.
 
     Stock subscribes over one connection, reads the store over another, and does not wait for the
-    subscription's confirmation: what is stored and published between the two is never heard. Each
-    call reads the store, so this one calls again, and counts what was not heard.
+    subscription's confirmation: a result stored and published between the two is missed. Each call
+    reads the store, so this one calls again, and records the missed results.
     """
     result = sent.get(request["id"]) or AsyncResult(request["id"], app=app)
     deadline = time.monotonic() + request.get("timeout", 10)
@@ -111,7 +111,7 @@ def get(request: Request) -> Any:
 
 
 def unheard(_request: Request) -> list[str]:
-    """Ids whose end was stored while ``get`` waited, and which it did not hear of."""
+    """Ids whose result was stored while ``get`` waited, without it noticing."""
     return missed
 
 
@@ -146,14 +146,14 @@ def control(request: Request) -> Any:
 
 
 def run(request: Request) -> Any:
-    """Runs a snippet of the test's own; the value it leaves in ``answer`` is the answer."""
+    """Runs a snippet of the test; the value of its ``answer`` is the reply."""
     names: Request = {"app": app, "sent": sent, "given": request.get("given")}
     exec(request["code"], names)
     return names.get("answer")
 
 
 def versions(_request: Request) -> Request:
-    """What is installed here."""
+    """The installed versions."""
     import celery
     import kombu
     import redis
@@ -172,18 +172,18 @@ VERBS: dict[str, Callable[[Request], Any]] = {
 
 
 def answer(line: str) -> Request:
-    """The answer to one request line."""
+    """The reply to one request line."""
     request = json.loads(line)
     try:
         return {"ok": VERBS[request["do"]](request)}
-    except Exception as error:  # noqa: BLE001 - every failure is an answer; the driver raises it
+    except Exception as error:  # noqa: BLE001 - every failure is a reply; the driver raises it
         return {"error": f"{type(error).__name__}: {error}"}
 
 
 def main() -> None:
     """Serve requests until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    # Anything printed by a library must not be taken for an answer.
+    # Output of a library must not be mistaken for a reply.
     os.dup2(2, 1)
     for line in sys.stdin:
         answers.write(json.dumps(answer(line), default=repr) + "\n")

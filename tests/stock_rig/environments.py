@@ -1,4 +1,4 @@
-"""Where the stock environments are, and what a process of theirs gets as its environment."""
+"""The stock environments, and the environment variables of their processes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TESTS = ROOT / "tests"
-#: Every version the rig has; ``scripts/stock-envs`` makes them.
+#: Every version of the rig; ``scripts/stock-envs`` creates them.
 VERSIONS = tuple(
     sorted(path.stem for path in (TESTS / "stock" / "requirements").glob("*.txt"))
 )  # fmt: skip
 OLDEST, NEWEST = VERSIONS[0], VERSIONS[-1]
-#: The versions that have Flower in their environment.
+#: The versions with Flower in their environment.
 FLOWER_VERSIONS = (OLDEST, NEWEST)
 #: The project's own environment, for stock processes that import Crucible's Celery application.
 PROJECT = "project"
@@ -25,7 +25,7 @@ def python_of(version: str) -> Path:
     """The interpreter of a stock environment, or of this project for ``PROJECT``.
 
     Raises:
-        FileNotFoundError: it was never made; a test that needs it fails rather than skips.
+        FileNotFoundError: it does not exist; a test that needs it fails rather than skips.
     """
     if version == PROJECT:
         return Path(sys.executable)
@@ -48,7 +48,7 @@ def process_environment(
         broker_url: for ``rig_app``.
         backend_url: result backend of ``rig_app``; the broker's when None.
         config: further Celery settings for ``rig_app``.
-        extra: variables on top, such as those another application reads.
+        extra: further variables, such as those another application reads.
     """
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
     return {
@@ -56,7 +56,7 @@ def process_environment(
         "PYTHONPATH": str(TESTS),
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
-        # Celery writes stamped_headers in the order of a set; without this it is a coin toss.
+        # Celery writes stamped_headers in the order of a set, which would differ from run to run.
         "PYTHONHASHSEED": "0",
         "TZ": "UTC",
         "RIG_BROKER_URL": broker_url,

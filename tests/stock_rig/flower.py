@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 READY_DEADLINE_S = 60.0
-#: Between two looks at Flower's API, which has no way to wait for news.
+#: Seconds between two requests to Flower's API, which has no way to wait for changes.
 LOOK_EVERY_S = 0.1
 
 
 class FlowerError(Exception):
-    """Flower answered with an error status."""
+    """Flower responded with an error status."""
 
 
 class Flower(Child):
-    """``celery -A <app> flower`` on a free port of loopback, answering once entered.
+    """``celery -A <app> flower`` on a free loopback port, ready once entered.
 
     Attributes:
         version: the Celery environment it runs in: 5.3.6 has Flower 2.0.1, 5.7.0 has 2.2.0.
-        url: its address, without a path.
+        url: its URL without a path.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Flower(Child):
         self.version = version
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        # Without this variable the API refuses everybody who is not logged in.
+        # Without this variable the API requires a login.
         extra = {"FLOWER_UNAUTHENTICATED_API": "true", **(environment or {})}
         super().__init__(
             [
@@ -116,10 +116,10 @@ class Flower(Child):
     async def until(
         self, path: str, wanted: Callable[[Any], bool], timeout: float = 20.0, **parameters: str
     ) -> Any:
-        """The first answer at ``path`` that is ``wanted``, asking again until ``timeout``.
+        """Poll ``path`` until a response satisfies ``wanted``; returns it.
 
         Raises:
-            AssertionError: none was, within ``timeout`` seconds; tells the last one and the log.
+            AssertionError: none did within ``timeout`` seconds; has the last one and the log.
         """
         last: Any = None
         try:
@@ -136,7 +136,7 @@ class Flower(Child):
             raise AssertionError(f"{path} stayed {last!r} for {timeout} s\n{self.log}") from None
 
     async def until_worker(self, node: str, timeout: float = 20.0) -> dict[str, Any]:
-        """What Flower knows of worker ``node``, once it knows its queues and statistics."""
+        """Flower's data of worker ``node``, once it has queues and statistics."""
         known: dict[str, Any] = await self.until(
             "/api/workers",
             lambda workers: bool(workers.get(node, {}).get("stats")),
@@ -149,7 +149,7 @@ class Flower(Child):
     async def until_task(
         self, task_id: str, state: str = "SUCCESS", timeout: float = 20.0
     ) -> dict[str, Any]:
-        """What Flower knows of one task, once it is in ``state``."""
+        """Flower's data of one task, once it is in ``state``."""
         known: dict[str, Any] = await self.until(
             f"/api/task/info/{task_id}", lambda task: bool(task.get("state") == state), timeout
         )

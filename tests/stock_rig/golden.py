@@ -1,4 +1,4 @@
-"""The captures below ``tests/golden``: reading and writing them."""
+"""Reads and writes the captures in ``tests/golden``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from stock_rig.environments import ROOT, TESTS
 
 _BODY = re.compile(r'"body": "([A-Za-z0-9+/=]*)"')
-#: Where this machine would show in a capture: tracebacks and the ``report`` command.
+#: Parts of a capture that would contain data of this machine: tracebacks, the ``report`` command.
 _THIS_MACHINE = {
     str(ROOT): "/checkout",
     sys.base_prefix: "/python",
@@ -20,24 +20,24 @@ _THIS_MACHINE = {
     platform.version(): "<kernel>",
 }
 GOLDEN = TESTS / "golden"
-#: Versions with captures; those in between write the same bytes.
+#: Versions with captures; versions in between write the same bytes.
 GOLDEN_VERSIONS = ("5.3.6", "5.7.0")
 
 
 def calls() -> list[dict[str, Any]]:
-    """The table of calls every capture of publishes was made from."""
+    """The table of calls that the captures of publishes were made from."""
     table: list[dict[str, Any]] = json.loads((GOLDEN / "calls.json").read_text())
     return table
 
 
 def scenarios() -> list[dict[str, Any]]:
-    """The table of scenarios the traces were made from."""
+    """The table of scenarios that the traces were made from."""
     table: list[dict[str, Any]] = json.loads((GOLDEN / "scenarios.json").read_text())
     return table
 
 
 def load(version: str, name: str) -> dict[str, Any]:
-    """One capture: ``versions`` (what wrote it) and ``entries``.
+    """One capture: ``versions`` (of what wrote it) and ``entries``.
 
     Args:
         version: one of ``GOLDEN_VERSIONS``.
@@ -48,7 +48,7 @@ def load(version: str, name: str) -> dict[str, Any]:
 
 
 def without_this_machine(value: Any) -> Any:
-    """A capture with paths and kernel of the machine it was made on replaced, inside bodies too."""
+    """A capture with the machine's paths and kernel replaced, inside bodies too."""
     if isinstance(value, dict):
         return {key: without_this_machine(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -72,7 +72,7 @@ def _neutral(text: str) -> str:
 
 
 def save(version: str, name: str, versions: dict[str, str], entries: list[Any]) -> None:
-    """Write one capture, an entry a line block, so that a new capture gives a readable diff."""
+    """Write one capture, a block of lines per entry, so that diffs of captures are readable."""
     path = GOLDEN / version / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     content = {"versions": versions, "entries": without_this_machine(entries)}

@@ -1,8 +1,8 @@
-"""Takes the volatile parts out of what was written to Redis, so that two writers compare equal.
+"""Masks the volatile parts of what was written to Redis, so that two writers compare equal.
 
-Ids get numbers in the order they appear, so that "the same id here and there" is still compared.
-What a table of calls fixed survives: ids that start with eight zeros or are no UUIDs, and times
-from 2090 on. Masking what is masked changes nothing.
+Ids are numbered in the order they appear, so that repeated ids are still compared. Values fixed by
+a table of calls are kept: ids that start with eight zeros or are not UUIDs, and times from 2090 on.
+Masking is idempotent.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def mask_text(text: str) -> str:
-    """``text`` with ids, processes, nodes and times replaced; bodies are left as they are."""
+    """``text`` with ids, process ids, nodes and times replaced; bodies are unchanged."""
     for name, pattern in _OWN.items():
         text = pattern.sub(rf'\1"<{name}>"', text)
     text = _TIME.sub(lambda match: f"<time{_zone(match[1])}>", text)
@@ -58,7 +58,7 @@ def mask_text(text: str) -> str:
 
 
 def _zone(offset: str | None) -> str:
-    """Whether a time was naive, and the form its offset was written in, both compared."""
+    """A mask that keeps whether a time was naive, and the form of its offset."""
     return f" {offset}" if offset else ""
 
 
@@ -72,10 +72,10 @@ def decoded_body(message: dict[str, Any]) -> bytes:
 
 
 def mask_message(raw: str | bytes) -> str:
-    """One list element, masked, byte for byte except that its body is shown decoded.
+    """One list element, masked, byte for byte except that its body is decoded.
 
-    JSON bodies are shown as their own text, with the spaces they were written with; msgpack bodies
-    as ``repr`` of what they hold. Text that is no envelope is masked as text.
+    JSON bodies are kept as text, with their spaces; msgpack bodies become the ``repr`` of their
+    content. Text that is not an envelope is masked as text.
     """
     text = raw.decode() if isinstance(raw, bytes) else raw
     body = _BODY.search(text)
@@ -87,14 +87,14 @@ def mask_message(raw: str | bytes) -> str:
         shown = repr(msgpack.unpackb(content, strict_map_key=False))
     else:
         shown = content.decode()
-    # In front of the body are no ids: numbering starts with it on both sides.
+    # There are no ids before the body, so numbering starts with it on both sides.
     return mask_text(f'{text[: body.start()]}"body": {shown}{text[body.end() :]}')
 
 
 def masked_structure(raw: str | bytes) -> dict[str, Any]:
-    """One list element as a dict in the order it was written, with ``body`` decoded, all masked.
+    """One list element as a dict in its original order, with ``body`` decoded, all masked.
 
-    For comparing meaning rather than bytes: spaces between JSON tokens do not count.
+    For comparing content rather than bytes: spaces between JSON tokens do not matter.
     """
     message: dict[str, Any] = json.loads(raw)
     if "body" in message:

@@ -1,4 +1,4 @@
-"""What every client says to a server, in order, as ``MONITOR`` tells it."""
+"""Records every command that a server executes, in order, with ``MONITOR``."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _LINE = re.compile(rb"\+(?P<at>[\d.]+) \[(?P<db>\d+) (?P<by>[^\]]*)\] (?P<words>
 _WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(x[0-9a-f]{2}|.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
-#: Bytes of one monitored command.
+#: Longest monitored command, bytes.
 LINE_LIMIT = 64 << 20
 SETTLE_DEADLINE_S = 10.0
 
 
 class Command(NamedTuple):
-    """One command as a server took it.
+    """One command that a server executed.
 
     Attributes:
         at: server time, seconds since the epoch.
-        by: address of the client, ``lua`` for commands a script ran.
+        by: address of the client; ``lua`` for commands of a script.
         words: the command's name in upper case, then its arguments; bytes that are not UTF-8 are
             backslash escapes.
     """
@@ -60,7 +60,7 @@ class Monitor:
     """Collects the commands of one database while the context is open.
 
     Attributes:
-        commands: all seen so far, in the server's order.
+        commands: all commands so far, in the server's order.
     """
 
     def __init__(self, url: str) -> None:
@@ -122,10 +122,10 @@ class Monitor:
     async def until(
         self, wanted: Callable[[Command], bool], start: int = 0, timeout: float = 20.0
     ) -> Command:
-        """The first command from ``start`` on that is ``wanted``; asks the server nothing.
+        """Wait for a command from ``start`` on that satisfies ``wanted``, without polling.
 
         Raises:
-            TimeoutError: none came within ``timeout`` seconds.
+            TimeoutError: none did within ``timeout`` seconds.
         """
         async with asyncio.timeout(timeout), self._news:
             while True:
@@ -135,7 +135,7 @@ class Monitor:
                 await self._news.wait()
 
     def _forget(self, mark: str) -> bool:
-        """Drop the marker, and say whether it was there."""
+        """Remove the marker; returns whether it was there."""
         for index in range(len(self.commands) - 1, -1, -1):
             if self.commands[index].words == ["ECHO", mark]:
                 del self.commands[index]

@@ -14,12 +14,12 @@ from stock_rig.scenarios import trace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Of a call that is no canvas; both are kept, since they differ in ``ignore_result``.
+#: Ways of sending a call that is not a canvas; they differ in ``ignore_result``.
 WAYS = ("send_task", "apply_async")
 
 
 async def drain(redis: Redis) -> list[dict[str, str]]:
-    """Every element of every list, oldest first, and the lists gone."""
+    """Remove and return every element of every list, oldest first."""
     pushed: list[dict[str, str]] = []
     async for key in redis.scan_iter(_type="list"):
         elements = await redis.lrange(str(key), 0, -1)
@@ -48,10 +48,10 @@ async def publish(
 async def publish_table(
     version: str, url: str, calls: Sequence[dict[str, Any]] | None = None
 ) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """What a client of ``version`` writes for each call (the whole table when None).
+    """What a client of ``version`` writes for each call (None: the whole table).
 
     Returns:
-        The versions installed, and an entry a call and way of sending.
+        The versions installed, and an entry per call and way of sending.
     """
     entries: list[dict[str, Any]] = []
     async with (
@@ -59,7 +59,7 @@ async def publish_table(
         Redis.from_url(url, decode_responses=True) as redis,
         Monitor(url) as monitor,
     ):
-        # The first publish declares the queue; what later ones write is the call itself.
+        # The first publish also declares the queue; later ones write only the call itself.
         await client.send_task("rig.echo")
         await drain(redis)
         for call in golden.calls() if calls is None else calls:

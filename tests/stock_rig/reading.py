@@ -1,7 +1,7 @@
-"""Reads a trace (the commands of a scenario): the messages, results and events in it.
+"""Extracts messages, results and events from a trace (the commands of a scenario).
 
-Made for both sides of a comparison: it does not matter whether a command came from a client or
-out of a script.
+Used for both sides of a comparison: it does not matter whether a command came from a client or a
+script.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def messages(trace: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
 
 
 def results(trace: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """Every result told by ``PUBLISH``, in order, as the stored dict."""
+    """Every result published with ``PUBLISH``, in order, as the stored dict."""
     return [
         json.loads(words[2])
         for words in trace
@@ -38,7 +38,7 @@ def results(trace: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
 
 
 def events(trace: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """Every event, in order; those sent as a list one by one."""
+    """Every event, in order; batches are split."""
     found: list[dict[str, Any]] = []
     for words in trace:
         if words[0] == "PUBLISH" and ".celeryev/" in words[1]:

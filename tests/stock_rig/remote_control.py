@@ -1,4 +1,4 @@
-"""What a stock worker answers to every remote control command, and what it says of itself."""
+"""Captures a stock worker's replies to every remote control command, and its worker events."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 NODE = "stock1@rig"
 ACTIVE, RESERVED, DELAYED = (f"00000000-0000-4000-8000-00000000000{n}" for n in "123")
-#: Heartbeats of the worker come every two seconds and belong to no command.
+#: The worker sends a heartbeat every two seconds, which belongs to no command.
 HEARTBEAT = "/0.celeryev/worker.heartbeat"
-#: Heartbeats a lifecycle capture waits for.
+#: Number of heartbeats that a lifecycle capture waits for.
 BEATS = 2
 
-#: ``(method, arguments, destination)`` in order; the election command is left out, since it makes
-#: stock workers die.
+#: ``(method, arguments, destination)`` in order; without the election command, which crashes stock
+#: workers.
 COMMANDS: tuple[tuple[str, dict[str, Any], list[str] | None], ...] = (
     ("ping", {}, None),
     ("ping", {}, [NODE]),
@@ -75,8 +75,8 @@ COMMANDS: tuple[tuple[str, dict[str, Any], list[str] | None], ...] = (
 )
 
 
-def told(commands: list[Command], method: str) -> list[list[str]]:
-    """The commands that belong to a request: no heartbeat but the one asked for."""
+def commands_of(commands: list[Command], method: str) -> list[list[str]]:
+    """The commands that belong to a request, without heartbeats that it did not cause."""
     return [
         words
         for words in trace(commands)
@@ -85,7 +85,7 @@ def told(commands: list[Command], method: str) -> list[list[str]]:
 
 
 async def give_work(client: StockClient, monitor: Monitor) -> None:
-    """One task active, one reserved, one delayed for long."""
+    """One active task, one reserved, one with a long delay."""
     for task_id, options in (
         (ACTIVE, {}),
         (RESERVED, {"headers": {"tenant": "acme"}, "priority": 6}),
@@ -98,7 +98,7 @@ async def give_work(client: StockClient, monitor: Monitor) -> None:
 
 
 async def all_received(redis: Redis) -> None:
-    """Wait until the worker holds all there is."""
+    """Wait until the worker has received all messages."""
     async with asyncio.timeout(10):
         while await redis.exists("celery") or await redis.hlen("unacked") < 2:
             await asyncio.sleep(0.02)
@@ -108,14 +108,14 @@ async def ask(
     client: StockClient, monitor: Monitor, method: str, arguments: dict[str, Any],
     destination: list[str] | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """One command with its reply and all that was said for it."""
+    """One command with its reply and everything that was written for it."""
     start = await monitor.settle()
     reply = await client.control(
         "broadcast", method, arguments=arguments, destination=destination, reply=True, limit=1,
         timeout=0.7,
     )  # fmt: skip
     if method == "heartbeat":
-        # The event it asks for is sent before the reply, in another connection.
+        # The event it causes is sent before the reply, over another connection.
         await asyncio.sleep(0.2)
     end = await monitor.settle()
     return {
@@ -123,12 +123,12 @@ async def ask(
         "arguments": arguments,
         "destination": destination,
         "reply": reply,
-        "trace": told(monitor.commands[start:end], method),
+        "trace": commands_of(monitor.commands[start:end], method),
     }
 
 
 async def lifecycle(version: str, url: str) -> list[dict[str, Any]]:
-    """What an idle worker says at start, while it lives, and at a warm shutdown."""
+    """What an idle worker writes at startup, while idle, and at a warm shutdown."""
     async with Monitor(url) as monitor:
         worker = StockWorker(version, url, sociable=True, events=True, node=NODE)
         async with worker:
@@ -145,15 +145,15 @@ async def lifecycle(version: str, url: str) -> list[dict[str, Any]]:
 
 
 def beats(commands: list[Command]) -> list[list[str]]:
-    """The heartbeats among what was said."""
+    """The heartbeats among the commands."""
     return [words for words in trace(commands) if words[:2] == ["PUBLISH", HEARTBEAT]]
 
 
 async def run_commands(version: str, url: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """A stock worker's life, every command of the table with its reply, a shutdown by command.
+    """A stock worker's lifecycle, every command of the table with its reply, and a shutdown.
 
     Returns:
-        The versions installed, and an entry a command.
+        The versions installed, and an entry per command.
     """
     entries = await lifecycle(version, url)
     async with (

@@ -25,7 +25,7 @@ app.conf.update(
     result_serializer="json",
     accept_content=["json", "application/x-msgpack"],
     timezone="UTC",
-    # Each version's own default differs, and 5.3 warns while it is unset.
+    # The default differs between versions, and 5.3 warns if it is unset.
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,
     **json.loads(os.environ.get("RIG_CONFIG", "{}")),
@@ -33,7 +33,7 @@ app.conf.update(
 
 
 def task(**options: Any) -> Callable[[Function], Function]:
-    """``app.task`` with a type, so that the tasks below keep theirs."""
+    """``app.task`` with type annotations, so that the tasks below keep theirs."""
     decorate: Callable[[Function], Function] = app.task(**options)
     return decorate
 
@@ -52,13 +52,13 @@ def mul(x: Any, y: Any) -> Any:
 
 @task(name="rig.xsum")
 def xsum(numbers: list[Any]) -> Any:
-    """The sum of a list; what chords end in."""
+    """The sum of a list; the body of chords."""
     return sum(numbers)
 
 
 @task(name="rig.echo")
 def echo(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    """What was passed."""
+    """The value that was passed."""
     return {"args": list(args), "kwargs": kwargs}
 
 
@@ -113,7 +113,7 @@ def fail_from() -> None:
 
 @task(name="rig.unserialisable")
 def unserialisable() -> Any:
-    """Returns what JSON cannot carry."""
+    """Returns a value that JSON cannot encode."""
     return object()
 
 
@@ -135,7 +135,7 @@ def retry_forever(self: Any, *, with_exc: bool = True) -> None:
 
 @task(name="rig.ignored", ignore_result=True)
 def ignored(value: Any = None) -> Any:
-    """A task whose result nobody keeps."""
+    """A task whose result is ignored."""
     return value
 
 
@@ -147,14 +147,14 @@ def started(x: Any, y: Any) -> Any:
 
 @task(name="rig.slow", track_started=True)
 def slow(seconds: float) -> str:
-    """Takes ``seconds``, and tells in its STARTED state that it has begun."""
+    """Takes ``seconds``; its STARTED state shows that it has begun."""
     time.sleep(seconds)
     return "slow"
 
 
 @task(name="rig.progress", bind=True)
 def progress(self: Any, total: int = 2) -> str:
-    """Writes a PROGRESS state a step."""
+    """Stores a PROGRESS state per step."""
     for current in range(1, total + 1):
         self.update_state(state="PROGRESS", meta={"current": current, "total": total})
     return "done"
@@ -162,7 +162,7 @@ def progress(self: Any, total: int = 2) -> str:
 
 @task(name="rig.context", bind=True)
 def context(self: Any) -> dict[str, Any]:
-    """What the worker tells a task about its message."""
+    """The task's request, as the worker passes it."""
     request = self.request
     names = (
         "id root_id parent_id group group_index retries eta expires origin delivery_info "
@@ -179,7 +179,7 @@ def spawn(self: Any, value: int) -> str:
 
 @task(name="rig.replaced", bind=True)
 def replaced(self: Any, x: int, y: int) -> Any:
-    """Hands over to ``rig.add``."""
+    """Is replaced by ``rig.add``."""
     raise self.replace(app.signature("rig.add", args=(x, y)))
 
 
@@ -204,7 +204,7 @@ def die_late() -> None:
 
 @task(name="rig.soft", soft_time_limit=0.3)
 def soft() -> str:
-    """Says how its soft time limit reached it."""
+    """Returns how the soft time limit was raised in it."""
     from celery.exceptions import SoftTimeLimitExceeded
 
     try:
@@ -228,5 +228,5 @@ def on_error_inline(request: Any, exc: BaseException, traceback: str) -> str:
 
 @task(name="tasks.evaluate_code")
 def evaluate_code(eval_id: str, code: str, language: str, **options: Any) -> dict[str, Any]:
-    """Stands for Crucible's task of this name, so that its signature is known to a stock client."""
+    """Stands in for Crucible's task of this name, so that a stock client knows its signature."""
     return {"eval_id": eval_id, "language": language, "options": options, "code": code}

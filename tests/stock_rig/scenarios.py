@@ -1,6 +1,6 @@
 """What a worker writes while it runs a scenario: results, acknowledgements, events.
 
-``run_scenario`` serves any worker on the database, so that Crucible's can be put beside stock.
+``run_scenario`` works with any worker on the database, so that Crucible's can be compared.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ NOISE = frozenset(
         *("UNSUBSCRIBE", "UNWATCH", "WATCH", "ZREVRANGEBYSCORE"),
     }
 )
-#: Keys of kombu's restore sweep, which comes by at times of its own.
+#: Keys of kombu's restore sweep, which runs at its own intervals.
 SWEEP = frozenset({"unacked_mutex", "pfx:unacked_mutex"})
-#: Ends of the names of keys that hold work; a prefix may stand before them.
+#: Suffixes of the keys that hold messages; a key prefix may precede them.
 HOLDING = ("unacked", "celery", "celery\x06\x163", "celery\x06\x166", "celery\x06\x169")
 #: Seconds without a command after which a scenario is over, once nothing is queued or unacked.
 QUIET_S = 0.25
@@ -38,11 +38,11 @@ SCENARIO_DEADLINE_S = 30.0
 
 
 def trace(commands: list[Command], *, bindings: bool = True) -> list[list[str]]:
-    """The commands that tell something, in the server's order; empty transactions are left out.
+    """The significant commands, in the server's order, without empty transactions.
 
     Args:
-        commands: what a monitor saw.
-        bindings: keep kombu's book-keeping of bindings, which 5.7 renews at times of its own.
+        commands: the commands of a monitor.
+        bindings: keep kombu's updates of bindings, which 5.7 repeats at its own intervals.
     """
     kept: list[list[str]] = []
     for command in commands:
@@ -59,9 +59,9 @@ def trace(commands: list[Command], *, bindings: bool = True) -> list[list[str]]:
 
 
 async def until_state(monitor: Monitor, task_id: str, state: str) -> None:
-    """Wait until a worker has told that a task is in ``state``.
+    """Wait until a worker has published that a task is in ``state``.
 
-    The monitor is watched rather than the result, since asking for it would be in the trace.
+    By the monitor rather than by reading the result, which would be in the trace.
 
     Raises:
         TimeoutError: none did.
@@ -77,10 +77,10 @@ async def until_state(monitor: Monitor, task_id: str, state: str) -> None:
 
 
 async def until_quiet(monitor: Monitor, redis: Redis) -> None:
-    """Wait until nothing is queued or unacked and nothing was said for ``QUIET_S``.
+    """Wait until nothing is queued or unacked, and no command came for ``QUIET_S``.
 
     Raises:
-        TimeoutError: that did not come to be.
+        TimeoutError: that did not happen in time.
     """
     async with asyncio.timeout(SCENARIO_DEADLINE_S):
         while True:
@@ -98,7 +98,7 @@ async def until_quiet(monitor: Monitor, redis: Redis) -> None:
 async def run_scenario(
     scenario: dict[str, Any], client: StockClient, monitor: Monitor, redis: Redis
 ) -> dict[str, Any]:  # fmt: skip
-    """One scenario's trace, from the client's publish to silence."""
+    """One scenario's trace, from the client's publish until no more commands come."""
     await redis.flushdb()
     start = await monitor.settle()
     result = await client.send(scenario["call"], scenario.get("via", default_via(scenario)))
@@ -125,7 +125,7 @@ async def run_scenario(
 
 
 def default_via(scenario: dict[str, Any]) -> str:
-    """How a scenario's call is sent unless it says so."""
+    """How a scenario's call is sent by default."""
     return "canvas" if "canvas" in scenario["call"] else "send_task"
 
 
@@ -138,7 +138,7 @@ async def run_table(version: str, url: str) -> tuple[dict[str, str], list[dict[s
     """What a stock worker of ``version`` writes for each scenario of the table.
 
     Returns:
-        The versions installed, and an entry a scenario.
+        The versions installed, and an entry per scenario.
     """
     entries: list[dict[str, Any]] = []
     versions: dict[str, str] = {}
@@ -153,7 +153,7 @@ async def run_table(version: str, url: str) -> tuple[dict[str, str], list[dict[s
             Monitor(url) as monitor,
         ):  # fmt: skip
             versions = await client.versions()
-            # The first publish declares the queue; a scenario is about the call itself.
+            # The first publish also declares the queue, which is not part of the scenario.
             await client.get(await client.send_task("rig.echo"))
             await until_quiet(monitor, redis)
             entries.extend(

@@ -1,7 +1,7 @@
-"""Python values written in JSON tables: what JSON has no form for is ``{"$kind": …}``.
+"""Python values in JSON tables: what JSON cannot represent is ``{"$kind": …}``.
 
-Used by the table of golden calls, on the stock side as well as on Crucible's, so that both are
-asked for the same thing. Imports nothing outside the standard library.
+Used by the table of golden calls, for stock clients as well as for Crucible, so that both send the
+same values. Imports nothing outside the standard library.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-#: Builds a signature out of decoded ``{"task", "args", "kwargs", "options", "immutable"}``.
+#: Builds a signature from a decoded ``{"task", "args", "kwargs", "options", "immutable"}``.
 SignatureFactory = Callable[[dict[str, Any]], Any]
 
 
@@ -35,18 +35,18 @@ _KINDS: dict[str, Callable[[Any], Any]] = {
 
 
 def _no_signatures(spec: dict[str, Any]) -> Any:
-    raise ValueError(f"no signature can be made here: {spec!r}")
+    raise ValueError(f"signatures are not supported here: {spec!r}")
 
 
 def decode(value: Any, signature: SignatureFactory = _no_signatures) -> Any:
-    """The Python value that ``value`` stands for.
+    """The Python value that ``value`` represents.
 
     Args:
         value: plain JSON, or ``{"$datetime": iso}``, ``{"$date": iso}``, ``{"$time": iso}``,
             ``{"$seconds": n}`` (a timedelta), ``{"$decimal": text}``, ``{"$uuid": text}``,
             ``{"$base64": text}`` (bytes), ``{"$tuple": […]}``, ``{"$repeat": [text, times]}``,
-            ``{"$signature": {…}}``; nested at will.
-        signature: makes a signature; raises by default.
+            ``{"$signature": {…}}``; may be nested.
+        signature: builds a signature; raises by default.
     """
     if isinstance(value, list):
         return [decode(item, signature) for item in value]

@@ -12,10 +12,10 @@ from stock_rig.environments import process_environment, python_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Importing Celery on a loaded machine takes seconds; mingle waits one more.
+#: Importing Celery on a loaded machine takes seconds; mingle takes one more.
 READY_DEADLINE_S = 60.0
 _LOUD = re.compile(r": (WARNING|ERROR|CRITICAL)/|^Traceback |Warning: ")
-#: Loud lines of a healthy worker, each with its reason.
+#: Warnings of a healthy worker, each with its reason.
 ALLOWED = (
     # Tests run as root in a container.
     re.compile(r"superuser privileges|SecurityWarning"),
@@ -24,7 +24,7 @@ _numbers = itertools.count(1)
 
 
 def loud_lines(lines: Sequence[str], allowed: Sequence[re.Pattern[str]] = ALLOWED) -> list[str]:
-    """The lines of a worker's log that warn of something not in ``allowed``."""
+    """The warnings and errors in a worker's log that are not in ``allowed``."""
     return [
         line
         for line in lines
@@ -66,10 +66,10 @@ class StockWorker(Child):
             queues: served queues (``-Q``).
             pool: ``solo``, ``threads`` or ``prefork``.
             concurrency: tasks at once (``-c``).
-            loglevel: of its log, kept in ``lines``.
+            loglevel: level of its log, kept in ``lines``.
             events: send task events from the start (``-E``).
-            sociable: take part in mingle and gossip as stock workers do by default; costs the
-                fixed second that mingle waits.
+            sociable: take part in mingle and gossip as stock workers do by default; mingle takes
+                a second.
             node: node name ``name@host``; unique by default.
             app: Celery application to serve (``-A``).
             backend_url: result backend of the rig's application; the broker's when None.

@@ -1,1 +1,1 @@
-"""What tests share: rigs, programs, fault injection."""
+"""Shared by tests: rigs, tasks, the program corpus, fault injection."""

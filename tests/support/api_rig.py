@@ -28,7 +28,7 @@ async def running_api(
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """The API in this process; yields a client whose paths are relative to it.
 
-    Without ``direct`` every request goes through aiohttp, as behind a legacy queue.
+    With ``direct=False`` there is no fast path, as behind a legacy queue.
     """
     stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
     settings = load_settings(
@@ -50,7 +50,7 @@ async def running_api(
 
 
 def port_of(client: aiohttp.ClientSession) -> int:
-    """Where the API of a client listens."""
+    """The port of a client's API."""
     port = client._base_url.port if client._base_url else None
     assert port is not None
     return port

@@ -1,10 +1,10 @@
-"""``support.canvas_tasks``, in a worker that kills itself at one instant of what follows a task.
+"""``support.canvas_tasks`` in a worker that kills itself at one point of a settlement.
 
-``CANVAS_DIES_AT`` names the instant:
+``CANVAS_DIES_AT`` names the point:
 
-- ``counted``: the last part of a chord is counted, the right to send its body taken;
-- ``planned``: everything that follows is worked out, nothing of it written;
-- ``settled``: all of it is written, and the worker has not heard so.
+- ``counted``: the last part of a chord is counted, and the right to send its body taken;
+- ``planned``: the settlement effects are computed, and none of them written;
+- ``settled``: all of them are written, and the worker has no reply yet.
 """
 
 from __future__ import annotations

@@ -32,13 +32,13 @@ async def mul(ctx: TaskContext, x: Any, y: Any) -> Any:
 
 @registry.task("rig.xsum")
 def xsum(ctx: TaskContext, numbers: list[Any]) -> Any:
-    """The sum of a list; what chords end in."""
+    """The sum of a list; the body of chords."""
     return sum(numbers)
 
 
 @registry.task("rig.echo")
 async def echo(ctx: TaskContext, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """What was passed."""
+    """The value that was passed."""
     return {"args": list(args), "kwargs": kwargs}
 
 
@@ -73,7 +73,7 @@ async def retry_then_ok(ctx: TaskContext, failures: int = 1, countdown: float = 
 
 @registry.task("rig.ignored", ignore_result=True)
 async def ignored(ctx: TaskContext, value: Any = None) -> Any:
-    """A task whose result nobody keeps."""
+    """A task whose result is ignored."""
     return value
 
 
@@ -85,19 +85,19 @@ async def spawn(ctx: TaskContext, value: int) -> str:
 
 @registry.task("rig.replaced")
 async def replaced(ctx: TaskContext, x: int, y: int) -> Any:
-    """Hands over to ``rig.add``."""
+    """Is replaced by ``rig.add``."""
     raise ctx.replace(signature("rig.add", (x, y)))
 
 
 @registry.task("rig.replaced_by")
 async def replaced_by(ctx: TaskContext, work: dict[str, Any]) -> Any:
-    """Hands over to a signature."""
+    """Is replaced by a signature."""
     raise ctx.replace(work)
 
 
 @registry.task("rig.grow_chord")
 async def grow_chord(ctx: TaskContext, value: int) -> int:
-    """Adds a part to the chord it is part of."""
+    """Adds a part to its own chord."""
     await ctx.add_to_chord(signature("rig.add", (value, 100)))
     return value
 
@@ -108,8 +108,8 @@ async def on_error(ctx: TaskContext, failed_id: str) -> str:
     return failed_id
 
 
-#: What errbacks called in this process were told: id, exception.
-told: list[tuple[str, str]] = []
+#: Calls of errbacks in this process: id, exception.
+errback_calls: list[tuple[str, str]] = []
 
 
 @registry.task("rig.on_error_inline")
@@ -117,7 +117,7 @@ async def on_error_inline(
     ctx: TaskContext, request: Any, exc: BaseException, traceback: str | None
 ) -> None:
     """An errback that takes three arguments, and so is called in the worker."""
-    told.append((request.id, repr(exc)))
+    errback_calls.append((request.id, repr(exc)))
 
 
 @registry.task("rig.on_error_raises")
@@ -130,5 +130,5 @@ async def on_error_raises(
 
 @registry.task("rig.die")
 async def die(ctx: TaskContext) -> None:
-    """Takes the worker along."""
+    """Kills the worker."""
     os.kill(os.getpid(), signal.SIGKILL)

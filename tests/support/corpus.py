@@ -1,7 +1,7 @@
-"""Real programs with their known ends: the corpus below ``tests/data/corpus``.
+"""Real programs with their expected outcomes: the corpus in ``tests/data/corpus``.
 
-One program is a pair of files, ``NAME.EXT`` (its source) and ``NAME.toml`` (what it is given and
-how it must end); ``tests/data/corpus/README.md`` tells the format key by key.
+A program is a pair of files, ``NAME.EXT`` (its source) and ``NAME.toml`` (its input and expected
+outcome); ``tests/data/corpus/README.md`` documents the format key by key.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ EXTENSIONS = {"python": "py", "javascript": "js", "bash": "sh", "c": "c"}
 
 
 class CorpusError(ValueError):
-    """A program's description cannot be used; the message names the file."""
+    """A program's description is invalid; the message names the file."""
 
 
 class _Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The ``[expect]`` table as it is written."""
+    """The ``[expect]`` table of the file."""
 
     verdict: Verdict
     truncated: bool
@@ -50,7 +50,7 @@ class _Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class _Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One ``.toml`` file as it is written."""
+    """One ``.toml`` file."""
 
     about: str
     language: str
@@ -66,10 +66,10 @@ class _Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 @dataclass(frozen=True)
 class ExpectedBytes:
-    """What a stream must hold: exact bytes, a size with a digest, or a pattern.
+    """Expected content of a stream: exact bytes, a size with a digest, or a pattern.
 
     Attributes:
-        exact: the bytes, where they are written out.
+        exact: the bytes, if they are given in full.
         pattern: matched against the whole text; ``.`` matches newlines as well.
         size: number of bytes, together with ``sha256``.
         sha256: their digest in hexadecimal.
@@ -81,7 +81,7 @@ class ExpectedBytes:
     sha256: str = ""
 
     def mismatch(self, stream: str, seen: bytes) -> str | None:
-        """One sentence about how ``seen`` differs, or None where it does not."""
+        """How ``seen`` differs, or None if it does not."""
         if self.exact is not None:
             wanted, right = repr(_shown(self.exact)), seen == self.exact
         elif self.pattern is not None:
@@ -104,12 +104,11 @@ class CorpusProgram:
 
     Attributes:
         name: file name without extension, such as ``python-sieve``.
-        about: one line for people.
-        deterministic: two runs give the same bytes.
+        about: one line of description.
+        deterministic: whether two runs give the same bytes.
         limits: only the limits that differ from the defaults.
-        exit_code: expected one; None where the program does not exit by itself.
-        signal: expected one; None where none is expected or, for a verdict about a limit,
-            where any will do.
+        exit_code: expected exit code; None if the program does not exit by itself.
+        signal: expected signal; None for none or, with a verdict about a limit, for any.
     """
 
     name: str
@@ -130,7 +129,7 @@ class CorpusProgram:
     truncated: bool
 
     def program(self) -> Program:
-        """The program as an executor takes it."""
+        """The program for an executor."""
         return Program(
             language=self.language,
             code=self.code,
@@ -158,7 +157,7 @@ class CorpusProgram:
         return body
 
     def check(self, observed: Observed) -> list[str]:
-        """Every way in which ``observed`` is not what this program must do; empty when none."""
+        """Every difference of ``observed`` from what is expected."""
         found = [
             f"{field}: expected {wanted!r}, got {seen!r}"
             for field, wanted, seen in (
@@ -177,7 +176,7 @@ class CorpusProgram:
 
     @property
     def _any_signal(self) -> bool:
-        """Which signal the platform stopped a program with is its own affair."""
+        """Whether the signal is as expected; any will do when the platform stopped the program."""
         return self.signal is None and self.verdict not in OWN_END
 
 
@@ -185,7 +184,7 @@ def load_corpus(folder: Path = CORPUS) -> list[CorpusProgram]:
     """Every program of ``folder``, by name.
 
     Raises:
-        CorpusError: a description is incomplete or wrong, a source has none, or the reverse.
+        CorpusError: a description is invalid, or a source or a description has no counterpart.
     """
     cases = {path.stem: path for path in sorted(folder.glob("*.toml"))}
     sources = [p for p in folder.iterdir() if p.suffix.lstrip(".") in EXTENSIONS.values()]
@@ -232,13 +231,13 @@ def _assemble(path: Path, case: _Case) -> CorpusProgram:
 
 
 def _check_end(expect: _Expect) -> None:
-    """An end is told completely and without contradiction."""
+    """Check that the expected outcome is complete and consistent."""
     code, signal = expect.exit_code, expect.signal
     right = {
         Verdict.OK: code == 0 and signal is None,
         Verdict.NONZERO_EXIT: code is not None and 0 < code < 256 and signal is None,
         Verdict.SIGNALLED: code is None and signal is not None and signal > 0,
-        # Past a limit a program may still have come to its own end.
+        # A program past a limit may still have exited by itself.
     }.get(expect.verdict, code is None or signal is None)
     if not right:
         raise ValueError(
@@ -247,14 +246,14 @@ def _check_end(expect: _Expect) -> None:
 
 
 def _stream(expect: _Expect, stream: Literal["stdout", "stderr"]) -> ExpectedBytes:
-    """The one form in which ``stream`` is told."""
+    """The one form in which ``stream`` is given."""
     text, encoded, pattern, size, digest = (
         getattr(expect, stream + form) for form in ("", "_base64", "_regex", "_bytes", "_sha256")
     )
     forms = [text, encoded, pattern, size if digest is None else digest]
     if sum(form is not None for form in forms) != 1 or (size is None) != (digest is None):
         raise ValueError(
-            f"expect: {stream} is to be told once: as {stream}, {stream}_base64, {stream}_regex, "
+            f"expect: {stream} must be given once: as {stream}, {stream}_base64, {stream}_regex, "
             f"or {stream}_bytes with {stream}_sha256"
         )
     if pattern is not None:
@@ -282,5 +281,5 @@ def _base64(field: str, text: str) -> bytes:
 
 
 def _shown(data: bytes, most: int = 2000) -> str:
-    """``data`` for a message: cut, and as text where it is text."""
+    """``data`` for an error message: truncated, and as text if it is text."""
     return data[:most].decode(errors="backslashreplace")

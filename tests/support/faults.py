@@ -1,4 +1,4 @@
-"""A TCP proxy that fails the ways networks fail, for tests that stand between client and server.
+"""A TCP proxy between client and server that injects network faults.
 
 ::
 
@@ -8,7 +8,7 @@
         ...
         proxy.set(Fault.PASS)
 
-Everything happens on the loop of the test; a change of fault takes effect before ``set`` returns.
+Everything runs on the test's event loop; a change of fault takes effect before ``set`` returns.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _READ_BYTES = 65536
 
 
 class Fault(enum.Enum):
-    """What the proxy does to connections there are and to new ones."""
+    """What the proxy does to open and new connections."""
 
-    #: Everything is handed on.
+    #: Everything is forwarded.
     PASS = "pass"
-    #: Nothing is handed on, nothing is lost: all of it flows once the fault is over.
+    #: Nothing is forwarded and nothing is lost: everything flows once the fault is over.
     STALL = "stall"
-    #: Open connections are reset, new ones as soon as they are made.
+    #: Open connections are reset, new ones right after they are accepted.
     RESET = "reset"
-    #: Bytes vanish both ways; connections of that time stay dead afterwards.
+    #: Bytes are dropped in both directions; the connections stay dead afterwards.
     BLACKHOLE = "blackhole"
-    #: The server's side of open connections is closed and the client never told; new ones pass.
+    #: Half-open: the server's side of open connections is closed, the client's not; new ones pass.
     HALF_OPEN = "half_open"
-    #: Requests arrive, answers vanish; connections of that time stay dead afterwards.
+    #: Requests arrive, replies are dropped; the connections stay dead afterwards.
     LOST_REPLIES = "lost_replies"
     #: Commands that write are answered as by a server whose memory is full, on new connections;
     #: open ones are reset.
@@ -47,7 +47,7 @@ class Fault(enum.Enum):
 
 
 class _Pair:
-    """One client's connection and the one to the server that belongs to it."""
+    """A client's connection and the matching one to the server."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class _Pair:
         self._proxy = proxy
         self.client_reader, self.client_writer = client
         self.server_reader, self.server_writer = server
-        #: Requests and answers that vanish, for good.
+        #: Whether requests and replies are dropped, for good.
         self.drop_requests = self.drop_replies = False
         self._commands = Commands() if proxy.fault is Fault.NO_MEMORY else None
 
@@ -96,17 +96,17 @@ class _Pair:
 
 
 class FaultProxy:
-    """Listens on a free port of the loopback and hands connections on to one server.
+    """Listens on a free loopback port and forwards connections to one server.
 
     Args:
         host: the server's.
         port: the server's.
-        tls: what clients must speak TLS with; the server's side is always plain.
+        tls: TLS context for clients; the connection to the server is always plain.
 
     Attributes:
-        port: where it listens, once it is entered.
-        fault: what is wrong now.
-        accepted: connections made so far.
+        port: the port it listens on, once entered.
+        fault: the current fault.
+        accepted: number of connections so far.
     """
 
     def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
@@ -142,7 +142,7 @@ class FaultProxy:
         self._target = (host, port)
 
     def set(self, fault: Fault) -> None:
-        """Change what is wrong; what the last fault did to connections is not undone."""
+        """Change the fault; effects of the previous one on connections are not undone."""
         self.fault = fault
         if fault is Fault.STALL:
             self.flowing.clear()
@@ -154,7 +154,7 @@ class FaultProxy:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("a connection is handled by a task")
+            raise RuntimeError("connections are handled in a task")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self.accepted += 1
@@ -173,7 +173,7 @@ class FaultProxy:
         try:
             await pair.run()
         except asyncio.CancelledError:
-            # Closing the proxy is no failure of the connection's handler.
+            # Cancelled by closing the proxy, which is not an error of the handler.
             return
         finally:
             self._pairs.discard(pair)

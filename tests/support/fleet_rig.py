@@ -1,4 +1,4 @@
-"""Listening to events, and sending tasks as stock producers do, for tests of workers."""
+"""Receiving events, and sending tasks as stock producers do, for tests of workers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Events:
     """Every event of a database while the context is open.
 
     Attributes:
-        seen: the events in the order they came.
-        channels: the channel each came through.
-        batches: whether each came in a list.
+        seen: the events in the order they arrived.
+        channels: the channel of each.
+        batches: whether each arrived in a list.
     """
 
     def __init__(self) -> None:
@@ -54,24 +54,24 @@ class Events:
 
     @property
     def ended(self) -> set[str]:
-        """Ids of the tasks that were said to have succeeded."""
+        """Ids of the tasks with a ``task-succeeded`` event."""
         return {event["uuid"] for event in self.seen if event["type"] == "task-succeeded"}
 
     def kinds(self, task_id: str) -> list[str]:
-        """The same without what all their names begin with."""
+        """The same without the common prefix of the ids."""
         return [event["type"].removeprefix("task-") for event in self.of(task_id)]
 
     async def until(self, wanted: Callable[[], bool], timeout: float = WAIT_S) -> None:
-        """Wait for events until ``wanted``."""
+        """Wait for events until ``wanted`` is true."""
         try:
             async with asyncio.timeout(timeout), self._news:
                 await self._news.wait_for(wanted)
         except TimeoutError:
             kinds = [(event["type"], event.get("uuid")) for event in self.seen[-20:]]
-            raise AssertionError(f"not all events came; the last ones: {kinds}") from None
+            raise AssertionError(f"events missing; the last ones: {kinds}") from None
 
     async def until_kind(self, task_id: str, kind: str) -> list[dict[str, Any]]:
-        """The events of a task, once ``kind`` is among them."""
+        """The events of a task, once one of ``kind`` has arrived."""
         await self.until(lambda: kind in self.kinds(task_id))
         return self.of(task_id)
 
@@ -87,7 +87,7 @@ class Events:
 
 @asynccontextmanager
 async def listening(url: str, prefix: str = "") -> AsyncIterator[Events]:
-    """Events from now on."""
+    """Subscribe to events."""
     db = urlsplit(url).path.strip("/")
     events = Events()
     async with Redis.from_url(url, client_name="watcher") as client, client.pubsub() as pubsub:
@@ -119,7 +119,7 @@ async def stored(redis: Redis, task_id: str) -> dict[str, Any] | None:
 
 
 async def until(wanted: Callable[[], Any], timeout: float = WAIT_S) -> Any:
-    """What ``wanted`` gives, awaited where it must be, once it is true."""
+    """Poll ``wanted``, plain or async, until its result is true; returns it."""
     async with asyncio.timeout(timeout):
         while True:
             value = wanted()
@@ -130,7 +130,7 @@ async def until(wanted: Callable[[], Any], timeout: float = WAIT_S) -> Any:
             await asyncio.sleep(0.01)
 
 
-async def end_of(redis: Redis, task_id: str) -> dict[str, Any]:
+async def final_state(redis: Redis, task_id: str) -> dict[str, Any]:
     """The final state of a task."""
 
     async def ended() -> dict[str, Any] | None:

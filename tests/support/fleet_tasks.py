@@ -1,4 +1,4 @@
-"""Tasks for tests of events and remote control, under the names that stock rigs use too."""
+"""Tasks for tests of events and remote control, with the names of the stock rig's tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from crucible.worker import TaskContext
 
 registry = TaskRegistry()
-#: What ``rig.gate`` waits for, by name; set by tests in the worker's own process.
+#: Events that ``rig.gate`` waits for, by name; set by tests in the worker's own process.
 gates: dict[str, asyncio.Event] = {}
 
 

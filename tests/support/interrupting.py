@@ -1,4 +1,4 @@
-"""Cancelling runs of programs, and what they had come to."""
+"""Cancelling runs of programs, and their outcomes so far."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 async def cut_short(executor: Executor, program: Program) -> Outcome:
-    """What a program had come to when the run was cancelled. Raises AssertionError if it ended."""
+    """The outcome so far of a cancelled run. Raises AssertionError if the program had finished."""
     try:
         outcome = await executor.run(program)
     except Interrupted as cut:
         return cut.outcome
-    raise AssertionError(f"it came to its end: {outcome}")
+    raise AssertionError(f"it finished: {outcome}")

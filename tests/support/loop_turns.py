@@ -1,4 +1,4 @@
-"""Waiting by turns of the event loop, for what happens in the same loop."""
+"""Waiting for a number of event loop iterations, for effects in the same loop."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 async def turns(count: int = 3) -> None:
-    """So many turns of the loop."""
+    """Wait for a number of loop iterations."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 async def eventually(condition: Callable[[], bool], timeout_s: float = 5) -> None:
-    """Return once it holds. Raises TimeoutError."""
+    """Wait until the condition is true. Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Both worlds of a migration in one process, for tests: real queues, real processes, no Docker."""
+"""Both sides of a migration in one process, for tests: real queues, real programs, no Docker."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ENDED = ("completed", "failed", "cancelled")
 
 
 class LocalExecutor:
-    """Runs Python programs as plain processes: the real thing but for the walls around it.
+    """An executor that runs Python programs as plain processes, without a sandbox.
 
     Args:
         spoil: changes an outcome, for executors that are wrong on purpose.
@@ -46,9 +46,9 @@ class LocalExecutor:
         self.runs = 0
 
     async def run(self, program: Program) -> Outcome:
-        """One process; cancelling kills it."""
+        """Run one process; cancelling kills it."""
         if self.away:
-            raise ExecutorUnavailable("the executor is away")
+            raise ExecutorUnavailable("the executor is down")
         self.runs += 1
         began = time.monotonic()
         process = await asyncio.create_subprocess_exec(
@@ -76,18 +76,18 @@ class LocalExecutor:
         )
 
     async def check(self) -> None:
-        """Programs can run, unless told otherwise."""
+        """Pass, unless the executor is set to be down."""
         if self.away:
-            raise ExecutorUnavailable("the executor is away")
+            raise ExecutorUnavailable("the executor is down")
 
 
-class LegacyWorld:
-    """A legacy queue service and its workers; the service can be crashed and started again.
+class LegacyInstallation:
+    """A legacy queue service and its workers; the service can crash and be restarted.
 
     Attributes:
-        url: of the service, the same after a restart.
-        queue: what it holds now.
-        executor: what its workers run programs with.
+        url: URL of the service, the same after a restart.
+        queue: the current queue.
+        executor: the executor of its workers.
     """
 
     def __init__(self, executor: LocalExecutor, workers: int, *, limit: int = LIMIT) -> None:
@@ -102,7 +102,7 @@ class LegacyWorld:
         self._stop = asyncio.Event()
 
     async def start(self) -> None:
-        """Serve a queue that knows nothing."""
+        """Serve an empty queue."""
         self.queue = LegacyQueue(limit=self._limit)
         self._runner = web.AppRunner(build_app(self.queue), access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -111,13 +111,13 @@ class LegacyWorld:
         self.url = f"http://127.0.0.1:{self._port}"
 
     async def crash(self) -> None:
-        """End the service; all it held is gone."""
+        """Stop the service; everything in its queue is lost."""
         assert self._runner is not None
         await self._runner.cleanup()
         self._runner = None
 
     def add_workers(self, count: int) -> None:
-        """Start workers that poll often."""
+        """Start workers with a short polling interval."""
         for number in range(count):
             name = f"w{len(self._tasks)}-{number}"
             working = work(self.url, self.executor.run, self._stop, name=name, poll_s=0.01)
@@ -167,17 +167,17 @@ async def submit(client: aiohttp.ClientSession, code: str, **fields: Any) -> dic
 
 
 async def look(client: aiohttp.ClientSession, eval_id: str) -> dict[str, Any]:
-    """An evaluation now."""
+    """The current state of an evaluation."""
     async with client.get(f"/api/eval/{eval_id}") as response:
         answer: dict[str, Any] = await response.json()
         assert response.status == 200, answer
         return answer
 
 
-async def end_of(
+async def completed(
     client: aiohttp.ClientSession, eval_id: str, timeout_s: float = 30
 ) -> dict[str, Any]:
-    """An evaluation once it has ended."""
+    """An evaluation after its completion."""
     async with asyncio.timeout(timeout_s):
         while True:
             async with client.get(f"/api/eval/{eval_id}", params={"wait": "5"}) as response:
@@ -188,7 +188,7 @@ async def end_of(
 
 
 async def switch(client: aiohttp.ClientSession, **fields: Any) -> dict[str, Any]:
-    """Set switches; asserts that they were taken."""
+    """Set switches; asserts that they were accepted."""
     async with client.put("/api/v1/migration", json=fields) as response:
         answer: dict[str, Any] = await response.json()
         assert response.status == 200, answer
@@ -196,7 +196,7 @@ async def switch(client: aiohttp.ClientSession, **fields: Any) -> dict[str, Any]
 
 
 async def status(client: aiohttp.ClientSession) -> dict[str, Any]:
-    """Where the migration stands."""
+    """The state of the migration."""
     async with client.get("/api/v1/migration") as response:
         answer: dict[str, Any] = await response.json()
         assert response.status == 200, answer
@@ -204,7 +204,7 @@ async def status(client: aiohttp.ClientSession) -> dict[str, Any]:
 
 
 async def until(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
-    """What ``condition`` comes to, once it is true; it may be a coroutine function."""
+    """Poll ``condition``, plain or async, until its result is true; returns it."""
     async with asyncio.timeout(timeout_s):
         while True:
             found = condition()
@@ -216,20 +216,20 @@ async def until(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
 
 
 @asynccontextmanager
-async def both_worlds(
+async def both_sides(
     queue_url: str,
     *,
     legacy_executor: LocalExecutor | None = None,
     celery_executor: LocalExecutor | None = None,
     workers: int = 2,
     **flags: Any,
-) -> AsyncIterator[tuple[aiohttp.ClientSession, LegacyWorld]]:
-    """The API over both sides, each with workers."""
+) -> AsyncIterator[tuple[aiohttp.ClientSession, LegacyInstallation]]:
+    """The API in front of both sides, each with workers."""
     from support.api_rig import running_api
 
     async with AsyncExitStack() as stack:
         legacy = await stack.enter_async_context(
-            LegacyWorld(legacy_executor or LocalExecutor(), workers)
+            LegacyInstallation(legacy_executor or LocalExecutor(), workers)
         )
         await stack.enter_async_context(celery_worker(queue_url, celery_executor))
         client = await stack.enter_async_context(

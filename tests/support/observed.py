@@ -1,4 +1,4 @@
-"""How a program was seen to end, in the same words whichever way it was run."""
+"""The observed outcome of a program, in the same form whichever way it was run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Observed:
-    """How a program was seen to end, whichever way it was run."""
+    """The observed outcome of a program."""
 
     verdict: str
     exit_code: int | None
@@ -23,7 +23,7 @@ class Observed:
 
     @classmethod
     def from_outcome(cls, outcome: Outcome) -> Observed:
-        """What an executor found."""
+        """From an executor's outcome."""
         return cls(
             verdict=outcome.verdict.value,
             exit_code=outcome.exit_code,
@@ -35,7 +35,7 @@ class Observed:
 
     @classmethod
     def from_view(cls, view: dict[str, Any]) -> Observed:
-        """What ``GET /api/eval/{eval_id}`` answered, or a task's result in the same words."""
+        """From the response of ``GET /api/eval/{eval_id}``, or a task's result."""
         return cls(
             verdict=view["verdict"],
             exit_code=view["exit_code"],

@@ -1,4 +1,4 @@
-"""A connection of bytes to the HTTP API, for tests."""
+"""A raw TCP connection to the HTTP API, for tests."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from support.loop_turns import turns
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-#: Longest an answer may take; nothing but a hang comes near.
+#: Deadline of a response, seconds; only a hang comes near it.
 PATIENCE_S = 20.0
-#: A request whose answer ends the connection.
+#: A request after whose response the server closes the connection.
 LAST = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
@@ -24,12 +24,12 @@ def post(body: bytes, *fields: bytes, target: bytes = b"/api/eval") -> bytes:
 
 
 def raw_post(*fields: bytes, body: bytes = b'{"code":"x"}') -> bytes:
-    """A submission whose fields are all given."""
+    """A submission with exactly these header fields."""
     return b"POST /api/eval HTTP/1.1\r\n" + b"".join(f + b"\r\n" for f in fields) + b"\r\n" + body
 
 
 class Client(asyncio.Protocol):
-    """One connection, all that it was sent, and what became of it."""
+    """One connection, and everything received on it."""
 
     transport: asyncio.Transport
 
@@ -48,18 +48,18 @@ class Client(asyncio.Protocol):
         self.changed.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """However it ended: what came before counts."""
+        """However it was closed: what was received before counts."""
         self.closed.set_result(None)
 
     async def got(self, text: bytes, times: int = 1) -> None:
-        """Wait until something was received so many times."""
+        """Wait until a text was received a number of times."""
         async with asyncio.timeout(PATIENCE_S):
             while self.received.count(text) < times:
                 self.changed.clear()
                 await self.changed.wait()
 
     async def end(self) -> bytes:
-        """Wait until the server closes; everything received."""
+        """Wait until the server closes; returns everything received."""
         async with asyncio.timeout(PATIENCE_S):
             await self.closed
         return self.received
@@ -77,15 +77,15 @@ async def connected(port: int) -> AsyncIterator[Client]:
 
 
 async def sent(port: int, pieces: list[bytes], answered: int = 0) -> bytes:
-    """All that is answered to bytes sent piece by piece, until the server closes.
+    """Send bytes piece by piece; returns everything received until the server closes.
 
-    So many of the first pieces are requests whose answers are waited for.
+    For a given number of the first pieces, the response is awaited before the next one is sent.
     """
     async with connected(port) as client:
         for number, piece in enumerate(pieces):
             if 0 < number <= answered:
                 await client.got(b"HTTP/1.1 ", number)
             client.transport.write(piece)
-            # Enough for the server to read each piece by itself.
+            # Enough for the server to read each piece separately.
             await turns()
         return await client.end()

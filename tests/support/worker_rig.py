@@ -13,18 +13,20 @@ from stock_rig.worker import StockWorker
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: What the platform's workers serve.
+#: The platform's queues.
 QUEUES = ("high_priority", "evaluation", "batch", "maintenance")
 START_S = 60.0
 
 
-def crucible(arguments: Sequence[str], **environment: str) -> Child:
-    """A ``crucible`` command as a child process with nothing else of ours in its environment."""
+def plain_environment(**more: str) -> dict[str, str]:
+    """An environment without inherited ``CRUCIBLE_`` variables, plus ``more``."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
-    return Child(
-        [sys.executable, "-m", "crucible", *arguments],
-        {**kept, "PYTHONUNBUFFERED": "1", **environment},
-    )
+    return {**kept, "PYTHONUNBUFFERED": "1", **more}
+
+
+def crucible(arguments: Sequence[str], **environment: str) -> Child:
+    """A ``crucible`` command as a child process without inherited ``CRUCIBLE_`` variables."""
+    return Child([sys.executable, "-m", "crucible", *arguments], plain_environment(**environment))
 
 
 def async_worker(queue_url: str, *arguments: str, **environment: str) -> Child:

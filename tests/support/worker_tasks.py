@@ -23,21 +23,21 @@ async def add(ctx: TaskContext, x: int, y: int) -> int:
 
 @registry.task("rig.hold", track_started=True)
 async def hold(ctx: TaskContext, seconds: float) -> int:
-    """Wait, then return the pid of the worker."""
+    """Wait, then return the worker's process id."""
     await asyncio.sleep(seconds)
     return os.getpid()
 
 
 @registry.task("rig.block", track_started=True)
 def block(ctx: TaskContext, seconds: float) -> int:
-    """Hold a thread, which nothing can stop."""
+    """Block a thread, which cannot be stopped."""
     time.sleep(seconds)
     return os.getpid()
 
 
 @registry.task("rig.again", max_retries=5)
 async def again(ctx: TaskContext, times: int) -> int:
-    """Retry so many times, then return how often that was."""
+    """Retry a number of times, then return the number of retries."""
     if ctx.retries < times:
         raise ctx.retry(countdown=0.2)
     return ctx.retries
@@ -45,5 +45,5 @@ async def again(ctx: TaskContext, times: int) -> int:
 
 @registry.task("rig.die")
 async def die(ctx: TaskContext) -> None:
-    """Take the worker along."""
+    """Kill the worker."""
     os.kill(os.getpid(), 9)

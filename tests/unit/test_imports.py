@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,31 @@ def test_the_documented_table_is_this_one() -> None:
     }
     assert documented == {**expected, "cli": {"everything"}}
     assert all(f"`crucible.{room}`" in page for room in PLAIN)
+
+
+def test_the_readme_has_every_room() -> None:
+    """The table "Where does it live" of the README has the rooms of this table, and no others."""
+    table = (
+        (ROOT / "README.md").read_text().partition("## Where does it live")[2].partition("##")[0]
+    )
+    rooms = set(re.findall(r"`crucible/(\w+)(?:\.py|/)`", table))
+    assert rooms == MAY_IMPORT.keys() | {"cli"}
+
+
+def test_the_worker_has_no_import_cycle() -> None:
+    """Any module of the worker can be read without those that use it, type checking included."""
+    found: dict[str, set[str]] = {}
+    for path in (PACKAGE / "worker").rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = imported(path)
+    graph = {
+        name: {
+            other
+            for one in names
+            for other in (one, one.rpartition(".")[0])
+            if other in found and other != name
+        }
+        for name, names in found.items()
+    }
+    order = TopologicalSorter(graph)
+    order.prepare()  # raises CycleError, which names the modules of a cycle

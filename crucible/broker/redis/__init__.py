@@ -1,1 +1,1 @@
-"""Connections to the servers, and the atomic steps they are asked for."""
+"""Connections to Redis servers, and the atomic operations on them; see ``store.py``."""

@@ -17,16 +17,12 @@ class ServerClock:
     """
 
     def __init__(self) -> None:
+        #: Seconds to add to ``time.time()``.
         self._offset_s = 0.0
 
     def observe(self, server_time: float) -> None:
         """Take note of a TIME, in seconds since the epoch, whose reply has just arrived."""
         self._offset_s = server_time - time.time()
-
-    @property
-    def offset_s(self) -> float:
-        """Seconds to add to ``time.time()``."""
-        return self._offset_s
 
     def now(self) -> float:
         """Seconds since the epoch on the server's clock."""

@@ -73,11 +73,6 @@ class Waiter:
                 if not future.done():
                     future.set_exception(BrokerUnavailable("the publisher was closed"))
 
-    @property
-    def subscriptions(self) -> int:
-        """Channels this process is subscribed to."""
-        return len(self._subscribed)
-
     async def wait(self, task_id: str, timeout: float) -> Meta:
         """The last state of a task, as soon as it is stored.
 

@@ -7,7 +7,13 @@ What both kinds of sandbox do alike. How a program is watched and ended is up to
 import posix
 
 from crucible.executor.jail.become import enter_child, execute
-from crucible.executor.jail.kernel import make_folder, read_regular, write_all
+from crucible.executor.jail.kernel import (
+    make_folder,
+    open_regular,
+    read_exactly,
+    reason_of,
+    write_all,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +64,8 @@ class Run:
             for depth in range(1, len(parts)):
                 make_folder(self.home + "/" + "/".join(parts[:depth]), folder_mode)
             flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC
-            fd = posix.open(self.home + "/" + name, flags, file_mode)
+            mode = file_mode | (0o111 if name in self.request["executable"] else 0)
+            fd = posix.open(self.home + "/" + name, flags, mode)
             write_all(fd, content)
             posix.close(fd)
 
@@ -142,14 +149,26 @@ class Run:
             self.close_pipe(fd)
 
     def send_files(self) -> None:
-        """Hand back the regular files that were asked for, never through a link."""
+        """Hand back the regular files that were asked for, or say why not; no link is followed."""
         left = self.request["file_bytes"]
         for name in self.request["output_files"]:
-            content = read_regular(name, left, self.home)
-            if content is not None:
-                left -= len(content)
-                raw = name.encode()
-                self.emit(b"F", len(raw).to_bytes(2, "big") + raw + content)
+            raw = name.encode()
+            head = len(raw).to_bytes(2, "big") + raw
+            try:
+                fd, size = open_regular(name, self.home)
+            except OSError as error:
+                self.emit(b"N", head + reason_of(error))
+                continue
+            if size > left:
+                self.emit(b"N", head + b"too_large")
+            else:
+                left -= size
+                self.emit_file(head, fd, size)
+            posix.close(fd)
+
+    def emit_file(self, head: bytes, fd: int, size: int) -> None:
+        """Send one file to the host."""
+        self.emit(b"F", head + read_exactly(fd, size))
 
     def send_end(
         self, *, wall_s: float, cpu_s: float, peak_bytes: int, oom_kills: int, pids_hits: int

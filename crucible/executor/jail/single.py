@@ -6,8 +6,10 @@ import posix
 import select
 import time
 
+from crucible.executor.jail.account import write_account
 from crucible.executor.jail.kernel import (
     WORK,
+    call_libc,
     cpu_time,
     drain,
     is_full,
@@ -16,10 +18,12 @@ from crucible.executor.jail.kernel import (
     own_code,
     read_counter,
     read_exactly,
+    read_into,
     read_number,
     write_all,
 )
-from crucible.executor.jail.run import Run
+from crucible.executor.jail.kernel_memory import KernelMemory
+from crucible.executor.jail.run import CHUNK, Run
 from crucible.executor.jail.startup import take_over
 
 TYPE_CHECKING = False
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
 LINGER_S = 0.05
 #: Seconds from the end frame to the exit: the engine's work on it would delay the answer.
 YIELD_S = 0.01
+RLIMIT_STACK = 3
+#: What of the memory limit is no program's stack: process 1, code, a heap.
+NO_STACK_BYTES = 24 << 20
 
 
 def send(frames: int, kind: bytes, payload: bytes) -> None:
@@ -49,10 +56,28 @@ class Single(Run):
         self.poll = select.poll()
         self.started = time.monotonic()
         self.cpu_base = cpu_time()
+        self.kernel_memory = KernelMemory(request["memory_bytes"])
+        self.next_count = 0.0
 
     def emit(self, kind: bytes, payload: bytes) -> None:
         """Send one frame to the host."""
         send(self.frames, kind, payload)
+
+    def emit_file(self, head: bytes, fd: int, size: int) -> None:
+        """Send one file to the host, in pieces: it may be larger than the memory that is left."""
+        write_all(self.frames, b"F" + (len(head) + size).to_bytes(4, "big") + head)
+        while data := posix.read(fd, CHUNK):
+            write_all(self.frames, data)
+
+    def limit(self) -> None:
+        """In the child: a stack that goes as far as the memory, so that recursion may too.
+
+        Less than all of it: a recursion without end is the program's SIGSEGV, not a want of memory.
+        """
+        memory = self.request["memory_bytes"]
+        stack = max(memory // 2, memory - NO_STACK_BYTES)
+        limits = stack.to_bytes(8, "little") + b"\xff" * 8
+        call_libc("setrlimit", RLIMIT_STACK, limits)
 
     def forget(self, fd: int) -> None:
         """Stop listening to a descriptor."""
@@ -110,6 +135,11 @@ class Single(Run):
         if left_s <= 0:
             self.stop("wall")
             return 1.0
+        if self.kernel_memory.exceeded(now):
+            self.stop("kernel_memory")
+            return 1.0
+        if now < self.next_count:
+            return min(left_s, self.next_count - now, self.kernel_memory.pace_s)
         cpu_left_s = self.request["cpu_s"] - (cpu_time() - self.cpu_base)
         if cpu_left_s <= 0:
             self.stop("cpu")
@@ -117,7 +147,8 @@ class Single(Run):
         seen = read_number("/pids/pids.current", "/pids.current") or 1
         self.processes = max(self.processes, seen - 1)
         pace_s: float = cpu_left_s / self.request["cpus"]
-        return min(left_s, max(0.01, pace_s), 0.25)
+        self.next_count = now + min(max(0.01, pace_s), 0.25)
+        return min(left_s, self.kernel_memory.pace_s)
 
     def finish_stage(self) -> None:
         """Let children end their last words, kill what is left, and read the pipes empty."""
@@ -155,6 +186,8 @@ class Single(Run):
             self.status, self.disk_full = 1 << 8, True
             self.conclude()
             return False
+        # Written, all but the program's own need not be in memory twice.
+        del self.request["files"][:-1]
         for stage in (b"compile", b"run") if self.request["compile"] else (b"run",):
             if self.start(stage):
                 return True
@@ -172,14 +205,16 @@ def boot() -> "dict[str, Any] | None":
     control, frames, wakeup = take_over()
     posix.mkdir(WORK, 0o755)
     posix.chdir(WORK)
+    write_account()
     send(frames, b"R", own_code())
     header = read_exactly(control, 4)
     size = int.from_bytes(header, "big")
-    body = read_exactly(control, size) if len(header) == 4 else b""
+    body = read_into(control, size) if len(header) == 4 else bytearray()
     if not body or len(body) < size:
         return None  # the host hung up instead
     send(frames, b"S", b"")
     request = marshal.loads(body)  # noqa: S302 - from the host, which is trusted
+    del body
     return request if Single(request, control, frames, wakeup).run() else None
 
 

@@ -1,4 +1,4 @@
-"""The tasks every Celery worker has: messages for them come out of other people's canvases.
+"""The tasks every Celery worker has; stock clients' canvases send messages for them.
 
 Source: celery 5.7 ``app/builtins.py``. They are served, but not listed as registered, as in stock.
 """
@@ -16,29 +16,31 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from crucible.broker.results.meta import Meta
-    from crucible.worker.canvas.duties import WorkerCanvas
+    from crucible.worker.canvas.duties import CanvasDuties
     from crucible.worker.context import RunContext
-    from crucible.worker.registry import Task
+    from crucible.worker.task import Task
 
-    Metas = Callable[[Sequence[str]], Awaitable[list[Meta | None]]]
+    ReadResults = Callable[[Sequence[str]], Awaitable[list[Meta | None]]]
 
 #: Seconds between looks of ``celery.chord_unlock`` (``result_chord_retry_interval``).
 _UNLOCK_PAUSE_S = 1.0
 
 
-def builtin_tasks(registry: TaskRegistry, canvas: WorkerCanvas, metas: Metas) -> TaskRegistry:
+def builtin_tasks(
+    registry: TaskRegistry, canvas: CanvasDuties, read_results: ReadResults
+) -> TaskRegistry:
     """The built-in tasks.
 
     Args:
         registry: tasks that ``celery.map`` and its like can call.
-        canvas: sends.
-        metas: reads stored results, in order.
+        canvas: fails the bodies of chords that are polled.
+        read_results: stored results, in the order of the ids; None where there is none.
     """
     tasks = TaskRegistry()
     _add_values(tasks)
     _add_maps(tasks, registry)
     _add_canvases(tasks)
-    _add_unlock(tasks, canvas, metas)
+    _add_unlock(tasks, canvas, read_results)
     return tasks
 
 
@@ -115,7 +117,7 @@ def _add_canvases(tasks: TaskRegistry) -> None:
         return (await ctx.start(chord(members, body), partial_args)).as_tuple()
 
 
-def _add_unlock(tasks: TaskRegistry, canvas: WorkerCanvas, metas: Metas) -> None:
+def _add_unlock(tasks: TaskRegistry, canvas: CanvasDuties, read_results: ReadResults) -> None:
     @tasks.task(
         "celery.chord_unlock",
         max_retries=None,
@@ -133,18 +135,18 @@ def _add_unlock(tasks: TaskRegistry, canvas: WorkerCanvas, metas: Metas) -> None
     ) -> None:
         """The body of a chord whose backend cannot count, once its header's results are there."""
         ids = [task_id for node in result for task_id in _leaves(node)]
-        ends = dict(zip(ids, await metas(ids), strict=True))
-        if not all(end is not None and end.ready for end in ends.values()):
+        results = dict(zip(ids, await read_results(ids), strict=True))
+        if not all(meta is not None and meta.ready for meta in results.values()):
             raise ctx.retry(countdown=interval, max_retries=max_retries)
-        failed = next((end for end in ends.values() if end and _is_failed(end)), None)
+        failed = next((meta for meta in results.values() if meta and _is_failed(meta)), None)
         if failed is not None:
             await canvas.fail_body(ctx.run, callback, failed)
             return
-        await ctx.start(as_signature(callback), ([_value(node, ends) for node in result],))
+        await ctx.start(as_signature(callback), ([_value(node, results) for node in result],))
 
 
-def _is_failed(end: Meta) -> bool:
-    return end.status in (FAILURE, REVOKED)
+def _is_failed(meta: Meta) -> bool:
+    return meta.status in (FAILURE, REVOKED)
 
 
 def _leaves(node: Sequence[Any]) -> list[str]:
@@ -154,9 +156,9 @@ def _leaves(node: Sequence[Any]) -> list[str]:
     return [leaf for child in children for leaf in _leaves(child)]
 
 
-def _value(node: Sequence[Any], ends: Mapping[str, Meta | None]) -> Any:
+def _value(node: Sequence[Any], results: Mapping[str, Meta | None]) -> Any:
     (task_id, _), children = node
     if children is not None:
-        return [_value(child, ends) for child in children]
-    end = ends[task_id]
-    return end.result if end is not None else None
+        return [_value(child, results) for child in children]
+    meta = results[task_id]
+    return meta.result if meta is not None else None

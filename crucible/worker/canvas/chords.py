@@ -1,4 +1,4 @@
-"""Chords and chains as a worker ends them: counting parts, sending bodies, handing failures on.
+"""Chords and chains after a task: parts counted, bodies sent, failures handed on.
 
 Source: celery 5.7 ``backends/redis.py`` ``on_chord_part_return``, ``backends/base.py``
 ``_fail_chain`` and ``chord_error_from_stack``.
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from crucible.broker.results.meta import Meta
     from crucible.redis_keys import Keys
     from crucible.worker.canvas.errbacks import Errbacks
-    from crucible.worker.canvas.outgoing import Dispatcher
-    from crucible.worker.hooks import Run
+    from crucible.worker.canvas.outgoing import OutgoingEncoder
+    from crucible.worker.run import Run
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +57,12 @@ class Failure:
 
 
 class Chords:
-    """Ends parts of chords and the rest of failed chains.
+    """Counts the parts of chords, sends their bodies, and fails what cannot run any more.
 
     Args:
         parts: counts parts.
-        dispatcher: encodes bodies.
-        errbacks: told when a body cannot run.
+        encoder: encodes bodies.
+        errbacks: notified when a body cannot run.
         keys: key names.
         extended: keep name and arguments with results (``result_extended``).
     """
@@ -70,14 +70,14 @@ class Chords:
     def __init__(
         self,
         parts: ChordParts,
-        dispatcher: Dispatcher,
+        encoder: OutgoingEncoder,
         errbacks: Errbacks,
         keys: Keys,
         *,
         extended: bool,
     ) -> None:
         self._parts = parts
-        self._dispatcher = dispatcher
+        self._encoder = encoder
         self._errbacks = errbacks
         self._keys = keys
         self._extended = extended
@@ -132,7 +132,7 @@ class Chords:
             await self._fail_body(run, body, failed, effects, continuation)
             return False
         try:
-            started, _ = self._dispatcher.start(body, (values,), Origin.of(run.message))
+            started, _ = self._encoder.encode(body, (values,), Origin.of(run.message))
         except (TypeError, ValueError, RecursionError) as error:
             logger.exception("the body of a chord cannot be sent")
             unsent = ChordFailed(f"Callback error: {error!r}")
@@ -176,11 +176,11 @@ class Chords:
     async def _fail_task(
         self, run: Run, task_id: str, errbacks: Sequence[Any], failure: Failure, effects: Effects
     ) -> None:
-        told = FailedTask(
+        failed_task = FailedTask(
             id=task_id, root_id=task_id, error=failure.error, traceback=failure.traceback
         )
-        effects.extend(await self._errbacks.tell(run, errbacks, told))
-        # The children are those of the task whose end told that the chord failed, as in stock.
+        effects.extend(await self._errbacks.notify(run, errbacks, failed_task))
+        # As in stock, the children are those of the task with which the chord failed.
         meta = encode_meta(
             task_id,
             FAILURE,

@@ -1,7 +1,7 @@
-"""A worker's duties around a task that is part of something larger.
+"""What has to follow a task that is part of a canvas: callbacks, chains, chords.
 
-What has to follow a task is worked out here and returned as ``SettlementEffects``: it is written
-in one step with the task's result and the end of its claim.
+It is worked out here and returned as a ``SettlementEffects``, which is written in one step with the
+task's result and the end of its claim.
 """
 
 from __future__ import annotations
@@ -9,51 +9,56 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.canvas.chord_parts import Part
-from crucible.broker.canvas.effects import Effects, SettlementEffects
-from crucible.broker.canvas.signature import as_signature, clone, group
+from crucible.broker.canvas.effects import SettlementEffects
+from crucible.broker.canvas.signature import as_signature, group
 from crucible.broker.results.meta import FAILURE, REVOKED, SUCCESS, revoked_result
-from crucible.worker.canvas.builtins import builtin_tasks
-from crucible.worker.canvas.chords import Chords, Failure
-from crucible.worker.canvas.errbacks import Errbacks, FailedTask
-from crucible.worker.canvas.outgoing import Dispatcher, Origin, child_of
+from crucible.worker.canvas.chords import Failure
+from crucible.worker.canvas.errbacks import FailedTask
+from crucible.worker.canvas.outgoing import Origin, child_of, message_of
 from crucible.worker.canvas.replacement import replacement
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from crucible.broker.canvas.chord_parts import ChordParts
     from crucible.broker.canvas.signature import Signature
     from crucible.broker.claiming.effects_writer import EffectsWriter
     from crucible.broker.results.meta import Meta
     from crucible.broker.wire.decode import Message
-    from crucible.broker.wire.result_tree import ResultTree
-    from crucible.redis_keys import Keys
-    from crucible.worker.execution.execute import Trace
-    from crucible.worker.hooks import Run
-    from crucible.worker.registry import TaskRegistry
+    from crucible.worker.canvas.chords import Chords
+    from crucible.worker.canvas.errbacks import Errbacks
+    from crucible.worker.canvas.outgoing import OutgoingEncoder
+    from crucible.worker.run import Run
 
 
-class WorkerCanvas:
-    """Does the duties; see ``hooks.Canvas`` for the protocol.
+class CanvasDuties:
+    """Works out what follows tasks.
+
+    ``succeeded`` and ``failed`` are for messages with callbacks, errbacks, a chain or a chord,
+    ``revoked`` for those with a chord.
 
     Args:
-        dispatcher: encodes messages.
+        encoder: encodes messages.
         chords: counts parts and hands failures on.
-        errbacks: told of failures.
-        conclude: sends at once what a running task asks for.
+        errbacks: notified of failures.
+        effects: writes what belongs to no settlement.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, chords: Chords, errbacks: Errbacks, conclude: EffectsWriter
+        self, encoder: OutgoingEncoder, chords: Chords, errbacks: Errbacks, effects: EffectsWriter
     ) -> None:
-        self._dispatcher = dispatcher
+        self._encoder = encoder
         self._chords = chords
         self._errbacks = errbacks
-        self._conclude = conclude
+        self._effects = effects
 
     async def succeeded(self, run: Run, result: Any) -> SettlementEffects:
-        """Callbacks, the next step of the chain, a chord's part."""
-        message = _message(run)
+        """Callbacks, the next step of the chain, a chord's part.
+
+        Raises:
+            ValueError: a signature, or the result, cannot be encoded.
+            TypeError: the result is of a kind JSON cannot carry.
+        """
+        message = message_of(run)
         continuation = SettlementEffects()
         embed = message.embed
         for work in _callbacks(embed["callbacks"]):
@@ -65,13 +70,17 @@ class WorkerCanvas:
         return continuation
 
     def _follow(
-        self, message: Message, work: Mapping[str, Any], result: Any,
-        continuation: SettlementEffects, **options: Any,
-    ) -> None:  # fmt: skip
+        self,
+        message: Message,
+        work: Mapping[str, Any],
+        result: Any,
+        continuation: SettlementEffects,
+        **options: Any,
+    ) -> None:
         origin = Origin.of(message)
         # In stock's order, which the options of a chord's body keep on the wire.
         options |= {"parent_id": origin.parent_id, "root_id": origin.root_id, "priority": None}
-        effects, node = self._dispatcher.start(work, (result,), origin, **options)
+        effects, node = self._encoder.encode(work, (result,), origin, **options)
         continuation.always.extend(effects)
         continuation.children.append(child_of(node))
 
@@ -84,8 +93,16 @@ class WorkerCanvas:
         *,
         store: bool,
     ) -> SettlementEffects:
-        """A chord's part, the failure of the rest of the chain, errbacks."""
-        message = _message(run)
+        """A chord's part, the failure of the rest of the chain, errbacks.
+
+        Args:
+            run: the run that failed.
+            error: what it raised.
+            result: the error as results carry it.
+            traceback: its text, or None.
+            store: whether the steps of the chain store the failure too.
+        """
+        message = message_of(run)
         continuation = SettlementEffects()
         await self._count(run, FAILURE, result, continuation)
         failure = Failure(result, error, traceback, store)
@@ -93,7 +110,7 @@ class WorkerCanvas:
         effects = await self._chords.fail_chain(run, embed["chain"], failure, continuation)
         continuation.always.extend(effects)
         if embed["errbacks"]:
-            told = FailedTask(
+            failed_task = FailedTask(
                 id=message.id,
                 root_id=message.root_id,
                 error=error,
@@ -102,11 +119,12 @@ class WorkerCanvas:
                 args=message.args,
                 kwargs=message.kwargs,
             )
-            continuation.always.extend(await self._errbacks.tell(run, embed["errbacks"], told))
+            sent = await self._errbacks.notify(run, embed["errbacks"], failed_task)
+            continuation.always.extend(sent)
         return continuation
 
     async def revoked(self, run: Run, reason: str) -> SettlementEffects:
-        """A chord's part; stock leaves callbacks and the chain alone."""
+        """A chord's part; as in stock, callbacks and the chain are dropped."""
         continuation = SettlementEffects()
         await self._count(run, REVOKED, revoked_result(reason), continuation)
         return continuation
@@ -114,7 +132,7 @@ class WorkerCanvas:
     async def _count(
         self, run: Run, state: str, result: Any, continuation: SettlementEffects
     ) -> None:
-        message = _message(run)
+        message = message_of(run)
         body = message.embed["chord"]
         if body and message.group:
             index = message.headers.get("group_index")
@@ -128,61 +146,15 @@ class WorkerCanvas:
             ValueError: ``work`` cannot take a task's place.
             TypeError: an argument is of a kind JSON cannot carry.
         """
-        message = _message(run)
+        message = message_of(run)
         sig, options = replacement(message, work)
-        effects, _ = self._dispatcher.start(sig, (), Origin.of(message), **options)
+        effects, _ = self._encoder.encode(sig, (), Origin.of(message), **options)
         return SettlementEffects(effects)
-
-    async def send(
-        self, run: Run, work: Mapping[str, Any], args: Sequence[Any] = (), **options: Any
-    ) -> ResultTree:
-        """Start a signature now, as a child of the running task.
-
-        Raises:
-            ValueError: ``work`` is no signature.
-            TypeError: an argument is of a kind JSON cannot carry.
-            BrokerError: it may or may not have been sent.
-        """
-        effects, node = self._dispatcher.start(work, args, Origin.of(_message(run)), **options)
-        await self._conclude.apply(effects)
-        run.children.append(child_of(node))
-        return node
 
     async def fail_body(self, run: Run, body: Mapping[str, Any], culprit: Meta) -> None:
         """Fail a chord's body now, for a header's task that failed; for ``celery.chord_unlock``."""
         effects = await self._chords.fail_unlocked(run, as_signature(body), culprit)
-        await self._conclude.apply(effects)
-
-    async def add_to_chord(self, run: Run, work: Mapping[str, Any]) -> ResultTree:
-        """Start a signature as one more part of the chord the running task is part of.
-
-        Raises:
-            ValueError: the task is not part of a chord.
-            BrokerError: it may or may not have been sent.
-        """
-        message = _message(run)
-        body = message.embed["chord"]
-        if not body or not message.group:
-            raise ValueError("the task is not part of a chord")
-        sig = clone(as_signature(work))
-        sig.set(
-            group_id=message.group,
-            group_index=message.headers.get("group_index"),
-            chord=body,
-            root_id=message.root_id,
-        )
-        effects, node = self._dispatcher.start(sig, (), Origin.of(message))
-        added = Effects(added=[message.group])
-        added.extend(effects)
-        await self._conclude.apply(added)
-        run.children.append(child_of(node))
-        return node
-
-
-def _message(run: Run) -> Message:
-    if run.message is None:
-        raise ValueError("a run without a message has no duties")
-    return run.message
+        await self._effects.apply(effects)
 
 
 def _callbacks(wires: Any) -> list[Signature]:
@@ -193,32 +165,3 @@ def _callbacks(wires: Any) -> list[Signature]:
     plain = [sig for sig in callbacks if sig.kind != "group"]
     groups = [sig for sig in callbacks if sig.kind == "group"]
     return [*groups, group(plain)] if plain else groups
-
-
-def serve_canvas(
-    trace: Trace,
-    registry: TaskRegistry,
-    conclude: EffectsWriter,
-    parts: ChordParts,
-    keys: Keys,
-    *,
-    default_queue: str,
-    extended: bool,
-) -> None:
-    """Let a worker do the duties of canvases, and serve the built-in tasks.
-
-    Args:
-        trace: runs the worker's messages.
-        registry: the worker's tasks.
-        conclude: writes what ends of tasks cause.
-        parts: counts parts of chords.
-        keys: key names.
-        default_queue: where a task goes that names no queue.
-        extended: keep name and arguments with results (``result_extended``).
-    """
-    dispatcher = Dispatcher(registry, keys, default_queue)
-    errbacks = Errbacks(registry, dispatcher, trace.caller.invoke)
-    chords = Chords(parts, dispatcher, errbacks, keys, extended=extended)
-    canvas = WorkerCanvas(dispatcher, chords, errbacks, conclude)
-    trace.ends.canvas = canvas
-    trace.builtins = builtin_tasks(registry, canvas, parts.metas)

@@ -1,4 +1,4 @@
-"""Errbacks: told of a failure here, or sent as tasks.
+"""Errbacks: called in this worker, or sent as tasks.
 
 Source: celery 5.7 ``backends/base.py`` ``_call_task_errbacks``.
 """
@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from crucible.broker.canvas.effects import Effects
 from crucible.broker.canvas.signature import as_signature, group, merged
@@ -19,28 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from crucible.broker.canvas.signature import Signature
-    from crucible.worker.canvas.outgoing import Dispatcher
-    from crucible.worker.hooks import Run
-    from crucible.worker.registry import Task, TaskRegistry
+    from crucible.worker.canvas.outgoing import OutgoingEncoder
+    from crucible.worker.context import Invoke
+    from crucible.worker.registry import TaskRegistry
+    from crucible.worker.run import Run
+    from crucible.worker.task import Task
 
 logger = logging.getLogger(__name__)
 
-#: Seconds an errback without a time limit of its own may take in the worker that tells it.
+#: Seconds an errback without a time limit of its own may take in the worker that calls it.
 _DEADLINE_S = 60.0
-
-
-class Invoke(Protocol):
-    """Calls a task's function in this worker."""
-
-    async def __call__(
-        self, run: Run, task: Task, args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> Any:
-        """What the function returned, called with the context of ``run``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedTask:
-    """What an errback is told of the task that failed; stock passes its request.
+    """What an errback is given of the task that failed; stock passes its request.
 
     Attributes:
         id: the task's id.
@@ -62,24 +55,23 @@ class FailedTask:
 
 
 class Errbacks:
-    """Tells errbacks.
+    """Calls errbacks, or encodes them.
 
     Args:
         registry: tasks that can be called here.
-        dispatcher: encodes the others' messages.
+        encoder: encodes the messages of the others.
         invoke: calls a task's function.
     """
 
-    def __init__(self, registry: TaskRegistry, dispatcher: Dispatcher, invoke: Invoke) -> None:
+    def __init__(self, registry: TaskRegistry, encoder: OutgoingEncoder, invoke: Invoke) -> None:
         self._registry = registry
-        self._dispatcher = dispatcher
+        self._encoder = encoder
         self._invoke = invoke
 
-    async def tell(self, run: Run, errbacks: Iterable[Any], failed: FailedTask) -> Effects:
+    async def notify(self, run: Run, errbacks: Iterable[Any], failed: FailedTask) -> Effects:
         """Call those that take ``(request, exc, traceback)``; the messages for the others.
 
-        An errback that raises, or is no signature, is logged and does not keep the others from
-        being told.
+        An errback that raises, or is no signature, is logged; the others are notified all the same.
         """
         sent: list[Signature] = []
         for wire in errbacks:
@@ -97,7 +89,7 @@ class Errbacks:
             return Effects()
         root_id = failed.root_id or failed.id
         try:
-            effects, node = self._dispatcher.start(
+            effects, node = self._encoder.encode(
                 group(sent), (failed.id,), Origin(root_id, failed.id),
                 parent_id=failed.id, root_id=root_id,
             )  # fmt: skip
@@ -108,8 +100,8 @@ class Errbacks:
         return effects
 
     async def _call(self, run: Run, task: Task, errback: Signature, failed: FailedTask) -> None:
-        told = (failed, failed.error, failed.traceback)
-        args, kwargs, _ = merged(errback, told, {}, {})
+        given = (failed, failed.error, failed.traceback)
+        args, kwargs, _ = merged(errback, given, {}, {})
         try:
             async with asyncio.timeout(task.time_limit or _DEADLINE_S):
                 await self._invoke(run, task, args, dict(kwargs))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crucible.broker.control.pidbox import Mailbox, Request
-    from crucible.worker.control.node import Node
+    from crucible.worker.control.controlled import ControlledWorker
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +22,12 @@ class RequestHandler:
     """Runs commands.
 
     Args:
-        fleet: what commands work on.
+        worker: what commands work on.
         mailbox: brings requests and takes replies.
     """
 
-    def __init__(self, fleet: Node, mailbox: Mailbox) -> None:
-        self._fleet = fleet
+    def __init__(self, worker: ControlledWorker, mailbox: Mailbox) -> None:
+        self._worker = worker
         self._mailbox = mailbox
 
     async def run(self, beat: Callable[[], None]) -> None:
@@ -58,16 +58,16 @@ class RequestHandler:
         except BrokerUnavailable:
             raise
         except BrokerError as error:
-            # The asking client's own list or binding; the next request has another.
+            # The fault is in the asking client's own list or binding; the next request has another.
             logger.warning("the reply to %s cannot be sent: %s", request.method, error)
 
     async def _value(self, request: Request) -> Any:
         """What the command returns; whatever it raises becomes stock's error reply."""
         try:
-            value = COMMANDS[request.method](self._fleet, **request.arguments)
+            value = COMMANDS[request.method](self._worker, **request.arguments)
             return await value if inspect.isawaitable(value) else value
         except BrokerUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - arguments are a stranger's, and stock replies so
+        except Exception as error:  # noqa: BLE001 - arguments come from any client, and stock replies so
             logger.warning("remote control %s: %r", request.method, error)
             return {"error": repr(error)}

@@ -1,4 +1,4 @@
-"""Meeting the other workers: what they know to be revoked, and how far their clocks are.
+"""Meeting the other workers: what they know to be revoked, and their logical clocks.
 
 Source: celery ``worker/consumer/mingle.py``. Stock waits for this before it serves; here it goes
 on beside, since revoked ids also come from the server before the first message is claimed.
@@ -26,7 +26,7 @@ WAIT_S = 1.0
 
 
 class Mingle:
-    """Says hello after every connection.
+    """Sends ``hello`` after every connection.
 
     Args:
         control: asks the others.
@@ -45,7 +45,7 @@ class Mingle:
         self._connected = asyncio.Event()
 
     def connected(self) -> None:
-        """Say hello again: the connection is new."""
+        """Send hello again: the connection is new."""
         self._connected.set()
 
     async def run(self, beat: Callable[[], None]) -> None:

@@ -1,7 +1,7 @@
-"""Task events: what a worker says about each task, in the words of stock workers.
+"""Task events: what a worker reports of each task, with the names and fields of stock workers.
 
-How a task ended is said once its result is stored and its claim dropped, so
-nobody who hears of an end finds no result.
+The event of a task's end is sent once its result is stored and its claim dropped, so that whoever
+receives it finds the result.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from crucible.broker.wire.jsontypes import dumps, quote
 from crucible.broker.wire.reprs import bounded_repr
 from crucible.broker.wire.timestamps import utc_text
-from crucible.worker.hooks import TurnedAway
+from crucible.worker.run import TurnedAway
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from crucible.broker.claiming.claims import Settlement
     from crucible.broker.control.event_stream import EventStream
     from crucible.broker.wire.decode import Message
-    from crucible.worker.hooks import Run
+    from crucible.worker.run import Run
 
 #: Characters of a result shown in its event (celery ``Task.resultrepr_maxsize``).
 _MAX_RESULT = 1024
@@ -54,7 +54,7 @@ def _moment(epoch: float) -> str:
 
 
 class TaskEvents:
-    """The hooks that make events of what happens to tasks; it counts tasks even while disabled.
+    """Sends an event for each call of a task hook; counts tasks even while disabled.
 
     Args:
         stream: sends the events.
@@ -63,7 +63,7 @@ class TaskEvents:
     Attributes:
         enabled: task events are sent.
         totals: tasks started since the worker started, by name.
-        signums: signals named by whoever had tasks terminated, by task id.
+        signums: signals named in terminate commands, by task id.
     """
 
     def __init__(self, stream: EventStream, *, enabled: bool = False) -> None:
@@ -71,24 +71,24 @@ class TaskEvents:
         self.totals: Counter[str] = Counter()
         self.signums: dict[str, int] = {}
         self._stream = stream
-        #: By claim: the task's id, then the events that wait for the claim's end.
-        self._ends: dict[str, tuple[str, ...]] = {}
-        #: By task id: claims that end with the message going back, perhaps to this very worker.
-        self._coming_back: dict[str, str] = {}
+        #: By claim: the task's id, then the events that wait for the claim's settlement.
+        self._held_back: dict[str, tuple[str, ...]] = {}
+        #: By task id: claims whose settlement sends the message back, perhaps to this very worker.
+        self._returning: dict[str, str] = {}
 
     def received(self, run: Run) -> None:
-        """Tell task-received."""
+        """Send task-received."""
         message = run.message
         if not self.enabled or message is None:
             return
-        if self._coming_back and (field := self._coming_back.pop(message.id, None)):
-            # Its last delivery has ended on the server, which we were not told of yet.
+        if self._returning and (field := self._returning.pop(message.id, None)):
+            # Its last delivery is settled on the server, whose answer has not been read yet.
             self._release(field)
         self._stream.add(_received(message))
-        run.told = True
+        run.received_sent = True
 
     def started(self, run: Run) -> None:
-        """Count it, and tell task-started."""
+        """Count it, and send task-started."""
         message = run.message
         if message is None:
             return
@@ -100,38 +100,38 @@ class TaskEvents:
             )
 
     def succeeded(self, run: Run, result: Any, runtime_s: float) -> None:
-        """Tell task-succeeded once the result is stored."""
-        self._forget_signal(run)
+        """Send task-succeeded once the result is stored."""
+        self._pop_signum(run)
         if self.enabled:
-            self._end(
+            self._hold_back(
                 run, "task-succeeded", f'"result": {_shown(result)}, "runtime": {runtime_s!r}'
             )
 
     def failed(self, run: Run, error: BaseException, traceback: str | None) -> None:
-        """Tell task-failed once the result is stored."""
-        self._forget_signal(run)
+        """Send task-failed once the result is stored."""
+        self._pop_signum(run)
         if self.enabled:
-            self._end(run, "task-failed", _trouble(error, traceback))
+            self._hold_back(run, "task-failed", _exception_fields(error, traceback))
 
     def retried(self, run: Run, error: BaseException, traceback: str | None) -> None:
-        """Tell task-retried once the next try is queued."""
+        """Send task-retried once the next try is queued."""
         if self.enabled:
-            self._end(run, "task-retried", _trouble(error, traceback))
-            self._expect_back(run)
+            self._hold_back(run, "task-retried", _exception_fields(error, traceback))
+            self._expect_return(run)
 
     def turned_away(self, run: Run, why: TurnedAway) -> None:
-        """Tell task-revoked or task-rejected; stock says nothing of ignored tasks."""
-        signum = self._forget_signal(run)
+        """Send task-revoked or task-rejected; stock sends nothing for ignored tasks."""
+        signum = self._pop_signum(run)
         if not self.enabled or why is TurnedAway.IGNORED:
             return
         if why in (TurnedAway.REJECTED, TurnedAway.REQUEUED):
             requeue = "true" if why is TurnedAway.REQUEUED else "false"
-            self._end(run, "task-rejected", f'"requeue": {requeue}')
+            self._hold_back(run, "task-rejected", f'"requeue": {requeue}')
             if why is TurnedAway.REQUEUED:
-                self._expect_back(run)
+                self._expect_return(run)
             return
         terminated = why is TurnedAway.TERMINATED
-        self._end(
+        self._hold_back(
             run,
             "task-revoked",
             f'"terminated": {"true" if terminated else "false"}, '
@@ -139,12 +139,12 @@ class TaskEvents:
             f'"expired": {"true" if why is TurnedAway.EXPIRED else "false"}',
         )
 
-    def _forget_signal(self, run: Run) -> int:
+    def _pop_signum(self, run: Run) -> int:
         if not self.signums or run.message is None:
             return signal.SIGTERM
         return self.signums.pop(run.message.id, signal.SIGTERM)
 
-    def _end(self, run: Run, kind: str, fields: str) -> None:
+    def _hold_back(self, run: Run, kind: str, fields: str) -> None:
         message = run.message
         if message is None:
             return
@@ -154,26 +154,26 @@ class TaskEvents:
         )
         field = run.claim.field
         # A rejected task has two: task-failed and task-rejected.
-        self._ends[field] = (*self._ends.get(field, (message.id,)), tail)
+        self._held_back[field] = (*self._held_back.get(field, (message.id,)), tail)
 
-    def _expect_back(self, run: Run) -> None:
+    def _expect_return(self, run: Run) -> None:
         if run.message is not None:
-            self._coming_back[run.message.id] = run.claim.field
+            self._returning[run.message.id] = run.claim.field
 
     def _release(self, field: str) -> None:
-        task_id, *tails = self._ends.pop(field, ("",))
+        task_id, *tails = self._held_back.pop(field, ("",))
         for tail in tails:
             self._stream.add(tail)
-        if self._coming_back:
-            self._coming_back.pop(task_id, None)
+        if self._returning:
+            self._returning.pop(task_id, None)
 
-    def ended(self, endings: Iterable[Settlement]) -> None:
-        """The server has these endings: tell what was held back for them."""
-        if not self._ends:
+    def settled(self, settlements: Iterable[Settlement]) -> None:
+        """The server has these settlements: send the events held back for them."""
+        if not self._held_back:
             return
-        for ending in endings:
-            if ending.claim is not None:
-                self._release(ending.claim.field)
+        for settlement in settlements:
+            if settlement.claim is not None:
+                self._release(settlement.claim.field)
 
 
 def _received(message: Message) -> str:
@@ -190,7 +190,7 @@ def _received(message: Message) -> str:
     )
 
 
-def _trouble(error: BaseException, traceback: str | None) -> str:
+def _exception_fields(error: BaseException, traceback: str | None) -> str:
     shown = f'"exception": {_error_shown(error)}'
     # Stock leaves the member out where a task never ran.
     return shown if traceback is None else f'{shown}, "traceback": {quote(traceback)}'

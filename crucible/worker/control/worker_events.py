@@ -33,7 +33,7 @@ def load_average() -> list[float]:
 
 
 class WorkerEvents:
-    """Tells that the worker is there.
+    """Sends the events of the worker itself.
 
     Args:
         stream: sends the events.
@@ -50,11 +50,11 @@ class WorkerEvents:
         self._connected = asyncio.Event()
 
     def connected(self) -> None:
-        """Say online again: the connection is new."""
+        """Send worker-online again: the connection is new."""
         self._connected.set()
 
     async def run(self, beat: Callable[[], None]) -> None:
-        """Beat until cancelled.
+        """Send heartbeats until cancelled.
 
         Raises:
             BrokerError: the server is gone or refuses; run again.
@@ -62,16 +62,16 @@ class WorkerEvents:
         while True:
             if self._connected.is_set():
                 self._connected.clear()
-                await self.tell("worker-online")
+                await self.send("worker-online")
             beat()
             try:
                 async with asyncio.timeout(FREQ_S):
                     await self._connected.wait()
             except TimeoutError:
-                await self.tell("worker-heartbeat")
+                await self.send("worker-heartbeat")
 
-    async def tell(self, kind: str) -> None:
-        """Send one event with all there is to say.
+    async def send(self, kind: str) -> None:
+        """Send one event with every field.
 
         Raises:
             BrokerError: it is not known to be sent.
@@ -86,7 +86,7 @@ class WorkerEvents:
         }
         await self._stream.announce(kind, json.dumps(fields)[1:-1])
 
-    async def tell_on_demand(self) -> None:
+    async def send_short_heartbeat(self) -> None:
         """The short heartbeat that the ``heartbeat`` command asks for.
 
         Raises:

@@ -6,18 +6,20 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from crucible.worker.context import RunContext
+from crucible.worker.context import ContextServices, RunContext
 from crucible.worker.execution.cancellation import stop_run
-from crucible.worker.execution.isolate import drive
-from crucible.worker.hooks import Stop
+from crucible.worker.execution.isolate import isolate
+from crucible.worker.run import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 
     from crucible.broker.wire.decode import Message
+    from crucible.worker.canvas.outgoing import TaskSender
     from crucible.worker.execution.threads import Threads
-    from crucible.worker.hooks import Run
-    from crucible.worker.registry import Task, TaskRegistry
+    from crucible.worker.run import Run
+    from crucible.worker.state_updates import StateUpdates
+    from crucible.worker.task import Task
 
 
 class Caller:
@@ -25,32 +27,33 @@ class Caller:
 
     Args:
         hostname: node name of the worker.
-        states: lifespan values by registry.
+        lifespans: lifespan values by registry.
         threads: runs plain functions.
-        update: stores a state of a message's task.
-        limits: overrides of tasks' time limits by name: hard, soft.
+        states: stores states of running tasks.
+        sender: sends what running tasks ask for.
+        time_limits: overrides of tasks' time limits by name: hard, soft.
     """
 
     def __init__(
         self,
         hostname: str,
-        states: Mapping[TaskRegistry, Any],
+        lifespans: Mapping[Hashable, Any],
         threads: Threads,
-        update: Callable[[Message, str, Any], Awaitable[None]],
-        limits: Mapping[str, tuple[float | None, float | None]],
+        states: StateUpdates,
+        sender: TaskSender,
+        time_limits: Mapping[str, tuple[float | None, float | None]],
     ) -> None:
-        self._hostname = hostname
-        self._states = states
+        self._lifespans = lifespans
         self._threads = threads
-        self._update = update
-        self._limits = limits
+        self._time_limits = time_limits
+        self._services = ContextServices(hostname, states, sender, self.invoke)
 
     async def call(self, run: Run, message: Message, task: Task) -> Any:
         """Call the function a message is for, within its time limits; what it returned."""
         context = self._context(run, message, task)
         hard, soft = message.timelimit
         if hard is None or soft is None:
-            task_hard, task_soft = self._limits.get(
+            task_hard, task_soft = self._time_limits.get(
                 task.name, (task.time_limit, task.soft_time_limit)
             )
             hard = task_hard if hard is None else hard
@@ -73,8 +76,7 @@ class Caller:
         return await self._start(run, task, context, args, kwargs)
 
     def _context(self, run: Run, message: Message, task: Task) -> RunContext:
-        state = self._states.get(task.home)
-        return RunContext(run, message, task, self._hostname, state, self._update, self.invoke)
+        return RunContext(run, message, task, self._lifespans.get(task.home), self._services)
 
     def _start(
         self,
@@ -88,9 +90,9 @@ class Caller:
         if task.is_async:
             if limits is not None:
                 limits.arm()
-            return drive(task.function(context, *args, **kwargs), run)
+            return isolate(task.function(context, *args, **kwargs), run)
         work = partial(task.function, context, *args, **kwargs)
-        return drive(self._in_thread(run, work, limits), run)
+        return isolate(self._in_thread(run, work, limits), run)
 
     async def _in_thread(self, run: Run, work: Callable[[], Any], limits: _Limits | None) -> Any:
         run.threaded = True
@@ -114,9 +116,9 @@ class _Limits:
         if self._over:
             return
         loop = asyncio.get_running_loop()
-        for limit_s, pass_it in self._limits:
+        for limit_s, enforce in self._limits:
             if limit_s:
-                self._timers.append(loop.call_later(limit_s, pass_it, self._run))
+                self._timers.append(loop.call_later(limit_s, enforce, self._run))
 
     def disarm(self) -> None:
         self._over = True

@@ -1,4 +1,4 @@
-"""Stopping runs from outside: cancelled, again when they do not react, and let go of at last.
+"""Stopping runs from outside: cancelled, again when they do not react, and abandoned at last.
 
 A task may swallow its cancellation, or wait for something that does. It keeps its slot for some
 seconds, in which it may clean up, but not for ever.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from crucible.worker.hooks import Stop
+from crucible.worker.run import Stop
 
 if TYPE_CHECKING:
-    from crucible.worker.hooks import Run
+    from crucible.worker.run import Run
 
 #: Seconds a stopped task is given to clean up before it is cancelled again.
 _PATIENCE_S = 5.0
-#: How often it is cancelled before it is let go of.
+#: How often it is cancelled before it is abandoned.
 _CANCELS = 3
 
 
@@ -35,16 +35,16 @@ def _cancel(run: Run, runner: asyncio.Task[Any], left: int) -> None:
     if left:
         runner.cancel()
         asyncio.get_running_loop().call_later(_PATIENCE_S, _cancel, run, runner, left - 1)
-    elif run.let_go is not None:
-        run.let_go(run)
+    elif run.abandon is not None:
+        run.abandon(run)
 
 
-async def calm(runner: asyncio.Task[Any]) -> None:
-    """Take back every cancellation asked for, so that what runs next in the task meets none."""
+async def clear_cancellation(runner: asyncio.Task[Any]) -> None:
+    """Take back every cancellation asked for, so that what the slot runs next meets none."""
     while runner.cancelling():
         runner.uncancel()
     try:
-        # One that no await has met yet would strike at the next.
+        # One that was not delivered yet would be at the next await: take it here.
         await asyncio.sleep(0)
     except asyncio.CancelledError:
         return

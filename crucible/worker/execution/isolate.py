@@ -14,18 +14,18 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from crucible.worker.exceptions import Escaped, SoftTimeLimitExceeded
-from crucible.worker.hooks import Stop
+from crucible.worker.run import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
-    from crucible.worker.hooks import Run
+    from crucible.worker.run import Run
 
 logger = logging.getLogger(__name__)
 
 
 @types.coroutine
-def drive(coroutine: Coroutine[Any, Any, Any], run: Run) -> Generator[Any, Any, Any]:
+def isolate(coroutine: Coroutine[Any, Any, Any], run: Run) -> Generator[Any, Any, Any]:
     """Run ``coroutine`` to its end in a context of its own.
 
     A cancellation that the soft time limit caused arrives inside as ``SoftTimeLimitExceeded``, at
@@ -51,7 +51,7 @@ def drive(coroutine: Coroutine[Any, Any, Any], run: Run) -> Generator[Any, Any, 
             yield waited_for
             error = None
         except asyncio.CancelledError as cancelled:
-            if run.stop is Stop.LET_GO:
+            if run.stop is Stop.ABANDONED:
                 _close(coroutine)
                 raise
             error = _as_seen_inside(cancelled, run)
@@ -75,5 +75,5 @@ def _close(coroutine: Coroutine[Any, Any, Any]) -> None:
     """End a coroutine that did not end when it was cancelled: it gets no further than here."""
     try:
         coroutine.close()
-    except BaseException:  # another run has told how it ended; a slot is not to end of it
-        logger.exception("a task that was let go of raised")
+    except BaseException:  # supervision: another run settles its claim, and the slot ends anyway
+        logger.exception("an abandoned task raised")

@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """One function to be called in a thread, and who waits for it."""
+    """One function to be called in a thread, and the future that waits for it."""
 
     work: Callable[[], Any]
-    begun: Callable[[], None] | None
+    started: Callable[[], None] | None
     context: Context
     loop: asyncio.AbstractEventLoop
     ended: asyncio.Future[tuple[Any, BaseException | None]]
@@ -34,22 +34,22 @@ class _Call:
     def run(self) -> None:
         if self.ended.cancelled():
             return
-        if self.begun is not None:
-            self._tell(self.begun)
-        self._tell(self._end, self._outcome())
+        if self.started is not None:
+            self._schedule(self.started)
+        self._schedule(self._resolve, self._call_work())
 
-    def _outcome(self) -> tuple[Any, BaseException | None]:
+    def _call_work(self) -> tuple[Any, BaseException | None]:
         try:
             return self.context.run(self.work), None
-        except BaseException as error:  # noqa: BLE001 - whatever it raises is the call's outcome
+        except BaseException as error:  # noqa: BLE001 - whatever it raises goes to the caller
             return None, error
 
-    def _end(self, outcome: tuple[Any, BaseException | None]) -> None:
+    def _resolve(self, returned: tuple[Any, BaseException | None]) -> None:
         if not self.ended.done():
-            self.ended.set_result(outcome)
+            self.ended.set_result(returned)
 
-    def _tell(self, callback: Callable[..., None], *args: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    def _schedule(self, callback: Callable[..., None], *args: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits any more
             self.loop.call_soon_threadsafe(callback, *args)
 
 
@@ -66,21 +66,22 @@ class Threads:
         self._idle = threading.Semaphore(0)
         self._count = 0
 
-    async def call(self, work: Callable[[], Any], begun: Callable[[], None] | None = None) -> Any:
+    async def call(self, work: Callable[[], Any], started: Callable[[], None] | None = None) -> Any:
         """Call a function in a thread, in a copy of the context; what it returned.
 
-        Cancelled, it returns at once; the function is not called any more, or goes on unheard.
+        Cancelled, it returns at once; the function is not called any more, or goes on and what it
+        returns is dropped.
 
         Args:
             work: the function.
-            begun: called in the loop when it is about to be called.
+            started: called in the loop when it is about to be called.
 
         Raises:
             RuntimeError: the system gives no more threads.
             BaseException: whatever the function raised.
         """
         loop = asyncio.get_running_loop()
-        call = _Call(work, begun, copy_context(), loop, loop.create_future())
+        call = _Call(work, started, copy_context(), loop, loop.create_future())
         self._calls.put(call)
         if not self._idle.acquire(blocking=False):
             try:

@@ -7,7 +7,7 @@ from crucible.api.fast_path.server import INTERNALS, is_known
 
 
 def test_the_installed_aiohttp_is_known() -> None:
-    """Fails when an upgrade renames what the short way builds on; see ``docs/why/060``."""
+    """An upgrade renamed what the fast path uses; see ``docs/why/060-direct-submissions.md``."""
     assert is_known(RequestHandler)
 
 

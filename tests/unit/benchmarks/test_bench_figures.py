@@ -75,39 +75,39 @@ def test_lower_times_are_better() -> None:
 
 def test_the_steady_rate_leaves_out_start_and_end() -> None:
     """Two seconds of starting and a slow end do not count; the middle does."""
-    looks = [(float(at), 1000, None) for at in range(3)]
-    looks += [(2 + step / 10, 1000 - step * 10, None) for step in range(1, 100)]
-    looks += [(60.0, 0, None)]
-    found = steady(looks, 1000)
+    samples = [(float(at), 1000, None) for at in range(3)]
+    samples += [(2 + step / 10, 1000 - step * 10, None) for step in range(1, 100)]
+    samples += [(60.0, 0, None)]
+    found = steady(samples, 1000)
     assert found.per_s == pytest.approx(100, rel=0.02)
     assert math.isnan(found.cpu_us)
 
 
-def test_processor_time_is_taken_between_looks() -> None:
+def test_processor_time_is_taken_between_samples() -> None:
     """Processor time used before the first message ended does not count."""
-    looks = [(0.0, 100, 3.0), (1.0, 50, 3.5), (2.0, 0, 4.0)]
-    assert steady(looks, 100).cpu_us == pytest.approx(10_000)
+    samples = [(0.0, 100, 3.0), (1.0, 50, 3.5), (2.0, 0, 4.0)]
+    assert steady(samples, 100).cpu_us == pytest.approx(10_000)
 
 
 def test_an_unfinished_queue_has_no_rate() -> None:
     """More than half left at the end is an error with the number; less is a rate all the same."""
     with pytest.raises(UnsteadyError, match="51 of 100"):
         steady([(0.0, 100, None), (1.0, 51, None)], 100)
-    looks = [(0.0, 100, None), (1.0, 80, None), (2.0, 60, None), (3.0, 40, None)]
-    assert steady(looks, 100).per_s == pytest.approx(20)
+    samples = [(0.0, 100, None), (1.0, 80, None), (2.0, 60, None), (3.0, 40, None)]
+    assert steady(samples, 100).per_s == pytest.approx(20)
 
 
 def test_a_list_done_between_few_looks_has_a_rate() -> None:
     """A looker that was kept from looking takes the widest bracket it has."""
-    looks = [(0.0, 100, None), (1.0, 100, None), (2.0, 0, None)]
-    assert steady(looks, 100).per_s == pytest.approx(100)
-    looks = [(0.0, 100, None), (1.0, 100, None), (1.5, 50, None), (1.6, 50, None), (2.0, 0, None)]
-    assert steady(looks, 100).per_s == pytest.approx(100)
+    samples = [(0.0, 100, None), (1.0, 100, None), (2.0, 0, None)]
+    assert steady(samples, 100).per_s == pytest.approx(100)
+    samples = [(0.0, 100, None), (1.0, 100, None), (1.5, 50, None), (1.6, 50, None), (2.0, 0, None)]
+    assert steady(samples, 100).per_s == pytest.approx(100)
 
 
 def test_a_list_that_nobody_saw_full_has_no_rate() -> None:
     """Looking at the wrong list, which is empty, is told as what it is."""
-    with pytest.raises(UnsteadyError, match="at the first look 0 of 100"):
+    with pytest.raises(UnsteadyError, match="at the first sample 0 of 100"):
         steady([(0.0, 0, None)], 100)
 
 

@@ -1,4 +1,4 @@
-"""The judge of battles sees what is wrong, and only that."""
+"""The chaos test's judge reports every kind of finding, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.chaos.executions import read
+from benchmarks.chaos.injector import plan
 from benchmarks.chaos.leftovers import Leftovers
 from benchmarks.chaos.records import (
     Accepted,
@@ -19,7 +20,6 @@ from benchmarks.chaos.records import (
     Refused,
     Started,
 )
-from benchmarks.chaos.storm import plan
 from benchmarks.chaos.verdict import Verdict, judge
 from benchmarks.chaos.workload import Kind, works
 
@@ -46,11 +46,11 @@ def ran(
 def judged(
     records: Sequence[Record], faults: Sequence[Fault] = (), left: Leftovers | None = None
 ) -> Verdict:
-    book = read(records)
+    history = read(records)
     left = left or Leftovers()
-    left.states = dict.fromkeys(book.accepted, "SUCCESS") | left.states
-    heard = {(run.start.worker, run.start.task, k) for run in book.executions for k in KINDS}
-    return judge(book, faults, left, heard, [], [])
+    left.states = dict.fromkeys(history.accepted, "SUCCESS") | left.states
+    heard = {(run.start.worker, run.start.task, k) for run in history.executions for k in KINDS}
+    return judge(history, faults, left, heard, [], [])
 
 
 def test_a_quiet_run_has_no_findings() -> None:
@@ -103,7 +103,7 @@ def test_a_failure_is_told_and_is_no_loss() -> None:
         ([Fault(FaultKind.KILL, "w1", 2.5)], True),  # before its end can have been confirmed
         ([Fault(FaultKind.KILL, "w1", 5.0)], False),  # too late to be the reason
         ([Fault(FaultKind.KILL, "w2", 1.5)], False),  # somebody else
-        ([Fault(FaultKind.TERM, "w1", 1.5, 3.0)], False),  # asked to end in good order
+        ([Fault(FaultKind.TERM, "w1", 1.5, 3.0)], False),  # a warm shutdown
         ([Fault(FaultKind.STOP, "w1", 1.5, 14.0)], True),
         ([Fault(FaultKind.RESTART, "", 1.5, 1.9)], True),
         ([Fault(FaultKind.STALL, "w2", 3.0, 8.5)], True),  # had it first, was cut off, went on
@@ -145,28 +145,28 @@ def test_a_body_must_be_given_every_result_once() -> None:
 
 def test_events_are_due_from_workers_left_alone() -> None:
     """A worker that lived owes its events; one that was hit, or unheard, does not."""
-    book = read([*sent(Expected("a")), *ran("a", "w1", 11, 12)])
+    history = read([*sent(Expected("a")), *ran("a", "w1", 11, 12)])
     left = Leftovers(states={"a": "SUCCESS"})
-    assert len(judge(book, [], left, set(), [], []).events_missing) == 1
+    assert len(judge(history, [], left, set(), [], []).events_missing) == 1
     kill = [Fault(FaultKind.KILL, "w1", 12.5)]
-    assert not judge(book, kill, left, set(), [], []).events_due
-    assert not judge(book, [], left, set(), [(11.5, 11.6)], []).events_due
+    assert not judge(history, kill, left, set(), [], []).events_due
+    assert not judge(history, [], left, set(), [(11.5, 11.6)], []).events_due
 
 
 def test_a_delayed_task_is_received_by_whoever_took_it_first() -> None:
     """The worker that runs it owes no word of that; somebody does, unless somebody was hit."""
-    book = read([*sent(Expected("a", 10.5)), *ran("a", "w1", 11, 12)])
+    history = read([*sent(Expected("a", 10.5)), *ran("a", "w1", 11, 12)])
     left = Leftovers(states={"a": "SUCCESS"})
     rest = {("w1", "a", "task-started"), ("w1", "a", "task-succeeded")}
-    assert len(judge(book, [], left, rest, [], []).events_missing) == 1
-    assert not judge(book, [], left, {*rest, ("w2", "a", "task-received")}, [], []).failures
+    assert len(judge(history, [], left, rest, [], []).events_missing) == 1
+    assert not judge(history, [], left, {*rest, ("w2", "a", "task-received")}, [], []).failures
     kill = [Fault(FaultKind.KILL, "w2", 5.0)]
-    assert not judge(book, kill, left, rest, [], []).failures
-    assert judge(book, kill, left, set(), [], []).events_missing
+    assert not judge(history, kill, left, rest, [], []).failures
+    assert judge(history, kill, left, set(), [], []).events_missing
 
 
 def test_leaked_keys_are_a_finding() -> None:
-    """A key that nobody accounts for loses the battle."""
+    """An unknown key without a TTL is a finding."""
     records = [*sent(Expected("a")), *ran("a", "w1", 1, 2)]
     assert judged(records, left=Leftovers(leaked=["who"])).failures == {"keys leaked": 1}
 
@@ -178,7 +178,7 @@ def test_recovery_is_measured_from_the_kill() -> None:
     assert (found.count, found.max_s) == (1, 7.5)
 
 
-def test_a_seed_makes_one_storm_and_one_load() -> None:
+def test_a_seed_makes_one_plan_of_faults_and_one_load() -> None:
     """The same seed plans the same faults and the same works; each kind of fault comes."""
     assert plan(3, 50, 60.0) == plan(3, 50, 60.0)
     assert plan(3, 50, 60.0) != plan(4, 50, 60.0)

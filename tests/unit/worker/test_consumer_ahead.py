@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, cast
 from support.loop_turns import eventually, turns
 
 from crucible.broker.claiming.claims import Claim, Settlement
-from crucible.worker import settlement_writer as finishing
-from crucible.worker import slots as slotting
-from crucible.worker.consumer import Consumer, Holdings
-from crucible.worker.hooks import Run
+from crucible.worker import settlement_writer as writer_module
+from crucible.worker import slots as slots_module
+from crucible.worker.consumer import Consumer
+from crucible.worker.run import Run
 from crucible.worker.settlement_writer import SettlementWriter
 from crucible.worker.slots import Slots
+from crucible.worker.unsettled import UnsettledRuns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -24,53 +25,48 @@ if TYPE_CHECKING:
 
 SIZE = 10
 WAIT_S = 30.0
-#: Endings that are enough, and what may have been claimed when they became that many.
-MOST_HELD = finishing._ENOUGH + SIZE + slotting._MAX_AHEAD
+#: Settlements that fill the writer, and what may have been claimed when they became that many.
+MOST_UNSETTLED = writer_module._FULL + SIZE + slots_module._MAX_AHEAD
 
 
-class SlowToEnd:
-    """A list that never ends, on a server that takes ends only when it is told to."""
+class SlowToSettle:
+    """A list that never ends, on a server that settles nothing before ``may_settle``."""
 
     def __init__(self) -> None:
         self.taken = 0
-        self.may_end = asyncio.Event()
+        self.may_settle = asyncio.Event()
 
     async def take(self, limit: int) -> list[Claim]:
         await asyncio.sleep(0)
         self.taken += limit
         return [Claim(f"f{self.taken - n}", "q", 0, b"") for n in range(limit)]
 
-    async def settle(self, endings: Sequence[Settlement]) -> None:
-        await self.may_end.wait()
+    async def settle(self, settlements: Sequence[Settlement]) -> None:
+        await self.may_settle.wait()
 
 
 class Rig:
-    """An intake and what it claims for: tasks that end at once, in ``SIZE`` slots."""
+    """A consumer and what it claims for: tasks that end at once, in ``SIZE`` slots."""
 
     def __init__(self) -> None:
-        self.claims, self.held = SlowToEnd(), Holdings()
+        self.claims, self.unsettled = SlowToSettle(), UnsettledRuns()
         ours = cast("Claims", self.claims)
-        self.finisher = SettlementWriter(ours, self._written)
-        self.slots = Slots(self._perform, SIZE)
-        self.intake = Consumer(ours, self.slots, self.held, self.finisher, None, lambda: False)
+        self.writer = SettlementWriter(ours, self.unsettled.settled)
+        self.slots = Slots(SIZE)
+        self.consumer = Consumer(ours, self.slots, self.unsettled, self.writer, None, lambda: False)
 
-    async def _perform(self, run: Run) -> None:
-        self.finisher.put(Settlement(run.claim))
-
-    def _written(self, endings: Sequence[Settlement]) -> None:
-        for ending in endings:
-            assert ending.claim is not None
-            self.held.drop(ending.claim)
+    async def _process(self, run: Run) -> None:
+        self.writer.put(Settlement(run.claim))
 
     @asynccontextmanager
     async def running(
         self, *loops: Callable[[Callable[[], None]], Coroutine[None, None, None]]
     ) -> AsyncIterator[None]:
-        """Run loops until enough has ended that waits to be written."""
-        async with self.slots:
+        """Run loops until so much waits to be written that the writer is full."""
+        async with self.slots.serving(self._process):
             tasks = [asyncio.create_task(loop(lambda: None)) for loop in loops]
             try:
-                await eventually(lambda: self.finisher.full and not self.slots.busy, WAIT_S)
+                await eventually(lambda: self.writer.full and not self.slots.busy, WAIT_S)
                 yield
             finally:
                 for task in tasks:
@@ -81,20 +77,20 @@ class Rig:
 async def test_no_more_is_claimed_while_ends_pile_up() -> None:
     """However fast tasks run, the worker holds a bounded number of messages; then it goes on."""
     rig = Rig()
-    claims, held = rig.claims, rig.held
-    async with rig.running(rig.intake.run, rig.finisher.run):
+    claims, unsettled = rig.claims, rig.unsettled
+    async with rig.running(rig.consumer.run, rig.writer.run):
         await turns(1000)
-        assert finishing._ENOUGH <= len(held) == claims.taken <= MOST_HELD
-        claims.may_end.set()
-        await eventually(lambda: claims.taken > 10 * MOST_HELD, WAIT_S)
-        assert len(held) <= MOST_HELD
+        assert writer_module._FULL <= len(unsettled) == claims.taken <= MOST_UNSETTLED
+        claims.may_settle.set()
+        await eventually(lambda: claims.taken > 10 * MOST_UNSETTLED, WAIT_S)
+        assert len(unsettled) <= MOST_UNSETTLED
 
 
 async def test_a_stop_is_heard_while_ends_pile_up() -> None:
-    """Stopping does not wait for a server that takes no ends."""
+    """Stopping does not wait for a server that settles nothing."""
     rig = Rig()
-    async with rig.running(rig.intake.run):
+    async with rig.running(rig.consumer.run):
         taken = rig.claims.taken
         async with asyncio.timeout(5):
-            await rig.intake.stop()
+            await rig.consumer.stop()
         assert rig.claims.taken == taken

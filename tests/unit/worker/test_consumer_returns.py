@@ -11,10 +11,11 @@ import pytest
 from crucible.broker.claiming.claims import Claim
 from crucible.errors import BrokerUnavailable
 from crucible.worker import consumer as module
-from crucible.worker.consumer import Consumer, Holdings
-from crucible.worker.hooks import Run
+from crucible.worker.consumer import Consumer
+from crucible.worker.run import Run
 from crucible.worker.settlement_writer import SettlementWriter
 from crucible.worker.slots import Slots
+from crucible.worker.unsettled import UnsettledRuns
 
 if TYPE_CHECKING:
     from crucible.broker.claiming.claims import Claims
@@ -55,22 +56,22 @@ async def test_what_may_be_back_in_its_list_is_not_run_here(
     started: list[str] = []
     ended = asyncio.Event()
 
-    async def perform(run: Run) -> None:
+    async def process(run: Run) -> None:
         started.append(run.claim.field)
         await ended.wait()
 
-    claims, held = SilentAtFirst(2, ended), Holdings()
-    async with Slots(perform, 1) as slots:
-        slots.offer(held.take([Claim(f"f{number}", "q", 0, b"") for number in range(3)]))
-        intake = Consumer(
+    claims, unsettled, slots = SilentAtFirst(2, ended), UnsettledRuns(), Slots(1)
+    async with slots.serving(process):
+        slots.offer(unsettled.add([Claim(f"f{number}", "q", 0, b"") for number in range(3)]))
+        consumer = Consumer(
             cast("Claims", claims),
             slots,
-            held,
-            SettlementWriter(cast("Claims", claims), lambda _: None),
+            unsettled,
+            SettlementWriter(cast("Claims", claims)),
             None,
             lambda: False,
         )
-        running = asyncio.create_task(intake.run(lambda: None))
+        running = asyncio.create_task(consumer.run(lambda: None))
         try:
             async with asyncio.timeout(5):
                 await claims.answered.wait()
@@ -80,4 +81,4 @@ async def test_what_may_be_back_in_its_list_is_not_run_here(
             await asyncio.wait([running])
     assert claims.given_back == ["f1", "f2"]
     assert started == ["f0"]
-    assert [run.claim.field for run in held] == ["f0"]
+    assert [run.claim.field for run in unsettled] == ["f0"]

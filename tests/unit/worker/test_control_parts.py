@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from crucible.broker.redis.link import Link
     from crucible.broker.redis.store import RedisStore
-    from crucible.worker.hooks import Run
+    from crucible.worker.run import Run
 
 
 class Recorded:

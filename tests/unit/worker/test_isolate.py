@@ -9,8 +9,8 @@ import pytest
 
 from crucible.broker.claiming.claims import Claim
 from crucible.worker.exceptions import SoftTimeLimitExceeded
-from crucible.worker.execution.isolate import drive
-from crucible.worker.hooks import Run
+from crucible.worker.execution.isolate import isolate
+from crucible.worker.run import Run
 
 marker: ContextVar[str] = ContextVar("marker", default="")
 
@@ -28,8 +28,8 @@ async def test_context_variables_end_with_their_coroutine() -> None:
         await asyncio.sleep(0)
         return before + marker.get()
 
-    assert await drive(sets("a"), run()) == "a"
-    assert await drive(sets("b"), run()) == "b"
+    assert await isolate(sets("a"), run()) == "a"
+    assert await isolate(sets("b"), run()) == "b"
     assert marker.get() == ""
 
 
@@ -44,7 +44,7 @@ async def test_errors_pass_both_ways() -> None:
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     future.set_exception(ValueError("inside"))
     with pytest.raises(KeyError, match="outside"):
-        await drive(awaits(future), run())
+        await isolate(awaits(future), run())
 
 
 async def test_soft_limit_arrives_where_it_waits_and_only_once() -> None:
@@ -64,7 +64,7 @@ async def test_soft_limit_arrives_where_it_waits_and_only_once() -> None:
         current.soft_limit = True
         assert current.runner is not None
         loop.call_soon(current.runner.cancel)
-        result: str = await drive(waits(), current)
+        result: str = await isolate(waits(), current)
         assert current.runner.cancelling() == 0
         return result
 
@@ -78,7 +78,7 @@ async def test_a_cancellation_from_outside_stays_one() -> None:
         await asyncio.sleep(60)
 
     async def slot() -> None:
-        await drive(waits(), run())
+        await isolate(waits(), run())
 
     task = asyncio.create_task(slot())
     await asyncio.sleep(0)

@@ -11,7 +11,7 @@ from support.loop_turns import eventually
 from crucible.broker.claiming.claims import Claim
 from crucible.worker import slots as slots_module
 from crucible.worker.execution.cancellation import stop_run
-from crucible.worker.hooks import Run, Stop
+from crucible.worker.run import Run, Stop
 from crucible.worker.slots import Slots
 
 
@@ -26,7 +26,7 @@ class Gate:
         self.started: list[str] = []
         self.open = asyncio.Event()
 
-    async def perform(self, run: Run) -> None:
+    async def process(self, run: Run) -> None:
         self.started.append(run.claim.field)
         await self.open.wait()
 
@@ -34,7 +34,8 @@ class Gate:
 async def test_as_many_at_once_as_slots_in_order() -> None:
     """Two slots start the first two; the rest waits and can be taken back in order."""
     gate = Gate()
-    async with Slots(gate.perform, 2) as slots:
+    slots = Slots(2)
+    async with slots.serving(gate.process):
         slots.offer(runs(5))
         await eventually(lambda: len(gate.started) == 2)
         assert gate.started == ["f0", "f1"]
@@ -48,7 +49,8 @@ async def test_as_many_at_once_as_slots_in_order() -> None:
 async def test_growing_and_shrinking_while_running() -> None:
     """More slots start more at once; fewer let running ones end and start no more than allowed."""
     gate = Gate()
-    async with Slots(gate.perform, 1) as slots:
+    slots = Slots(1)
+    async with slots.serving(gate.process):
         slots.offer(runs(6))
         await eventually(lambda: len(gate.started) == 1)
         slots.resize(4)
@@ -71,12 +73,13 @@ async def test_a_slot_that_fails_is_replaced() -> None:
     """An error that reaches a slot ends that slot only; the others' messages run."""
     done: list[str] = []
 
-    async def perform(run: Run) -> None:
+    async def process(run: Run) -> None:
         if run.claim.field == "f0":
             raise RuntimeError("a fault of ours")
         done.append(run.claim.field)
 
-    async with Slots(perform, 1) as slots:
+    slots = Slots(1)
+    async with slots.serving(process):
         slots.offer(runs(3))
         await eventually(lambda: done == ["f1", "f2"])
         assert not slots.busy
@@ -86,7 +89,7 @@ async def test_messages_that_never_wait_leave_the_loop_to_others() -> None:
     """A long row of instant messages does not hold up the rest of the process."""
     ticks = 0
 
-    async def perform(run: Run) -> None:
+    async def process(run: Run) -> None:
         return None
 
     async def ticking() -> None:
@@ -95,7 +98,8 @@ async def test_messages_that_never_wait_leave_the_loop_to_others() -> None:
             await asyncio.sleep(0)
             ticks += 1
 
-    async with Slots(perform, 1) as slots:
+    slots = Slots(1)
+    async with slots.serving(process):
         ticker = asyncio.create_task(ticking())
         slots.offer(runs(50_000))
         await slots.wait_until_idle()
@@ -106,10 +110,11 @@ async def test_messages_that_never_wait_leave_the_loop_to_others() -> None:
 async def test_instant_messages_are_claimed_ahead_slow_ones_are_not() -> None:
     """Room beyond the free slots is given only to what is over at once."""
 
-    async def perform(run: Run) -> None:
+    async def process(run: Run) -> None:
         return None
 
-    async with Slots(perform, 2) as slots:
+    slots = Slots(2)
+    async with slots.serving(process):
         assert slots.room == 2
         slots.offer(runs(2000))
         await slots.wait_until_idle()
@@ -119,7 +124,8 @@ async def test_instant_messages_are_claimed_ahead_slow_ones_are_not() -> None:
 async def test_a_slot_that_goes_with_its_message_is_replaced() -> None:
     """A message stopped outside its task takes its slot along; another one takes the place."""
     gate = Gate()
-    async with Slots(gate.perform, 1) as slots:
+    slots = Slots(1)
+    async with slots.serving(gate.process):
         stopped, following = runs(2)
         slots.offer([stopped])
         await eventually(lambda: bool(gate.started))
@@ -135,12 +141,13 @@ async def test_leaving_waits_for_nobody_for_ever(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(slots_module, "_CANCEL_S", 0.01)
     end = asyncio.Event()
 
-    async def perform(run: Run) -> None:
+    async def process(run: Run) -> None:
         while not end.is_set():
             with contextlib.suppress(asyncio.CancelledError):
                 await end.wait()
 
-    async with Slots(perform, 1) as slots:
+    slots = Slots(1)
+    async with slots.serving(process):
         slots.offer(runs(1))
         await eventually(lambda: len(slots.running) == 1)
         (run,) = slots.running

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.redis.effect_store import ChordCounted, ChordState, EffectsSettled, Verb
-from crucible.broker.redis.key_positions import KeyPositions
 from crucible.broker.redis.scripts import script
+from crucible.broker.redis.with_lua.key_positions import KeyPositions
 from crucible.broker.redis.with_lua.runner import ScriptRunner
 from crucible.redis_keys import DEAD_LETTER_LIMIT
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.redis.key_positions import KeyPositions
 from crucible.broker.redis.recovery_store import (
     REFUSED_PAUSE_S,
     DueReleased,
@@ -13,6 +12,7 @@ from crucible.broker.redis.recovery_store import (
     SweepBegun,
 )
 from crucible.broker.redis.scripts import script
+from crucible.broker.redis.with_lua.key_positions import KeyPositions
 from crucible.broker.redis.with_lua.runner import ScriptRunner, server_time
 from crucible.redis_keys import DEAD_LETTER_LIMIT, DELAYED_PREFIX, FENCE_TTL_S, SEP, SWEEP_TTL_MS
 

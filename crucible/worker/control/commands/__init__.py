@@ -1,6 +1,6 @@
 """Remote control commands by name.
 
-Each takes the fleet and the request's arguments under stock's names, so that wrong arguments give
+Each takes the worker and the request's arguments under stock's names, so that wrong arguments give
 stock's errors; what it returns is the reply. Source: celery ``worker/control.py`` (5.7).
 """
 

@@ -6,46 +6,50 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crucible.worker.control.node import Node
+    from crucible.worker.control.controlled import ControlledWorker
 
 logger = logging.getLogger(__name__)
 
-#: More tasks at once than this is a slip of somebody's finger.
+#: More tasks at once than this is a typing error.
 MAX_CONCURRENCY = 100_000
 
 
-def pool_grow(fleet: Node, n: int = 1, **_: Any) -> dict[str, str]:
+def pool_grow(worker: ControlledWorker, n: int = 1, **_: Any) -> dict[str, str]:
     """Run ``n`` more tasks at once."""
-    _resize(fleet, fleet.worker.concurrency + int(n))
+    _resize(worker, worker.runs.concurrency + int(n))
     return {"ok": "pool will grow"}
 
 
-def pool_shrink(fleet: Node, n: int = 1, **_: Any) -> dict[str, str]:
+def pool_shrink(worker: ControlledWorker, n: int = 1, **_: Any) -> dict[str, str]:
     """Run ``n`` fewer tasks at once; running ones are left to end."""
-    _resize(fleet, fleet.worker.concurrency - int(n))
+    _resize(worker, worker.runs.concurrency - int(n))
     return {"ok": "pool will shrink"}
 
 
-def _resize(fleet: Node, concurrency: int) -> None:
+def _resize(worker: ControlledWorker, concurrency: int) -> None:
     if not 1 <= concurrency <= MAX_CONCURRENCY:
         raise ValueError(f"Can't resize pool to {concurrency}.")
     logger.info("%d tasks at once from now on", concurrency)
-    fleet.worker.resize(concurrency)
+    worker.runs.resize(concurrency)
 
 
-def autoscale(fleet: Node, max: Any = None, min: Any = None) -> None:  # noqa: A002 - stock's names
+def autoscale(worker: ControlledWorker, max: Any = None, min: Any = None) -> None:  # noqa: A002 - stock's names
     """There is nothing to scale: tasks share one process."""
     raise ValueError("Autoscale not enabled")
 
 
 def pool_restart(
-    fleet: Node, modules: Any = None, reload: Any = False, reloader: Any = None, **_: Any
+    worker: ControlledWorker,
+    modules: Any = None,
+    reload: Any = False,
+    reloader: Any = None,
+    **_: Any,
 ) -> None:
     """There is no pool of processes to restart."""
     raise ValueError("Pool restarts not enabled")
 
 
-def shutdown(fleet: Node, msg: str = "Got shutdown from remote", **_: Any) -> None:
+def shutdown(worker: ControlledWorker, msg: str = "Got shutdown from remote", **_: Any) -> None:
     """Stop as after SIGTERM: running tasks end first. Nobody gets a reply, as from stock."""
     logger.warning("%s", msg)
-    fleet.stop_asked.set()
+    worker.node.stop_asked.set()

@@ -14,7 +14,7 @@ import crucible
 from crucible.broker.redis.connection import read_url
 
 if TYPE_CHECKING:
-    from crucible.worker.control.node import Node
+    from crucible.worker.control.controlled import ControlledWorker
 
 _MASK = "********"
 _QUERY_SECRET = re.compile(r"(password=)[^&;]*")
@@ -25,17 +25,18 @@ _RUSAGE = (
 _PAGE_KB = os.sysconf("SC_PAGE_SIZE") / 1024
 
 
-def stats(fleet: Node, **_: Any) -> dict[str, Any]:
+def stats(worker: ControlledWorker, **_: Any) -> dict[str, Any]:
     """Figures about the worker."""
-    worker = fleet.worker
     return {
-        "total": dict(fleet.events.totals),
+        "total": dict(worker.node.task_events.totals),
         "pid": os.getpid(),
-        "clock": str(fleet.clock.value),
-        "uptime": round(time.time() - fleet.started_at),
-        "pool": _pool(worker.concurrency, fleet.events.totals.total()),
-        "broker": _broker(fleet.broker_url, worker.visibility_timeout_s, fleet.keys.prefix),
-        "prefetch_count": worker.concurrency,
+        "clock": str(worker.node.clock.value),
+        "uptime": round(time.time() - worker.node.started_at),
+        "pool": _pool(worker.runs.concurrency, worker.node.task_events.totals.total()),
+        "broker": _broker(
+            worker.config.broker_url, worker.config.visibility_timeout_s, worker.config.keys.prefix
+        ),
+        "prefetch_count": worker.runs.concurrency,
         "rusage": {name: getattr(_usage(), f"ru_{name}") for name in _RUSAGE},
     }
 
@@ -88,25 +89,24 @@ def _broker(url: str, visibility_timeout_s: float, prefix: str) -> dict[str, Any
     }
 
 
-def conf(fleet: Node, with_defaults: Any = False, **_: Any) -> dict[str, Any]:
+def conf(worker: ControlledWorker, with_defaults: Any = False, **_: Any) -> dict[str, Any]:
     """The settings, under the names stock has for them; passwords masked."""
-    worker = fleet.worker
     return {
-        "broker_url": masked(fleet.broker_url),
-        "result_backend": masked(worker.result_url),
+        "broker_url": masked(worker.config.broker_url),
+        "result_backend": masked(worker.config.result_backend),
         "broker_transport_options": {
-            "visibility_timeout": worker.visibility_timeout_s,
-            "global_keyprefix": fleet.keys.prefix,
+            "visibility_timeout": worker.config.visibility_timeout_s,
+            "global_keyprefix": worker.config.keys.prefix,
         },
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json", "application/x-msgpack"],
         "timezone": "UTC",
         "enable_utc": True,
-        "result_expires": worker.result_ttl_s,
+        "result_expires": worker.config.result_ttl_s,
         "task_acks_late": True,
-        "worker_concurrency": worker.concurrency,
-        "worker_send_task_events": fleet.events.enabled,
+        "worker_concurrency": worker.runs.concurrency,
+        "worker_send_task_events": worker.node.task_events.enabled,
     }
 
 
@@ -121,9 +121,9 @@ def masked(url: str) -> str:
     return f"{scheme}{separator}{user}{colon}{_MASK if colon else ''}@{place}"
 
 
-def report(fleet: Node) -> dict[str, str]:
+def report(worker: ControlledWorker) -> dict[str, str]:
     """What a bug report needs."""
-    settings = "\n".join(f"{name}: {value!r}" for name, value in conf(fleet).items())
+    settings = "\n".join(f"{name}: {value!r}" for name, value in conf(worker).items())
     bits, linkage = platform.architecture()
     return {
         "ok": (
@@ -132,7 +132,7 @@ def report(fleet: Node) -> dict[str, str]:
             f"platform -> system:{platform.system()} arch:{bits}, {linkage}\n"
             f"            kernel version:{platform.release()} "
             f"imp:{platform.python_implementation()}\n"
-            f"settings -> transport:redis results:{masked(fleet.worker.result_url)}\n\n"
+            f"settings -> transport:redis results:{masked(worker.config.result_backend)}\n\n"
             f"{settings}\n"
         )
     }
@@ -143,16 +143,21 @@ def _resident_kb() -> float:
         return int(statm.read().split()[1]) * _PAGE_KB
 
 
-def memsample(fleet: Node, **_: Any) -> str:
+def memsample(worker: ControlledWorker, **_: Any) -> str:
     """Resident memory now."""
     return f"{_resident_kb() / 1024:.5g}MB"
 
 
-def memdump(fleet: Node, samples: int = 10, **_: Any) -> str:
+def memdump(worker: ControlledWorker, samples: int = 10, **_: Any) -> str:
     """Resident memory now; earlier samples are not kept, monitoring does that."""
-    return f"- rss (sample): {memsample(fleet)}\n"
+    return f"- rss (sample): {memsample(worker)}\n"
 
 
-def objgraph(fleet: Node, num: int = 200, max_depth: int = 10, type: str = "Request") -> None:  # noqa: A002
+def objgraph(
+    worker: ControlledWorker,
+    num: int = 200,
+    max_depth: int = 10,
+    type: str = "Request",  # noqa: A002 - stock's name
+) -> None:
     """Not offered; the reply is that of a stock worker without the library."""
     raise ImportError("Requires the objgraph library")

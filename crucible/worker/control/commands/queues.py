@@ -6,13 +6,13 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crucible.worker.control.node import Node
+    from crucible.worker.control.controlled import ControlledWorker
 
 logger = logging.getLogger(__name__)
 
 
 async def add_consumer(
-    fleet: Node,
+    worker: ControlledWorker,
     queue: Any,
     exchange: str | None = None,
     exchange_type: str | None = None,
@@ -22,25 +22,25 @@ async def add_consumer(
     """Serve one more queue, after the others. Redis has no exchanges between: names suffice."""
     if not isinstance(queue, str) or not queue:
         raise ValueError(f"not a queue: {queue!r}")
-    queues = fleet.worker.queues
+    queues = worker.consumer.queues
     if queue not in queues:
-        await fleet.worker.serve((*queues, queue))
+        await worker.consumer.serve((*queues, queue))
         logger.info("serving queue %s too", queue)
     return {"ok": f"add consumer {queue}"}
 
 
-async def cancel_consumer(fleet: Node, queue: str, **_: Any) -> dict[str, str]:
+async def cancel_consumer(worker: ControlledWorker, queue: str, **_: Any) -> dict[str, str]:
     """Serve a queue no longer; what was taken from it is still run."""
-    queues = fleet.worker.queues
+    queues = worker.consumer.queues
     if queue in queues:
-        await fleet.worker.serve([other for other in queues if other != queue])
+        await worker.consumer.serve([other for other in queues if other != queue])
         logger.info("serving queue %s no longer", queue)
     return {"ok": f"no longer consuming from {queue}"}
 
 
-def active_queues(fleet: Node) -> list[dict[str, Any]]:
+def active_queues(worker: ControlledWorker) -> list[dict[str, Any]]:
     """The queues served, as kombu describes a queue."""
-    return [_described(queue) for queue in fleet.worker.queues]
+    return [_described(queue) for queue in worker.consumer.queues]
 
 
 def _described(queue: str) -> dict[str, Any]:

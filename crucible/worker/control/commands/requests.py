@@ -13,8 +13,8 @@ from crucible.errors import MessageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from crucible.worker.control.node import Node
-    from crucible.worker.hooks import Run
+    from crucible.worker.control.controlled import ControlledWorker
+    from crucible.worker.run import Run
 
 #: Tasks listed in one reply; more would be read by nobody and slow the worker down.
 MAX_LISTED = 1000
@@ -22,7 +22,9 @@ MAX_LISTED = 1000
 _TIMER_PRIORITY = 6
 
 
-def described(fleet: Node, message: Message, run: Run | None, safe: Any = False) -> dict[str, Any]:
+def described(
+    worker: ControlledWorker, message: Message, run: Run | None, safe: Any = False
+) -> dict[str, Any]:
     """One task as stock's ``Request.info`` has it."""
     headers = message.headers
     args: Any = message.args
@@ -36,7 +38,7 @@ def described(fleet: Node, message: Message, run: Run | None, safe: Any = False)
         "args": args,
         "kwargs": kwargs,
         "type": message.task,
-        "hostname": fleet.worker.hostname,
+        "hostname": worker.config.hostname,
         "time_start": started_at,
         # Messages are dropped with the result, never before.
         "acknowledged": False,
@@ -50,23 +52,23 @@ def described(fleet: Node, message: Message, run: Run | None, safe: Any = False)
     }
 
 
-def active(fleet: Node, safe: Any = False, **_: Any) -> list[dict[str, Any]]:
+def active(worker: ControlledWorker, safe: Any = False, **_: Any) -> list[dict[str, Any]]:
     """The tasks that run; ``safe`` shows their arguments as text."""
     return [
-        described(fleet, run.message, run, safe)
-        for run in list(fleet.worker.running)[:MAX_LISTED]
+        described(worker, run.message, run, safe)
+        for run in list(worker.runs.running)[:MAX_LISTED]
         if run.message is not None and run.started_at
     ]
 
 
-def reserved(fleet: Node, **_: Any) -> list[dict[str, Any]]:
+def reserved(worker: ControlledWorker, **_: Any) -> list[dict[str, Any]]:
     """The tasks taken from the lists that do not run yet."""
-    return [described(fleet, message, run) for run, message in _waiting(fleet)]
+    return [described(worker, message, run) for run, message in _waiting(worker)]
 
 
-def _waiting(fleet: Node) -> Iterator[tuple[Run, Message]]:
+def _waiting(worker: ControlledWorker) -> Iterator[tuple[Run, Message]]:
     listed = 0
-    for run in fleet.worker.runs:
+    for run in worker.runs.unsettled:
         if run.started_at:
             continue
         try:
@@ -79,19 +81,19 @@ def _waiting(fleet: Node) -> Iterator[tuple[Run, Message]]:
             return
 
 
-async def scheduled(fleet: Node, **_: Any) -> list[dict[str, Any]]:
-    """The delayed tasks, told by one worker for all.
+async def scheduled(worker: ControlledWorker, **_: Any) -> list[dict[str, Any]]:
+    """The delayed tasks, listed by one worker for all.
 
     They wait on the server and belong to no worker. The living worker with the smallest id lists
     them, so that a list over all workers has each once.
     """
-    if not await _speaks_for_all(fleet):
+    if not await _lists_for_all(worker):
         return []
     listed = []
-    for raw in await delayed_messages(fleet.steps, fleet.keys, MAX_LISTED):
+    for raw in await delayed_messages(worker.steps, worker.config.keys, MAX_LISTED):
         try:
             message = decode(raw)
-            listed.append((message.eta or 0.0, described(fleet, message, None)))
+            listed.append((message.eta or 0.0, described(worker, message, None)))
         except MessageError:
             continue
     return [
@@ -104,21 +106,23 @@ async def scheduled(fleet: Node, **_: Any) -> list[dict[str, Any]]:
     ]
 
 
-async def _speaks_for_all(fleet: Node) -> bool:
-    known: list[bytes] = await fleet.steps.command("ZRANGE", fleet.keys.workers, 0, -1)
+async def _lists_for_all(worker: ControlledWorker) -> bool:
+    known: list[bytes] = await worker.steps.command("ZRANGE", worker.config.keys.workers, 0, -1)
     workers = sorted(worker_id.decode() for worker_id in known)
     if not workers:
         return True
-    signs = await fleet.steps.command("MGET", *map(fleet.keys.worker, workers))
-    living = [worker for worker, sign in zip(workers, signs, strict=True) if sign is not None]
-    return not living or living[0] == fleet.worker.worker_id
+    heartbeats = await worker.steps.command("MGET", *map(worker.config.keys.worker, workers))
+    living = [
+        worker_id for worker_id, beat in zip(workers, heartbeats, strict=True) if beat is not None
+    ]
+    return not living or living[0] == worker.worker_id
 
 
-async def query_task(fleet: Node, ids: Any, **_: Any) -> dict[str, list[Any]]:
+async def query_task(worker: ControlledWorker, ids: Any, **_: Any) -> dict[str, list[Any]]:
     """Where tasks with these ids stand, of those that are known here."""
     wanted = {ids} if isinstance(ids, str) else set(ids)
     found: dict[str, list[Any]] = {}
-    for run in fleet.worker.runs:
+    for run in worker.runs.unsettled:
         message = run.message
         if message is None:
             try:
@@ -127,9 +131,9 @@ async def query_task(fleet: Node, ids: Any, **_: Any) -> dict[str, list[Any]]:
                 continue
         if message.id in wanted:
             state = "active" if run.started_at else "reserved"
-            found[message.id] = [state, described(fleet, message, run)]
+            found[message.id] = [state, described(worker, message, run)]
     if len(found) < len(wanted):
-        for row in await scheduled(fleet):
+        for row in await scheduled(worker):
             request = row["request"]
             if request["id"] in wanted:
                 found.setdefault(request["id"], ["scheduled", request])

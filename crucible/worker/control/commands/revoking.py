@@ -12,24 +12,26 @@ from crucible.worker.control.stamps import matching_stamps
 
 if TYPE_CHECKING:
     from crucible.broker.wire.decode import Message
-    from crucible.worker.control.node import Node
-    from crucible.worker.hooks import Run
+    from crucible.worker.control.controlled import ControlledWorker
+    from crucible.worker.run import Run
 
 logger = logging.getLogger(__name__)
 
 
-def revoked(fleet: Node, **_: Any) -> list[str]:
+def revoked(worker: ControlledWorker, **_: Any) -> list[str]:
     """The ids of revoked tasks."""
-    return list(fleet.revoked)
+    return list(worker.node.revocations.ids)
 
 
-async def terminate(fleet: Node, signal: Any, task_id: Any, **_: Any) -> dict[str, str]:
+async def terminate(
+    worker: ControlledWorker, signal: Any, task_id: Any, **_: Any
+) -> dict[str, str]:
     """Revoke and stop; the old spelling of ``revoke`` with ``terminate``."""
-    return await revoke(fleet, task_id, terminate=True, signal=signal)
+    return await revoke(worker, task_id, terminate=True, signal=signal)
 
 
 async def revoke(
-    fleet: Node, task_id: Any, terminate: Any = False, signal: Any = None, **_: Any
+    worker: ControlledWorker, task_id: Any, terminate: Any = False, signal: Any = None, **_: Any
 ) -> dict[str, str]:
     """Have tasks not run; with ``terminate`` stop those that run here.
 
@@ -37,21 +39,21 @@ async def revoke(
     wait for it need not wait for its turn. Its event follows when the message is reached.
     """
     ids = _ids(task_id)
-    running = {run.message.id: run for run in fleet.worker.running if run.message is not None}
+    running = {run.message.id: run for run in worker.runs.running if run.message is not None}
     try:
-        await fleet.revoke(ids)
-        await fleet.store_revoked([task_id for task_id in ids if task_id not in running])
+        await worker.node.revocations.revoke(ids)
+        await worker.node.revocations.store([task_id for task_id in ids if task_id not in running])
     except BrokerError as error:
-        # Remembered here all the same; the message ends REVOKED when it is reached.
+        # Remembered here all the same; the message is settled as REVOKED when it is reached.
         logger.warning("revoked tasks are not stored as such yet: %s", error)
     if not terminate:
         logger.info("tasks revoked: %s", ", ".join(ids))
         return {"ok": f"tasks {set(ids)} flagged as revoked"}
     signum = _signum(signal)
-    known = [task_id for task_id in ids if task_id in running or _is_held(fleet, task_id)]
+    known = [task_id for task_id in ids if task_id in running or _is_held(worker, task_id)]
     for task_id in known:
         if task_id in running:
-            _stop(fleet, running[task_id], signum)
+            _stop(worker, running[task_id], signum)
     return {"ok": f"terminate: {', '.join(known)}" if known else "terminate: tasks unknown"}
 
 
@@ -63,7 +65,7 @@ def _ids(task_id: Any) -> list[str]:
 
 
 def _signum(signal: Any) -> int:
-    """Its number; it is only told on, since a task here is no process of its own.
+    """Its number, for the event only: a task here is no process that could be sent a signal.
 
     Raises:
         AttributeError: no such signal, as from stock.
@@ -79,9 +81,9 @@ def _signum(signal: Any) -> int:
     return int(getattr(signals, name))
 
 
-def _is_held(fleet: Node, task_id: str) -> bool:
+def _is_held(worker: ControlledWorker, task_id: str) -> bool:
     needle = task_id.encode()
-    for run in fleet.worker.runs:
+    for run in worker.runs.unsettled:
         if run.message is not None:
             if run.message.id == task_id:
                 return True
@@ -94,33 +96,33 @@ def _is_held(fleet: Node, task_id: str) -> bool:
     return False
 
 
-def _stop(fleet: Node, run: Run, signum: int) -> None:
+def _stop(worker: ControlledWorker, run: Run, signum: int) -> None:
     if run.message is None:
         return
     logger.info("terminating task %s", run.message.id)
-    fleet.events.signums[run.message.id] = signum
-    if not fleet.worker.terminate(run.message.id):
-        del fleet.events.signums[run.message.id]
+    worker.node.task_events.signums[run.message.id] = signum
+    if not worker.runs.terminate(run.message.id):
+        del worker.node.task_events.signums[run.message.id]
 
 
 async def revoke_by_stamped_headers(
-    fleet: Node, headers: Any, terminate: Any = False, signal: Any = None, **_: Any
+    worker: ControlledWorker, headers: Any, terminate: Any = False, signal: Any = None, **_: Any
 ) -> dict[str, str]:
     """Have tasks with certain stamps not run; with ``terminate`` stop those that run here."""
     signum = _signum(signal)
     if isinstance(headers, list):
         headers = {name: value for name, _, value in (h.partition("=") for h in headers)}
     for name, stamps in headers.items():
-        fleet.revoked_stamps.setdefault(name, []).extend(_listed(stamps))
+        worker.node.revocations.stamps.setdefault(name, []).extend(_listed(stamps))
     if not terminate:
         return {"ok": f"headers {headers} flagged as revoked, but not terminated"}
     stopped: dict[str, list[Any]] = {}
-    for run in list(fleet.worker.running):
+    for run in list(worker.runs.running):
         matched = _matched(run.message, headers)
         for name, stamps in matched.items():
             stopped.setdefault(name, []).extend(stamps)
         if matched:
-            _stop(fleet, run, signum)
+            _stop(worker, run, signum)
     if not stopped:
         return {"ok": f"headers {headers} were not terminated"}
     return {"ok": f"headers {stopped} revoked"}

@@ -10,8 +10,8 @@ from crucible.worker.rate_limits import per_second
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.worker.control.node import Node
-    from crucible.worker.registry import Task
+    from crucible.worker.control.controlled import ControlledWorker
+    from crucible.worker.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,10 @@ _DEFAULT_ITEMS = ("exchange", "routing_key", "rate_limit")
 
 
 def registered(
-    fleet: Node, taskinfoitems: Sequence[Any] | None = None, builtins: bool = False, **_: Any
+    worker: ControlledWorker,
+    taskinfoitems: Sequence[Any] | None = None,
+    builtins: bool = False,
+    **_: Any,
 ) -> list[str]:
     """The tasks, with the attributes asked for where they have them."""
     items = [
@@ -27,22 +30,21 @@ def registered(
         for item in taskinfoitems or _DEFAULT_ITEMS
         if isinstance(item, str) and not item.startswith("_")
     ]
-    tasks = sorted(fleet.worker.registry, key=lambda task: task.name)
+    tasks = sorted(worker.registry, key=lambda task: task.name)
     return [
-        _described(fleet, task, items)
+        _described(worker, task, items)
         for task in tasks
         if builtins or not task.name.startswith("celery.")
     ]
 
 
-def _described(fleet: Node, task: Task, items: Sequence[str]) -> str:
-    values = {item: _attribute(fleet, task, item) for item in items}
+def _described(worker: ControlledWorker, task: Task, items: Sequence[str]) -> str:
+    values = {item: _attribute(worker, task, item) for item in items}
     shown = [f"{item}={value}" for item, value in values.items() if value is not None]
     return f"{task.name} [{' '.join(shown)}]" if shown else task.name
 
 
-def _attribute(fleet: Node, task: Task, item: str) -> Any:
-    worker = fleet.worker
+def _attribute(worker: ControlledWorker, task: Task, item: str) -> Any:
     if item == "rate_limit":
         return worker.rates.rate_of(task.name)
     hard, soft = worker.time_limits.get(task.name, (task.time_limit, task.soft_time_limit))
@@ -51,15 +53,17 @@ def _attribute(fleet: Node, task: Task, item: str) -> Any:
     return getattr(task, item, None)
 
 
-def rate_limit(fleet: Node, task_name: str, rate_limit: Any, **_: Any) -> dict[str, str]:
+def rate_limit(
+    worker: ControlledWorker, task_name: str, rate_limit: Any, **_: Any
+) -> dict[str, str]:
     """Start at most so many of a task in a time, such as ``10/m``, in this worker; 0 is any."""
     try:
         per_second(rate_limit)
     except ValueError as error:
         return {"error": f"Invalid rate limit string: {error!r}"}
-    if task_name not in fleet.worker.registry:
+    if task_name not in worker.registry:
         return {"error": "unknown task"}
-    fleet.worker.rates.set(task_name, rate_limit)
+    worker.rates.set(task_name, rate_limit)
     logger.info("rate limit of %s is now %s", task_name, rate_limit or "off")
     if not rate_limit:
         return {"ok": "rate limit disabled successfully"}
@@ -67,16 +71,16 @@ def rate_limit(fleet: Node, task_name: str, rate_limit: Any, **_: Any) -> dict[s
 
 
 def time_limit(
-    fleet: Node,
+    worker: ControlledWorker,
     task_name: str | None = None,
     hard: float | None = None,
     soft: float | None = None,
     **_: Any,
 ) -> dict[str, str]:
     """Change how long a task may run, for those that start from now on."""
-    if task_name is None or task_name not in fleet.worker.registry:
+    if task_name is None or task_name not in worker.registry:
         return {"error": "unknown task"}
-    fleet.worker.time_limits[task_name] = (_seconds(hard), _seconds(soft))
+    worker.time_limits[task_name] = (_seconds(hard), _seconds(soft))
     logger.info("time limits of %s are now hard %s, soft %s", task_name, hard, soft)
     return {"ok": "time limits set successfully"}
 

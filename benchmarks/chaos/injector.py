@@ -1,4 +1,4 @@
-"""The faults: planned from a seed, done to whoever works hardest when their time comes."""
+"""Plans faults from a seed and injects them into workers that are running something."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from benchmarks.chaos.returns import Returns
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from benchmarks.chaos.fleet import Node, Seat
+    from benchmarks.chaos.fleet import Fleet, Seat
     from benchmarks.chaos.server import QueueServer
     from benchmarks.chaos.view import View
 
-#: Other faults for each SIGKILL.
+#: Number of other faults per SIGKILL, by kind.
 _BESIDE = {
     FaultKind.TERM: 0.10,
     FaultKind.TERM_TWICE: 0.03,
@@ -38,23 +38,23 @@ _LINKS = {
     FaultKind.BLACKHOLE: LinkFault.BLACKHOLE,
     FaultKind.LOST_REPLIES: LinkFault.LOST_REPLIES,
 }
-#: Seconds a stopped worker sleeps: longer than its sign of life lasts.
+#: Seconds of a SIGSTOP: longer than the TTL of a heartbeat.
 _STOPPED_S = (11.0, 14.0)
-#: Seconds a link is bad; a stall may be longer than the lease.
+#: Seconds of a link fault; a stall may be longer than the lease.
 _BAD_S = {FaultKind.RESET: (0.05, 1.0), FaultKind.STALL: (1.0, 13.0)}
 _BAD_ELSE_S = (0.5, 4.0)
-#: Seconds a fault waits at most for a worker it can be done to.
+#: Longest time a fault waits for a suitable worker, seconds.
 _VICTIM_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A fault to come.
+    """A planned fault.
 
     Attributes:
-        at_s: seconds after the storm's begin.
-        kind: what.
-        length_s: how long, where that makes sense.
+        at_s: seconds after the start of the injection.
+        kind: what to do.
+        length_s: how long it lasts, for faults that last.
     """
 
     at_s: float
@@ -63,7 +63,7 @@ class Planned:
 
 
 def plan(seed: int, kills: int, seconds: float, without: Sequence[FaultKind] = ()) -> list[Planned]:
-    """``kills`` SIGKILLs and what comes beside them, each at least once, over ``seconds``."""
+    """Plan ``kills`` SIGKILLs and the other kinds, each at least once, over ``seconds``."""
     chosen = random.Random(seed)
     kinds = [FaultKind.KILL] * kills
     for kind, share in _BESIDE.items():
@@ -82,14 +82,14 @@ def _length(chosen: random.Random, kind: FaultKind) -> float:
 
 
 @dataclass
-class Storm:
+class FaultInjector:
     """Carries out a plan.
 
     Attributes:
-        faults: what was done so far.
+        faults: the faults injected so far.
     """
 
-    fleet: Node
+    fleet: Fleet
     server: QueueServer
     view: View
     seed: int
@@ -99,11 +99,11 @@ class Storm:
     _turns: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
-        # Somebody has to be left who gives back what the others held.
+        # At least half of the workers stay free of lasting faults, to recover the others' claims.
         self._turns = asyncio.Semaphore(max(1, len(self.fleet.seats) // 2))
 
-    async def rage(self, planned: Sequence[Planned]) -> None:
-        """All of it, in order and on time; returns once the last one is over."""
+    async def run(self, planned: Sequence[Planned]) -> None:
+        """Inject every planned fault in order and on time; returns once the last one is over."""
         chosen = random.Random(self.seed + 1)
         loop = asyncio.get_running_loop()
         begin = loop.time()
@@ -141,7 +141,7 @@ class Storm:
         return seat, fault
 
     async def _last_in_turn(self, one: Planned, chosen: random.Random) -> None:
-        """A fault that lasts, once fewer than half of the workers have one."""
+        """Run a lasting fault once fewer than half of the workers have one."""
         async with self._turns:
             seat, fault = await self._begin(one, chosen)
             await self._last(seat, fault, one.length_s)
@@ -166,8 +166,8 @@ class Storm:
             self._errors.append(error)
 
     async def _victim(self, chosen: random.Random) -> Seat:
-        """A worker that is up and free of faults; one that runs something where there is one."""
-        # In a mixed battle stock workers are company: what they lose when hit is their own.
+        """A running worker without a fault, if possible one that is running a task."""
+        # In a mixed run stock workers are not hit: what they lose by faults is not judged here.
         seats = [s for s in self.fleet.seats if s.subject == "crucible"] or self.fleet.seats
         async with asyncio.timeout(_VICTIM_S):
             while True:
@@ -210,6 +210,6 @@ class Storm:
         try:
             await seat.child.wait(STOP_S)
         except AssertionError:
-            self.fleet.deserters.append(f"{seat.node} (did not stop)")
+            self.fleet.unexpected_exits.append(f"{seat.node} (did not stop)")
         await seat.vacate()
         await seat.occupy()

@@ -1,4 +1,4 @@
-"""One battle of one subject: servers, processes, storm, settling, verdict."""
+"""One run of one subject: servers, processes, fault injection, settling, verdict."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from redis.asyncio import Redis
 
 from benchmarks.chaos.executions import read
-from benchmarks.chaos.fleet import Node, environment
+from benchmarks.chaos.fleet import Fleet, environment
+from benchmarks.chaos.injector import FaultInjector, Planned, plan
 from benchmarks.chaos.ledger import Ledger, open_client
 from benchmarks.chaos.leftovers import find
 from benchmarks.chaos.links import Child
 from benchmarks.chaos.records import FaultKind
 from benchmarks.chaos.server import QueueServer
-from benchmarks.chaos.storm import Planned, Storm, plan
 from benchmarks.chaos.verdict import Verdict, judge
 from benchmarks.chaos.view import View
 from benchmarks.chaos.watcher import Watcher
@@ -31,18 +31,18 @@ from crucible.embedded.server import EmbeddedServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
-#: Who sits on the seats of each subject.
+#: The workers of each subject.
 SEATS = {
     "crucible": ["crucible"] * 4,
     "stock": ["stock"] * 4,
     "mixed": ["crucible"] * 3 + ["stock"],
 }
-#: Stock workers hand a dead one's messages on after this time: longer than any task or delay.
+#: Seconds after which stock workers restore a dead one's messages: longer than any task or delay.
 VISIBILITY_S = 15.0
-#: Deliveries of one message before it is given up: more than a storm can cause. What happens to a
-#: message that kills its workers has tests of its own.
+#: Deliveries of one message before it becomes a dead letter: more than the faults can cause.
+#: Messages that kill their workers have tests of their own.
 _MAX_DELIVERIES = 100
-#: Seconds without any task ending after which a battle counts as settled, however it stands.
+#: Seconds without any task finishing after which a run counts as settled, whatever is left.
 _PATIENCE_S = {"crucible": 45.0, "stock": 3 * VISIBILITY_S, "mixed": 60.0}
 #: Seconds after the last task for stragglers and events.
 _QUIET_S = 3.0
@@ -50,17 +50,17 @@ _READY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be fought.
+class Options:
+    """The parameters of a run.
 
     Attributes:
         subject: a name of ``SEATS``.
-        seconds: of the storm.
-        kills: SIGKILLs in it.
-        seed: of load and storm.
+        seconds: how long faults are injected.
+        kills: number of SIGKILLs.
+        seed: seed of load and faults.
         rate: works a second, all producers together.
-        seats: workers; 0 is the subject's own number.
-        without: faults left out.
+        seats: number of workers; 0: the subject's default.
+        without: kinds of faults left out.
     """
 
     subject: str
@@ -72,20 +72,20 @@ class Order:
     without: tuple[FaultKind, ...] = ()
 
     def plan(self) -> list[Planned]:
-        """The faults to come."""
-        # Stock workers do not survive every restart of the server with all they had.
+        """The planned faults."""
+        # Stock workers lose messages when the server restarts.
         spared = (FaultKind.RESTART,) if self.subject == "mixed" else ()
         return plan(self.seed, self.kills, self.seconds, (*self.without, *spared))
 
     @property
     def subjects(self) -> list[str]:
-        """Who sits where."""
+        """The subject of each worker."""
         return SEATS[self.subject][: self.seats or None]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How far a battle is, for whoever watches."""
+class RunProgress:
+    """The progress of a run."""
 
     subject: str
     phase: str
@@ -97,68 +97,73 @@ class Standing:
     open: int
 
 
-Tell = Callable[[Standing], None]
+ShowProgress = Callable[[RunProgress], None]
 
 
-class Battle:
-    """A battle under way.
+class ChaosRun:
+    """One run.
 
     Attributes:
-        logs: last lines of every worker, once it is over.
+        logs: last lines of every worker, after the run.
     """
 
-    def __init__(self, order: Order, tell: Tell) -> None:
-        self.order = order
+    def __init__(self, options: Options, show_progress: ShowProgress) -> None:
+        self.options = options
         self.logs: dict[str, list[str]] = {}
-        self._tell = tell
+        self._show_progress = show_progress
         self._phase = "starting"
         self._begin = time.monotonic()
         self._view = View()
-        self._storm: Storm | None = None
+        self._injector: FaultInjector | None = None
 
-    async def fight(self) -> Verdict:
-        """All of it."""
+    async def run(self) -> Verdict:
+        """Start everything, inject the faults, let it settle, and judge."""
         async with AsyncExitStack() as stack:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crucible-chaos-")))
             server = await stack.enter_async_context(QueueServer(home / "queue"))
-            books = EmbeddedServer(home / "ledger", durable=False)
-            await stack.enter_async_context(books)
-            client = await stack.enter_async_context(open_client(books.url))
+            ledger = EmbeddedServer(home / "ledger", durable=False)
+            await stack.enter_async_context(ledger)
+            client = await stack.enter_async_context(open_client(ledger.url))
             watcher = Watcher(server.url)
             for running in (self._view.follow(Ledger(client)), watcher.listen(), self._report()):
                 await stack.enter_async_context(beside(running))
             await watcher.listening.wait()
-            fleet = await stack.enter_async_context(self._fleet(server, books.url))
+            fleet = await stack.enter_async_context(self._fleet(server, ledger.url))
             await self._until_ready(fleet)
-            storm = self._storm = Storm(fleet, server, self._view, self.order.seed)
-            producers = await self._start_producers(stack, server.url, books.url)
-            self._phase = "storm"
-            await storm.rage(self.order.plan())
+            injector = self._injector = FaultInjector(fleet, server, self._view, self.options.seed)
+            producers = await self._start_producers(stack, server.url, ledger.url)
+            self._phase = "faults"
+            await injector.run(self.options.plan())
             for producer in producers:
                 producer.send_signal(signal.SIGTERM)
                 await producer.wait(30)
             await self._settle(server.url)
             self._phase = "leaving"
-            codes = await fleet.dismiss()
+            codes = await fleet.stop()
             await asyncio.sleep(_QUIET_S)
-            book = read(self._view.records)
-            left = await find(server.url, book.accepted)
+            history = read(self._view.records)
+            left = await find(server.url, history.accepted)
             self.logs = fleet.logs
-            deserters = [*fleet.deserters, *(f"{n} ({c})" for n, c in codes.items() if c)]
-            return judge(book, storm.faults, left, watcher.heard, watcher.deaf, deserters)
+            unexpected_exits = [
+                *fleet.unexpected_exits,
+                *(f"{n} ({c})" for n, c in codes.items() if c),
+            ]
+            return judge(
+                history, injector.faults, left, watcher.heard, watcher.deaf, unexpected_exits
+            )
 
-    def _fleet(self, server: QueueServer, ledger_url: str) -> Node:
+    def _fleet(self, server: QueueServer, ledger_url: str) -> Fleet:
         settings = {
             "CRUCIBLE_MAX_DELIVERIES": str(_MAX_DELIVERIES),
             "CRUCIBLE_DRAIN_S": "10",
-            # Stock workers sweep with it; async ones beside them must know it.
+            # Stock workers sweep with it, and async ones on the same queues must have the same.
             "CRUCIBLE_VISIBILITY_TIMEOUT_S": (
-                "3600" if self.order.subject == "crucible" else str(VISIBILITY_S)
+                "3600" if self.options.subject == "crucible" else str(VISIBILITY_S)
             ),
         }
-        return Node(self.order.subjects, server.port, ledger_url, settings)
+        return Fleet(self.options.subjects, server.port, ledger_url, settings)
 
-    async def _until_ready(self, fleet: Node) -> None:
+    async def _until_ready(self, fleet: Fleet) -> None:
         async with asyncio.timeout(_READY_S):
             while any(seat.node not in self._view.ready for seat in fleet.seats):
                 await asyncio.sleep(0.05)
@@ -166,31 +171,31 @@ class Battle:
     async def _start_producers(
         self, stack: AsyncExitStack, queue_url: str, ledger_url: str
     ) -> list[Child]:
-        order = self.order
-        commands = [["benchmarks.chaos.stock_producer", "stock-p", f"{order.rate / 4}"]]
-        if order.subject == "stock":
-            commands = [[commands[0][0], f"stock-p{n}", f"{order.rate / 4}"] for n in range(4)]
+        options = self.options
+        commands = [["benchmarks.chaos.stock_producer", "stock-p", f"{options.rate / 4}"]]
+        if options.subject == "stock":
+            commands = [[commands[0][0], f"stock-p{n}", f"{options.rate / 4}"] for n in range(4)]
         else:
             commands += [
-                ["benchmarks.chaos.producer", mode, mode, f"{order.rate / 4}"]
+                ["benchmarks.chaos.producer", mode, mode, f"{options.rate / 4}"]
                 for mode in ("single", "batch", "once")
             ]
         children = []
         for command in commands:
             child = Child(
-                [sys.executable, "-m", *command, str(order.seed)],
+                [sys.executable, "-m", *command, str(options.seed)],
                 environment(queue_url, ledger_url),
             )
             children.append(await stack.enter_async_context(child))
         return children
 
     async def _settle(self, url: str) -> None:
-        """Until everything accepted has ended and nothing is queued, or nothing moves any more."""
+        """Wait until every accepted task has finished and nothing is queued, or progress stops."""
         self._phase = "settling"
         view = self._view
         ended, since = len(view.ended), time.monotonic()
         async with Redis.from_url(url) as client:
-            while time.monotonic() - since < _PATIENCE_S[self.order.subject]:
+            while time.monotonic() - since < _PATIENCE_S[self.options.subject]:
                 await asyncio.sleep(0.25)
                 if not view.open and not await self._busy(client):
                     break
@@ -207,13 +212,13 @@ class Battle:
 
     async def _report(self) -> None:
         while True:
-            self._tell(self._standing())
+            self._show_progress(self._progress())
             await asyncio.sleep(0.5)
 
-    def _standing(self) -> Standing:
-        faults = self._storm.faults if self._storm else []
-        return Standing(
-            self.order.subject,
+    def _progress(self) -> RunProgress:
+        faults = self._injector.faults if self._injector else []
+        return RunProgress(
+            self.options.subject,
             self._phase,
             time.monotonic() - self._begin,
             sum(fault.kind is FaultKind.KILL for fault in faults),
@@ -226,7 +231,7 @@ class Battle:
 
 @asynccontextmanager
 async def beside(running: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Runs it as long as the context is open; its failure is raised at the end."""
+    """Run a coroutine while the context is open; its failure is raised on leaving."""
     task = asyncio.create_task(running)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Both worlds: two legacy executors, one Celery executor, workers of both kinds, Flower."""
+"""Both queue systems: two legacy executors, one Celery executor, workers of both kinds, Flower."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUEUES = "high_priority,evaluation,batch,maintenance"
 
 
 @dataclass
-class Worlds:
+class Installation:
     """What is running.
 
     Attributes:
@@ -40,27 +40,27 @@ class Worlds:
     environ: dict[str, str] = field(default_factory=dict)
 
     async def kill_redis(self, away_s: float) -> None:
-        """SIGKILL the task queue server; it comes back with its append-only file."""
+        """SIGKILL the task queue server and restart it on its append-only file."""
         os.kill(self.redis.pid, signal.SIGKILL)
         await asyncio.sleep(away_s)
         self.redis = EmbeddedServer(self.redis.directory, self.redis.port)
         await self.redis.__aenter__()
 
     async def kill(self, name: str, away_s: float = 1.0) -> None:
-        """SIGKILL a process and start it again."""
+        """SIGKILL a process and restart it."""
         await self.processes[name].kill()
         await asyncio.sleep(away_s)
         await self.processes[name].start()
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Worlds]:
-    """Start everything on free ports, and end it in the reverse order."""
+async def running(folder: Path) -> AsyncIterator[Installation]:
+    """Start everything on free ports, and stop it in reverse order."""
     async with AsyncExitStack() as stack:
         redis = EmbeddedServer(folder / "redis")
         await redis.__aenter__()
         ports = [free_port() for _ in range(7)]
-        worlds = Worlds(
+        installation = Installation(
             redis=redis,
             processes={},
             apis=[f"http://127.0.0.1:{port}" for port in ports[:2]],
@@ -69,28 +69,30 @@ async def running(folder: Path) -> AsyncIterator[Worlds]:
         )
 
         async def end_redis() -> None:
-            await worlds.redis.__aexit__(None, None, None)
+            await installation.redis.__aexit__(None, None, None)
 
         stack.push_async_callback(end_redis)
-        for process in _processes(worlds, ports, folder):
-            worlds.processes[process.name] = process
+        for process in _processes(installation, ports, folder):
+            installation.processes[process.name] = process
             stack.push_async_callback(process.stop)
-        executors = [p for name, p in worlds.processes.items() if name.startswith("executor")]
-        others = [p for name, p in worlds.processes.items() if not name.startswith("executor")]
+        executors = [p for name, p in installation.processes.items() if name.startswith("executor")]
+        others = [
+            p for name, p in installation.processes.items() if not name.startswith("executor")
+        ]
         await asyncio.gather(*(process.start() for process in executors))
         await asyncio.gather(*(process.start() for process in others))
-        yield worlds
+        yield installation
 
 
-def _processes(worlds: Worlds, ports: list[int], logs: Path) -> list[Process]:
-    url = worlds.redis.url
+def _processes(installation: Installation, ports: list[int], logs: Path) -> list[Process]:
+    url = installation.redis.url
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
-    base = worlds.environ = {
+    base = installation.environ = {
         **kept,
         "PYTHONUNBUFFERED": "1",
         "CELERY_BROKER_URL": url,
         "CRUCIBLE_EVENT_BUS_URL": url.replace("/0", "/1"),
-        "QUEUE_SERVICE_URL": worlds.legacy_url,
+        "QUEUE_SERVICE_URL": installation.legacy_url,
         "CELERY_PERCENTAGE": "0.0",
         "CRUCIBLE_BREAKER_FAILURES": "3",
         "CRUCIBLE_BREAKER_OPEN_S": "1",

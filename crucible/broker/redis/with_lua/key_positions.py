@@ -1,10 +1,10 @@
-"""KEYS of one call of a script whose ARGV say by its number which key they are about."""
+"""KEYS of one call of a script whose ARGV name keys by their positions."""
 
 from __future__ import annotations
 
 
 class KeyPositions:
-    """Numbers keys in the order they are asked for, each once.
+    """Numbers keys in the order they are first used, each once.
 
     Args:
         first: keys the script knows by their places at the front.
@@ -19,5 +19,5 @@ class KeyPositions:
         return list(self._positions)
 
     def at(self, key: str) -> int:
-        """The key's number, from 1 as Lua counts; 0 where the key is empty, which is none."""
+        """The key's number, from 1 as Lua counts; 0 for an empty key, which means none."""
         return self._positions.setdefault(key, len(self._positions) + 1) if key else 0

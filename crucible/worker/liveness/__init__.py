@@ -1,0 +1,1 @@
+"""What keeps messages from being lost: renewed leases, due delayed messages, recovered claims."""

@@ -1,0 +1,49 @@
+"""States that are stored while a task runs: STARTED, and states of its own such as PROGRESS."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from crucible.broker.claiming.claims import Settlement
+from crucible.broker.results.meta import STARTED
+
+if TYPE_CHECKING:
+    from crucible.broker.wire.decode import Message
+    from crucible.redis_keys import Keys
+    from crucible.worker.result_encoder import ResultEncoder
+    from crucible.worker.settlement_writer import SettlementWriter
+
+
+class StateUpdates:
+    """Stores the states of running tasks.
+
+    Args:
+        writer: writes them, in order with the settlements.
+        encoder: encodes them.
+        keys: key names.
+        hostname: node name of the worker.
+    """
+
+    def __init__(
+        self, writer: SettlementWriter, encoder: ResultEncoder, keys: Keys, hostname: str
+    ) -> None:
+        self._writer = writer
+        self._encoder = encoder
+        self._keys = keys
+        self._hostname = hostname
+
+    async def started(self, message: Message) -> None:
+        """Store STARTED with process and node; returns when it is stored."""
+        await self.store(message, STARTED, {"pid": os.getpid(), "hostname": self._hostname})
+
+    async def store(self, message: Message, state: str, result: Any) -> None:
+        """Store a state of a task that goes on; returns when it is stored.
+
+        Raises:
+            TypeError: ``result`` is of a kind JSON cannot carry.
+            ValueError: ``result`` is circular.
+        """
+        meta = self._encoder.state(message, state, result)
+        # Without a claim: the task keeps it.
+        await self._writer.write(Settlement(None, self._keys.result(message.id), meta))
