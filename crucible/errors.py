@@ -16,6 +16,7 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
     ├── BrokerError               the queue server
     │   ├── BrokerUnavailable     no answer in time; what was asked may have happened
     │   │   └── NothingStored     unavailable, and nothing happened: not sent, or refused
+    │   │       └── MemoryFull    the server has no memory left
     │   └── QueueFull             a queue holds as many messages as it may
     ├── MessageError              bytes that are not a task message
     ├── TaskError                 a task has no result; raised to whoever waits for it
@@ -32,7 +33,7 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
         ├── ExecutorUnavailable   temporary: engine gone, no sandbox in time; may be retried
         └── ExecutorRefused       permanent: unknown language, no image; a retry cannot help
 
-Foreign exceptions are translated at one place per library: ``broker.redis.connection`` for
+Foreign exceptions are translated at one place per library: ``broker.redis.translation`` for
 redis-py, ``executor.engine`` for aiodocker, and ``legacy.client`` for the legacy queue's HTTP.
 """
 
@@ -121,6 +122,10 @@ class BrokerUnavailable(BrokerError):  # noqa: N818 - a state of the server, nam
 
 class NothingStored(BrokerUnavailable):
     """The queue server was sent nothing, or refused it: what was asked did not happen."""
+
+
+class MemoryFull(NothingStored):
+    """The queue server refuses to store anything more: its memory limit is reached."""
 
 
 class QueueFull(BrokerError):  # noqa: N818 - a state of the queue, named as users see it

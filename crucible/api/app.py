@@ -31,15 +31,18 @@ from crucible.api.problems import problems
 from crucible.broker import Publisher
 from crucible.broker.admin.operator import Admin
 from crucible.broker.control.client import ControlClient
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.requirements import require_usable
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.limits import ceilings_of
-from crucible.evaluation.readiness import Readiness
+from crucible.evaluation.readiness import PROBE_S, Readiness
 from crucible.executor.languages import LANGUAGES
 from crucible.http.guard import GUARD, ConnectionGuard, Limits
 from crucible.http.hosts import HOSTS, HostPolicy, host_guard
 from crucible.http.query import check_query
 from crucible.migration.live.migration import open_migration
 from crucible.migration.live.service import RoutedService
+from crucible.redis_keys import Keys
 from crucible.telemetry.submissions import Meter
 
 if TYPE_CHECKING:
@@ -169,8 +172,21 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         )
         app[METER] = Meter()
         await _add_service(app, stack, publisher, control)
+        await _require_usable(settings)
         app[READINESS] = await stack.enter_async_context(Readiness.connect(settings, control))
         yield
+
+
+async def _require_usable(settings: Settings) -> None:
+    """Refuse to start on a server that can never work.
+
+    Raises:
+        RequirementError: it cannot.
+    """
+    async with open_client(settings.celery_broker_url, command_timeout_s=PROBE_S) as client:
+        keys = Keys(settings.global_keyprefix)
+        scripting = settings.claim == "atomic"
+        await require_usable(client, keys, scripting=scripting, needs_all_rights=False)
 
 
 async def _add_service(

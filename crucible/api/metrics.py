@@ -40,10 +40,11 @@ async def show(request: web.Request) -> web.Response:
 async def _measure(app: web.Application) -> Measured:
     readiness, migration = app[READINESS], app.get(MIGRATION)
     # All at once: a server that hangs delays each of them by its deadline.
-    completions, heartbeats, listening, census, legacy = await asyncio.gather(
+    completions, heartbeats, listening, memory_full, census, legacy = await asyncio.gather(
         readiness.completions(),
         readiness.heartbeats(),
         readiness.listening(),
+        readiness.memory_full(),
         _census(app[ADMIN]),
         _legacy(migration),
     )
@@ -61,6 +62,7 @@ async def _measure(app: web.Application) -> Measured:
         sandboxes=sandboxes_of(heartbeats),
         completions=completions,
         circuits=worst(circuits),
+        memory_full=memory_full,
         copies=copies,
     )
 

@@ -14,6 +14,7 @@ from crucible.errors import (
     LegacyRefused,
     LegacyUnavailable,
     LegacyWrongState,
+    MemoryFull,
     MessageError,
     NotFound,
     QueueFull,
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 #: Seconds a client is asked to wait while the queue server is away or a queue is full.
 RETRY_AFTER_S = 2
 _AWAY = "the queue server does not answer"
+_FULL = "the memory of the queue server is full"
 
 
 def translate(error: CrucibleError) -> web.Response:
@@ -65,6 +67,8 @@ def translate(error: CrucibleError) -> web.Response:
 
 
 def _reason_of(error: CrucibleError) -> str:
+    if isinstance(error, MemoryFull):
+        return _FULL
     return _AWAY if isinstance(error, BrokerUnavailable) else str(error)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.doctor import engine, machine
 from crucible.doctor.check import Check, failed, passed, warned
+from crucible.doctor.queue_server import check_queue_server
 from crucible.errors import RequirementError, SettingsError
 from crucible.images import find_image, is_local, load_definition, open_engine
 from crucible.images.store import ENGINE_REMEDY, answer_within
@@ -25,9 +26,7 @@ ENGINE_S = 10.0
 async def run_checks(settings: Settings) -> list[Check]:
     """Every requirement of this machine and these settings, in display order."""
     async with asyncio.TaskGroup() as group:
-        queue = group.create_task(
-            machine.check_redis("task queue", "celery_broker_url", settings.celery_broker_url)
-        )
+        queue = group.create_task(check_queue_server(settings))
         bus = group.create_task(
             machine.check_redis("event bus", "event_bus_url", settings.event_bus_url)
         )
@@ -35,7 +34,7 @@ async def run_checks(settings: Settings) -> list[Check]:
     return [
         machine.check_python(),
         machine.check_server_binary(),
-        queue.result(),
+        *queue.result(),
         bus.result(),
         *machine.check_ports(settings),
         machine.check_space("Space for data", settings.data_dir),

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 from redis.exceptions import WatchError
 
-from crucible.broker.redis.connection import open_client, translated
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.translation import translated
 from crucible.evaluation.record import TASK_ID_PREFIX, decode_record, once_name
 from crucible.models import Status
 

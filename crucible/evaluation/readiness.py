@@ -10,8 +10,10 @@ import msgspec
 
 from crucible.breaker import worst
 from crucible.broker.claiming.liveness import Heartbeat, read_heartbeats
-from crucible.broker.redis.connection import open_client, translated
-from crucible.errors import BrokerError
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.requirements import check_writable
+from crucible.broker.redis.translation import translated
+from crucible.errors import BrokerError, MemoryFull
 from crucible.evaluation.completion_store import read_completions
 from crucible.executor.pool_policy import PoolCounts
 from crucible.redis_keys import Keys
@@ -104,7 +106,7 @@ class Readiness:
     async def report(self) -> Report:
         """Ask all of them at once."""
         queue, event_bus, heartbeats, listening = await asyncio.gather(
-            _ping(self._queue), _ping(self._event_bus), self.heartbeats(), self.listening()
+            self._check_queue(), _ping(self._event_bus), self.heartbeats(), self.listening()
         )
         workers = max(listening or 0, len(heartbeats))
         executor = _executor_of(heartbeats)
@@ -126,6 +128,24 @@ class Readiness:
             },
             circuits=states_of(worst(beat.circuits for beat in heartbeats)),
         )
+
+    async def _check_queue(self) -> Dependency:
+        """Whether the queue server would take a message now."""
+        try:
+            await check_writable(self._queue, self._keys)
+        except BrokerError as error:
+            return Dependency(ok=False, detail=str(error))
+        return Dependency(ok=True)
+
+    async def memory_full(self) -> bool | None:
+        """Whether the queue server refuses messages for want of memory; None: it does not say."""
+        try:
+            await check_writable(self._queue, self._keys)
+        except MemoryFull:
+            return True
+        except BrokerError:
+            return None
+        return False
 
     async def completions(self) -> dict[str, CompletionCounts]:
         """Completions by queue system; none while the server does not answer."""

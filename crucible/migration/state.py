@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import WatchError
 
-from crucible.broker.redis.connection import translated
+from crucible.broker.redis.translation import translated
 from crucible.errors import ConflictError
 from crucible.migration.routing import Switches
 from crucible.redis_keys import AUDIT_LIMIT

@@ -33,6 +33,7 @@ class Measured:
         depths: messages waiting, by queue system and queue; unknown ones are absent.
         completions: of all processes, by queue system.
         circuits: the worst state of each downstream.
+        memory_full: whether the queue server refuses messages for want of memory; None: not known.
         copies: dual-write copies of this process by what became of them; None where there is no
             legacy queue.
         claimed: messages taken and not ended; None where that is not known.
@@ -45,6 +46,7 @@ class Measured:
     depths: Mapping[tuple[str, str], int]
     completions: Mapping[str, Completions]
     circuits: Mapping[str, Circuit]
+    memory_full: bool | None = None
     copies: Mapping[str, int] | None = None
     claimed: int | None = None
     dead_letters: int | None = None
@@ -113,6 +115,12 @@ class _Gauges(Collector):
             sandboxes.add_metric([state], count)
         yield sandboxes
         yield from _connections(measured.connections)
+        if measured.memory_full is not None:
+            yield GaugeMetricFamily(
+                "queue_server_memory_full",
+                "1 while the queue server refuses messages for want of memory.",
+                value=measured.memory_full,
+            )
         yield from _circuits(measured.circuits)
         if measured.copies is not None:
             copies = GaugeMetricFamily(

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 RECHECK_S = 5.0
 #: The same while nothing can be announced.
 POLL_S = 0.1
+#: The same while the server's memory is full.
+FULL_PAUSE_S = 0.2
 #: Seconds between looks whether what was claimed ahead and waits for a slot is to be given back.
 LOOK_S = 0.01
 #: Seconds between looks whether there is room, should a change be missed.
@@ -107,13 +109,17 @@ class Consumer:
         wake_up = self._wake_up
         if wake_up is not None:
             wake_up.clear()
-        claims = await self._claims.take(room)
+        # While memory is full one at a time, settled before the next: that gives memory back.
+        claims = await self._claims.take(room, limit_when_full=0 if self._unsettled else 1)
         # One message at a time is claimed without a wake-up, and that waits for it.
         self._slots.backlog = wake_up is not None and len(claims) >= min(room, MAX_BATCH)
         if claims:
             self._slots.offer(self._unsettled.add(claims))
             # Slots start on them before the next claim is built and sent.
             await asyncio.sleep(0)
+        elif self._claims.is_full:
+            # That there is memory again is announced by nothing.
+            await asyncio.sleep(self._pause_s(FULL_PAUSE_S))
         elif wake_up is not None:
             await wake_up.wait(self._pause_s(RECHECK_S if wake_up.armed else POLL_S))
         elif not self._claims.queues:

@@ -6,6 +6,7 @@ import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self, Unpack
 
+from crucible.broker.redis.requirements import require_usable
 from crucible.errors import BrokerUnavailable
 from crucible.worker.config import WorkerConfig
 from crucible.worker.control.controlled import ControlledWorker
@@ -92,6 +93,8 @@ class Worker:
             "%s serves the queues %s: %d tasks, concurrency %d",
             *(config.hostname, ", ".join(config.queues), len(self.registry), config.concurrency),
         )
+        scripting = config.claim == "atomic"
+        await require_usable(parts.connections.client, parts.claims.keys, scripting=scripting)
         # The heartbeat comes before the first claim: a sweep must never find a claim without one.
         try:
             await parts.lease.renew()

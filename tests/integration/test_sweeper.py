@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.sweeping import seasoned_sweeper
 
 from crucible.broker.claiming.claims import Claim, Claims, Settlement, new_worker_id
 from crucible.broker.claiming.recovery.restorer import MAX_DELIVERIES, Restorer
@@ -49,7 +50,7 @@ async def claim(
 
 def sweeper_of(steps: RedisStore, max_deliveries: int = MAX_DELIVERIES) -> Sweeper:
     """A sweeper as a worker has one."""
-    return Sweeper(steps, Keys(), Restorer(steps, Keys(), max_deliveries=max_deliveries))
+    return seasoned_sweeper(steps, Keys(), Restorer(steps, Keys(), max_deliveries=max_deliveries))
 
 
 async def bury_owner(redis: Redis, claim: Claim) -> None:
@@ -237,14 +238,15 @@ async def test_a_claim_that_ends_while_strays_are_looked_for_leaves_no_row(
         steps = TransactionStore(client)
         await send(redis, "a")
         [held] = await claim(steps, 1)
-        scan = client.hscan_iter
+        scan: Any = client.hscan
 
-        async def ending_behind(*args: Any, **options: Any) -> AsyncIterator[Any]:
-            async for row in scan(*args, **options):
-                await redis.hdel("unacked", row[0])
-                await redis.zrem("unacked_index", row[0])
-                yield row
+        async def ending_behind(*args: Any, **options: Any) -> Any:
+            cursor, page = await scan(*args, **options)
+            for field in page:
+                await redis.hdel("unacked", field)
+                await redis.zrem("unacked_index", field)
+            return cursor, page
 
-        monkeypatch.setattr(client, "hscan_iter", ending_behind)
-        assert await steps.index_strays(Keys(), 10) == 0
+        monkeypatch.setattr(client, "hscan", ending_behind)
+        assert (await steps.index_strays(Keys(), 0, 10)).found == 0
     assert await redis.zrange("unacked_index", 0, -1) == [], held.field

@@ -9,7 +9,8 @@ import msgspec
 
 from crucible.broker.claiming.liveness import Heartbeat, read_heartbeats
 from crucible.broker.control.client import ControlClient
-from crucible.broker.redis.connection import open_client, translated
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.translation import translated
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:

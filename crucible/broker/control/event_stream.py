@@ -15,7 +15,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from crucible.broker.redis.connection import COMMAND_TIMEOUT_S, translate, translated
+from crucible.broker.redis.connection import COMMAND_TIMEOUT_S
+from crucible.broker.redis.translation import translate, translated
 from crucible.broker.wire.fanout import Envelope
 from crucible.broker.wire.jsontypes import quote
 from crucible.errors import BrokerError, BrokerUnavailable

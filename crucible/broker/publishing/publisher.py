@@ -27,8 +27,9 @@ from crucible.broker.publishing.group_commit import GroupCommit, IdempotencyReco
 from crucible.broker.publishing.lua_sender import LuaSender
 from crucible.broker.publishing.sent_events import SentEvents
 from crucible.broker.publishing.transaction_sender import TransactionSender
-from crucible.broker.redis.connection import read_url, translated
+from crucible.broker.redis.connection import read_url
 from crucible.broker.redis.link import open_link
+from crucible.broker.redis.translation import translated
 from crucible.broker.results.lookup import Lookup
 from crucible.broker.results.task_result import Results, TaskResult
 from crucible.broker.results.waiter import Waiter

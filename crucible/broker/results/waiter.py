@@ -13,7 +13,7 @@ import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from crucible.broker.redis.connection import FOREIGN
+from crucible.broker.redis.translation import FOREIGN
 from crucible.broker.results.lookup import BATCH, read_meta
 from crucible.errors import BrokerError, BrokerUnavailable, ResultTimeout
 

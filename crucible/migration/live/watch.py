@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from crucible.broker.redis.connection import FOREIGN
+from crucible.broker.redis.translation import FOREIGN
 from crucible.errors import BrokerError, SettingsError
 from crucible.migration.state import (
     Change,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import WatchError
 
-from crucible.broker.redis.connection import open_client, translated
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.translation import translated
 from crucible.broker.results.lookup import read_meta
 from crucible.broker.wire.priority import step_of
 from crucible.evaluation.kept_results import encode_kept
