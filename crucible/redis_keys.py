@@ -27,11 +27,13 @@ SWEEP = "crucible:sweep"
 REVOKED = "crucible:revoked"
 DLQ = "crucible:dlq"
 COMPLETIONS = "crucible:ends"
+COMPLETIONS_LETTER = "crucible:ends:letter"
 #: The channel of changes is named like the key.
 MIGRATION = "crucible:migration"
 MIGRATION_AUDIT = "crucible:migration:audit"
 MISMATCHES = "crucible:migration:mismatches"
 COMPARED = "crucible:migration:compared"
+COMPARE_RUNS = "crucible:migration:compare_runs"
 SAMPLE = "crucible:migration:sample"
 LEGACY_PROGRAM_PREFIX = "crucible:legacy:program:"
 LEGACY_RESULT_PREFIX = "crucible:legacy:result:"
@@ -120,7 +122,7 @@ TABLE = (
             f"{_RESULT_TTL}",
             "idempotency record: what was published under this name"),
     KeyInfo(f"{WORKER_PREFIX}<worker id>", "string", _WORKERS, f"TTL {WORKER_TTL_S:g} s",
-            "heartbeat: the node name, or JSON with its troubles and circuits"),
+            "heartbeat: the node name, or JSON with its troubles, circuits and gauges"),
     KeyInfo(WORKERS, "zset", _WORKERS, "one entry a worker; a sweep removes the dead",
             "worker id → last heartbeat"),
     KeyInfo(f"{FENCE_PREFIX}<worker id>", "string", "workers that sweep", f"TTL {FENCE_TTL_S} s",
@@ -134,6 +136,8 @@ TABLE = (
             "dead letters with their exact bytes"),
     KeyInfo(COMPLETIONS, "hash", "workers, api", "some forty fields",
             "completions by queue system, status and duration"),
+    KeyInfo(COMPLETIONS_LETTER, "string", "workers, api", "one",
+            "id of the last dead letter that was looked at for completions"),
     KeyInfo(MIGRATION, "string", "api, `crucible migration`", "one",
             "the switches of a migration; also the channel of their changes"),
     KeyInfo(MIGRATION_AUDIT, "stream", "api, `crucible migration`", f"MAXLEN ~ {AUDIT_LIMIT}",
@@ -141,6 +145,8 @@ TABLE = (
     KeyInfo(MISMATCHES, "stream", "api", f"MAXLEN ~ {MISMATCH_LIMIT}",
             "copies whose outcome differs from that of their original"),
     KeyInfo(COMPARED, "hash", "api", "four fields", "how comparisons came out"),
+    KeyInfo(COMPARE_RUNS, "set", "`crucible compare`", f"TTL {_RESULT_TTL}",
+            "runs of `crucible compare`: what the ids of their evaluations begin with"),
     KeyInfo(SAMPLE, "stream", "api", f"MAXLEN ~ {SAMPLE_LIMIT}, 16 KiB an entry",
             "a few submissions a second, for comparing both queue systems"),
     KeyInfo(f"{LEGACY_PROGRAM_PREFIX}<eval id>", "string", "api",
@@ -283,6 +289,11 @@ class Keys:
         return f"{self.prefix}{COMPLETIONS}"
 
     @property
+    def completions_letter(self) -> str:
+        """The position in the dead letters up to which completions were counted."""
+        return f"{self.prefix}{COMPLETIONS_LETTER}"
+
+    @property
     def migration(self) -> str:
         """The switches of a migration, and the channel of their changes."""
         return f"{self.prefix}{MIGRATION}"
@@ -301,6 +312,11 @@ class Keys:
     def compared(self) -> str:
         """The counts of comparisons."""
         return f"{self.prefix}{COMPARED}"
+
+    @property
+    def compare_runs(self) -> str:
+        """The runs of comparisons on purpose."""
+        return f"{self.prefix}{COMPARE_RUNS}"
 
     @property
     def sample(self) -> str:

@@ -21,7 +21,13 @@ from crucible.errors import (
     SettingsError,
 )
 from crucible.evaluation.service import NOT_QUEUED
-from crucible.http.problems import internal_error, problem, problem_middleware, unavailable
+from crucible.http.problems import (
+    internal_error,
+    of_input,
+    problem,
+    problem_middleware,
+    unavailable,
+)
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -38,11 +44,11 @@ def translate(error: CrucibleError) -> web.Response:
     """The response a client gets for an error of ours."""
     match error:
         case ConflictError():
-            return problem(409, "Conflict", error.detail, field=error.field)
+            return of_input(error, 409, "Conflict")
         case InputError(field=""):
-            return problem(400, "Malformed body", error.detail, field="")
+            return of_input(error, 400, "Malformed body")
         case InputError():
-            return problem(422, "Unprocessable field", error.detail, field=error.field)
+            return of_input(error, 422, "Unprocessable field")
         case MessageError():
             return problem(422, "Unusable message", str(error))
         case SettingsError():

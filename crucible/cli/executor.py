@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 PORT = 8003
 
 
-@with_settings("host", "concurrency", Section.SANDBOXES, Section.CEILINGS, "log_level")
+@with_settings(
+    "host", "allowed_hosts", "concurrency", Section.SANDBOXES, Section.CEILINGS, "log_level"
+)
 def command(
     settings: Settings,
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any.", min=0, max=65535)] = PORT,
@@ -47,5 +49,6 @@ async def _serve(settings: Settings, port: int, socket: Path | None) -> None:
         str(socket) if socket else None,
         settings.executor_token or None,
         StopSignals().stop,
+        allowed_hosts=settings.allowed_hosts,
         listening=lambda url: log.info("executor listening on %s", url),
     )

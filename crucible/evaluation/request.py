@@ -24,7 +24,7 @@ from crucible.executor.admission import (
     from_base64,
 )
 from crucible.models import Program, SourceFile
-from crucible.validation import input_error
+from crucible.validation import input_error, not_json, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -102,7 +102,7 @@ def decode_request(body: bytes) -> EvalRequest:
     except msgspec.ValidationError as error:
         raise with_key(input_error(error), body) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise (not_finite(body) or InputError("", f"the body is not valid JSON: {error}")) from None
+        raise (not_finite(body) or not_json(error)) from None
 
 
 def queue_of(priority: int) -> str:
@@ -226,7 +226,7 @@ def _check_program(code: str, language: str, languages: Collection[str]) -> None
     if not code or code.isspace():
         raise InputError("code", "must not be empty")
     if language not in languages:
-        raise InputError("language", f"{language[:40]!r} is unknown; have {', '.join(languages)}")
+        raise InputError("language", f"{quoted(language)} is unknown; have {', '.join(languages)}")
     if len(code) > _SHORT_CODE:
         check_code(code)
 

@@ -71,12 +71,16 @@ class DockerExecutor:
         """
         await self._engine.image_id(self.config.image)
 
+    def pool_counts(self) -> dict[str, int]:
+        """The sandboxes of the pool by state, and the programs that wait for one."""
+        return msgspec.structs.asdict(self.pool.counts)
+
     def stats(self) -> dict[str, Any]:
         """What the pool has now and has done; seconds where a name ends in ``_s``."""
         now_s = time.monotonic()
         demand = self.pool.demand
         return {
-            **msgspec.structs.asdict(self.pool.counts),
+            **self.pool_counts(),
             **msgspec.structs.asdict(self.pool.totals),
             "arrivals_per_s": round(demand.rate_per_s(now_s), 3),
             "expected_during_preparation": round(demand.during_preparation(now_s), 3),

@@ -174,7 +174,8 @@ def _sweeper(config: WorkerConfig, connections: Connections) -> Sweeper:
 
 
 def _heartbeat(hostname: str, registry: TaskRegistry) -> str:
-    return encode_heartbeat(Heartbeat(hostname, registry.troubles(), registry.all_circuits()))
+    reported = (registry.troubles(), registry.all_circuits(), registry.all_gauges())
+    return encode_heartbeat(Heartbeat(hostname, *reported))
 
 
 def _execution(

@@ -33,6 +33,7 @@ class TaskRegistry:
             their heartbeat. Must not block.
         circuits: the circuit breakers before what the tasks call, by downstream; published
             likewise.
+        gauges: what the tasks can measure of themselves, by name; published likewise.
         hooks: notified of what happens to every task of an async worker that serves this registry.
     """
 
@@ -42,10 +43,13 @@ class TaskRegistry:
         trouble: Callable[[], str] | None = None,
         circuits: Callable[[], Mapping[str, Circuit]] | None = None,
         hooks: TaskHooks | None = None,
+        *,
+        gauges: Callable[[], Mapping[str, int]] | None = None,
     ) -> None:
         self.lifespan = lifespan
         self.trouble = trouble
         self.circuits = circuits
+        self.gauges = gauges
         self.hooks = hooks
         self._tasks: dict[str, Task] = {}
 
@@ -137,6 +141,10 @@ class TaskRegistry:
     def all_circuits(self) -> dict[str, Circuit]:
         """The circuit breakers before what the tasks served here call, by downstream."""
         return worst(home.circuits() for home in self.homes if home.circuits)
+
+    def all_gauges(self) -> dict[str, int]:
+        """What the tasks served here can measure of themselves, by name."""
+        return {name: n for h in self.homes if h.gauges for name, n in h.gauges().items()}
 
     @property
     def names(self) -> list[str]:

@@ -215,6 +215,7 @@ class Settlements:
         if run.message is not None and not is_ignored(run.message, run.task):
             settlement.result_key = self._result_prefix + run.message.id
             settlement.meta = self._encoder.failure(run.message, WorkerLost(detail), None)
+            notify(self._hooks, lambda hook: hook.failed(run, WorkerLost(detail), None))
         return settlement
 
     async def _failed(

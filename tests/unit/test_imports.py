@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "validation": {"errors"},
     "settings": {"errors", "models"},
     "embedded": {"errors"},
-    "http": {"errors"},
+    "http": {"errors", "validation"},
     "broker": PLAIN,
     "executor": PLAIN | {"http"},
     "legacy": PLAIN | {"http"},

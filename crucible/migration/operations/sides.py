@@ -95,6 +95,27 @@ class Sides:
                 legacy = await enter(LegacyClient(url, token=settings.queue_service_token))
             yield cls(client, results, legacy, settings)
 
+    async def note_comparison(self, run: str) -> None:
+        """Remember a run of programs on purpose, so that nobody misses records of its evaluations.
+
+        Args:
+            run: what the ids of its evaluations begin with, before a dash.
+
+        Raises:
+            BrokerError: the server does not answer.
+        """
+        with translated():
+            async with self.client.pipeline(transaction=True) as pipe:
+                pipe.sadd(self.keys.compare_runs, run)
+                pipe.expire(self.keys.compare_runs, unended_ttl_s(self.settings.result_ttl_s))
+                await pipe.execute()
+
+    async def comparisons(self) -> tuple[str, ...]:
+        """What ids of evaluations begin with that were run on purpose; raises BrokerError."""
+        with translated():
+            runs: Any = await self.client.smembers(self.keys.compare_runs)
+        return tuple(f"{run.decode()}-" for run in runs)
+
     async def records(self) -> AsyncIterator[list[Recorded]]:
         """Every accepted evaluation that is still remembered, once each, in pages.
 
