@@ -16,7 +16,8 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
     ├── BrokerError               the queue server
     │   ├── BrokerUnavailable     no answer in time; what was asked may have happened
     │   │   └── NothingStored     unavailable, and nothing happened: not sent, or refused
-    │   │       └── MemoryFull    the server has no memory left
+    │   │       ├── MemoryFull    the server has no memory left
+    │   │       └── NotPermitted  the server's ACL does not let this user do it
     │   └── QueueFull             a queue holds as many messages as it may
     ├── MessageError              bytes that are not a task message
     ├── TaskError                 a task has no result; raised to whoever waits for it
@@ -126,6 +127,10 @@ class NothingStored(BrokerUnavailable):
 
 class MemoryFull(NothingStored):
     """The queue server refuses to store anything more: its memory limit is reached."""
+
+
+class NotPermitted(NothingStored):
+    """The queue server's ACL does not let this user do it; its operator may change that."""
 
 
 class QueueFull(BrokerError):  # noqa: N818 - a state of the queue, named as users see it

@@ -99,6 +99,8 @@ class _Gauges(Collector):
             ("claimed_messages", "Taken and not ended: running, prefetched and delayed.",
              measured.claimed),
             ("dead_letters", "Messages that could not be run.", measured.dead_letters),
+            ("queue_server_memory_full",
+             "1 while the queue server refuses messages for want of memory.", measured.memory_full),
         ):  # fmt: skip
             if count is not None:
                 yield GaugeMetricFamily(name, text, value=count)
@@ -115,12 +117,6 @@ class _Gauges(Collector):
             sandboxes.add_metric([state], count)
         yield sandboxes
         yield from _connections(measured.connections)
-        if measured.memory_full is not None:
-            yield GaugeMetricFamily(
-                "queue_server_memory_full",
-                "1 while the queue server refuses messages for want of memory.",
-                value=measured.memory_full,
-            )
         yield from _circuits(measured.circuits)
         if measured.copies is not None:
             copies = GaugeMetricFamily(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_errors
 
-from crucible.errors import BrokerError, BrokerUnavailable, MemoryFull, NothingStored
+from crucible.errors import BrokerError, BrokerUnavailable, MemoryFull, NothingStored, NotPermitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,8 @@ def translate(error: Exception) -> BrokerError:
     if state == "OOM":
         return MemoryFull(f"the memory of the queue server is full: {state} {text}")
     if state:
-        return NothingStored(f"the queue server is not available, {STATES[state]}: {state} {text}")
+        kind = NotPermitted if state == "NOPERM" else NothingStored
+        return kind(f"the queue server is not available, {STATES[state]}: {state} {text}")
     if isinstance(error, (redis_errors.ConnectionError, OSError)):
         return BrokerUnavailable(f"the queue server is not available: {text}")
     return BrokerError(f"the queue server refused: {text}")

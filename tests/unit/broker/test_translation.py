@@ -8,9 +8,10 @@ import pytest
 from redis import exceptions as redis_errors
 
 from crucible.broker.redis.translation import STATES, state_of, translate
-from crucible.errors import BrokerError, BrokerUnavailable, MemoryFull, NothingStored
+from crucible.errors import BrokerError, BrokerUnavailable, MemoryFull, NothingStored, NotPermitted
 
 _REPLICA = "You can't write against a read only replica."
+KINDS = {"OOM": MemoryFull, "NOPERM": NotPermitted}
 _NO_MEMORY = "command not allowed when used memory > 'maxmemory'."
 
 
@@ -68,7 +69,7 @@ def test_a_state_of_the_server_is_known_by_its_word(error: Exception, state: str
     """Whoever gets it knows that nothing happened, and why."""
     assert state_of(error) == state
     translated = translate(error)
-    assert type(translated) is (MemoryFull if state == "OOM" else NothingStored)
+    assert type(translated) is KINDS.get(state, NothingStored)
     assert state in str(translated)
     assert state in STATES
 

@@ -30,7 +30,9 @@ class SilentAtFirst:
         self.given_back: list[str] = []
         self.answered = asyncio.Event()
 
-    async def take(self, limit: int) -> list[Claim]:
+    is_full = False
+
+    async def take(self, limit: int, limit_when_full: int = 0) -> list[Claim]:
         await asyncio.Event().wait()
         return []
 

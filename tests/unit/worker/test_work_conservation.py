@@ -72,7 +72,9 @@ class Member:
             *(ours, self.slots, unsettled, writer, cast("WakeUp", self), lambda: False)
         )
 
-    async def take(self, limit: int) -> list[Claim]:
+    is_full = False
+
+    async def take(self, limit: int, limit_when_full: int = 0) -> list[Claim]:
         await asyncio.sleep(ROUND_TRIP_S)
         waiting = self.queue.waiting
         return [waiting.pop() for _ in range(min(limit, len(waiting)))]
