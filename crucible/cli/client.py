@@ -34,13 +34,15 @@ Url = Annotated[
     typer.Option(help="URL of the API; default: from --host and --port.", show_default=False),
 ]
 
+EvalId = Annotated[str, typer.Argument(help="The evaluation's id, as submit prints it.")]
+
 
 class ApiError(CrucibleError):
     """The API refused the request or did not answer."""
 
 
 @with_settings(Section.LISTENING)
-def status(settings: Settings, eval_id: str, url: Url = None, as_json: Json = False) -> None:
+def status(settings: Settings, eval_id: EvalId, url: Url = None, as_json: Json = False) -> None:
     """Print the status of an evaluation."""
     found = asyncio.run(ask_api(base_url(url, settings), "GET", path_of(eval_id)))
     if as_json:
@@ -51,7 +53,7 @@ def status(settings: Settings, eval_id: str, url: Url = None, as_json: Json = Fa
 
 
 @with_settings(Section.LISTENING)
-def cancel(settings: Settings, eval_id: str, url: Url = None, as_json: Json = False) -> None:
+def cancel(settings: Settings, eval_id: EvalId, url: Url = None, as_json: Json = False) -> None:
     """Cancel a queued or running evaluation; exit code 1 if it had finished before."""
     found = asyncio.run(ask_api(base_url(url, settings), "DELETE", path_of(eval_id)))
     if as_json:
@@ -69,7 +71,7 @@ def cancel(settings: Settings, eval_id: str, url: Url = None, as_json: Json = Fa
 @with_settings(Section.LISTENING)
 def result(
     settings: Settings,
-    eval_id: str,
+    eval_id: EvalId,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the result.", min=0)] = 0,
     url: Url = None,
     as_json: Json = False,

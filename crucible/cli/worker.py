@@ -75,7 +75,7 @@ def command(
         typer.Option("--events", "-E", help="Send task events from the start, for Flower."),
     ] = False,
 ) -> None:
-    """Run tasks until SIGTERM, which lets running ones end; a second one does not."""
+    """Run tasks until SIGTERM, which lets running tasks finish; a second SIGTERM stops them."""
     registry = None if tasks is None else _load(tasks)
     run(_serve(settings, registry, name, events=events), settings.log_level)
 
