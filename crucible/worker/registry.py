@@ -10,6 +10,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from crucible.breaker import worst
+from crucible.worker.definition import check
 from crucible.worker.task import Task
 
 if TYPE_CHECKING:
@@ -69,8 +70,14 @@ class TaskRegistry:
         """Register the decorated function under ``name``; see ``Task`` for the options.
 
         Raises:
-            ValueError: the name is taken, or empty.
+            TypeError: no name, or a function that takes no context.
+            ValueError: the name is taken or empty, or an option has no meaning.
         """
+        if callable(name):
+            raise TypeError(
+                f'a task needs a name: @registry.task("proj.tasks.{name.__name__}"), '
+                "with parentheses"
+            )
 
         def register(function: TaskFunction) -> TaskFunction:
             self.add(
@@ -97,12 +104,14 @@ class TaskRegistry:
         """Register a task made elsewhere.
 
         Raises:
-            ValueError: the name is taken, or empty.
+            TypeError: its function takes no context.
+            ValueError: the name is taken or empty, or an option has no meaning.
         """
         if not task.name:
             raise ValueError("a task needs a name")
         if task.name in self._tasks:
             raise ValueError(f"task {task.name!r} is registered already")
+        check(task)
         self._tasks[task.name] = task
 
     def include(self, other: TaskRegistry) -> None:
