@@ -73,10 +73,11 @@ class TaskRegistry:
             TypeError: no name, or a function that takes no context.
             ValueError: the name is taken or empty, or an option has no meaning.
         """
-        if callable(name):
+        given: object = name
+        if not isinstance(given, str):
+            called = getattr(given, "__name__", "NAME")
             raise TypeError(
-                f'a task needs a name: @registry.task("proj.tasks.{name.__name__}"), '
-                "with parentheses"
+                f'a task needs a name: @registry.task("proj.tasks.{called}"), with parentheses'
             )
 
         def register(function: TaskFunction) -> TaskFunction:
