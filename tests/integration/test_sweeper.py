@@ -18,6 +18,7 @@ from crucible.broker.redis.store import RedisStore
 from crucible.broker.redis.with_lua.store import LuaStore
 from crucible.broker.redis.without_lua.store import TransactionStore
 from crucible.broker.wire.encode import encode_task
+from crucible.broker.wire.retry import deliveries_of, parse
 from crucible.redis_keys import SEP, WORKER_TTL_S, Keys
 
 if TYPE_CHECKING:
@@ -248,6 +249,24 @@ async def test_nobody_is_judged_before_a_lifetime_was_seen(redis: Redis, steps: 
     assert time.monotonic() - began >= WORKER_TTL_S
     assert await ids(redis, "celery") == ["dead"]
     assert await redis.hkeys("unacked") == [living[0].field.encode()]
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+async def test_age_alone_is_no_lost_delivery(
+    redis: Redis, steps: RedisStore, is_alive: bool
+) -> None:
+    """Older than the visibility timeout: forgotten by a worker that lives, or lost with one."""
+    await send(redis, "a")
+    [held] = await claim(steps, 1)
+    if not is_alive:
+        await bury_owner(redis, held)
+    await redis.zadd("unacked_index", {held.field: 5.25})
+    fresh = Sweeper(steps, Keys(), Restorer(steps, Keys()))
+    assert not (await fresh.restore_old([(held.field, "5.25")])).restored
+    assert (await sweeper_of(steps).restore_old([(held.field, "5.25")])).restored == 1
+    [raw] = await redis.lrange("celery", 0, -1)
+    assert isinstance(raw, bytes)
+    assert deliveries_of(parse(raw)) == (0 if is_alive else 1)
 
 
 async def test_a_claim_that_ends_while_strays_are_looked_for_leaves_no_row(
