@@ -142,7 +142,7 @@ async def test_platform_faults_are_retried_by_celery_and_told_by_legacy(redis_ur
                 return (found["status"], found["retry_count"]) == ("retrying", tries)
 
             await until(retrying)
-        assert "the executor is away" in (await look(client, to_celery))["message"]
+        assert "the executor is down" in (await look(client, to_celery))["message"]
         executor.away = False
         ended = await completed(client, to_celery)
     assert (ended["status"], ended["verdict"]) == ("completed", "ok")
@@ -163,7 +163,7 @@ async def test_a_fault_that_no_retry_mends_says_how_often_it_was_tried(
         assert (ended["status"], ended["verdict"]) == ("failed", "internal_error")
         assert (ended["retry_count"], ended["message"]) == (
             8,
-            "ExecutorUnavailable: the executor is away",
+            "ExecutorUnavailable: the executor is down",
         )
 
 
