@@ -16,7 +16,7 @@ from crucible.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_NAME = "Task queue server"
+_NAME = "Task queue server set-up"
 
 
 async def check_queue_server(settings: Settings) -> list[Check]:

@@ -116,7 +116,7 @@ def _fatal(facts: Facts) -> list[Finding]:
         )
     if facts.forbidden:
         detail = f"it does not let this user run {', '.join(facts.forbidden)}"
-        found.append(Finding(Weight.RIGHTS, detail, "grant what docs/redis-keys.md lists"))
+        found.append(Finding(Weight.RIGHTS, detail, "grant what docs/queue-server.md lists"))
     if facts.refusal:
         found.append(Finding(Weight.REFUSAL, facts.refusal, "see the server's log"))
     return found

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claiming.recovery.continuity import Continuity, Sight
@@ -114,8 +115,8 @@ class Sweeper:
     async def restore_old(self, rows: Iterable[tuple[str, str]]) -> Swept:
         """Give back claims that are older than the visibility timeout, as a stock sweep would.
 
-        Async workers renew theirs, so one of theirs is old only where it was forgotten, or where
-        nobody could renew it.
+        Async workers renew theirs, so one of theirs is old only where its worker is dead, which is
+        a lost delivery, where it was forgotten, or where nobody could renew it.
 
         Args:
             rows: field and score, as the index had them.
@@ -123,11 +124,21 @@ class Sweeper:
         Raises:
             BrokerError: the server did not answer.
         """
-        old = [LostClaim(field, score, "") for field, score in rows]
-        theirs = [claim for claim in old if not claim.field.startswith(_WORKER_PREFIX)]
-        if len(theirs) < len(old):
+        old: list[LostClaim] = []
+        of_workers: list[LostClaim] = []
+        for field, score in rows:
+            is_ours = field.startswith(_WORKER_PREFIX)
+            claim = LostClaim(field, score, field.split("|", 2)[1] if is_ours else "")
+            (of_workers if is_ours else old).append(claim)
+        if of_workers:
+            alive = await self._alive(list({claim.owner for claim in of_workers}))
             await self._see_server(SweepMark.LOOK)
-        return await self._restorer.restore(old if self.may_judge() else theirs)
+            if self.may_judge():
+                old += [
+                    replace(claim, owner="") if claim.owner in alive else claim
+                    for claim in of_workers
+                ]
+        return await self._restorer.restore(old)
 
     async def _dead_workers(self) -> list[str]:
         known = [row.decode() for row in await self._store.command(
