@@ -38,6 +38,8 @@ DLQ = "crucible:dlq"
 
 #: HASH of how evaluations ended, by side, status and duration; some forty fields.
 ENDS = "crucible:ends"
+#: STRING, what of an environment workers have, as JSON; repeated by each of them. Has a TTL.
+ENVIRONMENT_PREFIX = "crucible:environment:"
 #: STRING, the switches of a migration in force; also the channel their changes are told on.
 MIGRATION = "crucible:migration"
 #: STREAM of who changed the switches. Bounded by MAXLEN.
@@ -164,6 +166,10 @@ class Keys:
     def ends(self) -> str:
         """The counts of how evaluations ended."""
         return f"{self.prefix}{ENDS}"
+
+    def environment(self, name: str) -> str:
+        """What of one environment workers have."""
+        return f"{self.prefix}{ENVIRONMENT_PREFIX}{name}"
 
     @property
     def migration(self) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from aiohttp import web
 
-from crucible.api import evaluations, health, metrics, migration, openapi, operations
-from crucible.api.app_keys import ADMIN, METER, READINESS, SERVICE, SETTINGS
+from crucible.api import environments, evaluations, health, metrics, migration, openapi, operations
+from crucible.api.app_keys import ADMIN, METER, READINESS, SERVED, SERVICE, SETTINGS
 from crucible.api.problems import problems
 from crucible.broker import Publisher
 from crucible.broker.admin.operator import Admin
@@ -17,7 +17,7 @@ from crucible.broker.control.client import ControlClient
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import Readiness
 from crucible.evaluation.service import EvaluationService
-from crucible.executor.languages import LANGUAGES
+from crucible.executor.served import ServedEnvironments
 from crucible.migration.live.service import RoutedService
 from crucible.telemetry.submissions import Meter
 
@@ -51,7 +51,8 @@ ROUTES = (
     Route("POST", "/api/eval", evaluations.submit),
     Route("GET", "/api/eval/{eval_id}", evaluations.show),
     Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
-    Route("GET", "/api/languages", evaluations.languages),
+    Route("GET", "/api/environments", environments.environments),
+    Route("GET", "/api/languages", environments.languages),
     Route("GET", "/api/v1/queues", operations.queues),
     Route("GET", "/api/v1/dlq", operations.dead_letters),
     Route("GET", "/api/v1/dlq/{letter_id}", operations.dead_letter),
@@ -72,6 +73,7 @@ def build_app(settings: Settings) -> web.Application:
     """The application; it opens its connections when it starts and closes them when it ends."""
     app = web.Application(middlewares=[problems], client_max_size=settings.max_body_kb * 1024)
     app[SETTINGS] = settings
+    app[SERVED] = ServedEnvironments(settings.served_environments)
     app.cleanup_ctx.append(_connections)
     for route in ROUTES:
         if route.method == "GET":
@@ -111,7 +113,7 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         service = kind(
             publisher,
             control,
-            languages=LANGUAGES,
+            served=app[SERVED],
             ceilings=ceilings_of(settings),
             result_ttl_s=settings.result_ttl_s,
         )

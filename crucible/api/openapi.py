@@ -10,7 +10,8 @@ from aiohttp import web
 
 import crucible
 from crucible.api import migration, operations
-from crucible.api.evaluations import Accepted, LanguageShown
+from crucible.api.environments import EnvironmentShown, LanguageShown
+from crucible.api.evaluations import Accepted
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.operations import LetterPage, LetterShown, Replayed
 from crucible.broker.admin.census import Census
@@ -39,8 +40,8 @@ class Problem(msgspec.Struct, kw_only=True):
 
 
 _TYPES = (
-    EvalRequest, Evaluation, Accepted, LanguageShown, Report, Census, LetterShown, LetterPage,
-    Replayed, Change, MigrationStatus, MismatchList,
+    EvalRequest, Evaluation, Accepted, LanguageShown, EnvironmentShown, Report, Census,
+    LetterShown, LetterPage, Replayed, Change, MigrationStatus, MismatchList,
 )  # fmt: skip
 _Schemas = dict[Any, dict[str, Any]]
 _Responses = dict[str, dict[str, Any]]
@@ -128,6 +129,7 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
     }
     refused = _some(errors, "400", "409", "413", "415", "422", "503")
     language = {"type": "array", "items": of[LanguageShown]}
+    environment = {"type": "array", "items": of[EnvironmentShown]}
     return {
         "/api/eval": {
             "post": {
@@ -153,6 +155,12 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
             "get": {
                 "summary": "What programs may be written in",
                 "responses": {"200": _response("The languages.", language)},
+            }
+        },
+        "/api/environments": {
+            "get": {
+                "summary": "Where programs may run, and what is there",
+                "responses": {"200": _response("The environments.", environment)},
             }
         },
     }

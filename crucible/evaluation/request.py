@@ -17,6 +17,7 @@ from crucible.executor.admission import (
     check_arguments,
     check_code,
     check_env,
+    check_environment,
     check_files,
     check_output_files,
     check_stdin,
@@ -25,8 +26,11 @@ from crucible.executor.admission import (
 from crucible.models import Program, SourceFile
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
+    from crucible.environments import Environment
+    from crucible.executor.languages import Language
+    from crucible.executor.served import ServedEnvironments
     from crucible.models import Limits
 
 #: An id is part of Redis keys, URLs and labels.
@@ -50,6 +54,7 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         files: laid beside the program.
         output_files: names of files to hand back.
         limits: what it may use.
+        environment: the image to run in; None takes the first that has the language.
         isolation: ``container``, or ``shared`` for trusted programs.
     """
 
@@ -60,6 +65,7 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     files: list[SourceFile] = []
     output_files: list[str] = []
     limits: LimitsRequest | None = None
+    environment: str | None = None
     isolation: Literal["container", "shared"] = "container"
 
 
@@ -68,7 +74,7 @@ class EvalRequest(EvalOptions, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         code: source text, not empty.
-        language: a name from the language table.
+        language: a name from the language table, or an alias.
         eval_id: the client's own id; the same id again returns the first evaluation.
         priority: 0 to 9, 9 is the most urgent.
         metadata: handed back unread with the evaluation.
@@ -145,17 +151,24 @@ def size_of(request: EvalRequest) -> int:
     return 500 + len(request.code) + len(request.stdin) + files
 
 
-def check_request(request: EvalRequest, languages: Collection[str], ceilings: Limits) -> None:
+def check_request(
+    request: EvalRequest, served: ServedEnvironments, ceilings: Limits
+) -> EvalRequest:
     """Refuse what could never run.
+
+    Returns:
+        The request, with its language by its name where it had an alias.
 
     Raises:
         InputError: naming the first field that is wrong.
     """
     if request.metadata:
         _check_metadata(request.metadata)
-    _check_program(request.code, request.language, languages)
-    _check_options(request, request.language)
-    checked_limits(request.limits, ceilings)
+    _, language, _ = _check_program(request, served, ceilings)
+    _check_options(request, language)
+    if request.language == language.name:
+        return request
+    return msgspec.structs.replace(request, language=language.name)
 
 
 def program_from(
@@ -164,7 +177,7 @@ def program_from(
     language: str,
     options: Mapping[str, Any],
     *,
-    languages: Collection[str],
+    served: ServedEnvironments,
     ceilings: Limits,
 ) -> Program:
     """The program of a task message, checked anew: anybody may write to a queue.
@@ -178,17 +191,18 @@ def program_from(
         )
     except msgspec.ValidationError as error:
         raise input_error(error) from None
-    _check_program(arguments.code, arguments.language, languages)
-    _check_options(arguments, arguments.language)
+    environment, known, limits = _check_program(arguments, served, ceilings)
+    _check_options(arguments, known)
     return Program(
-        language=language,
+        language=known.name,
         code=code,
         stdin=_stdin_bytes(arguments),
         args=tuple(arguments.args),
         env=arguments.env,
         files=tuple(arguments.files),
         output_files=tuple(arguments.output_files),
-        limits=checked_limits(arguments.limits, ceilings),
+        limits=limits,
+        environment=environment.name,
         isolation=arguments.isolation,
         eval_id=eval_id,
     )
@@ -218,22 +232,28 @@ def _depth_of(value: Any) -> int:
     return depth
 
 
-def _check_program(code: str, language: str, languages: Collection[str]) -> None:
+def _check_program(
+    request: EvalRequest, served: ServedEnvironments, ceilings: Limits
+) -> tuple[Environment, Language, Limits]:
+    """The environment, language and limits of a program that may run."""
+    code = request.code
     if not code or code.isspace():
         raise InputError("code", "must not be empty")
-    if language not in languages:
-        raise InputError("language", f"{language[:40]!r} is unknown; have {', '.join(languages)}")
+    environment, language = served.find(request.language, request.environment)
     if len(code) > _SHORT_CODE:
         check_code(code)
+    limits = checked_limits(request.limits, ceilings, language.defaults)
+    check_environment(environment, limits, request.isolation)
+    return environment, language, limits
 
 
-def _check_options(options: EvalOptions, language: str) -> None:
+def _check_options(options: EvalOptions, language: Language) -> None:
     if options.args:
         check_arguments(options.args)
     if options.env:
         check_env(options.env)
     if options.files:
-        check_files(options.files, language)
+        check_files(options.files, language.file_name)
     if options.output_files:
         check_output_files(options.output_files)
     if options.stdin:

@@ -33,13 +33,12 @@ from crucible.migration.legacy_results import decode_end, lost_by_legacy
 from crucible.models import ENDED
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from crucible.broker import Publisher
     from crucible.broker.control.client import ControlClient
     from crucible.broker.publishing.group_commit import Told
     from crucible.broker.results.meta import Meta
     from crucible.evaluation.request import EvalRequest
+    from crucible.executor.served import ServedEnvironments
     from crucible.models import Evaluation, Limits
 
 #: Seconds a request to cancel waits for a running program to be stopped.
@@ -98,7 +97,7 @@ class EvaluationService:
     Args:
         publisher: the producer.
         control: tells workers to stop.
-        languages: names a program may be written in.
+        served: the environments a program may run in.
         ceilings: the most a program may ask for.
         result_ttl_s: seconds a result is kept; its submission is remembered as long at least.
 
@@ -111,13 +110,13 @@ class EvaluationService:
         publisher: Publisher,
         control: ControlClient,
         *,
-        languages: Collection[str],
+        served: ServedEnvironments,
         ceilings: Limits,
         result_ttl_s: int,
     ) -> None:
         self._publisher = publisher
         self._control = control
-        self._languages = languages
+        self._served = served
         self._ceilings = ceilings
         self._result_ttl_s = result_ttl_s
         self._record_ttl_s = unended_ttl_s(result_ttl_s)
@@ -177,7 +176,7 @@ class EvaluationService:
         return submitted, evaluation_of(draft.eval_id, record, meta)
 
     def _draft(self, asked: EvalRequest, key: str | None) -> Draft:
-        check_request(asked, self._languages, self._ceilings)
+        asked = check_request(asked, self._served, self._ceilings)
         if key and asked.eval_id:
             raise InputError("Idempotency-Key", "must not come beside an eval_id")
         field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from crucible.environments import DEFAULT, PACKAGE, PINNED, REPOSITORY
 from crucible.errors import SettingsError
 
-#: The repository every image built here is tagged in.
-REPOSITORY = "crucible-sandbox"
-#: The tag that follows the newest build.
-LATEST = f"{REPOSITORY}:latest"
+if TYPE_CHECKING:
+    from crucible.environments import Environment
+
 #: The account programs run as. One of its own: ``nobody`` is what foreign files show up as.
 SANDBOX_USER = "sandbox"
 SANDBOX_UID = 1000
 SANDBOX_GID = 1000
 #: Raised when the builder turns the same packages into other content.
 RECIPE = 1
-
-#: A Debian package, optionally with its architecture or version (Debian policy 5.6.1).
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+\Z")
-#: A pinned Python distribution (PEP 508 name, exact version), no options, no addresses.
-_PINNED = re.compile(
-    r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:\[[A-Za-z0-9,._-]+\])?"
-    r"==[A-Za-z0-9][A-Za-z0-9.!+_-]*\Z"
-)
 
 
 class ImageDefinition(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +35,7 @@ class ImageDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     suite: str = "bookworm"
-    packages: tuple[str, ...] = ("libc6-dev", "nodejs", "python3", "tcc")
+    packages: tuple[str, ...] = DEFAULT.packages
     python_packages: tuple[str, ...] = ()
     left_out: tuple[str, ...] = (
         "adduser",
@@ -102,9 +94,9 @@ def parse_requirements(text: str, source: str = "") -> tuple[tuple[str, ...], tu
         line = raw.partition("#")[0].strip()
         if not line:
             continue
-        if line.startswith("pip:") and _PINNED.match(line[4:].strip()):
+        if line.startswith("pip:") and PINNED.match(line[4:].strip()):
             python.add(line[4:].strip())
-        elif _PACKAGE.match(line):
+        elif PACKAGE.match(line):
             debian.add(line)
         else:
             raise SettingsError(
@@ -140,4 +132,25 @@ def load_definition(packages_file: str = "") -> ImageDefinition:
         python_packages=python,
         # What an operator asks for by name stays.
         left_out=tuple(name for name in base.left_out if name not in debian),
+    )
+
+
+def definition_of(environment: Environment, packages_file: str = "") -> ImageDefinition:
+    """What the image of an environment built from packages holds.
+
+    Args:
+        environment: with what its base has.
+        packages_file: the operator's list for the default environment, which all others build on.
+
+    Raises:
+        SettingsError: the list cannot be read or has a line that is no package.
+    """
+    default = load_definition(packages_file)
+    packages = tuple(sorted({*default.packages, *environment.packages}))
+    left_out = {*default.left_out, *environment.left_out} - {*packages}
+    return msgspec.structs.replace(
+        default,
+        packages=packages,
+        python_packages=tuple(sorted({*default.python_packages, *environment.wheels})),
+        left_out=tuple(sorted(left_out)),
     )

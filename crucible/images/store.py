@@ -10,8 +10,8 @@ import aiodocker
 import aiohttp
 import msgspec
 
+from crucible.environments import REPOSITORY, VERSIONS_LABEL, versions_of
 from crucible.errors import RequirementError
-from crucible.images.definition import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,6 +43,7 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
         size_bytes: uncompressed.
         created: ISO time; images built here all carry the same.
         definition: digest of the definition it was built from; empty for foreign images.
+        versions: of the languages in it, as far as they were asked for when it was built.
     """
 
     reference: str
@@ -51,6 +52,7 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int = 0
     created: str = ""
     definition: str = ""
+    versions: dict[str, str] = {}
 
 
 @contextlib.asynccontextmanager
@@ -106,6 +108,7 @@ async def find_image(docker: aiodocker.Docker, reference: str) -> ImageInfo | No
         size_bytes=int(found.get("Size") or 0),
         created=str(found.get("Created") or ""),
         definition=labels.get(LABEL, ""),
+        versions=versions_of(labels.get(VERSIONS_LABEL, "")),
     )
 
 
@@ -115,7 +118,8 @@ async def list_images(docker: aiodocker.Docker) -> list[ImageInfo]:
         rows = await docker.images.list(filters={"label": [LABEL]})
     infos = []
     for row in rows:
-        tags = sorted(row.get("RepoTags") or ())
+        # Engines before 25 say this of an image whose tag went to another.
+        tags = sorted(set(row.get("RepoTags") or ()) - {"<none>:<none>"})
         if info := await find_image(docker, tags[0] if tags else row["Id"]):
             infos.append(info)
     return sorted(infos, key=lambda info: info.reference)

@@ -15,6 +15,7 @@ from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.tasks import MAX_RETRIES, Platform, evaluate_code
+from crucible.executor.served import ServedEnvironments
 from crucible.legacy import LegacyQueue, work
 from crucible.legacy.queue import LIMIT
 from crucible.legacy.service import build_app
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     import aiohttp
+
+    from crucible.environments import EnvironmentState
 
 ENDED = ("completed", "failed", "cancelled")
 
@@ -43,6 +46,10 @@ class LocalExecutor:
         self.spoil = spoil
         self.away = False
         self.runs = 0
+
+    async def environments(self) -> list[EnvironmentState]:
+        """It has none to show."""
+        return []
 
     async def run(self, program: Program) -> Outcome:
         """One process; cancelling kills it."""
@@ -146,7 +153,7 @@ async def celery_worker(
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
         async with tally.writing(queue_url, Keys(), Settings().result_ttl_s):
-            yield Platform(runner, ceilings_of(Settings()))
+            yield Platform(runner, ServedEnvironments(), ceilings_of(Settings()))
 
     registry = TaskRegistry(platform, hooks=CompletionHooks(tally, ("tasks.evaluate_code",)))
     registry.task("tasks.evaluate_code", track_started=True, max_retries=MAX_RETRIES)(evaluate_code)

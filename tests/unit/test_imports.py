@@ -8,14 +8,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "crucible"
 
-PLAIN = {"models", "settings", "errors", "breaker", "redis_keys"}
+PLAIN = {"models", "settings", "environments", "errors", "breaker", "redis_keys"}
 #: What each room may import of ``crucible`` besides itself; everything else is an error.
 MAY_IMPORT: dict[str, set[str]] = {
     "models": set(),
     "errors": set(),
     "breaker": {"errors"},
     "redis_keys": set(),
-    "settings": {"errors", "models"},
+    "environments": {"errors"},
+    "settings": {"environments", "errors", "models"},
     "embedded": {"errors"},
     "broker": PLAIN,
     "executor": PLAIN,

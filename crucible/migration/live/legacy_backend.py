@@ -25,12 +25,11 @@ from crucible.migration.legacy_results import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from crucible.breaker import CircuitBreaker
     from crucible.broker.results.meta import Meta
     from crucible.broker.results.task_result import Results
     from crucible.evaluation.request import EvalRequest
+    from crucible.executor.served import ServedEnvironments
     from crucible.legacy import LegacyClient
     from crucible.migration.live.ledger import Ledger
     from crucible.models import Evaluation, Limits
@@ -46,7 +45,7 @@ class LegacySide:
         breaker: of the queue; looking up is not subject to it, only submitting.
         ledger: what is kept.
         results: of the Celery side, where copies end.
-        languages: names a program may be written in.
+        served: the environments a program may run in.
         ceilings: the most a program may ask for.
     """
 
@@ -57,14 +56,14 @@ class LegacySide:
         ledger: Ledger,
         results: Results,
         *,
-        languages: Collection[str],
+        served: ServedEnvironments,
         ceilings: Limits,
     ) -> None:
         self._client = client
         self._breaker = breaker
         self._ledger = ledger
         self._results = results
-        self._languages = languages
+        self._served = served
         self._ceilings = ceilings
 
     async def submit(self, eval_id: str, asked: EvalRequest) -> None:
@@ -79,7 +78,7 @@ class LegacySide:
             asked.code,
             asked.language,
             options_of(asked),
-            languages=self._languages,
+            served=self._served,
             ceilings=self._ceilings,
         )
         permit = self._breaker.permit()

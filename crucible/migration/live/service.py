@@ -94,7 +94,7 @@ class RoutedService(TwoSided):
                 self.breakers.legacy,
                 self._ledger,
                 self._publisher.results,
-                languages=self._languages,
+                served=self._served,
                 ceilings=self._ceilings,
             )
             self._tally = await enter(
