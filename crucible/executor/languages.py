@@ -51,16 +51,12 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
 
 #: Compilers that are large, and start a thread for every processor of the machine.
 _COMPILER = Limits(memory_mb=512, pids=128)
-#: The collector without threads of its own, and one level of compilation: a program runs for
-#: seconds. The heap may grow to the memory limit, so that the kernel says when it is too much, as
-#: for any other language, and not the virtual machine somewhere below.
-_JVM = (
-    "-Xshare:auto",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-XX:-UsePerfData",
-    "-Xss64m",
-)
+#: Node's own limit for its heap would be half of the machine's or the sandbox's memory.
+_NODE = ("/usr/bin/node", "--max-old-space-size={memory_mb}", "main.js")
+#: The collector without threads of its own. The heap may grow to the memory limit, so that the
+#: kernel says when it is too much, as for any other language, and not the virtual machine somewhere
+#: below.
+_JVM = ("-Xshare:auto", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss64m", "-Xmx{memory_mb}m")
 
 #: Types are dropped and not checked, as by the tools people run single files with: checking them
 #: takes five times as long, and what it finds need not keep a program from running.
@@ -96,7 +92,7 @@ LANGUAGES: tuple[Language, ...] = (
         name="javascript",
         aliases=("js", "node", "nodejs"),
         file_name="main.js",
-        run=("/usr/bin/node", "main.js"),
+        run=_NODE,
         packages=("nodejs",),
         version=("/usr/bin/node", "--version"),
     ),
@@ -175,7 +171,7 @@ LANGUAGES: tuple[Language, ...] = (
     Language(
         name="java",
         file_name="Main.java",
-        run=("/usr/bin/java", *_JVM, "-Xmx{memory_mb}m", "-cp", ".", "Main"),
+        run=("/usr/bin/java", *_JVM, "-cp", ".", "Main"),
         compile=(
             *("/usr/bin/javac", "-J-Xshare:auto", "-J-XX:+UseSerialGC"),
             *("-J-XX:TieredStopAtLevel=1", "-encoding", "UTF-8", "Main.java"),
@@ -189,7 +185,7 @@ LANGUAGES: tuple[Language, ...] = (
         name="typescript",
         aliases=("ts",),
         file_name="main.ts",
-        run=("/usr/bin/node", "main.js"),
+        run=_NODE,
         compile=("/usr/bin/node", "-e", _TRANSPILE),
         packages=("node-typescript",),
         defaults=_COMPILER,

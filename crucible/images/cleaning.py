@@ -79,6 +79,7 @@ REMOVED = (
     "etc/ssh/ssh_host_*",
     # Certificates of the network that is not there, with the time of the build in each.
     "etc/ssl/certs/java",
+    "etc/ssl/private",
     "var/backups",
     "var/lib/apt",
     "var/lib/dpkg",

@@ -97,7 +97,7 @@ async def ensure_environment(
         if environment.image:
             digest = _digest(settings, environment)
             return await adopt_image(docker, environment, digest, progress)
-        base = await _ensure_base(settings, environment, progress)
+        base = await _ensure_base(docker, settings, environment, progress)
         # Of its own, so that several can be built at once.
         workspace = workspace_of(settings) / environment.name
         async with build_lock(workspace, progress):
@@ -156,11 +156,17 @@ async def ensure_environments(
     return {one.name: found[one.name] for one in environments}
 
 
-async def _ensure_base(settings: Settings, environment: Environment, progress: Progress) -> str:
+async def _ensure_base(
+    docker: aiodocker.Docker, settings: Settings, environment: Environment, progress: Progress
+) -> str:
     """The image that an environment's is a layer on; empty where it stands alone."""
     base = known_environments(settings.own_environments)[environment.base]
     if base.name == DEFAULT_NAME and not is_local(settings.sandbox_image):
         return ""  # somebody else's image need not have a single file of the definition's
+    definition = definition_of(base, settings.sandbox_packages_file)
+    # By its definition, whichever one its newest tag is on.
+    if found := await find_image(docker, definition.reference):
+        return found.image_id
     return (await ensure_environment(settings, base, progress=progress)).image_id
 
 

@@ -13,6 +13,7 @@ from crucible.errors import RequirementError
 from crucible.images import (
     ensure_environment,
     environment_images,
+    load_definition,
     open_engine,
 )
 from crucible.images.layers import export_layers
@@ -61,7 +62,7 @@ async def test_an_environment_is_a_layer_on_the_default(
     docker: aiodocker.Docker, environment: Any
 ) -> None:
     """What the default has takes no disk a second time."""
-    base = await docker.images.inspect(DEFAULT.reference)
+    base = await docker.images.inspect(load_definition().reference)
     top = await docker.images.inspect(environment.reference)
     assert top["RootFS"]["Layers"][:-1] == base["RootFS"]["Layers"]
 
@@ -70,8 +71,9 @@ async def test_layers_are_read_as_they_were_loaded(
     docker: aiodocker.Docker, tmp_path: Path
 ) -> None:
     """An image handed out by the engine is the one it was given, file by file."""
-    layers = await export_layers(docker, DEFAULT.reference, tmp_path)
-    inspected = await docker.images.inspect(DEFAULT.reference)
+    reference = load_definition().reference
+    layers = await export_layers(docker, reference, tmp_path)
+    inspected = await docker.images.inspect(reference)
     assert [f"sha256:{one}" for one in layers.digests] == inspected["RootFS"]["Layers"]
     assert layers.entries["usr/bin"].kind == "d"
     assert layers.entries["usr/bin/python3"].kind == "l"
