@@ -30,6 +30,7 @@ SECTIONS = (
     Section.SANDBOXES,
     Section.CEILINGS,
     Section.BREAKERS,
+    "environments",
 )
 #: As others can name it: remote control has lists with commas and patterns with * and ?, and a
 #: stock worker replaces what follows a %.

@@ -153,22 +153,27 @@ def help_of(*command: str) -> str:
 @pytest.mark.parametrize(
     ("command", "there", "absent"),
     [
-        ("api", "port queue_limit celery_percentage max_memory_mb result_ttl_s", "pool_min queues"),
+        (
+            "api",
+            "port queue_limit celery_percentage max_memory_mb result_ttl_s environments",
+            "pool_min queues",
+        ),
         (
             "worker",
-            "queues max_deliveries docker_runtime pool_max executor_urls",
+            "queues max_deliveries docker_runtime pool_max executor_urls environments",
             "port queue_limit",
         ),
         ("up", "port queue_limit celery_percentage pool_max queues data_dir", "debian_mirror"),
-        ("executor", "host concurrency docker_runtime max_pids", "celery_broker_url"),
+        ("executor", "host concurrency docker_runtime max_pids environments", "celery_broker_url"),
         ("legacy queue", "host log_level", "celery_broker_url"),
-        ("legacy worker", "queue_service_url executor_urls breaker_open_s", "port"),
+        ("legacy worker", "queue_service_url executor_urls breaker_open_s environments", "port"),
         ("migration status", "celery_broker_url queue_service_url", "host"),
         ("compare", "celery_broker_url queue_service_url", "port"),
         ("dlq list", "celery_broker_url global_keyprefix claim", "port"),
         ("purge", "celery_result_backend", "port"),
         ("queues", "queues", "port"),
         ("images build", "debian_mirror docker_url sandbox_image data_dir", "port"),
+        ("environments build", "environments debian_mirror docker_url data_dir", "port"),
         ("submit", "host port", "celery_broker_url"),
     ],
 )
