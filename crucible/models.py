@@ -108,6 +108,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         files: placed beside the program before it starts.
         output_files: names of regular files to return after the end.
         limits: what it may use.
+        environment: the image it runs in, by the name it is served under.
         isolation: ``container`` (one fresh container, the default) or ``shared``.
         tenant: whose program it is; sandboxes are never shared across tenants.
         eval_id: for labels and logs only.
@@ -121,6 +122,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[SourceFile, ...] = ()
     output_files: tuple[str, ...] = ()
     limits: Limits = Limits()
+    environment: str = "default"
     isolation: Literal["container", "shared"] = "container"
     tenant: str = ""
     eval_id: str = ""

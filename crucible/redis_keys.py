@@ -27,6 +27,7 @@ SWEEP = "crucible:sweep"
 REVOKED = "crucible:revoked"
 DLQ = "crucible:dlq"
 COMPLETIONS = "crucible:ends"
+ENVIRONMENT_PREFIX = "crucible:environment:"
 #: The channel of changes is named like the key.
 MIGRATION = "crucible:migration"
 MIGRATION_AUDIT = "crucible:migration:audit"
@@ -66,6 +67,8 @@ AUDIT_LIMIT, MISMATCH_LIMIT, SAMPLE_LIMIT = 1000, 1000, 500
 #: about to be sent, and how long it is remembered that it was (celery 5.7 ``backends/redis.py``
 #: with its default settings).
 CHORD_MARK_TTL_S, CHORD_SENDING_TTL_S, CHORD_SENT_TTL_S = 6, 21, 300
+#: Seconds an announcement of an environment lasts: three of its repetitions may be missed.
+ENVIRONMENT_TTL_S = 100
 #: Seconds a reply waits to be fetched by a client that may have left.
 REPLY_TTL_S = 300
 #: Seconds after which stock workers of 5.7 may sweep the binding of a client that died.
@@ -134,6 +137,8 @@ TABLE = (
             "dead letters with their exact bytes"),
     KeyInfo(COMPLETIONS, "hash", "workers, api", "some forty fields",
             "completions by queue system, status and duration"),
+    KeyInfo(f"{ENVIRONMENT_PREFIX}<name>", "string", _WORKERS, f"TTL {ENVIRONMENT_TTL_S} s",
+            "an environment as workers have it: image, size, versions of its languages"),
     KeyInfo(MIGRATION, "string", "api, `crucible migration`", "one",
             "the switches of a migration; also the channel of their changes"),
     KeyInfo(MIGRATION_AUDIT, "stream", "api, `crucible migration`", f"MAXLEN ~ {AUDIT_LIMIT}",
@@ -281,6 +286,10 @@ class Keys:
     def completions(self) -> str:
         """The counts of completions."""
         return f"{self.prefix}{COMPLETIONS}"
+
+    def environment(self, name: str) -> str:
+        """What workers announced of one environment."""
+        return f"{self.prefix}{ENVIRONMENT_PREFIX}{name}"
 
     @property
     def migration(self) -> str:

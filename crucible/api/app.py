@@ -10,6 +10,7 @@ from aiohttp import web
 
 from crucible.api import (
     dead_letters,
+    environments,
     evaluations,
     health,
     metrics,
@@ -23,6 +24,7 @@ from crucible.api.app_keys import (
     METER,
     MIGRATION,
     READINESS,
+    SERVED,
     SERVICE,
     SETTINGS,
 )
@@ -33,7 +35,7 @@ from crucible.broker.control.client import ControlClient
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import Readiness
-from crucible.executor.languages import LANGUAGES
+from crucible.executor.served import ServedEnvironments
 from crucible.migration.live.migration import open_migration
 from crucible.migration.live.service import RoutedService
 from crucible.telemetry.submissions import Meter
@@ -68,7 +70,8 @@ ROUTES = (
     Route("POST", "/api/eval", evaluations.submit),
     Route("GET", "/api/eval/{eval_id}", evaluations.show),
     Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
-    Route("GET", "/api/languages", evaluations.languages),
+    Route("GET", "/api/environments", environments.environments),
+    Route("GET", "/api/languages", environments.languages),
     Route("GET", "/api/v1/queues", queues.show),
     Route("GET", "/api/v1/dlq", dead_letters.list_),
     Route("GET", "/api/v1/dlq/{letter_id}", dead_letters.show),
@@ -89,6 +92,7 @@ def build_app(settings: Settings) -> web.Application:
     """The application; it opens its connections when it starts and closes them when it stops."""
     app = web.Application(middlewares=[problems], client_max_size=settings.max_body_kb * 1024)
     app[SETTINGS] = settings
+    app[SERVED] = ServedEnvironments(settings.served_environments)
     app.cleanup_ctx.append(_connections)
     for route in ROUTES:
         if route.method == "GET":
@@ -137,12 +141,12 @@ async def _add_service(
     celery = CeleryService(
         publisher,
         control,
-        languages=LANGUAGES,
+        served=app[SERVED],
         ceilings=ceilings_of(settings),
         result_ttl_s=settings.result_ttl_s,
     )
     if settings.queue_service_url:
-        parts = await stack.enter_async_context(open_migration(settings, publisher))
+        parts = await stack.enter_async_context(open_migration(settings, publisher, app[SERVED]))
         app[MIGRATION] = parts
         app[SERVICE] = RoutedService(celery, parts, control, meter.selected)
     else:

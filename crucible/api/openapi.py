@@ -11,7 +11,8 @@ from aiohttp import web
 import crucible
 from crucible.api import dead_letters, migration
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
-from crucible.api.evaluations import Accepted, LanguageShown
+from crucible.api.environments import EnvironmentShown, LanguageShown
+from crucible.api.evaluations import Accepted
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.broker.admin.census import Census
 from crucible.evaluation.readiness import Report
@@ -39,8 +40,8 @@ class Problem(msgspec.Struct, kw_only=True):
 
 
 _TYPES = (
-    EvalRequest, Evaluation, Accepted, LanguageShown, Report, Census, LetterShown, LetterPage,
-    Replayed, Change, MigrationStatus, MismatchList,
+    EvalRequest, Evaluation, Accepted, LanguageShown, EnvironmentShown, Report, Census,
+    LetterShown, LetterPage, Replayed, Change, MigrationStatus, MismatchList,
 )  # fmt: skip
 _Schemas = dict[Any, dict[str, Any]]
 _Responses = dict[str, dict[str, Any]]
@@ -130,6 +131,7 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
     }
     refused = _some(errors, "400", "409", "413", "415", "422", "503")
     language = {"type": "array", "items": of[LanguageShown]}
+    environment = {"type": "array", "items": of[EnvironmentShown]}
     return {
         "/api/eval": {
             "post": {
@@ -155,6 +157,12 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
             "get": {
                 "summary": "The languages programs may be in",
                 "responses": {"200": _response("The languages.", language)},
+            }
+        },
+        "/api/environments": {
+            "get": {
+                "summary": "The environments programs may run in",
+                "responses": {"200": _response("The environments.", environment)},
             }
         },
     }

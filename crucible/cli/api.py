@@ -17,6 +17,7 @@ SECTIONS = (
     Section.LEGACY_QUEUE,
     Section.BREAKERS,
     Section.CEILINGS,
+    "environments",
 )
 
 

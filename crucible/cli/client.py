@@ -39,6 +39,17 @@ LANGUAGE_OF_SUFFIX = {
     ".sh": "bash",
     ".bash": "bash",
     ".c": "c",
+    ".cc": "cpp",
+    ".cpp": "cpp",
+    ".cxx": "cpp",
+    ".go": "go",
+    ".java": "java",
+    ".lua": "lua",
+    ".php": "php",
+    ".pl": "perl",
+    ".rb": "ruby",
+    ".rs": "rust",
+    ".ts": "typescript",
 }
 
 Url = Annotated[
@@ -58,6 +69,9 @@ def submit(
     language: Annotated[
         str | None,
         typer.Option("--language", "-l", help="Default: from the file's suffix; python for -."),
+    ] = None,
+    environment: Annotated[
+        str | None, typer.Option(help="The image to run in; by default one with the language.")
     ] = None,
     arg: Annotated[list[str] | None, typer.Option("--arg", help="An argument; repeat.")] = None,
     env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE; repeat.")] = None,
@@ -79,6 +93,7 @@ def submit(
     body: dict[str, Any] = {
         "code": _source(file),
         "language": _language(file) if language is None else language,
+        "environment": environment,
         "args": arg,
         "env": _pairs("--env", env),
         "limits": _limits(limit),

@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 PORT = 8003
 
 
-@with_settings("host", "concurrency", Section.SANDBOXES, Section.CEILINGS, "log_level")
+@with_settings(
+    "host", "concurrency", Section.SANDBOXES, Section.CEILINGS, "environments", "log_level"
+)
 def command(
     settings: Settings,
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any.", min=0, max=65535)] = PORT,

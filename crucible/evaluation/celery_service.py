@@ -36,14 +36,13 @@ from crucible.evaluation.view import evaluation_of
 from crucible.models import ENDED
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from crucible.broker import Publisher
     from crucible.broker.control.client import ControlClient
     from crucible.broker.publishing.group_commit import PublishCallback
     from crucible.broker.results.meta import Meta
     from crucible.evaluation.record import Record
     from crucible.evaluation.request import EvalRequest
+    from crucible.executor.served import ServedEnvironments
     from crucible.models import Evaluation, Limits
 
 #: Seconds a request to cancel waits for a running program to be stopped.
@@ -58,7 +57,7 @@ class CeleryService:
     Args:
         publisher: publishes messages and reads results.
         control: sends remote control commands to workers.
-        languages: names of the languages a program may be in.
+        served: the environments a program may run in.
         ceilings: the most a program may ask for.
         result_ttl_s: seconds a result is kept; a submission is remembered for at least as long.
 
@@ -71,13 +70,13 @@ class CeleryService:
         publisher: Publisher,
         control: ControlClient,
         *,
-        languages: Collection[str],
+        served: ServedEnvironments,
         ceilings: Limits,
         result_ttl_s: int,
     ) -> None:
         self._publisher = publisher
         self._control = control
-        self._languages = languages
+        self._served = served
         self._ceilings = ceilings
         self._result_ttl_s = result_ttl_s
         self._record_ttl_s = unended_ttl_s(result_ttl_s)
@@ -124,7 +123,7 @@ class CeleryService:
         Raises:
             InputError: it could never run, or has an id and a key.
         """
-        check_request(asked, self._languages, self._ceilings)
+        asked = check_request(asked, self._served, self._ceilings)
         if key and asked.eval_id:
             raise InputError("Idempotency-Key", "must not come beside an eval_id")
         field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""

@@ -39,6 +39,7 @@ def executor_config(settings: Settings) -> ExecutorConfig:
         docker_url=settings.docker_url or None,
         runtime=settings.docker_runtime or None,
         image=settings.sandbox_image,
+        environments=settings.served_environments,
         pool_min=settings.pool_min,
         pool_max=settings.pool_max or 4 * max(concurrency_of(settings), settings.pool_min),
         ceiling=ceilings_of(settings),

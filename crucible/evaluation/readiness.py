@@ -12,15 +12,17 @@ from crucible.breaker import worst
 from crucible.broker.claiming.liveness import Heartbeat, read_heartbeats
 from crucible.broker.redis.connection import open_client, translated
 from crucible.errors import BrokerError
+from crucible.evaluation.announcements import read_announcements
 from crucible.evaluation.completions import read_completions
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from redis.asyncio import Redis
 
     from crucible.breaker import Circuit
+    from crucible.environments import EnvironmentState
     from crucible.evaluation.completions import CompletionCounts
     from crucible.settings import Settings
 
@@ -107,6 +109,13 @@ class Readiness:
         """Completions by queue system; none while the server does not answer."""
         try:
             return await read_completions(self._queue, self._keys)
+        except BrokerError:
+            return {}
+
+    async def environments(self, names: Sequence[str]) -> dict[str, EnvironmentState]:
+        """What workers announced of environments; nothing while the server does not answer."""
+        try:
+            return await read_announcements(names, self._queue, self._keys)
         except BrokerError:
             return {}
 

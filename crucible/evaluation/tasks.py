@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.breaker import worst
+from crucible.evaluation.announcements import announcing
 from crucible.evaluation.completion_hooks import CompletionHooks, SandboxHooks
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.executor_health import ExecutorHealth
@@ -22,7 +23,7 @@ from crucible.evaluation.retry_policy import MAX_RETRIES, RETRIED, retry_delay_s
 from crucible.evaluation.view import now_text
 from crucible.executor import circuits_of, open_executor
 from crucible.executor.interrupted import Interrupted
-from crucible.executor.languages import LANGUAGES
+from crucible.executor.served import ServedEnvironments
 from crucible.redis_keys import Keys
 from crucible.worker import TaskRegistry
 
@@ -42,10 +43,12 @@ class Platform:
 
     Attributes:
         executor: runs programs.
+        served: the environments they may run in.
         ceilings: the most a program may ask for.
     """
 
     executor: Executor
+    served: ServedEnvironments
     ceilings: Limits
 
 
@@ -53,22 +56,23 @@ def build_registry(settings: Settings) -> TaskRegistry:
     """The registry that workers serve, with its executor opened and closed beside the worker."""
     health, completions = ExecutorHealth(), CompletionCounter()
     opened: list[Executor] = []
+    served = ServedEnvironments(settings.served_environments)
 
     def circuits() -> dict[str, Circuit]:
         return worst(map(circuits_of, opened))
 
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
+        broker_url, keys = settings.celery_broker_url, Keys(settings.global_keyprefix)
         async with (
             open_executor(executor_config(settings), SandboxHooks(completions)) as executor,
             health.watching(executor),
-            completions.writing(
-                settings.celery_broker_url, Keys(settings.global_keyprefix), settings.result_ttl_s
-            ),
+            completions.writing(broker_url, keys, settings.result_ttl_s),
+            announcing(executor, broker_url, keys),
         ):
             opened.append(executor)
             try:
-                yield Platform(executor, ceilings_of(settings))
+                yield Platform(executor, served, ceilings_of(settings))
             finally:
                 opened.remove(executor)
 
@@ -148,7 +152,7 @@ async def _evaluate(
 ) -> EvalResult:
     platform: Platform = ctx.state
     program = program_from(
-        eval_id, code, language, options, languages=LANGUAGES, ceilings=platform.ceilings
+        eval_id, code, language, options, served=platform.served, ceilings=platform.ceilings
     )
     started_at = now_text()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from crucible.breaker import BreakerPolicy
+from crucible.environments import DEFAULT, DEFAULT_NAME, LATEST, Environment
 from crucible.executor.admission import CEILING
 from crucible.models import Limits  # noqa: TC001 - msgspec reads the annotation
 
@@ -31,10 +32,12 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
         docker_url: engine, such as ``unix:///var/run/docker.sock``; None finds it as the
             ``docker`` command would.
         runtime: OCI runtime by the name the engine knows it under; None is the engine's default.
-        image: sandbox image, by tag or digest.
+        image: image of the default environment, by tag or digest.
+        environments: those that programs may ask for.
         owner: value of the label ``crucible`` on every container of this process.
-        pool_min: sandboxes kept waiting when nothing happens; 0 starts every one on demand.
-        pool_max: sandboxes in existence at once, running ones included.
+        pool_min: sandboxes of an environment kept waiting when nothing happens; 0 starts every one
+            on demand. Those of environments other than the first are made from the first use on.
+        pool_max: sandboxes of an environment in existence at once, running ones included.
         max_waiting: programs that may wait for a sandbox before more are turned away.
         acquire_s: longest wait for a sandbox, in seconds.
         max_age_s: seconds after which a waiting sandbox is replaced.
@@ -59,7 +62,8 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
     breaker: BreakerPolicy = BreakerPolicy()
     docker_url: str | None = None
     runtime: str | None = None
-    image: str = "crucible-sandbox:latest"
+    image: str = LATEST
+    environments: tuple[Environment, ...] = (DEFAULT,)
     owner: str = msgspec.field(default_factory=own_name)
     pool_min: int = 2
     pool_max: int = 8
@@ -80,3 +84,7 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
     engine_s: float = 15.0
     ceiling: Limits = CEILING
     grace_s: float = 0.4
+
+    def image_of(self, environment: Environment) -> str:
+        """The name of an environment's image in the engine."""
+        return self.image if environment.name == DEFAULT_NAME else environment.reference

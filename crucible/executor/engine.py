@@ -128,8 +128,16 @@ class Engine:
         Raises:
             ExecutorRefused: there is no such image.
         """
+        return str((await self.image(image))["Id"])
+
+    async def image(self, image: str) -> dict[str, Any]:
+        """What the engine knows of an image.
+
+        Raises:
+            ExecutorRefused: there is no such image.
+        """
         async with translated(f"look up image {image}", self._deadline_s):
-            return str((await self._docker.images.inspect(image))["Id"])
+            return dict(await self._docker.images.inspect(image))
 
     async def pinned(self, image: str) -> str:
         """The same, looked up at most every ``PIN_S`` seconds."""

@@ -51,11 +51,13 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         disk_mb: size of its temporary file system.
-        image: an image of its own, or None for the executor's.
+        image: the image's name; empty for that of the default environment.
+        preload: Python modules that its waiting interpreter has imported.
     """
 
     disk_mb: int
-    image: str | None = None
+    image: str = ""
+    preload: tuple[str, ...] = ()
 
 
 class Sandbox:
@@ -90,7 +92,13 @@ class Sandbox:
     async def create(self) -> None:
         """Create the container, not yet started."""
         self._image_id = await self._engine.pinned(self.shape.image or self._config.image)
-        body = create_body(self.limits, self._config, uid=self.uid, image_id=self._image_id)
+        body = create_body(
+            self.limits,
+            self._config,
+            uid=self.uid,
+            image_id=self._image_id,
+            preload=self.shape.preload,
+        )
         self.container_id = await self._engine.create(body)
 
     async def prepare(self, deadline_s: float = 15.0) -> None:

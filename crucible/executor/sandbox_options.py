@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from crucible.executor import jail
-from crucible.executor.frames import BASE_ENV
+from crucible.executor.frames import base_env
 from crucible.executor.jail.account import ACCOUNT
 from crucible.executor.jail.kernel_memory import TCP_BUFFER_BYTES
 from crucible.models import Limits
@@ -171,7 +171,12 @@ def update_body(limits: Limits) -> dict[str, Any]:
 
 
 def create_body(
-    limits: Limits, config: ExecutorConfig, *, uid: int, image_id: str
+    limits: Limits,
+    config: ExecutorConfig,
+    *,
+    uid: int,
+    image_id: str,
+    preload: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The body of ``POST /containers/create`` for one sandbox.
 
@@ -180,15 +185,16 @@ def create_body(
         config: runtime, owner.
         uid: user and group id of everything in it; not root's.
         image_id: the image by digest, so that what is run is what was looked at.
+        preload: Python modules that the supervisor imports before it is ready.
     """
     return {
         "Image": image_id,
         "Entrypoint": ["/usr/bin/python3"],
-        "Cmd": ["-c", jail.BOOTSTRAP],
+        "Cmd": ["-c", jail.BOOTSTRAP, *preload],
         "User": f"{uid}:{uid}",
         "WorkingDir": "/",
         "Hostname": "sandbox",
-        "Env": [f"{name}={value}" for name, value in BASE_ENV.items()],
+        "Env": [f"{name}={value}" for name, value in base_env(config.cpus).items()],
         "Labels": {LABEL: config.owner},
         "AttachStdin": True,
         "AttachStdout": True,

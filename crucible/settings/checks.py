@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from crucible.environments import served_environments
 from crucible.errors import SettingsError
 from crucible.settings.fields import env_name
 from crucible.settings.urls import (
@@ -29,6 +30,7 @@ def check(settings: Settings) -> None:
     if settings.pool_max and settings.pool_max < settings.pool_min:
         raise SettingsError("CRUCIBLE_POOL_MAX", "must not be below CRUCIBLE_POOL_MIN")
     _check_queues(settings.queues)
+    served_environments(settings.environments, settings.own_environments)
     check_switches(
         celery_enabled=settings.celery_enabled,
         celery_percentage=settings.celery_percentage,

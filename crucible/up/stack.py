@@ -98,19 +98,22 @@ async def check_engine(config: ExecutorConfig) -> None:
     """Fail early where no program could run.
 
     Raises:
-        RequirementError: no engine answers, or it has no sandbox image.
+        RequirementError: no engine answers, or it has not the image of an environment served.
     """
     async with Engine(config.docker_url) as engine:
         try:
             await engine.version()
         except ExecutorError as error:
             raise RequirementError(f"no Docker engine answers: {error}", "make setup") from None
-        try:
-            await engine.image_id(config.image)
-        except ExecutorError:
-            raise RequirementError(
-                f"the engine has no image {config.image}", "crucible images build"
-            ) from None
+        for environment in config.environments:
+            image = config.image_of(environment)
+            try:
+                await engine.image_id(image)
+            except ExecutorError:
+                raise RequirementError(
+                    f"the engine has no image {image}",
+                    f"crucible environments build {environment.name}",
+                ) from None
 
 
 async def _server(stack: AsyncExitStack, data_dir: Path, name: str, preferred: int) -> str:

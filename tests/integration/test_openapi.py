@@ -41,6 +41,7 @@ def test_patterns_are_those_of_json_schema() -> None:
         ("GET", "/api/eval/{eval_id}?wait=x", None, 422),
         ("DELETE", "/api/eval/{eval_id}", None, 404),
         ("GET", "/api/languages", None, 200),
+        ("GET", "/api/environments", None, 200),
         ("GET", "/api/v1/queues", None, 200),
         ("GET", "/api/v1/dlq", None, 200),
         ("GET", "/api/v1/dlq?limit=0", None, 422),
@@ -77,5 +78,5 @@ async def test_every_answer_is_described(
 def test_whatever_asks_the_queue_server_may_find_it_away(path: str) -> None:
     """503 is among the answers of all that is not known to the process itself."""
     for operation in description()["paths"][path].values():
-        itself = path in ("/api/languages", "/api/v1/migration")
+        itself = path in ("/api/environments", "/api/languages", "/api/v1/migration")
         assert "503" in operation["responses"] or itself

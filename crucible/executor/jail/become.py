@@ -25,6 +25,7 @@ def warm_up() -> None:
     Its pages and lazily bound symbols are then shared with the child instead of being made in it,
     and no collection of the child's looks at, and so copies, what was there before.
     """
+    preload(sys.argv[1:])
     exec(compile("print(6 * 7)", "warm", "exec"), {})  # noqa: S102 - our own constant
     sys.stdout.flush()
     look_up("exit")
@@ -33,6 +34,18 @@ def warm_up() -> None:
     _environment.update(environ)
     gc.collect()
     gc.freeze()
+
+
+def preload(names: "list[str]") -> None:
+    """Import what programs of this environment are likely to; one that fails is left to them."""
+    for name in names:
+        try:
+            __import__(name)
+        except Exception:  # noqa: BLE001, S112 - a module's import may raise anything
+            continue
+    if "numpy.random" in sys.modules:
+        # Else every program forked from here would draw the same numbers.
+        posix.register_at_fork(after_in_child=sys.modules["numpy.random"].seed)
 
 
 def enter_child(stdin: int, stdout: int, stderr: int, uid: int = 0) -> None:
