@@ -9,6 +9,8 @@ JOBS ?= 2
 SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # More arguments for crucible bench, such as make bench BENCH_ARGS='--compare FILE'.
 BENCH_ARGS ?=
+# More arguments for the outage matrix, such as OUTAGE_ARGS='--only 12-*-both'.
+OUTAGE_ARGS ?= --side-by-side 6
 # Length of the chaos test, its SIGKILLs, and more arguments, such as CHAOS_ARGS='--subject both'.
 MINUTES ?= 3
 KILLS ?= 100
@@ -38,6 +40,7 @@ bench: setup ## measure everything beside bare limits and other systems (15 minu
 
 chaos: setup ## load, kills and other faults, judged by a ledger; MINUTES=20 KILLS=400 for a long one
 	@$(VENV)/python -m benchmarks.chaos --minutes $(MINUTES) --kills $(KILLS) $(CHAOS_ARGS)
+	@$(VENV)/python -m benchmarks.chaos.outages $(OUTAGE_ARGS)
 
 demo-migration: setup ## from the legacy queue to Celery under load, with things killed on the way (minutes)
 	@$(VENV)/python scripts/demo_migration

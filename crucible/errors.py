@@ -8,6 +8,7 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
 
     CrucibleError
     ├── InputError                what a client sent cannot be used; names the field
+    │   ├── ParameterError        a query parameter or header field, not one of the body
     │   └── ConflictError         the same id was used before with other content
     ├── NotFound                  nothing has the id that was asked for
     ├── SettingsError             configuration that must not start; names the setting
@@ -15,6 +16,8 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
     ├── BrokerError               the queue server
     │   ├── BrokerUnavailable     no answer in time; what was asked may have happened
     │   │   └── NothingStored     unavailable, and nothing happened: not sent, or refused
+    │   │       ├── MemoryFull    the server has no memory left
+    │   │       └── NotPermitted  the server's ACL does not let this user do it
     │   └── QueueFull             a queue holds as many messages as it may
     ├── MessageError              bytes that are not a task message
     ├── TaskError                 a task has no result; raised to whoever waits for it
@@ -31,11 +34,13 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
         ├── ExecutorUnavailable   temporary: engine gone, no sandbox in time; may be retried
         └── ExecutorRefused       permanent: unknown language, no image; a retry cannot help
 
-Foreign exceptions are translated at one place per library: ``broker.redis.connection`` for
+Foreign exceptions are translated at one place per library: ``broker.redis.translation`` for
 redis-py, ``executor.engine`` for aiodocker, and ``legacy.client`` for the legacy queue's HTTP.
 """
 
 from __future__ import annotations
+
+from typing import Self
 
 
 class CrucibleError(Exception):
@@ -48,6 +53,7 @@ class InputError(CrucibleError):
     Attributes:
         field: path of the offending field, such as ``limits.memory_mb``; empty for the whole body.
         detail: one sentence for people.
+        steps: keys and indices from the body down to the field; None where the path says it all.
     """
 
     def __init__(self, field: str, detail: str) -> None:
@@ -55,9 +61,14 @@ class InputError(CrucibleError):
         super().__init__(field, detail)
         self.field = field
         self.detail = detail
+        self.steps: tuple[str | int, ...] | None = None
 
     def __str__(self) -> str:
         return f"{self.field}: {self.detail}" if self.field else self.detail
+
+
+class ParameterError(InputError):
+    """A query parameter or header field cannot be used."""
 
 
 class ConflictError(InputError):
@@ -112,6 +123,14 @@ class BrokerUnavailable(BrokerError):  # noqa: N818 - a state of the server, nam
 
 class NothingStored(BrokerUnavailable):
     """The queue server was sent nothing, or refused it: what was asked did not happen."""
+
+
+class MemoryFull(NothingStored):
+    """The queue server refuses to store anything more: its memory limit is reached."""
+
+
+class NotPermitted(NothingStored):
+    """The queue server's ACL does not let this user do it; its operator may change that."""
 
 
 class QueueFull(BrokerError):  # noqa: N818 - a state of the queue, named as users see it
@@ -202,7 +221,25 @@ class LegacyWrongState(LegacyError):  # noqa: N818 - an answer of the service
 
 
 class ExecutorError(CrucibleError):
-    """A platform fault: a program could not be run. Never a verdict on the program."""
+    """A platform fault: a program could not be run. Never a verdict on the program.
+
+    Attributes:
+        detail: one sentence for people.
+        retries: of the evaluation that met it, those under way or waited for included. It is an
+            argument since that is all of an error that a stored result keeps.
+    """
+
+    def __init__(self, detail: str = "", retries: int = 0) -> None:
+        super().__init__(*((detail, retries) if retries else (detail,)))
+        self.detail = detail
+        self.retries = retries
+
+    def __str__(self) -> str:
+        return self.detail
+
+    def after(self, retries: int) -> Self:
+        """The same error, met by an evaluation after so many retries."""
+        return type(self)(self.detail, retries)
 
 
 class ExecutorUnavailable(ExecutorError):  # noqa: N818 - a state of the executor

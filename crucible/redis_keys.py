@@ -28,11 +28,13 @@ REVOKED = "crucible:revoked"
 DLQ = "crucible:dlq"
 COMPLETIONS = "crucible:ends"
 ENVIRONMENT_PREFIX = "crucible:environment:"
+COMPLETIONS_LETTER = "crucible:ends:letter"
 #: The channel of changes is named like the key.
 MIGRATION = "crucible:migration"
 MIGRATION_AUDIT = "crucible:migration:audit"
 MISMATCHES = "crucible:migration:mismatches"
 COMPARED = "crucible:migration:compared"
+COMPARE_RUNS = "crucible:migration:compare_runs"
 SAMPLE = "crucible:migration:sample"
 LEGACY_PROGRAM_PREFIX = "crucible:legacy:program:"
 LEGACY_RESULT_PREFIX = "crucible:legacy:result:"
@@ -123,7 +125,7 @@ TABLE = (
             f"{_RESULT_TTL}",
             "idempotency record: what was published under this name"),
     KeyInfo(f"{WORKER_PREFIX}<worker id>", "string", _WORKERS, f"TTL {WORKER_TTL_S:g} s",
-            "heartbeat: the node name, or JSON with its troubles and circuits"),
+            "heartbeat: the node name, or JSON with its troubles, circuits and gauges"),
     KeyInfo(WORKERS, "zset", _WORKERS, "one entry a worker; a sweep removes the dead",
             "worker id → last heartbeat"),
     KeyInfo(f"{FENCE_PREFIX}<worker id>", "string", "workers that sweep", f"TTL {FENCE_TTL_S} s",
@@ -139,6 +141,8 @@ TABLE = (
             "completions by queue system, status and duration"),
     KeyInfo(f"{ENVIRONMENT_PREFIX}<name>", "string", _WORKERS, f"TTL {ENVIRONMENT_TTL_S} s",
             "an environment as workers have it: image, size, versions of its languages"),
+    KeyInfo(COMPLETIONS_LETTER, "string", "workers, api", "one",
+            "id of the last dead letter that was looked at for completions"),
     KeyInfo(MIGRATION, "string", "api, `crucible migration`", "one",
             "the switches of a migration; also the channel of their changes"),
     KeyInfo(MIGRATION_AUDIT, "stream", "api, `crucible migration`", f"MAXLEN ~ {AUDIT_LIMIT}",
@@ -146,6 +150,8 @@ TABLE = (
     KeyInfo(MISMATCHES, "stream", "api", f"MAXLEN ~ {MISMATCH_LIMIT}",
             "copies whose outcome differs from that of their original"),
     KeyInfo(COMPARED, "hash", "api", "four fields", "how comparisons came out"),
+    KeyInfo(COMPARE_RUNS, "set", "`crucible compare`", f"TTL {_RESULT_TTL}",
+            "runs of `crucible compare`: what the ids of their evaluations begin with"),
     KeyInfo(SAMPLE, "stream", "api", f"MAXLEN ~ {SAMPLE_LIMIT}, 16 KiB an entry",
             "a few submissions a second, for comparing both queue systems"),
     KeyInfo(f"{LEGACY_PROGRAM_PREFIX}<eval id>", "string", "api",
@@ -292,6 +298,11 @@ class Keys:
         return f"{self.prefix}{ENVIRONMENT_PREFIX}{name}"
 
     @property
+    def completions_letter(self) -> str:
+        """The position in the dead letters up to which completions were counted."""
+        return f"{self.prefix}{COMPLETIONS_LETTER}"
+
+    @property
     def migration(self) -> str:
         """The switches of a migration, and the channel of their changes."""
         return f"{self.prefix}{MIGRATION}"
@@ -310,6 +321,11 @@ class Keys:
     def compared(self) -> str:
         """The counts of comparisons."""
         return f"{self.prefix}{COMPARED}"
+
+    @property
+    def compare_runs(self) -> str:
+        """The runs of comparisons on purpose."""
+        return f"{self.prefix}{COMPARE_RUNS}"
 
     @property
     def sample(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from command import free_port
-from crucible_processes import crucible, environment_of
+from crucible_processes import crucible, environment_of, serving
 from processes import run, start, teardown
 
 __all__ = ["run", "setup", "teardown"]
@@ -37,5 +37,5 @@ def setup(job: dict[str, Any]) -> dict[str, Any]:
     api.wait_for_port(facts["port"])
     for number in range(workers):
         name = ("--name", f"w{number}@bench")
-        crucible(environment, "worker", *name, "--tasks", "noop_eval:registry")
+        crucible(environment, "worker", *name, *serving("noop_eval:registry"))
     return {**facts, "pid": api.pid}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from processes import start
 
+from crucible.settings import QUEUES
+
 if TYPE_CHECKING:
     from command import Command
 
@@ -25,3 +27,8 @@ def environment_of(job: dict[str, Any]) -> dict[str, str]:
 def crucible(environment: dict[str, str], *arguments: str) -> Command:
     """Start a ``crucible`` command."""
     return start(sys.executable, "-m", "crucible", *arguments, **environment)
+
+
+def serving(tasks: str) -> tuple[str, ...]:
+    """Flags of a worker that serves a registry from the queues of evaluations."""
+    return ("--tasks", tasks, "--queues", ",".join(QUEUES))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from command import free_port
-from crucible_processes import crucible, environment_of
+from crucible_processes import crucible, environment_of, serving
 from processes import pids, run, teardown
 
 __all__ = ["run", "setup", "teardown"]
@@ -20,7 +20,7 @@ def setup(job: dict[str, Any]) -> dict[str, Any]:
     environment = environment_of(job)
     ports = [free_port() for _ in range(job.get("apis", 1))]
     apis = [crucible(environment, "api", "--port", str(port)) for port in ports]
-    tasks = ["--tasks", job["tasks"]] if job.get("tasks") else []
+    tasks = serving(job["tasks"]) if job.get("tasks") else ()
     for number in range(job.get("workers", 1)):
         crucible(environment, "worker", "--name", f"w{number}@bench", *tasks)
     for api, port in zip(apis, ports, strict=True):

@@ -16,6 +16,7 @@ from crucible.api import (
     metrics,
     migration,
     openapi,
+    pages,
     queues,
 )
 from crucible.api.app_keys import (
@@ -32,12 +33,18 @@ from crucible.api.problems import problems
 from crucible.broker import Publisher
 from crucible.broker.admin.operator import Admin
 from crucible.broker.control.client import ControlClient
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.requirements import require_usable
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.limits import ceilings_of
-from crucible.evaluation.readiness import Readiness
+from crucible.evaluation.readiness import PROBE_S, Readiness
 from crucible.executor.served import ServedEnvironments
+from crucible.http.guard import GUARD, ConnectionGuard, Limits
+from crucible.http.hosts import HOSTS, HostPolicy, host_guard
+from crucible.http.query import check_query
 from crucible.migration.live.migration import open_migration
 from crucible.migration.live.service import RoutedService
+from crucible.redis_keys import Keys
 from crucible.telemetry.submissions import Meter
 
 if TYPE_CHECKING:
@@ -59,47 +66,87 @@ class Servers(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One line of the API."""
+    """One line of the API.
+
+    Attributes:
+        method: HTTP method; HEAD comes with GET.
+        path: as aiohttp's router has it.
+        handler: answers it.
+        query: parameters it knows; others are refused.
+    """
 
     method: str
     path: str
     handler: Handler
+    query: frozenset[str] = frozenset()
+
+    def checked(self) -> Handler:
+        """The handler behind a check of the query's parameters."""
+
+        async def checked(request: web.Request) -> web.StreamResponse:
+            check_query(request, self.query)
+            return await self.handler(request)
+
+        return checked
 
 
+_WAIT = frozenset({"wait"})
+_LIMIT = frozenset({"limit"})
 ROUTES = (
-    Route("POST", "/api/eval", evaluations.submit),
-    Route("GET", "/api/eval/{eval_id}", evaluations.show),
+    Route("POST", "/api/eval", evaluations.submit, _WAIT),
+    Route("GET", "/api/eval/{eval_id}", evaluations.show, _WAIT),
     Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
     Route("GET", "/api/environments", environments.environments),
     Route("GET", "/api/languages", environments.languages),
     Route("GET", "/api/v1/queues", queues.show),
-    Route("GET", "/api/v1/dlq", dead_letters.list_),
+    Route("GET", "/api/v1/dlq", dead_letters.list_, _LIMIT | {"before"}),
     Route("GET", "/api/v1/dlq/{letter_id}", dead_letters.show),
     Route("DELETE", "/api/v1/dlq/{letter_id}", dead_letters.delete),
     Route("POST", "/api/v1/dlq/{letter_id}/replay", dead_letters.replay),
     Route("GET", "/api/v1/migration", migration.show),
     Route("PUT", "/api/v1/migration", migration.change),
-    Route("GET", "/api/v1/migration/mismatches", migration.mismatches),
+    Route("GET", "/api/v1/migration/mismatches", migration.mismatches, _LIMIT),
     Route("GET", "/metrics", metrics.show),
     Route("GET", "/health", health.live),
     Route("GET", "/ready", health.ready),
     Route("GET", "/openapi.json", openapi.document),
-    Route("GET", "/docs", openapi.page),
+    Route("GET", "/", pages.index),
+    Route("GET", "/docs", pages.docs),
+    Route("GET", "/docs/docs.css", pages.style),
+    Route("GET", "/docs/docs.js", pages.script),
 )
 
 
 def build_app(settings: Settings) -> web.Application:
     """The application; it opens its connections when it starts and closes them when it stops."""
-    app = web.Application(middlewares=[problems], client_max_size=settings.max_body_kb * 1024)
-    app[SETTINGS] = settings
+    hosts = HostPolicy(settings.host, settings.allowed_hosts)
+    app = web.Application(
+        middlewares=[problems, host_guard(hosts)], client_max_size=settings.max_body_kb * 1024
+    )
+    app[SETTINGS], app[HOSTS] = settings, hosts
+    app[GUARD] = ConnectionGuard(connection_limits(settings))
     app[SERVED] = ServedEnvironments(settings.served_environments)
     app.cleanup_ctx.append(_connections)
     for route in ROUTES:
         if route.method == "GET":
-            app.router.add_get(route.path, route.handler)  # HEAD as well
+            app.router.add_get(route.path, route.checked())  # HEAD as well
         else:
-            app.router.add_route(route.method, route.path, route.handler)
+            app.router.add_route(route.method, route.path, route.checked())
     return app
+
+
+def connection_limits(settings: Settings) -> Limits:
+    """What clients may hold of this installation's api."""
+    return Limits(
+        head_s=settings.head_timeout_s,
+        grace_s=settings.transfer_grace_s,
+        rate=settings.transfer_rate_kb * 1024,
+        idle_s=settings.idle_timeout_s,
+        body_bytes=settings.max_body_kb * 1024,
+        held_bytes=settings.max_unfinished_mb << 20,
+        connections=settings.max_connections,
+        connections_of_address=settings.max_connections_per_address,
+    )
 
 
 async def _connections(app: web.Application) -> AsyncIterator[None]:
@@ -129,8 +176,21 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         )
         app[METER] = Meter()
         await _add_service(app, stack, publisher, control)
-        app[READINESS] = await stack.enter_async_context(Readiness.connect(settings))
+        await _require_usable(settings)
+        app[READINESS] = await stack.enter_async_context(Readiness.connect(settings, control))
         yield
+
+
+async def _require_usable(settings: Settings) -> None:
+    """Refuse to start on a server that can never work.
+
+    Raises:
+        RequirementError: it cannot.
+    """
+    async with open_client(settings.celery_broker_url, command_timeout_s=PROBE_S) as client:
+        keys = Keys(settings.global_keyprefix)
+        scripting = settings.claim == "atomic"
+        await require_usable(client, keys, scripting=scripting, needs_all_rights=False)
 
 
 async def _add_service(

@@ -9,9 +9,10 @@ from aiohttp import web
 
 from crucible.api.app_keys import ADMIN
 from crucible.broker.claiming.deadletters import DeadLetter, is_letter_id, shown
-from crucible.errors import InputError, NotFound
+from crucible.errors import NotFound, ParameterError
 from crucible.http.answers import json_answer
 from crucible.http.query import limit_of
+from crucible.validation import quoted
 
 #: Dead letters in one answer, by default and at most.
 PAGE, LARGEST_PAGE = 50, 1000
@@ -23,7 +24,7 @@ class LetterShown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Attributes:
         id: its id.
         queue: the queue it came from.
-        reason: unreadable, unregistered, rejected, undeliverable, failed.
+        reason: unreadable, unregistered, rejected, undeliverable, unsettled, failed.
         detail: one sentence for people.
         task_id: id of the task, empty where it could not be read.
         task: name of the task, empty where it could not be read.
@@ -101,11 +102,11 @@ async def _letter_of(request: web.Request) -> DeadLetter:
     letters = request.app[ADMIN].dead_letters
     letter = await letters.get(letter_id)
     if letter is None:
-        raise NotFound(f"no dead letter has the id {letter_id!r}")
+        raise NotFound(f"no dead letter has the id {quoted(letter_id)}")
     return letter
 
 
 def _checked_id(field: str, text: str) -> str:
     if text and not is_letter_id(text):
-        raise InputError(field, "must be the id of a dead letter")
+        raise ParameterError(field, "must be the id of a dead letter")
     return text

@@ -10,13 +10,14 @@ from aiohttp import web
 from crucible.api.app_keys import SERVICE, SETTINGS
 from crucible.api.fast_path.head import MAX_KEY_LENGTH
 from crucible.api.problems import not_submitted
-from crucible.errors import BrokerError, InputError, LegacyError
+from crucible.errors import BrokerError, LegacyError, ParameterError
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.request import decode_request
+from crucible.http.body import read_body
+from crucible.http.problems import IDEMPOTENCY_KEY
 from crucible.models import ENDED, Evaluation
 
 JSON_TYPE = "application/json"
-_KEY = "Idempotency-Key"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -49,9 +50,9 @@ async def submit(request: web.Request) -> web.Response:
     """
     if request.content_type != JSON_TYPE and not request.content_type.endswith("+json"):
         # Any web page can have a browser send other types to a loopback address without asking.
-        raise web.HTTPUnsupportedMediaType(reason=f"Content-Type must be {JSON_TYPE}")
+        raise web.HTTPUnsupportedMediaType(text=f"the Content-Type must be {JSON_TYPE}")
     wait_s = wait_of(request)
-    asked = decode_request(await request.read())
+    asked = decode_request(await read_body(request, "CRUCIBLE_MAX_BODY_KB"))
     service, key = request.app[SERVICE], _key_of(request)
     ended = None
     try:
@@ -108,7 +109,7 @@ def wait_of(request: web.Request) -> float | None:
     Lowered to what the installation allows: the client gets a 202 then, and asks again.
 
     Raises:
-        InputError: not a number of seconds.
+        ParameterError: not a number of seconds.
     """
     if "?" not in request.raw_path:  # most have none, and parsing a URL is not cheap
         return None
@@ -120,23 +121,23 @@ def wait_of(request: web.Request) -> float | None:
     except ValueError:
         seconds = math.nan
     if not math.isfinite(seconds) or seconds < 0:
-        raise InputError("wait", "must be a number of seconds, zero or more")
+        raise ParameterError("wait", "must be a number of seconds, zero or more")
     return min(seconds, request.app[SETTINGS].max_wait_s)
 
 
 def _key_of(request: web.Request) -> str | None:
-    keys = request.headers.getall(_KEY, ())
+    keys = request.headers.getall(IDEMPOTENCY_KEY, ())
     if not keys:
         return None
     if len(keys) > 1:
-        raise InputError(_KEY, "must not be repeated")
+        raise ParameterError(IDEMPOTENCY_KEY, "must not be repeated")
     key: str = keys[0]
     if not 0 < len(key) <= MAX_KEY_LENGTH:
-        raise InputError(_KEY, f"must have 1 to {MAX_KEY_LENGTH} characters")
+        raise ParameterError(IDEMPOTENCY_KEY, f"must have 1 to {MAX_KEY_LENGTH} characters")
     try:
         key.encode()
     except UnicodeEncodeError:
-        raise InputError(_KEY, "is not UTF-8") from None
+        raise ParameterError(IDEMPOTENCY_KEY, "is not UTF-8") from None
     return key
 
 

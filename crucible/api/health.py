@@ -21,7 +21,11 @@ async def live(_: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """``GET /ready``: each dependency; 503 when evaluations would not be accepted or run."""
+    """``GET /ready``: each dependency; 503 when evaluations would not be accepted or run.
+
+    Without any worker it is 200 with ``status: degraded``: what is accepted waits, and an api that
+    could not be ready before its workers are would block a rollout of both.
+    """
     report = await request.app[READINESS].report()
     migration = request.app.get(MIGRATION)
     if migration is not None:

@@ -10,15 +10,18 @@ from aiohttp import web
 from crucible.api.app_keys import ADMIN, METER, MIGRATION, READINESS
 from crucible.breaker import worst
 from crucible.errors import BrokerError, LegacyError
-from crucible.evaluation.readiness import PROBE_S
+from crucible.evaluation.readiness import PROBE_S, sandboxes_of, workers_of
+from crucible.http.guard import GUARD, Fault
 from crucible.migration.legacy_results import LEGACY_QUEUE
 from crucible.migration.live.readiness import legacy_stats
 from crucible.settings import KNOWN_QUEUES
-from crucible.telemetry.scrape import CONTENT_TYPE, Measured, exposition
+from crucible.telemetry.scrape import CONTENT_TYPE, Connections, Measured, exposition
 
 if TYPE_CHECKING:
     from crucible.breaker import Circuit
+    from crucible.broker.admin.census import Census
     from crucible.broker.admin.operator import Admin
+    from crucible.http.guard import ConnectionGuard
     from crucible.migration.live.migration import Migration
 
 #: Messages waiting, by queue system and queue.
@@ -37,10 +40,12 @@ async def show(request: web.Request) -> web.Response:
 async def _measure(app: web.Application) -> Measured:
     readiness, migration = app[READINESS], app.get(MIGRATION)
     # All at once: a server that hangs delays each of them by its deadline.
-    completions, heartbeats, depths, legacy = await asyncio.gather(
+    completions, heartbeats, listening, memory_full, census, legacy = await asyncio.gather(
         readiness.completions(),
         readiness.heartbeats(),
-        _celery_depths(app[ADMIN]),
+        readiness.listening(),
+        readiness.memory_full(),
+        _census(app[ADMIN]),
         _legacy(migration),
     )
     circuits = [beat.circuits for beat in heartbeats]
@@ -49,21 +54,36 @@ async def _measure(app: web.Application) -> Measured:
         circuits += [legacy[1], migration.circuits()]
         copies = migration.shadow.totals
     return Measured(
-        depths={**depths, **legacy[0]},
+        connections=_connections(app[GUARD]),
+        depths={**_depths_of(census), **legacy[0]},
+        claimed=None if census is None else census.claimed,
+        dead_letters=None if census is None else census.dead_letters,
+        workers=workers_of(heartbeats, listening),
+        sandboxes=sandboxes_of(heartbeats),
         completions=completions,
         circuits=worst(circuits),
+        memory_full=memory_full,
         copies=copies,
     )
 
 
-async def _celery_depths(admin: Admin) -> Depths:
-    """Depths of the Celery queues; without those that cannot be read, since zero would be false."""
+async def _census(admin: Admin) -> Census | None:
+    """What the Celery queues hold; None where it cannot be read, since zero would be false."""
     try:
         async with asyncio.timeout(PROBE_S):
-            census = await admin.census(KNOWN_QUEUES)
+            return await admin.census(KNOWN_QUEUES)
     except (BrokerError, TimeoutError):
-        return {}
-    return {("celery", queue.name): queue.waiting for queue in census.queues}
+        return None
+
+
+def _depths_of(census: Census | None) -> Depths:
+    queues = census.queues if census is not None else []
+    return {("celery", queue.name): queue.waiting for queue in queues}
+
+
+def _connections(guard: ConnectionGuard) -> Connections:
+    faults = {fault.value: guard.faults[fault] for fault in Fault}
+    return Connections(open=len(guard), held_bytes=guard.held_bytes, faults=faults)
 
 
 async def _legacy(migration: Migration | None) -> tuple[Depths, dict[str, Circuit]]:

@@ -12,11 +12,12 @@ from crucible.api.app_keys import MIGRATION, SETTINGS
 from crucible.errors import BrokerError, InputError, LegacyError
 from crucible.evaluation.readiness import states_of
 from crucible.http.answers import json_answer
+from crucible.http.body import read_body
 from crucible.http.query import limit_of
 from crucible.migration.live.comparer import Listed  # noqa: TC001 - msgspec reads annotations
 from crucible.migration.routing import Mode
-from crucible.migration.state import AuditEntry, Change, State, initial_state
-from crucible.validation import input_error
+from crucible.migration.state import SWITCHES, AuditEntry, Change, State, initial_state
+from crucible.validation import input_error, not_json
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -76,7 +77,9 @@ async def show(request: web.Request) -> web.Response:
 
 async def change(request: web.Request) -> web.Response:
     """``PUT /api/v1/migration``: set switches; the answer is the status after it."""
-    wanted = _decoded(await request.read())
+    wanted = _decoded(await read_body(request, "CRUCIBLE_MAX_BODY_KB"))
+    if not wanted.wanted():
+        raise _no_switch()
     if not wanted.by:
         wanted = msgspec.structs.replace(wanted, by=f"http:{request.remote}")
     migration = request.app.get(MIGRATION)
@@ -102,7 +105,13 @@ def _decoded(body: bytes) -> Change:
     except msgspec.ValidationError as error:
         raise input_error(error) from None
     except (ValueError, RecursionError) as error:
-        raise InputError("", f"the body is not valid JSON: {error}") from None
+        raise not_json(error) from None
+
+
+def _no_switch() -> InputError:
+    error = InputError("body", f"names no switch to set; there are {', '.join(SWITCHES)}")
+    error.steps = ()
+    return error
 
 
 def _check_without_legacy(wanted: Change, state: State) -> None:

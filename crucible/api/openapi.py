@@ -10,48 +10,31 @@ from aiohttp import web
 
 import crucible
 from crucible.api import dead_letters, migration
+from crucible.api.app_keys import SETTINGS
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
 from crucible.api.migration import MigrationStatus, MismatchList
+from crucible.api.schemas import LETTER_ID, Problem, schemas
 from crucible.broker.admin.census import Census
 from crucible.evaluation.readiness import Report
 from crucible.evaluation.request import EvalRequest
 from crucible.migration.state import Change
 from crucible.models import Evaluation
+from crucible.settings import Settings
 
-
-class Problem(msgspec.Struct, kw_only=True):
-    """An error (RFC 9457).
-
-    Attributes:
-        type: always ``about:blank``; the title tells kinds apart.
-        title: the kind of problem.
-        status: the HTTP status.
-        detail: this occurrence, for people.
-        field: path of the offending field; ``body`` stands for the whole body.
-    """
-
-    type: str
-    title: str
-    status: int
-    detail: str = ""
-    field: str = ""
-
-
-_TYPES = (
-    EvalRequest, Evaluation, Accepted, LanguageShown, EnvironmentShown, Report, Census,
-    LetterShown, LetterPage, Replayed, Change, MigrationStatus, MismatchList,
-)  # fmt: skip
 _Schemas = dict[Any, dict[str, Any]]
 _Responses = dict[str, dict[str, Any]]
 _ERRORS = {
     "400": "The body cannot be decoded, or is not JSON.",
+    "403": "A browser sent it for a page of another origin.",
     "404": "Nothing has this id.",
+    "408": "It arrived too slowly.",
     "409": "The present state forbids it: an id used before with different content, for one.",
     "413": "The body is too large.",
     "415": "The Content-Type is not JSON, or the content coding is not supported.",
-    "422": "A field is invalid; it is named.",
+    "421": "The Host is no name of this service.",
+    "422": "A field or a parameter is invalid; it is named.",
     "503": "The queue server does not answer, or the queue is full; see Retry-After.",
 }
 _WAIT = {
@@ -71,53 +54,42 @@ _KEY = {
 
 
 @cache
-def description() -> dict[str, Any]:
-    """The OpenAPI 3.1 document."""
-    schemas, components = msgspec.json.schema_components(
-        (Problem, *_TYPES), ref_template="#/components/schemas/{name}"
-    )
-    problem, *rest = schemas
-    of = dict(zip(_TYPES, rest, strict=True))
+def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B008 - immutable
+    """The OpenAPI 3.1 document of an installation."""
+    of, components = schemas(settings)
     errors = {
-        status: _response(text, problem, "application/problem+json")
+        status: _response(text, of[Problem], "application/problem+json")
         for status, text in _ERRORS.items()
     }
+    paths = {
+        **_evaluations(of, errors),
+        **_operations(of, errors),
+        **_migration(of, errors),
+        "/metrics": {"get": _simple("Counters and depths, for Prometheus")},
+        "/health": {"get": _simple("Whether the process lives")},
+        "/ready": {
+            "get": {
+                "summary": "Whether evaluations would be accepted and run",
+                "responses": {
+                    "200": _response(
+                        "They would; `degraded` where no worker is there yet.", of[Report]
+                    ),
+                    "503": _response(
+                        "They would not; the failing dependency is named.", of[Report]
+                    ),
+                },
+            }
+        },
+    }
+    for operations in paths.values():
+        for operation in operations.values():
+            # Refused before any route is looked at, or by every one of them.
+            operation["responses"] |= _some(errors, "403", "408", "421", "422")
     return {
         "openapi": "3.1.0",
         "info": {"title": "Crucible", "version": crucible.__version__},
-        "paths": {
-            **_evaluations(of, errors),
-            **_operations(of, errors),
-            **_migration(of, errors),
-            "/metrics": {"get": _simple("Counters and depths, for Prometheus")},
-            "/health": {"get": _simple("Whether the process lives")},
-            "/ready": {
-                "get": {
-                    "summary": "Whether evaluations would be accepted and run",
-                    "responses": {
-                        "200": _response("They would.", of[Report]),
-                        "503": _response(
-                            "They would not; the failing dependency is named.", of[Report]
-                        ),
-                    },
-                }
-            },
-        },
-        "components": {"schemas": _in_ecma(components)},
-    }
-
-
-def _in_ecma(schema: Any) -> Any:
-    r"""A schema with its patterns as JSON Schema spells them: ``\Z`` is a letter there."""
-    if isinstance(schema, list):
-        return [_in_ecma(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        name: part.replace(r"\Z", "$")
-        if name == "pattern" and isinstance(part, str)
-        else _in_ecma(part)
-        for name, part in schema.items()
+        "paths": paths,
+        "components": {"schemas": components},
     }
 
 
@@ -171,7 +143,12 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
 def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
     """Paths for operators: queues and dead letters."""
     letter = {"name": "letter_id", "in": "path", "required": True, "schema": {"type": "string"}}
-    before = {"name": "before", "in": "query", "schema": {"type": "string"}}
+    before = {
+        "name": "before",
+        "in": "query",
+        "schema": {"anyOf": [LETTER_ID, {"const": ""}]},
+        "description": "Those older than this one; `before` of the page before.",
+    }
     page = {
         "get": {
             "summary": "The newest dead letters",
@@ -272,25 +249,5 @@ def _simple(summary: str) -> dict[str, Any]:
 
 async def document(request: web.Request) -> web.Response:
     """``GET /openapi.json``."""
-    return web.Response(body=msgspec.json.encode(description()), content_type="application/json")
-
-
-async def page(request: web.Request) -> web.Response:
-    """``GET /docs``: an overview for people, without scripts from other hosts."""
-    rows = "".join(
-        f"<tr><td><code>{method.upper()}</code></td><td><code>{path}</code></td>"
-        f"<td>{operation['summary']}</td></tr>"
-        for path, operations in description()["paths"].items()
-        for method, operation in operations.items()
-    )
-    return web.Response(text=_PAGE.format(rows=rows), content_type="text/html")
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Crucible API</title>
-<style>body{{font:16px/1.5 system-ui;max-width:50rem;margin:3rem auto;padding:0 1rem}}
-td{{padding:.3rem 1rem .3rem 0;vertical-align:top}}code{{font-size:.95em}}</style></head>
-<body><h1>Crucible API</h1><table>{rows}</table>
-<p>The complete description, with every field: <a href="/openapi.json">/openapi.json</a></p>
-</body></html>
-"""
+    described = description(request.app[SETTINGS])
+    return web.Response(body=msgspec.json.encode(described), content_type="application/json")

@@ -14,13 +14,20 @@ from crucible.errors import (
     LegacyRefused,
     LegacyUnavailable,
     LegacyWrongState,
+    MemoryFull,
     MessageError,
     NotFound,
     QueueFull,
     SettingsError,
 )
 from crucible.evaluation.service import NOT_QUEUED
-from crucible.http.problems import internal_error, problem, problem_middleware, unavailable
+from crucible.http.problems import (
+    internal_error,
+    of_input,
+    problem,
+    problem_middleware,
+    unavailable,
+)
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -30,17 +37,18 @@ log = logging.getLogger(__name__)
 #: Seconds a client is asked to wait while the queue server is away or a queue is full.
 RETRY_AFTER_S = 2
 _AWAY = "the queue server does not answer"
+_FULL = "the memory of the queue server is full"
 
 
 def translate(error: CrucibleError) -> web.Response:
     """The response a client gets for an error of ours."""
     match error:
         case ConflictError():
-            return problem(409, "Conflict", error.detail, field=error.field)
+            return of_input(error, 409, "Conflict")
         case InputError(field=""):
-            return problem(400, "Malformed body", error.detail, field="")
+            return of_input(error, 400, "Malformed body")
         case InputError():
-            return problem(422, "Unprocessable field", error.detail, field=error.field)
+            return of_input(error, 422, "Unprocessable field")
         case MessageError():
             return problem(422, "Unusable message", str(error))
         case SettingsError():
@@ -59,6 +67,8 @@ def translate(error: CrucibleError) -> web.Response:
 
 
 def _reason_of(error: CrucibleError) -> str:
+    if isinstance(error, MemoryFull):
+        return _FULL
     return _AWAY if isinstance(error, BrokerUnavailable) else str(error)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from crucible.api.app import build_app
 from crucible.api.fast_path.server import FastPathRunner
-from crucible.http.listening import listen
+from crucible.http.listening import allow_files, listen
 from crucible.settings import check_exposure, http_url
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 SHUTDOWN_S = 5.0
 #: Connections that wait to be accepted; load tests open hundreds at once.
 BACKLOG = 1024
+#: Open files besides the connections of clients: logs, connections to other servers.
+OTHER_FILES = 256
 
 
 async def serve(
@@ -39,6 +41,7 @@ async def serve(
         RequirementError: the address cannot be bound.
     """
     check_exposure(settings.host)
+    allow_files(settings.max_connections + OTHER_FILES)
     runner = FastPathRunner(build_app(settings), access_log=None, shutdown_timeout=SHUTDOWN_S)
     try:
         await runner.setup()

@@ -10,6 +10,7 @@ from crucible.settings.sections import Section
 #: Settings of the api; ``crucible up`` starts one and has these flags too.
 SECTIONS = (
     Section.LISTENING,
+    Section.CONNECTIONS,
     Section.TASK_QUEUE,
     Section.EVENT_BUS,
     Section.SUBMISSIONS,

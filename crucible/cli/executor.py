@@ -20,7 +20,13 @@ PORT = 8003
 
 
 @with_settings(
-    "host", "concurrency", Section.SANDBOXES, Section.CEILINGS, "environments", "log_level"
+    "host",
+    "allowed_hosts",
+    "concurrency",
+    Section.SANDBOXES,
+    Section.CEILINGS,
+    "environments",
+    "log_level",
 )
 def command(
     settings: Settings,
@@ -49,5 +55,6 @@ async def _serve(settings: Settings, port: int, socket: Path | None) -> None:
         str(socket) if socket else None,
         settings.executor_token or None,
         StopSignals().stop,
+        allowed_hosts=settings.allowed_hosts,
         listening=lambda url: log.info("executor listening on %s", url),
     )

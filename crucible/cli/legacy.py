@@ -24,7 +24,7 @@ QueuePort = Annotated[int, typer.Option(help="Port to listen on; 0: any.", min=0
 
 
 @app.command("queue")
-@with_settings("host", "log_level")
+@with_settings("host", "allowed_hosts", "log_level")
 def queue(settings: Settings, port: QueuePort = PORT) -> None:
     """Serve the queue; its contents are lost when it stops."""
     run(_serve_queue(settings, port), settings.log_level)
@@ -34,7 +34,13 @@ async def _serve_queue(settings: Settings, port: int) -> None:
     from crucible.legacy import serve
 
     stop = StopSignals().stop
-    await serve(settings.host, port, stop, token=settings.queue_service_token)
+    await serve(
+        settings.host,
+        port,
+        stop,
+        token=settings.queue_service_token,
+        allowed_hosts=settings.allowed_hosts,
+    )
 
 
 @app.command("worker")

@@ -26,8 +26,10 @@ from crucible.cli import (
     migration,
     queues,
     settings,
+    submit,
     up,
     worker,
+    workers,
 )
 from crucible.cli.printing import abandon_output, replace_closed_output
 from crucible.errors import CrucibleError
@@ -63,11 +65,12 @@ app.command("up")(up.command)
 app.command("api")(api.command)
 app.command("worker")(worker.command)
 app.command("executor")(executor.command)
-app.command("submit")(client.submit)
+app.command("submit")(submit.command)
 app.command("status")(client.status)
 app.command("result")(client.result)
 app.command("cancel")(client.cancel)
 app.command("queues")(queues.queues)
+app.command("workers")(workers.command)
 app.command("purge")(queues.purge)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(legacy.app, name="legacy")

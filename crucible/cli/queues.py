@@ -77,5 +77,12 @@ def purge(
 
 
 async def _purge(settings: Settings, queue: str) -> int:
-    async with connected(settings) as admin:
-        return await admin.purge(queue)
+    from crucible.evaluation.completion_store import counting_cancelled
+    from crucible.redis_keys import Keys
+
+    keys = Keys(settings.global_keyprefix)
+    async with (
+        connected(settings) as admin,
+        counting_cancelled(settings.celery_broker_url, keys, settings.result_ttl_s) as cancelled,
+    ):
+        return await admin.purge(queue, cancelled)

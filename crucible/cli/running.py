@@ -28,18 +28,18 @@ def run(service: Coroutine[Any, Any, None], log_level: str) -> None:
 
 
 class StopSignals:
-    """SIGINT and SIGTERM as events.
+    """SIGINT and SIGTERM, or the signals given, as events.
 
     Attributes:
         stop: set by the first signal: shut down gracefully.
         hurry: set by the second: shut down at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *numbers: signal.Signals) -> None:
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers or (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._received)
 
     def _received(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import logging
 import re
 import sys
 import traceback
@@ -15,11 +17,16 @@ from crucible.cli.flags import with_settings
 from crucible.cli.running import StopSignals, run
 from crucible.errors import SettingsError
 from crucible.settings import Settings
+from crucible.settings.fields import KNOWN_QUEUES, QUEUES
 from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
     from crucible.worker import TaskRegistry
 
+logger = logging.getLogger(__name__)
+
+#: What tasks of other registries are sent to unless their senders name a queue, as in Celery.
+LIBRARY_QUEUES = ("celery",)
 #: Tasks of other registries mostly wait for I/O; this many may at once.
 LIBRARY_CONCURRENCY = 100
 #: What a worker reads; ``crucible up`` starts one.
@@ -53,7 +60,8 @@ def command(
         str | None,
         typer.Option(
             metavar="MODULE:REGISTRY",
-            help="Serve these tasks, and only these, instead of evaluations.",
+            help="Serve these tasks, and only these, instead of evaluations; "
+            "from the queue celery unless --queues names others.",
             show_default=False,
         ),
     ] = None,
@@ -68,7 +76,7 @@ def command(
         typer.Option("--events", "-E", help="Send task events from the start, for Flower."),
     ] = False,
 ) -> None:
-    """Run tasks until SIGTERM, which lets running ones end; a second one does not."""
+    """Run tasks until SIGTERM, which lets running tasks finish; a second SIGTERM stops them."""
     registry = None if tasks is None else _load(tasks)
     run(_serve(settings, registry, name, events=events), settings.log_level)
 
@@ -99,6 +107,25 @@ def _reason(error: Exception) -> str:
     return f"{raised} ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else raised
 
 
+def _queues(settings: Settings, registry: TaskRegistry | None) -> tuple[str, ...]:
+    """The queues to serve. Those of evaluations are the default for evaluations only."""
+    # A value that was given is another tuple, even if it names the same queues.
+    if registry is not None and settings.queues is QUEUES:
+        return LIBRARY_QUEUES
+    if registry is None:
+        for queue in settings.queues:
+            if queue not in KNOWN_QUEUES:
+                _warn_of_unknown(queue)
+    return settings.queues
+
+
+def _warn_of_unknown(queue: str) -> None:
+    """Served all the same: a stock producer may send evaluations to any queue."""
+    near = difflib.get_close_matches(queue, KNOWN_QUEUES, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    logger.warning("nothing of Crucible sends to the queue %r%s", queue, hint)
+
+
 async def _serve(
     settings: Settings, registry: TaskRegistry | None, name: str | None, *, events: bool
 ) -> None:
@@ -108,6 +135,7 @@ async def _serve(
 
     signals = StopSignals()
     concurrency = concurrency_of(settings)
+    queues = _queues(settings, registry)
     if registry is None:
         registry = build_registry(settings)
     else:
@@ -116,7 +144,7 @@ async def _serve(
         registry,
         broker_url=settings.celery_broker_url,
         result_url=settings.celery_result_backend or None,
-        queues=settings.queues,
+        queues=queues,
         concurrency=concurrency,
         name=name,
         key_prefix=settings.global_keyprefix,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.doctor import engine, machine
 from crucible.doctor.check import Check, failed, passed, warned
+from crucible.doctor.queue_server import check_queue_server
 from crucible.environments import DEFAULT_NAME
 from crucible.errors import RequirementError, SettingsError
 from crucible.images import (
@@ -32,9 +33,7 @@ ENGINE_S = 10.0
 async def run_checks(settings: Settings) -> list[Check]:
     """Every requirement of this machine and these settings, in display order."""
     async with asyncio.TaskGroup() as group:
-        queue = group.create_task(
-            machine.check_redis("task queue", "celery_broker_url", settings.celery_broker_url)
-        )
+        queue = group.create_task(check_queue_server(settings))
         bus = group.create_task(
             machine.check_redis("event bus", "event_bus_url", settings.event_bus_url)
         )
@@ -42,7 +41,7 @@ async def run_checks(settings: Settings) -> list[Check]:
     return [
         machine.check_python(),
         machine.check_server_binary(),
-        queue.result(),
+        *queue.result(),
         bus.result(),
         *machine.check_ports(settings),
         machine.check_space("Space for data", settings.data_dir),

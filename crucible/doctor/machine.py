@@ -9,7 +9,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from crucible.broker.redis.connection import open_client, translated
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.translation import translated
 from crucible.doctor.check import Check, failed, passed, warned
 from crucible.embedded.server import find_binary
 from crucible.errors import BrokerError, RequirementError

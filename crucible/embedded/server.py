@@ -121,10 +121,21 @@ class EmbeddedServer:
         ]
 
     async def __aenter__(self) -> Self:
-        """Start and wait until it answers.
+        """Start and wait until it answers; raises what ``restart`` raises."""
+        await self.restart()
+        return self
+
+    async def exited(self) -> int:
+        """Wait until its process has exited; returns the exit code, negative for a signal."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def restart(self) -> None:
+        """Start it, where it does not run, and wait until it answers.
 
         Raises:
             RequirementError: no binary, or the server exited at once; the message has its log.
+            OSError: the directory or the process cannot be made.
         """
         binary = self._binary or find_binary()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -153,7 +164,6 @@ class EmbeddedServer:
         except BaseException:
             await self._stop()
             raise
-        return self
 
     async def _answering(self, start: asyncio.Timeout) -> None:
         assert self._process is not None

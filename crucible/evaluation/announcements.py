@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from crucible.broker.redis.connection import open_client, translated
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.translation import translated
 from crucible.environments import EnvironmentState
 from crucible.errors import BrokerError, ExecutorError
 from crucible.redis_keys import ENVIRONMENT_TTL_S

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from crucible.broker import IdempotencyRecord
 from crucible.broker.results.meta import SUCCESS
 from crucible.broker.wire.ids import new_id
-from crucible.errors import BrokerError, InputError, NotFound, ResultTimeout
+from crucible.errors import BrokerError, NotFound, ParameterError, ResultTimeout
 from crucible.evaluation.kept_results import decode_kept, lost_evaluation
 from crucible.evaluation.messages import EvalMessages
 from crucible.evaluation.record import (
@@ -34,6 +34,7 @@ from crucible.evaluation.service import Submitted
 from crucible.evaluation.submission import Draft, check_same
 from crucible.evaluation.view import evaluation_of
 from crucible.models import ENDED
+from crucible.validation import quoted
 
 if TYPE_CHECKING:
     from crucible.broker import Publisher
@@ -125,7 +126,7 @@ class CeleryService:
         """
         asked = check_request(asked, self._served, self._ceilings)
         if key and asked.eval_id:
-            raise InputError("Idempotency-Key", "must not come beside an eval_id")
+            raise ParameterError("Idempotency-Key", "must not come beside an eval_id")
         field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""
         eval_id = asked.eval_id or (str(uuid.uuid5(_KEY_NAMESPACE, key)) if key else new_id())
         return Draft(asked, eval_id, digest_of(asked), field, time.time_ns() // 1_000_000)
@@ -185,7 +186,7 @@ class CeleryService:
             self._publisher.results.meta(task_id_of(eval_id)),
         )
         if stored is None and meta is None:
-            raise NotFound(f"no evaluation has the id {eval_id!r}")
+            raise NotFound(f"no evaluation has the id {quoted(eval_id, 128)}")
         record = decode_record(stored) if stored else None
         if record is not None and record.queue_system == "legacy":
             return await self._look_up_legacy(eval_id, record, meta)

@@ -10,10 +10,13 @@ import msgspec
 
 from crucible.breaker import worst
 from crucible.broker.claiming.liveness import Heartbeat, read_heartbeats
-from crucible.broker.redis.connection import open_client, translated
-from crucible.errors import BrokerError
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.requirements import check_writable
+from crucible.broker.redis.translation import translated
+from crucible.errors import BrokerError, MemoryFull
 from crucible.evaluation.announcements import read_announcements
-from crucible.evaluation.completions import read_completions
+from crucible.evaluation.completion_store import read_completions
+from crucible.executor.pool_policy import PoolCounts
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
@@ -22,12 +25,16 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from crucible.breaker import Circuit
+    from crucible.broker.control.client import ControlClient
     from crucible.environments import EnvironmentState
-    from crucible.evaluation.completions import CompletionCounts
+    from crucible.evaluation.completion_store import CompletionCounts
     from crucible.settings import Settings
 
 #: Seconds a dependency may take to answer.
 PROBE_S = 1.0
+#: A node name that no worker has.
+_NO_NODE = "nobody@nowhere"
+_NOBODY = "no worker is connected: what is accepted waits for one"
 
 
 class Dependency(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -46,11 +53,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The body of ``/ready``.
 
     Attributes:
-        ready: evaluations are accepted, and nothing known keeps them from being run.
-        status: ``ready`` or ``unavailable``.
+        ready: evaluations are accepted, and nothing known keeps them from being run, though it
+            may be that they have to wait for a worker.
+        status: ``ready``, ``degraded`` (accepted, but no worker is there to run them) or
+            ``unavailable``.
         celery: whether new evaluations may go to Celery queues.
         legacy: whether new evaluations may go to the legacy queue.
         workers_connected: async workers with a recent heartbeat.
+        workers: workers that listen on the task queue server, async and stock.
         dependencies: by name.
         mode: where a migration stands; empty where there is no legacy queue.
         circuits: state of each circuit breaker, by downstream: this process's, and the worst of the
@@ -62,6 +72,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     celery: str
     legacy: str
     workers_connected: int
+    workers: int
     dependencies: dict[str, Dependency]
     mode: str = ""
     circuits: dict[str, str] = {}
@@ -70,40 +81,73 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 class Readiness:
     """Asks the dependencies; opened with ``connect``."""
 
-    def __init__(self, settings: Settings, queue: Redis, event_bus: Redis) -> None:
+    def __init__(
+        self, settings: Settings, queue: Redis, event_bus: Redis, control: ControlClient
+    ) -> None:
         self._settings = settings
         self._queue = queue
         self._event_bus = event_bus
+        self._control = control
         self._keys = Keys(prefix=settings.global_keyprefix)
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, settings: Settings) -> AsyncIterator[Readiness]:
-        """Clients of its own, so that a probe never waits behind submissions."""
+    async def connect(cls, settings: Settings, control: ControlClient) -> AsyncIterator[Readiness]:
+        """Clients of its own, so that a probe never waits behind submissions.
+
+        Args:
+            settings: name the servers.
+            control: reaches the workers.
+        """
         async with (
             open_client(settings.celery_broker_url, command_timeout_s=PROBE_S) as queue,
             open_client(settings.event_bus_url, command_timeout_s=PROBE_S) as event_bus,
         ):
-            yield cls(settings, queue, event_bus)
+            yield cls(settings, queue, event_bus, control)
 
     async def report(self) -> Report:
         """Ask all of them at once."""
-        queue, event_bus, heartbeats = await asyncio.gather(
-            _ping(self._queue), _ping(self._event_bus), self.heartbeats()
+        queue, event_bus, heartbeats, listening = await asyncio.gather(
+            self._check_queue(), _ping(self._event_bus), self.heartbeats(), self.listening()
         )
+        workers = max(listening or 0, len(heartbeats))
         executor = _executor_of(heartbeats)
         # Evaluations are accepted and run without the event bus.
         ready = queue.ok and executor.ok
         settings = self._settings
         return Report(
             ready=ready,
-            status="ready" if ready else "unavailable",
+            status=status_of(ready=ready, served=bool(workers)),
             celery="enabled" if settings.celery_enabled else "disabled",
             legacy="enabled" if settings.queue_service_url else "not configured",
             workers_connected=len(heartbeats),
-            dependencies={"queue": queue, "event_bus": event_bus, "executor": executor},
+            workers=workers,
+            dependencies={
+                "queue": queue,
+                "event_bus": event_bus,
+                "executor": executor,
+                "workers": Dependency(ok=True) if workers else Dependency(ok=False, detail=_NOBODY),
+            },
             circuits=states_of(worst(beat.circuits for beat in heartbeats)),
         )
+
+    async def _check_queue(self) -> Dependency:
+        """Whether the queue server would take a message now."""
+        try:
+            await check_writable(self._queue, self._keys)
+        except BrokerError as error:
+            return Dependency(ok=False, detail=str(error))
+        return Dependency(ok=True)
+
+    async def memory_full(self) -> bool | None:
+        """Whether the queue server refuses messages for want of memory; None: it does not say."""
+        try:
+            await check_writable(self._queue, self._keys)
+        except MemoryFull:
+            return True
+        except BrokerError:
+            return None
+        return False
 
     async def completions(self) -> dict[str, CompletionCounts]:
         """Completions by queue system; none while the server does not answer."""
@@ -119,6 +163,18 @@ class Readiness:
         except BrokerError:
             return {}
 
+    async def listening(self) -> int | None:
+        """How many workers listen for remote control; None while the server does not answer.
+
+        Stock workers leave no sign of life on the server, but every worker hears a request. This
+        one is meant for nobody, so nobody answers; the server tells how many got it.
+        """
+        try:
+            async with asyncio.timeout(PROBE_S):
+                return await self._control.tell("ping", destination=[_NO_NODE])
+        except (BrokerError, TimeoutError):
+            return None
+
     async def heartbeats(self) -> list[Heartbeat]:
         """Heartbeats of the async workers that live; none while the server does not answer."""
         try:
@@ -127,6 +183,32 @@ class Readiness:
         except BrokerError:
             return []
         return found
+
+
+def workers_of(heartbeats: Sequence[Heartbeat], listening: int | None) -> dict[str, int]:
+    """Workers that live, ``async`` and ``stock``; none where it is not known how many listen."""
+    if listening is None:
+        return {}
+    return {"async": len(heartbeats), "stock": max(0, listening - len(heartbeats))}
+
+
+def sandboxes_of(heartbeats: Sequence[Heartbeat]) -> dict[str, int]:
+    """The sandboxes of all workers by state, and the programs that wait for one."""
+    # Anybody may write a heartbeat; a label of a metric has few values.
+    names = PoolCounts.__struct_fields__
+    return {name: sum(beat.gauges.get(name, 0) for beat in heartbeats) for name in names}
+
+
+def status_of(*, ready: bool, served: bool) -> str:
+    """``status`` of a report.
+
+    Args:
+        ready: evaluations are accepted.
+        served: there is a worker to run them.
+    """
+    if not ready:
+        return "unavailable"
+    return "ready" if served else "degraded"
 
 
 def states_of(circuits: Mapping[str, Circuit]) -> dict[str, str]:

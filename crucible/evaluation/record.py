@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+#: Ids of Celery tasks of evaluations begin with this.
+TASK_ID_PREFIX = "eval-"
 #: Seconds a submission is remembered at least while it has not completed: its message may wait or
 #: be retried for longer than results are kept.
 _UNENDED_S = 7 * 86_400
@@ -58,7 +60,7 @@ def unended_ttl_s(result_ttl_s: int) -> int:
 
 def task_id_of(eval_id: str) -> str:
     """The id of an evaluation's Celery task."""
-    return f"eval-{eval_id}"
+    return f"{TASK_ID_PREFIX}{eval_id}"
 
 
 def once_name(eval_id: str) -> str:

@@ -25,7 +25,7 @@ from crucible.executor.admission import (
     from_base64,
 )
 from crucible.models import Program, SourceFile
-from crucible.validation import input_error
+from crucible.validation import input_error, not_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,7 +108,7 @@ def decode_request(body: bytes) -> EvalRequest:
     except msgspec.ValidationError as error:
         raise with_key(input_error(error), body) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise (not_finite(body) or InputError("", f"the body is not valid JSON: {error}")) from None
+        raise (not_finite(body) or not_json(error)) from None
 
 
 def queue_of(priority: int) -> str:

@@ -29,14 +29,20 @@ def with_key(error: InputError, body: bytes) -> InputError:
     field, within, _ = error.field.partition("[...]")
     if not within:
         return error
+    steps: tuple[str | int, ...] = (field,)
     if field == "env":
         # The decoder stopped at the wrong value; what follows may be malformed.
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):
             env = msgspec.json.decode(body)["env"].items()
-            field = next(
-                (f"env.{key[:_KEY_SHOWN]}" for key, value in env if type(value) is not str), field
-            )
-    return InputError(field, error.detail)
+            for key in (key for key, value in env if type(value) is not str):
+                field, steps = f"env.{key[:_KEY_SHOWN]}", ("env", key)
+                break
+    return _error(field, steps, error.detail)
+
+
+#: A place in a body: the place it is within, and its own key or index there. Linked, since copies
+#: of a long key for every value below it would be many.
+_Place = tuple["_Place", "str | int"] | None
 
 
 def not_finite(body: bytes) -> InputError | None:
@@ -45,18 +51,38 @@ def not_finite(body: bytes) -> InputError | None:
     Neither is JSON, but Python's ``json`` writes both by default.
     """
     try:
-        rest: list[tuple[str, Any]] = [("", json.loads(body.decode()))]
+        rest: list[tuple[_Place, Any]] = [(None, json.loads(body.decode()))]
     except (ValueError, RecursionError):
         return None
     while rest:
-        path, value = rest.pop()
+        place, value = rest.pop()
         if isinstance(value, float) and not math.isfinite(value):
-            return InputError(path, "must be a finite number")
-        # Shortened at each level: a long key would otherwise be copied for every value below it.
+            steps = _steps_to(place)
+            return _error(_path_of(steps), steps, "must be a finite number")
         if isinstance(value, dict):
-            named = [(f"{path}.{key[:_KEY_SHOWN]}"[-PATH_SHOWN:], value[key]) for key in value]
-            rest += [(name.removeprefix("."), within) for name, within in reversed(named)]
+            rest += [((place, key), value[key]) for key in reversed(value)]
         elif isinstance(value, list):
-            numbered = [(f"{path}[{at}]"[-PATH_SHOWN:], within) for at, within in enumerate(value)]
-            rest += reversed(numbered)
+            rest += [((place, at), value[at]) for at in reversed(range(len(value)))]
     return None
+
+
+def _steps_to(place: _Place) -> tuple[str | int, ...]:
+    steps: list[str | int] = []
+    while place is not None:
+        place, step = place
+        steps.append(step)
+    return tuple(reversed(steps))
+
+
+def _path_of(steps: tuple[str | int, ...]) -> str:
+    named = (f"[{step}]" if isinstance(step, int) else f".{step[:_KEY_SHOWN]}" for step in steps)
+    return "".join(named).removeprefix(".")[-PATH_SHOWN:]
+
+
+def _error(field: str, steps: tuple[str | int, ...], detail: str) -> InputError:
+    error = InputError(field, detail)
+    # One that leads somewhere else would be worse than one that ends above it.
+    while sum(len(str(step)) + 1 for step in steps) > PATH_SHOWN:
+        steps = steps[:-1]
+    error.steps = steps
+    return error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.breaker import worst
+from crucible.errors import ExecutorError
 from crucible.evaluation.announcements import announcing
 from crucible.evaluation.completion_hooks import CompletionHooks, SandboxHooks
 from crucible.evaluation.completions import CompletionCounter
@@ -21,7 +23,7 @@ from crucible.evaluation.request import program_from
 from crucible.evaluation.result import EvalResult, result_of
 from crucible.evaluation.retry_policy import MAX_RETRIES, RETRIED, retry_delay_s
 from crucible.evaluation.view import now_text
-from crucible.executor import circuits_of, open_executor
+from crucible.executor import circuits_of, open_executor, pool_of
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.served import ServedEnvironments
 from crucible.redis_keys import Keys
@@ -61,6 +63,12 @@ def build_registry(settings: Settings) -> TaskRegistry:
     def circuits() -> dict[str, Circuit]:
         return worst(map(circuits_of, opened))
 
+    def sandboxes() -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for executor in opened:
+            found.update(pool_of(executor))
+        return dict(found)
+
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
         broker_url, keys = settings.celery_broker_url, Keys(settings.global_keyprefix)
@@ -77,7 +85,11 @@ def build_registry(settings: Settings) -> TaskRegistry:
                 opened.remove(executor)
 
     registry = TaskRegistry(
-        platform, lambda: health.trouble, circuits, CompletionHooks(completions, EVALUATING)
+        platform,
+        lambda: health.trouble,
+        circuits,
+        CompletionHooks(completions, EVALUATING),
+        gauges=sandboxes,
     )
     for name, function in EVALUATING.items():
         # Kept as a dead letter after the last retry: an operator may replay it.
@@ -99,17 +111,23 @@ async def evaluate_code(
         ExecutorError: a platform fault that no retry mended. While retries are left, the task is
             retried instead; neither is a verdict on the program.
     """
+    if ctx.retries:
+        # In the place of STARTED, which does not say that it is a further try.
+        await ctx.update_state("STARTED", {"hostname": ctx.hostname, "retries": ctx.retries})
     try:
         ended = await _evaluate(ctx, eval_id, code, language, options)
     except RETRIED as error:
         raise _retry(ctx, error) from error
+    except ExecutorError as error:
+        raise error.after(ctx.retries) from error
     return plain(ended)
 
 
-def _retry(ctx: TaskContext, error: Exception) -> BaseException:
+def _retry(ctx: TaskContext, error: ExecutorError) -> BaseException:
     """The exception that has the worker retry the task (see ``retry_policy``)."""
     delay = retry_delay_s(ctx.retries, random.random())  # noqa: S311 - spreads load
-    return ctx.retry(countdown=delay, exc=error, max_retries=MAX_RETRIES)
+    told = error.after(min(ctx.retries + 1, MAX_RETRIES))
+    return ctx.retry(countdown=delay, exc=told, max_retries=MAX_RETRIES)
 
 
 async def batch_evaluation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -43,6 +43,7 @@ def evaluation_of(eval_id: str, record: Record | None, meta: Meta | None) -> Eva
 
 def _add_meta(view: Evaluation, meta: Meta) -> None:
     state, result = meta.status, meta.result
+    view.retry_count = _retries_of(meta)
     if state == SUCCESS:
         if not _add_result(view, result):
             view.status, view.verdict = Status.FAILED, Verdict.INTERNAL_ERROR
@@ -96,10 +97,36 @@ def _add_timing(view: Evaluation, created_ms: int) -> None:
     view.timing_ms = Timing(queued=queued, sandbox=run.sandbox, run=run.run, total=total)
 
 
+def _retries_of(meta: Meta) -> int:
+    """Retries of a task that did not return, as far as its stored state says.
+
+    Errors of executors carry them (``errors.ExecutorError``), and so does the state of a further
+    try; of others only a backend that keeps extended results knows.
+    """
+    if isinstance(meta.result, dict):
+        retries = meta.result.get("retries", _split(meta.result)[1])
+        if isinstance(retries, int):
+            return retries
+    kept = meta.extended.get("retries")
+    return kept if isinstance(kept, int) else 0
+
+
+def _split(error: dict[str, Any]) -> tuple[object, int | None]:
+    """What a stored error says, and the retries that it carries."""
+    message = error.get("exc_message")
+    if not str(error.get("exc_module")).startswith("crucible."):
+        return message, None
+    match message:
+        case [detail, int(retries)]:
+            return [detail], retries
+        case _:
+            return message, None
+
+
 def _exception_text(result: object) -> str:
     if not isinstance(result, dict):
         return str(result)
-    message = result.get("exc_message")
+    message, _ = _split(result)
     shown = ", ".join(map(str, message)) if isinstance(message, list) else str(message)
     return f"{result.get('exc_type')}: {shown}"
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from crucible.executor.config import ExecutorConfig
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from crucible.executor.hooks import ExecutorHooks
     from crucible.models import Outcome, Program
 
-__all__ = ["Executor", "ExecutorConfig", "circuits_of", "open_executor"]
+__all__ = ["Executor", "ExecutorConfig", "circuits_of", "open_executor", "pool_of"]
 
 
 class Executor(Protocol):
@@ -68,6 +68,16 @@ async def open_executor(
 
     async with DockerExecutor.open(config, hooks) as local:
         yield local
+
+
+@runtime_checkable
+class _PoolOwner(Protocol):
+    def pool_counts(self) -> dict[str, int]: ...
+
+
+def pool_of(executor: Executor) -> dict[str, int]:
+    """An executor's sandboxes by state (``pool_policy.PoolCounts``); empty where it has none."""
+    return executor.pool_counts() if isinstance(executor, _PoolOwner) else {}
 
 
 def circuits_of(executor: Executor) -> dict[str, Circuit]:

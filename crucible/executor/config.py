@@ -1,4 +1,4 @@
-"""What an executor is told when it is opened."""
+"""The configuration of an executor."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
         urls: executors to send programs to instead of running them here; ``http://host:port``
             or ``unix:///path``. Empty: this process starts containers itself.
         token: bearer token for those, or None.
-        breaker: when one of those is let alone.
+        breaker: when the circuit of one of those opens.
         docker_url: engine, such as ``unix:///var/run/docker.sock``; None finds it as the
             ``docker`` command would.
         runtime: OCI runtime by the name the engine knows it under; None is the engine's default.

@@ -113,6 +113,10 @@ class DockerExecutor:
             return EnvironmentState(name=environment.name)
         return state_of(environment.name, image)
 
+    def pool_counts(self) -> dict[str, int]:
+        """The sandboxes of the pool by state, and the programs that wait for one."""
+        return msgspec.structs.asdict(self.pool.counts)
+
     def stats(self) -> dict[str, Any]:
         """What the first pool has now and has done, and what the others have, by environment.
 
@@ -127,7 +131,7 @@ class DockerExecutor:
         }
         return {
             "environments": others,
-            **msgspec.structs.asdict(self.pool.counts),
+            **self.pool_counts(),
             **msgspec.structs.asdict(self.pool.totals),
             "arrivals_per_s": round(demand.rate_per_s(now_s), 3),
             "expected_during_preparation": round(demand.during_preparation(now_s), 3),

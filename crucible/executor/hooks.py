@@ -1,4 +1,4 @@
-"""What an executor tells whoever measures it: one protocol, one frozen detail object a method.
+"""What an executor reports to its observers: one protocol, one frozen detail object a method.
 
 No metrics, tracing or logging library is known here.
 """

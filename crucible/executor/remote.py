@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 #: Seconds past wait and wall limit after which a silent service is given up.
 MARGIN_S = 5.0
 CONNECT_S = 2.0
-#: Seconds a service that could not be reached is left alone, unless no other is left.
+#: Seconds a service that could not be reached is not called, unless there is no other.
 REST_S = 2.0
 #: Seconds a circuit stays open at most: asking a service whether it is back costs no program.
 OPEN_S = 1.0
@@ -77,14 +77,14 @@ class _Remote:
 
         Raises:
             NotAccepted: it certainly did not start.
-            Unreachable: the same, and the service is not there or let alone.
+            Unreachable: the same, and the service does not answer or its circuit is open.
             ProgramLost: it may have started, and nothing came of it.
             ExecutorRefused: it can never run as asked.
         """
         closed = self.breaker.state is BreakerState.CLOSED
         permit = self.breaker.permit() if closed else None
         if permit is None:
-            raise Unreachable(f"{self.url}: let alone for a while after failures in a row")
+            raise Unreachable(f"{self.url}: failed repeatedly and is not called for now")
         with permit:
             return await self._run(body, deadline_s)
 
@@ -127,7 +127,7 @@ class _Remote:
             with permit:
                 await self._ask()
         except Unreachable as error:
-            log.debug("still let alone: %s", error)
+            log.debug("circuit still open: %s", error)
 
     async def environments(self) -> list[EnvironmentState]:
         """Ask which environments are served there.

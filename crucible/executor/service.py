@@ -14,27 +14,46 @@ was lost after it started; 4xx, it can never run as asked.
 
 from __future__ import annotations
 
+import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
 
-from crucible.errors import ExecutorError, ExecutorRefused, SettingsError
+from crucible.errors import (
+    CrucibleError,
+    ExecutorError,
+    ExecutorRefused,
+    InputError,
+    SettingsError,
+)
 from crucible.executor.docker import DockerExecutor
 from crucible.executor.sandbox import ProgramLost
 from crucible.http.bearer import bearer_guard
+from crucible.http.body import read_body
+from crucible.http.guard import GUARD, service_guard
+from crucible.http.hosts import HostPolicy, host_guard
 from crucible.http.listening import listen, listen_unix
-from crucible.http.problems import problem, unavailable
+from crucible.http.problems import (
+    internal_error,
+    of_input,
+    problem,
+    problem_middleware,
+    unavailable,
+)
+from crucible.http.protocol import GuardedRunner
 from crucible.models import Program
 from crucible.settings import http_url, is_loopback
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
 
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.hooks import ExecutorHooks
+
+log = logging.getLogger(__name__)
 
 MSGPACK = "application/msgpack"
 JSON = "application/json"
@@ -56,7 +75,7 @@ _TO_JSON = msgspec.json.Encoder()
 async def run(request: web.Request) -> web.Response:
     """Run one program. A client that hangs up cancels it."""
     packed = request.content_type == MSGPACK
-    body = await request.read()
+    body = await read_body(request)
     try:
         program = _FROM_MSGPACK.decode(body) if packed else _FROM_JSON.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -102,12 +121,29 @@ async def stats(request: web.Request) -> web.Response:
     return web.json_response(request.app[EXECUTOR].stats())
 
 
-def make_app(executor: DockerExecutor, token: str | None = None) -> web.Application:
-    """The application around an open executor."""
+def _translate(error: CrucibleError) -> web.Response:
+    if isinstance(error, InputError):
+        return of_input(error, 400, "Not a program")
+    log.error("unexpected error: %r", error)
+    return internal_error()
+
+
+def make_app(
+    executor: DockerExecutor, token: str | None = None, hosts: HostPolicy | None = None
+) -> web.Application:
+    """The application around an open executor.
+
+    Args:
+        executor: runs the programs.
+        token: bearer token of its clients; None means none.
+        hosts: names it is reached under without a token; None on a Unix socket, which no browser
+            opens.
+    """
+    guards = [bearer_guard(token)] if token else [host_guard(hosts)] if hosts else []
     app = web.Application(
-        client_max_size=MAX_BODY_BYTES, middlewares=[bearer_guard(token)] if token else []
+        client_max_size=MAX_BODY_BYTES, middlewares=[problem_middleware(_translate), *guards]
     )
-    app[EXECUTOR] = executor
+    app[EXECUTOR], app[GUARD] = executor, service_guard(MAX_BODY_BYTES)
     app.add_routes(
         [
             web.post("/run", run),
@@ -129,6 +165,7 @@ async def open_service(
     unix_socket: str | None = None,
     token: str | None = None,
     hooks: ExecutorHooks | None = None,
+    allowed_hosts: Collection[str] = (),
 ) -> AsyncIterator[str]:
     """Serve an executor; the value is the URL it answers at.
 
@@ -140,8 +177,9 @@ async def open_service(
         raise SettingsError("CRUCIBLE_EXECUTOR_TOKEN", f"is required to listen on {host}")
     async with AsyncExitStack() as stack:
         executor = await stack.enter_async_context(DockerExecutor.open(config, hooks))
-        runner = web.AppRunner(
-            make_app(executor, token),
+        hosts = HostPolicy(host, allowed_hosts) if unix_socket is None else None
+        runner = GuardedRunner(
+            make_app(executor, token, hosts),
             access_log=None,
             handler_cancellation=True,
             shutdown_timeout=DRAIN_S,
@@ -163,6 +201,7 @@ async def serve(
     token: str | None,
     stop: asyncio.Event,
     *,
+    allowed_hosts: Collection[str] = (),
     listening: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until ``stop`` is set, then let running programs end.
@@ -174,6 +213,7 @@ async def serve(
         unix_socket: a path to listen on instead.
         token: bearer token that requests must carry.
         stop: set to end.
+        allowed_hosts: further names it is reached under without a token.
         listening: called with the URL once requests are answered.
 
     Raises:
@@ -181,7 +221,12 @@ async def serve(
         RequirementError: the address cannot be bound.
     """
     async with open_service(
-        config, host=host, port=port, unix_socket=unix_socket, token=token
+        config,
+        host=host,
+        port=port,
+        unix_socket=unix_socket,
+        token=token,
+        allowed_hosts=allowed_hosts,
     ) as url:
         if listening is not None:
             listening(url)

@@ -33,7 +33,7 @@ SETTLE_DELAY_S = 0.01
 
 
 class Owner(Protocol):
-    """Whose sandboxes they are, told what has come of them."""
+    """The owner of sandboxes, notified of what became of them."""
 
     def ready(self, sandbox: Sandbox) -> None:
         """A sandbox was prepared."""

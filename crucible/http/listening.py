@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,18 @@ async def listen_unix(runner: web.AppRunner, path: str) -> None:
     """Listen on a Unix socket; raises RequirementError where it cannot be bound."""
     with _address_named(path):
         await web.UnixSite(runner, path).start()
+
+
+def allow_files(count: int) -> None:
+    """Let this process open so many files, as far as its hard limit goes.
+
+    The soft limit is 1024 on most systems, for programs that use ``select``: a server would run
+    out of it long before its own bound on connections, which answers those that are too many.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextmanager

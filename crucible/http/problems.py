@@ -7,6 +7,7 @@ What aiohttp raises means the same everywhere and is worded here.
 from __future__ import annotations
 
 import logging
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError, LineTooLong
 
-from crucible.errors import CrucibleError, InputError
+from crucible.errors import CrucibleError, InputError, ParameterError
+from crucible.validation import pointer_of, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +26,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
-#: Content codings that aiohttp decodes, the last two where their libraries are installed.
-_CODINGS = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
+#: The header field that names a submission.
+IDEMPOTENCY_KEY = "Idempotency-Key"
+#: ``type`` of a problem that is no more than its status.
+BLANK = "about:blank"
+#: Content codings that ``http.body`` undoes.
+_CODINGS = frozenset({"", "identity", "gzip", "deflate"})
 #: Characters of a parser's message that are repeated to the client.
 _SHOWN = 200
+_TOO_LONG = {
+    414: "the target of the request is longer than 8190 bytes",
+    431: "a field of the header is longer than 8190 bytes",
+}
+#: Bytes as Python writes them.
+_LITERAL = re.compile(r"""\bb['"]|bytearray\(""")
 
 
 def problem(
@@ -35,8 +47,9 @@ def problem(
     title: str,
     detail: str = "",
     *,
-    kind: str = "about:blank",
+    kind: str = BLANK,
     field: str | None = None,
+    pointer: str | None = None,
     headers: dict[str, str] | None = None,
     **members: Any,
 ) -> web.Response:
@@ -48,6 +61,7 @@ def problem(
         detail: this occurrence, for people.
         kind: a URI for the kind of problem (``type``), for clients that distinguish kinds by it.
         field: path of the offending field; ``body`` stands for the whole of it.
+        pointer: the same as a JSON pointer, where it is a field of the body.
         headers: further headers.
         members: further members of the document.
     """
@@ -56,7 +70,8 @@ def problem(
         document["detail"] = detail
     if field is not None:
         document["field"] = field or "body"
-        document["errors"] = [{"field": field or "body", "detail": detail}]
+        where = {} if pointer is None else {"pointer": pointer}
+        document["errors"] = [{"field": field or "body", "detail": detail, **where}]
     return web.Response(
         body=msgspec.json.encode(document | members),
         status=status,
@@ -77,6 +92,14 @@ def unavailable(detail: str, retry_after_s: int, **kind_and_members: Any) -> web
     return problem(503, _phrase(503), detail, headers=headers, **kind_and_members)
 
 
+def of_input(error: InputError, status: int, title: str, *, kind: str = BLANK) -> web.Response:
+    """The document for what a client sent and cannot be used; it names the field."""
+    # Nothing of a query or of the header has a place in the body.
+    in_body = not isinstance(error, ParameterError) and error.field != IDEMPOTENCY_KEY
+    pointer = pointer_of(error) if in_body else None
+    return problem(status, title, error.detail, kind=kind, field=error.field, pointer=pointer)
+
+
 def internal_error() -> web.Response:
     """The 500 of a fault of ours; the log says which, the client learns nothing of it."""
     return problem(500, "Internal error")
@@ -90,9 +113,11 @@ def unsupported_coding(detail: str) -> web.Response:
 def of_http(error: web.HTTPException) -> web.Response:
     """The document for an error that aiohttp raised."""
     if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return problem(413, "Body too large", error.text or "", field="")
+        return problem(413, "Body too large", error.text or "", field="", pointer="#")
     headers = {name: value for name, value in error.headers.items() if name == "Allow"}
-    return problem(error.status, error.reason, headers=headers)
+    # What aiohttp raises by itself has the status line as its text.
+    detail = "" if error.text == f"{error.status}: {error.reason}" else error.text or ""
+    return problem(error.status, error.reason, detail, headers=headers)
 
 
 def of_protocol(status: int, error: BaseException | None) -> web.Response:
@@ -105,18 +130,25 @@ def of_protocol(status: int, error: BaseException | None) -> web.Response:
     if not isinstance(error, HttpProcessingError):
         return problem(status, _phrase(status))
     if isinstance(error, ContentEncodingError):
-        return unsupported_coding(_first_line(error))
+        return unsupported_coding(first_line(error))
     if isinstance(error, LineTooLong):
         # The parser keeps the target of a request, and only that, in a bytearray.
         status = 414 if isinstance(error.args[0], bytearray) else 431
-    return problem(status, _phrase(status), _first_line(error))
+        return problem(status, _phrase(status), _TOO_LONG[status])
+    return problem(status, _phrase(status), _words_of(error))
 
 
 def _phrase(status: int) -> str:
     return HTTPStatus(status).phrase
 
 
-def _first_line(error: BaseException) -> str:
+def _words_of(error: BaseException) -> str:
+    """What the parser says of malformed bytes, unless it is the representation of some."""
+    text = first_line(error)
+    return "the request is malformed" if _LITERAL.search(text) else text
+
+
+def first_line(error: BaseException) -> str:
     """The message of an error of aiohttp's parser, without its drawing of the bytes."""
     text = str(getattr(error, "message", "") or error)
     # An error of a body repeats its cause after "400, message:".
@@ -137,21 +169,23 @@ def problem_middleware(
 
     @web.middleware
     async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-        coding = request.headers.get("Content-Encoding")
-        if coding is not None and coding.lower() not in _CODINGS:
-            # aiohttp passes on a coding it does not know, undecoded.
-            return unsupported_coding(f"the content coding {coding[:40]!r} is not known")
+        coding = ", ".join(request.headers.getall("Content-Encoding", ()))
+        if coding.lower() not in _CODINGS:
+            return unsupported_coding(f"the content coding {quoted(coding)} is not known")
         try:
             return await handler(request)
         except CrucibleError as error:
             return translate(error)
         except web.RequestPayloadError as error:
-            return translate(InputError("", f"the body cannot be read: {_first_line(error)}"))
+            return translate(InputError("", f"the body cannot be read: {first_line(error)}"))
         except web.HTTPException as error:
             if error.status < 400:
                 raise
             return of_http(error)
-        except Exception:  # the last line of defence: a client must never see a traceback
+        except Exception as error:  # the last line of defence: a client never sees a traceback
+            if error is request.content.exception():
+                # The client went away while its body was read; nobody reads this answer.
+                return problem(400, _phrase(400))
             log.exception("unhandled error in %s %s", request.method, request.path)
             return internal_error()
 

@@ -4,10 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crucible.errors import InputError
+from crucible.errors import ParameterError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from aiohttp import web
+
+#: Characters of a parameter's name that an error repeats.
+PATH_SHOWN = 200
+
+
+def check_query(request: web.Request, known: Collection[str]) -> None:
+    """Refuse what a query has and the route does not know, such as a misspelt name.
+
+    Args:
+        request: its query is read.
+        known: names of the parameters of its route.
+
+    Raises:
+        ParameterError: naming the parameter.
+    """
+    if "?" not in request.raw_path:  # most have none, and parsing a URL is not cheap
+        return
+    for name in request.query:
+        if name not in known:
+            have = f"; have {', '.join(sorted(known))}" if known else "; there are none here"
+            raise ParameterError(name[:PATH_SHOWN], f"is no parameter of this path{have}")
+        if len(request.query.getall(name)) > 1:
+            raise ParameterError(name, "must not be repeated")
 
 
 def limit_of(request: web.Request, default: int, most: int) -> int:
@@ -19,12 +44,12 @@ def limit_of(request: web.Request, default: int, most: int) -> int:
         most: the highest limit that is accepted.
 
     Raises:
-        InputError: not a number from 1 to ``most``.
+        ParameterError: not a number from 1 to ``most``.
     """
     text = request.query.get("limit", str(default))
     # ``int`` also takes digits of other scripts, and refuses thousands of digits with an error of
     # its own.
     plain = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
     if not plain or not 1 <= int(text) <= most:
-        raise InputError("limit", f"must be a whole number from 1 to {most}")
+        raise ParameterError("limit", f"must be a whole number from 1 to {most}")
     return int(text)

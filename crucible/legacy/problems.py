@@ -20,7 +20,14 @@ from crucible.errors import (
     LegacyUnavailable,
     LegacyWrongState,
 )
-from crucible.http.problems import internal_error, of_http, problem, problem_middleware, unavailable
+from crucible.http.problems import (
+    internal_error,
+    of_http,
+    of_input,
+    problem,
+    problem_middleware,
+    unavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +62,7 @@ def document(error: CrucibleError) -> web.Response:
         if isinstance(error, InputError):
             # Without a field the body as a whole could not be decoded.
             answered = status if error.field else 400
-            return problem(answered, title, error.detail, kind=kind, field=error.field)
+            return of_input(error, answered, title, kind=kind)
         if status == 503:
             return unavailable(str(error), RETRY_AFTER_S, kind=kind)
         return problem(status, title, str(error), kind=kind)
@@ -82,7 +89,7 @@ def _of_http(error: web.HTTPException) -> web.Response:
     """The document for an error status of aiohttp; a body too large is the client's input."""
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         kind = _PREFIX + "invalid"
-        return problem(413, "Body too large", error.text or "", kind=kind, field="")
+        return problem(413, "Body too large", error.text or "", kind=kind, field="", pointer="#")
     return of_http(error)
 
 

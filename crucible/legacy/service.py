@@ -27,10 +27,14 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from aiohttp import web
 
-from crucible.errors import InputError, SettingsError
+from crucible.errors import ParameterError, SettingsError
 from crucible.http.answers import json_answer
 from crucible.http.bearer import bearer_guard
+from crucible.http.body import read_body
+from crucible.http.guard import GUARD, service_guard
+from crucible.http.hosts import HostPolicy, host_guard
 from crucible.http.listening import listen
+from crucible.http.protocol import GuardedRunner
 from crucible.http.query import limit_of
 from crucible.legacy.problems import problems
 from crucible.legacy.queue import LegacyQueue
@@ -47,13 +51,11 @@ from crucible.legacy.wire import (
 )
 from crucible.models import Outcome
 from crucible.settings import http_url, is_loopback
-from crucible.validation import input_error
+from crucible.validation import input_error, not_json
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable
-
-    from aiohttp.typedefs import Middleware
+    from collections.abc import AsyncIterator, Callable, Collection
 
     from crucible.breaker import Circuit
 
@@ -77,6 +79,7 @@ async def serve(
     *,
     token: str = "",
     queue: LegacyQueue | None = None,
+    allowed_hosts: Collection[str] = (),
     started: Callable[[int], None] | None = None,
 ) -> None:
     """Serve a legacy queue until ``stop`` is set; what it holds then is lost.
@@ -87,13 +90,16 @@ async def serve(
         stop: ends it; requests in flight are answered first.
         token: bearer token every request except ``/health`` must carry; empty means none.
         queue: the queue to serve; a new one by default.
+        allowed_hosts: further names it is reached under without a token.
         started: called with the port once it listens.
 
     Raises:
         SettingsError: the address may not be served without a token.
         RequirementError: the address cannot be bound.
     """
-    async with open_service(host, port, token=token, queue=queue) as bound:
+    async with open_service(
+        host, port, token=token, queue=queue, allowed_hosts=allowed_hosts
+    ) as bound:
         log.info("legacy queue listening on %s", http_url(host, bound))
         if started is not None:
             started(bound)
@@ -102,13 +108,19 @@ async def serve(
 
 @asynccontextmanager
 async def open_service(
-    host: str = "127.0.0.1", port: int = 0, *, token: str = "", queue: LegacyQueue | None = None
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    token: str = "",
+    queue: LegacyQueue | None = None,
+    allowed_hosts: Collection[str] = (),
 ) -> AsyncIterator[int]:
     """A legacy queue service; its value is the port. Arguments and errors as for ``serve``."""
     if not token and not is_loopback(host):
         raise SettingsError("CRUCIBLE_HOST", f"{host!r}: only loopback is served without a token")
-    app = build_app(queue or LegacyQueue(), token=token)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+    hosts = HostPolicy(host, allowed_hosts)
+    app = build_app(queue or LegacyQueue(), token=token, hosts=hosts)
+    runner = GuardedRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
     try:
         await runner.setup()
         yield await listen(runner, host, port)
@@ -116,11 +128,19 @@ async def open_service(
         await runner.cleanup()
 
 
-def build_app(queue: LegacyQueue, *, token: str = "") -> web.Application:
-    """The application over one queue."""
-    middlewares: list[Middleware] = [problems, bearer_guard(token)] if token else [problems]
-    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
-    app[_QUEUE] = queue
+def build_app(
+    queue: LegacyQueue, *, token: str = "", hosts: HostPolicy | None = None
+) -> web.Application:
+    """The application over one queue.
+
+    Args:
+        queue: it serves.
+        token: bearer token of its clients; empty means none.
+        hosts: names it is reached under without a token; loopback's by default.
+    """
+    guard = bearer_guard(token) if token else host_guard(hosts or HostPolicy("localhost"))
+    app = web.Application(middlewares=[problems, guard], client_max_size=MAX_BODY_BYTES)
+    app[_QUEUE], app[GUARD] = queue, service_guard(MAX_BODY_BYTES)
     app.add_routes(
         [
             web.post("/tasks", _submit),
@@ -153,7 +173,7 @@ async def _list(request: web.Request) -> web.Response:
         status = TaskState(asked) if (asked := request.query.get("status")) else None
     except ValueError:
         known = ", ".join(TaskState)
-        raise InputError("status", f"must be one of {known}") from None
+        raise ParameterError("status", f"must be one of {known}") from None
     found = request.app[_QUEUE].tasks(status, limit_of(request, PAGE, LARGEST_PAGE))
     return json_answer(TaskList(tasks=[task.view() for task in found]))
 
@@ -167,7 +187,7 @@ async def _find(request: web.Request) -> web.Response:
 async def _next(request: web.Request) -> web.Response:
     worker = request.query.get("worker", "")
     if len(worker) > 200:
-        raise InputError("worker", "at most 200 characters")
+        raise ParameterError("worker", "must have at most 200 characters")
     task = request.app[_QUEUE].take(worker, _circuits_of(request))
     if task is None or task.program is None:
         return web.Response(status=204)
@@ -180,7 +200,7 @@ def _circuits_of(request: web.Request) -> dict[str, Circuit]:
     try:
         return msgspec.json.decode(text, type=Circuits)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        raise InputError("circuits", str(error)) from None
+        raise ParameterError("circuits", "must be JSON of circuit breakers") from error
 
 
 async def _finish(request: web.Request) -> web.Response:
@@ -230,8 +250,8 @@ async def _body(request: web.Request, kind: type[T]) -> T:
         InputError: naming the field; without one where the body is not JSON.
     """
     try:
-        return msgspec.json.decode(await request.read(), type=kind)
+        return msgspec.json.decode(await read_body(request), type=kind)
     except msgspec.ValidationError as error:
         raise input_error(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError("", f"the body is not valid JSON: {error}") from None
+        raise not_json(error) from None

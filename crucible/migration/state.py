@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import WatchError
 
-from crucible.broker.redis.connection import translated
+from crucible.broker.redis.translation import translated
 from crucible.errors import ConflictError
 from crucible.migration.routing import Switches
 from crucible.redis_keys import AUDIT_LIMIT
@@ -81,12 +81,24 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     by: str = ""
     expected_revision: int | None = None
 
+    def wanted(self) -> dict[str, Any]:
+        """The switches that it names."""
+        named = {name: getattr(self, name) for name in SWITCHES}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def changes(self, state: State) -> bool:
+        """Whether anything is stored that is not stored already.
+
+        What the environment says is no stored state: setting the same makes it one.
+        """
+        differs = any(getattr(state, name) != value for name, value in self.wanted().items())
+        return differs or not state.revision
+
     def applied_to(self, state: State) -> State:
         """The next state."""
-        wanted = {name: getattr(self, name) for name in SWITCHES}
         return msgspec.structs.replace(
             state,
-            **{name: value for name, value in wanted.items() if value is not None},
+            **self.wanted(),
             revision=state.revision + 1,
             by=self.by,
             reason=self.reason,
@@ -158,6 +170,8 @@ class SwitchStore:
     async def change(self, change: Change) -> State:
         """Change switches, publish the new state and record the change, all in one step.
 
+        What is in force already is no change: the state stays, with its revision.
+
         Raises:
             SettingsError: the new switches would contradict each other.
             ConflictError: they were changed since ``expected_revision``.
@@ -181,6 +195,8 @@ class SwitchStore:
                 expected = change.expected_revision
                 if expected is not None and expected != before.revision:
                     raise ConflictError("expected_revision", f"is {before.revision} now")
+                if not change.changes(before):
+                    return before
                 after = change.applied_to(before)
                 entry = self._audited(before, after)
                 stored = msgspec.json.encode(after)

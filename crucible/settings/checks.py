@@ -29,6 +29,9 @@ def check(settings: Settings) -> None:
     _check_urls(settings)
     if settings.pool_max and settings.pool_max < settings.pool_min:
         raise SettingsError("CRUCIBLE_POOL_MAX", "must not be below CRUCIBLE_POOL_MIN")
+    if settings.max_unfinished_mb * 1024 < settings.max_body_kb:
+        name = env_name("max_unfinished_mb")
+        raise SettingsError(name, "must not be below one body, CRUCIBLE_MAX_BODY_KB")
     _check_queues(settings.queues)
     served_environments(settings.environments, settings.own_environments)
     check_switches(

@@ -60,6 +60,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     Attributes:
         host: address the api, an executor or a legacy queue listens on.
         port: port the api listens on; 0 takes any free one.
+        allowed_hosts: names under which the service is reached besides loopback's and ``host``;
+            ``*`` for any. Requests for other hosts are refused.
+        head_timeout_s: seconds the head of a request may take to arrive.
+        transfer_grace_s: seconds a client may take to send a body or to read an answer before
+            its rate counts.
+        transfer_rate_kb: KiB a second that a client has to send or to read after that.
+        idle_timeout_s: seconds a connection may be open without a request.
+        max_unfinished_mb: MiB held of all unfinished bodies, and as many of unread answers.
+        max_connections: connections open at once; 0 means no limit.
+        max_connections_per_address: the same from one address; 0 means no limit.
         celery_broker_url: the task queue server.
         celery_result_backend: where results are stored; empty means the task queue server.
         global_keyprefix: put before every key of the task queue.
@@ -79,7 +89,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         breaker_failures: consecutive failures after which a downstream's circuit opens.
         breaker_open_s: seconds a circuit stays open before it is half-open.
         breaker_trials: successes that close a half-open circuit.
-        queues: queues a worker serves, in order.
+        queues: queues a worker serves, in order; by default those of evaluations, or
+            ``celery`` for ``worker --tasks``.
         concurrency: programs a worker runs at once; 0 means one per core, at least two.
         max_deliveries: deliveries of one message before it becomes a dead letter.
         visibility_timeout_s: seconds until stock workers restore a foreign claim; must be the
@@ -111,6 +122,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
 
     host: str = "127.0.0.1"
     port: Port = 8000
+    allowed_hosts: tuple[str, ...] = ()
+    head_timeout_s: Seconds = 10.0
+    transfer_grace_s: Seconds = 20.0
+    transfer_rate_kb: Annotated[float, Meta(gt=0.0)] = 4.0
+    idle_timeout_s: Seconds = 75.0
+    max_unfinished_mb: Positive = 64
+    max_connections: Count = 2048
+    max_connections_per_address: Count = 1024
     celery_broker_url: str = "redis://127.0.0.1:6380/0"
     celery_result_backend: str = ""
     global_keyprefix: str = ""

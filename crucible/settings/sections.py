@@ -13,6 +13,7 @@ class Section(enum.StrEnum):
     """A heading; its settings are adjacent in ``Settings``."""
 
     LISTENING = "Listening"
+    CONNECTIONS = "Connections"
     TASK_QUEUE = "Task queue"
     EVENT_BUS = "Event bus"
     SUBMISSIONS = "Submissions"
@@ -30,6 +31,7 @@ class Section(enum.StrEnum):
 #: The first setting of each section, which ends before the first one of the next.
 _FIRST = {
     "host": Section.LISTENING,
+    "head_timeout_s": Section.CONNECTIONS,
     "celery_broker_url": Section.TASK_QUEUE,
     "event_bus_url": Section.EVENT_BUS,
     "queue_limit": Section.SUBMISSIONS,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from crucible.breaker import BreakerState
@@ -29,17 +29,44 @@ class Measured:
     """What was measured for one scrape.
 
     Attributes:
+        connections: of the clients of this process.
         depths: messages waiting, by queue system and queue; unknown ones are absent.
         completions: of all processes, by queue system.
         circuits: the worst state of each downstream.
+        memory_full: whether the queue server refuses messages for want of memory; None: not known.
         copies: dual-write copies of this process by what became of them; None where there is no
             legacy queue.
+        claimed: messages taken and not ended; None where that is not known.
+        dead_letters: messages that could not be run; None where that is not known.
+        workers: workers that live, by kind; unknown ones are absent.
+        sandboxes: of all async workers, by state; ``waiting`` are programs without one.
     """
 
+    connections: Connections
     depths: Mapping[tuple[str, str], int]
     completions: Mapping[str, Completions]
     circuits: Mapping[str, Circuit]
+    memory_full: bool | None = None
     copies: Mapping[str, int] | None = None
+    claimed: int | None = None
+    dead_letters: int | None = None
+    workers: Mapping[str, int] = field(default_factory=dict)
+    sandboxes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connections:
+    """The clients of one process.
+
+    Attributes:
+        open: connections now.
+        held_bytes: bytes held of unfinished requests and unread answers.
+        faults: connections that ended otherwise than by answered requests, by reason.
+    """
+
+    open: int
+    held_bytes: int
+    faults: Mapping[str, int]
 
 
 def exposition(counted: CollectorRegistry, measured: Measured) -> bytes:
@@ -68,6 +95,28 @@ class _Gauges(Collector):
         for labels, waiting in measured.depths.items():
             depth.add_metric(labels, waiting)
         yield depth
+        for name, text, count in (
+            ("claimed_messages", "Taken and not ended: running, prefetched and delayed.",
+             measured.claimed),
+            ("dead_letters", "Messages that could not be run.", measured.dead_letters),
+            ("queue_server_memory_full",
+             "1 while the queue server refuses messages for want of memory.", measured.memory_full),
+        ):  # fmt: skip
+            if count is not None:
+                yield GaugeMetricFamily(name, text, value=count)
+        workers = GaugeMetricFamily("workers", "Workers that live.", labels=["kind"])
+        for kind, count in measured.workers.items():
+            workers.add_metric([kind], count)
+        yield workers
+        sandboxes = GaugeMetricFamily(
+            "sandboxes",
+            "Sandboxes of the async workers' pools by state; waiting: programs without one.",
+            labels=["state"],
+        )
+        for state, count in measured.sandboxes.items():
+            sandboxes.add_metric([state], count)
+        yield sandboxes
+        yield from _connections(measured.connections)
         yield from _circuits(measured.circuits)
         if measured.copies is not None:
             copies = GaugeMetricFamily(
@@ -76,6 +125,23 @@ class _Gauges(Collector):
             for end, count in measured.copies.items():
                 copies.add_metric([end], count)
             yield copies
+
+
+def _connections(connections: Connections) -> Iterator[Metric]:
+    yield GaugeMetricFamily("http_connections", "Open now.", value=connections.open)
+    yield GaugeMetricFamily(
+        "http_held_bytes",
+        "Bytes of unfinished requests and of answers that are not read.",
+        value=connections.held_bytes,
+    )
+    faults = CounterMetricFamily(
+        "http_connection_faults",
+        "Connections that ended otherwise than by answered requests.",
+        labels=["reason"],
+    )
+    for reason, count in sorted(connections.faults.items()):
+        faults.add_metric([reason], count)
+    yield faults
 
 
 def _circuits(circuits: Mapping[str, Circuit]) -> Iterator[Metric]:

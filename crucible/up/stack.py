@@ -1,4 +1,4 @@
-"""Starts servers, worker and api in order, and stops them in reverse order."""
+"""Starts servers, worker and api in order, keeps them running, stops them in reverse order."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from crucible.embedded.server import EmbeddedServer, free_port
 from crucible.errors import ExecutorError, RequirementError
 from crucible.executor.engine import Engine
 from crucible.settings import as_environ, check_exposure, http_url, mask_url
+from crucible.up.server import Server
 from crucible.up.service import Service
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ async def _server(stack: AsyncExitStack, data_dir: Path, name: str, preferred: i
     port = free_port(preferred)
     if port != preferred:
         log.warning("port %d is taken, the %s server listens on %d", preferred, name, port)
-    server = await stack.enter_async_context(EmbeddedServer(data_dir / name, port))
-    log.info("%s server on port %d, data in %s", name, port, server.directory)
+    server = EmbeddedServer(data_dir / name, port)
+    await stack.enter_async_context(Server(f"the {name} server", server))
     return server.url
 
 

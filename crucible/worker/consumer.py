@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from typing import TYPE_CHECKING
 
-from crucible.errors import BrokerError
+from crucible.broker.claiming.claims import MAX_BATCH
+from crucible.errors import BrokerError, BrokerUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from crucible.broker.claiming.claims import Claims
     from crucible.worker.run import Run
@@ -26,7 +26,11 @@ logger = logging.getLogger(__name__)
 RECHECK_S = 5.0
 #: The same while nothing can be announced.
 POLL_S = 0.1
-#: Seconds a message may wait in this worker for a slot before it is given back to others.
+#: The same while the server's memory is full.
+FULL_PAUSE_S = 0.2
+#: Seconds between looks whether what was claimed ahead and waits for a slot is to be given back.
+LOOK_S = 0.01
+#: Seconds between looks whether there is room, should a change be missed.
 PATIENCE_S = 1.0
 #: Seconds a call on its way may take when the worker stops.
 _STOP_S = 6.0
@@ -81,55 +85,63 @@ class Consumer:
         Raises:
             BrokerError: the server is gone or refuses; run again.
         """
-        wake_up = self._wake_up
         while not self._stopping:
             beat()
             if self._troubled():
                 # Left in the list, a message may be taken by a worker that can run it.
                 await asyncio.sleep(POLL_S)
-                continue
-            if self._returning:
+            elif await self._must_return():
                 await self._retry_returning()
-                continue
-            if self._writer.full:
+            elif self._writer.full:
                 # Claiming and running cost a worker less than settling: it would get further and
                 # further ahead of what the server knows.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PATIENCE_S):
-                        await self._writer.wait_for_room()
-                continue
-            room = self._slots.room
-            if room == 0:
-                await self._wait_for_room()
-                continue
-            if wake_up is not None:
-                wake_up.clear()
-            claims = await self._claims.take(room)
-            if claims:
-                self._slots.offer(self._unsettled.add(claims))
-                # Slots start on them before the next claim is built and sent.
-                await asyncio.sleep(0)
-            elif wake_up is not None:
-                await wake_up.wait(RECHECK_S if wake_up.armed else POLL_S)
-            elif not self._claims.queues:
-                # The last queue was cancelled: there is nothing that a claim could wait on.
-                await asyncio.sleep(POLL_S)
+                await self._wait_at_most(PATIENCE_S, self._writer.wait_for_room)
+            elif room := self._slots.room:
+                await self._claim(room)
+            else:
+                await self._wait_at_most(PATIENCE_S, self._slots.wait_for_room)
         await self.requeue(self._returning)
         self._stopped.set()
         await asyncio.get_running_loop().create_future()
 
-    async def _wait_for_room(self) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                await self._slots.wait_for_room()
-        except TimeoutError:
-            await self._return_waiting()
+    async def _claim(self, room: int) -> None:
+        """Claim so many messages for the slots; wait where there are none."""
+        wake_up = self._wake_up
+        if wake_up is not None:
+            wake_up.clear()
+        # While memory is full one at a time, settled before the next: that gives memory back.
+        claims = await self._claims.take(room, limit_when_full=0 if self._unsettled else 1)
+        # One message at a time is claimed without a wake-up, and that waits for it.
+        self._slots.backlog = wake_up is not None and len(claims) >= min(room, MAX_BATCH)
+        if claims:
+            self._slots.offer(self._unsettled.add(claims))
+            # Slots start on them before the next claim is built and sent.
+            await asyncio.sleep(0)
+        elif self._claims.is_full:
+            # That there is memory again is announced by nothing.
+            await asyncio.sleep(self._pause_s(FULL_PAUSE_S))
+        elif wake_up is not None:
+            await wake_up.wait(self._pause_s(RECHECK_S if wake_up.armed else POLL_S))
+        elif not self._claims.queues:
+            # The last queue was cancelled: there is nothing that a claim could wait on.
+            await asyncio.sleep(POLL_S)
 
-    async def _return_waiting(self) -> None:
-        """Give back what was claimed ahead and cannot start: other workers may be free."""
-        since = self._slots.waiting_since()
-        if since is not None and time.monotonic() - since > PATIENCE_S:
-            self._returning += self._slots.take_waiting()
+    async def _must_return(self) -> bool:
+        """Whether claims are to be given back; takes what was claimed ahead and cannot start."""
+        if self._slots.holds_waiting:
+            # After the loop was blocked, the slots go first: they may start what they hold.
+            await asyncio.sleep(0)
+            self._returning += self._slots.take_excess()
+        return bool(self._returning)
+
+    async def _wait_at_most(self, longest_s: float, wait: Callable[[], Awaitable[None]]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_s(longest_s)):
+                await wait()
+
+    def _pause_s(self, longest_s: float) -> float:
+        """Seconds to wait at most: what is held ahead is looked at again soon."""
+        return min(LOOK_S, longest_s) if self._slots.holds_waiting else longest_s
 
     async def _retry_returning(self) -> None:
         """Give back what is to go, again and again until the server confirms it.
@@ -150,7 +162,8 @@ class Consumer:
         try:
             await self._claims.requeue(claims)
         except BrokerError as error:
-            logger.warning("%d claims could not be given back: %s", len(claims), error)
+            if not isinstance(error, BrokerUnavailable):
+                logger.warning("%d claims could not be given back: %s", len(claims), error)
             return False
         for claim in claims:
             self._unsettled.drop(claim)

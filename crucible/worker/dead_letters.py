@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from crucible.broker.claiming.claims import Destination, Disposition
@@ -9,6 +10,8 @@ from crucible.broker.claiming.claims import Destination, Disposition
 if TYPE_CHECKING:
     from crucible.broker.redis.clock import ServerClock
     from crucible.worker.run import Run
+
+logger = logging.getLogger(__name__)
 
 
 class DeadLetterEncoder:
@@ -27,6 +30,14 @@ class DeadLetterEncoder:
         self, run: Run, reason: str, detail: str, attempts: int | None = None
     ) -> Disposition:
         """The message of ``run`` as a dead letter; ``attempts`` is how often it was tried."""
+        what = "a message" if run.message is None else f"task {run.message.task}[{run.message.id}]"
+        logger.warning(
+            "%s of the queue %s becomes a dead letter, %s: %s",
+            what,
+            run.claim.queue,
+            reason,
+            detail,
+        )
         letter = {"queue": run.claim.queue, "reason": reason, "detail": detail}
         if run.message is not None:
             letter["task_id"], letter["task"] = run.message.id, run.message.task

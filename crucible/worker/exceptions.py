@@ -96,6 +96,12 @@ class EncodeError(Exception):
     wire_type: ClassVar = ("EncodeError", "kombu.exceptions")
 
 
+class ResultRefused(Exception):  # noqa: N818 - named as the state it describes
+    """The queue server does not take what the task came to."""
+
+    wire_type: ClassVar = ("BackendStoreError", "celery.exceptions")
+
+
 class WorkerLost(Exception):  # noqa: N818 - named as in Celery
     """Every worker that claimed the message died before settling it, or the task raised an exit."""
 

@@ -30,8 +30,10 @@ from crucible.worker.execution.threads import Threads
 from crucible.worker.liveness.delayed import DelayedMessages
 from crucible.worker.liveness.lease import Lease
 from crucible.worker.liveness.recovery import Recovery
+from crucible.worker.outage import Outage
 from crucible.worker.processor import Processor
 from crucible.worker.rate_limits import RateLimits
+from crucible.worker.refused import RefusedSettlements
 from crucible.worker.result_encoder import ResultEncoder
 from crucible.worker.settlement_writer import SettlementWriter
 from crucible.worker.settlements import Settlements
@@ -63,6 +65,7 @@ class Parts:
     claims: Claims
     unsettled: UnsettledRuns
     node: Node
+    outage: Outage
     slots: Slots
     rates: RateLimits
     time_limits: TimeLimits
@@ -70,6 +73,7 @@ class Parts:
     delayed: DelayedMessages
     recovery: Recovery
     writer: SettlementWriter
+    refused: RefusedSettlements
     processor: Processor
     wake_up: WakeUp | None
     consumer: Consumer
@@ -112,10 +116,12 @@ async def open_parts(
     rates = RateLimits(registry, slots.offer, slots.withhold)
     node = Node(config, connections, lambda: len(slots.running))
     sweeper = _sweeper(config, connections)
-    lease = Lease(claims, unsettled, lambda: _heartbeat(config.hostname, registry))
+    outage = Outage()
+    lease = Lease(claims, unsettled, lambda: _heartbeat(config.hostname, registry), outage)
     due = DueMessages(connections.steps, config.keys, config.visibility_timeout_s, clock)
     delayed = DelayedMessages(due, sweeper, clock)
-    writer = SettlementWriter(claims, node.task_events.settled, unsettled.settled, delayed.settled)
+    written = (node.task_events.settled, unsettled.settled, delayed.settled)
+    writer = SettlementWriter(claims, *written, outage=outage)
     threads = Threads(max(_THREADS, 2 * config.concurrency))
     stack.callback(threads.close)
     time_limits: TimeLimits = {}
@@ -135,6 +141,7 @@ async def open_parts(
         claims=claims,
         unsettled=unsettled,
         node=node,
+        outage=outage,
         slots=slots,
         rates=rates,
         time_limits=time_limits,
@@ -142,6 +149,7 @@ async def open_parts(
         delayed=delayed,
         recovery=Recovery(sweeper),
         writer=writer,
+        refused=RefusedSettlements(writer, claims, unsettled, settlements),
         processor=Processor(execution, settlements, writer, claims, lease, delayed, unsettled),
         wake_up=wake_up,
         consumer=Consumer(
@@ -174,7 +182,8 @@ def _sweeper(config: WorkerConfig, connections: Connections) -> Sweeper:
 
 
 def _heartbeat(hostname: str, registry: TaskRegistry) -> str:
-    return encode_heartbeat(Heartbeat(hostname, registry.troubles(), registry.all_circuits()))
+    reported = (registry.troubles(), registry.all_circuits(), registry.all_gauges())
+    return encode_heartbeat(Heartbeat(hostname, *reported))
 
 
 def _execution(

@@ -10,6 +10,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from crucible.breaker import worst
+from crucible.worker.definition import check
 from crucible.worker.task import Task
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class TaskRegistry:
             their heartbeat. Must not block.
         circuits: the circuit breakers before what the tasks call, by downstream; published
             likewise.
+        gauges: what the tasks can measure of themselves, by name; published likewise.
         hooks: notified of what happens to every task of an async worker that serves this registry.
     """
 
@@ -42,10 +44,13 @@ class TaskRegistry:
         trouble: Callable[[], str] | None = None,
         circuits: Callable[[], Mapping[str, Circuit]] | None = None,
         hooks: TaskHooks | None = None,
+        *,
+        gauges: Callable[[], Mapping[str, int]] | None = None,
     ) -> None:
         self.lifespan = lifespan
         self.trouble = trouble
         self.circuits = circuits
+        self.gauges = gauges
         self.hooks = hooks
         self._tasks: dict[str, Task] = {}
 
@@ -65,8 +70,15 @@ class TaskRegistry:
         """Register the decorated function under ``name``; see ``Task`` for the options.
 
         Raises:
-            ValueError: the name is taken, or empty.
+            TypeError: no name, or a function that takes no context.
+            ValueError: the name is taken or empty, or an option has no meaning.
         """
+        given: object = name
+        if not isinstance(given, str):
+            called = getattr(given, "__name__", "NAME")
+            raise TypeError(
+                f'a task needs a name: @registry.task("proj.tasks.{called}"), with parentheses'
+            )
 
         def register(function: TaskFunction) -> TaskFunction:
             self.add(
@@ -93,12 +105,14 @@ class TaskRegistry:
         """Register a task made elsewhere.
 
         Raises:
-            ValueError: the name is taken, or empty.
+            TypeError: its function takes no context.
+            ValueError: the name is taken or empty, or an option has no meaning.
         """
         if not task.name:
             raise ValueError("a task needs a name")
         if task.name in self._tasks:
             raise ValueError(f"task {task.name!r} is registered already")
+        check(task)
         self._tasks[task.name] = task
 
     def include(self, other: TaskRegistry) -> None:
@@ -137,6 +151,10 @@ class TaskRegistry:
     def all_circuits(self) -> dict[str, Circuit]:
         """The circuit breakers before what the tasks served here call, by downstream."""
         return worst(home.circuits() for home in self.homes if home.circuits)
+
+    def all_gauges(self) -> dict[str, int]:
+        """What the tasks served here can measure of themselves, by name."""
+        return {name: n for h in self.homes if h.gauges for name, n in h.gauges().items()}
 
     @property
     def names(self) -> list[str]:

@@ -43,7 +43,7 @@ class Run:
 
     Attributes:
         claim: the claim.
-        claimed_at: time.monotonic() of the claim.
+        offered_at: when it was last queued for the slots, by their clock.
         message: the decoded message; set before any hook sees the run.
         task: its task, None where the name is unknown.
         runner: the asyncio task it runs in; None while it cannot be stopped, as before its start.
@@ -59,7 +59,7 @@ class Run:
     """
 
     claim: Claim
-    claimed_at: float
+    offered_at: float = 0.0
     message: Message | None = None
     task: Task | None = None
     runner: asyncio.Task[Any] | None = None

@@ -6,9 +6,10 @@ import asyncio
 import bisect
 import itertools
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from crucible.errors import BrokerError, BrokerUnavailable
+from crucible.worker.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,18 +30,47 @@ _MAX_FLUSH_BYTES, _DIVISIBLE_BYTES = 1024 * 1024, 64 * 1024
 _FULL = 2 * _MAX_FLUSH
 
 
+#: Tries after which a large settlement is suspected to be too large, and what the server's limit is
+#: at least (``proto-max-bulk-len``).
+_LARGE_TRIES, _LEAST_BULK_BYTES = 2, 1024 * 1024
+#: What a server says to what is larger, where it gets to say it before it hangs up.
+_BULK_LENGTH = "invalid bulk length"
+
+
+class Refused(NamedTuple):
+    """A settlement that the server refuses.
+
+    Attributes:
+        settlement: as it was.
+        error: what was said.
+        too_large: the server does not take so many bytes; trying again cannot help.
+    """
+
+    settlement: Settlement
+    error: BrokerError
+    too_large: bool
+
+
 class SettlementWriter:
     """Writes settlements, again and again until the server has them.
 
     Args:
         claims: writes them.
         written: each called, in order, with settlements the server has.
+        outage: is notified while the server is away.
 
     Attributes:
         settled: how many were written.
+        refused: settlements of claims that the server refuses, for ``RefusedSettlements``.
     """
 
-    def __init__(self, claims: Claims, *written: Callable[[Sequence[Settlement]], None]) -> None:
+    def __init__(
+        self,
+        claims: Claims,
+        *written: Callable[[Sequence[Settlement]], None],
+        outage: Outage | None = None,
+    ) -> None:
+        self._outage = outage or Outage()
         self._claims = claims
         self._written = written
         self._pending: list[tuple[Settlement, asyncio.Future[None] | None]] = []
@@ -49,6 +79,7 @@ class SettlementWriter:
         self._all_written.set()
         self._written_some = asyncio.Event()
         self.settled = 0
+        self.refused: asyncio.Queue[Refused] = asyncio.Queue()
 
     @property
     def full(self) -> bool:
@@ -112,23 +143,40 @@ class SettlementWriter:
                 await self._claims.settle(settlements)
                 break
             except BrokerUnavailable as error:
-                logger.warning("%d results wait for the server: %s", len(settlements), error)
+                self._outage.failed(error)
                 if len(settlements) > 1 and sum(map(_size, settlements)) > _DIVISIBLE_BYTES:
                     # The link may be too slow for all of them at once.
                     middle = len(settlements) // 2
                     for part in (settlements[:middle], settlements[middle:]):
                         await self._write(part, beat)
                     return
-            except BrokerError:
+                if attempt >= _LARGE_TRIES and await self._is_too_large(settlements[0]):
+                    self._hand_over(settlements[0], error, too_large=True)
+                    return
+            except BrokerError as error:
                 if len(settlements) > 1:
                     for settlement in settlements:
                         await self._write([settlement], beat)
                     return
-                logger.exception("the server refuses a settlement; its claim stays")
-                if attempt >= len(_PAUSES_S):
-                    return
+                self._hand_over(settlements[0], error, too_large=_BULK_LENGTH in str(error))
+                return
             await asyncio.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
             attempt += 1
+        self.note_written(settlements)
+
+    async def _is_too_large(self, settlement: Settlement) -> bool:
+        """Whether the server answers all but this: it hangs up on what is too large for it."""
+        return _size(settlement) >= _LEAST_BULK_BYTES and await self._claims.is_served()
+
+    def _hand_over(self, settlement: Settlement, error: BrokerError, *, too_large: bool) -> None:
+        if settlement.claim is None:
+            logger.error("a state of a task is not stored: %s", error)
+            return
+        logger.error("the server refuses the settlement of %s: %s", settlement.claim.field, error)
+        self.refused.put_nowait(Refused(settlement, error, too_large))
+
+    def note_written(self, settlements: Sequence[Settlement]) -> None:
+        """The server has these settlements."""
         self.settled += len(settlements)
         for written in self._written:
             written(settlements)
@@ -138,4 +186,6 @@ def _size(settlement: Settlement) -> int:
     """About how many bytes a settlement is on the wire."""
     if settlement.effects is None or settlement.claim is None:
         return len(settlement.meta)
-    return len(settlement.meta) + len(settlement.claim.raw)
+    # A callback's or next step's message carries the result too.
+    pushed = sum(len(push.raw) for push in settlement.effects.always.pushes)
+    return len(settlement.meta) + len(settlement.claim.raw) + pushed

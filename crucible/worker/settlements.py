@@ -9,7 +9,6 @@ chord's part asks for through the canvas.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import traceback as tracebacks
 from typing import TYPE_CHECKING, Any
@@ -25,11 +24,13 @@ from crucible.worker.exceptions import (
     NotRegistered,
     Reject,
     Replaced,
+    ResultRefused,
     Retry,
     TimeLimitExceeded,
     WorkerLost,
 )
 from crucible.worker.execution.cancellation import clear_cancellation
+from crucible.worker.failure_log import log_failure
 from crucible.worker.hooks import notify
 from crucible.worker.result_encoder import error_result
 from crucible.worker.run import Stop, TurnedAway
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from crucible.worker.result_encoder import ResultEncoder
     from crucible.worker.run import Run
     from crucible.worker.task import Task
-
-logger = logging.getLogger(__name__)
 
 
 class Settlements:
@@ -177,7 +176,6 @@ class Settlements:
 
     async def unregistered(self, run: Run, message: Message) -> Settlement:
         """Stock stores NotRegistered and drops the message; here it is kept as a dead letter."""
-        logger.error("received unregistered task %r, id %s", message.task, message.id)
         disposition = self._dead_letters.encode(
             run, "unregistered", f"no task {message.task!r} here"
         )
@@ -187,15 +185,27 @@ class Settlements:
 
     async def undeliverable(self, run: Run, message: Message, detail: str) -> Settlement:
         """So many workers died with the message that it is not run any more."""
-        logger.error("task %s becomes a dead letter: %s", message.id, detail)
         attempts = deliveries_of(parse(run.claim.raw))
         disposition = self._dead_letters.encode(run, "undeliverable", detail, attempts)
         return await self._failed(run, message, run.task, WorkerLost(detail), None, disposition)
 
     def dead_letter(self, run: Run, reason: str, detail: str) -> Settlement:
         """A message that cannot be processed at all becomes a dead letter, without a result."""
-        logger.error("dead letter from queue %s: %s", run.claim.queue, detail)
         return Settlement(run.claim, disposition=self._dead_letters.encode(run, reason, detail))
+
+    async def refused(self, run: Run, message: Message, detail: str, *, keep: bool) -> Settlement:
+        """What the task came to is refused by the server: a failure; ``keep`` its message too.
+
+        Raises:
+            BrokerError: what follows the failure is refused as well.
+        """
+        run.children.clear()
+        disposition = None
+        if keep:
+            disposition = self._dead_letters.encode(run, "unsettled", detail)
+        else:
+            detail = f"the result is too large for the server: {detail}"
+        return await self._failed(run, message, run.task, ResultRefused(detail), None, disposition)
 
     def worker_fault(self, run: Run) -> Settlement:
         """This worker failed to handle the message: it is delivered again, but not for ever."""
@@ -215,6 +225,7 @@ class Settlements:
         if run.message is not None and not is_ignored(run.message, run.task):
             settlement.result_key = self._result_prefix + run.message.id
             settlement.meta = self._encoder.failure(run.message, WorkerLost(detail), None)
+            notify(self._hooks, lambda hook: hook.failed(run, WorkerLost(detail), None))
         return settlement
 
     async def _failed(
@@ -233,6 +244,7 @@ class Settlements:
             meta = self._encoder.failure(message, error, traceback, run.children)
         if task is not None and task.keep_failed:
             disposition = self._dead_letters.encode(run, "failed", repr(error), message.retries + 1)
+        log_failure(message, error)
         continuation = None
         if _has_duties(message):
             run.runner = None  # what follows the task is not stopped with it

@@ -74,6 +74,9 @@ class Shutdown:
             return
         self._begun = True
         parts = self._parts
+        logger.info(
+            "stopping: %d tasks run, and have %g s to end", len(parts.slots.running), deadline_s
+        )
         await parts.consumer.stop()
         await self._supervisor.stop("consumer")
         await parts.consumer.requeue([*parts.rates.take_all(), *parts.slots.take_waiting()])
@@ -117,4 +120,5 @@ class Shutdown:
                     await parts.claims.leave()
         except (TimeoutError, BrokerError) as error:
             # Other workers recover the claims that stay once the heartbeat has run out.
-            logger.warning("stopping with results unwritten: %s", error)
+            reason = str(error) or "they were not taken in time"
+            logger.warning("stopping with results unwritten: %s", reason)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crucible.worker.execution.cancellation import stop_run
+from crucible.worker.recent import RecentEnds
 from crucible.worker.run import Stop
 
 if TYPE_CHECKING:
@@ -29,10 +30,12 @@ logger = logging.getLogger(__name__)
 
 #: A slot whose messages never wait lets others have the loop after this many seconds.
 _TURN_S = 0.002
-#: Messages claimed ahead are at most what the slots end within this many seconds.
+#: Messages are claimed ahead only while runs take less than this many seconds on average.
 _AHEAD_S = 0.01
 #: ... and at most this many.
 _MAX_AHEAD = 500
+#: Seconds that what was claimed ahead may wait before it is looked at whether it goes back.
+_GRACE_S = 0.01
 #: Messages per slot that may wait for a rate limit, as many as stock prefetches for a process.
 _WITHHELD = 4
 #: Seconds a cancelled slot has to end before it is cancelled again, and how often that is done.
@@ -46,13 +49,19 @@ class Slots:
 
     Args:
         size: how many run at once.
+        clock: seconds, only forward.
 
     Attributes:
         running: what runs now.
+        backlog: the last claim found as many messages as it asked for. Only then are messages
+            claimed ahead: what is left of a short list is for the idle slots of other workers.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, clock: Callable[[], float] = time.perf_counter) -> None:
         self._size = size
+        self._clock = clock
+        self._ends = RecentEnds()
+        self.backlog = False
         self._process: Process | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         #: Slots whose messages were abandoned, until they end.
@@ -120,12 +129,20 @@ class Slots:
         """How many more messages may be claimed now."""
         if self._withheld >= self._size * _WITHHELD:
             return 0
-        ahead = 0
-        if self._average_s < _AHEAD_S:
-            ahead = min(_MAX_AHEAD, int(self._size * _AHEAD_S / self._average_s))
-            if len(self._waiting) * 2 > ahead:
-                return 0  # claim again when half of what was claimed ahead is used up
+        ahead = self._ahead()
+        if ahead and len(self._waiting) * 2 > ahead:
+            return 0  # claim again when half of what was claimed ahead is used up
         return max(0, self._size + ahead - len(self.running) - len(self._waiting))
+
+    def _ahead(self) -> int:
+        """How many messages the slots should have before they can start them.
+
+        Half of what ended within the window of ``RecentEnds``, so that nothing waits as long as
+        that while runs go on as they did. The average alone would be that of a burst long past.
+        """
+        if not self.backlog or self._average_s >= _AHEAD_S:
+            return 0
+        return min(_MAX_AHEAD, self._ends.count(self._clock()) // 2)
 
     def withhold(self, count: int) -> None:
         """So many runs wait for a rate limit; with too many, there is no room for more claims."""
@@ -149,9 +166,17 @@ class Slots:
             self._changed.clear()
             await self._changed.wait()
 
+    @property
+    def holds_waiting(self) -> bool:
+        """Something was claimed that no slot has started."""
+        return bool(self._waiting)
+
     def offer(self, runs: Iterable[Run]) -> None:
         """Queue messages for the slots."""
-        self._waiting.extend(runs)
+        now = self._clock()
+        for run in runs:
+            run.offered_at = now
+            self._waiting.append(run)
         for _ in range(min(len(self._waiting), len(self._idle))):
             self._wake()
 
@@ -161,6 +186,26 @@ class Slots:
         self._waiting.clear()
         self._changed.set()
         return waiting
+
+    def take_excess(self) -> list[Run]:
+        """Take back what waits and is more than ended lately, oldest first.
+
+        So nothing is held once no run has ended for ``recent.WINDOW_S`` seconds, and what is held
+        starts within another such time or is taken back. What was executed before stays: it waited
+        for its rate limit here, or was let go of by another slot.
+        """
+        waiting, now = self._waiting, self._clock()
+        if not waiting or now - waiting[0].offered_at < _GRACE_S:
+            return []
+        excess = len(waiting) - self._ends.count(now)
+        if excess <= 0:
+            return []
+        taken = [run for run in waiting if run.message is None and run.stop is None][-excess:]
+        gone = set(taken)
+        kept = [run for run in waiting if run not in gone]
+        waiting.clear()
+        waiting.extend(kept)
+        return taken
 
     def requeue_running(self) -> None:
         """Stop everything that runs; its messages return to their lists.
@@ -191,10 +236,6 @@ class Slots:
         if self._idle:
             self._wake()
 
-    def waiting_since(self) -> float | None:
-        """time.monotonic() when the oldest message not started was claimed."""
-        return self._waiting[0].claimed_at if self._waiting else None
-
     def _wake(self) -> None:
         idle = self._idle.popleft()
         if not idle.done():
@@ -213,7 +254,7 @@ class Slots:
         runner: asyncio.Task[None] | None = asyncio.current_task()
         assert runner is not None
         abandon = self._abandon
-        clock = time.perf_counter
+        clock, ends = self._clock, self._ends
         turn_ends = clock() + _TURN_S
         while not self._superfluous(runner):
             if not waiting:
@@ -233,6 +274,7 @@ class Slots:
                 running.discard(run)
                 changed.set()
                 ended = clock()
+                ends.add(ended)
                 self._average_s += _NEWEST * (ended - started - self._average_s)
             if ended > turn_ends:
                 await asyncio.sleep(0)

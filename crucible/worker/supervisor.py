@@ -12,6 +12,8 @@ from crucible.errors import BrokerUnavailable, CrucibleError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from crucible.worker.outage import Outage
+
     #: A loop runs until cancelled and calls its argument whenever it has made progress.
     Loop = Callable[[Callable[[], None]], Awaitable[None]]
 
@@ -47,10 +49,14 @@ class _Supervised:
 class Supervisor:
     """Runs loops, each again when it fails, and restarts one that makes no progress.
 
+    Args:
+        outage: is notified of loops that failed since the queue server is away.
+
     An async context manager; leaving cancels the loops, the last started first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outage: Outage) -> None:
+        self._outage = outage
         self._loops: list[_Supervised] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._watchdog: asyncio.Task[None] | None = None
@@ -131,9 +137,7 @@ class Supervisor:
 
     def _report(self, supervised: _Supervised, error: BaseException | None, failures: int) -> None:
         if isinstance(error, BrokerUnavailable):
-            # Retried for as long as it takes; logged at the first failure, and now and then.
-            if failures in (1, 10) or failures % 60 == 0:
-                logger.warning("%s: %s; trying again", supervised.name, error)
+            self._outage.failed(error)  # retried for as long as it takes
             return
         if error is not None:
             logger.error("%s failed; restarting it", supervised.name, exc_info=error)

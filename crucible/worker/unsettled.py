@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from crucible.worker.run import Run
@@ -27,11 +26,14 @@ class UnsettledRuns:
 
     def add(self, claims: Iterable[Claim]) -> list[Run]:
         """Keep claims that were just made; returns their runs."""
-        now = time.monotonic()
-        runs = [Run(claim, now) for claim in claims]
+        runs = [Run(claim) for claim in claims]
         for run in runs:
             self._runs[run.claim.field] = run
         return runs
+
+    def get(self, claim: Claim) -> Run | None:
+        """The run of a claim; None where it is settled, given back, or another worker's."""
+        return self._runs.get(claim.field)
 
     def drop(self, claim: Claim) -> Run | None:
         """Forget a claim: it is settled, given back, or another worker's."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from redis.asyncio import Redis  # noqa: TC002
 from redis.exceptions import RedisError
 
-from crucible.broker.redis.connection import translate
+from crucible.broker.redis.translation import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

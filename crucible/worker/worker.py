@@ -6,6 +6,7 @@ import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self, Unpack
 
+from crucible.broker.redis.requirements import require_usable
 from crucible.errors import BrokerUnavailable
 from crucible.worker.config import WorkerConfig
 from crucible.worker.control.controlled import ControlledWorker
@@ -67,7 +68,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             self._parts = await open_parts(stack, self.config, self.registry, self._hooks)
-            self._supervisor = await stack.enter_async_context(Supervisor())
+            self._supervisor = await stack.enter_async_context(Supervisor(self._parts.outage))
             self._shutdown = Shutdown(self._supervisor, self._parts)
             slots, processor = self._parts.slots, self._parts.processor
             await stack.enter_async_context(slots.serving(processor.process))
@@ -87,12 +88,20 @@ class Worker:
             await self._stack.aclose()
 
     async def _start_loops(self) -> None:
-        parts, start = self._parts, self._supervisor.start
+        parts, start, config = self._parts, self._supervisor.start, self.config
+        logger.info(
+            "%s serves the queues %s: %d tasks, concurrency %d",
+            *(config.hostname, ", ".join(config.queues), len(self.registry), config.concurrency),
+        )
+        scripting = config.claim == "atomic"
+        await require_usable(parts.connections.client, parts.claims.keys, scripting=scripting)
         # The heartbeat comes before the first claim: a sweep must never find a claim without one.
         try:
             await parts.lease.renew()
+            connected = True
         except BrokerUnavailable as error:
-            logger.warning("the queue server is not there yet: %s", error)
+            connected = False
+            parts.outage.failed(error)
         if parts.wake_up is not None:
             start("wake-up", parts.wake_up.run, stall_s=_WAKE_UP_STALL_S)
         # Revoked tasks are known before the first message is claimed.
@@ -100,10 +109,13 @@ class Worker:
         handler = RequestHandler(self._controlled(), parts.node.mailbox)
         start("control", handler.run, stall_s=None)
         start("settlements", parts.writer.run, stall_s=None)
+        start("refused", parts.refused.run, stall_s=None)
         start("lease", parts.lease.run, stall_s=15.0)
         start("delayed", parts.delayed.run, stall_s=30.0)
         start("recovery", parts.recovery.run, stall_s=60.0)
         start("consumer", parts.consumer.run, stall_s=60.0)  # large messages take their time
+        if connected:
+            logger.info("%s is ready", config.hostname)
 
     def _controlled(self) -> ControlledWorker:
         parts = self._parts

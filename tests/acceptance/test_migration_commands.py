@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
 import signal
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -17,10 +20,10 @@ from support.migration_rig import LegacyInstallation, LocalExecutor, both_sides,
 from support.worker_rig import crucible
 
 from crucible.embedded.server import free_port
+from crucible.models import Program
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from crucible.models import Outcome
 
@@ -156,6 +159,42 @@ async def test_compare_catches_a_wrong_executor(
             code, out = await command(environment, "compare", "--file", str(requests), "--json")
             counts = json.loads(out)["counts"]
             assert (code, counts["equal"], counts["nondeterministic"]) == (0, 1, 1)
+        # Runs on purpose have no records; a client's task that is named alike should have one.
+        legacy.queue.submit("compare-me-0", Program(language="python", code="print(1)"))
+        code, out = await command(environment, "migration", "verify", "--json")
+        assert (code, json.loads(out)["unrecorded"]) == (0, 1), out
+
+
+@pytest.mark.docker
+async def test_the_guide_starts_both_worlds(redis_url: str) -> None:
+    """The commands of its first section, as they stand but for the ports."""
+    guide = (Path(__file__).parents[2] / "docs" / "migration.md").read_text()
+    block = re.search(r"^## Start$.*?^```\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    text = block[1]
+    for port in ("8002", "8003"):
+        text = text.replace(port, str(free_port()))
+    lines = [shlex.split(line) for line in text.splitlines()]
+    commands = [
+        (line[line.index("crucible") + 1 :], dict(v.split("=", 1) for v in line if "=" in v))
+        for line in lines
+    ]
+    assert [arguments[:2] for arguments, _ in commands] == [
+        ["legacy", "queue"], ["executor", "--port"], ["legacy", "worker"], ["up"],
+    ]  # fmt: skip
+    # Of all that ``up`` starts, the api is what concerns the legacy queue.
+    flags = ["--port", "0", "--celery-broker-url", redis_url, "--event-bus-url", redis_url]
+    commands[-1] = (["api", *flags], commands[-1][1])
+    async with AsyncExitStack() as stack:
+        for arguments, environment in commands:
+            process = await stack.enter_async_context(crucible(arguments, **environment))
+            if arguments[:2] != ["legacy", "worker"]:
+                line = await process.wait_for_log("listening on http://")
+        assert "mode legacy_only by the settings" in process.log
+        client = await stack.enter_async_context(aiohttp.ClientSession(line.split()[-1]))
+        eval_id = (await submit(client, "print(6 * 7)"))["eval_id"]
+        ended = await completed(client, eval_id)
+    assert (ended["queue_system"], ended["output"]) == ("legacy", "42\n")
 
 
 async def test_compare_takes_a_sample_of_live_traffic(redis_url: str) -> None:

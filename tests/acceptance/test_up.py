@@ -60,6 +60,13 @@ async def server_pids(child: Child) -> list[int]:
     return found
 
 
+async def server_pid(child: Child, directory: Path) -> int:
+    """Id of the embedded server whose data is in ``directory``, where it also works."""
+    pids = await server_pids(child)
+    (found,) = [pid for pid in pids if (Path(f"/proc/{pid}/cwd")).readlink() == directory]
+    return found
+
+
 async def test_one_command_serves_drains_and_finds_its_data_again(tmp_path: Path) -> None:
     """From nothing to a sample result; Ctrl-C lets a running program end; a second run knows it."""
     port = free_port()
@@ -98,6 +105,27 @@ async def test_a_killed_worker_and_a_killed_api_are_started_again(tmp_path: Path
         await _answering(port)
         ended = await call("POST", f"{url}?wait=60", json={"code": "print(6*7)"})
         assert ended["output"] == "42\n"
+        assert await stack.stop(60) == 0
+
+
+@pytest.mark.parametrize("name", ["queue", "event-bus"])
+async def test_a_killed_server_is_restarted_with_its_data(tmp_path: Path, name: str) -> None:
+    """After a SIGKILL of an embedded server every evaluation that was accepted completes."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api/eval"
+    async with up(tmp_path, port, "--concurrency", "1") as stack:
+        await stack.wait_for_log("stop +Ctrl-C", START_S)
+        before = await server_pid(stack, tmp_path / name)
+        for number in range(20):
+            await call("POST", url, json={"code": f"print({number})", "eval_id": f"e{number}"})
+        _kill(before)
+        await stack.wait_for_log(f"the {name} server exited with code -9, restarting it", START_S)
+        await stack.wait_for_log(f"the {name} server answers again on port", START_S)
+        assert await server_pid(stack, tmp_path / name) != before
+        await _answering(port)
+        for number in range(20):
+            ended = await call("GET", f"{url}/e{number}?wait=60")
+            assert (ended["status"], ended["output"]) == ("completed", f"{number}\n")
         assert await stack.stop(60) == 0
 
 

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis.asyncio import Redis
+from support.sweeping import seasoned_sweeper
 
 from crucible.broker.claiming.claims import (
     Claim,
@@ -30,7 +31,6 @@ from crucible.broker.claiming.claims import (
 )
 from crucible.broker.claiming.delayed import DueMessages
 from crucible.broker.claiming.recovery.restorer import Restorer
-from crucible.broker.claiming.recovery.sweeper import Sweeper
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.store import RedisStore
 from crucible.broker.redis.with_lua.store import LuaStore
@@ -98,7 +98,9 @@ class ClaimMachine(RuleBasedStateMachine):
         self.peers = [Peer(self.steps), Peer(self.steps)]
         for peer in self.peers:
             await peer.claims.renew([], "peer@test")
-        self.sweeper = Sweeper(self.steps, KEYS, Restorer(self.steps, KEYS, max_deliveries=3))
+        self.sweeper = seasoned_sweeper(
+            self.steps, KEYS, Restorer(self.steps, KEYS, max_deliveries=3)
+        )
         self.due = DueMessages(self.steps, KEYS, VISIBILITY_TIMEOUT_S, self.peers[0].claims.clock)
 
     def teardown(self) -> None:

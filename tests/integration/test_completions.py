@@ -14,10 +14,18 @@ from stock_rig.worker import StockWorker
 from support.api_rig import running_api
 from support.faults import Fault, FaultProxy
 from support.migration_rig import LocalExecutor, celery_worker, completed, submit, until
+from typer.testing import CliRunner
 
+from crucible.broker.claiming.claims import Claims, new_worker_id
+from crucible.broker.claiming.recovery.restorer import Restorer
+from crucible.broker.claiming.recovery.sweeper import Sweeper
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.with_lua.store import LuaStore
+from crucible.cli.main import app
 from crucible.errors import ExecutorRefused
 from crucible.evaluation.completion_hooks import SandboxHooks
-from crucible.evaluation.completions import CompletionCounter, read_completions
+from crucible.evaluation.completion_store import read_completions
+from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.record import once_name
 from crucible.executor.hooks import SandboxTaken
 from crucible.models import Outcome, Program, Status, Verdict
@@ -148,6 +156,49 @@ async def test_ends_of_what_nobody_submitted_are_not_counted(redis_url: str, red
         tally.note("celery", Status.COMPLETED, "unheard-of")
         tally.note("celery", Status.COMPLETED, "known", 1.0)
     assert (await read_completions(redis, Keys()))["celery"].statuses == {"completed": 1}
+
+
+async def test_what_is_purged_counts_as_cancelled(redis_url: str) -> None:
+    """Nobody runs it any more, so without this the accepted would outnumber the ended for ever."""
+    async with running_api(redis_url) as client:
+        ids = [(await submit(client, "print(0)"))["eval_id"] for _ in range(3)]
+        arguments = ["purge", "evaluation", "--yes", "--json", "--celery-broker-url", redis_url]
+        done = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+        assert done.exit_code == 0, done.output
+        for eval_id in ids:
+            assert (await completed(client, eval_id))["status"] == "cancelled"
+        found = await ends_of(client)
+    assert (found[_completed("cancelled")], found[_count()]) == (3, 3)
+
+
+async def test_what_is_lost_with_its_workers_counts_as_failed(redis_url: str, redis: Redis) -> None:
+    """Whoever sweeps makes it a dead letter; several processes look, and one counts."""
+    async with running_api(redis_url) as client, open_client(redis_url) as swept:
+        eval_id = (await submit(client, "print(0)"))["eval_id"]
+        steps = LuaStore(swept)
+        claims = Claims(steps, new_worker_id(), ("evaluation",))
+        await claims.renew([], "w@test")
+        while not await claims.take(1):
+            pass
+        await redis.delete(*await redis.keys("crucible:worker:*"))
+        restorer = Restorer(steps, Keys(), max_deliveries=1)
+        assert await Sweeper(steps, Keys(), restorer).sweep() is not None
+        assert (await completed(client, eval_id))["status"] == "failed"
+        # Written, and counted, by a worker; another has no record of an evaluation.
+        await redis.xadd("crucible:dlq", {"task_id": f"eval-{eval_id}", "worker": "w@test"})
+        await redis.xadd("crucible:dlq", {"task_id": "eval-unheard-of"})
+        async with (
+            CompletionCounter().writing(redis_url, Keys(), 60),
+            CompletionCounter().writing(redis_url, Keys(), 60),
+        ):
+
+            async def looked() -> bool:
+                last: Any = await redis.xrevrange("crucible:dlq", count=1)
+                return bool(await redis.get("crucible:ends:letter") == last[0][0])
+
+            await until(looked)
+        found = await ends_of(client)
+    assert (found[_completed("failed")], found[_count()]) == (1, 1)
 
 
 async def test_a_submission_is_remembered_until_its_end_and_then_as_long_as_its_result(

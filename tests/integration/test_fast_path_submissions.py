@@ -17,10 +17,10 @@ from stock_rig.mask import mask_message, mask_text
 from support.api_rig import port_of, running_api
 from support.raw_http import LAST, connected, post, raw_post, sent
 
-from crucible.api.fast_path.answer import rendered
 from crucible.api.problems import translate
 from crucible.errors import BrokerError, BrokerUnavailable, QueueFull
 from crucible.evaluation.record import decode_record
+from crucible.http.answers import rendered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -111,19 +111,19 @@ WHOLE = (
     + [post(BODIES[0], target=target) for target in (b"/api/eval?wait=0", b"/api/eval/", b"/no")]
     + [post(BODIES[0], b"X-Other: y", b"Connection: keep-alive", b"User-Agent: z")]
     + [
-        raw_post(b"Host: x", b"Content-Type: text/plain", b"Content-Length: 12"),
-        raw_post(b"Host: x", b"Content-Length: 12"),
+        raw_post(b"Host: localhost", b"Content-Type: text/plain", b"Content-Length: 12"),
+        raw_post(b"Host: localhost", b"Content-Length: 12"),
         raw_post(
-            b"Host: x",
+            b"Host: localhost",
             b"Content-Type: application/json",
             b"Transfer-Encoding: chunked",
             body=b'c\r\n{"code":"x"}\r\n0\r\n\r\n',
         ),
-        b"GET /api/eval/one HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /api/eval/nobody HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"DELETE /api/eval HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /api/eval/one HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /api/eval/nobody HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"DELETE /api/eval HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ]
 )
 #: What ends a connection with its answer.
@@ -137,9 +137,9 @@ MALFORMED = [
     b"\r\n" + GOOD,
     b"\n" + GOOD,
     GOOD.replace(b"\r\n", b"\n"),
-    GOOD.replace(b"Host: x\r\n", b"Host: x\n"),
+    GOOD.replace(b"Host: localhost\r\n", b"Host: localhost\n"),
     GOOD.replace(b"Host:", b"Host :"),
-    GOOD.replace(b"Host: x\r\n", b""),
+    GOOD.replace(b"Host: localhost\r\n", b""),
     *(
         post(BODIES[0], field)
         for field in (
@@ -255,7 +255,7 @@ async def test_errors_are_rendered_as_aiohttp_renders_them(error: BrokerError) -
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        ask = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        ask = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
         async with connected(runner.addresses[0][1]) as client:
             client.transport.write(ask)
             await client.got(b'"status":')

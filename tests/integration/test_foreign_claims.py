@@ -7,10 +7,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.sweeping import seasoned_sweeper
 
 from crucible.broker.claiming.deadletters import DeadLetters
 from crucible.broker.claiming.recovery.restorer import Restorer
-from crucible.broker.claiming.recovery.sweeper import Sweeper
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.store import RedisStore
 from crucible.broker.redis.with_lua.store import LuaStore
@@ -40,7 +40,9 @@ async def leave(redis: Redis, message: str, exchange: str = "", key: str = "mail
 
 async def sweep(steps: RedisStore) -> Any:
     """Take up that claim as the sweep by age does."""
-    return await Sweeper(steps, Keys(), Restorer(steps, Keys())).restore_old([("a-tag", "5.25")])
+    return await seasoned_sweeper(steps, Keys(), Restorer(steps, Keys())).restore_old(
+        [("a-tag", "5.25")]
+    )
 
 
 async def letters(redis: Redis) -> list[dict[bytes, bytes]]:
@@ -105,7 +107,7 @@ async def test_a_message_without_headers_is_counted(redis: Redis, steps: RedisSt
     await redis.hset("unacked", "crucible|wgone|1", f'[{json.dumps(protocol_1())}, "", "mail"]')
     await redis.zadd("unacked_index", {"crucible|wgone|1": 5.0})
     await redis.zadd("crucible:workers", {"wgone": 5.0})
-    sweeper = Sweeper(steps, Keys(), Restorer(steps, Keys(), max_deliveries=2))
+    sweeper = seasoned_sweeper(steps, Keys(), Restorer(steps, Keys(), max_deliveries=2))
     assert (await sweeper.sweep()).restored == 1
     raw = await redis.rpop("mail")
     assert isinstance(raw, bytes)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ import pytest_asyncio
 from aiohttp import web
 from support import raw_http
 from support.corpus import load_corpus
+from support.loop_turns import turns
 
 from crucible.errors import (
     ConflictError,
@@ -26,6 +29,7 @@ from crucible.errors import (
     ResultTimeout,
     SettingsError,
 )
+from crucible.http.guard import Limits
 from crucible.legacy import LegacyClient, LegacyQueue, TaskState, open_service, serve, work
 from crucible.models import Outcome, Program, Verdict
 
@@ -404,6 +408,36 @@ async def test_bytes_that_cannot_be_read_are_the_clients_fault() -> None:
         assert b" 401 " in await raw_http.sent(port, [head + token % b"\xff" + b"\r\n{}"])
         packed = b"Content-Encoding: gzip\r\n\r\n{}"
         assert b" 400 " in await raw_http.sent(port, [head + token % b"s3cret" + packed])
+
+
+async def test_no_web_page_takes_tasks_and_no_client_holds_much(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a token the queue checks Host and Origin; half a request is not waited for."""
+    caplog.set_level(logging.INFO)
+    hasty = functools.partial(Limits, head_s=0.2, grace_s=0.2, rate=1_000_000)
+    monkeypatch.setattr("crucible.http.guard.Limits", hasty)
+    ask = b"GET /tasks/next HTTP/1.1\r\nConnection: close\r\n%s\r\n\r\n"
+    half = b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
+    async with open_service(allowed_hosts=["queue.example"]) as port:
+        for fields, status in (
+            (b"Host: evil.example", b" 421 "),
+            (b"Host: localhost\r\nOrigin: http://evil.example", b" 403 "),
+            (b"Host: localhost\r\nSec-Fetch-Site: cross-site", b" 403 "),
+            (b"Host: queue.example", b" 204 "),
+        ):
+            assert status in await raw_http.sent(port, [ask % fields])
+        assert b" 408 " in await raw_http.sent(port, [half])
+        async with raw_http.connected(port) as client:
+            client.transport.write(half)
+            await turns()
+            client.transport.close()
+            await client.end()
+    async with open_service(token="s3cret") as port:
+        # Nobody who knows the token is a web page.
+        asked = ask % b"Host: evil.example\r\nAuthorization: Bearer s3cret"
+        assert b" 204 " in await raw_http.sent(port, [asked])
+    assert [r for r in caplog.records if r.levelno > logging.INFO] == []
 
 
 async def test_serve_until_stopped() -> None:

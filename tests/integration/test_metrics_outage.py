@@ -19,7 +19,7 @@ async def test_metrics_wait_for_nobody_long(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Depths that cannot be had in time are left out, however patient the clients behind are."""
-    monkeypatch.setattr("crucible.broker.redis.atomic.STEP_TIMEOUT_S", 600)
+    monkeypatch.setattr("crucible.broker.redis.deadline.REPLY_TIMEOUT_S", 600)
     patient = functools.partial(LegacyClient, deadline_s=600)
     monkeypatch.setattr("crucible.migration.live.migration.LegacyClient", patient)
     parts = urlsplit(redis_url)

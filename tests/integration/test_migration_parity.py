@@ -135,14 +135,58 @@ async def test_platform_faults_are_retried_by_celery_and_told_by_legacy(redis_ur
         failed = await completed(client, to_legacy)
         assert (failed["status"], failed["retry_count"]) == ("failed", 0)
 
-        async def retrying() -> bool:
-            return bool((await look(client, to_celery))["status"] == "retrying")
+        for tries in (1, 2):
 
-        await until(retrying)
+            async def retrying(tries: int = tries) -> bool:
+                found = await look(client, to_celery)
+                return (found["status"], found["retry_count"]) == ("retrying", tries)
+
+            await until(retrying)
+        assert "the executor is down" in (await look(client, to_celery))["message"]
         executor.away = False
         ended = await completed(client, to_celery)
     assert (ended["status"], ended["verdict"]) == ("completed", "ok")
-    assert ended["retry_count"] >= 1
+    assert ended["retry_count"] >= 2
+
+
+async def test_a_fault_that_no_retry_mends_says_how_often_it_was_tried(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine attempts are eight retries, also in the end and while one of them runs."""
+    monkeypatch.setattr("crucible.evaluation.retry_policy.FIRST_S", 0.02)
+    monkeypatch.setattr("crucible.evaluation.retry_policy.FACTOR", 1.0)
+    executor = LocalExecutor()
+    executor.away = True
+    async with running_api(redis_url) as client, celery_worker(redis_url, executor):
+        eval_id = (await submit(client, "print(1)"))["eval_id"]
+        ended = await completed(client, eval_id)
+        assert (ended["status"], ended["verdict"]) == ("failed", "internal_error")
+        assert (ended["retry_count"], ended["message"]) == (
+            8,
+            "ExecutorUnavailable: the executor is down",
+        )
+
+
+async def test_a_further_try_that_runs_says_that_it_is_one(redis_url: str) -> None:
+    """Not only once it has ended."""
+    executor = LocalExecutor()
+    executor.away = True
+    async with running_api(redis_url) as client, celery_worker(redis_url, executor):
+        eval_id = (await submit(client, "import time; time.sleep(30)"))["eval_id"]
+
+        async def in_status(status: str) -> dict[str, Any] | None:
+            found = await look(client, eval_id)
+            return found if found["status"] == status else None
+
+        await until(lambda: in_status("retrying"))
+        executor.away = False
+        running = await until(lambda: in_status("running"))
+        while not running["retry_count"]:  # STARTED comes first, as for every task
+            running = await until(lambda: in_status("running"))
+        assert running["retry_count"] >= 1
+        assert running["worker"]
+        async with client.delete(f"/api/eval/{eval_id}") as response:
+            assert response.status in (200, 202)
 
 
 @pytest.mark.parametrize("flags", SIDES)

@@ -52,7 +52,7 @@ async def _submit(url: str, ids: Iterator[str], sides: dict[str, str]) -> None:
         for eval_id in ids:
             body = b'{"code":"print(1)","eval_id":"%b"}' % eval_id.encode()
             writer.write(
-                b"POST /api/eval HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+                b"POST /api/eval HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
             )
             async with asyncio.timeout(60):

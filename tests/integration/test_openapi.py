@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from support.api_rig import running_api
+from support.json_schema import is_instance
 
 from crucible.api.app import ROUTES
 from crucible.api.openapi import description
+from crucible.embedded.server import free_port
 
 
 def test_the_description_has_every_route() -> None:
@@ -18,8 +21,13 @@ def test_the_description_has_every_route() -> None:
         for path, operations in description()["paths"].items()
         for method in operations
     }
-    itself = {("GET", "/openapi.json"), ("GET", "/docs")}
-    assert described == {(route.method, route.path) for route in ROUTES} - itself
+    pages = {"/", "/openapi.json", "/docs", "/docs/docs.css", "/docs/docs.js"}
+    routes = [route for route in ROUTES if route.path not in pages]
+    assert described == {(route.method, route.path) for route in routes}
+    for route in routes:
+        operation = description()["paths"][route.path][route.method.lower()]
+        named = {one["name"] for one in operation.get("parameters", []) if one["in"] == "query"}
+        assert named == route.query
 
 
 def test_patterns_are_those_of_json_schema() -> None:
@@ -51,6 +59,8 @@ def test_patterns_are_those_of_json_schema() -> None:
         ("GET", "/api/v1/migration", None, 200),
         ("PUT", "/api/v1/migration", "{", 400),
         ("PUT", "/api/v1/migration", '{"celery_percentage":2}', 422),
+        ("PUT", "/api/v1/migration", "{}", 422),
+        ("PUT", "/api/v1/migration", '{"reason":"x","by":"me"}', 422),
         ("GET", "/api/v1/migration/mismatches", None, 200),
         ("GET", "/api/v1/migration/mismatches?limit=0", None, 422),
         ("GET", "/ready", None, 200),
@@ -80,3 +90,60 @@ def test_whatever_asks_the_queue_server_may_find_it_away(path: str) -> None:
     for operation in description()["paths"][path].values():
         itself = path in ("/api/environments", "/api/languages", "/api/v1/migration")
         assert "503" in operation["responses"] or itself
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["celery", "both"])
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("EvalRequest", {"code": ""}),
+        ("EvalRequest", {"code": " \n"}),
+        ("EvalRequest", {"code": "x", "language": "cobol"}),
+        ("EvalRequest", {"code": "x", "limits": {"memory_mb": 1}}),
+        ("EvalRequest", {"code": "x", "limits": {"memory_mb": 2000}}),
+        ("EvalRequest", {"code": "x", "limits": {"wall_time_s": 0}}),
+        ("EvalRequest", {"code": "x", "args": ["\0"]}),
+        ("EvalRequest", {"code": "x", "args": ["a"] * 1001}),
+        ("EvalRequest", {"code": "x", "env": {"1": "a"}}),
+        ("EvalRequest", {"code": "x", "output_files": ["a"] * 65}),
+        ("EvalRequest", {"code": "x", "files": [{"name": "", "content": ""}]}),
+        ("Change", {}),
+        ("Change", {"reason": "x"}),
+        ("Change", {"dual_write": None}),
+        ("Change", {"celery_percentage": 1.0}),
+        ("Change", {"celery_percentage": 2}),
+        ("Change", {"dual_write": True}),
+        ("Change", {"force_legacy_queue": True}),
+        ("Change", {"celery_enabled": False}),
+        ("Change", {"celery_percentage": 0.5}),
+    ],
+)
+async def test_the_document_is_no_wider_than_the_service(
+    redis_url: str, name: str, body: dict[str, Any], legacy: bool
+) -> None:
+    """What is refused as it stands is no instance of the schema, what is accepted is one."""
+    flags: dict[str, Any] = (
+        {"queue_service_url": f"http://127.0.0.1:{free_port()}"} if legacy else {}
+    )
+    path, method = {
+        "EvalRequest": ("/api/eval", "POST"),
+        "Change": ("/api/v1/migration", "PUT"),
+    }[name]
+    async with running_api(redis_url, **flags) as client:
+        async with client.get("/openapi.json") as response:
+            document = await response.json()
+        async with client.request(method, path, json=body) as response:
+            refused = response.status == 422
+    components = document["components"]["schemas"]
+    assert is_instance(body, components[name], components) == (not refused)
+
+
+@pytest.mark.parametrize("before", ["ì", "x", "0-0", "000-0", "1-", "1-1", "0-1", ""])
+async def test_ids_of_pages_are_described(redis_url: str, before: str) -> None:
+    """As they are taken."""
+    async with running_api(redis_url) as client:
+        async with client.get("/api/v1/dlq", params={"before": before}) as response:
+            taken = response.status == 200
+    parameters = description()["paths"]["/api/v1/dlq"]["get"]["parameters"]
+    schema = next(one["schema"] for one in parameters if one["name"] == "before")
+    assert is_instance(before, schema, {}) == taken

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import gzip
+import io
+import re
 import zlib
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from support.api_rig import port_of, queued, running_api
 from support.raw_http import LAST, post, raw_post, sent
 
-from crucible.api.app import ROUTES
+from crucible.api.app import ROUTES, Route
 from crucible.embedded.server import free_port
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-HOST = b"Host: x\r\n"
+HOST = b"Host: localhost\r\n"
 CODE = b'{"code":"x"}'
-CHUNKED = (b"Host: x", b"Content-Type: application/json", b"Transfer-Encoding: chunked")
+CHUNKED = (b"Host: localhost", b"Content-Type: application/json", b"Transfer-Encoding: chunked")
 LONG = b"x" * 9000
 
 
@@ -86,9 +89,18 @@ async def test_an_expectation_that_is_not_known(redis_url: str, target: bytes) -
         (b"gzip, gzip", CODE, 415),
         (b"gzip", CODE, 400),
         (b"deflate", CODE, 400),
+        (b"gzip", gzip.compress(CODE, mtime=0)[:-1], 400),
+        (b"gzip", gzip.compress(CODE, mtime=0)[:-8], 400),
+        (b"gzip", gzip.compress(CODE, mtime=0) + b"x", 400),
+        (b"gzip", gzip.compress(CODE[:4], mtime=0) * 20, 400),
+        (b"deflate", zlib.compress(CODE)[:-1], 400),
+        (b"deflate", zlib.compress(CODE) + b"x", 400),
+        (b"br", CODE, 415),
         (b"gzip", gzip.compress(CODE, mtime=0), 202),
         (b"GZIP", gzip.compress(CODE, mtime=0), 202),
         (b"deflate", zlib.compress(CODE), 202),
+        (b"deflate", zlib.compress(CODE, wbits=-15), 202),
+        (b"gzip", gzip.compress(CODE[:4], mtime=0) + gzip.compress(CODE[4:], mtime=0), 202),
         (b"identity", CODE, 202),
     ],
 )
@@ -102,7 +114,7 @@ async def test_a_content_coding_is_undone_or_refused(
             got = await sent(port_of(api), [request_, LAST], answered=1)
             assert got.startswith(b"HTTP/1.1 202 Accepted")
         else:
-            refused, head = await answered(port_of(api), request_, goes_on=status == 415)
+            refused, head = await answered(port_of(api), request_, goes_on=True)
             assert refused == status
             assert (b"\r\nAccept-Encoding: gzip, deflate" in head) == (status == 415)
     assert len(await queued(redis)) == (status == 202)
@@ -143,3 +155,99 @@ async def test_whatever_can_be_read_has_a_head(redis_url: str, path: str) -> Non
         async with api.head(path) as response:
             assert (response.status, response.content_type) == expected
             assert await response.read() == b""
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "handler"])
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ((b"Host: evil.example", b"Origin: http://evil.example"), 421),
+        ((b"Host: evil.example:8000",), 421),
+        ((b"Host: localhost", b"Origin: http://evil.example"), 403),
+        ((b"Host: localhost", b"Origin: null"), 403),
+        ((b"Host: localhost", b"Sec-Fetch-Site: cross-site"), 403),
+        ((b"Host: localhost:1", b"Origin: http://localhost:1"), 202),
+        ((b"Host: crucible.example", b"Origin: https://crucible.example"), 202),
+        ((b"Host: 127.0.0.1", b"Origin: https://crucible.example"), 202),
+    ],
+)
+async def test_a_page_of_another_origin_may_do_nothing(
+    redis_url: str, redis: Redis, fields: tuple[bytes, ...], status: int, direct: bool
+) -> None:
+    """Neither across origins nor by a name that was pointed to loopback (DNS rebinding)."""
+    request_ = raw_post(*fields, b"Content-Type: application/json", b"Content-Length: 12")
+    async with running_api(redis_url, direct=direct, allowed_hosts=("crucible.example",)) as api:
+        got = await sent(port_of(api), [request_, LAST], answered=1)
+        assert got.startswith(b"HTTP/1.1 %d " % status), got
+        assert b"Access-Control" not in got
+        read = b"GET /api/eval/one HTTP/1.1\r\n%s\r\n\r\n" % b"\r\n".join(fields[:1])
+        got = await sent(port_of(api), [read, LAST], answered=1)
+        assert got.startswith(b"HTTP/1.1 %d " % (421 if status == 421 else 404))
+    assert len(await queued(redis)) == (status == 202)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+async def test_a_parameter_that_nobody_knows_is_refused(redis_url: str, route: Route) -> None:
+    """A misspelt one is named; so is one that comes twice."""
+    path = route.path.format(eval_id="nobody", letter_id="1-1")
+    async with running_api(redis_url) as api:
+        twice = [f"{name}=1&{name}=1" for name in route.query]
+        for query in ("wiat=5", *twice):
+            async with api.request(route.method, f"{path}?{query}", json={"code": "x"}) as answer:
+                document = await answer.json(content_type="application/problem+json")
+                assert answer.status == 422
+                assert document["field"] == query.partition("=")[0]
+                assert "pointer" not in document["errors"][0]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "detail"),
+    [
+        (b"{", "#", "the body is not valid JSON"),
+        (b'{"code":"x","limits":{"memory_mb":"a"}}', "#/limits/memory_mb",
+         "must be a whole number or null, not a string"),
+        (b'{"code":"x","limits":{"memory_mb":1}}', "#/limits/memory_mb", "must be between 16"),
+        (b'{"code":"x","limits":{"wall_time_s":true}}', "#/limits/wall_time_s",
+         "must be a number or null, not true or false"),
+        (b'{"code":"x","files":[{"name":"a"}]}', "#/files/0/content", "is missing"),
+        (b'{"code":"x","a/b~c.d[0]":1}', "#/a~1b~0c.d%5B0%5D", "is no field that is known here"),
+        (b'{"code":"x","env":{"A.B/C":1}}', "#/env/A.B~1C", "must be a string"),
+        (b'{"code":"x","metadata":{"a.b":[{"c":NaN}]}}', "#/metadata/a.b/0/c", "must be a finite"),
+        (b'{"code":"x","eval_id":"a b"}', "#/eval_id",
+         "must be a string that matches the pattern ^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"),
+        (b'{"code":"x","priority":11}', "#/priority", "must be a whole number of at most 9"),
+        ('{"code":"x","language":"ì"}'.encode(), "#/language", '"ì" is unknown'),
+        (b'{"code":"\xff"}', "#", "is not"),
+        (b"{\"metadata\":{\"a\":" + b"[" * 100_000, "#", "the body is nested too deeply"),
+        (b'{"code":"' + b"x" * 3_000_000 + b'"}', "#", "2048 KiB (CRUCIBLE_MAX_BODY_KB)"),
+    ],
+    ids=range(14),
+)  # fmt: skip
+async def test_a_field_is_pointed_at_in_the_words_of_json(
+    redis_url: str, body: bytes, pointer: str, detail: str
+) -> None:
+    """With a pointer (RFC 6901) beside the path, and no word of Python."""
+    headers = {"Content-Type": "application/json"}
+    async with running_api(redis_url) as api:
+        async with api.post("/api/eval", data=io.BytesIO(body), headers=headers) as response:
+            document = await response.json(content_type="application/problem+json")
+    [error] = document["errors"]
+    assert error["pointer"] == pointer
+    assert error["field"] == document["field"]
+    assert detail in error["detail"]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [ask(b"/api/eval/" + LONG), ask(b"/health", b"X: " + LONG), ask(b"/health", LONG + b": x"),
+     ask(b"/health", b"X: a\0b"), *(request_ for request_, _ in MALFORMED)],
+    ids=range(4 + len(MALFORMED)),
+)  # fmt: skip
+async def test_malformed_bytes_are_not_repeated_as_python_writes_them(
+    redis_url: str, request_: bytes
+) -> None:
+    """A client may be written in anything."""
+    async with running_api(redis_url) as api:
+        got = await sent(port_of(api), [request_])
+    detail = msgspec.json.decode(got.partition(b"\r\n\r\n")[2]).get("detail", "")
+    assert not re.search(r"bytearray|\bb['\"]|\\x|\\Z", detail)

@@ -161,4 +161,4 @@ async def test_what_cannot_be_counted_is_buried_at_once(raw: bytes) -> None:
     run = Run(Claim("f", "q", 0, raw), asyncio.get_running_loop().time())
     disposition = settlements.worker_fault(run).disposition
     assert disposition is not None
-    assert (disposition.to.value, disposition.raw) == ("bury", raw)
+    assert (disposition.to.value, disposition.raw) == ("dead_letters", raw)

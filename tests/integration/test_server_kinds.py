@@ -8,28 +8,20 @@ from typing import Any, Literal
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
+from support.servers import KINDS, KindOfServer
 
 from crucible.broker import IdempotencyRecord, Publisher
 from crucible.broker.wire.encode import encode_task
-from crucible.embedded.server import EmbeddedServer, find_binary
+from crucible.embedded.server import EmbeddedServer
 from crucible.errors import QueueFull
 from crucible.worker import TaskRegistry
 from crucible.worker.worker import Worker
 
-SERVERS = Path(__file__).resolve().parents[2] / ".cache" / "servers"
-BINARIES = {
-    "embedded": find_binary(),
-    "redis-6.2": SERVERS / "redis-6.2" / "redis-server",
-    "redis-7.0": SERVERS / "redis-7.0" / "redis-server",
-}
 
-
-@pytest_asyncio.fixture(params=list(BINARIES))
+@pytest_asyncio.fixture(params=list(KINDS))
 async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
-    """A server of each kind that the project supports; ``scripts/servers`` gets the others."""
-    binary = BINARIES[request.param]
-    assert binary.exists(), f"{binary} is missing: run scripts/servers"
-    async with EmbeddedServer(tmp_path, binary=binary, durable=False) as server:
+    """A server of each kind that the project supports."""
+    async with KindOfServer(tmp_path, request.param) as server:
         yield server
 
 

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.sweeping import seasoned_sweeper
 
 from crucible.broker.claiming.delayed import DueMessages
 from crucible.broker.claiming.recovery.restorer import Restorer
@@ -81,7 +82,7 @@ async def test_a_delayed_message_that_cannot_be_read_is_the_sweepers(
     _, stale = await due_messages(steps).move()
     assert [field for field, _ in stale] == ["crucible|delayed|0|x"]
     assert await redis.llen("sound") == 1
-    swept = await Sweeper(steps, Keys(), Restorer(steps, Keys())).restore_old(stale)
+    swept = await seasoned_sweeper(steps, Keys(), Restorer(steps, Keys())).restore_old(stale)
     assert swept.dead_letters == 1
 
 
@@ -91,7 +92,7 @@ async def test_a_claim_whose_list_is_none_is_out_of_the_way(
     """It is dated now: tried again after the visibility timeout, and not at once for ever."""
     await redis.set("spoilt", "no list")
     await claimed(redis, "a-tag", "spoilt")
-    sweeper = Sweeper(steps, Keys(), Restorer(steps, Keys()))
+    sweeper = seasoned_sweeper(steps, Keys(), Restorer(steps, Keys()))
     _, stale = await due_messages(steps).move()
     assert (await sweeper.restore_old(stale)).moved == 0
     first, stale = await due_messages(steps).move()

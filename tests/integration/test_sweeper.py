@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.sweeping import seasoned_sweeper
 
 from crucible.broker.claiming.claims import Claim, Claims, Settlement, new_worker_id
 from crucible.broker.claiming.recovery.restorer import MAX_DELIVERIES, Restorer
-from crucible.broker.claiming.recovery.sweeper import Sweeper
+from crucible.broker.claiming.recovery.sweeper import SWEEP_S, Sweeper
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.store import RedisStore
 from crucible.broker.redis.with_lua.store import LuaStore
 from crucible.broker.redis.without_lua.store import TransactionStore
 from crucible.broker.wire.encode import encode_task
-from crucible.redis_keys import SEP, Keys
+from crucible.broker.wire.retry import deliveries_of, parse
+from crucible.redis_keys import SEP, WORKER_TTL_S, Keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,7 +53,7 @@ async def claim(
 
 def sweeper_of(steps: RedisStore, max_deliveries: int = MAX_DELIVERIES) -> Sweeper:
     """A sweeper as a worker has one."""
-    return Sweeper(steps, Keys(), Restorer(steps, Keys(), max_deliveries=max_deliveries))
+    return seasoned_sweeper(steps, Keys(), Restorer(steps, Keys(), max_deliveries=max_deliveries))
 
 
 async def bury_owner(redis: Redis, claim: Claim) -> None:
@@ -229,6 +233,42 @@ async def test_a_list_that_is_none_holds_up_nobody_else(redis: Redis, steps: Red
     assert await ids(redis, "spoilt") == ["a"]
 
 
+async def test_nobody_is_judged_before_a_lifetime_was_seen(redis: Redis, steps: RedisStore) -> None:
+    """After an outage heartbeats are missing that their workers had no chance to renew."""
+    began = time.monotonic()
+    for task_id in ("living", "dead"):
+        await send(redis, task_id)
+    living, dead = [await claim(steps, 1), await claim(steps, 1)]
+    for claims in (living, dead):
+        await bury_owner(redis, claims[0])
+    sweeper = Sweeper(steps, Keys(), Restorer(steps, Keys()))
+    owner = Claims(steps, living[0].field.split("|")[1], ["celery"])
+    while not (await swept(redis, sweeper)).restored:
+        await asyncio.sleep(SWEEP_S / 2)
+        await owner.renew(living, "living@test")
+    assert time.monotonic() - began >= WORKER_TTL_S
+    assert await ids(redis, "celery") == ["dead"]
+    assert await redis.hkeys("unacked") == [living[0].field.encode()]
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+async def test_age_alone_is_no_lost_delivery(
+    redis: Redis, steps: RedisStore, is_alive: bool
+) -> None:
+    """Older than the visibility timeout: forgotten by a worker that lives, or lost with one."""
+    await send(redis, "a")
+    [held] = await claim(steps, 1)
+    if not is_alive:
+        await bury_owner(redis, held)
+    await redis.zadd("unacked_index", {held.field: 5.25})
+    fresh = Sweeper(steps, Keys(), Restorer(steps, Keys()))
+    assert not (await fresh.restore_old([(held.field, "5.25")])).restored
+    assert (await sweeper_of(steps).restore_old([(held.field, "5.25")])).restored == 1
+    [raw] = await redis.lrange("celery", 0, -1)
+    assert isinstance(raw, bytes)
+    assert deliveries_of(parse(raw)) == (0 if is_alive else 1)
+
+
 async def test_a_claim_that_ends_while_strays_are_looked_for_leaves_no_row(
     redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,14 +277,15 @@ async def test_a_claim_that_ends_while_strays_are_looked_for_leaves_no_row(
         steps = TransactionStore(client)
         await send(redis, "a")
         [held] = await claim(steps, 1)
-        scan = client.hscan_iter
+        scan: Any = client.hscan
 
-        async def ending_behind(*args: Any, **options: Any) -> AsyncIterator[Any]:
-            async for row in scan(*args, **options):
-                await redis.hdel("unacked", row[0])
-                await redis.zrem("unacked_index", row[0])
-                yield row
+        async def ending_behind(*args: Any, **options: Any) -> Any:
+            cursor, page = await scan(*args, **options)
+            for field in page:
+                await redis.hdel("unacked", field)
+                await redis.zrem("unacked_index", field)
+            return cursor, page
 
-        monkeypatch.setattr(client, "hscan_iter", ending_behind)
-        assert await steps.index_strays(Keys(), 10) == 0
+        monkeypatch.setattr(client, "hscan", ending_behind)
+        assert (await steps.index_strays(Keys(), 0, 10)).found == 0
     assert await redis.zrange("unacked_index", 0, -1) == [], held.field

@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 SETTINGS = Settings(queue_service_url="http://127.0.0.1:8002")
 
 
+async def test_what_is_in_force_is_no_change(redis: Redis) -> None:
+    """No revision and no entry for what is stored already; what only the environment says is."""
+    store = SwitchStore(redis, Keys(), SETTINGS)
+    first = await store.change(Change(celery_percentage=1.0, reason="pin it"))
+    assert first.revision == 1
+    assert await store.change(Change(celery_percentage=1.0, reason="again")) == first
+    assert await store.change(Change(dual_write=False, celery_enabled=True)) == first
+    assert [entry.reason for entry in await store.audit()] == ["pin it"]
+    with pytest.raises(ConflictError):
+        await store.change(Change(celery_percentage=1.0, expected_revision=0))
+    assert (await store.change(Change(celery_percentage=0.5))).revision == 2
+
+
 async def test_writers_at_once_lose_no_change(redis: Redis) -> None:
     """Each change builds on the one before: five writers, five revisions, five audit entries."""
     store = SwitchStore(redis, Keys(), SETTINGS)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crucible.broker import Publisher
+from crucible.broker.results import waiter
 from crucible.broker.results.meta import encode_meta, exception_result, revoked_result
 from crucible.errors import ResultTimeout, TaskFailed, TaskRevoked
 
@@ -169,3 +170,24 @@ async def test_group_result(redis_url: str, redis: Redis) -> None:
         await _store(redis, sent.results[1].id, "FAILURE", exception_result(ValueError("bad")))
         with pytest.raises(TaskFailed):
             await sent.get(timeout=5)
+
+
+async def test_the_safety_look_comes_whoever_else_arrives(
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result that was stored unheard is found although new waiters come all the time."""
+    monkeypatch.setattr(waiter, "SAFETY_LOOK_S", 0.3)
+    async with Publisher.connect(redis_url) as publisher, asyncio.TaskGroup() as others:
+        unheard = asyncio.create_task(publisher.results.wait("unheard", timeout=30))
+        await _subscribed(redis, 1)
+        await redis.set("celery-task-meta-unheard", encode_meta("unheard", "SUCCESS", 1))
+        arrived = []
+        for number in range(40):
+            await asyncio.wait([unheard], timeout=0.1)
+            if unheard.done():
+                break
+            arrived.append(others.create_task(publisher.results.wait(f"other{number}", timeout=60)))
+        assert unheard.done()
+        assert (await unheard).value() == 1
+        for task in arrived:
+            task.cancel()

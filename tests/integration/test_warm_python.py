@@ -138,3 +138,13 @@ async def test_warm_and_cold_cannot_be_told_apart(executor: Executor, name: str)
         errors = re.sub(rb"0x[0-9a-f]+", b"0x", outcome.stderr)
         seen.append((text, errors, outcome.exit_code, outcome.signal, outcome.verdict))
     assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize(("env", "depth", "limit"), [({}, 3, 1004), (COLD, 1, 1000)])
+async def test_the_frames_below_a_program_are_as_documented(
+    executor: Executor, env: dict[str, str], depth: int, limit: int
+) -> None:
+    """Two more than in a new interpreter, for which the recursion limit is higher."""
+    code = "import inspect, sys\nprint(len(inspect.stack(0)), sys.getrecursionlimit())"
+    outcome = await executor.run(Program(language="python", code=code, env=env))
+    assert outcome.stdout.decode().split() == [str(depth), str(limit)]

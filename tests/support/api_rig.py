@@ -9,9 +9,9 @@ from unittest import mock
 
 import aiohttp
 
-from crucible.api.fast_path.protocol import ProblemRunner
 from crucible.api.fast_path.server import FastPathRunner
 from crucible.api.server import serve
+from crucible.http.protocol import GuardedRunner
 from crucible.settings import load_settings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ async def running_api(
     settings = load_settings(
         {}, flags={"port": 0, "celery_broker_url": queue_url, "event_bus_url": queue_url, **flags}
     )
-    runner = FastPathRunner if direct else ProblemRunner
+    runner = FastPathRunner if direct else GuardedRunner
     with mock.patch("crucible.api.server.FastPathRunner", runner):
         serving = asyncio.create_task(serve(settings, stop, started=port.set_result))
         await asyncio.wait({serving, port}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)

@@ -21,6 +21,8 @@ import ssl
 import struct
 from typing import Self
 
+from support.refusals import Commands
+
 _READ_BYTES = 65536
 
 
@@ -39,6 +41,9 @@ class Fault(enum.Enum):
     HALF_OPEN = "half_open"
     #: Requests arrive, replies are dropped; the connections stay dead afterwards.
     LOST_REPLIES = "lost_replies"
+    #: Commands that write are answered as by a server whose memory is full, on new connections;
+    #: open ones are reset.
+    NO_MEMORY = "no_memory"
 
 
 class _Pair:
@@ -55,9 +60,10 @@ class _Pair:
         self.server_reader, self.server_writer = server
         #: Whether requests and replies are dropped, for good.
         self.drop_requests = self.drop_replies = False
+        self._commands = Commands() if proxy.fault is Fault.NO_MEMORY else None
 
     def apply(self, fault: Fault) -> None:
-        if fault is Fault.RESET:
+        if fault is Fault.RESET or (fault is Fault.NO_MEMORY and self._commands is None):
             _reset(self.client_writer)
             _reset(self.server_writer)
         elif fault is Fault.BLACKHOLE:
@@ -74,7 +80,9 @@ class _Pair:
     async def _requests(self) -> None:
         while data := await _read(self.client_reader):
             await self._proxy.flowing.wait()
-            if not self.drop_requests:
+            if self._commands is not None:
+                data = self._commands.passed(data, refused=self._proxy.fault is Fault.NO_MEMORY)
+            if data and not self.drop_requests:
                 await _write(self.server_writer, data)
         self.server_writer.close()
 
@@ -128,6 +136,10 @@ class FaultProxy:
     def url(self, database: int = 0) -> str:
         """A Redis URL through the proxy."""
         return f"redis://127.0.0.1:{self.port}/{database}"
+
+    def lead_to(self, host: str, port: int) -> None:
+        """Hand new connections on to another server."""
+        self._target = (host, port)
 
     def set(self, fault: Fault) -> None:
         """Change the fault; effects of the previous one on connections are not undone."""

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 #: Deadline of a response, seconds; only a hang comes near it.
 PATIENCE_S = 20.0
 #: A request after whose response the server closes the connection.
-LAST = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+LAST = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 def post(body: bytes, *fields: bytes, target: bytes = b"/api/eval") -> bytes:
     """A submission."""
-    lines = [b"Host: x", b"Content-Type: application/json", b"Content-Length: %d" % len(body)]
+    lines = [
+        b"Host: localhost",
+        b"Content-Type: application/json",
+        b"Content-Length: %d" % len(body),
+    ]
     return b"POST %s HTTP/1.1\r\n%s\r\n\r\n%s" % (target, b"\r\n".join([*lines, *fields]), body)
 
 

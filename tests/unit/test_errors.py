@@ -12,6 +12,7 @@ from crucible import errors
 
 SAMPLES = {
     errors.InputError: ("limits.pids", "must be positive"),
+    errors.ParameterError: ("wait", "must be a number"),
     errors.ConflictError: ("eval_id", "was used"),
     errors.SettingsError: ("CRUCIBLE_PORT", "too high"),
     errors.RequirementError: ("no engine", "install docker.io"),

@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "environments": {"errors"},
     "settings": {"environments", "errors", "models"},
     "embedded": {"errors"},
-    "http": {"errors"},
+    "http": {"errors", "validation"},
     "broker": PLAIN,
     "executor": PLAIN | {"http"},
     "legacy": PLAIN | {"http"},

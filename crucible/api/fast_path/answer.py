@@ -1,14 +1,9 @@
-"""Answers as bytes, the same that aiohttp would write."""
+"""The answer to an accepted submission as bytes, the same that aiohttp would write."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import SERVER_SOFTWARE
-
-if TYPE_CHECKING:
-    from aiohttp import web
 
 
 def accepted(eval_id: str, queue: str) -> bytes:
@@ -23,14 +18,3 @@ def accepted(eval_id: str, queue: str) -> bytes:
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         f"Date: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n{body}"
     ).encode()
-
-
-def rendered(response: web.Response) -> bytes:
-    """A response whose body is bytes, on a connection that stays open."""
-    body = response.body
-    assert isinstance(body, bytes)
-    fields = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
-    return (
-        f"HTTP/1.1 {response.status} {response.reason}\r\n{fields}Content-Length: {len(body)}\r\n"
-        f"Date: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
-    ).encode() + body

@@ -11,15 +11,20 @@ paused, so that answers keep the order of their requests.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from crucible.api.fast_path.answer import accepted, rendered
+from crucible.api.fast_path.answer import accepted
 from crucible.api.fast_path.head import first_request
-from crucible.api.fast_path.protocol import ProblemHandler
 from crucible.api.problems import busy, not_submitted
 from crucible.evaluation.request import decode_request
+from crucible.http.answers import rendered
+from crucible.http.guard import Fault, Part
+from crucible.http.protocol import GuardedHandler
 
 if TYPE_CHECKING:
+    from asyncio import BaseTransport
+    from typing import Any
+
     from aiohttp.web_server import Server
 
     from crucible.api.fast_path.head import Found
@@ -27,15 +32,31 @@ if TYPE_CHECKING:
     from crucible.errors import BrokerError
     from crucible.evaluation.celery_service import CeleryService
     from crucible.evaluation.submission import Draft
+    from crucible.http.guard import ConnectionGuard
+    from crucible.http.hosts import HostPolicy
 
 
-class Connection(ProblemHandler):
+class Submitting(NamedTuple):
+    """What connections need to submit.
+
+    Attributes:
+        service: takes submissions.
+        max_body_bytes: longer bodies are left to aiohttp, which refuses them.
+        hosts: names under which the service is reached; other requests are left to aiohttp.
+    """
+
+    service: CeleryService
+    max_body_bytes: int
+    hosts: HostPolicy
+
+
+class Connection(GuardedHandler):
     """One connection; the group commit calls it with the publish result (``group_commit.Told``).
 
     Args:
         server: aiohttp's server, to which this is another of its connections.
-        service: takes submissions.
-        max_body_bytes: longer bodies are left to aiohttp, which refuses them.
+        guard: keeps count of it.
+        submitting: takes its submissions.
         options: of aiohttp.
     """
 
@@ -48,15 +69,17 @@ class Connection(ProblemHandler):
         "_needed",
         "_partial",
         "_raw",
+        "_serves",
         "_service",
     )
 
     def __init__(
-        self, server: Server, service: CeleryService, max_body_bytes: int, **options: Any
+        self, server: Server, guard: ConnectionGuard, submitting: Submitting, **options: Any
     ) -> None:
-        super().__init__(server, **options)
-        self._service = service
-        self._max_body_bytes = max_body_bytes
+        super().__init__(server, guard, **options)
+        self._service = submitting.service
+        self._max_body_bytes = submitting.max_body_bytes
+        self._serves = submitting.hosts.serves
         #: aiohttp was given bytes; the last of them ended inside a request.
         self._given = self._foreign = False
         self._partial = bytearray()
@@ -64,6 +87,11 @@ class Connection(ProblemHandler):
         self._draft: Draft | None = None
         self._raw = b""
         self._held = b""
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Of a refused connection nothing is taken here."""
+        super().connection_made(transport)
+        self._foreign = self._fault is not None
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client; none when aiohttp resumes with what it has."""
@@ -76,7 +104,10 @@ class Connection(ProblemHandler):
             if len(self._partial) >= self._needed:
                 whole = bytes(self._partial)
                 self._partial.clear()
+                self._guard.complete(self)
                 self._take(whole)
+            else:
+                self._guard.received(self, Part.BODY, len(data))
         else:
             self._take(data)
 
@@ -88,6 +119,7 @@ class Connection(ProblemHandler):
         elif found.end > len(data):
             self._partial += data
             self._needed = found.end
+            self._guard.received(self, Part.BODY, len(data))
         elif not self._begin(data, found):
             self._give(data, found)
         elif found.end < len(data):
@@ -96,6 +128,7 @@ class Connection(ProblemHandler):
     def _is_ours(self, found: Found) -> bool:
         return (
             found.head.submits
+            and self._serves(found.head.host)
             and found.head.length <= self._max_body_bytes
             and (not self._given or self._is_aiohttp_idle())
         )
@@ -124,6 +157,7 @@ class Connection(ProblemHandler):
 
     def _hold(self, data: bytes) -> None:
         self._held += data
+        self._guard.received(self, Part.HELD, len(data))
         self._pause_transport_reading()
 
     # The publish result (see ``group_commit.Told``)
@@ -189,6 +223,7 @@ class Connection(ProblemHandler):
         if self._paused or not self._held:
             return
         held, self._held = self._held, b""
+        self._guard.complete(self)
         self._resume_transport_reading()
         self.data_received(held)
 
@@ -203,6 +238,17 @@ class Connection(ProblemHandler):
         self._held = b""
         self._partial.clear()
         super().connection_lost(exc)
+
+    def end(self, fault: Fault) -> None:
+        """See ``guard.Guarded``; aiohttp's half drops what still arrives."""
+        super().end(fault)
+        self._foreign = True
+        self._partial.clear()
+
+    def _may_tell(self) -> bool:
+        if self._draft is not None or self._held:
+            return False
+        return super()._may_tell()
 
     def _process_keepalive(self) -> None:
         if self._draft is not None or self._partial:

@@ -40,6 +40,8 @@ _BEYOND_US = frozenset(
         "sec-websocket-key1",
     }
 )
+#: A browser sends these; whether the page it shows may submit is decided by ``http.hosts``.
+_OF_BROWSERS = frozenset({"origin", "sec-fetch-site"})
 
 
 class Head(NamedTuple):
@@ -49,11 +51,13 @@ class Head(NamedTuple):
         length: bytes of its body.
         submits: it is a plain ``POST /api/eval`` of JSON.
         key: its ``Idempotency-Key``.
+        host: its ``Host``.
     """
 
     length: int
     submits: bool
     key: str | None
+    host: str = ""
 
 
 class Found(NamedTuple):
@@ -104,5 +108,6 @@ def read_head(text: bytes) -> Head | None:
         match.group(1, 2) == (b"POST", b"/api/eval")
         and _JSON.fullmatch(fields.get("content-type", "")) is not None
         and (key is None or 0 < len(key) <= MAX_KEY_LENGTH)
+        and _OF_BROWSERS.isdisjoint(fields)
     )
-    return Head(int(length), submits, key)
+    return Head(int(length), submits, key, fields["host"])

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from aiohttp.web_protocol import RequestHandler
 
 from crucible.api.app_keys import FAST_PATH, SETTINGS
-from crucible.api.fast_path.connection import Connection
-from crucible.api.fast_path.protocol import ProblemRunner, ProblemServer
+from crucible.api.fast_path.connection import Connection, Submitting
+from crucible.http.hosts import HOSTS
+from crucible.http.protocol import GuardedRunner, GuardedServer
 
 if TYPE_CHECKING:
     from aiohttp.web_server import Server
 
-    from crucible.evaluation.celery_service import CeleryService
+    from crucible.http.guard import ConnectionGuard
 
 log = logging.getLogger(__name__)
 
@@ -44,28 +45,25 @@ def is_known(handler: type) -> bool:
     return all(hasattr(handler, name) for name in INTERNALS)
 
 
-class FastPathServer(ProblemServer):
+class FastPathServer(GuardedServer):
     """A server whose connections answer plain submissions.
 
     Args:
         server: the application's own.
-        service: takes submissions.
-        max_body_bytes: longer bodies are refused.
+        guard: keeps count of its connections.
+        submitting: takes their submissions.
     """
 
-    def __init__(self, server: Server, service: CeleryService, max_body_bytes: int) -> None:
-        super().__init__(server)
-        self._service = service
-        self._max_body_bytes = max_body_bytes
+    def __init__(self, server: Server, guard: ConnectionGuard, submitting: Submitting) -> None:
+        super().__init__(server, guard)
+        self._submitting = submitting
 
     def __call__(self) -> RequestHandler:
         """A connection."""
-        return Connection(
-            self, self._service, self._max_body_bytes, loop=self._loop, **self._kwargs
-        )
+        return Connection(self, self._guard, self._submitting, loop=self._loop, **self._kwargs)
 
 
-class FastPathRunner(ProblemRunner):
+class FastPathRunner(GuardedRunner):
     """Runs the application, with the fast path where the application offers one."""
 
     async def _make_server(self) -> Server:
@@ -76,4 +74,6 @@ class FastPathRunner(ProblemRunner):
         if not is_known(RequestHandler):
             log.warning("this aiohttp lacks what the fast path builds on: submissions are slower")
             return server
-        return FastPathServer(server, service, self.app[SETTINGS].max_body_kb * 1024)
+        max_body_bytes = self.app[SETTINGS].max_body_kb * 1024
+        submitting = Submitting(service, max_body_bytes, self.app[HOSTS])
+        return FastPathServer(server, self._guard, submitting)

@@ -12,7 +12,7 @@ from crucible.broker.wire.priority import STEPS
 from crucible.errors import MessageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from crucible.broker.redis.claim_store import ClaimStore
     from crucible.broker.redis.commands import Commands
@@ -71,7 +71,12 @@ async def take_census(store: Commands, keys: Keys, queues: Sequence[str]) -> Cen
 
 
 async def purge_queue(
-    store: Commands, results: ClaimStore, keys: Keys, queue: str, result_ttl_s: int
+    store: Commands,
+    results: ClaimStore,
+    keys: Keys,
+    queue: str,
+    result_ttl_s: int,
+    dropped_tasks: Callable[[Sequence[str]], Awaitable[None]] | None = None,
 ) -> int:
     """Drop every message waiting in a queue; returns how many.
 
@@ -84,6 +89,7 @@ async def purge_queue(
         keys: key names.
         queue: its name.
         result_ttl_s: seconds results are kept, 0 for ever.
+        dropped_tasks: called with the ids of tasks that were dropped, some at a time.
 
     Raises:
         BrokerError: the server failed in the middle; what was dropped is dropped.
@@ -95,7 +101,10 @@ async def purge_queue(
             if not taken:
                 break
             dropped += len(taken)
-            await store_revoked(results, keys, result_ttl_s, _task_ids(taken), final=True)
+            task_ids = _task_ids(taken)
+            await store_revoked(results, keys, result_ttl_s, task_ids, final=True)
+            if dropped_tasks is not None:
+                await dropped_tasks(task_ids)
     return dropped
 
 

@@ -12,7 +12,7 @@ from crucible.broker.redis.servers import open_stores
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from crucible.broker.redis.store import RedisStore
 
@@ -56,6 +56,12 @@ class Admin:
         """How much waits where; see ``take_census``."""
         return await take_census(self._store, self._keys, queues)
 
-    async def purge(self, queue: str) -> int:
+    async def purge(
+        self,
+        queue: str,
+        dropped_tasks: Callable[[Sequence[str]], Awaitable[None]] | None = None,
+    ) -> int:
         """Drop what waits in a queue; see ``purge_queue``."""
-        return await purge_queue(self._store, self._results, self._keys, queue, self._result_ttl_s)
+        return await purge_queue(
+            self._store, self._results, self._keys, queue, self._result_ttl_s, dropped_tasks
+        )

@@ -117,14 +117,24 @@ def signature(
     return _make(task, args, dict(kwargs or {}), options, immutable=immutable)
 
 
-def chain(*parts: Wire, **options: Any) -> Signature:
-    """Tasks one after the other, each with the result of the one before."""
-    return _make("celery.chain", (), {"tasks": _signatures(parts)}, options, "chain")
+def chain(*parts: Wire | Iterable[Wire], **options: Any) -> Signature:
+    """Tasks one after the other, each with the result of the one before.
+
+    Args:
+        parts: the tasks, or one list of them.
+        options: execution options.
+    """
+    return _make("celery.chain", (), {"tasks": _signatures(_flat(parts))}, options, "chain")
 
 
-def group(parts: Iterable[Wire], **options: Any) -> Signature:
-    """Tasks beside one another."""
-    return _make("celery.group", (), {"tasks": _signatures(parts)}, options, "group")
+def group(*parts: Wire | Iterable[Wire], **options: Any) -> Signature:
+    """Tasks beside one another.
+
+    Args:
+        parts: the tasks, or one list of them.
+        options: execution options.
+    """
+    return _make("celery.group", (), {"tasks": _signatures(_flat(parts))}, options, "group")
 
 
 def chord(header: Iterable[Wire] | Signature, body: Wire, **options: Any) -> Signature:
@@ -135,6 +145,15 @@ def chord(header: Iterable[Wire] | Signature, body: Wire, **options: Any) -> Sig
         members = _signatures(header)
     kwargs = {"kwargs": {}, "header": members, "body": as_signature(body)}
     return _make("celery.chord", (), kwargs, options, "chord")
+
+
+def _flat(parts: Sequence[Wire | Iterable[Wire]]) -> Iterable[Wire]:
+    """The parts of a canvas, whether they were given one by one or as one list."""
+    given: Any = parts
+    if len(parts) == 1 and not isinstance(parts[0], Mapping):
+        given = parts[0]
+    flat: Iterable[Wire] = given
+    return flat
 
 
 def _signatures(parts: Iterable[Wire]) -> list[Signature]:

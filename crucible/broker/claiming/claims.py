@@ -22,6 +22,7 @@ message is in its list, or in ``unacked``, or settled.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ from crucible.broker.redis.claim_store import DelayedEntry, DelayRow, MessageSet
 from crucible.broker.redis.clock import ServerClock
 from crucible.broker.wire.jsontypes import quote
 from crucible.broker.wire.priority import STEPS
+from crucible.errors import BrokerUnavailable, MemoryFull, NothingStored
 from crucible.redis_keys import CLAIM_PREFIX, DELAYED_PREFIX, Keys
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ __all__ = [
     "Settlement",
     "new_worker_id",
 ]
+
+logger = logging.getLogger(__name__)
 
 #: Seconds after which stock workers give a claim to another worker (kombu's default).
 VISIBILITY_TIMEOUT_S = 3600.0
@@ -79,6 +83,9 @@ class Claims:
         visibility_timeout_s: as stock workers on the same server have it.
         result_ttl_s: seconds results are kept, 0 for ever.
         priority_steps: as stock workers on the same server have them.
+
+    Attributes:
+        is_full: the server's memory was full at the last call of ``take``.
     """
 
     def __init__(
@@ -105,6 +112,7 @@ class Claims:
         self._prefix = f"{CLAIM_PREFIX}{worker_id}|"
         self._number = 0
         self._lost_replies = LostReplies()
+        self.is_full = False
         self.serve(queues)
 
     def serve(self, queues: Sequence[str]) -> None:
@@ -114,11 +122,16 @@ class Claims:
         self.list_keys = [self.keys.step_list(queue, step) for queue, step in self._lists]
         self._queue_names = [quote(queue) for queue, _ in self._lists]
 
-    async def take(self, limit: int) -> list[Claim]:
+    async def take(self, limit: int, limit_when_full: int = 0) -> list[Claim]:
         """Claim up to ``limit`` messages, the most urgent first; garbage becomes dead letters.
 
         Messages claimed by an earlier call whose reply was lost come first, and nothing is
         claimed before they were looked for. Large messages are claimed fewer at once.
+
+        Args:
+            limit: messages at most.
+            limit_when_full: the same while the server's memory is full. What is claimed then must
+                be settled before anything else is claimed: that is what gives memory back.
 
         Raises:
             BrokerError: nothing is known to be claimed; what was is returned by a later call.
@@ -137,20 +150,39 @@ class Claims:
                 field_prefix=self._prefix,
                 last_number=first,
                 limit=self._number - first,
+                limit_when_full=limit_when_full,
                 lists=self.list_keys,
                 queue_names=self._queue_names,
             )
+        except NothingStored as error:
+            self._number = first
+            self._note_full(isinstance(error, MemoryFull))
+            raise
         except BaseException:
             # Cancelled or failed alike: whether it was executed is not known.
             self._lost_replies.add(first + 1, self._number)
             raise
         self.clock.observe(reply.server_time)
+        if reply.dead_letters:
+            logger.warning("%d unreadable messages become dead letters", reply.dead_letters)
+        self._note_full(reply.is_full)
         claims = []
         for number, raw in zip(reply.lists, reply.messages, strict=True):
             queue, step = lists[number - 1]
             first += 1
             claims.append(Claim(f"{self._prefix}{first}", queue, step, raw))
         return claims
+
+    def _note_full(self, is_full: bool) -> None:
+        """Say it once when the server's memory fills, and once when it has room again."""
+        if is_full and not self.is_full:
+            logger.error(
+                "the memory of the queue server is full: messages are claimed one at a time, and "
+                "new ones refused; raise maxmemory, or let the queues drain"
+            )
+        elif self.is_full and not is_full:
+            logger.warning("the queue server has memory again")
+        self.is_full = is_full
 
     async def _find_lost(self) -> list[Claim]:
         """Some of the claims that are ours on the server and whose replies were lost."""
@@ -286,6 +318,15 @@ class Claims:
             fenced = fenced or reply.fenced
             lost.update(reply.missing)
         return [claim for claim in claims if claim.field in lost] if fenced else []
+
+    async def is_served(self) -> bool:
+        """Whether the servers, of claims and of results, answer at all."""
+        try:
+            for store in (self._store, self._results or self._store):
+                await store.command("PING")
+        except BrokerUnavailable:
+            return False
+        return True
 
     async def leave(self) -> None:
         """Delete the heartbeat: this worker has no claims any more."""

@@ -28,7 +28,7 @@ class DeadLetter:
         letter_id: its id in the stream; the first part is milliseconds since the epoch.
         raw: the message's exact bytes.
         queue: the queue it came from.
-        reason: unreadable, unregistered, rejected, undeliverable, failed.
+        reason: unreadable, unregistered, rejected, undeliverable, unsettled, failed.
         detail: one sentence for people.
         task_id: id of the task, where it could be read.
         task: name of the task, where it could be read.

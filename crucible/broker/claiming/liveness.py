@@ -21,11 +21,13 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
         node: its node name.
         trouble: what keeps it from running tasks now; empty when nothing does.
         circuits: circuit breakers of this worker, by downstream.
+        gauges: what its tasks can measure of themselves, such as sandboxes by state.
     """
 
     node: str
     trouble: str = ""
     circuits: dict[str, Circuit] = {}
+    gauges: dict[str, int] = {}
 
 
 _decoder = msgspec.json.Decoder(Heartbeat)
@@ -33,7 +35,7 @@ _decoder = msgspec.json.Decoder(Heartbeat)
 
 def encode_heartbeat(heartbeat: Heartbeat) -> str:
     """As stored: the node name alone, or JSON where there is more to say."""
-    if not heartbeat.trouble and not heartbeat.circuits:
+    if not (heartbeat.trouble or heartbeat.circuits or heartbeat.gauges):
         return heartbeat.node
     return msgspec.json.encode(heartbeat).decode()
 

@@ -15,10 +15,11 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from crucible.broker.redis.connection import COMMAND_TIMEOUT_S, translate, translated
+from crucible.broker.redis.connection import COMMAND_TIMEOUT_S
+from crucible.broker.redis.translation import translate, translated
 from crucible.broker.wire.fanout import Envelope
 from crucible.broker.wire.jsontypes import quote
-from crucible.errors import BrokerError, BrokerUnavailable
+from crucible.errors import BrokerError, BrokerUnavailable, NotPermitted
 from crucible.redis_keys import EVENT_EXCHANGE
 
 if TYPE_CHECKING:
@@ -157,9 +158,9 @@ class EventStream:
                 self._take()
             try:
                 await self._publish(self._sending)
-            except BrokerUnavailable:
-                raise
             except BrokerError as error:
+                if isinstance(error, BrokerUnavailable) and not isinstance(error, NotPermitted):
+                    raise
                 # A server that forbids PUBLISH must not stop the tasks.
                 logger.warning("%d events are refused: %s", len(self._sending), error)
                 self.dropped += len(self._sending)

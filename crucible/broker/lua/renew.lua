@@ -5,6 +5,10 @@
 -- ARGV[1] the heartbeat's value   ARGV[2] seconds it lasts   ARGV[3] worker id   ARGV[4..] fields
 -- Returns {server seconds, microseconds, 1 if fenced else 0, fields that are no claims any more ...}
 
+-- On a server whose memory is full this lets all that follows through: a script may write once it
+-- has written something that takes no memory. Who cannot show a heartbeat would be taken for dead.
+redis.call('ZREM', KEYS[1], '')
+
 local time = redis.call('TIME')
 local now = time[1] .. '.' .. string.format('%06d', time[2])
 redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])

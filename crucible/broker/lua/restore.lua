@@ -19,6 +19,10 @@
 -- then. A field is never used for two claims of Crucible's; the tag of a stock worker may be, with
 -- another score.
 
+-- On a server whose memory is full this lets all that follows through: a script may write once it
+-- has written something that takes no memory, and what ends a claim gives back what its message took.
+redis.call('ZREM', KEYS[2], '')
+
 local function still_theirs(field, score, heartbeat)
   if redis.call('HEXISTS', KEYS[1], field) == 0 then
     redis.call('ZREM', KEYS[2], field)

@@ -75,14 +75,19 @@ class SendsCanvases(ABC):
         await self.send_batch(calls)
 
     async def send_chain(
-        self, *parts: Mapping[str, Any], **options: Any
+        self, *parts: Mapping[str, Any] | Iterable[Mapping[str, Any]], **options: Any
     ) -> TaskResult | GroupResult:
-        """Start tasks one after the other; the handle is that of the last step."""
+        """Start tasks, given one by one or as a list, one after the other.
+
+        The handle is that of the last step.
+        """
         return await self.send_canvas(chain(*parts), **options)
 
-    async def send_group(self, parts: Iterable[Mapping[str, Any]], **options: Any) -> GroupResult:
-        """Start tasks beside one another."""
-        planned = plan(group(parts), reply_to=self._reply_to, **options)
+    async def send_group(
+        self, *parts: Mapping[str, Any] | Iterable[Mapping[str, Any]], **options: Any
+    ) -> GroupResult:
+        """Start tasks, given one by one or as a list, beside one another."""
+        planned = plan(group(*parts), reply_to=self._reply_to, **options)
         await self.send_plan(planned)
         return group_of(planned.result, self.results)
 

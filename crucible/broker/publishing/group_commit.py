@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
-from crucible.errors import BrokerError, BrokerUnavailable, NothingStored
+from crucible.errors import BrokerError, BrokerUnavailable, MemoryFull, NothingStored, NotPermitted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -295,7 +295,7 @@ def _fail(writes: Sequence[Write] | deque[Write], error: BrokerError) -> None:
 
 
 def _copy(error: BrokerError) -> BrokerError:
-    kinds = (NothingStored, BrokerUnavailable)
+    kinds = (MemoryFull, NotPermitted, NothingStored, BrokerUnavailable)
     kind = next((kind for kind in kinds if isinstance(error, kind)), BrokerError)
     copied = kind(str(error))
     copied.__cause__ = error.__cause__

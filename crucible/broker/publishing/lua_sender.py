@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from crucible.broker.publishing.group_commit import PublishResult
-from crucible.broker.redis.connection import translate, translated
 from crucible.broker.redis.link import KeptConnection
 from crucible.broker.redis.scripts import script
+from crucible.broker.redis.translation import state_of, translate, translated
 from crucible.broker.wire.priority import STEPS
-from crucible.errors import BrokerUnavailable, NothingStored, QueueFull
+from crucible.errors import BrokerUnavailable, QueueFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from crucible.broker.redis.link import Argument, Link
     from crucible.redis_keys import Keys
 
-#: How the script marks the reply of a server that has become a replica since it was connected to.
-_DEMOTED = b"!READONLY"
+#: States in which another server is the master by now: connections to this one are of no use.
+_DEMOTED = frozenset({"READONLY", "MASTERDOWN"})
 
 
 class _ListBatch:
@@ -83,13 +83,15 @@ class LuaSender:
         """
         batches = _by_list(writes)
         keys, args, queues = self._arguments(batches)
-        with translated():
-            results, depths = await self._script.run(self._connection.call, keys, args)
-        if any(type(result) is bytes and result.startswith(_DEMOTED) for result in results):
-            # Inside a script redis-py does not see it, so we drop the stale connections ourselves.
+        try:
+            with translated():
+                results, depths = await self._script.run(self._connection.call, keys, args)
+                _raise_demotion(results)
+        except BrokerUnavailable:
+            # redis-py goes on using connections to a server that is a replica by now.
             await self._connection.drop()
             await self._link.forget_idle()
-            raise NothingStored("the queue server is a replica now")
+            raise
         return _by_write(writes, batches, results, dict(zip(queues, depths, strict=True)))
 
     def _arguments(
@@ -122,6 +124,15 @@ class LuaSender:
                 messages = [raw for write in batch.writes for raw in write.messages]
                 args += (*head, len(messages), *messages)
         return [*lists, *record_keys], [len(lists), len(queues), *args], list(queues)
+
+
+def _raise_demotion(results: Iterable[Any]) -> None:
+    """Raise what a replica says inside the script, where nothing was written at all."""
+    for result in results:
+        if type(result) is bytes and result[:1] == b"!":
+            error = ResponseError(result[1:].decode())
+            if state_of(error) in _DEMOTED:
+                raise error
 
 
 #: The result of nearly every write with an idempotency record.
@@ -169,8 +180,5 @@ def _result(batch: _ListBatch, result: Any, wanted: int, depth: int) -> PublishR
     mark, text = result[:1], result[1:]
     if mark == b"=":
         return PublishResult(existing=text)
-    error = translate(ResponseError(text.decode()))
-    if batch.ttl_ms and isinstance(error, BrokerUnavailable):
-        # One message and its key: neither is there.
-        error = NothingStored(str(error))
-    return PublishResult(error=error)
+    # One message, and its record: neither is there.
+    return PublishResult(error=translate(ResponseError(text.decode())))

@@ -27,11 +27,13 @@ from crucible.broker.publishing.group_commit import GroupCommit, IdempotencyReco
 from crucible.broker.publishing.lua_sender import LuaSender
 from crucible.broker.publishing.sent_events import SentEvents
 from crucible.broker.publishing.transaction_sender import TransactionSender
-from crucible.broker.redis.connection import read_url, translated
+from crucible.broker.redis.connection import read_url
 from crucible.broker.redis.link import open_link
+from crucible.broker.redis.translation import translated
 from crucible.broker.results.lookup import Lookup
 from crucible.broker.results.task_result import Results, TaskResult
 from crucible.broker.results.waiter import Waiter
+from crucible.broker.wire.call import check_options
 from crucible.broker.wire.encode import TaskCall, TaskOptions, encode_call
 from crucible.broker.wire.ids import default_origin, default_reply_to, new_id
 from crucible.broker.wire.priority import step_of
@@ -49,6 +51,8 @@ __all__ = ["IdempotencyRecord", "Publisher", "TaskCall", "TaskResult"]
 
 #: Messages of a batch encoded before the loop gets a turn.
 _CHUNK = 250
+#: Seconds that an idempotency key of ``send_task`` is remembered.
+_IDEMPOTENCY_TTL_S = 86_400
 
 
 class Publisher(SendsCanvases):
@@ -209,25 +213,48 @@ class Publisher(SendsCanvases):
         queue: str = "celery",
         priority: int | None = None,
         ignore_result: bool | None = None,
+        idempotency_key: str | None = None,
         **options: Unpack[TaskOptions],
     ) -> TaskResult:
-        """Send one task; see ``TaskCall`` and ``TaskOptions`` for the arguments.
+        """Send one task; see ``TaskCall`` and ``TaskOptions`` for most of the arguments.
+
+        Args:
+            name: of the task.
+            args: positional arguments.
+            kwargs: keyword arguments.
+            task_id: its id; None makes a new one.
+            queue: where to.
+            priority: 0 to 9, on Redis 0 goes first.
+            ignore_result: store no result.
+            idempotency_key: send it only if nothing was sent under this key within a day; the
+                handle is that of the task that was. Makes it safe to call again when it is not
+                known whether the message arrived.
+            options: everything else.
 
         Raises:
-            TypeError: arguments the serializer cannot carry.
+            TypeError: an unknown option, or arguments the serializer cannot carry.
             ValueError: an unknown serializer, or a circular argument.
             QueueFull: the queue holds as many as it may.
             BrokerUnavailable: no answer within the deadline; it may have been sent nevertheless.
         """
+        if options:
+            check_options(options)
         call = TaskCall(name, args, kwargs, task_id, queue, priority, ignore_result, options)
-        return await self.send(call)
+        return await self.send(call, idempotency_key)
 
-    async def send(self, call: TaskCall) -> TaskResult:
+    async def send(self, call: TaskCall, idempotency_key: str | None = None) -> TaskResult:
         """Send one call; raises what ``send_task`` raises."""
         task_id = call.task_id or new_id()
         raw = encode_call(call, task_id, self._origin, self._reply_to)
-        await self.publish(raw, queue=call.queue, priority=call.priority)
-        return TaskResult(task_id, self.results)
+        record = None
+        if idempotency_key is not None:
+            # Beside the names of evaluations, which are published under their ids.
+            key = self.keys.idempotency(f"task:{idempotency_key}")
+            record = IdempotencyRecord(key, task_id.encode(), _IDEMPOTENCY_TTL_S)
+        earlier = await self.publish(
+            raw, queue=call.queue, priority=call.priority, idempotency=record
+        )
+        return TaskResult(task_id if earlier is None else earlier.decode(), self.results)
 
     async def send_batch(self, calls: Sequence[TaskCall]) -> list[TaskResult]:
         """Send many calls, each queue in the given order.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from crucible.broker.publishing.group_commit import PublishResult
-from crucible.broker.redis.connection import translate, translated
+from crucible.broker.redis.translation import translate, translated
 from crucible.broker.wire.priority import STEPS
 from crucible.errors import QueueFull
 

@@ -19,12 +19,14 @@ class Claimed(NamedTuple):
     Attributes:
         server_time: seconds since the epoch.
         dead_letters: messages that became dead letters instead.
+        is_full: the server's memory is full.
         lists: for each message the list it came from: its number among those asked for, from 1.
         messages: their bytes, in the order of service.
     """
 
     server_time: float
     dead_letters: int
+    is_full: bool
     lists: Sequence[int]
     messages: Sequence[bytes]
 
@@ -133,6 +135,7 @@ class ClaimStore(Commands, Protocol):
         field_prefix: str,
         last_number: int,
         limit: int,
+        limit_when_full: int,
         lists: Sequence[str],
         queue_names: Sequence[str],
     ) -> Claimed:
@@ -143,6 +146,7 @@ class ClaimStore(Commands, Protocol):
             field_prefix: what fields of ``unacked`` start with; a number follows.
             last_number: the last number used.
             limit: messages at most.
+            limit_when_full: the same while the server's memory is full.
             lists: step lists in the order of service.
             queue_names: for each list the name of its queue as JSON.
         """

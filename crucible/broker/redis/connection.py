@@ -1,4 +1,4 @@
-"""Clients of Redis and Valkey servers from URLs, and the one place that knows redis-py's errors.
+"""Clients of Redis and Valkey servers from URLs.
 
 URLs: ``redis://``, ``rediss://``, ``unix://``, kombu's ``redis+socket://`` and ``socket://``, and
 ``sentinel://host:port;sentinel://host:port/db?master_name=NAME``. User, password and database
@@ -8,7 +8,7 @@ number as usual; further query fields go to redis-py (``ssl_ca_certs``, ``ssl_ce
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,8 @@ from redis.asyncio.sentinel import (
 )
 from redis.backoff import NoBackoff
 
-from crucible.errors import BrokerError, BrokerUnavailable
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
 #: Seconds for one connection attempt.
 CONNECT_TIMEOUT_S = 1.0
@@ -39,17 +37,6 @@ _SENTINEL_PORT = 26379
 _SOCKET_SCHEMES = frozenset({"unix", "redis+socket", "socket"})
 #: kombu spells these as the ``ssl`` module's constants.
 _CERT_REQS = {"CERT_REQUIRED": "required", "CERT_OPTIONAL": "optional", "CERT_NONE": "none"}
-
-#: What a server says when it cannot serve now and may be able to later.
-_PASSING = (
-    redis_errors.ConnectionError,
-    redis_errors.TimeoutError,
-    redis_errors.ReadOnlyError,
-    redis_errors.OutOfMemoryError,
-    redis_errors.ClusterDownError,
-    redis_errors.TryAgainError,
-)
-_PASSING_WORDS = ("LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "BUSY", "READONLY", "OOM")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,31 +209,3 @@ async def open_client(
     )
     async with sentinel, sentinel.master_for(target.master_name, connection_class=kind) as client:
         yield client
-
-
-def translate(error: Exception) -> BrokerError:
-    """What an error of redis-py, a socket or a deadline means to a caller."""
-    text = str(error) or type(error).__name__
-    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
-        return BrokerUnavailable("the queue server did not answer in time")
-    if isinstance(error, (*_PASSING, OSError)) or text.startswith(_PASSING_WORDS):
-        return BrokerUnavailable(f"the queue server is not available: {text}")
-    return BrokerError(f"the queue server refused: {text}")
-
-
-#: Everything ``translate`` is for.
-FOREIGN = (redis_errors.RedisError, OSError, asyncio.TimeoutError)
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turns what redis-py raises inside into the errors of ``crucible.errors``.
-
-    Raises:
-        BrokerUnavailable: no answer, or a server that cannot serve now.
-        BrokerError: the server refused the command itself.
-    """
-    try:
-        yield
-    except FOREIGN as error:
-        raise translate(error) from error

@@ -13,7 +13,7 @@ import struct
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.redis.connection import translated
+from crucible.broker.redis.translation import translated
 from crucible.errors import BrokerUnavailable
 
 if TYPE_CHECKING:

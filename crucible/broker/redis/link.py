@@ -96,7 +96,8 @@ class Link:
             except _CONNECT_ERRORS:
                 if not patient:
                     raise
-            await asyncio.sleep(_RETRY_PAUSE_S)
+                # Here, so that a deadline that passes now has this error in its context.
+                await asyncio.sleep(_RETRY_PAUSE_S)
 
     async def call(self, *command: Argument, deadline: Deadline | None = None) -> Any:
         """One command's reply.

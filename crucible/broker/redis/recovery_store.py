@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from crucible.broker.redis.commands import Commands
@@ -68,6 +68,35 @@ class RestoreStatus(IntEnum):
     TAKEN = 1
 
 
+class SweepMark(StrEnum):
+    """What to do with the mark that one worker sweeps for all."""
+
+    LOOK = "look"  # leave it
+    BEGIN = "begin"  # take it, unless another worker has it
+    RENEW = "renew"  # keep it
+
+
+class SweepBegun(NamedTuple):
+    """The reply of ``begin_sweep``, which is a write that the server has confirmed.
+
+    Attributes:
+        server_time: seconds since the epoch.
+        server_id: of the server's process; empty where it does not tell.
+        is_ours: the mark is this worker's.
+    """
+
+    server_time: float
+    server_id: str
+    is_ours: bool
+
+
+class StraysIndexed(NamedTuple):
+    """The reply of ``index_strays``: where to go on, 0 at the end, and how many there were."""
+
+    cursor: int
+    found: int
+
+
 class RecoveryStore(Commands, Protocol):
     """What becomes of delayed messages and of claims without an owner."""
 
@@ -79,5 +108,14 @@ class RecoveryStore(Commands, Protocol):
     ) -> list[RestoreStatus]:
         """Take claims away from owners who are gone; one status a row."""
 
-    async def index_strays(self, keys: Keys, scan_rows: int) -> int:
-        """Give claims without a row in ``unacked_index`` one, dated now; how many there were."""
+    async def begin_sweep(self, keys: Keys, mark: SweepMark) -> SweepBegun:
+        """Write to the server; who it is, and whether a sweep is ours to make."""
+
+    async def index_strays(self, keys: Keys, cursor: int, scan_rows: int) -> StraysIndexed:
+        """Give claims without a row in ``unacked_index`` one, dated now; a page of them.
+
+        Args:
+            keys: key names.
+            cursor: 0 to begin, then as the last call said.
+            scan_rows: claims looked at, about.
+        """

@@ -5,7 +5,7 @@ protocol            operations                                         who calls
 ==================  =================================================  ======================
 ``ClaimStore``      claim, settle_results, settle_message, delay,      ``claiming.claims``
                     requeue, renew
-``RecoveryStore``   release_due, restore, index_strays                 ``claiming.delayed``,
+``RecoveryStore``   release_due, begin_sweep, restore, index_strays    ``claiming.delayed``,
                                                                        ``claiming.recovery``
 ``EffectStore``     settle_effects, count_chord_part                   ``claiming.effects_writer``,
                                                                        ``canvas.chord_parts``

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Self
 
-from crucible.broker.redis.connection import translated
+from crucible.broker.redis.translation import translated
 from crucible.broker.results.meta import Meta, decode_meta
 from crucible.errors import BrokerError, BrokerUnavailable, MessageError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.redis.connection import translated
+from crucible.broker.redis.translation import translated
 from crucible.broker.results.meta import PENDING
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from crucible.broker.redis.connection import FOREIGN
+from crucible.broker.redis.translation import FOREIGN
 from crucible.broker.results.lookup import BATCH, read_meta
 from crucible.errors import BrokerError, BrokerUnavailable, ResultTimeout
 
@@ -239,11 +239,15 @@ class Waiter:
 
     async def _keep_looking(self) -> None:
         """Look at what was just subscribed, and every few seconds at everything."""
+        now = asyncio.get_running_loop().time
+        safety_at = now() + SAFETY_LOOK_S
         while True:
-            try:
-                async with asyncio.timeout(SAFETY_LOOK_S):
+            # Not counted from the last look: new waiters may come more often than that.
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(safety_at):
                     await self._look.wait()
-            except TimeoutError:
+            if now() >= safety_at:
+                safety_at = now() + SAFETY_LOOK_S
                 self._to_look.update(self._waiting)
             self._look.clear()
             looked_at, self._to_look = self._to_look, set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
@@ -43,6 +44,23 @@ class TaskOptions(TypedDict, total=False):
     argsrepr: str | None
     kwargsrepr: str | None
     replaced_task_nesting: int
+
+
+_KNOWN_OPTIONS = frozenset(TaskOptions.__annotations__)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse misspelt options.
+
+    Raises:
+        TypeError: one that is not known.
+    """
+    unknown = options.keys() - _KNOWN_OPTIONS
+    if unknown:
+        name = min(unknown)
+        near = difflib.get_close_matches(name, _KNOWN_OPTIONS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise TypeError(f"send_task() has no option {name!r}{hint}")
 
 
 class TaskCall(msgspec.Struct):

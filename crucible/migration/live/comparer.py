@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
 
-from crucible.broker.redis.connection import translated
+from crucible.broker.redis.translation import translated
 from crucible.errors import BrokerError, TaskError
 from crucible.migration.comparison import Comparison, Kind, judge
 from crucible.redis_keys import MISMATCH_LIMIT

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 
 from crucible.breaker import BreakerState
-from crucible.broker.redis.connection import translated
+from crucible.broker.redis.translation import translated
 from crucible.errors import BrokerError, BrokerUnavailable
 from crucible.evaluation.record import decode_record, encode_record, once_name
 from crucible.evaluation.request import EvalRequest

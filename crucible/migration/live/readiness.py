@@ -9,7 +9,7 @@ import msgspec
 
 from crucible.breaker import BreakerState, Circuit, worst
 from crucible.errors import LegacyError, LegacyUnavailable
-from crucible.evaluation.readiness import PROBE_S, Dependency, states_of
+from crucible.evaluation.readiness import PROBE_S, Dependency, states_of, status_of
 from crucible.migration.routing import Mode
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Seconds without a worker asking for a task, after which there seems to be no worker.
 IDLE_S = 30.0
+_NO_WORKER = "no worker asks for tasks"
 
 
 async def with_legacy(report: Report, migration: Migration) -> Report:
@@ -26,7 +27,13 @@ async def with_legacy(report: Report, migration: Migration) -> Report:
     stats = await _stats(migration.legacy)
     legacy = stats if isinstance(stats, Dependency) else _dependency_of(stats)
     mode = migration.watch.switches.mode
-    celery_ok = report.ready
+    celery_ok, celery_served = report.ready, report.dependencies["workers"].ok
+    legacy_served = legacy.ok and legacy.detail != _NO_WORKER
+    served = {
+        Mode.LEGACY_ONLY: legacy_served,
+        Mode.DUAL_WRITE: legacy_served,
+        Mode.SPLIT: legacy_served and celery_served,
+    }.get(mode, celery_served if celery_ok else legacy_served)
     ready = {
         Mode.LEGACY_ONLY: legacy.ok,
         Mode.DUAL_WRITE: legacy.ok,
@@ -35,7 +42,7 @@ async def with_legacy(report: Report, migration: Migration) -> Report:
     return msgspec.structs.replace(
         report,
         ready=ready,
-        status="ready" if ready else "unavailable",
+        status=status_of(ready=ready, served=served),
         mode=mode.value,
         celery="disabled" if mode is Mode.LEGACY_ONLY else "enabled",
         legacy="standby" if mode is Mode.CELERY_PRIMARY else "enabled",
@@ -80,5 +87,5 @@ def _dependency_of(stats: QueueStats) -> Dependency:
     idle_s = stats.idle_poll_s
     # A worker that runs a long program asks for no task either.
     if not stats.running and (idle_s is None or idle_s > IDLE_S):
-        return Dependency(ok=True, detail="no worker asks for tasks")
+        return Dependency(ok=True, detail=_NO_WORKER)
     return Dependency(ok=True)

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
-from crucible.broker.redis.connection import translated
+from crucible.broker.redis.translation import translated
 from crucible.errors import BrokerError
 from crucible.migration.live.ledger import decode_asked, encode_asked
 from crucible.migration.operations.programs import Named

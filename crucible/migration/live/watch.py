@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from crucible.broker.redis.connection import FOREIGN
+from crucible.broker.redis.translation import FOREIGN
 from crucible.errors import BrokerError, SettingsError
 from crucible.migration.state import (
     Change,
@@ -64,6 +64,17 @@ class SwitchWatch:
 
     async def __aenter__(self) -> Self:
         await self._poll()
+        if self.state.revision:
+            log.info(
+                "mode %s, revision %d of the switches", self.switches.mode, self.state.revision
+            )
+        else:
+            # Whoever only names the legacy queue may expect it to go on as before.
+            log.info(
+                "mode %s by the settings (CELERY_PERCENTAGE %s); no switches are stored yet",
+                self.switches.mode,
+                self.switches.celery_percentage,
+            )
         self._tasks = [
             asyncio.create_task(self._keep_polling(), name="crucible-switches"),
             asyncio.create_task(self._keep_listening(), name="crucible-switches-news"),

@@ -77,7 +77,11 @@ class ProgramComparer:
         Args:
             programs: what to run.
             report: called with each comparison once it is made.
+
+        Raises:
+            BrokerError: the task queue server does not answer.
         """
+        await self._sides.note_comparison(self._run)
         room = asyncio.Semaphore(AT_ONCE)
 
         async def one(number: int, program: Named) -> Comparison:

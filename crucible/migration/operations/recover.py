@@ -16,7 +16,7 @@ import msgspec
 
 from crucible.broker.claiming.claims import Claims, Settlement, new_worker_id
 from crucible.broker.claiming.liveness import Heartbeat, encode_heartbeat
-from crucible.broker.redis.connection import translated
+from crucible.broker.redis.translation import translated
 from crucible.broker.redis.with_lua.store import LuaStore
 from crucible.broker.redis.without_lua.store import TransactionStore
 from crucible.broker.wire.decode import decode

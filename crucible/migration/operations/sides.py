@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import WatchError
 
-from crucible.broker.redis.connection import open_client, translated
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.translation import translated
 from crucible.broker.results.lookup import read_meta
 from crucible.broker.wire.priority import step_of
 from crucible.evaluation.kept_results import encode_kept
@@ -93,6 +94,27 @@ class Sides:
             if url := settings.queue_service_url:
                 legacy = await enter(LegacyClient(url, token=settings.queue_service_token))
             yield cls(client, results, legacy, settings)
+
+    async def note_comparison(self, run: str) -> None:
+        """Remember a run of programs on purpose, so that nobody misses records of its evaluations.
+
+        Args:
+            run: what the ids of its evaluations begin with, before a dash.
+
+        Raises:
+            BrokerError: the server does not answer.
+        """
+        with translated():
+            async with self.client.pipeline(transaction=True) as pipe:
+                pipe.sadd(self.keys.compare_runs, run)
+                pipe.expire(self.keys.compare_runs, unended_ttl_s(self.settings.result_ttl_s))
+                await pipe.execute()
+
+    async def comparisons(self) -> tuple[str, ...]:
+        """What ids of evaluations begin with that were run on purpose; raises BrokerError."""
+        with translated():
+            runs: Any = await self.client.smembers(self.keys.compare_runs)
+        return tuple(f"{run.decode()}-" for run in runs)
 
     async def records(self) -> AsyncIterator[list[Recorded]]:
         """Every accepted evaluation that is still remembered, once each, in pages.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from crucible.broker.claiming.liveness import living_workers
-from crucible.broker.redis.connection import translated
+from crucible.broker.redis.translation import translated
 from crucible.broker.wire.priority import STEPS
 from crucible.redis_keys import CLAIM_PREFIX, DELAYED_PREFIX
 from crucible.settings import KNOWN_QUEUES

@@ -6,7 +6,7 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, Any
 
-from crucible.errors import BrokerError, BrokerUnavailable
+from crucible.errors import BrokerError, BrokerUnavailable, NotPermitted
 from crucible.worker.control.commands import COMMANDS
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class RequestHandler:
                 await self._mailbox.reply(request, value)
             except (TypeError, ValueError) as error:
                 await self._mailbox.reply(request, {"error": repr(error)})
-        except BrokerUnavailable:
-            raise
         except BrokerError as error:
+            if isinstance(error, BrokerUnavailable) and not isinstance(error, NotPermitted):
+                raise
             # The fault is in the asking client's own list or binding; the next request has another.
             logger.warning("the reply to %s cannot be sent: %s", request.method, error)
 
@@ -66,8 +66,8 @@ class RequestHandler:
         try:
             value = COMMANDS[request.method](self._worker, **request.arguments)
             return await value if inspect.isawaitable(value) else value
-        except BrokerUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - arguments come from any client, and stock replies so
+        except Exception as error:  # arguments come from any client, and stock replies so
+            if isinstance(error, BrokerUnavailable) and not isinstance(error, NotPermitted):
+                raise
             logger.warning("remote control %s: %r", request.method, error)
             return {"error": repr(error)}

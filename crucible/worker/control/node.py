@@ -94,4 +94,5 @@ class Node:
                     await self._supervisor.stop("heartbeat")
                 await self.worker_events.send("worker-offline")
         except (TimeoutError, BrokerError) as error:
-            logger.warning("stopping with events unsent: %s", error)
+            reason = str(error) or f"they were not taken within {_LEAVE_S:g} s"
+            logger.warning("stopping with events unsent: %s", reason)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crucible.broker.claiming.claims import Claims
+    from crucible.worker.outage import Outage
     from crucible.worker.unsettled import UnsettledRuns
 
 logger = logging.getLogger(__name__)
@@ -34,11 +35,17 @@ class Lease:
         claims: the worker's own.
         unsettled: the runs whose claims are renewed.
         heartbeat: makes the value of the worker's key.
+        outage: is notified when a renewal succeeds.
     """
 
     def __init__(
-        self, claims: Claims, unsettled: UnsettledRuns, heartbeat: Callable[[], str]
+        self,
+        claims: Claims,
+        unsettled: UnsettledRuns,
+        heartbeat: Callable[[], str],
+        outage: Outage,
     ) -> None:
+        self._outage = outage
         self._claims = claims
         self._unsettled = unsettled
         self._heartbeat = heartbeat
@@ -63,6 +70,7 @@ class Lease:
                 stop_run(run, Stop.LOST)
         self._renewed_at = now
         self._renewed.set()
+        self._outage.succeeded()
 
     @property
     def overdue(self) -> bool:

@@ -25,18 +25,24 @@ def head_of(*fields: bytes, line: bytes = LINE, plain: bytes = PLAIN) -> Head | 
 
 def test_a_plain_submission_is_recognised() -> None:
     """Its body's length and its key are what aiohttp would take them for."""
-    assert head_of(b"Content-Length: 12") == Head(12, True, None)
-    assert head_of(b"content-LENGTH:12\t", b"idempotency-key: \t a b ") == Head(12, True, "a b")
-    assert head_of(b"Content-Length: 0", b"Connection: Keep-Alive", b"X:") == Head(0, True, None)
+    assert head_of(b"Content-Length: 12") == Head(12, True, None, "x")
+    assert head_of(b"content-LENGTH:12\t", b"idempotency-key: \t a b ") == Head(
+        12, True, "a b", "x"
+    )
+    assert head_of(b"Content-Length: 0", b"Connection: Keep-Alive", b"X:") == Head(
+        0, True, None, "x"
+    )
     typed = b"Host: x\r\nContent-Type: Application/JSON; charset=UTF-8\r\n"
-    assert head_of(b"Content-Length: 1", plain=typed) == Head(1, True, None)
+    assert head_of(b"Content-Length: 1", plain=typed) == Head(1, True, None, "x")
 
 
 def test_where_a_request_ends() -> None:
     """The end counts from the start of the bytes, whether or not all of them have come."""
     head = LINE + PLAIN + b"Content-Length: 5\r\n\r\n"
     for rest in (b"", b"12345", b"12345POST"):
-        assert first_request(head + rest) == Found(Head(5, True, None), len(head), len(head) + 5)
+        assert first_request(head + rest) == Found(
+            Head(5, True, None, "x"), len(head), len(head) + 5
+        )
     assert first_request(head[:-1]) is None
     assert first_request(b"") is None
     padded = LINE + PLAIN + b"X: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n"
@@ -57,7 +63,7 @@ def test_where_a_request_ends() -> None:
 )
 def test_other_requests_are_understood_and_left_alone(line: bytes) -> None:
     """Their end is known, so that what follows them may be ours again."""
-    assert head_of(b"Content-Length: 3", line=line) == Head(3, False, None)
+    assert head_of(b"Content-Length: 3", line=line) == Head(3, False, None, "x")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +82,7 @@ def test_other_requests_are_understood_and_left_alone(line: bytes) -> None:
 def test_what_the_handler_would_judge_is_left_to_it(field: bytes) -> None:
     """Other types of content and bad keys are understood, not taken."""
     head = head_of(field, b"Content-Length: 3", plain=b"Host: x\r\n")
-    assert head == Head(3, False, head.key if head else None)
+    assert head == Head(3, False, head.key if head else None, "x")
 
 
 MALFORMED = [

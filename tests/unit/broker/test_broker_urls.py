@@ -1,16 +1,13 @@
-"""Queue URLs in all their forms, and what foreign errors become."""
+"""Queue URLs in all their forms."""
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import pytest
-from redis import exceptions as redis_errors
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
 
-from crucible.broker.redis.connection import Target, read_url, translate
-from crucible.errors import BrokerError, BrokerUnavailable
+from crucible.broker.redis.connection import Target, read_url
 
 HOST = {"host": "h", "port": 1, "db": 0}
 
@@ -64,39 +61,3 @@ def test_unusable(url: str) -> None:
     """What cannot be a queue server is a ValueError."""
     with pytest.raises(ValueError):  # noqa: PT011 - texts of several sources
         read_url(url)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        redis_errors.ConnectionError("gone"),
-        redis_errors.TimeoutError(),
-        redis_errors.BusyLoadingError("loading"),
-        redis_errors.ReadOnlyError("You can't write against a read only replica."),
-        redis_errors.ResponseError("MISCONF cannot persist"),
-        redis_errors.ResponseError("OOM command not allowed"),
-        redis_errors.OutOfMemoryError("command not allowed"),
-        TimeoutError(),
-        ConnectionResetError(104, "reset"),
-        OSError(),
-    ],
-    ids=repr,
-)
-def test_passing_errors(error: Exception) -> None:
-    """What may be better in a while is BrokerUnavailable."""
-    assert type(translate(error)) is BrokerUnavailable
-
-
-def test_every_redis_error_is_known() -> None:
-    """No error class of redis-py is without a translation, and each translation says something."""
-    classes = [
-        kind
-        for _, kind in inspect.getmembers(redis_errors, inspect.isclass)
-        if issubclass(kind, redis_errors.RedisError)
-    ]
-    assert len(classes) > 20
-    for kind in classes:
-        translated = translate(kind.__new__(kind))
-        assert isinstance(translated, BrokerError)
-        assert str(translated)
-    assert type(translate(redis_errors.NoPermissionError("no"))) is BrokerError

@@ -36,6 +36,7 @@ TYPED: dict[str, tuple[str, Any]] = {
     "docker_runtime": ("runsc", "runsc"),
     "log_level": ("error", "error"),
     "publish_deadline_s": ("0.5", 0.5),
+    "allowed_hosts": ("a.example,b.example", ["a.example", "b.example"]),
 }
 
 

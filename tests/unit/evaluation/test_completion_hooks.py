@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crucible.evaluation.completion_hooks import CompletionHooks
-from crucible.evaluation.completions import CompletionCounter, CompletionCounts
+from crucible.evaluation.completion_store import CompletionCounts
+from crucible.evaluation.completions import CompletionCounter
 
 if TYPE_CHECKING:
     from crucible.models import Status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,3 +42,23 @@ async def test_an_address_that_cannot_be_bound_is_named(
     missing = str(tmp_path / "no" / "socket")
     with pytest.raises(RequirementError, match=f"cannot listen on {missing}"):
         await listen_unix(runner, missing)
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "after"),
+    [((64, 200), 128, 128), ((64, 200), 500, 200), ((100, 200), 80, 100)],
+    ids=["raised", "hard-limit", "enough"],
+)
+def test_a_server_may_open_as_many_files_as_it_needs(
+    before: tuple[int, int], asked: int, after: int
+) -> None:
+    """Up to its hard limit, and never fewer than before; in a process of its own."""
+    program = (
+        "import resource as r; from crucible.http.listening import allow_files;"
+        f"r.setrlimit(r.RLIMIT_NOFILE, {before}); allow_files({asked});"
+        "print(r.getrlimit(r.RLIMIT_NOFILE)[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == after

@@ -36,7 +36,9 @@ class SlowToSettle:
         self.taken = 0
         self.may_settle = asyncio.Event()
 
-    async def take(self, limit: int) -> list[Claim]:
+    is_full = False
+
+    async def take(self, limit: int, limit_when_full: int = 0) -> list[Claim]:
         await asyncio.sleep(0)
         self.taken += limit
         return [Claim(f"f{self.taken - n}", "q", 0, b"") for n in range(limit)]

@@ -30,7 +30,9 @@ class SilentAtFirst:
         self.given_back: list[str] = []
         self.answered = asyncio.Event()
 
-    async def take(self, limit: int) -> list[Claim]:
+    is_full = False
+
+    async def take(self, limit: int, limit_when_full: int = 0) -> list[Claim]:
         await asyncio.Event().wait()
         return []
 
@@ -51,7 +53,6 @@ async def test_what_may_be_back_in_its_list_is_not_run_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After an unanswered return the messages are returned again, and never run by this worker."""
-    monkeypatch.setattr(module, "PATIENCE_S", 0.01)
     monkeypatch.setattr(module, "POLL_S", 0.001)
     started: list[str] = []
     ended = asyncio.Event()

@@ -20,7 +20,7 @@ from crucible.broker.wire.decode import Message, decode
 from crucible.broker.wire.jsontypes import dumps
 from crucible.broker.wire.priority import priority_of, step_of
 from crucible.broker.wire.retry import deliveries_of, redelivered
-from crucible.errors import BrokerError, BrokerUnavailable, MessageError
+from crucible.errors import BrokerError, BrokerUnavailable, MessageError, NotPermitted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,9 +164,9 @@ class RestorePlanner:
             name = self._keys.binding(_text(exchange))
             try:
                 members = await self._store.command("SMEMBERS", name)
-            except BrokerUnavailable:
-                raise
             except BrokerError as error:
+                if isinstance(error, BrokerUnavailable) and not isinstance(error, NotPermitted):
+                    raise
                 logger.warning("%s is not a set of bindings: %s", name, error)
                 members = []
             if members:

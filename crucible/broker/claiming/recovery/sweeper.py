@@ -1,6 +1,8 @@
 """Sweeps: find the claims of dead workers by walking the claims themselves, and give them back.
 
-A dead worker is one whose heartbeat has expired. Its claims are found by their field names, so
+A dead worker is one whose heartbeat has expired while it could have been renewed: a sweep judges
+nobody before it has seen the server without a gap for as long as a heartbeat lasts
+(``continuity.py``). Its claims are found by their field names, so
 that no index of who holds what can be wrong or lost. Every operation checks again, on the server,
 what it relies on, so any number of workers may sweep at the same time. The times are in
 ``recovery/__init__.py``.
@@ -9,14 +11,18 @@ what it relies on, so any number of workers may sweep at the same time. The time
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from crucible.broker.claiming.recovery.continuity import Continuity, Sight
 from crucible.broker.claiming.recovery.plan import LostClaim
 from crucible.broker.claiming.recovery.restorer import Swept
-from crucible.redis_keys import CLAIM_PREFIX, SWEEP_TTL_MS
+from crucible.broker.redis.recovery_store import SweepMark
+from crucible.redis_keys import CLAIM_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from crucible.broker.claiming.recovery.restorer import Restorer
     from crucible.broker.redis.recovery_store import RecoveryStore
@@ -29,8 +35,10 @@ logger = logging.getLogger(__name__)
 SWEEP_S = 1.0
 #: Rows of one ZSCAN call, and calls of one sweep: about 20 ms of the server's time.
 _SCAN_ROWS, _SCAN_CALLS = 1000, 20
+#: The same of a look for strays, which reads whole messages.
+_STRAY_ROWS, _STRAY_CALLS = 200, 20
 
-_WORKER_FIELDS = f"{CLAIM_PREFIX}w*"
+_WORKER_PREFIX = f"{CLAIM_PREFIX}w"
 
 
 class Sweeper:
@@ -40,33 +48,75 @@ class Sweeper:
         store: atomic operations on the queue server.
         keys: key names.
         restorer: takes away what it finds.
+        continuity: what was seen of the server before; None is nothing.
+        now: seconds on the monotonic clock.
     """
 
-    def __init__(self, store: RecoveryStore, keys: Keys, restorer: Restorer) -> None:
+    def __init__(
+        self,
+        store: RecoveryStore,
+        keys: Keys,
+        restorer: Restorer,
+        *,
+        continuity: Continuity | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._keys = keys
         self._restorer = restorer
+        self._now = now
+        self._continuity = continuity or Continuity()
         self._cursor: Any = 0
+        self._stray_cursor = 0
 
     async def sweep(self) -> Swept:
         """Give back the claims of dead workers, unless another worker has just swept.
 
+        Nobody is judged before the server was seen for as long as a heartbeat lasts; to be called
+        every ``SWEEP_S``.
+
         Raises:
             BrokerError: the server did not answer; claims not yet seen wait for the next sweep.
         """
-        if not await self._store.command("SET", self._keys.sweep, 1, "NX", "PX", SWEEP_TTL_MS):
+        # Whoever may not judge leaves the mark to those who may.
+        mark = SweepMark.BEGIN if self.may_judge() else SweepMark.LOOK
+        is_ours = await self._see_server(mark)
+        if not (is_ours and self.may_judge()):
             return Swept()
         dead = await self._dead_workers()
         await self._index_strays()
         found = await self._walk(everything=bool(dead))
+        if found or dead:
+            # What was read counts only if the server, and this host, were there all the while.
+            await self._see_server(SweepMark.RENEW)
+            if not self.may_judge():
+                return Swept()
         swept = await self._restorer.restore(found)
         # Only now: until its claims are back a dead worker makes every sweep look at everything.
         for worker_id in dead:
             await self._store.command("ZREM", self._keys.workers, worker_id)
         return swept
 
+    def may_judge(self) -> bool:
+        """Whether a heartbeat that is missing now means that its worker is dead."""
+        return self._continuity.is_whole(self._now())
+
+    async def _see_server(self, mark: SweepMark) -> bool:
+        """Write to the server and take note of it; whether the mark is ours."""
+        sent_at, broken = self._now(), self._continuity.breaks
+        begun = await self._store.begin_sweep(self._keys, mark)
+        self._continuity.saw(Sight(sent_at, self._now(), begun.server_time, begun.server_id))
+        if self._continuity.breaks != broken:
+            logger.warning(
+                "%s: no worker is taken for dead for a while", self._continuity.last_break
+            )
+        return begun.is_ours
+
     async def restore_old(self, rows: Iterable[tuple[str, str]]) -> Swept:
         """Give back claims that are older than the visibility timeout, as a stock sweep would.
+
+        Async workers renew theirs, so one of theirs is old only where its worker is dead, which is
+        a lost delivery, where it was forgotten, or where nobody could renew it.
 
         Args:
             rows: field and score, as the index had them.
@@ -74,7 +124,21 @@ class Sweeper:
         Raises:
             BrokerError: the server did not answer.
         """
-        return await self._restorer.restore([LostClaim(field, score, "") for field, score in rows])
+        old: list[LostClaim] = []
+        of_workers: list[LostClaim] = []
+        for field, score in rows:
+            is_ours = field.startswith(_WORKER_PREFIX)
+            claim = LostClaim(field, score, field.split("|", 2)[1] if is_ours else "")
+            (of_workers if is_ours else old).append(claim)
+        if of_workers:
+            alive = await self._alive(list({claim.owner for claim in of_workers}))
+            await self._see_server(SweepMark.LOOK)
+            if self.may_judge():
+                old += [
+                    replace(claim, owner="") if claim.owner in alive else claim
+                    for claim in of_workers
+                ]
+        return await self._restorer.restore(old)
 
     async def _dead_workers(self) -> list[str]:
         known = [row.decode() for row in await self._store.command(
@@ -96,10 +160,18 @@ class Sweeper:
     async def _index_strays(self) -> None:
         """Claims without a row in the index are invisible to every sweep; give them one."""
         claims = await self._store.command("HLEN", self._keys.unacked)
-        if claims > await self._store.command("ZCARD", self._keys.unacked_index):
-            strays = await self._store.index_strays(self._keys, _SCAN_ROWS)
-            if strays:
-                logger.warning("%d claims were in no index", strays)
+        if claims <= await self._store.command("ZCARD", self._keys.unacked_index):
+            self._stray_cursor = 0
+            return
+        strays = 0
+        for _ in range(_STRAY_CALLS):
+            page = await self._store.index_strays(self._keys, self._stray_cursor, _STRAY_ROWS)
+            self._stray_cursor = page.cursor
+            strays += page.found
+            if page.cursor == 0:
+                break
+        if strays:
+            logger.warning("%d claims were in no index", strays)
 
     async def _walk(self, *, everything: bool) -> list[LostClaim]:
         """Claims of dead workers among the next rows of the index, or among all of them."""
@@ -110,7 +182,7 @@ class Sweeper:
         while True:
             self._cursor, flat = await self._store.command(
                 "ZSCAN", self._keys.unacked_index, self._cursor,
-                "MATCH", _WORKER_FIELDS, "COUNT", _SCAN_ROWS,
+                "MATCH", f"{_WORKER_PREFIX}*", "COUNT", _SCAN_ROWS,
             )  # fmt: skip
             calls += 1
             rows = [value.decode() for value in flat]
@@ -120,6 +192,6 @@ class Sweeper:
             if int(self._cursor) == 0 or (calls >= _SCAN_CALLS and not everything):
                 break
             if calls % _SCAN_CALLS == 0:  # a long walk is still this sweep
-                await self._store.command("SET", self._keys.sweep, 1, "PX", SWEEP_TTL_MS)
+                await self._see_server(SweepMark.RENEW)
         alive = await self._alive(list({row.owner for row in found}))
         return [row for row in found if row.owner not in alive]

@@ -32,6 +32,7 @@ class LuaClaims(ScriptRunner):
         field_prefix: str,
         last_number: int,
         limit: int,
+        limit_when_full: int,
         lists: Sequence[str],
         queue_names: Sequence[str],
     ) -> Claimed:
@@ -39,10 +40,18 @@ class LuaClaims(ScriptRunner):
         reply = await self._run(
             script("claim"),
             [keys.unacked, keys.unacked_index, keys.dlq, *lists],
-            [field_prefix, last_number, limit, DEAD_LETTER_LIMIT, *queue_names],
+            [
+                field_prefix,
+                last_number,
+                limit,
+                DEAD_LETTER_LIMIT,
+                min(limit, limit_when_full),
+                *queue_names,
+            ],
             long_reply=True,
         )
-        return Claimed(server_time(reply), reply[2], reply[3::2], reply[4::2])
+        _, _, dead_letters, is_full, *claimed = reply
+        return Claimed(server_time(reply), dead_letters, bool(is_full), claimed[::2], claimed[1::2])
 
     async def settle_results(
         self,

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.redis.recovery_store import REFUSED_PAUSE_S, DueReleased, RestoreStatus
+from crucible.broker.redis.recovery_store import (
+    REFUSED_PAUSE_S,
+    DueReleased,
+    RestoreStatus,
+    StraysIndexed,
+    SweepBegun,
+)
 from crucible.broker.redis.scripts import script
 from crucible.broker.redis.with_lua.key_positions import KeyPositions
 from crucible.broker.redis.with_lua.runner import ScriptRunner, server_time
-from crucible.redis_keys import DEAD_LETTER_LIMIT, DELAYED_PREFIX, FENCE_TTL_S, SEP
+from crucible.redis_keys import DEAD_LETTER_LIMIT, DELAYED_PREFIX, FENCE_TTL_S, SEP, SWEEP_TTL_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crucible.broker.redis.recovery_store import RestoreRow
+    from crucible.broker.redis.recovery_store import RestoreRow, SweepMark
     from crucible.redis_keys import Keys
 
 
@@ -56,9 +62,16 @@ class LuaRecovery(ScriptRunner):
         reply = await self._run(script("restore"), positions.keys, args)
         return [RestoreStatus(status) for status in reply]
 
-    async def index_strays(self, keys: Keys, scan_rows: int) -> int:
-        """``index_strays.lua``."""
-        strays: int = await self._run(
-            script("index_strays"), [keys.unacked, keys.unacked_index], [scan_rows]
+    async def begin_sweep(self, keys: Keys, mark: SweepMark) -> SweepBegun:
+        """``begin_sweep.lua``."""
+        reply = await self._run(
+            script("begin_sweep"), [keys.sweep, keys.workers], [mark.value, SWEEP_TTL_MS]
         )
-        return strays
+        return SweepBegun(server_time(reply), reply[2].decode(), bool(reply[3]))
+
+    async def index_strays(self, keys: Keys, cursor: int, scan_rows: int) -> StraysIndexed:
+        """``index_strays.lua``."""
+        reply = await self._run(
+            script("index_strays"), [keys.unacked, keys.unacked_index], [cursor, scan_rows]
+        )
+        return StraysIndexed(int(reply[0]), reply[1])

@@ -50,14 +50,20 @@ class TransactionClaims(TransactionClient):
         field_prefix: str,
         last_number: int,
         limit: int,
+        limit_when_full: int,
         lists: Sequence[str],
         queue_names: Sequence[str],
     ) -> Claimed:
-        """One message at most, whatever ``limit`` is; see ``claim.lua``."""
+        """One message at most, whatever ``limit`` is; see ``claim.lua``.
+
+        A message that was popped cannot be recorded while the server takes no writes, so that is
+        found out before; what fills its memory in the second of the pop may still lose one.
+        """
         async with self._bounded():
+            await self._redis.zadd(keys.unacked_index, {"": 0}, xx=True)
             popped = await self._redis.brpop(lists, timeout=_BLOCK_S)
             if popped is None:
-                return Claimed(seconds_of(await self._redis.time()), 0, [], [])
+                return Claimed(seconds_of(await self._redis.time()), 0, False, [], [])
             list_key, raw = popped
             number = [to_bytes(key) for key in lists].index(list_key)
             queue_name = queue_names[number]
@@ -75,8 +81,8 @@ class TransactionClaims(TransactionClient):
                     pipe.hset(keys.unacked, field, claim_value.join(raw, queue_name))
                 now, *_ = await pipe.execute()
             if is_garbage:
-                return Claimed(seconds_of(now), 1, [], [])
-            return Claimed(seconds_of(now), 0, [number + 1], [raw])
+                return Claimed(seconds_of(now), 1, False, [], [])
+            return Claimed(seconds_of(now), 0, False, [number + 1], [raw])
 
     async def settle_results(
         self,

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.redis.recovery_store import REFUSED_PAUSE_S, DueReleased, RestoreStatus
+from crucible.broker.redis.recovery_store import (
+    REFUSED_PAUSE_S,
+    DueReleased,
+    RestoreStatus,
+    StraysIndexed,
+    SweepBegun,
+    SweepMark,
+)
 from crucible.broker.redis.without_lua.watched import (
     TransactionClient,
     add_dead_letter,
@@ -15,7 +22,7 @@ from crucible.broker.redis.without_lua.watched import (
     watched,
 )
 from crucible.broker.wire import claim_value
-from crucible.redis_keys import DELAYED_PREFIX, FENCE_TTL_S
+from crucible.redis_keys import DELAYED_PREFIX, FENCE_TTL_S, SWEEP_TTL_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,19 +125,31 @@ class TransactionRecovery(TransactionClient):
         targets = [row.target, *row.others]
         return all([await self._redis.type(key) in (b"none", kind) for key in targets])
 
-    async def index_strays(self, keys: Keys, scan_rows: int) -> int:
+    async def begin_sweep(self, keys: Keys, mark: SweepMark) -> SweepBegun:
+        """See ``begin_sweep.lua``."""
+        async with self._bounded():
+            await self._redis.zrem(keys.workers, "")
+            now = seconds_of(await self._redis.time())
+            run_id = (await self._redis.info("server")).get("run_id", "")
+            ours = mark is not SweepMark.LOOK and await self._redis.set(
+                keys.sweep, 1, nx=mark is SweepMark.BEGIN, px=SWEEP_TTL_MS
+            )
+            return SweepBegun(now, run_id, bool(ours))
+
+    async def index_strays(self, keys: Keys, cursor: int, scan_rows: int) -> StraysIndexed:
         """See ``index_strays.lua``."""
         async with self._bounded():
             now = seconds_of(await self._redis.time())
             strays = 0
-            async for field, _ in self._redis.hscan_iter(keys.unacked, count=scan_rows):
+            cursor, page = await self._redis.hscan(keys.unacked, cursor, count=scan_rows)
+            for field in page:
                 if await self._redis.zadd(keys.unacked_index, {field: now}, nx=True):
                     # A claim settled since the scan saw it must not keep a row for ever.
                     if await self._redis.hexists(keys.unacked, field):
                         strays += 1
                     else:
                         await self._redis.zrem(keys.unacked_index, field)
-            return strays
+            return StraysIndexed(cursor, strays)
 
 
 def _place(pipe: Any, row: RestoreRow) -> None:

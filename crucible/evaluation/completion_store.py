@@ -1,0 +1,254 @@
+"""The counts of completions on the task queue server: one hash for all processes."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import Counter
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import msgspec
+from redis.exceptions import WatchError
+
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.translation import translated
+from crucible.evaluation.record import TASK_ID_PREFIX, decode_record, once_name
+from crucible.models import Status
+
+if TYPE_CHECKING:
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Mapping,
+        Sequence,
+    )
+
+    from redis.asyncio import Redis
+    from redis.asyncio.client import Pipeline
+
+    from crucible.redis_keys import Keys
+
+QueueSystem = Literal["celery", "legacy"]
+#: Upper bounds of the counted durations, seconds; programs take milliseconds to minutes.
+BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_LABELS = (*map(str, BOUNDS_S), "+Inf")
+#: Records or dead letters read at once.
+PAGE = 500
+
+
+class Completion(NamedTuple):
+    """One completion. ``duration_s`` is None where only the record says when it was accepted."""
+
+    queue_system: QueueSystem
+    status: str
+    eval_id: str
+    at_s: float
+    duration_s: float | None
+
+
+@dataclass(slots=True)
+class CompletionCounts:
+    """All completions in one queue system.
+
+    Attributes:
+        statuses: evaluations by the status they ended with.
+        durations: evaluations by the upper bound of their duration, each counted once.
+        total_s: the sum of all durations.
+        sandboxes: programs that found a sandbox ready (``hit``), and that had to wait (``miss``).
+        sandbox_wait_s: the sum of those waits.
+    """
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    durations: Counter[str] = field(default_factory=Counter)
+    total_s: float = 0.0
+    sandboxes: Counter[str] = field(default_factory=Counter)
+    sandbox_wait_s: float = 0.0
+
+    def read(self, kind: str, label: str, number: int) -> None:
+        """Add one field as it is stored; fields of a later version are ignored."""
+        if kind == "ms":
+            self.total_s = number / 1000
+        elif kind == "sandbox_ms":
+            self.sandbox_wait_s = number / 1000
+        elif kind == "status":
+            self.statuses[label] = number
+        elif kind == "le":
+            self.durations[label] = number
+        elif kind == "sandbox":
+            self.sandboxes[label] = number
+
+    def cumulative(self) -> list[tuple[str, int]]:
+        """For each upper bound, how many took no longer (the form of a Prometheus histogram)."""
+        found, so_far = [], 0
+        for label in _LABELS:
+            so_far += self.durations[label]
+            found.append((label, so_far))
+        return found
+
+
+class CompletionStore:
+    """Completions on the task queue server."""
+
+    def __init__(self, client: Redis, keys: Keys, result_ttl_s: int) -> None:
+        self._client = client
+        self._keys = keys
+        self._result_ttl_s = result_ttl_s
+
+    async def shorten(self, completions: Sequence[Completion]) -> dict[str, float]:
+        """Have the records of what completed expire together with the results.
+
+        Returns:
+            When those without a duration were accepted, seconds since the epoch, as far as they
+            have a record.
+        """
+        unknown = [one.eval_id for one in completions if one.duration_s is None]
+        with translated():
+            async with self._client.pipeline(transaction=False) as pipe:
+                for one in completions:
+                    pipe.expire(self._record(one.eval_id), self._result_ttl_s)
+                if unknown:
+                    pipe.mget([self._record(eval_id) for eval_id in unknown])
+                answers = await pipe.execute()
+        return _accepted_s(unknown, answers[-1]) if unknown else {}
+
+    def _record(self, eval_id: str) -> str:
+        return self._keys.idempotency(once_name(eval_id))
+
+    async def count_letters(self) -> None:
+        """Count evaluations as failed that became dead letters because their workers died.
+
+        Whoever gave them up has no hooks: any worker's sweep does, for tasks of anybody. Each
+        letter is looked at by one process, whose count and new position are one transaction.
+        """
+        keys = self._keys
+        with translated():
+            async with self._client.pipeline(transaction=True) as pipe:
+                await pipe.watch(keys.completions_letter)
+                position: Any = await pipe.get(keys.completions_letter)
+                start = f"({position.decode()}" if position else "-"
+                rows: Any = await pipe.xrange(keys.dlq, min=start, count=PAGE)
+                if not rows:
+                    return
+                lost = [one for row in rows if (one := _lost(*row)) is not None]
+                increments = increments_of(lost, await self.shorten(lost)) if lost else Counter()
+                pipe.multi()  # type: ignore[no-untyped-call]  # redis-py left it unannotated
+                self._add(pipe, increments)
+                pipe.set(keys.completions_letter, rows[-1][0])
+                with suppress(WatchError):
+                    await pipe.execute()
+
+    async def check(self) -> None:
+        """Ping the server; raises BrokerError while it does not answer."""
+        with translated():
+            await self._client.ping()
+
+    async def add(self, increments: Counter[str]) -> None:
+        """Add to what was counted."""
+        with translated():
+            async with self._client.pipeline(transaction=True) as pipe:
+                self._add(pipe, increments)
+                await pipe.execute()
+
+    def _add(self, pipe: Pipeline, increments: Counter[str]) -> None:
+        for name, more in increments.items():
+            pipe.hincrby(self._keys.completions, name, more)
+
+
+def increments_of(
+    completions: Iterable[Completion], accepted_s: Mapping[str, float]
+) -> Counter[str]:
+    """What completions add to the counts; those without a record are no evaluations of clients."""
+    found: Counter[str] = Counter()
+    for one in completions:
+        duration_s = one.duration_s
+        if duration_s is None and one.eval_id in accepted_s:
+            duration_s = max(0.0, one.at_s - accepted_s[one.eval_id])
+        if duration_s is not None:
+            label = _LABELS[bisect_left(BOUNDS_S, duration_s)]
+            found[f"{one.queue_system} status {one.status}"] += 1
+            found[f"{one.queue_system} le {label}"] += 1
+            found[f"{one.queue_system} ms"] += round(duration_s * 1000)
+    return found
+
+
+def _lost(letter_id: bytes, fields: Mapping[bytes, bytes]) -> Completion | None:
+    """The completion that a dead letter means, where no worker noted it.
+
+    Workers put their name into the letters they write, and note those completions themselves.
+    """
+    task_id = fields.get(b"task_id", b"").decode(errors="replace")
+    if b"worker" in fields or not task_id.startswith(TASK_ID_PREFIX):
+        return None
+    at_s = int(letter_id.partition(b"-")[0]) / 1000
+    eval_id = task_id.removeprefix(TASK_ID_PREFIX)
+    return Completion("celery", Status.FAILED.value, eval_id, at_s, None)
+
+
+@asynccontextmanager
+async def counting_cancelled(
+    broker_url: str, keys: Keys, result_ttl_s: int
+) -> AsyncIterator[Callable[[Sequence[str]], Awaitable[None]]]:
+    """Count evaluations as cancelled that are taken out of their queues.
+
+    Args:
+        broker_url: the task queue server.
+        keys: key names.
+        result_ttl_s: seconds a result is kept, and the record with it.
+
+    Yields:
+        Called with ids of tasks.
+
+    Raises:
+        BrokerError: from what is yielded, where the server does not answer.
+    """
+    async with open_client(broker_url, name="completions") as client:
+        store = CompletionStore(client, keys, result_ttl_s)
+
+        async def count(task_ids: Sequence[str]) -> None:
+            now_s = time.time()
+            ended = [
+                Completion(
+                    "celery",
+                    Status.CANCELLED.value,
+                    task_id.removeprefix(TASK_ID_PREFIX),
+                    now_s,
+                    None,
+                )
+                for task_id in task_ids
+                if task_id.startswith(TASK_ID_PREFIX)
+            ]
+            if ended:
+                await store.add(increments_of(ended, await store.shorten(ended)))
+
+        yield count
+
+
+def _accepted_s(eval_ids: Sequence[str], stored: Sequence[bytes | None]) -> dict[str, float]:
+    found = {}
+    for eval_id, value in zip(eval_ids, stored, strict=True):
+        try:
+            if value is not None:
+                found[eval_id] = decode_record(value).created_ms / 1000
+        except msgspec.DecodeError:
+            continue
+    return found
+
+
+async def read_completions(client: Redis, keys: Keys) -> dict[str, CompletionCounts]:
+    """What was counted, by queue system.
+
+    Raises:
+        BrokerError: the server does not answer.
+    """
+    with translated():
+        stored: Any = await client.hgetall(keys.completions)
+    found: dict[str, CompletionCounts] = {}
+    for name, number in stored.items():
+        queue_system, kind, *label = name.decode().split(" ", 2)
+        counts = found.setdefault(queue_system, CompletionCounts())
+        counts.read(kind, label[0] if label else "", int(number))
+    return found
