@@ -11,6 +11,12 @@ from typing import Any, Literal
 
 import msgspec
 
+#: How a program is kept apart from others: a container made anew for it, or namespaces of its own
+#: in a container of its tenant.
+Isolation = Literal["container", "nested"]
+#: Whose programs are that come without a key.
+LOCAL_TENANT = "local"
+
 
 class Verdict(enum.StrEnum):
     """How a program ended."""
@@ -104,8 +110,9 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         files: laid beside the program before it starts.
         output_files: names of regular files to hand back after the end.
         limits: what it may use.
-        isolation: ``container`` (one fresh container, the default) or ``shared``.
-        tenant: whose program it is; sandboxes are never shared across tenants.
+        isolation: ``container`` (one fresh container) or ``nested`` (namespaces of its own in a
+            container of its tenant).
+        tenant: whose program it is; no container ever has programs of two.
         eval_id: for labels and logs only.
     """
 
@@ -117,8 +124,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[SourceFile, ...] = ()
     output_files: tuple[str, ...] = ()
     limits: Limits = Limits()
-    isolation: Literal["container", "shared"] = "container"
-    tenant: str = ""
+    isolation: Isolation = "container"
+    tenant: str = LOCAL_TENANT
     eval_id: str = ""
 
 
@@ -153,7 +160,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         sandbox_s: seconds spent waiting for and preparing a sandbox.
         run_s: seconds from handing the program over to its end.
         files: requested output files that were regular files, by name.
-        isolation: ``container``, or ``shared`` with other trusted programs of its tenant.
+        isolation: ``container`` or ``nested``, as it was run.
     """
 
     verdict: Verdict
@@ -167,7 +174,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     sandbox_s: float = 0.0
     run_s: float = 0.0
     files: dict[str, bytes] = {}
-    isolation: Literal["container", "shared"] = "container"
+    isolation: Isolation = "container"
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,7 +210,7 @@ class Evaluation(msgspec.Struct, kw_only=True):
     signal: int | None = None
     message: str | None = None
     output_truncated: bool = False
-    isolation: Literal["container", "shared"] = "container"
+    isolation: Isolation = "container"
     queue: str = ""
     queue_system: Literal["celery", "legacy"] = "celery"
     celery_task_id: str | None = None

@@ -22,7 +22,7 @@ from crucible.executor.admission import (
     check_stdin,
     from_base64,
 )
-from crucible.models import Program, SourceFile
+from crucible.models import Isolation, Program, SourceFile
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -50,7 +50,7 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         files: laid beside the program.
         output_files: names of files to hand back.
         limits: what it may use.
-        isolation: ``container``, or ``shared`` for trusted programs.
+        isolation: ``container`` or ``nested``; None is what the service is set to.
     """
 
     stdin: str = ""
@@ -60,7 +60,7 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     files: list[SourceFile] = []
     output_files: list[str] = []
     limits: LimitsRequest | None = None
-    isolation: Literal["container", "shared"] = "container"
+    isolation: Isolation | None = None
 
 
 class EvalRequest(EvalOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -166,8 +166,18 @@ def program_from(
     *,
     languages: Collection[str],
     ceilings: Limits,
+    isolation: Isolation = "container",
 ) -> Program:
     """The program of a task message, checked anew: anybody may write to a queue.
+
+    Args:
+        eval_id: its id.
+        code: source text.
+        language: its name.
+        options: what came with it.
+        languages: names that are known.
+        ceilings: the most it may ask for.
+        isolation: what it gets where it names none.
 
     Raises:
         InputError: naming the argument that is wrong.
@@ -189,7 +199,7 @@ def program_from(
         files=tuple(arguments.files),
         output_files=tuple(arguments.output_files),
         limits=checked_limits(arguments.limits, ceilings),
-        isolation=arguments.isolation,
+        isolation=arguments.isolation or isolation,
         eval_id=eval_id,
     )
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from crucible.breaker import Circuit
     from crucible.executor import Executor
-    from crucible.models import Limits, Outcome
+    from crucible.models import Isolation, Limits, Outcome
     from crucible.settings import Settings
     from crucible.worker import TaskContext
 
@@ -48,10 +48,12 @@ class Platform:
     Attributes:
         executor: runs programs.
         ceilings: the most a program may ask for.
+        isolation: what a program gets that names none.
     """
 
     executor: Executor
     ceilings: Limits
+    isolation: Isolation
 
 
 def retry_delay_s(retries: int, spread: float) -> float:
@@ -85,7 +87,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
         ):
             opened.append(executor)
             try:
-                yield Platform(executor, ceilings_of(settings))
+                yield Platform(executor, ceilings_of(settings), settings.isolation)
             finally:
                 opened.remove(executor)
 
@@ -164,7 +166,13 @@ async def _evaluate(
 ) -> EvalResult:
     platform: Platform = ctx.state
     program = program_from(
-        eval_id, code, language, options, languages=LANGUAGES, ceilings=platform.ceilings
+        eval_id,
+        code,
+        language,
+        options,
+        languages=LANGUAGES,
+        ceilings=platform.ceilings,
+        isolation=platform.isolation,
     )
     started_at = now_text()
 

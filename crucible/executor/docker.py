@@ -14,10 +14,10 @@ from crucible.executor.engine import Engine
 from crucible.executor.hooks import NoHooks, ProgramEnded
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.languages import language_of
+from crucible.executor.nested.pool import LanePool
 from crucible.executor.pool import Pool
 from crucible.executor.reaper import Reaper
 from crucible.executor.sandbox import NotStarted, Shape
-from crucible.executor.shared_pool import SharedPool
 from crucible.models import Limits
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ class DockerExecutor:
         self,
         engine: Engine,
         pool: Pool,
-        shared: SharedPool,
+        lanes: LanePool,
         config: ExecutorConfig,
         hooks: ExecutorHooks,
     ) -> None:
         self.pool = pool
-        self.shared = shared
+        self.lanes = lanes
         self._engine = engine
         self.config = config
         self._hooks = hooks
@@ -58,10 +58,10 @@ class DockerExecutor:
             Engine(config.docker_url, config.engine_s) as engine,
             Reaper(engine, config, listener) as reaper,
             Pool(engine, config, default, listener) as pool,
-            SharedPool(engine, config, listener) as shared,
+            LanePool(engine, config, listener) as lanes,
         ):
-            reaper.watch(pool, shared)
-            yield cls(engine, pool, shared, config, listener)
+            reaper.watch(pool, lanes)
+            yield cls(engine, pool, lanes, config, listener)
 
     async def check(self) -> None:
         """Return when the engine answers and has the image.
@@ -94,15 +94,9 @@ class DockerExecutor:
             raise ExecutorRefused(str(error)) from error
         language = language_of(program.language)
         started_s = time.monotonic()
-        if program.isolation == "shared":
-            try:
-                outcome, sandbox_s = await self.shared.run(program, language)
-            except Interrupted as cut:
-                cut.outcome = self._told(program, cut.outcome, cut.outcome.sandbox_s)
-                raise
-            return self._told(program, outcome, sandbox_s)
+        nested = program.isolation == "nested"
         # After a restart of the engine every idle sandbox is dead: try each, then a new one.
-        for _ in range(self.config.pool_max + 1):
+        for _ in range((self.config.lanes_max if nested else self.config.pool_max) + 1):
             try:
                 return await self._run_once(program, language, started_s)
             except NotStarted:
@@ -111,7 +105,8 @@ class DockerExecutor:
 
     async def _run_once(self, program: Program, language: Language, started_s: float) -> Outcome:
         shape = Shape(disk_mb=program.limits.disk_mb, image=language.image)
-        sandbox = await self.pool.acquire(shape)
+        pool: Pool | LanePool = self.lanes if program.isolation == "nested" else self.pool
+        sandbox = await pool.acquire(shape, program)
         try:
             await sandbox.fit(program.limits)
             sandbox_s = time.monotonic() - started_s
@@ -124,7 +119,7 @@ class DockerExecutor:
             sandbox.clean = False
             raise
         finally:
-            self.pool.release(sandbox)
+            pool.release(sandbox)
         return self._told(program, outcome, sandbox_s)
 
     def _told(self, program: Program, outcome: Outcome, sandbox_s: float) -> Outcome:
@@ -137,4 +132,4 @@ class DockerExecutor:
                 run_s=outcome.run_s,
             )
         )
-        return msgspec.structs.replace(outcome, sandbox_s=sandbox_s)
+        return msgspec.structs.replace(outcome, sandbox_s=sandbox_s, isolation=program.isolation)

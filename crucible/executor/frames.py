@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from crucible.models import Program
 
 READY, STARTED, STDOUT, STDERR, FILE, END = b"R", b"S", b"O", b"E", b"F", b"X"
+#: Of a lane: the keeper of a program ended without an end frame.
+LOST = b"L"
 
-_KINDS = frozenset((READY, STARTED, STDOUT, STDERR, FILE, END))
+_KINDS = frozenset((READY, STARTED, STDOUT, STDERR, FILE, END, LOST))
 #: Largest frame the supervisor may send: a whole output file with its name.
 MAX_FRAME_BYTES = 64 << 20
 #: Names that the interpreter or the loader reads at its start, when a waiting one is already up.
@@ -48,7 +50,7 @@ class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         stage: ``run``, or ``compile`` when that failed and nothing ran.
         reason: ``exit`` for the program's own end, else what it was stopped for: ``wall``,
-            ``cpu``, ``output``, in a shared sandbox ``memory`` and ``disk``, or ``abandoned`` when
+            ``cpu``, ``output``, or ``abandoned`` when
             the host hung up.
         exit_code: −1 when it did not exit by itself.
         signal: 0 when no signal ended it.
@@ -171,7 +173,6 @@ def encode_request(
     *,
     cpus: float,
     file_bytes: int,
-    extra: Mapping[str, int] | None = None,
 ) -> bytes:
     """The bytes that make a waiting supervisor run ``program``.
 
@@ -180,7 +181,6 @@ def encode_request(
         language: its entry in the table.
         cpus: processors the sandbox may use at once, for the pace of the CPU clock.
         file_bytes: most bytes of output files handed back, all together.
-        extra: what a shared supervisor needs to know besides.
     """
     limits = program.limits
     request: dict[str, Any] = {
@@ -196,7 +196,6 @@ def encode_request(
         "output_bytes": limits.output_kb * 1024,
         "output_files": list(program.output_files),
         "file_bytes": file_bytes,
-        **(extra or {}),
     }
     return encode_message(request)
 

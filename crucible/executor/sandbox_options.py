@@ -13,24 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.executor import jail
 from crucible.executor.frames import BASE_ENV
-from crucible.models import Limits
 
 if TYPE_CHECKING:
     from crucible.executor.config import ExecutorConfig
+    from crucible.models import Limits
 
 LABEL = "crucible"
 #: The supervisor is a process too, and so is the fork of it that becomes the program.
 SUPERVISOR_PIDS = 1
-#: Those that process 1 of a shared sandbox may need to end others, and that are dying.
-SHARED_SPARE_PIDS = 128
 SHM_BYTES = 16 << 20
 _MIB = 1 << 20
 #: Programs get user ids of their own, so that per-user kernel quotas (pending signals, inotify,
 #: pipe pages, message queues) of one sandbox cannot be used up by another. Below 65536, so that
 #: they exist in an engine with user namespaces too.
 FIRST_UID, UID_COUNT = 20_000, 20_000
-#: Those of programs in shared sandboxes: a range for each container, used in turn.
-FIRST_SHARED_UID, SHARED_RANGES, SHARED_UIDS = 40_000, 10, 2_000
 
 
 @functools.cache
@@ -50,19 +46,6 @@ def _tmpfs(size_bytes: int, inodes: int, *, uid: int, execute: bool) -> str:
         f"rw,nosuid,nodev,{'exec' if execute else 'noexec'},size={size_bytes},"
         f"nr_inodes={inodes},mode=1777,uid={uid},gid={uid}"
     )
-
-
-@functools.cache
-def shared_seccomp_profile() -> str:
-    """The same for a shared sandbox, where nothing may outlive a program in the IPC namespace."""
-    profile = json.loads(seccomp_profile())
-    for rule in profile["syscalls"]:
-        rule["names"] = [
-            name
-            for name in rule["names"]
-            if not name.startswith(("shm", "sem", "msgget", "msgsnd", "msgrcv", "mq_"))
-        ]
-    return json.dumps(profile, separators=(",", ":"))
 
 
 def host_config(limits: Limits, config: ExecutorConfig, *, uid: int) -> dict[str, Any]:
@@ -105,13 +88,13 @@ def host_config(limits: Limits, config: ExecutorConfig, *, uid: int) -> dict[str
     return host
 
 
-def update_body(limits: Limits) -> dict[str, Any]:
+def update_body(limits: Limits, overhead_pids: int = SUPERVISOR_PIDS) -> dict[str, Any]:
     """The body of ``POST /containers/{id}/update`` that gives a container other limits."""
     memory_bytes = limits.memory_mb * _MIB
     return {
         "Memory": memory_bytes,
         "MemorySwap": memory_bytes,
-        "PidsLimit": limits.pids + SUPERVISOR_PIDS,
+        "PidsLimit": limits.pids + overhead_pids,
     }
 
 
@@ -146,27 +129,3 @@ def create_body(
         "StopSignal": "SIGKILL",
         "HostConfig": host_config(limits, config, uid=uid),
     }
-
-
-def shared_body(config: ExecutorConfig, image_id: str) -> dict[str, Any]:
-    """The body for a sandbox that many programs of one tenant share.
-
-    It differs from the others in this: process 1 is root with the right to change user and no
-    other, so that programs can have a user each, and the limits are those of all of them together.
-    """
-    limits = Limits(
-        memory_mb=config.shared_memory_mb,
-        disk_mb=config.shared_disk_mb,
-        # All of them at their limits leave process 1 room to fork the one that kills one of them.
-        pids=config.shared_concurrency * (config.ceiling.pids + 1) + SHARED_SPARE_PIDS,
-    )
-    body = create_body(limits, config, uid=0, image_id=image_id)
-    host = body["HostConfig"]
-    host["CapAdd"] = ["SETGID", "SETUID"]
-    host["NanoCpus"] = int(config.shared_cpus * 1e9)
-    host["SecurityOpt"] = ["no-new-privileges:true", f"seccomp={shared_seccomp_profile()}"]
-    host["Ulimits"] = [
-        {**limit, "Soft": 4096, "Hard": 4096} if limit["Name"] == "nofile" else limit
-        for limit in host["Ulimits"]
-    ]
-    return body

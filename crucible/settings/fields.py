@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from crucible.models import LIMIT_FLOORS
+from crucible.models import LIMIT_FLOORS, Isolation
 from crucible.settings.urls import mask_url
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -87,6 +87,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         docker_url: the engine; empty means its default socket.
         docker_runtime: ``runc``, ``crun``, ``runsc``; empty means the engine's default.
         sandbox_image: image programs run in.
+        isolation: of programs that name none: ``container`` (one made anew for each) or
+            ``nested`` (namespaces of its own in a container of its tenant).
+        lane_programs: programs a container of ``nested`` serves before it is restarted.
         pool_min: sandboxes kept ready at least.
         pool_max: sandboxes alive at most, busy ones included; 0 means four times the concurrency.
         max_wall_time_s: ceiling of ``limits.wall_time_s``.
@@ -132,6 +135,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     docker_url: str = ""
     docker_runtime: Literal["", "runc", "crun", "runsc"] = ""
     sandbox_image: str = "crucible-sandbox:latest"
+    isolation: Isolation = "container"
+    lane_programs: Positive = 64
     pool_min: Count = 2
     pool_max: Count = 0
     max_wall_time_s: Annotated[float, Meta(ge=LIMIT_FLOORS.wall_time_s)] = 120.0

@@ -31,8 +31,8 @@ def look_up(name: str) -> int:
     return _functions[name]
 
 
-def call_libc(name: str, *arguments: int) -> None:
-    """Call a function of the C library that takes numbers, without the cost of ctypes."""
+def call_libc(name: str, *arguments: "int | bytes") -> None:
+    """Call a function of the C library that takes numbers or reads memory; cheaper than ctypes."""
     _ctypes.call_function(look_up(name), arguments)
 
 
@@ -93,6 +93,26 @@ def read_fields(path: str) -> list[str]:
         return []
     finally:
         posix.close(fd)
+
+
+def oom_kills() -> int:
+    """Processes of the sandbox that the kernel has killed for memory."""
+    return read_counter("oom_kill", "/memory/memory.oom_control", "/memory.events") or 0
+
+
+def refused_forks() -> int:
+    """Processes that the kernel has refused the sandbox."""
+    return read_counter("max", "/pids/pids.events", "/pids.events") or 0
+
+
+def highest_memory() -> int:
+    """Most bytes of memory the sandbox ever had; 0 where no cgroup is visible."""
+    return read_number("/memory/memory.max_usage_in_bytes", "/memory.peak") or 0
+
+
+def memory_in_use() -> int:
+    """Bytes of memory the sandbox has now, cache included; 0 where no cgroup is visible."""
+    return read_number("/memory/memory.usage_in_bytes", "/memory.current") or 0
 
 
 def cpu_time() -> float:

@@ -1,7 +1,6 @@
 """One program on its way: its files laid, itself started, fed, read, and accounted for.
 
-What both kinds of sandbox do alike. How a program is watched and ended is up to ``single`` and
-``job``.
+How it is watched and ended is up to ``single``.
 """
 
 import posix
@@ -21,10 +20,9 @@ DISCARD_LIMIT = 16 << 20
 class Run:
     """One request: what was asked, what goes on, what came of it."""
 
-    def __init__(self, request: "dict[str, Any]", home: str, uid: int = 0) -> None:
+    def __init__(self, request: "dict[str, Any]", home: str) -> None:
         self.request = request
         self.home = home
-        self.uid = uid
         self.stage = b"run"
         self.reason = "exit"
         self.main = 0
@@ -71,7 +69,7 @@ class Run:
         pid = posix.fork()
         if pid == 0:
             self.limit()
-            enter_child(ends[0][0], ends[1][1], ends[2][1], self.uid)
+            enter_child(ends[0][0], ends[1][1], ends[2][1])
             posix.chdir(self.home)
             if warm:
                 return True

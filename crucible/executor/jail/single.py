@@ -10,13 +10,15 @@ from crucible.executor.jail.kernel import (
     WORK,
     cpu_time,
     drain,
+    highest_memory,
     is_full,
     kill_others,
+    oom_kills,
     others_alive,
     own_code,
-    read_counter,
     read_exactly,
     read_number,
+    refused_forks,
     write_all,
 )
 from crucible.executor.jail.run import Run
@@ -38,7 +40,13 @@ def send(frames: int, kind: bytes, payload: bytes) -> None:
 
 
 class Single(Run):
-    """The program everything else in the sandbox belongs to."""
+    """The program everything else in the sandbox belongs to.
+
+    Attributes:
+        overhead: processes of the sandbox that are not the program's.
+    """
+
+    overhead = 1
 
     def __init__(self, request: "dict[str, Any]", control: int, frames: int, wakeup: int) -> None:
         super().__init__(request, WORK)
@@ -49,6 +57,8 @@ class Single(Run):
         self.poll = select.poll()
         self.started = time.monotonic()
         self.cpu_base = cpu_time()
+        self.oom_base = oom_kills()
+        self.pids_base = refused_forks()
 
     def emit(self, kind: bytes, payload: bytes) -> None:
         """Send one frame to the host."""
@@ -115,7 +125,7 @@ class Single(Run):
             self.stop("cpu")
             return 1.0
         seen = read_number("/pids/pids.current", "/pids.current") or 1
-        self.processes = max(self.processes, seen - 1)
+        self.processes = max(self.processes, seen - self.overhead)
         pace_s: float = cpu_left_s / self.request["cpus"]
         return min(left_s, max(0.01, pace_s), 0.25)
 
@@ -141,10 +151,14 @@ class Single(Run):
         self.send_end(
             wall_s=time.monotonic() - self.started,
             cpu_s=cpu_time() - self.cpu_base,
-            peak_bytes=read_number("/memory/memory.max_usage_in_bytes", "/memory.peak") or 0,
-            oom_kills=read_counter("oom_kill", "/memory/memory.oom_control", "/memory.events") or 0,
-            pids_hits=read_counter("max", "/pids/pids.events", "/pids.events") or 0,
+            peak_bytes=self.peak_bytes(),
+            oom_kills=oom_kills() - self.oom_base,
+            pids_hits=refused_forks() - self.pids_base,
         )
+
+    def peak_bytes(self) -> int:
+        """Highest memory of the sandbox."""
+        return highest_memory()
 
     def run(self) -> bool:
         """Run the request to its end; True in the child that is to become the program."""
@@ -163,7 +177,6 @@ class Single(Run):
             if self.status or self.reason != "exit":
                 break
         self.conclude()
-        time.sleep(YIELD_S)
         return False
 
 
@@ -186,4 +199,5 @@ def boot() -> "dict[str, Any] | None":
 if __name__ == "__main__":
     _request = boot()
     if _request is None:
+        time.sleep(YIELD_S)
         posix._exit(0)  # noqa: SLF001 - os._exit under its built-in name
