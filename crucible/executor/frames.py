@@ -24,10 +24,8 @@ if TYPE_CHECKING:
     from crucible.models import Program
 
 READY, STARTED, STDOUT, STDERR, FILE, END = b"R", b"S", b"O", b"E", b"F", b"X"
-#: Of a lane: the keeper of a program ended without an end frame.
-LOST = b"L"
 
-_KINDS = frozenset((READY, STARTED, STDOUT, STDERR, FILE, END, LOST))
+_KINDS = frozenset((READY, STARTED, STDOUT, STDERR, FILE, END))
 #: Largest frame the supervisor may send: a whole output file with its name.
 MAX_FRAME_BYTES = 64 << 20
 #: Names that the interpreter or the loader reads at its start, when a waiting one is already up.

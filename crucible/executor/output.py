@@ -24,7 +24,6 @@ class Output:
         self.ready = False
         self.code = b""
         self.started = False
-        self.lost = b""
         self.complaint = b""
 
     @property
@@ -36,11 +35,6 @@ class Output:
     def stderr(self) -> bytes:
         """Kept of descriptor 2."""
         return bytes(self.kept[frames.STDERR])
-
-    @property
-    def over(self) -> bool:
-        """The program has ended, or whoever would have said so."""
-        return self.end is not None or bool(self.lost)
 
     def complain(self, data: bytes) -> None:
         """Keep the end of what the supervisor itself had to say."""
@@ -65,5 +59,3 @@ class Output:
             self.code = payload
         elif kind == frames.STARTED:
             self.started = True
-        elif kind == frames.LOST:
-            self.lost = payload

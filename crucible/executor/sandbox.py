@@ -152,7 +152,7 @@ class Sandbox:
         try:
             async with asyncio.timeout(limits.wall_time_s + self._config.grace_s):
                 await self._write(request)
-                await self._read(output, lambda: output.over)
+                await self._read(output, lambda: output.end is not None)
         except TimeoutError:
             timed_out = True
             await self._cut_short(output)

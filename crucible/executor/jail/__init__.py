@@ -29,7 +29,8 @@ MARSHAL_VERSION = 2
 #: In this order they make one script; each uses only names of those before it.
 SINGLE = ("kernel", "become", "startup", "run", "single", "program")
 LANE = (
-    "kernel", "become", "startup", "run", "single", "namespaces", "tree", "lane", "program",
+    "kernel", "become", "startup", "run", "single", "namespaces", "tree", "spawner", "lane",
+    "program",
 )  # fmt: skip
 #: Parts that end in starting all of it; where there are two, the later does.
 _BOOTS = ("single", "lane")

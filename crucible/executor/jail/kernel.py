@@ -115,6 +115,11 @@ def memory_in_use() -> int:
     return read_number("/memory/memory.usage_in_bytes", "/memory.current") or 0
 
 
+def pids_in_use() -> int:
+    """Processes and threads in the sandbox now; 0 where no cgroup is visible."""
+    return read_number("/pids/pids.current", "/pids.current") or 0
+
+
 def cpu_time() -> float:
     """CPU seconds of everything in the sandbox: cgroup v1, cgroup v2, or else the sum of /proc."""
     nanoseconds = read_number("/cpuacct/cpuacct.usage")

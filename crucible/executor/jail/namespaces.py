@@ -1,7 +1,7 @@
 """Namespaces, ids, mounts, capabilities and filters: what a lane asks of the kernel for a program.
 
 Numbers are those of ``linux/sched.h``, ``linux/mount.h``, ``linux/capability.h`` and
-``linux/prctl.h``; they are the same on every architecture but for the number of ``clone``.
+``linux/prctl.h``; they are the same on every architecture.
 """
 
 import _ctypes
@@ -9,6 +9,7 @@ import posix
 
 from crucible.executor.jail.kernel import call_libc, look_up, write_all
 
+SHARED_MEMORY = 0x00000100
 NEW_MOUNTS = 0x00020000
 NEW_UTS = 0x04000000
 NEW_IPC = 0x08000000
@@ -27,7 +28,7 @@ SECCOMP_MODE_FILTER = 2
 CAPABILITY_HEADER = (0x20080522).to_bytes(4, "little") + bytes(4)
 
 
-def demand(name: str, *arguments: "int | bytes | None") -> int:
+def demand(name: str, *arguments: "int | bytes | Pointer | None") -> int:
     """Call a function of the C library that has to succeed.
 
     Raises:
@@ -40,7 +41,7 @@ def demand(name: str, *arguments: "int | bytes | None") -> int:
     return value
 
 
-def shown(argument: "int | bytes | None") -> bytes:
+def shown(argument: "int | bytes | Pointer | None") -> bytes:
     """An argument as a complaint names it."""
     return argument if isinstance(argument, bytes) else str(argument).encode()
 
@@ -66,16 +67,30 @@ def bind(source: bytes, target: bytes, flags: int, more: int = 0) -> None:
     demand("mount", None, target, None, REMOUNT | BIND | flags, None)
 
 
-def clone(number: int, flags: int) -> int:
-    """Fork into new namespaces; the child's id, 0 in the child.
+class Pointer(_ctypes._SimpleCData):  # type: ignore[type-arg]  # noqa: SLF001 - as ctypes does
+    """An address, which as a plain number would be cut to that of an ``int``."""
 
-    The C library's ``fork`` does not take flags, so nothing of what it or the interpreter does
-    after a fork is done. That suits a process with one thread that forks once more, properly.
+    _type_ = "P"
+
+
+#: Of a process 1 that only waits: nothing of it is ever deeper.
+STACK = bytes(1 << 16)
+
+
+def start_init(flags: int) -> int:
+    """Start a process in new namespaces that does nothing but wait; its id.
+
+    It runs in this process's memory, on a stack of its own, so nothing is copied for it: that is
+    most of what a process costs. All it ever does is the C library's ``pause``.
 
     Raises:
         OSError: the kernel refused.
     """
-    return demand("syscall", number, flags | SIGCHLD, 0, 0, 0, 0)
+    # A bytes object's own bytes lie behind its head; a stack grows down from its aligned end.
+    top = (id(STACK) + bytes.__basicsize__ - 1 + len(STACK)) & ~63
+    return demand(
+        "clone", Pointer(look_up("pause")), Pointer(top), SHARED_MEMORY | flags | SIGCHLD, 0
+    )
 
 
 def write_map(pid: int, which: str, lines: str) -> None:

@@ -65,28 +65,33 @@ class Run:
         self.stage = stage
         argv = self.request["argv" if stage == b"run" else "compile"]
         warm = stage == b"run" and self.request["warm"]
-        ends = [posix.pipe2(posix.O_CLOEXEC) for _ in range(3)]
+        theirs = self.open_pipes(self.request["stdin"] if stage == b"run" else b"")
         pid = posix.fork()
         if pid == 0:
             self.limit()
-            enter_child(ends[0][0], ends[1][1], ends[2][1])
+            enter_child(*theirs)
             posix.chdir(self.home)
             if warm:
                 return True
             execute(argv, self.request["env"])
         self.main = pid
-        for fd in (ends[0][0], ends[1][1], ends[2][1]):
+        for fd in theirs:
             posix.close(fd)
+        return False
+
+    def open_pipes(self, stdin: bytes) -> "tuple[int, int, int]":
+        """Make the pipes of a stage and keep this side's ends; the program's ends."""
+        ends = [posix.pipe2(posix.O_CLOEXEC) for _ in range(3)]
         self.pipes = {ends[1][0]: b"O", ends[2][0]: b"E"}
         for fd in self.pipes:
             posix.set_blocking(fd, False)
-        self.stdin = memoryview(self.request["stdin"] if stage == b"run" else b"")
+        self.stdin = memoryview(stdin)
         self.stdin_fd = ends[0][1]
         if self.stdin:
             posix.set_blocking(self.stdin_fd, False)
         else:
             self.close_stdin()
-        return False
+        return ends[0][0], ends[1][1], ends[2][1]
 
     def write_stdin(self) -> None:
         """Feed the program; its descriptor is closed at the end, or when nobody reads."""

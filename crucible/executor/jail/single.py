@@ -16,8 +16,8 @@ from crucible.executor.jail.kernel import (
     oom_kills,
     others_alive,
     own_code,
+    pids_in_use,
     read_exactly,
-    read_number,
     refused_forks,
     write_all,
 )
@@ -77,6 +77,10 @@ class Single(Run):
             self.reason = reason
         kill_others()
 
+    def hear(self) -> None:
+        """Take note that a child has ended."""
+        drain(self.wakeup)
+
     def reap(self) -> None:
         """Collect every zombie; the program's own status among them."""
         while True:
@@ -107,7 +111,7 @@ class Single(Run):
                     self.stop("abandoned")
                     self.forget(fd)
                 elif fd == self.wakeup:
-                    drain(fd)
+                    self.hear()
                 elif fd == self.stdin_fd:
                     self.write_stdin()
                 elif fd in self.pipes:
@@ -124,7 +128,7 @@ class Single(Run):
         if cpu_left_s <= 0:
             self.stop("cpu")
             return 1.0
-        seen = read_number("/pids/pids.current", "/pids.current") or 1
+        seen = pids_in_use() or 1
         self.processes = max(self.processes, seen - self.overhead)
         pace_s: float = cpu_left_s / self.request["cpus"]
         return min(left_s, max(0.01, pace_s), 0.25)

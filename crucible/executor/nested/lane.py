@@ -4,40 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from crucible.executor import frames, jail
 from crucible.executor.nested.options import LANE_PIDS, lane_body, lane_setup
 from crucible.executor.nested.requirements import check_host, telling_what_is_missing
-from crucible.executor.sandbox import ProgramLost, Sandbox
-from crucible.executor.verdicts import outcome_of_lost
+from crucible.executor.sandbox import Sandbox
 from crucible.models import Verdict
 
 if TYPE_CHECKING:
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.engine import Engine
     from crucible.executor.languages import Language
-    from crucible.executor.output import Output
     from crucible.executor.sandbox import Shape
-    from crucible.models import Limits, Outcome, Program
+    from crucible.models import Outcome, Program
 
 #: Ends after which a lane may go on.
 HARMLESS = frozenset({Verdict.OK, Verdict.NONZERO_EXIT})
-
-
-class KeeperLost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The frame of a program whose keeper ended without telling of its end.
-
-    Attributes:
-        status: the keeper's, as ``waitpid`` has it.
-        oom_kills: processes of the lane killed for memory since the program began.
-    """
-
-    status: int
-    oom_kills: int
-
-
-_LOST = msgspec.json.Decoder(KeeperLost)
 
 
 class Lane(Sandbox):
@@ -96,16 +77,3 @@ class Lane(Sandbox):
         machine = (await self._engine.host()).machine
         setup = lane_setup(self.shape.disk_mb, machine, self._config.lane_programs)
         return await super()._script() + frames.encode_message(setup)
-
-    async def _conclude_lost(
-        self, output: Output, limits: Limits, wall_s: float, *rest: Any
-    ) -> Outcome:
-        """Judge a program whose keeper told no end: by what process 1 saw of it, if it did."""
-        if not output.lost:
-            return await super()._conclude_lost(output, limits, wall_s, *rest)
-        try:
-            lost = _LOST.decode(output.lost)
-        except msgspec.DecodeError as error:
-            raise ProgramLost(f"a lane sent garbage: {error}") from error
-        verdict = Verdict.MEMORY_LIMIT if lost.oom_kills else Verdict.INTERNAL_ERROR
-        return outcome_of_lost(verdict, limits, output.stdout, output.stderr, wall_s=wall_s)

@@ -12,17 +12,28 @@ import json
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from crucible.executor.nested.syscall_filter import filter_bytes, syscall_numbers
+from crucible.executor.nested.syscall_filter import filter_bytes
 from crucible.executor.sandbox_options import SHM_BYTES, create_body, seccomp_profile
 
 if TYPE_CHECKING:
     from crucible.executor.config import ExecutorConfig
     from crucible.models import Limits
 
-#: Processes of a lane that are no program's: process 1, and the keeper of the program.
-LANE_PIDS = 2
+#: Processes of a lane that are no program's: process 1, the spawner, and process 1 of the program's
+#: namespaces.
+LANE_PIDS = 3
 #: Calls that process 1 may make and a program may not.
-SETTING_UP = ("capset", "clone", "mount", "pivot_root", "prctl", "seccomp", "umount2", "unshare")
+SETTING_UP = (
+    "capset",
+    "clone",
+    "mount",
+    "pivot_root",
+    "prctl",
+    "seccomp",
+    "setns",
+    "umount2",
+    "unshare",
+)
 #: Where the ranges of user ids lie: below 2**31, above what distributions hand out to containers.
 #: Two lanes of any worker have the same with a chance of one in a hundred thousand.
 FIRST_RANGE, RANGES, RANGE_IDS = 0x70000000, 130_000, 2_048
@@ -103,7 +114,6 @@ def lane_setup(disk_mb: int, machine: str, programs: int) -> dict[str, Any]:
     return {
         "first_id": FIRST_RANGE + secrets.randbelow(RANGES) * RANGE_IDS,
         "programs": programs,
-        "clone": syscall_numbers(machine)["clone"],
         "filter": filter_bytes(seccomp_profile(), machine),
         "hidden": [path.encode() for path in HIDDEN_PATHS],
         "read_only": [path.encode() for path in READ_ONLY_PATHS],
