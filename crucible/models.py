@@ -14,6 +14,7 @@ import msgspec
 #: How a program is kept apart from others: a container made anew for it, or namespaces of its own
 #: in a container of its tenant.
 Isolation = Literal["container", "nested"]
+ISOLATIONS: tuple[Isolation, ...] = ("container", "nested")
 #: Whose programs are that come without a key.
 LOCAL_TENANT = "local"
 

@@ -114,6 +114,7 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
             languages=LANGUAGES,
             ceilings=ceilings_of(settings),
             result_ttl_s=settings.result_ttl_s,
+            isolations=settings.isolations,
         )
         app[SERVICE] = service
         app[METER] = Meter(service.submitted)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.doctor import engine, machine
 from crucible.doctor.check import Check, failed, passed, warned
+from crucible.doctor.isolation import check_nested
 from crucible.errors import RequirementError, SettingsError
 from crucible.images import find_image, is_local, load_definition, open_engine
 from crucible.images.store import ENGINE_REMEDY, answer_within
@@ -49,6 +50,7 @@ async def check_engine(settings: Settings) -> list[Check]:
         async with open_engine(settings.docker_url) as docker:
             version, info = await _describe(docker)
             image = await find_image(docker, settings.sandbox_image)
+        nested = await check_nested(settings)
     except RequirementError as error:
         detail = str(error).removesuffix(f" ({error.remedy})").removeprefix("Docker engine: ")
         return [failed("Docker engine", detail, error.remedy or ENGINE_REMEDY)]
@@ -61,6 +63,7 @@ async def check_engine(settings: Settings) -> list[Check]:
         engine.judge_storage(info),
         *_engine_space(info),
         judge_image(settings, image),
+        nested,
     ]
 
 

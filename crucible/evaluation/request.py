@@ -22,7 +22,7 @@ from crucible.executor.admission import (
     check_stdin,
     from_base64,
 )
-from crucible.models import Isolation, Program, SourceFile
+from crucible.models import ISOLATIONS, Isolation, Program, SourceFile
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -145,8 +145,13 @@ def size_of(request: EvalRequest) -> int:
     return 500 + len(request.code) + len(request.stdin) + files
 
 
-def check_request(request: EvalRequest, languages: Collection[str], ceilings: Limits) -> None:
-    """Refuse what could never run.
+def check_request(
+    request: EvalRequest,
+    languages: Collection[str],
+    ceilings: Limits,
+    isolations: Collection[Isolation] = ISOLATIONS,
+) -> None:
+    """Refuse what could never run, or may not as asked.
 
     Raises:
         InputError: naming the first field that is wrong.
@@ -154,6 +159,8 @@ def check_request(request: EvalRequest, languages: Collection[str], ceilings: Li
     if request.metadata:
         _check_metadata(request.metadata)
     _check_program(request.code, request.language, languages)
+    if request.isolation is not None and request.isolation not in isolations:
+        raise InputError("isolation", f"may be {' or '.join(isolations)} here")
     _check_options(request, request.language)
     checked_limits(request.limits, ceilings)
 

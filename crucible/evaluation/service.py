@@ -30,7 +30,7 @@ from crucible.evaluation.request import (
 )
 from crucible.evaluation.view import evaluation_of
 from crucible.migration.legacy_results import decode_end, lost_by_legacy
-from crucible.models import ENDED
+from crucible.models import ENDED, ISOLATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from crucible.broker.publishing.group_commit import Told
     from crucible.broker.results.meta import Meta
     from crucible.evaluation.request import EvalRequest
-    from crucible.models import Evaluation, Limits
+    from crucible.models import Evaluation, Isolation, Limits
 
 #: Seconds a request to cancel waits for a running program to be stopped.
 STOP_WAIT_S = 5.0
@@ -100,6 +100,7 @@ class EvaluationService:
         control: tells workers to stop.
         languages: names a program may be written in.
         ceilings: the most a program may ask for.
+        isolations: those a program may ask for.
         result_ttl_s: seconds a result is kept; its submission is remembered as long at least.
 
     Attributes:
@@ -114,11 +115,13 @@ class EvaluationService:
         languages: Collection[str],
         ceilings: Limits,
         result_ttl_s: int,
+        isolations: Collection[Isolation] = ISOLATIONS,
     ) -> None:
         self._publisher = publisher
         self._control = control
         self._languages = languages
         self._ceilings = ceilings
+        self._isolations = isolations
         self._result_ttl_s = result_ttl_s
         self._record_ttl_s = unended_ttl_s(result_ttl_s)
         # A number and not a metric: this is the hot path, and a scrape can read it.
@@ -177,7 +180,7 @@ class EvaluationService:
         return submitted, evaluation_of(draft.eval_id, record, meta)
 
     def _draft(self, asked: EvalRequest, key: str | None) -> Draft:
-        check_request(asked, self._languages, self._ceilings)
+        check_request(asked, self._languages, self._ceilings, self._isolations)
         if key and asked.eval_id:
             raise InputError("Idempotency-Key", "must not come beside an eval_id")
         field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""

@@ -15,6 +15,7 @@ from crucible.executor.hooks import NoHooks, ProgramEnded
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.languages import language_of
 from crucible.executor.nested.pool import LanePool
+from crucible.executor.nested.probe import require_nested
 from crucible.executor.pool import Pool
 from crucible.executor.reaper import Reaper
 from crucible.executor.sandbox import NotStarted, Shape
@@ -51,11 +52,25 @@ class DockerExecutor:
     async def open(
         cls, config: ExecutorConfig, hooks: ExecutorHooks | None = None
     ) -> AsyncIterator[DockerExecutor]:
-        """Connect to the engine and keep sandboxes ready."""
+        """Connect to the engine and keep sandboxes ready.
+
+        Raises:
+            SettingsError: programs that name no isolation would get one that cannot be had here.
+        """
         listener = hooks or NoHooks()
         default = Shape(disk_mb=Limits().disk_mb)
+        async with Engine(config.docker_url, config.engine_s) as engine:
+            if config.isolation == "nested":
+                await require_nested(engine, config)
+            async with cls._running(engine, config, default, listener) as executor:
+                yield executor
+
+    @classmethod
+    @asynccontextmanager
+    async def _running(
+        cls, engine: Engine, config: ExecutorConfig, default: Shape, listener: ExecutorHooks
+    ) -> AsyncIterator[DockerExecutor]:
         async with (
-            Engine(config.docker_url, config.engine_s) as engine,
             Reaper(engine, config, listener) as reaper,
             Pool(engine, config, default, listener) as pool,
             LanePool(engine, config, listener) as lanes,

@@ -28,6 +28,9 @@ def check(settings: Settings) -> None:
     _check_urls(settings)
     if settings.pool_max and settings.pool_max < settings.pool_min:
         raise SettingsError("CRUCIBLE_POOL_MAX", "must not be below CRUCIBLE_POOL_MIN")
+    if settings.isolation not in settings.isolations:
+        detail = f"{settings.isolation} is not among CRUCIBLE_ISOLATIONS"
+        raise SettingsError("CRUCIBLE_ISOLATION", detail)
     _check_queues(settings.queues)
     check_switches(
         celery_enabled=settings.celery_enabled,

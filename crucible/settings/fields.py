@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from crucible.models import LIMIT_FLOORS, Isolation
+from crucible.models import ISOLATIONS, LIMIT_FLOORS, Isolation
 from crucible.settings.urls import mask_url
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -67,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         publish_deadline_s: seconds after which a submission fails when the server is silent.
         max_body_kb: KiB a request body may have.
         max_wait_s: seconds a ``?wait=`` may last at most.
+        isolations: those that submissions may ask for.
         celery_enabled: new evaluations may go to Celery queues.
         celery_percentage: share of new evaluations that do, 0.0 to 1.0.
         force_legacy_queue: all go to the legacy queue, whatever else says.
@@ -116,6 +117,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     publish_deadline_s: Annotated[float, Meta(gt=0.0, lt=2.0)] = 1.5
     max_body_kb: Positive = 2048
     max_wait_s: Seconds = 60.0
+    isolations: tuple[Isolation, ...] = ISOLATIONS
     celery_enabled: bool = True
     celery_percentage: Share = 1.0
     force_legacy_queue: bool = False

@@ -34,6 +34,8 @@ TYPED: dict[str, tuple[str, Any]] = {
     "docker_runtime": ("runsc", "runsc"),
     "log_level": ("error", "error"),
     "publish_deadline_s": ("0.5", 0.5),
+    "isolation": ("nested", "nested"),
+    "isolations": ("nested,container", ["nested", "container"]),
 }
 
 
