@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from crucible.evaluation.request import EvalRequest
     from crucible.legacy import LegacyClient
     from crucible.migration.live.ledger import Ledger
-    from crucible.models import Evaluation, Limits
+    from crucible.models import Evaluation, Isolation, Limits
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class LegacySide:
         results: of the Celery side, where copies end.
         languages: names a program may be written in.
         ceilings: the most a program may ask for.
+        isolation: what a program gets that names none.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class LegacySide:
         *,
         languages: Collection[str],
         ceilings: Limits,
+        isolation: Isolation,
     ) -> None:
         self._client = client
         self._breaker = breaker
@@ -66,6 +68,7 @@ class LegacySide:
         self._results = results
         self._languages = languages
         self._ceilings = ceilings
+        self._isolation = isolation
 
     async def submit(self, eval_id: str, asked: EvalRequest) -> None:
         """Put a program in the queue; one that is there or has ended stays as it is.
@@ -81,6 +84,7 @@ class LegacySide:
             options_of(asked),
             languages=self._languages,
             ceilings=self._ceilings,
+            isolation=self._isolation,
         )
         permit = self._breaker.permit()
         if permit is None:

@@ -96,6 +96,7 @@ class RoutedService(TwoSided):
                 self._publisher.results,
                 languages=self._languages,
                 ceilings=self._ceilings,
+                isolation=settings.isolation,
             )
             self._tally = await enter(
                 CompletionCounter().writing(settings.celery_broker_url, keys, self._result_ttl_s)

@@ -190,6 +190,7 @@ class Sides:
             options_of(asked),
             languages=LANGUAGES,
             ceilings=ceilings_of(self.settings),
+            isolation=self.settings.isolation,
         )
 
     async def give_to_celery(self, found: Recorded, asked: EvalRequest) -> bool:
