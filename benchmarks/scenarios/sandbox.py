@@ -1,11 +1,12 @@
-"""Programs in fresh containers: rate beside bare Docker's own loop, latency over the whole way.
+"""Programs in containers and lanes: rate beside bare Docker's own loop, latency over the whole way.
 
 Crucible's rate is that of evaluations submitted over HTTP, run by one worker in its warm pool and
 answered to the waiting client; latency is measured on the same way at half of that rate, until all
 repeats together have two hundred samples. The P99 that is judged is that of all of them: one
 repeat's would be nearly its highest. The bare
 loop restarts stopped read-only containers, two at once, reads what each wrote, and does nothing
-else.
+else. Lanes are also given mixed loads: many tenants taking turns, where lanes are restarted as they
+go from one to another, and now and then a program that sleeps.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ SAMPLES = 220
 LONGEST_S = 40.0
 #: Seconds a pool may take to fill before the first measurement.
 FILL_S = 4.0
+
+
+#: An executor of lanes: no containers of one program are kept ready beside them.
+NESTED: dict[str, Any] = {
+    "config": {"isolation": "nested", "pool_min": 0},
+    "program": {"isolation": "nested"},
+}
 
 
 @asynccontextmanager
@@ -79,7 +87,7 @@ def _half_load_s(stage: Stage, rate: float) -> float:
 
 SCENARIO = Scenario(
     name="sandbox",
-    summary="programs in fresh containers",
+    summary="programs in fresh containers, and in lanes",
     subjects={
         "bare restart": Subject("bare_docker", job={"cycle": "restart"}),
         "crucible warm": Subject("crucible_service", job={"whole_way": True}),
@@ -88,14 +96,15 @@ SCENARIO = Scenario(
         "crucible cold": Subject(
             "crucible_executor", job={"config": {"pool_min": 0, "max_uses": 1}}
         ),
-        "crucible shared": Subject(
-            "crucible_executor",
-            job={
-                "program": {"isolation": "shared", "tenant": "bench"},
-                "at_once": 8,
-                "half_load": True,
-            },
+        "crucible nested": Subject(
+            "crucible_service",
+            job={"whole_way": True, "environment": {"CRUCIBLE_ISOLATION": "nested"}},
         ),
+        "nested executor": Subject(
+            "crucible_executor", job={**NESTED, "at_once": 4, "half_load": True}
+        ),
+        "nested, 16 tenants": Subject("crucible_executor", job={**NESTED, "tenants": 16}),
+        "nested, one in 64 long": Subject("crucible_executor", job={**NESTED, "long_one_in": 64}),
         "bare create": Subject("bare_docker", job={"cycle": "create"}),
         "epicbox": Subject("epicbox_docker", "epicbox"),
         "llm-sandbox pool": Subject("llm_sandbox_pool", "llm-sandbox"),

@@ -42,12 +42,15 @@ def test_whose_a_program_is_cannot_be_said_over_http() -> None:
         decode_request(b'{"code":"x","tenant":"somebody"}')
 
 
+ONLY_CONTAINER: tuple[Isolation, ...] = ("container",)
+
+
 def test_what_is_not_offered_is_refused_by_name() -> None:
     """The refusal names the field and says what may be asked for."""
     asked = decode_request(b'{"code":"x","isolation":"nested"}')
     check_request(asked, LANGUAGES, CEILINGS)
     with pytest.raises(InputError, match="container") as caught:
-        check_request(asked, LANGUAGES, CEILINGS, ("container",))
+        check_request(asked, LANGUAGES, CEILINGS, ONLY_CONTAINER)
     assert caught.value.field == "isolation"
 
 
