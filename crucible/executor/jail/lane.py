@@ -57,6 +57,9 @@ if TYPE_CHECKING:
 #: Bytes of anonymous and shared memory that a lane may have more than at its start, and seconds
 #: that what a program left may take to be freed.
 LEFT_BYTES, FREED_S = 2 << 20, 0.1
+#: Frames are held back so many milliseconds, or up to so many bytes: those of a small program are
+#: one message then, and each message costs the engine as much as it costs here.
+HOLD_MS, HOLD_BYTES = 2.0, 65536
 #: What only the supervisor needs of a request; the rest goes on to whatever becomes the program.
 NOT_THE_PROGRAMS = ("stdin", "compile", "argv", "output_files")
 
@@ -146,9 +149,30 @@ class Ward(Single):
         self.seen_bytes = 0
         self.asked_to_end = self.gone = False
         self.refused = False
+        self.outbox = b"S" + bytes(4)
         #: Processes under way that kill what is left, or hand back files.
         self.helpers = 0
         super().__init__(request, control, frames, namespaces.spawner.fileno())
+
+    def emit(self, kind: bytes, payload: bytes) -> None:
+        """Send one frame to the host, with others that come at about the same time."""
+        self.outbox += kind + len(payload).to_bytes(4, "big") + payload
+        if kind == b"X" or len(self.outbox) > HOLD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the frames that are held back."""
+        write_all(self.frames, self.outbox)
+        self.outbox = b""
+
+    def wait(self, most_ms: float) -> "list[tuple[int, int]]":
+        """Wait for something to happen, at most so many milliseconds."""
+        if self.outbox:
+            happened = self.poll.poll(min(HOLD_MS, most_ms))
+            if happened:
+                return happened
+            self.flush()
+        return super().wait(most_ms)
 
     def write_files(self, folder_mode: int, file_mode: int) -> None:
         """Nothing: whatever becomes the program writes them, as its user."""
@@ -223,6 +247,7 @@ class Ward(Single):
 
     def collect(self, names: "list[str]") -> bool:
         """Have all processes killed but not the namespaces, and files handed back; if possible."""
+        self.flush()
         if self.asked_to_end or not self.one_more():
             return False
         self.helpers += 1
@@ -342,7 +367,6 @@ def supervise(control: int, frames: int, spawner: "_socket.socket", programs: in
         body = read_message(control)
         if not body:
             return
-        send(frames, b"S", b"")
         request: dict[str, Any] = marshal.loads(body)  # noqa: S302 - from the host
         del body
         ward = Ward(request, control, frames, namespaces, memory.idle_bytes)

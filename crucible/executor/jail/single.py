@@ -77,6 +77,10 @@ class Single(Run):
             self.reason = reason
         kill_others()
 
+    def wait(self, most_ms: float) -> "list[tuple[int, int]]":
+        """Wait for something to happen, at most so many milliseconds."""
+        return self.poll.poll(most_ms)
+
     def hear(self) -> None:
         """Take note that a child has ended."""
         drain(self.wakeup)
@@ -106,7 +110,7 @@ class Single(Run):
             now = time.monotonic()
             if now >= next_look:
                 next_look = now + self.look(now)
-            for fd, _ in self.poll.poll(max(0.0, next_look - now) * 1000 + 1):
+            for fd, _ in self.wait(max(0.0, next_look - now) * 1000 + 1):
                 if fd == self.control:
                     self.stop("abandoned")
                     self.forget(fd)
