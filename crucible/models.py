@@ -92,11 +92,13 @@ class SourceFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         name: relative path below the working directory, without ``..``.
         content: text, or base64 where ``encoding`` says so.
         encoding: how ``content`` is written.
+        executable: the program may start it.
     """
 
     name: str
     content: str
     encoding: Literal["utf-8", "base64"] = "utf-8"
+    executable: bool = False
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +163,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         sandbox_s: seconds spent waiting for and preparing a sandbox.
         run_s: seconds from handing the program over to its end.
         files: requested output files that were regular files, by name.
+        files_omitted: the other requested ones, with the reason: ``missing``, ``too_large``,
+            ``not_a_file`` (a link, folder, socket, device) or ``unreadable``.
         isolation: ``container`` or ``nested``, as it was run.
     """
 
@@ -175,6 +179,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     sandbox_s: float = 0.0
     run_s: float = 0.0
     files: dict[str, bytes] = {}
+    files_omitted: dict[str, str] = {}
     isolation: Isolation = "container"
 
 
@@ -226,4 +231,5 @@ class Evaluation(msgspec.Struct, kw_only=True):
     output_encoding: Literal["utf-8", "base64"] = "utf-8"
     error_encoding: Literal["utf-8", "base64"] = "utf-8"
     files: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    files_omitted: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET

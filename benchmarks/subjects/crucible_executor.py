@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.subjects.open_loop import open_loop
 from crucible.executor import Executor, ExecutorConfig, open_executor
+from crucible.executor.hooks import NoHooks, SandboxTaken
 from crucible.models import Program
 
 _stack = AsyncExitStack()
@@ -20,12 +21,26 @@ _numbers = itertools.count()
 LONG_S = 0.5
 
 
+class Taken(NoHooks):
+    """Counts programs that got a container, and those that had to wait for one."""
+
+    def __init__(self) -> None:
+        self.programs = self.misses = 0
+
+    def sandbox_taken(self, details: SandboxTaken) -> None:
+        self.programs += 1
+        self.misses += not details.hit
+
+
+_taken = Taken()
+
+
 async def setup(job: dict[str, Any]) -> None:
     """Open it, and run one program so that what happens once has happened."""
     global _executor
     _job.update(job)
     config = ExecutorConfig(**job.get("config", {}))
-    _executor = await _stack.enter_async_context(open_executor(config))
+    _executor = await _stack.enter_async_context(open_executor(config, _taken))
     await _one()
 
 
@@ -46,7 +61,9 @@ async def _one() -> None:
 async def run(job: dict[str, Any]) -> dict[str, Any]:
     """Run programs for some seconds: a fixed number at a time, or so many a second."""
     if job.get("rate"):
-        return await open_loop(_one, job)
+        _taken.programs = _taken.misses = 0
+        answer = await open_loop(_one, job)
+        return answer | {"miss_share": _taken.misses / max(1, _taken.programs)}
     started = time.perf_counter()
     until = started + job["seconds"]
 

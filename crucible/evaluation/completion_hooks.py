@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from crucible.executor.hooks import NoHooks
 from crucible.models import ENDED, Status
 from crucible.worker.hooks import TurnedAway
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from crucible.evaluation.completions import CompletionCounter
+    from crucible.executor.hooks import SandboxTaken
     from crucible.worker.hooks import Run
 
 #: Ends that no run of the task itself tells of.
@@ -20,6 +22,17 @@ _TURNED_AWAY = {
     TurnedAway.EXPIRED: Status.FAILED,
 }
 _STATUSES = {status.value: status for status in ENDED}
+
+
+class SandboxHooks(NoHooks):
+    """Counts programs that found no sandbox ready (see ``executor.hooks.ExecutorHooks``)."""
+
+    def __init__(self, tally: CompletionCounter) -> None:
+        self._tally = tally
+
+    def sandbox_taken(self, details: SandboxTaken) -> None:
+        """A program got a sandbox."""
+        self._tally.sandbox_taken(hit=details.hit, waited_s=details.waited_s)
 
 
 class CompletionHooks:

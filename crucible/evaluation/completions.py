@@ -63,11 +63,28 @@ class CompletionCounts:
         statuses: evaluations by the status they ended with.
         durations: evaluations by the upper bound of their duration, each counted once.
         total_s: the sum of all durations.
+        sandboxes: programs that found a sandbox ready (``hit``), and that had to wait (``miss``).
+        sandbox_wait_s: the sum of those waits.
     """
 
     statuses: Counter[str] = field(default_factory=Counter)
     durations: Counter[str] = field(default_factory=Counter)
     total_s: float = 0.0
+    sandboxes: Counter[str] = field(default_factory=Counter)
+    sandbox_wait_s: float = 0.0
+
+    def read(self, kind: str, label: str, number: int) -> None:
+        """Take in one field as it is stored; those of a later version are passed over."""
+        if kind == "ms":
+            self.total_s = number / 1000
+        elif kind == "sandbox_ms":
+            self.sandbox_wait_s = number / 1000
+        elif kind == "status":
+            self.statuses[label] = number
+        elif kind == "le":
+            self.durations[label] = number
+        elif kind == "sandbox":
+            self.sandboxes[label] = number
 
     def cumulative(self) -> list[tuple[str, int]]:
         """The durations as Prometheus wants them: how many took no longer than each bound."""
@@ -98,6 +115,17 @@ class CompletionCounter:
             duration_s: seconds from its acceptance; None has the record read for it, later.
         """
         self._noted.append(_End(side, status.value, eval_id, time.time(), duration_s))
+
+    def sandbox_taken(self, *, hit: bool, waited_s: float) -> None:
+        """Count a program that got a sandbox; only in the event loop that ``writing`` runs in.
+
+        Args:
+            hit: one was ready.
+            waited_s: seconds until it had one.
+        """
+        self._unwritten[f"celery sandbox {'hit' if hit else 'miss'}"] += 1
+        if not hit:
+            self._unwritten["celery sandbox_ms"] += round(waited_s * 1000)
 
     @asynccontextmanager
     async def writing(
@@ -232,9 +260,5 @@ async def read_completions(client: Redis, keys: Keys) -> dict[str, CompletionCou
     for name, number in stored.items():
         side, kind, *label = name.decode().split(" ", 2)
         counts = found.setdefault(side, CompletionCounts())
-        if kind == "ms":
-            counts.total_s = int(number) / 1000
-        else:
-            of = counts.statuses if kind == "status" else counts.durations
-            of[label[0]] = int(number)
+        counts.read(kind, label[0] if label else "", int(number))
     return found

@@ -18,6 +18,7 @@ from crucible.executor.admission import (
     check_code,
     check_env,
     check_files,
+    check_memory,
     check_output_files,
     check_stdin,
     from_base64,
@@ -161,8 +162,9 @@ def check_request(
     _check_program(request.code, request.language, languages)
     if request.isolation is not None and request.isolation not in isolations:
         raise InputError("isolation", f"may be {' or '.join(isolations)} here")
-    _check_options(request, request.language)
-    checked_limits(request.limits, ceilings)
+    stdin = _check_options(request, request.language)
+    limits = checked_limits(request.limits, ceilings)
+    check_memory(limits, request.code, len(stdin), request.files)
 
 
 def program_from(
@@ -196,16 +198,18 @@ def program_from(
     except msgspec.ValidationError as error:
         raise input_error(error) from None
     _check_program(arguments.code, arguments.language, languages)
-    _check_options(arguments, arguments.language)
+    stdin = _check_options(arguments, arguments.language)
+    limits = checked_limits(arguments.limits, ceilings)
+    check_memory(limits, code, len(stdin), arguments.files)
     return Program(
         language=language,
         code=code,
-        stdin=_stdin_bytes(arguments),
+        stdin=stdin,
         args=tuple(arguments.args),
         env=arguments.env,
         files=tuple(arguments.files),
         output_files=tuple(arguments.output_files),
-        limits=checked_limits(arguments.limits, ceilings),
+        limits=limits,
         isolation=arguments.isolation or isolation,
         eval_id=eval_id,
     )
@@ -244,7 +248,8 @@ def _check_program(code: str, language: str, languages: Collection[str]) -> None
         check_code(code)
 
 
-def _check_options(options: EvalOptions, language: str) -> None:
+def _check_options(options: EvalOptions, language: str) -> bytes:
+    """Check what may be left out; the bytes of standard input."""
     if options.args:
         check_arguments(options.args)
     if options.env:
@@ -253,8 +258,9 @@ def _check_options(options: EvalOptions, language: str) -> None:
         check_files(options.files, language)
     if options.output_files:
         check_output_files(options.output_files)
-    if options.stdin:
-        check_stdin(len(_stdin_bytes(options)))
+    stdin = _stdin_bytes(options) if options.stdin else b""
+    check_stdin(len(stdin))
+    return stdin
 
 
 def _stdin_bytes(options: EvalOptions) -> bytes:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import math
 from typing import Any, Literal
 
 import msgspec
 
-from crucible.models import Isolation, Outcome, Status, Usage, Verdict, status_of
+from crucible.models import OWN_END, Isolation, Outcome, Status, Usage, Verdict, status_of
 
 
 class RunTiming(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +46,7 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
     output_encoding: Literal["utf-8", "base64"] = "utf-8"
     error_encoding: Literal["utf-8", "base64"] = "utf-8"
     files: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    files_omitted: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
 def result_of(
@@ -57,8 +59,11 @@ def result_of(
     finished_at: str,
 ) -> EvalResult:
     """An executor's outcome as the task's result."""
-    output, output_encoding = text_of(outcome.stdout)
-    error, error_encoding = text_of(outcome.stderr)
+    # Not the program has ended it there, but the output cap or whatever stopped the program.
+    cut = outcome.output_truncated or outcome.verdict not in OWN_END
+    shown = whole_text if cut else bytes
+    output, output_encoding = text_of(shown(outcome.stdout))
+    error, error_encoding = text_of(shown(outcome.stderr))
     return EvalResult(
         eval_id=eval_id,
         status=status_of(outcome.verdict),
@@ -81,7 +86,21 @@ def result_of(
         files={name: file_of(content) for name, content in outcome.files.items()}
         if outcome.files
         else msgspec.UNSET,
+        files_omitted=outcome.files_omitted or msgspec.UNSET,
     )
+
+
+def whole_text(data: bytes) -> bytes:
+    """Output that was cut, without the part of a character at its end; other bytes as they are.
+
+    Up to three bytes less, so that text stays text.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        decoder.decode(data)
+    except UnicodeDecodeError:
+        return data
+    return data[: len(data) - len(decoder.getstate()[0])]
 
 
 def text_of(data: bytes) -> tuple[str, Literal["utf-8", "base64"]]:

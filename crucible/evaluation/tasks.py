@@ -12,7 +12,7 @@ import msgspec
 
 from crucible.breaker import worst
 from crucible.errors import ExecutorUnavailable
-from crucible.evaluation.completion_hooks import CompletionHooks
+from crucible.evaluation.completion_hooks import CompletionHooks, SandboxHooks
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.executor_health import ExecutorHealth
 from crucible.evaluation.executor_settings import executor_config
@@ -79,7 +79,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
         async with (
-            open_executor(executor_config(settings)) as executor,
+            open_executor(executor_config(settings), SandboxHooks(tally)) as executor,
             condition.watching(executor),
             tally.writing(
                 settings.celery_broker_url, Keys(settings.global_keyprefix), settings.result_ttl_s

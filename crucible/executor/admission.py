@@ -37,6 +37,10 @@ CEILING = Limits(
 MAX_CODE_BYTES = 4 << 20
 MAX_STDIN_BYTES = 16 << 20
 MAX_FILES_BYTES = 16 << 20
+#: What is handed to a program is in its sandbox's memory twice while it is taken in, and so is the
+#: sandbox itself. Less than this many bytes fit in whatever may be granted.
+SANDBOX_BYTES = 6 << 20
+ALWAYS_FITS_BYTES = 1 << 20
 #: Files laid beside a program, and files handed back.
 MAX_FILES = 64
 #: The kernel takes a single argument of 128 KiB, its NUL included, and a quarter of the stack in
@@ -72,6 +76,7 @@ def check_program(program: Program, ceiling: Limits = CEILING) -> None:
     check_env(program.env)
     check_files(program.files, program.language)
     check_output_files(program.output_files)
+    check_memory(program.limits, program.code, len(program.stdin), program.files)
 
 
 def check_limits(limits: Limits, ceiling: Limits = CEILING) -> None:
@@ -90,6 +95,30 @@ def check_limits(limits: Limits, ceiling: Limits = CEILING) -> None:
             raise InputError(field, "must be a whole number" if whole else "must be finite")
         if not least <= value <= most:
             raise InputError(field, f"must be from {least:g} to {most:g}")
+
+
+def check_memory(limits: Limits, code: str, stdin_bytes: int, files: Sequence[SourceFile]) -> None:
+    """Refuse a program whose sandbox has no memory for what it is handed: it could never start.
+
+    Raises:
+        InputError: with the least limit that would do.
+    """
+    size = len(code) + stdin_bytes + sum(len(file.content) for file in files)
+    if size < ALWAYS_FITS_BYTES:
+        return
+    size = _bytes_of(code) + stdin_bytes + sum(map(_file_bytes, files))
+    needed_mb = -(-(2 * size + SANDBOX_BYTES) // (1 << 20))
+    if limits.memory_mb < needed_mb:
+        raise InputError(
+            "limits.memory_mb",
+            f"must be at least {needed_mb} for {size} bytes of code, standard input and files",
+        )
+
+
+def _file_bytes(file: SourceFile) -> int:
+    if file.encoding == "base64":
+        return len(file.content) * 3 // 4
+    return _bytes_of(file.content)
 
 
 def check_code(code: str) -> None:

@@ -87,11 +87,12 @@ class DockerExecutor:
         await self._engine.image_id(self.config.image)
 
     def stats(self) -> dict[str, Any]:
-        """What the pool has now; numbers, and seconds where the name ends in ``_s``."""
+        """What the pool has now and has done; seconds where a name ends in ``_s``."""
         now_s = time.monotonic()
         demand = self.pool.demand
         return {
             **msgspec.structs.asdict(self.pool.counts),
+            **msgspec.structs.asdict(self.pool.totals),
             "arrivals_per_s": round(demand.rate_per_s(now_s), 3),
             "expected_during_preparation": round(demand.during_preparation(now_s), 3),
         }

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from crucible.executor.languages import Language
     from crucible.models import Program
 
-READY, STARTED, STDOUT, STDERR, FILE, END = b"R", b"S", b"O", b"E", b"F", b"X"
+READY, STARTED, STDOUT, STDERR, FILE, NO_FILE, END = b"R", b"S", b"O", b"E", b"F", b"N", b"X"
 
-_KINDS = frozenset((READY, STARTED, STDOUT, STDERR, FILE, END))
+_KINDS = frozenset((READY, STARTED, STDOUT, STDERR, FILE, NO_FILE, END))
 #: Largest frame the supervisor may send: a whole output file with its name.
 MAX_FRAME_BYTES = 64 << 20
 #: Names that the interpreter or the loader reads at its start, when a waiting one is already up.
@@ -48,8 +48,7 @@ class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         stage: ``run``, or ``compile`` when that failed and nothing ran.
         reason: ``exit`` for the program's own end, else what it was stopped for: ``wall``,
-            ``cpu``, ``output``, or ``abandoned`` when
-            the host hung up.
+            ``cpu``, ``output``, ``kernel_memory``, or ``abandoned`` when the host hung up.
         exit_code: −1 when it did not exit by itself.
         signal: 0 when no signal ended it.
         wall_us: microseconds from the request to the end.
@@ -94,7 +93,7 @@ def decode_end(payload: bytes) -> End:
 
 
 def decode_file(payload: bytes) -> tuple[str, bytes]:
-    """Name and content of a file frame.
+    """Name and content of a file frame, or name and reason of one about a file there is none of.
 
     Raises:
         FrameError: it is cut short or its name is not UTF-8.
@@ -149,7 +148,9 @@ def _content(program: Program, language: Language) -> list[tuple[str, bytes]]:
             content = file.content.encode("utf-8", "surrogatepass")
         files.append((file.name, content))
     # Last, so that no file of the client's takes the program's own name.
-    files.append((language.file_name, program.code.encode("utf-8", "surrogatepass")))
+    # Editors put a byte-order mark before it; neither C compilers nor shells know what that is.
+    code = program.code.removeprefix("\ufeff")
+    files.append((language.file_name, code.encode("utf-8", "surrogatepass")))
     return files
 
 
@@ -187,11 +188,13 @@ def encode_request(
         "warm": is_warm(program, language),
         "env": {**BASE_ENV, **program.env},
         "files": _content(program, language),
+        "executable": [file.name for file in program.files if file.executable],
         "stdin": program.stdin,
         "wall_s": float(limits.wall_time_s),
         "cpu_s": float(limits.cpu_time_s),
         "cpus": float(cpus),
         "output_bytes": limits.output_kb * 1024,
+        "memory_bytes": limits.memory_mb << 20,
         "output_files": list(program.output_files),
         "file_bytes": file_bytes,
     }

@@ -20,6 +20,7 @@ class Output:
         self.cap = cap
         self.kept = {frames.STDOUT: bytearray(), frames.STDERR: bytearray()}
         self.files: dict[str, bytes] = {}
+        self.files_omitted: dict[str, str] = {}
         self.end: End | None = None
         self.ready = False
         self.code = b""
@@ -52,6 +53,9 @@ class Output:
         elif kind == frames.FILE:
             name, content = frames.decode_file(payload)
             self.files[name] = content
+        elif kind == frames.NO_FILE:
+            name, reason = frames.decode_file(payload)
+            self.files_omitted[name] = reason.decode("ascii", "replace")
         elif kind == frames.END:
             self.end = frames.decode_end(payload)
         elif kind == frames.READY:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from crucible.errors import ExecutorError, ExecutorRefused
 from crucible.executor.hooks import NoHooks, SandboxTaken, Trouble
-from crucible.executor.pool_policy import PoolCounts, PoolPolicy
+from crucible.executor.pool_policy import PoolCounts, PoolPolicy, PoolTotals
 from crucible.executor.upkeep import Upkeep
 from crucible.executor.waiting import PoolClosed, PoolFull, PoolTimeout, WaitingLine
 
@@ -57,6 +57,7 @@ class Pool:
         self._parked: deque[Sandbox] = deque()
         self._busy: set[Sandbox] = set()
         self._line = WaitingLine(default)
+        self.totals = PoolTotals()
         self._failures = 0
         self._hold_until_s = 0.0
         self._closed = False
@@ -217,6 +218,7 @@ class Pool:
     def failed(self, error: ExecutorError, shape: Shape) -> None:
         """The engine could not make one: tell whoever waits, and pause before the next try."""
         self._failures += 1
+        self.totals.failed_preparations += 1
         pause_s = self.policy.backoff_s(self._failures)
         self._hold_until_s = time.monotonic() + pause_s
         self._hooks.trouble(Trouble(doing="prepare", error=error))
@@ -249,6 +251,11 @@ class Pool:
 
     def _taken(self, sandbox: Sandbox, asked_s: float, *, hit: bool) -> None:
         now_s = time.monotonic()
+        waited_s = now_s - asked_s
+        self.totals.programs += 1
+        if not hit:
+            self.totals.misses += 1
+            self.totals.waited_s += waited_s
         self._hooks.sandbox_taken(
-            SandboxTaken(hit=hit, waited_s=now_s - asked_s, age_s=now_s - sandbox.ready_at)
+            SandboxTaken(hit=hit, waited_s=waited_s, age_s=now_s - sandbox.ready_at)
         )

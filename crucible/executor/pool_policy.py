@@ -1,7 +1,9 @@
 """How many sandboxes to keep: decisions without I/O, from counts and a clock that is handed in.
 
 The pool keeps between a floor and a ceiling ready, following demand: enough for the programs that
-arrive while one sandbox is being prepared, twice over, and two deviations of their number more. It
+arrive while one sandbox is being prepared, twice over, and two deviations of their number more. For
+how long that takes, an engine that has a bad moment counts, not the usual one: a sandbox that is
+ready costs nothing but some memory, since each program uses one up whenever it was made. It
 prepares few at a time, one while enough are ready, because each costs the engine a hundred
 milliseconds of processor time that programs under way need too.
 """
@@ -16,6 +18,11 @@ import msgspec
 RATE_MEMORY_S = 10.0
 #: Preparation times below this many seconds are not believed.
 LEAST_PREPARE_S = 0.02
+#: What is expected of a preparation at the worst: the mean and so many mean deviations, as TCP
+#: expects of a round trip, and at least so many seconds. Engines take 0.1 s, and now and then, when
+#: others use the machine or its disk, several times as long.
+DEVIATIONS = 4.0
+BAD_MOMENT_S = 1.0
 
 
 class PoolCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +52,22 @@ class PoolCounts(msgspec.Struct, frozen=True, kw_only=True):
         return self.idle + self.busy + self.preparing + self.settling + self.parked
 
 
+class PoolTotals(msgspec.Struct, kw_only=True):
+    """What happened since the pool was opened.
+
+    Attributes:
+        programs: that got a sandbox.
+        misses: those of them that found none ready.
+        waited_s: seconds that those waited, together.
+        failed_preparations: sandboxes that did not come up.
+    """
+
+    programs: int = 0
+    misses: int = 0
+    waited_s: float = 0.0
+    failed_preparations: int = 0
+
+
 class Demand:
     """The rate at which programs arrive, and what one preparation takes."""
 
@@ -52,6 +75,7 @@ class Demand:
         self._rate_per_s = 0.0
         self._seen_s = -math.inf
         self._prepare_s = 0.1
+        self._deviation_s = 0.0
 
     def arrived(self, now_s: float) -> None:
         """A program asked for a sandbox."""
@@ -60,7 +84,9 @@ class Demand:
 
     def prepared(self, took_s: float) -> None:
         """A sandbox took this long to become ready."""
-        self._prepare_s += 0.2 * (max(took_s, LEAST_PREPARE_S) - self._prepare_s)
+        off_s = max(took_s, LEAST_PREPARE_S) - self._prepare_s
+        self._prepare_s += 0.2 * off_s
+        self._deviation_s += 0.2 * (abs(off_s) - self._deviation_s)
 
     def rate_per_s(self, now_s: float) -> float:
         """Arrivals a second, lately."""
@@ -69,8 +95,9 @@ class Demand:
         return self._rate_per_s * math.exp((self._seen_s - now_s) / RATE_MEMORY_S)
 
     def during_preparation(self, now_s: float) -> float:
-        """Arrivals expected while one sandbox is being prepared."""
-        return self.rate_per_s(now_s) * self._prepare_s
+        """Arrivals expected while a sandbox is prepared in a bad moment of the engine."""
+        worst_s = self._prepare_s + DEVIATIONS * self._deviation_s
+        return self.rate_per_s(now_s) * max(BAD_MOMENT_S, worst_s)
 
 
 class PoolPolicy(msgspec.Struct, frozen=True, kw_only=True):

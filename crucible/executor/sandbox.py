@@ -15,7 +15,6 @@ from crucible.errors import ExecutorUnavailable
 from crucible.executor import frames, jail
 from crucible.executor.frames import FrameError, FrameReader
 from crucible.executor.interrupted import Interrupted
-from crucible.executor.oom import host_oom_kills
 from crucible.executor.output import Output
 from crucible.executor.sandbox_options import SUPERVISOR_PIDS, create_body, update_body
 from crucible.executor.verdicts import interrupted, outcome_of, outcome_of_lost
@@ -32,6 +31,11 @@ if TYPE_CHECKING:
 
 #: Seconds for the last bytes of a killed container to arrive.
 _LAST_BYTES_S = 2.0
+#: Seconds that the engine may take to say that a killed container was out of memory, and between
+#: two questions about it.
+_LATE_NEWS_S = 0.5
+_NEWS_LOOK_S = 0.05
+_KILLED = 128 + signal.SIGKILL
 
 
 class NotStarted(ExecutorUnavailable):
@@ -71,6 +75,8 @@ class Sandbox:
     #: What of the supervisor runs inside, and its processes that count against the limit of pids.
     parts: tuple[str, ...] = jail.SINGLE
     overhead_pids = SUPERVISOR_PIDS
+    #: Memory on top of the limit.
+    overhead_bytes = 0
 
     def __init__(self, engine: Engine, config: ExecutorConfig, shape: Shape, uid: int) -> None:
         self.container_id = ""
@@ -125,7 +131,9 @@ class Sandbox:
         """Give the container the memory and pids that a program may use."""
         if self.fits(limits):
             return
-        await self._engine.update(self.container_id, update_body(limits, self.overhead_pids))
+        await self._engine.update(
+            self.container_id, update_body(limits, self.overhead_pids, self.overhead_bytes)
+        )
         self.limits = msgspec.structs.replace(
             self.limits, memory_mb=limits.memory_mb, pids=limits.pids
         )
@@ -147,7 +155,6 @@ class Sandbox:
             program, language, cpus=self._config.cpus, file_bytes=self._config.file_mb << 20
         )
         started = time.monotonic()
-        oom_kills = host_oom_kills()
         timed_out = False
         try:
             async with asyncio.timeout(limits.wall_time_s + self._config.grace_s):
@@ -163,7 +170,7 @@ class Sandbox:
             raise Interrupted(interrupted(limits, output.stdout, output.stderr, run_s)) from None
         run_s = time.monotonic() - started
         if output.end is None:
-            outcome = await self._conclude_lost(output, limits, run_s, oom_kills, timed_out)
+            outcome = await self._conclude_lost(output, limits, run_s, timed_out)
         else:
             outcome = self._conclude(output, output.end, limits)
         return msgspec.structs.replace(outcome, run_s=run_s)
@@ -231,37 +238,56 @@ class Sandbox:
         if end.reason == "abandoned":
             raise ProgramLost("the connection to a sandbox was lost")
         self.clean = True
-        return outcome_of(end, limits, output.stdout, output.stderr, output.files)
+        return outcome_of(end, limits, output)
 
     async def _conclude_lost(
-        self, output: Output, limits: Limits, wall_s: float, oom_kills: int, timed_out: bool
+        self, output: Output, limits: Limits, wall_s: float, timed_out: bool
     ) -> Outcome:
         """Judge a run without an end frame: cut short here, or its supervisor was lost.
 
-        From inside, only the kernel's out-of-memory killer can end process 1. A SIGKILL that was
-        neither that nor ours came from an operator or a stopping engine, and is no verdict; nor
-        is exit code 0, which is process 1 seeing its own input end. Any other is its crash.
+        From inside, only the kernel's out-of-memory killer can end process 1; the engine has it
+        from the container's own control group. A SIGKILL that was neither that nor ours came from
+        an operator or a stopping engine, and is no verdict; nor is exit code 0, which is process 1
+        seeing its own input end. Any other is its crash.
         """
-        if not output.started:
-            raise NotStarted("the sandbox was lost before the program started")
-        if timed_out:
+        if timed_out and output.started:
             return outcome_of_lost(
                 Verdict.TIMEOUT, limits, output.stdout, output.stderr, wall_s=wall_s
             )
         if self._attachment is None:
             raise ProgramLost("the sandbox was taken down while its program ran")
+        try:
+            exit_code, out_of_memory = await self._how_it_ended()
+        except ExecutorUnavailable as error:
+            raise self._lost(output) from error
+        if out_of_memory:
+            verdict = Verdict.MEMORY_LIMIT
+        elif exit_code in (None, 0, _KILLED) or not output.started:
+            raise self._lost(output)
+        else:
+            verdict = Verdict.INTERNAL_ERROR
+        return outcome_of_lost(verdict, limits, output.stdout, output.stderr, wall_s=wall_s)
+
+    async def _how_it_ended(self) -> tuple[int | None, bool]:
+        """Exit code of process 1, None while it runs; whether its container was out of memory.
+
+        The news of such a kill and of the exit race inside the engine: it is asked again for a
+        moment before a SIGKILL is taken for somebody's.
+        """
         # The engine tells of an exit only once it has seen it.
         await self._engine.wait(self.container_id)
-        state = await self._engine.state(self.container_id)
-        killed = state.get("ExitCode") == 128 + signal.SIGKILL
-        hung_up = not state.get("ExitCode")
-        if state.get("Running") or hung_up or (killed and host_oom_kills() == oom_kills):
-            raise ProgramLost("a sandbox was lost while its program ran")
-        out_of_memory = killed or bool(state.get("OOMKilled"))
-        return outcome_of_lost(
-            Verdict.MEMORY_LIMIT if out_of_memory else Verdict.INTERNAL_ERROR,
-            limits,
-            output.stdout,
-            output.stderr,
-            wall_s=wall_s,
-        )
+        deadline_s = time.monotonic() + _LATE_NEWS_S
+        while True:
+            state = await self._engine.state(self.container_id)
+            if state.get("Running"):
+                return None, False  # what it says of memory is about the run before
+            exit_code, out_of_memory = int(state.get("ExitCode") or 0), bool(state.get("OOMKilled"))
+            if out_of_memory or exit_code != _KILLED or time.monotonic() > deadline_s:
+                return exit_code, out_of_memory
+            await asyncio.sleep(_NEWS_LOOK_S)
+
+    @staticmethod
+    def _lost(output: Output) -> ExecutorUnavailable:
+        if not output.started:
+            return NotStarted("the sandbox was lost before the program started")
+        return ProgramLost("a sandbox was lost while its program ran")

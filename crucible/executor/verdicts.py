@@ -15,6 +15,7 @@ from crucible.models import Outcome, Usage, Verdict
 
 if TYPE_CHECKING:
     from crucible.executor.frames import End
+    from crucible.executor.output import Output
     from crucible.models import Limits
 
 
@@ -42,6 +43,9 @@ def judge(end: End, limits: Limits) -> tuple[Verdict, str | None]:
 def _limit_hit(end: End, limits: Limits) -> tuple[Verdict, str] | None:
     if end.oom_kills:
         return Verdict.MEMORY_LIMIT, f"more than {limits.memory_mb} MiB of memory"
+    if end.reason == "kernel_memory":
+        text = f"sockets or file locks that may take more than {limits.memory_mb} MiB of memory"
+        return Verdict.MEMORY_LIMIT, text
     if end.pids_hits:
         return Verdict.PIDS_LIMIT, f"more than {limits.pids} processes and threads"
     if end.reason == "wall":
@@ -62,18 +66,16 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def outcome_of(
-    end: End, limits: Limits, stdout: bytes, stderr: bytes, files: dict[str, bytes]
-) -> Outcome:
-    """The outcome of a program whose supervisor lived to tell its end."""
+def outcome_of(end: End, limits: Limits, output: Output) -> Outcome:
+    """The outcome of a program whose supervisor lived to report its end."""
     verdict, message = judge(end, limits)
     cap = limits.output_kb * 1024
     return Outcome(
         verdict=verdict,
         exit_code=end.exit_code if end.exit_code >= 0 else None,
         signal=end.signal or None,
-        stdout=stdout,
-        stderr=stderr,
+        stdout=output.stdout,
+        stderr=output.stderr,
         output_truncated=max(end.stdout_bytes, end.stderr_bytes) > cap,
         message=message,
         usage=Usage(
@@ -82,7 +84,8 @@ def outcome_of(
             memory_peak_kb=end.memory_peak_bytes // 1024,
             processes=end.processes,
         ),
-        files=files,
+        files=output.files,
+        files_omitted=output.files_omitted,
     )
 
 

@@ -102,6 +102,8 @@ DIRECTORIES = {
 }
 #: Where the image tells what it was made of: one ``name=version`` a line.
 MANIFEST = "usr/share/crucible/packages.txt"
+#: What the links from /etc to the accounts lead to.
+ACCOUNT = "run/account"
 
 _STATUS_FIELD = re.compile(r"^(Package|Version|Status): (.*)$", re.MULTILINE)
 #: Days since 1970 of the last password change; all accounts are locked, the day is a build trace.
@@ -173,7 +175,11 @@ def clean(root: Path, definition: ImageDefinition) -> None:
 
 
 def add_account(root: Path) -> None:
-    """The unprivileged account, without the tools that would also stamp the day and make a home."""
+    """The unprivileged account, without the tools that would also stamp the day and make a home.
+
+    A sandbox's user has a number of its own, so ``/etc/passwd`` and ``/etc/group`` lead to where
+    its supervisor writes them (``executor.jail.account``); below that mount are those of the image.
+    """
     lines = {
         "etc/passwd": f"{SANDBOX_USER}:x:{SANDBOX_UID}:{SANDBOX_GID}:sandbox:/work:/bin/sh\n",
         "etc/group": f"{SANDBOX_USER}:x:{SANDBOX_GID}:\n",
@@ -186,6 +192,12 @@ def add_account(root: Path) -> None:
         if not any(old.startswith(f"{SANDBOX_USER}:") for old in text.splitlines()):
             text += line
         _write(path, text)
+    for name in ("passwd", "group"):
+        moved = root / ACCOUNT / name
+        if not (root / "etc" / name).is_symlink():
+            moved.parent.mkdir(parents=True, exist_ok=True)
+            (root / "etc" / name).rename(moved)
+            (root / "etc" / name).symlink_to(f"../{ACCOUNT}/{name}")
 
 
 def _write(path: Path, text: str) -> None:

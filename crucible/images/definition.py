@@ -19,7 +19,7 @@ SANDBOX_USER = "sandbox"
 SANDBOX_UID = 1000
 SANDBOX_GID = 1000
 #: Raised when the builder turns the same packages into other content.
-RECIPE = 1
+RECIPE = 2
 
 #: A Debian package, optionally with its architecture or version (Debian policy 5.6.1).
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+\Z")
@@ -35,7 +35,8 @@ class ImageDefinition(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         suite: Debian release the packages come from.
-        packages: Debian packages on top of the minimal base, sorted.
+        packages: Debian packages on top of the minimal base, sorted. ``libnss-myhostname`` knows
+            ``localhost``, which an engine's empty ``/etc/hosts`` does not.
         python_packages: pinned Python distributions, sorted.
         left_out: packages of the base whose files are removed again: they manage a system that
             nobody manages inside a sandbox, and most of what is set-uid is theirs.
@@ -43,7 +44,7 @@ class ImageDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     suite: str = "bookworm"
-    packages: tuple[str, ...] = ("libc6-dev", "nodejs", "python3", "tcc")
+    packages: tuple[str, ...] = ("libc6-dev", "libnss-myhostname", "nodejs", "python3", "tcc")
     python_packages: tuple[str, ...] = ()
     left_out: tuple[str, ...] = (
         "adduser",

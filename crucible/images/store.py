@@ -115,7 +115,8 @@ async def list_images(docker: aiodocker.Docker) -> list[ImageInfo]:
         rows = await docker.images.list(filters={"label": [LABEL]})
     infos = []
     for row in rows:
-        tags = sorted(row.get("RepoTags") or ())
+        # An image that lost its name to a newer build has this one, or none.
+        tags = sorted(set(row.get("RepoTags") or ()) - {"<none>:<none>"})
         if info := await find_image(docker, tags[0] if tags else row["Id"]):
             infos.append(info)
     return sorted(infos, key=lambda info: info.reference)

@@ -8,12 +8,12 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from crucible.evaluation.completions import CompletionCounts
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from prometheus_client.core import Metric
-
-    from crucible.evaluation.completions import CompletionCounts
 
 #: Seconds; a decision is a few microseconds of computation.
 _SELECTIONS = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 1e-3, 1e-2)
@@ -83,9 +83,23 @@ class Ends(Collector):
         durations = HistogramMetricFamily(
             "task_duration_seconds", "From submission to the end.", labels=["queue_system"]
         )
+        sandboxes = CounterMetricFamily(
+            "sandboxes_taken",
+            "Programs that found a sandbox ready (hit), or had to wait for one (miss).",
+            labels=["outcome"],
+        )
+        waits = CounterMetricFamily(
+            "sandbox_wait_seconds", "Spent by programs on waiting for a sandbox."
+        )
+        ours = self._ends.get("celery", CompletionCounts())
+        for outcome in ("hit", "miss"):
+            sandboxes.add_metric([outcome], ours.sandboxes[outcome])
+        waits.add_metric([], ours.sandbox_wait_s)
         for side, counts in sorted(self._ends.items()):
             for status, number in sorted(counts.statuses.items()):
                 completed.add_metric([side, status], number)
             durations.add_metric([side], counts.cumulative(), counts.total_s)
         yield completed
         yield durations
+        yield sandboxes
+        yield waits

@@ -16,8 +16,10 @@ from support.faults import Fault, FaultProxy
 from support.migration_rig import LocalExecutor, celery_worker, end_of, submit, until
 
 from crucible.errors import ExecutorRefused
+from crucible.evaluation.completion_hooks import SandboxHooks
 from crucible.evaluation.completions import CompletionCounter, read_completions
 from crucible.evaluation.record import once_name
+from crucible.executor.hooks import SandboxTaken
 from crucible.models import Outcome, Program, Status, Verdict
 from crucible.redis_keys import Keys
 
@@ -169,3 +171,19 @@ def _completed(status: str) -> str:
 
 def _count() -> str:
     return 'task_duration_seconds_count{queue_system="celery"}'
+
+
+async def test_programs_that_found_no_sandbox_are_shown(redis_url: str) -> None:
+    """Workers count sandboxes found ready and waited for; every api process shows the sums."""
+    counter = CompletionCounter()
+    hooks = SandboxHooks(counter)
+    async with running_api(redis_url) as client:
+        async with counter.writing(redis_url, Keys(), 60):
+            for waited_s in (0.0, 0.25, 1.5):
+                hooks.sandbox_taken(SandboxTaken(hit=not waited_s, waited_s=waited_s, age_s=0.0))
+        async with client.get("/metrics") as response:
+            lines = (await response.text()).splitlines()
+    shown = dict(line.rsplit(" ", 1) for line in lines if line.startswith("sandbox"))
+    assert float(shown['sandboxes_taken_total{outcome="hit"}']) == 1
+    assert float(shown['sandboxes_taken_total{outcome="miss"}']) == 2
+    assert float(shown["sandbox_wait_seconds_total"]) == 1.75

@@ -153,6 +153,28 @@ async def test_cancelling_at_any_await_leaks_nothing(
     assert await left_of(settings.owner) == []
 
 
+async def test_a_miss_is_counted_and_shows_in_the_time() -> None:
+    """Who found no sandbox ready has waited for one, by the outcome, the hooks and the totals."""
+    listener = Listener()
+    async with DockerExecutor.open(config(pool_min=0, pool_max=2), listener) as executor:
+        missed = await executor.run(HELLO)
+        (taken,) = listener.told["taken"]
+        (ready,) = listener.told["ready"]
+        assert not taken.hit
+        assert missed.sandbox_s >= taken.waited_s >= ready.took_s > 0
+        totals = executor.pool.totals
+        assert (totals.programs, totals.misses) == (1, 1)
+        assert totals.waited_s == taken.waited_s
+        # Demand keeps one ready from here on.
+        await until(lambda: executor.pool.counts.idle)
+        found = await executor.run(HELLO)
+        assert listener.told["taken"][1].hit
+        assert (totals.programs, totals.misses) == (2, 1)
+        assert found.sandbox_s < missed.sandbox_s
+        stats = executor.stats()
+        assert {"programs", "misses", "waited_s", "failed_preparations"} <= stats.keys()
+
+
 async def test_a_cancelled_program_is_killed() -> None:
     """Cancelling a run ends the program; its place is free for the next."""
     settings = config(pool_max=1)

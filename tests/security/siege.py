@@ -88,6 +88,20 @@ async def containers_of(owner: str) -> list[str]:
     return [container.id for container in found]
 
 
+async def volumes_of(container_ids: list[str]) -> list[str]:
+    """Volumes that the engine made for containers, by name."""
+    async with aiodocker.Docker() as docker:
+        shown = [await docker.containers.container(key).show() for key in container_ids]
+    return [mount["Name"] for one in shown for mount in one["Mounts"] if "Name" in mount]
+
+
+async def volumes() -> set[str]:
+    """Volumes that the engine has."""
+    async with aiodocker.Docker() as docker:
+        listed = await docker.volumes.list()  # type: ignore[no-untyped-call]  # aiodocker's
+        return {volume["Name"] for volume in listed["Volumes"] or ()}
+
+
 def processes_of(container_ids: list[str]) -> list[str]:
     """Processes of this machine in a control group of one of the containers."""
     found = []
@@ -132,8 +146,8 @@ async def attack(executor: DockerExecutor, program: Program) -> Outcome:
 async def besieged(isolation: Isolation = "container") -> AsyncIterator[SiegeExecutor]:
     """An executor that has to be as good as new after whatever the tests do to it.
 
-    Asserts at the end that 20 more programs pass, and that no container, process, mount or
-    descriptor is left.
+    Asserts at the end that 20 more programs pass, and that no container, volume, process, mount
+    or descriptor is left.
     """
     owner = f"{socket.gethostname()}-siege:{os.getpid()}:{os.urandom(4).hex()}"
     before = open_descriptors()
@@ -148,11 +162,15 @@ async def besieged(isolation: Isolation = "container") -> AsyncIterator[SiegeExe
         for _ in range(20):
             await honest(executor)
         known = await containers_of(owner)
+        made = await volumes_of(known)
         assert known
+        # Each program of a lane has terminals of its own, so the lane has no volume of them.
+        assert len(made) == (len(known) if isolation == "container" else 0)
     assert await containers_of(owner) == []
     assert processes_of(known) == []
     mounts = Path("/proc/mounts").read_text()
-    assert not [key for key in known if key in mounts]
+    assert not [key for key in (*known, *made) if key in mounts]
+    assert not await volumes() & set(made)
     assert open_descriptors() <= before
 
 

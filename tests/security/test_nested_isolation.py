@@ -202,7 +202,7 @@ for top in ('/proc', '/sys', '/etc', '/dev', '/usr/bin'):
 print(sorted(found))
 """
     outcome = await executor.run(py(code, Limits(wall_time_s=60, cpu_time_s=60)))
-    devices = [f"/dev/{name}" for name in ("full", "random", "urandom", "zero")]
+    devices = [f"/dev/{name}" for name in ("full", "pts/ptmx", "random", "urandom", "zero")]
     assert outcome.stdout.decode() == f"{devices}\n", outcome
 
 
@@ -212,12 +212,12 @@ async def test_the_tree_is_small_and_closed(executor: SiegeExecutor) -> None:
     outcome = await executor.run(sh(code))
     lines = [line.split() for line in outcome.stdout.decode().splitlines()]
     mounts = {line[4]: line[5].split(",") for line in lines if len(line) > 8}
-    own = {"/proc", "/tmp", "/dev/shm"}
+    own = {"/proc", "/tmp", "/dev/shm", "/dev/pts", "/run/account"}
     devices = {f"/dev/{name}" for name in ("full", "null", "random", "urandom", "zero")}
     for point, options in mounts.items():
         if point not in own | devices and not point.startswith("/proc/"):
             assert options[0] == "ro", point
-    assert own <= mounts.keys()
+    assert own - {"/run/account"} <= mounts.keys()
     assert len(mounts) < 40
 
 

@@ -13,7 +13,8 @@ the same user id (a container without capabilities cannot have two).
 One request comes in on descriptor 0: four bytes of length, then ``marshal`` (from the host, which
 is trusted). Frames go out on descriptor 1: one byte of kind, four bytes of length, the payload.
 ``R`` ready, ``S`` request received, ``O`` standard output, ``E`` standard error, ``F`` a file (two
-bytes length of its name, name, content), ``X`` the end as JSON. After the end, process 1 exits and
+bytes length of its name, name, content), ``N`` a file that cannot be handed back (the same with
+the reason), ``X`` the end as JSON. After the end, process 1 exits and
 takes everything in its pid namespace along.
 """
 
@@ -27,10 +28,12 @@ import marshal
 #: Marshal's version 2 is the same in every Python 3, whichever the image has.
 MARSHAL_VERSION = 2
 #: In this order they make one script; each uses only names of those before it.
-SINGLE = ("kernel", "become", "startup", "run", "single", "program")
+SINGLE = (
+    "kernel", "account", "kernel_memory", "become", "startup", "run", "single", "program",
+)  # fmt: skip
 LANE = (
-    "kernel", "become", "startup", "run", "single", "namespaces", "tree", "spawner", "lane",
-    "program",
+    "kernel", "account", "kernel_memory", "become", "startup", "run", "single", "namespaces",
+    "tree", "spawner", "lane", "program",
 )  # fmt: skip
 #: Parts that end in starting all of it; where there are two, the later does.
 _BOOTS = ("single", "lane")

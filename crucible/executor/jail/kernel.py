@@ -53,14 +53,19 @@ def write_all(fd: int, data: "bytes | bytearray") -> None:
 
 def read_exactly(fd: int, size: int) -> bytes:
     """Read ``size`` bytes, or fewer when the host has hung up."""
-    parts = []
-    while size:
-        part = posix.read(fd, min(size, 1 << 20))
-        if not part:
-            break
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+    return bytes(read_into(fd, size))
+
+
+def read_into(fd: int, size: int) -> bytearray:
+    """The same into one buffer: what is read may be most of the memory there is."""
+    data = bytearray(size)
+    view = memoryview(data)
+    done = 0
+    while done < size and (count := posix.readv(fd, [view[done:]])):
+        done += count
+    view.release()
+    del data[done:]
+    return data
 
 
 def read_number(*paths: str) -> int | None:
@@ -196,25 +201,35 @@ def drain(fd: int) -> None:
         pass
 
 
-def read_regular(name: str, cap: int, folder: str = WORK) -> bytes | None:
-    """The content of a regular file below the working directory, or None."""
+def open_regular(name: str, folder: str = WORK) -> "tuple[int, int]":
+    """Open a regular file below the working directory, following no link; descriptor and size.
+
+    Raises:
+        OSError: it is not there, is none, or cannot be read.
+    """
     flags = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
     *folders, last = name.split("/")
-    fd = -1
+    here = posix.open(folder, flags | posix.O_DIRECTORY)
     try:
-        here = posix.open(folder, flags | posix.O_DIRECTORY)
         for folder in folders:
             there = posix.open(folder, flags | posix.O_DIRECTORY, dir_fd=here)
             posix.close(here)
             here = there
         fd = posix.open(last, flags, dir_fd=here)
-        posix.close(here)
-        stat = posix.fstat(fd)
-        if stat.st_mode & 0o170000 != 0o100000 or stat.st_size > cap:
-            return None
-        return read_exactly(fd, stat.st_size)
-    except OSError:
-        return None
     finally:
-        if fd >= 0:
-            posix.close(fd)
+        posix.close(here)
+    stat = posix.fstat(fd)
+    if stat.st_mode & 0o170000 != 0o100000:
+        posix.close(fd)
+        raise OSError(errno.ENXIO, "no regular file")
+    return fd, stat.st_size
+
+
+def reason_of(error: OSError) -> bytes:
+    """Why a file cannot be handed back, in one word."""
+    if error.errno == errno.ENOENT:
+        return b"missing"
+    # A link, something else in a folder's place, a socket, a device.
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+        return b"not_a_file"
+    return b"unreadable"

@@ -14,6 +14,7 @@ import posix
 import select
 import time
 
+from crucible.executor.jail.account import ACCOUNT
 from crucible.executor.jail.kernel import (
     highest_memory,
     memory_in_use,
@@ -22,6 +23,7 @@ from crucible.executor.jail.kernel import (
     pids_in_use,
     read_exactly,
     read_fields,
+    read_into,
     set_dumpable,
     write_all,
 )
@@ -42,13 +44,14 @@ from crucible.executor.jail.spawner import (
     FIRST_ID,
     IDS,
     NO_ROOM,
+    NO_ROOT,
     OOM_SCORE,
     Spawner,
     receive_message,
     send_message,
 )
 from crucible.executor.jail.startup import take_over
-from crucible.executor.jail.tree import HIDDEN, build_tree, covers, existing
+from crucible.executor.jail.tree import HIDDEN, build_tree, covers, existing, is_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,7 +131,8 @@ class Ward(Single):
     """A program of a lane.
 
     Attributes:
-        left_bytes: memory of the lane that programs before left, which can only be cache.
+        left_bytes: memory of the lane that is not the program's: what programs before left, which
+            can only be cache, and what the lane has on top of the limit.
         seen_bytes: most of the lane's memory at any look.
     """
 
@@ -193,6 +197,9 @@ class Ward(Single):
         if second:
             request["files"] = []
         theirs = self.open_pipes(self.request["stdin"] if running else b"")
+        for fd in theirs:
+            # The program is another user, and may open /dev/stdin as any other file.
+            posix.chmod(fd, 0o666)
         self.namespaces.tell(request, theirs)
         for fd in theirs:
             posix.close(fd)
@@ -337,6 +344,7 @@ def boot_lane() -> "dict[str, Any] | None":
     setup["last_capability"] = last_capability()
     setup["covers"] = covers(setup["hidden"])
     setup["read_only"] = existing(setup["read_only"])
+    setup["account"] = is_there(ACCOUNT.encode())
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     gc.collect()
     gc.freeze()
@@ -344,20 +352,23 @@ def boot_lane() -> "dict[str, Any] | None":
         ours.close()
         for fd in (control, frames):
             posix.close(fd)
-        # Of its own pid namespace: it has to find there what it starts.
+        # Of its own pid namespace, where it finds what it starts; the supervisor keeps the other.
+        demand("unshare", NEW_MOUNTS)
         mount(b"proc", b"/proc", b"proc", HIDDEN & ~READ_ONLY)
         set_oom_score()
         return Spawner(setup, theirs).serve()
     theirs.close()
-    supervise(control, frames, ours, setup["programs"])
+    supervise(control, frames, ours, setup)
     return None
 
 
-def supervise(control: int, frames: int, spawner: "_socket.socket", programs: int) -> None:
+def supervise(
+    control: int, frames: int, spawner: "_socket.socket", setup: "dict[str, Any]"
+) -> None:
     """Run programs, each in namespaces of its own, until there were so many or nobody asks."""
     memory = None
     code = own_code()
-    for _ in range(programs):
+    for _ in range(setup["programs"]):
         namespaces = Namespaces(spawner)
         if memory is None:
             memory = LaneMemory()
@@ -369,7 +380,9 @@ def supervise(control: int, frames: int, spawner: "_socket.socket", programs: in
             return
         request: dict[str, Any] = marshal.loads(body)  # noqa: S302 - from the host
         del body
-        ward = Ward(request, control, frames, namespaces, memory.idle_bytes)
+        ward = Ward(
+            request, control, frames, namespaces, memory.idle_bytes - setup["overhead_bytes"]
+        )
         try:
             ward.run()
         except SpawnerLostError:
@@ -377,15 +390,16 @@ def supervise(control: int, frames: int, spawner: "_socket.socket", programs: in
                 ward.lose()
             raise
         ward.end()
+        ward.kernel_memory.close()
         namespaces.close()
 
 
-def read_message(control: int) -> bytes:
+def read_message(control: int) -> bytearray:
     """One message of the host's; nothing when it hung up."""
     header = read_exactly(control, 4)
     size = int.from_bytes(header, "big")
-    body = read_exactly(control, size) if len(header) == 4 else b""
-    return body if len(body) == size else b""
+    body = read_into(control, size) if len(header) == 4 else bytearray()
+    return body if len(body) == size else bytearray()
 
 
 def enter_users(first: int) -> None:
@@ -400,7 +414,7 @@ def enter_users(first: int) -> None:
         posix.close(opener)
         posix.read(gate, 1)
         for which in ("gid_map", "uid_map"):
-            write_map(1, which, f"0 {first} 1\n{FIRST_ID} {first + 1} {IDS}\n")
+            write_map(1, which, f"0 {first} {NO_ROOT + 1}\n{FIRST_ID} {first + 2} {IDS}\n")
         posix._exit(0)  # noqa: SLF001 - os._exit under its built-in name
     posix.close(gate)
     demand("unshare", NEW_USERS)

@@ -6,7 +6,13 @@ How it is watched and ended is up to ``single``.
 import posix
 
 from crucible.executor.jail.become import enter_child, execute
-from crucible.executor.jail.kernel import make_folder, read_regular, write_all
+from crucible.executor.jail.kernel import (
+    call_libc,
+    make_folder,
+    open_regular,
+    reason_of,
+    write_all,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,14 +21,18 @@ if TYPE_CHECKING:
 CHUNK = 65536
 #: Bytes thrown away past the output cap before the program is stopped for it.
 DISCARD_LIMIT = 16 << 20
+RLIMIT_STACK = 3
+#: What of the memory limit is no program's stack: process 1, code, a heap.
+NO_STACK_BYTES = 24 << 20
 
 
 class Run:
     """One request: what was asked, what goes on, what came of it."""
 
-    def __init__(self, request: "dict[str, Any]", home: str) -> None:
+    def __init__(self, request: "dict[str, Any]", home: str, frames: int = -1) -> None:
         self.request = request
         self.home = home
+        self.frames = frames
         self.stage = b"run"
         self.reason = "exit"
         self.main = 0
@@ -47,7 +57,14 @@ class Run:
         raise NotImplementedError
 
     def limit(self) -> None:
-        """In the child: limits of the kernel's that the container does not set already."""
+        """In the child: a stack that goes as far as the memory, so that recursion may too.
+
+        Less than all of it: a recursion without end is the program's SIGSEGV, not a want of memory.
+        """
+        memory = self.request["memory_bytes"]
+        stack = max(memory // 2, memory - NO_STACK_BYTES)
+        limits = stack.to_bytes(8, "little") + b"\xff" * 8
+        call_libc("setrlimit", RLIMIT_STACK, limits)
 
     def write_files(self, folder_mode: int, file_mode: int) -> None:
         """Write the program and the files beside it, before anything of its runs."""
@@ -56,9 +73,12 @@ class Run:
             for depth in range(1, len(parts)):
                 make_folder(self.home + "/" + "/".join(parts[:depth]), folder_mode)
             flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC
-            fd = posix.open(self.home + "/" + name, flags, file_mode)
+            mode = file_mode | (0o111 if name in self.request["executable"] else 0)
+            fd = posix.open(self.home + "/" + name, flags, mode)
             write_all(fd, content)
             posix.close(fd)
+        # All but the program's own need not be in memory twice.
+        del self.request["files"][:-1]
 
     def start(self, stage: bytes) -> bool:
         """Fork. In the child: never returns for a command, returns True for warm Python."""
@@ -145,14 +165,28 @@ class Run:
             self.close_pipe(fd)
 
     def send_files(self) -> None:
-        """Hand back the regular files that were asked for, never through a link."""
+        """Hand back the regular files that were asked for, or say why not; no link is followed."""
         left = self.request["file_bytes"]
         for name in self.request["output_files"]:
-            content = read_regular(name, left, self.home)
-            if content is not None:
-                left -= len(content)
-                raw = name.encode()
-                self.emit(b"F", len(raw).to_bytes(2, "big") + raw + content)
+            raw = name.encode()
+            head = len(raw).to_bytes(2, "big") + raw
+            try:
+                fd, size = open_regular(name, self.home)
+            except OSError as error:
+                self.emit(b"N", head + reason_of(error))
+                continue
+            if size > left:
+                self.emit(b"N", head + b"too_large")
+            else:
+                left -= size
+                self.emit_file(head, fd, size)
+            posix.close(fd)
+
+    def emit_file(self, head: bytes, fd: int, size: int) -> None:
+        """Send one file to the host, in pieces: it may be larger than the memory that is left."""
+        write_all(self.frames, b"F" + (len(head) + size).to_bytes(4, "big") + head)
+        while data := posix.read(fd, CHUNK):
+            write_all(self.frames, data)
 
     def send_end(
         self, *, wall_s: float, cpu_s: float, peak_bytes: int, oom_kills: int, pids_hits: int

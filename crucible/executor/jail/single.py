@@ -6,6 +6,7 @@ import posix
 import select
 import time
 
+from crucible.executor.jail.account import write_account
 from crucible.executor.jail.kernel import (
     WORK,
     cpu_time,
@@ -18,9 +19,11 @@ from crucible.executor.jail.kernel import (
     own_code,
     pids_in_use,
     read_exactly,
+    read_into,
     refused_forks,
     write_all,
 )
+from crucible.executor.jail.kernel_memory import KernelMemory
 from crucible.executor.jail.run import Run
 from crucible.executor.jail.startup import take_over
 
@@ -49,9 +52,8 @@ class Single(Run):
     overhead = 1
 
     def __init__(self, request: "dict[str, Any]", control: int, frames: int, wakeup: int) -> None:
-        super().__init__(request, WORK)
+        super().__init__(request, WORK, frames)
         self.control = control
-        self.frames = frames
         self.wakeup = wakeup
         self.ended = False
         self.poll = select.poll()
@@ -59,6 +61,8 @@ class Single(Run):
         self.cpu_base = cpu_time()
         self.oom_base = oom_kills()
         self.pids_base = refused_forks()
+        self.kernel_memory = KernelMemory(request["memory_bytes"])
+        self.next_count = 0.0
 
     def emit(self, kind: bytes, payload: bytes) -> None:
         """Send one frame to the host."""
@@ -128,6 +132,11 @@ class Single(Run):
         if left_s <= 0:
             self.stop("wall")
             return 1.0
+        if self.kernel_memory.exceeded(now):
+            self.stop("kernel_memory")
+            return 1.0
+        if now < self.next_count:
+            return min(left_s, self.next_count - now, self.kernel_memory.pace_s)
         cpu_left_s = self.request["cpu_s"] - (cpu_time() - self.cpu_base)
         if cpu_left_s <= 0:
             self.stop("cpu")
@@ -135,7 +144,8 @@ class Single(Run):
         seen = pids_in_use() or 1
         self.processes = max(self.processes, seen - self.overhead)
         pace_s: float = cpu_left_s / self.request["cpus"]
-        return min(left_s, max(0.01, pace_s), 0.25)
+        self.next_count = now + min(max(0.01, pace_s), 0.25)
+        return min(left_s, self.kernel_memory.pace_s)
 
     def finish_stage(self) -> None:
         """Let children end their last words, kill what is left, and read the pipes empty."""
@@ -193,14 +203,16 @@ def boot() -> "dict[str, Any] | None":
     control, frames, wakeup = take_over()
     posix.mkdir(WORK, 0o755)
     posix.chdir(WORK)
+    write_account()
     send(frames, b"R", own_code())
     header = read_exactly(control, 4)
     size = int.from_bytes(header, "big")
-    body = read_exactly(control, size) if len(header) == 4 else b""
+    body = read_into(control, size) if len(header) == 4 else bytearray()
     if not body or len(body) < size:
         return None  # the host hung up instead
     send(frames, b"S", b"")
     request = marshal.loads(body)  # noqa: S302 - from the host, which is trusted
+    del body
     return request if Single(request, control, frames, wakeup).run() else None
 
 

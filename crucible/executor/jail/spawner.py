@@ -18,6 +18,7 @@ import marshal
 import posix
 import select
 
+from crucible.executor.jail.account import write_account
 from crucible.executor.jail.become import enter_child, execute
 from crucible.executor.jail.kernel import (
     WORK,
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 #: The user ids that programs take in turn, as they see them and as the spawner does.
 FIRST_ID, IDS = 20_000, 1024
+#: What a program sees as root: nobody. Pseudo-terminals cannot be had where there is none.
+NO_ROOT = 1
 #: How a runner exits that was not told what to become, or could not lay its files.
 HUNG_UP, NO_ROOM = 3, 4
 #: The kernel's killer prefers a program, then the spawner, to the supervisor: that one is to tell.
@@ -110,8 +113,8 @@ class Spawner:
         # Its files in /proc are this user's only while the memory, which is this process's, may be
         # looked at.
         set_dumpable(1)
-        write_map(self.init, "gid_map", f"{self.uid} {self.uid} 1")
-        write_map(self.init, "uid_map", f"{self.uid} {self.uid} 1")
+        for which in ("gid_map", "uid_map"):
+            write_map(self.init, which, f"0 {NO_ROOT} 1\n{self.uid} {self.uid} 1")
         flags = posix.O_RDONLY | posix.O_CLOEXEC
         self.doors = [posix.open(f"/proc/{self.init}/ns/{name}", flags) for name in NAMESPACES]
         set_dumpable(0)
@@ -221,6 +224,8 @@ class Runner(Run):
         restrict_calls(setup["filter"])
         if first:
             posix.mkdir(WORK, 0o755)
+            if setup["account"]:
+                write_account()
         flags = posix.O_PATH | posix.O_CLOEXEC
         disks = (posix.open("/tmp", flags), posix.open("/dev/shm", flags))  # noqa: S108 - inside
         send_message(self.channel, b"r", disks)

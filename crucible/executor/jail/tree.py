@@ -7,6 +7,7 @@ read-only, devices without danger, and of ``/proc`` and ``/sys`` what is needed 
 
 import posix
 
+from crucible.executor.jail.account import ACCOUNT
 from crucible.executor.jail.namespaces import (
     BIND,
     DETACH,
@@ -130,6 +131,8 @@ def make_devices() -> None:
         mount(f"/dev/{name}".encode(), f"{dev}/{name}".encode(), None, BIND)
     for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
         posix.symlink("/proc/self/fd" + target, f"{dev}/{name}")
+    posix.symlink("pts/ptmx", f"{dev}/ptmx")
+    make(f"{dev}/pts", 0o755)
     make(f"{dev}/shm", 0o755)
     make(f"{dev}/mqueue", 0o755)
 
@@ -181,7 +184,7 @@ def is_there(path: bytes) -> bool:
 
 
 def make_private(setup: "dict[str, Any]", uid: int) -> None:
-    """What of the tree is a program's own: ``/proc``, ``/tmp``, ``/dev/shm``.
+    """What of the tree is a program's own: ``/proc``, ``/tmp``, ``/dev/shm``, terminals, its name.
 
     Raises:
         OSError: the kernel refused.
@@ -194,3 +197,7 @@ def make_private(setup: "dict[str, Any]", uid: int) -> None:
     owner = b",uid=%d,gid=%d" % (uid, uid)
     mount(b"tmpfs", b"/tmp", b"tmpfs", NO_SUID | NO_DEVICES, setup["tmp"] + owner)
     mount(b"tmpfs", b"/dev/shm", b"tmpfs", NO_SUID | NO_DEVICES | NO_EXEC, setup["shm"] + owner)
+    mount(b"devpts", b"/dev/pts", b"devpts", NO_SUID | NO_EXEC, setup["pts"])
+    if setup["account"]:
+        flags = NO_SUID | NO_DEVICES | NO_EXEC
+        mount(b"tmpfs", ACCOUNT.encode(), b"tmpfs", flags, b"size=16384,nr_inodes=8" + owner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crucible.executor import frames, jail
-from crucible.executor.nested.options import LANE_PIDS, lane_body, lane_setup
+from crucible.executor.nested.options import LANE_BYTES, LANE_PIDS, lane_body, lane_setup
 from crucible.executor.nested.requirements import check_host, telling_what_is_missing
 from crucible.executor.sandbox import Sandbox
 from crucible.models import Verdict
@@ -32,6 +32,7 @@ class Lane(Sandbox):
 
     parts = jail.LANE
     overhead_pids = LANE_PIDS
+    overhead_bytes = LANE_BYTES
 
     def __init__(self, engine: Engine, config: ExecutorConfig, shape: Shape, uid: int) -> None:
         super().__init__(engine, config, shape, uid)

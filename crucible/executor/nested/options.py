@@ -13,7 +13,15 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from crucible.executor.nested.syscall_filter import filter_bytes
-from crucible.executor.sandbox_options import SHM_BYTES, create_body, seccomp_profile
+from crucible.executor.sandbox_options import (
+    MASKED_PATHS,
+    MAX_PTYS,
+    READONLY_PATHS,
+    SHM_BYTES,
+    create_body,
+    seccomp_profile,
+    update_body,
+)
 
 if TYPE_CHECKING:
     from crucible.executor.config import ExecutorConfig
@@ -22,6 +30,9 @@ if TYPE_CHECKING:
 #: Processes of a lane that are no program's: process 1, the spawner, and process 1 of the program's
 #: namespaces.
 LANE_PIDS = 3
+#: Memory of a lane on top of the limit: about what its processes have more than the one process 1
+#: of a container of one program.
+LANE_BYTES = 2 << 20
 #: Calls that process 1 may make and a program may not.
 SETTING_UP = (
     "capset",
@@ -37,21 +48,8 @@ SETTING_UP = (
 #: Where the ranges of user ids lie: below 2**31, above what distributions hand out to containers.
 #: Two lanes of any worker have the same with a chance of one in a hundred thousand.
 FIRST_RANGE, RANGES, RANGE_IDS = 0x70000000, 130_000, 2_048
-#: What the engine hides of ``/proc``, and ``pressure``, which anybody may write triggers to.
-HIDDEN_PATHS = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/pressure",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-)
-READ_ONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+#: What is hidden of ``/proc`` in any sandbox; of ``/sys`` a lane shows only what it names.
+HIDDEN_PATHS = tuple(path for path in MASKED_PATHS if path.startswith("/proc/"))
 #: Programs of a lane share a network of nothing but loopback. Connections that have ended leave
 #: no trace in it.
 SYSCTLS = {"net.ipv4.tcp_max_tw_buckets": "0"}
@@ -88,7 +86,7 @@ def lane_body(
     # The kernel allows a new /proc only where all of one is seen; each program's is masked anew.
     host["MaskedPaths"] = []
     host["ReadonlyPaths"] = []
-    host["PidsLimit"] = limits.pids + LANE_PIDS
+    host.update(update_body(limits, LANE_PIDS, LANE_BYTES))
     host["SecurityOpt"] = ["no-new-privileges:true", f"seccomp={lane_seccomp_profile()}"]
     if apparmor:
         host["SecurityOpt"].append(f"apparmor={APPARMOR_PROFILE}")
@@ -114,10 +112,12 @@ def lane_setup(disk_mb: int, machine: str, programs: int) -> dict[str, Any]:
     return {
         "first_id": FIRST_RANGE + secrets.randbelow(RANGES) * RANGE_IDS,
         "programs": programs,
+        "overhead_bytes": LANE_BYTES,
         "filter": filter_bytes(seccomp_profile(), machine),
         "hidden": [path.encode() for path in HIDDEN_PATHS],
-        "read_only": [path.encode() for path in READ_ONLY_PATHS],
+        "read_only": [path.encode() for path in READONLY_PATHS],
         "tmp": _tmpfs(disk_bytes, max(1024, disk_mb * 256)),
+        "pts": f"newinstance,ptmxmode=0666,mode=0620,max={MAX_PTYS}".encode(),
         "shm": _tmpfs(min(SHM_BYTES, disk_bytes), 1024),
     }
 

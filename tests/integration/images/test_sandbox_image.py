@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,11 @@ from crucible.images import (
     open_engine,
     present_image,
 )
+from crucible.images.archive import write_archive, write_layer
 from crucible.images.build import build_lock
 from crucible.images.cleaning import MANIFEST
 from crucible.images.rootfs import PREFIX
+from crucible.images.store import LABEL, engine_machine, load_archive
 from crucible.settings import load_settings
 
 if TYPE_CHECKING:
@@ -85,6 +88,33 @@ async def test_images_of_ours_are_listed(settings: Settings, docker: aiodocker.D
     """The list has the image in use, under its name and the name of its definition."""
     names = {name for info in await list_images(docker) for name in info.tags}
     assert {settings.sandbox_image, load_definition().reference} <= names
+
+
+async def test_an_image_without_a_name_is_listed_by_none(
+    docker: aiodocker.Docker, tmp_path: Path
+) -> None:
+    """An image whose name went to a newer build does not keep the others from being listed."""
+    reference, image_ids = f"crucible-sandbox:test-{secrets.token_hex(4)}", []
+    for number in range(2):
+        root = tmp_path / f"root{number}"
+        root.mkdir()
+        (root / "file").write_text(reference + str(number))
+        layer, archive = tmp_path / f"{number}.layer", tmp_path / f"{number}.image"
+        digest = write_layer(root, layer)
+        labels = {LABEL: reference[-8:]}
+        machine = await engine_machine(docker)
+        image_ids.append(
+            write_archive(
+                layer, digest, archive, reference=reference, labels=labels, machine=machine
+            )
+        )
+        await load_archive(docker, archive)
+    try:
+        found = [info for info in await list_images(docker) if info.definition == reference[-8:]]
+        assert sorted(info.tags for info in found) == [(), (reference,)]
+    finally:
+        for image_id in image_ids:
+            await docker.images.delete(image_id, force=True)
 
 
 async def test_languages_are_where_they_should_be(

@@ -76,6 +76,19 @@ def refused(body: object) -> InputError:
         ({"code": "x", "eval_id": ""}, "eval_id"),
         ({"code": "x", "eval_id": "a" * 129}, "eval_id"),
         ({"code": "x", "priority": 10}, "priority"),
+        ({"code": "x", "stdin": "a" * (15 << 20), "limits": {"memory_mb": 16}}, "limits.memory_mb"),
+        (
+            {
+                "code": "x",
+                "files": [{"name": "a", "content": "a" * (6 << 20)}],
+                "limits": {"memory_mb": 16},
+            },
+            "limits.memory_mb",
+        ),
+        (
+            {"code": "x", "files": [{"name": "a", "content": "", "executable": "yes"}]},
+            "files[0].executable",
+        ),
         ({"code": "x", "priority": -1}, "priority"),
         ({"code": "x", "priority": "5"}, "priority"),
         ({"code": "x", "priority": True}, "priority"),

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import base64
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crucible.broker.results.meta import Meta
 from crucible.evaluation.record import Record, decode_record, encode_record
-from crucible.evaluation.result import bytes_of, result_of, text_of
+from crucible.evaluation.result import bytes_of, result_of, text_of, whole_text
 from crucible.evaluation.tasks import RETRY_LONGEST_S, plain, retry_delay_s
 from crucible.evaluation.view import evaluation_of
 from crucible.models import Outcome, Status, Usage, Verdict, status_of
@@ -111,3 +114,52 @@ def test_every_verdict_has_a_status(verdict: Verdict) -> None:
 def test_retry_delays_are_bounded_and_never_zero(retries: int, spread: float) -> None:
     """Backoff grows to its longest and stays there."""
     assert 0 < retry_delay_s(retries, spread) <= RETRY_LONGEST_S
+
+
+@pytest.mark.parametrize(
+    ("cut", "whole"),
+    [
+        (b"", b""),
+        (b"abc", b"abc"),
+        ("a\N{EURO SIGN}".encode(), "a\N{EURO SIGN}".encode()),
+        ("a\N{EURO SIGN}".encode()[:-1], b"a"),
+        ("a\N{EURO SIGN}".encode()[:-2], b"a"),
+        ("a\N{GRINNING FACE}".encode()[:-1], b"a"),
+        (b"\xff\xfe\xe2\x82", b"\xff\xfe\xe2\x82"),
+        (b"abc\xe2\x82\xac\x80", b"abc\xe2\x82\xac\x80"),
+        (b"abc\xff", b"abc\xff"),
+    ],
+)
+def test_text_that_was_cut_stays_text(cut: bytes, whole: bytes) -> None:
+    """A character that was cut goes; what was no text before the cut is as it was."""
+    assert whole_text(cut) == whole
+
+
+def test_only_what_was_cut_is_touched() -> None:
+    """A program that itself ends inside a character has printed just that, whoever reads it."""
+    half = "\N{EURO SIGN}".encode()[:2]
+
+    def shown(verdict: Verdict, *, truncated: bool = False) -> tuple[str, str]:
+        outcome = Outcome(verdict=verdict, stdout=b"a" + half, output_truncated=truncated)
+        result = result_of("x", outcome, worker="", retry_count=0, started_at="", finished_at="")
+        return result.output, result.output_encoding
+
+    assert shown(Verdict.OK) == (base64.b64encode(b"a" + half).decode(), "base64")
+    assert shown(Verdict.SIGNALLED)[1] == "base64"
+    assert shown(Verdict.OUTPUT_LIMIT, truncated=True) == ("a", "utf-8")
+    assert shown(Verdict.NONZERO_EXIT, truncated=True) == ("a", "utf-8")
+    assert shown(Verdict.TIMEOUT) == ("a", "utf-8")
+    assert shown(Verdict.CANCELLED) == ("a", "utf-8")
+
+
+def test_files_that_did_not_come_back_are_in_the_view() -> None:
+    """What was asked for and is not there is named with the reason, and only then."""
+    outcome = Outcome(verdict=Verdict.OK, files={"a": b"x"}, files_omitted={"b": "missing"})
+    result = result_of("x", outcome, worker="", retry_count=0, started_at="", finished_at="")
+    assert msgspec.to_builtins(result)["files_omitted"] == {"b": "missing"}
+    stored = meta("SUCCESS", msgspec.to_builtins(result))
+    assert evaluation_of("x", None, stored).files_omitted == {"b": "missing"}
+    plain = result_of(
+        "x", Outcome(verdict=Verdict.OK), worker="", retry_count=0, started_at="", finished_at=""
+    )
+    assert "files_omitted" not in msgspec.to_builtins(plain)

@@ -11,6 +11,7 @@ from crucible.executor import ExecutorConfig, jail
 from crucible.executor.engine import EngineHost
 from crucible.executor.nested.options import (
     APPARMOR_PROFILE,
+    LANE_BYTES,
     LANE_PIDS,
     SETTING_UP,
     lane_body,
@@ -36,11 +37,12 @@ def test_a_lane_differs_from_a_container_in_what_it_must() -> None:
     container = create_body(LIMITS, CONFIG, uid=0, image_id="sha256:1")["HostConfig"]
     changed = {key for key in lane.keys() | container.keys() if lane.get(key) != container.get(key)}
     assert changed <= {
-        "CapAdd", "MaskedPaths", "Mounts", "PidsLimit", "ReadonlyPaths", "SecurityOpt", "Sysctls",
-        "Tmpfs",
+        "CapAdd", "MaskedPaths", "Memory", "MemorySwap", "Mounts", "PidsLimit", "ReadonlyPaths",
+        "SecurityOpt", "Sysctls", "Tmpfs",
     }  # fmt: skip
     assert (lane["CapDrop"], lane["CapAdd"]) == (["ALL"], ["SETGID", "SETUID"])
     assert lane["PidsLimit"] == 30 + LANE_PIDS
+    assert lane["Memory"] == lane["MemorySwap"] == (100 << 20) + LANE_BYTES
     assert lane["ReadonlyRootfs"]
     assert not lane["Privileged"]
     assert "no-new-privileges:true" in lane["SecurityOpt"]

@@ -97,4 +97,14 @@ def test_the_rate_follows_arrivals_and_fades() -> None:
     assert demand.rate_per_s(200.0) < 0.01
     for _ in range(100):
         demand.prepared(0.2)
-    assert demand.during_preparation(100.0) == pytest.approx(2.0, rel=0.1)
+    assert demand.during_preparation(100.0) == pytest.approx(10.0, rel=0.1)
+
+
+def test_an_engine_that_varies_is_expected_to_do_so_again() -> None:
+    """A bad moment counts for a second at least, and for more where the engine has had worse."""
+    demand = Demand()
+    for turn in range(1000):
+        demand.arrived(turn / 10)
+    for turn in range(100):
+        demand.prepared(1.0 if turn % 4 == 0 else 0.2)
+    assert demand.during_preparation(100.0) > 13.0

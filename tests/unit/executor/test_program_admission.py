@@ -65,6 +65,15 @@ def files(*names: str) -> dict[str, Any]:
         (files(*map(str, range(65))), "files"),
         ({"output_files": ("../x",)}, "output_files[0]"),
         ({"limits": Limits(pids=0)}, "limits.pids"),
+        ({"stdin": bytes(15 << 20), "limits": Limits(memory_mb=16)}, "limits.memory_mb"),
+        (
+            {"code": "x" * (4 << 20), "stdin": bytes(2 << 20), "limits": Limits(memory_mb=16)},
+            "limits.memory_mb",
+        ),
+        (
+            {**files("a"), "stdin": bytes(14 << 20), "limits": Limits(memory_mb=33)},
+            "limits.memory_mb",
+        ),
     ],
     ids=lambda value: None if isinstance(value, dict) else str(value),
 )
@@ -73,6 +82,23 @@ def test_a_program_that_cannot_run_is_refused(changes: dict[str, Any], field: st
     with pytest.raises(InputError) as caught:
         check_program(Program(**{"language": "python", "code": "", **changes}))
     assert caught.value.field == field
+
+
+def test_what_memory_a_program_needs_is_named() -> None:
+    """The least limit under which a large program can start is in the refusal, and is taken."""
+
+    def check(stdin_mb: int, memory_mb: int) -> None:
+        limits = Limits(memory_mb=memory_mb)
+        check_program(
+            Program(language="python", code="x", stdin=bytes(stdin_mb << 20), limits=limits)
+        )
+
+    with pytest.raises(InputError, match="at least 37 for 15728641 bytes"):
+        check(15, 36)
+    check(15, 37)
+    check(1, 16)
+    packed = SourceFile(name="f", content="A" * (16 << 20), encoding="base64")
+    check_program(Program(language="sh", code="", files=(packed,), limits=Limits(memory_mb=30)))
 
 
 def test_an_ordinary_program_passes() -> None:

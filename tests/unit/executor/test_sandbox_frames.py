@@ -97,15 +97,23 @@ def test_a_request_says_everything() -> None:
         stdin=b"\0",
         args=("a",),
         env={"B": "c"},
-        files=(SourceFile(name="d", content="ZQ==", encoding="base64"),),
+        files=(SourceFile(name="d", content="ZQ==", encoding="base64", executable=True),),
         output_files=("f",),
     )
     request = request_of(program)
     assert request["argv"] == ["/usr/bin/python3", "main.py", "a"]
     assert request["files"] == [("d", b"e"), ("main.py", b"x")]
+    assert request["executable"] == ["d"]
     assert request["stdin"] == b"\0"
     assert request["warm"] is True
     assert request["env"] == {**frames.BASE_ENV, "B": "c"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_byte_order_mark_is_no_part_of_the_source(language: str) -> None:
+    """One before the source goes, in every language; one inside stays."""
+    request = request_of(Program(language=language, code="\ufeffa\ufeff"))
+    assert request["files"] == [(LANGUAGES[language].file_name, "a\ufeff".encode())]
 
 
 @pytest.mark.parametrize("env", [{"PYTHONHASHSEED": "1"}, {"LC_ALL": "C"}, {"TZ": "UTC"}])

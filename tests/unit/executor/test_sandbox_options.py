@@ -13,6 +13,7 @@ import pytest
 
 from crucible.executor import jail
 from crucible.executor.config import ExecutorConfig
+from crucible.executor.jail.kernel_memory import TCP_BUFFER_BYTES
 from crucible.executor.sandbox_options import create_body, seccomp_profile, update_body
 from crucible.models import Limits
 
@@ -31,7 +32,12 @@ def test_nothing_is_privileged() -> None:
     assert (host["CapDrop"], host["CapAdd"]) == (["ALL"], [])
     assert "no-new-privileges:true" in host["SecurityOpt"]
     assert host["Binds"] == []
-    assert not {"Mounts", "Devices", "VolumesFrom", "PidMode", "UsernsMode"} & host.keys()
+    assert not {"Devices", "VolumesFrom", "PidMode", "UsernsMode"} & host.keys()
+    # A file system made for this container; no "Source" of the host's.
+    (terminals,) = host["Mounts"]
+    assert (terminals["Type"], terminals["Target"]) == ("volume", "/dev/pts")
+    assert "Source" not in terminals
+    assert terminals["VolumeOptions"]["DriverConfig"]["Options"]["type"] == "devpts"
     assert body()["User"] == "23456:23456"
 
 
@@ -67,7 +73,45 @@ def test_runtime_and_image_are_chosen() -> None:
     """The runtime is left to the engine unless one is named; the image is named by digest."""
     assert "Runtime" not in body()["HostConfig"]
     assert body(runtime="runsc")["HostConfig"]["Runtime"] == "runsc"
+    assert "Mounts" not in body(runtime="runsc")["HostConfig"], "its terminals are its own"
     assert body()["Image"] == "sha256:1"
+
+
+def test_what_no_control_group_counts_is_small() -> None:
+    """Buffers, queues and terminals of a sandbox have limits; triggers of the host are hidden."""
+    host = body()["HostConfig"]
+    for name in ("net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"):
+        assert int(host["Sysctls"][name].split()[-1]) == TCP_BUFFER_BYTES
+    assert int(host["Sysctls"]["net.core.somaxconn"]) <= 128
+    options = host["Mounts"][0]["VolumeOptions"]["DriverConfig"]["Options"]["o"].split(",")
+    assert {"newinstance", "nosuid", "noexec", "max=32"} <= set(options)
+    assert "/proc/pressure" in host["MaskedPaths"]
+    assert {"/proc/kcore", "/proc/keys", "/sys/firmware"} <= set(host["MaskedPaths"])
+    assert {"/proc/sys", "/proc/sysrq-trigger"} <= set(host["ReadonlyPaths"])
+
+
+def _rules(call: str) -> list[dict[int, int]]:
+    """Arguments by index that each rule of a call asks for."""
+    rules = [rule for rule in json.loads(seccomp_profile())["syscalls"] if call in rule["names"]]
+    return [{arg["index"]: arg["value"] for arg in rule.get("args", [])} for rule in rules]
+
+
+def test_socket_options_are_a_list() -> None:
+    """Options that enlarge buffers, load filters or reach other code of the kernel are refused."""
+    allowed = {(rule[1], rule[2]) for rule in _rules("setsockopt")}
+    assert {(1, 2), (1, 9), (1, 15), (6, 1), (41, 26)} <= allowed
+    buffers, filters = {7, 8, 32, 33}, {26, 50, 51, 52}
+    assert not {(1, option) for option in buffers | filters | {60}} & allowed
+    assert not {(6, option) for option in (13, 14, 19, 31, 38)} & allowed
+
+
+def test_no_filter_can_be_loaded() -> None:
+    """PR_SET_SECCOMP is no process control that is allowed, and there is no other way."""
+    (up_to, *others) = [rule[0] for rule in _rules("prctl")]
+    assert up_to == 21, "the last before PR_SET_SECCOMP"
+    assert {36, 38} <= set(others)
+    assert not {22, 35, 62} & set(others)
+    assert _rules("seccomp") == []
 
 
 @pytest.mark.parametrize(
@@ -75,7 +119,7 @@ def test_runtime_and_image_are_chosen() -> None:
     [
         "keyctl", "add_key", "bpf", "io_uring_setup", "userfaultfd", "perf_event_open", "unshare",
         "mount", "setns", "pivot_root", "ptrace", "process_vm_readv", "process_vm_writev", "chroot",
-        "init_module", "kexec_load", "reboot", "swapon", "mknod", "open_by_handle_at", "quotactl",
+        "init_module", "kexec_load", "reboot", "swapon", "seccomp", "open_by_handle_at", "quotactl",
         "pidfd_getfd", "fanotify_init", "syslog", "acct", "iopl", "ioperm", "kcmp", "move_pages",
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from crucible.executor.frames import End
+from crucible.executor.output import Output
 from crucible.executor.verdicts import judge, outcome_of, outcome_of_lost, signal_name
 from crucible.models import Limits, Verdict
 
@@ -41,6 +42,7 @@ KILLED = {"exit_code": -1, "signal": 9}
         ({"oom_kills": 1}, V.MEMORY_LIMIT),
         ({**KILLED, "reason": "wall"}, V.TIMEOUT),
         ({**KILLED, "reason": "cpu"}, V.CPU_LIMIT),
+        ({**KILLED, "reason": "kernel_memory"}, V.MEMORY_LIMIT),
         ({**KILLED, "reason": "wall", "pids_hits": 3}, V.PIDS_LIMIT),
         ({"exit_code": 1, "pids_hits": 3}, V.PIDS_LIMIT),
         ({**KILLED, "reason": "output", "stdout_bytes": 9999}, V.OUTPUT_LIMIT),
@@ -59,12 +61,22 @@ def test_an_end_has_one_verdict(changes: dict[str, object], verdict: Verdict) ->
     assert (message is None) is (verdict is V.OK)
 
 
+def output_with(stdout: bytes, stderr: bytes = b"") -> Output:
+    output = Output(1024)
+    output.take(b"O", stdout)
+    output.take(b"E", stderr)
+    return output
+
+
 def test_an_outcome_carries_usage_and_output() -> None:
     """Usage comes in the units of the contract, and truncation is flagged past the cap only."""
-    outcome = outcome_of(FINE, LIMITS, b"a", b"b", {"f": b"c"})
+    output = output_with(b"a", b"b")
+    output.files, output.files_omitted = {"f": b"c"}, {"g": "missing"}
+    outcome = outcome_of(FINE, LIMITS, output)
     assert (outcome.usage.wall_time_ms, outcome.usage.cpu_time_ms) == (2, 1)
     assert outcome.usage.memory_peak_kb == 4
     assert (outcome.stdout, outcome.stderr, outcome.files) == (b"a", b"b", {"f": b"c"})
+    assert outcome.files_omitted == {"g": "missing"}
     assert (outcome.exit_code, outcome.signal, outcome.output_truncated) == (0, None, False)
 
 

@@ -110,6 +110,9 @@ def test_cleaning_twice_adds_one_account(tree: Path) -> None:
     lines = (tree / "etc/passwd").read_text().splitlines()
     assert lines[1:] == ["sandbox:x:1000:1000:sandbox:/work:/bin/sh"]
     assert (tree / "etc/shadow").read_text().count("sandbox:!:") == 1
+    for name in ("passwd", "group"):
+        # Where a sandbox mounts a file system of its own; relative, so that it stays in the tree.
+        assert str((tree / "etc" / name).readlink()) == f"../run/account/{name}"
 
 
 def test_only_installed_packages_are_listed() -> None:

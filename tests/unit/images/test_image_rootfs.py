@@ -23,7 +23,7 @@ def test_packages_are_verified_and_no_mirror_is_named() -> None:
     command = debootstrap_command("debootstrap", ImageDefinition(), Path("/r"), "")
     assert "--force-check-gpg" in command
     assert command[-2:] == ["bookworm", "/r"]
-    assert "--include=libc6-dev,nodejs,python3,tcc" in command
+    assert "--include=libc6-dev,libnss-myhostname,nodejs,python3,tcc" in command
     assert debootstrap_command("d", ImageDefinition(), Path("/r"), "file:///m")[-1] == "file:///m"
 
 
