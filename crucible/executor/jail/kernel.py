@@ -86,18 +86,21 @@ def read_counter(name: str, *paths: str) -> int | None:
     return None
 
 
+#: Descriptors of files of the cgroup by their paths, -1 of one that is not there: they are read
+#: again and again, and no program has them.
+_counters: "dict[str, int]" = {}
+
+
 def read_fields(path: str) -> list[str]:
-    """The words of a small kernel file; none when it is not there."""
+    """The words of a small file of the cgroup; none when it is not there."""
+    fd = _counters.get(path)
     try:
-        fd = posix.open(CGROUP + path, posix.O_RDONLY | posix.O_CLOEXEC)
+        if fd is None:
+            _counters[path] = -1
+            fd = _counters[path] = posix.open(CGROUP + path, posix.O_RDONLY | posix.O_CLOEXEC)
+        return posix.pread(fd, 4096, 0).decode().split()
     except OSError:
         return []
-    try:
-        return posix.read(fd, 4096).decode().split()
-    except OSError:
-        return []
-    finally:
-        posix.close(fd)
 
 
 def oom_kills() -> int:

@@ -16,7 +16,6 @@ from crucible.executor.nested.syscall_filter import filter_bytes
 from crucible.executor.sandbox_options import (
     MASKED_PATHS,
     MAX_PTYS,
-    READONLY_PATHS,
     SHM_BYTES,
     create_body,
     seccomp_profile,
@@ -50,6 +49,9 @@ SETTING_UP = (
 FIRST_RANGE, RANGES, RANGE_IDS = 0x70000000, 130_000, 2_048
 #: What is hidden of ``/proc`` in any sandbox; of ``/sys`` a lane shows only what it names.
 HIDDEN_PATHS = tuple(path for path in MASKED_PATHS if path.startswith("/proc/"))
+#: Of what the engine has read-only below ``/proc``: the rest is for the host's root alone to write,
+#: and nobody in a lane is that. Here some files are for whoever is root in their namespace.
+READ_ONLY_PATHS = ("/proc/sys", "/proc/sysrq-trigger")
 #: Programs of a lane share a network of nothing but loopback. Connections that have ended leave
 #: no trace in it.
 SYSCTLS = {"net.ipv4.tcp_max_tw_buckets": "0"}
@@ -115,7 +117,7 @@ def lane_setup(disk_mb: int, machine: str, programs: int) -> dict[str, Any]:
         "overhead_bytes": LANE_BYTES,
         "filter": filter_bytes(seccomp_profile(), machine),
         "hidden": [path.encode() for path in HIDDEN_PATHS],
-        "read_only": [path.encode() for path in READONLY_PATHS],
+        "read_only": [path.encode() for path in READ_ONLY_PATHS],
         "tmp": _tmpfs(disk_bytes, max(1024, disk_mb * 256)),
         "pts": f"newinstance,ptmxmode=0666,mode=0620,max={MAX_PTYS}".encode(),
         "shm": _tmpfs(min(SHM_BYTES, disk_bytes), 1024),

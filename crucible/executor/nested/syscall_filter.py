@@ -41,6 +41,8 @@ class Instruction(NamedTuple):
 
 #: A filter, or a part of one that ends in a return on every way through it.
 Code = list[Instruction]
+#: Arguments by index with the values that a rule wants of them, and what it answers then.
+Choice = tuple[tuple[tuple[int, int], ...], int]
 
 
 def _return(action: int) -> Code:
@@ -112,13 +114,49 @@ def _by_number(profile: dict[str, Any], numbers: dict[str, int]) -> dict[int, Co
 
 
 def _decide(rules: Sequence[dict[str, Any]], default: Code) -> Code:
-    code: Code = []
     plain = [rule for rule in rules if not rule.get("args")]
     if plain:
         return _return(_action(plain[-1]["action"], plain[-1].get("errnoRet", 1)))
+    choices = [choice for rule in rules if (choice := _choice(rule)) is not None]
+    if len(choices) == len(rules):
+        return _choose(choices, default)
+    code: Code = []
     for rule in rules:
         code += _conditional(rule)
     return code + default
+
+
+def _choice(rule: dict[str, Any]) -> Choice | None:
+    """Arguments by index with the small values they must have, and what then; None otherwise."""
+    conditions = sorted(rule["args"], key=lambda condition: int(condition["index"]))
+    if any(c["op"] != "SCMP_CMP_EQ" or c["value"] > _WORD for c in conditions):
+        return None
+    wanted = tuple((c["index"], c["value"]) for c in conditions)
+    return wanted, _action(rule["action"], rule.get("errnoRet", 1))
+
+
+def _choose(choices: Sequence[Choice], default: Code) -> Code:
+    """Look at each argument once: many rules differ in nothing but a value."""
+    done = [action for wanted, action in choices if not wanted]
+    if done:  # a rule that asks for no more than was seen already
+        return _return(done[0])
+    index = choices[0][0][0][0]
+    if any(wanted[0][0] != index for wanted, _ in choices):
+        raise ValueError("rules about different arguments of one call are not known")
+    code: Code = []
+    for value in dict.fromkeys(wanted[0][1] for wanted, _ in choices):
+        rest = [(wanted[1:], action) for wanted, action in choices if wanted[0][1] == value]
+        inner = _choose(rest, default)
+        code += [Instruction(_EQUAL, 0, len(inner), value), *inner]
+    high = _ARGUMENTS + 8 * index + 4
+    return [
+        Instruction(_LOAD, 0, 0, high),
+        Instruction(_EQUAL, 1, 0, 0),
+        *default,
+        Instruction(_LOAD, 0, 0, high - 4),
+        *code,
+        *default,
+    ]
 
 
 def _conditional(rule: dict[str, Any]) -> Code:
@@ -150,6 +188,13 @@ def _unless(condition: dict[str, Any], skip: int) -> Code:
 
 
 def _equal(high: int, low: int, mask: int, value: int, skip: int) -> Code:
+    if mask == _WORD << 32 | _WORD:
+        return [
+            Instruction(_LOAD, 0, 0, high),
+            Instruction(_EQUAL, 0, skip + 2, value >> 32),
+            Instruction(_LOAD, 0, 0, low),
+            Instruction(_EQUAL, 0, skip, value & _WORD),
+        ]
     return [
         Instruction(_LOAD, 0, 0, high),
         Instruction(_AND, 0, 0, mask >> 32),
