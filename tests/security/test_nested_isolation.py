@@ -305,6 +305,21 @@ sys.exit(3)
     assert took.stdout == b"60\n", took
 
 
+async def test_less_memory_than_a_lane_has_in_use_is_another_lanes(
+    executor: SiegeExecutor,
+) -> None:
+    """A small program after a large one gets its small limit, in a lane where that can be set."""
+    read = (
+        "import os, sys\nfor folder, _, names in os.walk('/usr/lib'):\n  for name in names:\n    "
+    )
+    read += "try: open(os.path.join(folder, name), 'rb').read()\n    except OSError: pass"
+    large = Program(language="python", code=read, tenant="fit", limits=Limits(memory_mb=200))
+    small = Program(language="python", code="print(1)", tenant="fit", limits=Limits(memory_mb=16))
+    for _ in range(2):
+        assert (await executor.run(large)).verdict is V.OK
+        assert (await executor.run(small)).stdout == b"1\n"
+
+
 async def test_lanes_do_not_grow(executor: SiegeExecutor) -> None:
     """Descriptors and mounts of a lane are after fifty programs what they were after five."""
 

@@ -36,7 +36,9 @@ from crucible.executor.jail.namespaces import (
     READ_ONLY,
     become_user,
     demand,
+    drop_capabilities,
     mount,
+    restrict_calls,
     write_map,
 )
 from crucible.executor.jail.single import LINGER_S, Single, send
@@ -358,6 +360,10 @@ def boot_lane() -> "dict[str, Any] | None":
         set_oom_score()
         return Spawner(setup, theirs).serve()
     theirs.close()
+    # The spawner alone needs more rights and calls than a program has.
+    drop_capabilities(setup["last_capability"])
+    restrict_calls(setup["filter"])
+    set_dumpable(0)
     supervise(control, frames, ours, setup)
     return None
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from crucible.errors import ExecutorUnavailable
 from crucible.executor import frames, jail
 from crucible.executor.nested.options import LANE_BYTES, LANE_PIDS, lane_body, lane_setup
 from crucible.executor.nested.requirements import check_host, telling_what_is_missing
-from crucible.executor.sandbox import Sandbox
+from crucible.executor.sandbox import NotStarted, Sandbox
 from crucible.models import Verdict
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from crucible.executor.engine import Engine
     from crucible.executor.languages import Language
     from crucible.executor.sandbox import Shape
-    from crucible.models import Outcome, Program
+    from crucible.models import Limits, Outcome, Program
 
 #: Ends after which a lane may go on.
 HARMLESS = frozenset({Verdict.OK, Verdict.NONZERO_EXIT})
@@ -56,6 +57,18 @@ class Lane(Sandbox):
         self.tenant, self.served = "", 0
         with telling_what_is_missing():
             await super().prepare(deadline_s)
+
+    async def fit(self, limits: Limits) -> None:
+        """Give the lane the memory and pids that a program may use.
+
+        Raises:
+            NotStarted: the kernel did not give up what programs before have left as cache, or the
+                engine did not do it; another lane may.
+        """
+        try:
+            await super().fit(limits)
+        except ExecutorUnavailable as error:
+            raise NotStarted(f"a lane could not be fitted to its program: {error}") from error
 
     async def run(self, program: Program, language: Language) -> Outcome:
         """Run one program; the lane may be used again if it is ``reusable`` then.
