@@ -131,7 +131,11 @@ SCENARIO = Scenario(
         ),
         "crucible nested": Subject(
             "crucible_service",
-            job={"whole_way": True, "environment": {"CRUCIBLE_ISOLATION": "nested"}},
+            job={
+                "whole_way": True,
+                # Two slots, the default here, wait for claims a part of the time.
+                "environment": {"CRUCIBLE_ISOLATION": "nested", "CRUCIBLE_CONCURRENCY": "4"},
+            },
         ),
         "nested executor": Subject(
             "crucible_executor", job={**NESTED, "at_once": 4, "half_load": True}
