@@ -11,6 +11,13 @@ from typing import Any, Literal
 
 import msgspec
 
+#: How a program is kept apart from others: a container made anew for it, or namespaces of its own
+#: in a container of its tenant.
+Isolation = Literal["container", "nested"]
+ISOLATIONS: tuple[Isolation, ...] = ("container", "nested")
+#: Whose programs are that come without a key.
+LOCAL_TENANT = "local"
+
 
 class Verdict(enum.StrEnum):
     """How a program ended."""
@@ -109,8 +116,9 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         output_files: names of regular files to return after the end.
         limits: what it may use.
         environment: the image it runs in, by the name it is served under.
-        isolation: ``container`` (one fresh container, the default) or ``shared``.
-        tenant: whose program it is; sandboxes are never shared across tenants.
+        isolation: ``container`` (one fresh container) or ``nested`` (namespaces of its own in a
+            container of its tenant).
+        tenant: whose program it is; no container ever has programs of two.
         eval_id: for labels and logs only.
     """
 
@@ -123,8 +131,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     output_files: tuple[str, ...] = ()
     limits: Limits = Limits()
     environment: str = "default"
-    isolation: Literal["container", "shared"] = "container"
-    tenant: str = ""
+    isolation: Isolation = "container"
+    tenant: str = LOCAL_TENANT
     eval_id: str = ""
 
 
@@ -161,7 +169,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         files: requested output files that were regular files, by name.
         files_omitted: the other requested ones, with the reason: ``missing``, ``too_large``,
             ``not_a_file`` (a link, folder, socket, device) or ``unreadable``.
-        isolation: ``container``, or ``shared`` with other trusted programs of its tenant.
+        isolation: ``container`` or ``nested``, as it was run.
     """
 
     verdict: Verdict
@@ -176,7 +184,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     run_s: float = 0.0
     files: dict[str, bytes] = {}
     files_omitted: dict[str, str] = {}
-    isolation: Literal["container", "shared"] = "container"
+    isolation: Isolation = "container"
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,7 +220,7 @@ class Evaluation(msgspec.Struct, kw_only=True):
     signal: int | None = None
     message: str | None = None
     output_truncated: bool = False
-    isolation: Literal["container", "shared"] = "container"
+    isolation: Isolation = "container"
     queue: str = ""
     queue_system: Literal["celery", "legacy"] = "celery"
     celery_task_id: str | None = None

@@ -204,6 +204,7 @@ async def _add_service(
         served=app[SERVED],
         ceilings=ceilings_of(settings),
         result_ttl_s=settings.result_ttl_s,
+        isolations=settings.isolations,
     )
     if settings.queue_service_url:
         parts = await stack.enter_async_context(open_migration(settings, publisher, app[SERVED]))

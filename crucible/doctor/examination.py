@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.doctor import engine, machine
 from crucible.doctor.check import Check, failed, passed, warned
+from crucible.doctor.isolation import check_nested
 from crucible.doctor.queue_server import check_queue_server
 from crucible.environments import DEFAULT_NAME
 from crucible.errors import RequirementError, SettingsError
@@ -56,6 +57,7 @@ async def check_engine(settings: Settings) -> list[Check]:
             version, info = await _describe(docker)
             image = await find_image(docker, settings.sandbox_image)
         environments = await _environments(settings)
+        nested = await check_nested(settings)
     except RequirementError as error:
         detail = str(error).removesuffix(f" ({error.remedy})").removeprefix("Docker engine: ")
         return [failed("Docker engine", detail, error.remedy or ENGINE_REMEDY)]
@@ -69,6 +71,7 @@ async def check_engine(settings: Settings) -> list[Check]:
         *_engine_space(info),
         judge_image(settings, image),
         *(judge_environment(one) for one in environments if one.name != DEFAULT_NAME),
+        nested,
     ]
 
 

@@ -24,11 +24,11 @@ from crucible.executor.admission import (
     check_stdin,
     from_base64,
 )
-from crucible.models import Program, SourceFile
+from crucible.models import ISOLATIONS, Isolation, Program, SourceFile
 from crucible.validation import input_error, not_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from crucible.environments import Environment
     from crucible.executor.languages import Language
@@ -57,7 +57,7 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         output_files: names of files to return.
         limits: what it may use.
         environment: the image to run in; None takes the first that has the language.
-        isolation: ``container``, or ``shared`` for trusted programs.
+        isolation: ``container`` or ``nested``; None takes what the installation is set to.
     """
 
     stdin: str = ""
@@ -68,7 +68,7 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     output_files: list[str] = []
     limits: LimitsRequest | None = None
     environment: str | None = None
-    isolation: Literal["container", "shared"] = "container"
+    isolation: Isolation | None = None
 
 
 class EvalRequest(EvalOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,9 +153,12 @@ def size_of(request: EvalRequest) -> int:
 
 
 def check_request(
-    request: EvalRequest, served: ServedEnvironments, ceilings: Limits
+    request: EvalRequest,
+    served: ServedEnvironments,
+    ceilings: Limits,
+    isolations: Collection[Isolation] = ISOLATIONS,
 ) -> EvalRequest:
-    """Refuse what could never run.
+    """Refuse what could never run, or may not as asked.
 
     Returns:
         The request, with its language by its name where it had an alias.
@@ -166,6 +169,8 @@ def check_request(
     if request.metadata:
         _check_metadata(request.metadata)
     _, language, limits = _check_program(request, served, ceilings)
+    if request.isolation is not None and request.isolation not in isolations:
+        raise InputError("isolation", f"may be {' or '.join(isolations)} here")
     stdin = _check_options(request, language)
     check_memory(limits, request.code, len(stdin), request.files)
     if request.language == language.name:
@@ -181,8 +186,18 @@ def program_from(
     *,
     served: ServedEnvironments,
     ceilings: Limits,
+    isolation: Isolation = "container",
 ) -> Program:
     """The program of a task message, checked anew: anybody may write to a queue.
+
+    Args:
+        eval_id: its id.
+        code: source text.
+        language: its name.
+        options: what came with it.
+        served: the environments it may run in.
+        ceilings: the most it may ask for.
+        isolation: what it gets where it names none.
 
     Raises:
         InputError: naming the argument that is wrong.
@@ -206,7 +221,7 @@ def program_from(
         output_files=tuple(arguments.output_files),
         limits=limits,
         environment=environment.name,
-        isolation=arguments.isolation,
+        isolation=arguments.isolation or isolation,
         eval_id=eval_id,
     )
 
@@ -246,7 +261,7 @@ def _check_program(
     if len(code) > _SHORT_CODE:
         check_code(code)
     limits = checked_limits(request.limits, ceilings, language.defaults)
-    check_environment(environment, limits, request.isolation)
+    check_environment(environment, limits)
     return environment, language, limits
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from crucible.breaker import Circuit
     from crucible.executor import Executor
-    from crucible.models import Limits, Outcome
+    from crucible.models import Isolation, Limits, Outcome
     from crucible.settings import Settings
     from crucible.worker import TaskContext
 
@@ -47,11 +47,13 @@ class Platform:
         executor: runs programs.
         served: the environments they may run in.
         ceilings: the most a program may ask for.
+        isolation: what a program gets that names none.
     """
 
     executor: Executor
     served: ServedEnvironments
     ceilings: Limits
+    isolation: Isolation
 
 
 def build_registry(settings: Settings) -> TaskRegistry:
@@ -80,7 +82,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
         ):
             opened.append(executor)
             try:
-                yield Platform(executor, served, ceilings_of(settings))
+                yield Platform(executor, served, ceilings_of(settings), settings.isolation)
             finally:
                 opened.remove(executor)
 
@@ -170,7 +172,13 @@ async def _evaluate(
 ) -> EvalResult:
     platform: Platform = ctx.state
     program = program_from(
-        eval_id, code, language, options, served=platform.served, ceilings=platform.ceilings
+        eval_id,
+        code,
+        language,
+        options,
+        served=platform.served,
+        ceilings=platform.ceilings,
+        isolation=platform.isolation,
     )
     started_at = now_text()
 

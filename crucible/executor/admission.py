@@ -15,7 +15,6 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from crucible.environments import DEFAULT_NAME
 from crucible.errors import InputError
 from crucible.executor.served import ServedEnvironments
 from crucible.models import LIMIT_FLOORS, Limits
@@ -79,7 +78,7 @@ def check_program(
     """
     environment, language = served.find(program.language, program.environment)
     check_limits(program.limits, ceiling)
-    check_environment(environment, program.limits, program.isolation)
+    check_environment(environment, program.limits)
     check_code(program.code)
     check_stdin(len(program.stdin))
     check_arguments(program.args)
@@ -90,7 +89,7 @@ def check_program(
     return environment, language
 
 
-def check_environment(environment: Environment, limits: Limits, isolation: str) -> None:
+def check_environment(environment: Environment, limits: Limits) -> None:
     """Refuse what an environment cannot do.
 
     Raises:
@@ -99,8 +98,6 @@ def check_environment(environment: Environment, limits: Limits, isolation: str) 
     if limits.memory_mb < environment.least_memory_mb:
         least = f"must be at least {environment.least_memory_mb}"
         raise InputError("limits.memory_mb", f"{least} in environment {environment.name!r}")
-    if isolation == "shared" and environment.name != DEFAULT_NAME:
-        raise InputError("environment", f"must be {DEFAULT_NAME!r} in shared isolation")
 
 
 def check_limits(limits: Limits, ceiling: Limits = CEILING) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from crucible.breaker import BreakerPolicy
 from crucible.environments import DEFAULT, DEFAULT_NAME, LATEST, Environment
 from crucible.executor.admission import CEILING
-from crucible.models import Limits  # noqa: TC001 - msgspec reads the annotation
+from crucible.models import Isolation, Limits  # noqa: TC001 - msgspec reads the annotations
 
 
 def own_name() -> str:
@@ -45,13 +45,10 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
         refill: sandboxes made ready at once.
         cpus: processors a sandbox may use at once.
         file_mb: MiB of output files handed back at most, per program.
-        shared_concurrency: programs of one tenant that run at once in its shared sandbox.
-        shared_max: shared sandboxes, one a tenant, in existence at once.
-        shared_idle_s: seconds after which one that nobody uses goes.
-        shared_uses: programs one serves before it is replaced.
-        shared_memory_mb: MiB of memory of all programs in one, together.
-        shared_disk_mb: MiB of temporary files, together.
-        shared_cpus: processors one may use at once.
+        isolation: of programs that name none; lanes are kept ready for ``nested``.
+        lanes_max: lanes, each of one tenant, in existence at once.
+        lane_programs: programs a lane serves before it is restarted.
+        lane_idle_s: seconds after which a lane that nobody uses goes.
         engine_s: longest wait for one answer of the engine, in seconds.
         ceiling: most that a program's limits may ask for.
         grace_s: seconds past the wall limit after which the container is killed from outside.
@@ -74,13 +71,10 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
     refill: int = 2
     cpus: float = 1.0
     file_mb: int = 16
-    shared_concurrency: int = 8
-    shared_max: int = 4
-    shared_idle_s: float = 60.0
-    shared_uses: int = 20_000
-    shared_memory_mb: int = 1024
-    shared_disk_mb: int = 256
-    shared_cpus: float = 2.0
+    isolation: Isolation = "container"
+    lanes_max: int = 8
+    lane_programs: int = 64
+    lane_idle_s: float = 60.0
     engine_s: float = 15.0
     ceiling: Limits = CEILING
     grace_s: float = 0.4

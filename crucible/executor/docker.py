@@ -14,11 +14,12 @@ from crucible.executor.admission import check_program
 from crucible.executor.engine import Engine
 from crucible.executor.hooks import NoHooks, ProgramEnded
 from crucible.executor.interrupted import Interrupted
+from crucible.executor.nested.pool import LanePool
+from crucible.executor.nested.probe import require_nested
 from crucible.executor.pool import Pool
 from crucible.executor.reaper import Reaper
 from crucible.executor.sandbox import NotStarted, Shape
 from crucible.executor.served import ServedEnvironments
-from crucible.executor.shared_pool import SharedPool
 from crucible.models import Limits
 
 if TYPE_CHECKING:
@@ -32,18 +33,16 @@ if TYPE_CHECKING:
 
 
 class DockerExecutor:
-    """Runs every program in a container of its own, from the pool of its environment."""
+    """Runs programs in containers, or lanes, from the pools of their environments."""
 
     def __init__(
         self,
         engine: Engine,
         reaper: Reaper,
-        shared: SharedPool,
         config: ExecutorConfig,
         hooks: ExecutorHooks,
         opened: AsyncExitStack,
     ) -> None:
-        self.shared = shared
         self._engine = engine
         self._reaper = reaper
         self.config = config
@@ -51,22 +50,37 @@ class DockerExecutor:
         self._hooks = hooks
         self._opened = opened
         self._pools: dict[str, Pool] = {}
+        self._lanes: dict[str, LanePool] = {}
 
     @classmethod
     @asynccontextmanager
     async def open(
         cls, config: ExecutorConfig, hooks: ExecutorHooks | None = None
     ) -> AsyncIterator[DockerExecutor]:
-        """Connect to the engine and keep sandboxes ready."""
+        """Connect to the engine and keep sandboxes ready.
+
+        Raises:
+            SettingsError: programs that name no isolation would get one that cannot be had here.
+        """
         listener = hooks or NoHooks()
+        async with Engine(config.docker_url, config.engine_s) as engine:
+            if config.isolation == "nested":
+                await require_nested(engine, config)
+            async with cls._running(engine, config, listener) as executor:
+                yield executor
+
+    @classmethod
+    @asynccontextmanager
+    async def _running(
+        cls, engine: Engine, config: ExecutorConfig, listener: ExecutorHooks
+    ) -> AsyncIterator[DockerExecutor]:
         async with (
-            Engine(config.docker_url, config.engine_s) as engine,
             Reaper(engine, config, listener) as reaper,
             AsyncExitStack() as pools,
-            SharedPool(engine, config, listener) as shared,
         ):
-            executor = cls(engine, reaper, shared, config, listener, pools)
+            executor = cls(engine, reaper, config, listener, pools)
             await executor._pool_of(config.environments[0])
+            await executor._lanes_of(config.environments[0])
             yield executor
 
     @property
@@ -74,17 +88,36 @@ class DockerExecutor:
         """The pool of the first environment."""
         return self._pools[self.config.environments[0].name]
 
+    @property
+    def lanes(self) -> LanePool:
+        """The lanes of the first environment."""
+        return self._lanes[self.config.environments[0].name]
+
     async def _pool_of(self, environment: Environment) -> Pool:
         """The sandboxes of an environment, opened at its first use."""
         pool = self._pools.get(environment.name)
         if pool is None:
-            usual = self._shape(environment, Limits().disk_mb)
+            pool = Pool(self._engine, self.config, self._usual_shape(environment), self._hooks)
             # Set before anything is awaited, so that a program that comes meanwhile gets the same.
-            pool = Pool(self._engine, self.config, usual, self._hooks)
             self._pools[environment.name] = pool
-            self._reaper.watch(*self._pools.values(), self.shared)
-            await self._opened.enter_async_context(pool)
+            await self._open(pool)
         return pool
+
+    async def _lanes_of(self, environment: Environment) -> LanePool:
+        """The lanes of an environment, opened at its first use."""
+        lanes = self._lanes.get(environment.name)
+        if lanes is None:
+            lanes = LanePool(self._engine, self.config, self._usual_shape(environment), self._hooks)
+            self._lanes[environment.name] = lanes
+            await self._open(lanes)
+        return lanes
+
+    async def _open(self, pool: Pool | LanePool) -> None:
+        self._reaper.watch(*self._pools.values(), *self._lanes.values())
+        await self._opened.enter_async_context(pool)
+
+    def _usual_shape(self, environment: Environment) -> Shape:
+        return self._shape(environment, Limits().disk_mb)
 
     def _shape(self, environment: Environment, disk_mb: int) -> Shape:
         image = self.config.image_of(environment)
@@ -149,15 +182,9 @@ class DockerExecutor:
         except InputError as error:
             raise ExecutorRefused(str(error)) from error
         started_s = time.monotonic()
-        if program.isolation == "shared":
-            try:
-                outcome, sandbox_s = await self.shared.run(program, language)
-            except Interrupted as cut:
-                cut.outcome = self._told(program, cut.outcome, cut.outcome.sandbox_s)
-                raise
-            return self._told(program, outcome, sandbox_s)
+        nested = program.isolation == "nested"
         # After a restart of the engine every idle sandbox is dead: try each, then a new one.
-        for _ in range(self.config.pool_max + 1):
+        for _ in range((self.config.lanes_max if nested else self.config.pool_max) + 1):
             try:
                 return await self._run_once(program, environment, language, started_s)
             except NotStarted:
@@ -167,8 +194,9 @@ class DockerExecutor:
     async def _run_once(
         self, program: Program, environment: Environment, language: Language, started_s: float
     ) -> Outcome:
-        pool = await self._pool_of(environment)
-        sandbox = await pool.acquire(self._shape(environment, program.limits.disk_mb))
+        open_pool = self._lanes_of if program.isolation == "nested" else self._pool_of
+        pool: Pool | LanePool = await open_pool(environment)
+        sandbox = await pool.acquire(self._shape(environment, program.limits.disk_mb), program)
         try:
             await sandbox.fit(program.limits)
             sandbox_s = time.monotonic() - started_s
@@ -194,4 +222,4 @@ class DockerExecutor:
                 run_s=outcome.run_s,
             )
         )
-        return msgspec.structs.replace(outcome, sandbox_s=sandbox_s)
+        return msgspec.structs.replace(outcome, sandbox_s=sandbox_s, isolation=program.isolation)

@@ -67,8 +67,7 @@ class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         stage: ``run``, or ``compile`` when that failed and nothing ran.
         reason: ``exit`` for the program's own end, else what it was stopped for: ``wall``,
-            ``cpu``, ``output``, ``kernel_memory``, in a shared sandbox ``memory`` and ``disk``, or
-            ``abandoned`` when the host hung up.
+            ``cpu``, ``output``, ``kernel_memory``, or ``abandoned`` when the host hung up.
         exit_code: −1 when it did not exit by itself.
         signal: 0 when no signal ended it.
         wall_us: microseconds from the request to the end.
@@ -192,7 +191,6 @@ def encode_request(
     *,
     cpus: float,
     file_bytes: int,
-    extra: Mapping[str, int] | None = None,
 ) -> bytes:
     """The bytes that make a waiting supervisor run ``program``.
 
@@ -201,7 +199,6 @@ def encode_request(
         language: its entry in the table.
         cpus: processors the sandbox may use at once, for the pace of the CPU clock.
         file_bytes: most bytes of output files handed back, all together.
-        extra: what a shared supervisor needs to know besides.
     """
     limits = program.limits
     blanks = {"{memory_mb}": str(limits.memory_mb), "{cpus}": str(_whole(cpus))}
@@ -222,7 +219,6 @@ def encode_request(
         "memory_bytes": limits.memory_mb << 20,
         "output_files": list(program.output_files),
         "file_bytes": file_bytes,
-        **(extra or {}),
     }
     return encode_message(request)
 

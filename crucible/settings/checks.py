@@ -32,6 +32,9 @@ def check(settings: Settings) -> None:
     if settings.max_unfinished_mb * 1024 < settings.max_body_kb:
         name = env_name("max_unfinished_mb")
         raise SettingsError(name, "must not be below one body, CRUCIBLE_MAX_BODY_KB")
+    if settings.isolation not in settings.isolations:
+        detail = f"{settings.isolation} is not among CRUCIBLE_ISOLATIONS"
+        raise SettingsError("CRUCIBLE_ISOLATION", detail)
     _check_queues(settings.queues)
     served_environments(settings.environments, settings.own_environments)
     check_switches(

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from crucible.environments import Environment, EnvironmentTable, served_environments
-from crucible.models import LIMIT_FLOORS
+from crucible.models import ISOLATIONS, LIMIT_FLOORS, Isolation
 from crucible.settings.urls import mask_url
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -80,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         publish_deadline_s: seconds after which a submission fails if the server does not answer.
         max_body_kb: largest request body, KiB.
         max_wait_s: longest ``?wait=``, seconds.
+        isolations: those that submissions may ask for.
         celery_enabled: new evaluations may go to Celery queues.
         celery_percentage: share of new evaluations sent to Celery, 0.0 to 1.0.
         force_legacy_queue: send all to the legacy queue, whatever the other switches say.
@@ -101,6 +102,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         docker_url: the engine; empty means its default socket.
         docker_runtime: ``runc``, ``crun``, ``runsc``; empty means the engine's default.
         sandbox_image: image that programs of the default environment run in.
+        isolation: of programs that name none: ``container`` (one made anew for each) or
+            ``nested`` (namespaces of its own in a container of its tenant).
+        lane_programs: programs a lane, a container of ``nested``, serves before it is restarted.
         pool_min: least number of sandboxes kept ready, of each environment in use.
         pool_max: most sandboxes of an environment, busy ones included; 0 means four times the
             concurrency.
@@ -140,6 +144,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     publish_deadline_s: Annotated[float, Meta(gt=0.0, lt=2.0)] = 1.5
     max_body_kb: Positive = 2048
     max_wait_s: Seconds = 60.0
+    isolations: tuple[Isolation, ...] = ISOLATIONS
     celery_enabled: bool = True
     celery_percentage: Share = 1.0
     force_legacy_queue: bool = False
@@ -159,6 +164,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     docker_url: str = ""
     docker_runtime: Literal["", "runc", "crun", "runsc"] = ""
     sandbox_image: str = "crucible-sandbox:latest"
+    isolation: Isolation = "container"
+    lane_programs: Positive = 64
     pool_min: Count = 2
     pool_max: Count = 0
     max_wall_time_s: Annotated[float, Meta(ge=LIMIT_FLOORS.wall_time_s)] = 120.0

@@ -54,7 +54,6 @@ async def test_what_workers_have_is_shown(redis_url: str, redis: Redis) -> None:
         ({"language": "rust"}, "language"),
         ({"language": "cpp", "environment": "data"}, "language"),
         ({"environment": "data", "limits": {"memory_mb": 32}}, "limits.memory_mb"),
-        ({"environment": "data", "isolation": "shared"}, "environment"),
     ],
 )
 async def test_what_is_not_served_is_refused(

@@ -15,10 +15,12 @@ from crucible.executor.service import open_service
 from crucible.models import Limits, Program, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from crucible.executor import Executor
     from crucible.models import Outcome
+
+    Run = Callable[..., Awaitable[Outcome]]
 
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
 
@@ -32,14 +34,21 @@ async def executor() -> AsyncIterator[Executor]:
         yield opened
 
 
-async def run(executor: Executor, code: str, **changes: object) -> Outcome:
-    program = Program(
-        language="python",
-        code=code,
-        environment="data",
-        limits=Limits(wall_time_s=60.0, cpu_time_s=60.0),
-    )
-    return await executor.run(msgspec.structs.replace(program, **changes))
+@pytest.fixture(params=["container", "nested"])
+def run(request: pytest.FixtureRequest, executor: Executor) -> Run:
+    """Runs a program in ``data``, in each isolation."""
+
+    async def run(code: str, **changes: object) -> Outcome:
+        program = Program(
+            language="python",
+            code=code,
+            environment="data",
+            limits=Limits(wall_time_s=60.0, cpu_time_s=60.0),
+            isolation=request.param,
+        )
+        return await executor.run(msgspec.structs.replace(program, **changes))
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -52,65 +61,65 @@ async def run(executor: Executor, code: str, **changes: object) -> Outcome:
         ("jinja2", "jinja2.Template('{{ a }}').render(a=6)"),
     ],
 )
-async def test_packages_are_there(executor: Executor, module: str, expression: str) -> None:
+async def test_packages_are_there(run: Run, module: str, expression: str) -> None:
     """Every package of the environment can be imported and works."""
-    outcome = await run(executor, f"import {module}\nprint({expression})")
+    outcome = await run(f"import {module}\nprint({expression})")
     assert (outcome.verdict, outcome.stdout) == (Verdict.OK, b"6\n"), outcome
 
 
-async def test_a_plot_comes_back(executor: Executor) -> None:
+async def test_a_plot_comes_back(run: Run) -> None:
     """matplotlib draws without a display, and what it drew is handed back."""
     code = "from matplotlib import pyplot\npyplot.plot([1, 3, 2])\npyplot.savefig('plot.png')\n"
-    outcome = await run(executor, code, output_files=("plot.png",))
+    outcome = await run(code, output_files=("plot.png",))
     assert outcome.verdict is Verdict.OK, outcome
     assert outcome.files["plot.png"].startswith(b"\x89PNG")
 
 
-async def test_numpy_is_ready_before_the_program(executor: Executor) -> None:
+async def test_numpy_is_ready_before_the_program(run: Run) -> None:
     """The waiting interpreter has it; one started for the program has not."""
     code = "import sys\nprint('numpy' in sys.modules)"
-    assert (await run(executor, code)).stdout == b"True\n"
-    cold = await run(executor, code, env={"PYTHONDONTWRITEBYTECODE": "1"})
+    assert (await run(code)).stdout == b"True\n"
+    cold = await run(code, env={"PYTHONDONTWRITEBYTECODE": "1"})
     assert cold.stdout == b"False\n"
-    other = await run(executor, code, environment="default")
+    other = await run(code, environment="default")
     assert other.stdout == b"False\n"
 
 
-async def test_programs_draw_other_numbers(executor: Executor) -> None:
+async def test_programs_draw_other_numbers(run: Run) -> None:
     """What was imported before the fork does not make programs draw alike."""
     code = "import os, numpy\nread, write = os.pipe()\nprint(numpy.random.rand())\n"
-    drawn = {(await run(executor, code)).stdout for _ in range(3)}
+    drawn = {(await run(code)).stdout for _ in range(3)}
     assert len(drawn) == 3
 
 
-async def test_libraries_start_no_more_threads_than_processors(executor: Executor) -> None:
+async def test_libraries_start_no_more_threads_than_processors(run: Run) -> None:
     """A product of matrices runs in the one thread that the sandbox has a processor for."""
     code = (
         "import os, numpy\n"
         "a = numpy.ones((400, 400))\n"
         "print((a @ a)[0, 0], len(os.listdir('/proc/self/task')))\n"
     )
-    assert (await run(executor, code)).stdout == b"400.0 1\n"
-    chosen = await run(executor, code, env={"OPENBLAS_NUM_THREADS": "2"})
+    assert (await run(code)).stdout == b"400.0 1\n"
+    chosen = await run(code, env={"OPENBLAS_NUM_THREADS": "2"})
     assert chosen.stdout == b"400.0 2\n"
 
 
-async def test_too_little_memory_is_refused(executor: Executor) -> None:
+async def test_too_little_memory_is_refused(run: Run) -> None:
     """What the environment itself takes cannot be forbidden to it."""
     with pytest.raises(ExecutorRefused, match=r"limits\.memory_mb: must be at least 64"):
-        await run(executor, "pass", limits=Limits(memory_mb=32))
+        await run("pass", limits=Limits(memory_mb=32))
 
 
-async def test_an_unknown_environment_is_refused(executor: Executor) -> None:
+async def test_an_unknown_environment_is_refused(run: Run) -> None:
     """The same for one that is not served."""
     with pytest.raises(ExecutorRefused, match="environment: 'judge' is not served"):
-        await run(executor, "pass", environment="judge")
+        await run("pass", environment="judge")
 
 
-async def test_an_environment_without_an_image_is_refused(executor: Executor) -> None:
+async def test_an_environment_without_an_image_is_refused(run: Run) -> None:
     """A fault of the installation, and no verdict."""
     with pytest.raises(ExecutorRefused, match="crucible-sandbox:missing"):
-        await run(executor, "pass", environment="missing")
+        await run("pass", environment="missing")
 
 
 async def test_an_executor_service_says_what_it_has() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import pytest
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from crucible.executor import Executor
-    from crucible.models import Outcome
+    from crucible.models import Isolation, Outcome
 
 pytestmark = pytest.mark.docker
 in_one_loop = pytest.mark.asyncio(loop_scope="module")
 
 PROGRAMS = Path(__file__).parents[1] / "data" / "languages"
 LANGUAGES = languages_of(JUDGE)
-ISOLATIONS: tuple[Literal["container"], ...] = ("container",)
+ISOLATIONS: tuple[Isolation, ...] = ("container", "nested")
 
 
 class Case(NamedTuple):
@@ -58,7 +58,7 @@ async def run(
     executor: Executor,
     language: str,
     name: str,
-    isolation: Literal["container"],
+    isolation: Isolation,
     *,
     stdin: bytes = b"",
 ) -> Outcome:
@@ -85,7 +85,7 @@ async def run(
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("language", LANGUAGES)
 async def test_a_program_ends_as_it_has_to(
-    executor: Executor, language: str, case: Case, isolation: Literal["container"]
+    executor: Executor, language: str, case: Case, isolation: Isolation
 ) -> None:
     """Output, exit code and verdict are the program's, whatever compiles or interprets it."""
     outcome = await run(executor, language, case.name, isolation, stdin=case.stdin)
@@ -97,9 +97,7 @@ async def test_a_program_ends_as_it_has_to(
 @in_one_loop
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 @pytest.mark.parametrize("language", LANGUAGES)
-async def test_a_failure_says_why(
-    executor: Executor, language: str, isolation: Literal["container"]
-) -> None:
+async def test_a_failure_says_why(executor: Executor, language: str, isolation: Isolation) -> None:
     """An uncaught exception is the program's own end, with its words on standard error."""
     outcome = await run(executor, language, "exception", isolation)
     assert outcome.verdict in (Verdict.NONZERO_EXIT, Verdict.SIGNALLED), outcome

@@ -154,7 +154,7 @@ async def celery_worker(
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
         async with tally.writing(queue_url, Keys(), Settings().result_ttl_s):
-            yield Platform(runner, ServedEnvironments(), ceilings_of(Settings()))
+            yield Platform(runner, ServedEnvironments(), ceilings_of(Settings()), "container")
 
     registry = TaskRegistry(platform, hooks=CompletionHooks(tally, ("tasks.evaluate_code",)))
     registry.task("tasks.evaluate_code", track_started=True, max_retries=MAX_RETRIES)(evaluate_code)

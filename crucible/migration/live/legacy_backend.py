@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from crucible.executor.served import ServedEnvironments
     from crucible.legacy import LegacyClient
     from crucible.migration.live.ledger import Ledger
-    from crucible.models import Evaluation, Limits
+    from crucible.models import Evaluation, Isolation, Limits
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class LegacyBackend:
         results: of Celery tasks, copies among them.
         served: the environments a program may run in.
         ceilings: the most a program may ask for.
+        isolation: what a program gets that names none.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class LegacyBackend:
         *,
         served: ServedEnvironments,
         ceilings: Limits,
+        isolation: Isolation,
     ) -> None:
         self._client = client
         self._breaker = breaker
@@ -60,6 +62,7 @@ class LegacyBackend:
         self._results = results
         self._served = served
         self._ceilings = ceilings
+        self._isolation = isolation
 
     async def submit(self, eval_id: str, asked: EvalRequest) -> None:
         """Queue a program; an evaluation that is queued, runs or has ended stays as it is.
@@ -75,6 +78,7 @@ class LegacyBackend:
             options_of(asked),
             served=self._served,
             ceilings=self._ceilings,
+            isolation=self._isolation,
         )
         permit = self._breaker.permit()
         if permit is None:

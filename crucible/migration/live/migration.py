@@ -110,6 +110,7 @@ async def open_migration(
             results,
             served=served,
             ceilings=ceilings_of(settings),
+            isolation=settings.isolation,
         )
         mismatches = Mismatches(client, keys)
         counter = await enter(CompletionCounter().writing(settings.celery_broker_url, keys, ttl_s))

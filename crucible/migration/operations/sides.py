@@ -213,6 +213,7 @@ class Sides:
             options_of(asked),
             served=ServedEnvironments(self.settings.served_environments),
             ceilings=ceilings_of(self.settings),
+            isolation=self.settings.isolation,
         )
 
     async def give_to_celery(self, found: Recorded, asked: EvalRequest) -> bool:

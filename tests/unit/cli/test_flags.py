@@ -37,6 +37,8 @@ TYPED: dict[str, tuple[str, Any]] = {
     "log_level": ("error", "error"),
     "publish_deadline_s": ("0.5", 0.5),
     "allowed_hosts": ("a.example,b.example", ["a.example", "b.example"]),
+    "isolation": ("nested", "nested"),
+    "isolations": ("nested,container", ["nested", "container"]),
 }
 
 

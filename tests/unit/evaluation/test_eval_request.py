@@ -220,7 +220,7 @@ _NAMES = st.sampled_from(["a", "a/b", "main.py", "main.sh", "main.sh/x", "b\\c",
                 max_size=3,
             ),
             "output_files": st.lists(_NAMES, max_size=66),
-            "isolation": st.sampled_from(["container", "shared"]),
+            "isolation": st.sampled_from(["container", "nested"]),
         },
     )
 )
