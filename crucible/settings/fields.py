@@ -195,6 +195,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         """
         return served_environments(self.environments, self.own_environments)
 
+    def __hash__(self) -> int:
+        """Of all but the tables, which are mutable mappings; equal settings have equal hashes."""
+        hashed = [name for name in self.__struct_fields__ if name not in TABLES]
+        return hash(tuple(getattr(self, name) for name in hashed))
+
     def __repr__(self) -> str:
         """Effective values with secrets masked."""
         shown = ", ".join(f"{name}={value!r}" for name, value in self.masked().items())

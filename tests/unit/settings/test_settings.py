@@ -274,6 +274,8 @@ def test_tables_of_the_file_are_environments(tmp_path: Path) -> None:
     )
     settings = load_settings({}, file=file)
     assert [one.name for one in settings.served_environments] == ["mine", "default"]
+    # What is derived from settings is kept by them, such as the description of the API.
+    assert hash(settings) == hash(load_settings({}, file=file))
     file.write_text('environments = ["judge"]\n')
     assert load_settings({}, file=file).served_environments[0].name == "judge"
 
