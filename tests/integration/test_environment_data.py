@@ -131,5 +131,6 @@ async def test_an_executor_service_says_what_it_has() -> None:
         states = {one.name: one for one in await remote.environments()}
         assert {name for name, one in states.items() if one.image_id} == {"default", "data"}
         assert states["data"].versions["python"].startswith("3.11")
-        outcome = await run(remote, "import numpy; print(numpy.prod([6, 7]))")
+        code = "import numpy; print(numpy.prod([6, 7]))"
+        outcome = await remote.run(Program(language="python", code=code, environment="data"))
         assert outcome.stdout == b"42\n"
