@@ -102,6 +102,13 @@ def test_whatever_asks_the_queue_server_may_find_it_away(path: str) -> None:
         ("EvalRequest", {"code": "x", "limits": {"memory_mb": 1}}),
         ("EvalRequest", {"code": "x", "limits": {"memory_mb": 2000}}),
         ("EvalRequest", {"code": "x", "limits": {"wall_time_s": 0}}),
+        ("EvalRequest", {"code": "x", "language": "py"}),
+        ("EvalRequest", {"code": "x", "language": "go"}),
+        ("EvalRequest", {"code": "x", "environment": "default"}),
+        ("EvalRequest", {"code": "x", "environment": "judge"}),
+        ("EvalRequest", {"code": "x", "isolation": "container"}),
+        ("EvalRequest", {"code": "x", "isolation": "nested"}),
+        ("EvalRequest", {"code": "x", "isolation": None}),
         ("EvalRequest", {"code": "x", "args": ["\0"]}),
         ("EvalRequest", {"code": "x", "args": ["a"] * 1001}),
         ("EvalRequest", {"code": "x", "env": {"1": "a"}}),
@@ -122,9 +129,9 @@ async def test_the_document_is_no_wider_than_the_service(
     redis_url: str, name: str, body: dict[str, Any], legacy: bool
 ) -> None:
     """What is refused as it stands is no instance of the schema, what is accepted is one."""
-    flags: dict[str, Any] = (
-        {"queue_service_url": f"http://127.0.0.1:{free_port()}"} if legacy else {}
-    )
+    flags: dict[str, Any] = {"isolations": ("container",)}
+    if legacy:
+        flags["queue_service_url"] = f"http://127.0.0.1:{free_port()}"
     path, method = {
         "EvalRequest": ("/api/eval", "POST"),
         "Change": ("/api/v1/migration", "PUT"),
