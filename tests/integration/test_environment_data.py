@@ -104,6 +104,25 @@ async def test_libraries_start_no_more_threads_than_processors(run: Run) -> None
     assert chosen.stdout == b"400.0 2\n"
 
 
+async def test_a_lane_is_of_one_environment(executor: Executor) -> None:
+    """It goes on with programs of its environment, and only with those."""
+    code = "import os\nprint(os.stat('/proc/self/ns/net').st_ino)"
+    program = Program(language="python", code=code, environment="data", isolation="nested")
+    lanes = {(await executor.run(program)).stdout for _ in range(4)}
+    assert len(lanes) == 1
+    other = await executor.run(msgspec.structs.replace(program, environment="default"))
+    assert other.stdout not in lanes
+
+
+async def test_the_least_memory_is_enough(run: Run) -> None:
+    """For a program that uses what is there already; one that wants more is told so."""
+    least = Limits(memory_mb=DATA.least_memory_mb, wall_time_s=60.0)
+    ready = await run("import numpy\nprint(numpy.arange(4).sum())", limits=least)
+    assert (ready.verdict, ready.stdout) == (Verdict.OK, b"6\n"), ready
+    hog = await run("import numpy\nnumpy.ones(1 << 26)", limits=least)
+    assert hog.verdict is Verdict.MEMORY_LIMIT, hog
+
+
 async def test_too_little_memory_is_refused(run: Run) -> None:
     """What the environment itself takes cannot be forbidden to it."""
     with pytest.raises(ExecutorRefused, match=r"limits\.memory_mb: must be at least 64"):
