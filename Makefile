@@ -49,8 +49,10 @@ docs: setup ## the pages of docs/ as HTML below .cache/docs
 	@$(VENV)/sphinx-build -q -W --keep-going -b html docs .cache/docs
 	@echo "open .cache/docs/index.html"
 
-images-check: setup ## build the sandbox image once more: its id must not change (a minute, root)
-	@before=$$($(VENV)/crucible images build); after=$$($(VENV)/crucible images build --force); \
+IMAGES ?= default judge data
+images-check: setup ## build every image once more: no id may change (minutes, root)
+	@before=$$($(VENV)/crucible environments build --data-dir .cache $(IMAGES)); \
+	after=$$($(VENV)/crucible environments build --data-dir .cache --force $(IMAGES)); \
 	echo "$$after"; test "$$before" = "$$after"
 
 help: ## this list

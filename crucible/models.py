@@ -11,6 +11,13 @@ from typing import Any, Literal
 
 import msgspec
 
+#: How a program is kept apart from others: a container made anew for it, or namespaces of its own
+#: in a container of its tenant.
+Isolation = Literal["container", "nested"]
+ISOLATIONS: tuple[Isolation, ...] = ("container", "nested")
+#: Whose programs are that come without a key.
+LOCAL_TENANT = "local"
+
 
 class Verdict(enum.StrEnum):
     """How a program ended."""
@@ -108,8 +115,10 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         files: placed beside the program before it starts.
         output_files: names of regular files to return after the end.
         limits: what it may use.
-        isolation: ``container`` (one fresh container, the default) or ``shared``.
-        tenant: whose program it is; sandboxes are never shared across tenants.
+        environment: the image it runs in, by the name it is served under.
+        isolation: ``container`` (one fresh container) or ``nested`` (namespaces of its own in a
+            container of its tenant).
+        tenant: whose program it is; no container ever has programs of two.
         eval_id: for labels and logs only.
     """
 
@@ -121,8 +130,9 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[SourceFile, ...] = ()
     output_files: tuple[str, ...] = ()
     limits: Limits = Limits()
-    isolation: Literal["container", "shared"] = "container"
-    tenant: str = ""
+    environment: str = "default"
+    isolation: Isolation = "container"
+    tenant: str = LOCAL_TENANT
     eval_id: str = ""
 
 
@@ -159,7 +169,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         files: requested output files that were regular files, by name.
         files_omitted: the other requested ones, with the reason: ``missing``, ``too_large``,
             ``not_a_file`` (a link, folder, socket, device) or ``unreadable``.
-        isolation: ``container``, or ``shared`` with other trusted programs of its tenant.
+        isolation: ``container`` or ``nested``, as it was run.
     """
 
     verdict: Verdict
@@ -174,7 +184,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     run_s: float = 0.0
     files: dict[str, bytes] = {}
     files_omitted: dict[str, str] = {}
-    isolation: Literal["container", "shared"] = "container"
+    isolation: Isolation = "container"
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,7 +220,7 @@ class Evaluation(msgspec.Struct, kw_only=True):
     signal: int | None = None
     message: str | None = None
     output_truncated: bool = False
-    isolation: Literal["container", "shared"] = "container"
+    isolation: Isolation = "container"
     queue: str = ""
     queue_system: Literal["celery", "legacy"] = "celery"
     celery_task_id: str | None = None

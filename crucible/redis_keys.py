@@ -27,6 +27,7 @@ SWEEP = "crucible:sweep"
 REVOKED = "crucible:revoked"
 DLQ = "crucible:dlq"
 COMPLETIONS = "crucible:ends"
+ENVIRONMENT_PREFIX = "crucible:environment:"
 COMPLETIONS_LETTER = "crucible:ends:letter"
 #: The channel of changes is named like the key.
 MIGRATION = "crucible:migration"
@@ -68,6 +69,8 @@ AUDIT_LIMIT, MISMATCH_LIMIT, SAMPLE_LIMIT = 1000, 1000, 500
 #: about to be sent, and how long it is remembered that it was (celery 5.7 ``backends/redis.py``
 #: with its default settings).
 CHORD_MARK_TTL_S, CHORD_SENDING_TTL_S, CHORD_SENT_TTL_S = 6, 21, 300
+#: Seconds an announcement of an environment lasts: three of its repetitions may be missed.
+ENVIRONMENT_TTL_S = 100
 #: Seconds a reply waits to be fetched by a client that may have left.
 REPLY_TTL_S = 300
 #: Seconds after which stock workers of 5.7 may sweep the binding of a client that died.
@@ -136,6 +139,8 @@ TABLE = (
             "dead letters with their exact bytes"),
     KeyInfo(COMPLETIONS, "hash", "workers, api", "some forty fields",
             "completions by queue system, status and duration"),
+    KeyInfo(f"{ENVIRONMENT_PREFIX}<name>", "string", _WORKERS, f"TTL {ENVIRONMENT_TTL_S} s",
+            "an environment as workers have it: image, size, versions of its languages"),
     KeyInfo(COMPLETIONS_LETTER, "string", "workers, api", "one",
             "id of the last dead letter that was looked at for completions"),
     KeyInfo(MIGRATION, "string", "api, `crucible migration`", "one",
@@ -287,6 +292,10 @@ class Keys:
     def completions(self) -> str:
         """The counts of completions."""
         return f"{self.prefix}{COMPLETIONS}"
+
+    def environment(self, name: str) -> str:
+        """What workers announced of one environment."""
+        return f"{self.prefix}{ENVIRONMENT_PREFIX}{name}"
 
     @property
     def completions_letter(self) -> str:

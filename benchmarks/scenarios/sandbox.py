@@ -1,4 +1,4 @@
-"""Programs in fresh containers: rate beside a bare Docker loop, and end-to-end latency.
+"""Programs in containers and lanes: rate beside a bare Docker loop, and end-to-end latency.
 
 Crucible's rate is that of evaluations submitted over HTTP, run by one worker in its warm pool and
 answered to the waiting client; latency is measured on the same way at half of that rate, until all
@@ -6,7 +6,8 @@ repeats together have two hundred samples. The P99 that is judged is that of all
 repeat's would be nearly its highest. Beside it stands the share of programs that found no sandbox
 ready: a latency without misses is the way's, one with them the pool's. The bare
 loop restarts stopped read-only containers, two at once, reads what each wrote, and does nothing
-else.
+else. Lanes are also given mixed loads: many tenants taking turns, where lanes are restarted as they
+go from one to another, and now and then a program that sleeps.
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ FILL_S = 4.0
 TOLD_S = 2.0
 COUNTED_S = 10.0
 _TAKEN = re.compile(r'^sandboxes_taken_total\{outcome="(\w+)"\} (\S+)$', re.MULTILINE)
+
+
+#: An executor of lanes: no containers of one program are kept ready beside them.
+NESTED: dict[str, Any] = {
+    "config": {"isolation": "nested", "pool_min": 0},
+    "program": {"isolation": "nested"},
+}
 
 
 @asynccontextmanager
@@ -112,7 +120,7 @@ def _half_load_s(stage: Stage, rate: float) -> float:
 
 SCENARIO = Scenario(
     name="sandbox",
-    summary="programs in fresh containers",
+    summary="programs in fresh containers, and in lanes",
     subjects={
         "bare restart": Subject("bare_docker", job={"cycle": "restart"}),
         "crucible warm": Subject("crucible_service", job={"whole_way": True}),
@@ -121,14 +129,19 @@ SCENARIO = Scenario(
         "crucible cold": Subject(
             "crucible_executor", job={"config": {"pool_min": 0, "max_uses": 1}}
         ),
-        "crucible shared": Subject(
-            "crucible_executor",
+        "crucible nested": Subject(
+            "crucible_service",
             job={
-                "program": {"isolation": "shared", "tenant": "bench"},
-                "at_once": 8,
-                "half_load": True,
+                "whole_way": True,
+                # Two slots, the default here, wait for claims a part of the time.
+                "environment": {"CRUCIBLE_ISOLATION": "nested", "CRUCIBLE_CONCURRENCY": "4"},
             },
         ),
+        "nested executor": Subject(
+            "crucible_executor", job={**NESTED, "at_once": 4, "half_load": True}
+        ),
+        "nested, 16 tenants": Subject("crucible_executor", job={**NESTED, "tenants": 16}),
+        "nested, one in 64 long": Subject("crucible_executor", job={**NESTED, "long_one_in": 64}),
         "bare create": Subject("bare_docker", job={"cycle": "create"}),
         "epicbox": Subject("epicbox_docker", "epicbox"),
         "llm-sandbox pool": Subject("llm_sandbox_pool", "llm-sandbox"),

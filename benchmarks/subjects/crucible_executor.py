@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from contextlib import AsyncExitStack
 from typing import Any
@@ -15,6 +16,9 @@ from crucible.models import Program
 _stack = AsyncExitStack()
 _executor: Executor
 _job: dict[str, Any] = {}
+_numbers = itertools.count()
+#: Seconds that a long program sleeps.
+LONG_S = 0.5
 
 
 class Taken(NoHooks):
@@ -41,9 +45,12 @@ async def setup(job: dict[str, Any]) -> None:
 
 
 async def _one() -> None:
+    number = next(_numbers)
+    sleep = number and number % _job.get("long_one_in", number + 1) == 0
     program = Program(
         language="python",
-        code="print(6 * 7)",
+        code=f"import time; time.sleep({LONG_S}); print(6 * 7)" if sleep else "print(6 * 7)",
+        tenant=f"bench-{number % _job.get('tenants', 1)}",
         **_job.get("program", {}),
     )
     outcome = await _executor.run(program)

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from crucible.api import (
     dead_letters,
+    environments,
     evaluations,
     health,
     metrics,
@@ -24,6 +25,7 @@ from crucible.api.app_keys import (
     METER,
     MIGRATION,
     READINESS,
+    SERVED,
     SERVICE,
     SETTINGS,
 )
@@ -36,7 +38,7 @@ from crucible.broker.redis.requirements import require_usable
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import PROBE_S, Readiness
-from crucible.executor.languages import LANGUAGES
+from crucible.executor.served import ServedEnvironments
 from crucible.http.guard import GUARD, ConnectionGuard, Limits
 from crucible.http.hosts import HOSTS, HostPolicy, host_guard
 from crucible.http.query import check_query
@@ -94,7 +96,8 @@ ROUTES = (
     Route("POST", "/api/eval", evaluations.submit, _WAIT),
     Route("GET", "/api/eval/{eval_id}", evaluations.show, _WAIT),
     Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
-    Route("GET", "/api/languages", evaluations.languages),
+    Route("GET", "/api/environments", environments.environments),
+    Route("GET", "/api/languages", environments.languages),
     Route("GET", "/api/v1/queues", queues.show),
     Route("GET", "/api/v1/dlq", dead_letters.list_, _LIMIT | {"before"}),
     Route("GET", "/api/v1/dlq/{letter_id}", dead_letters.show),
@@ -122,6 +125,7 @@ def build_app(settings: Settings) -> web.Application:
     )
     app[SETTINGS], app[HOSTS] = settings, hosts
     app[GUARD] = ConnectionGuard(connection_limits(settings))
+    app[SERVED] = ServedEnvironments(settings.served_environments)
     app.cleanup_ctx.append(_connections)
     for route in ROUTES:
         if route.method == "GET":
@@ -197,12 +201,13 @@ async def _add_service(
     celery = CeleryService(
         publisher,
         control,
-        languages=LANGUAGES,
+        served=app[SERVED],
         ceilings=ceilings_of(settings),
         result_ttl_s=settings.result_ttl_s,
+        isolations=settings.isolations,
     )
     if settings.queue_service_url:
-        parts = await stack.enter_async_context(open_migration(settings, publisher))
+        parts = await stack.enter_async_context(open_migration(settings, publisher, app[SERVED]))
         app[MIGRATION] = parts
         app[SERVICE] = RoutedService(celery, parts, control, meter.selected)
     else:

@@ -9,6 +9,7 @@ from aiohttp import web
 from crucible.broker.admin.operator import Admin
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.readiness import Readiness
+from crucible.executor.served import ServedEnvironments
 from crucible.migration.live.migration import Migration
 from crucible.settings import Settings
 from crucible.telemetry.submissions import Meter
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from crucible.evaluation.service import EvaluationService
 
 SETTINGS = web.AppKey("settings", Settings)
+SERVED = web.AppKey("served", ServedEnvironments)
 SERVICE: web.AppKey[EvaluationService] = web.AppKey("service")
 #: Takes submissions of the fast path; only where every evaluation goes to Celery queues.
 FAST_PATH = web.AppKey("fast_path", CeleryService)

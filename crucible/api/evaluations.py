@@ -1,4 +1,4 @@
-"""The handlers of ``/api/eval`` and ``/api/languages``."""
+"""The handlers of ``/api/eval``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from crucible.api.problems import not_submitted
 from crucible.errors import BrokerError, LegacyError, ParameterError
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.request import decode_request
-from crucible.executor.languages import LANGUAGES
 from crucible.http.body import read_body
 from crucible.http.problems import IDEMPOTENCY_KEY
 from crucible.models import ENDED, Evaluation
@@ -41,20 +40,6 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     queue: str
     queue_system: str
     href: str
-
-
-class LanguageShown(msgspec.Struct, frozen=True, kw_only=True):
-    """A language that programs may be in.
-
-    Attributes:
-        name: ``language`` of a submission.
-        file_name: name of the program's own file, which no other file may have.
-        compiled: it is compiled before it runs, within the same limits.
-    """
-
-    name: str
-    file_name: str
-    compiled: bool
 
 
 async def submit(request: web.Request) -> web.Response:
@@ -118,16 +103,6 @@ async def cancel(request: web.Request) -> web.Response:
     return _json(evaluation, status=200 if evaluation.status in ENDED else 202)
 
 
-async def languages(request: web.Request) -> web.Response:
-    """``GET /api/languages``: the languages programs may be in."""
-    return _json(
-        [
-            LanguageShown(name=name, file_name=language.file_name, compiled=bool(language.compile))
-            for name, language in LANGUAGES.items()
-        ]
-    )
-
-
 def wait_of(request: web.Request) -> float | None:
     """Seconds the client is willing to wait; None without ``?wait=``.
 
@@ -166,5 +141,5 @@ def _key_of(request: web.Request) -> str | None:
     return key
 
 
-def _json(value: Evaluation | list[LanguageShown], status: int = 200) -> web.Response:
+def _json(value: Evaluation, status: int = 200) -> web.Response:
     return web.Response(body=_encode(value), status=status, content_type=JSON_TYPE)

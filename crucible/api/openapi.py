@@ -12,7 +12,8 @@ import crucible
 from crucible.api import dead_letters, migration
 from crucible.api.app_keys import SETTINGS
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
-from crucible.api.evaluations import Accepted, LanguageShown
+from crucible.api.environments import EnvironmentShown, LanguageShown
+from crucible.api.evaluations import Accepted
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.schemas import LETTER_ID, Problem, schemas
 from crucible.broker.admin.census import Census
@@ -102,6 +103,7 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
     }
     refused = _some(errors, "400", "409", "413", "415", "422", "503")
     language = {"type": "array", "items": of[LanguageShown]}
+    environment = {"type": "array", "items": of[EnvironmentShown]}
     return {
         "/api/eval": {
             "post": {
@@ -127,6 +129,12 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
             "get": {
                 "summary": "The languages programs may be in",
                 "responses": {"200": _response("The languages.", language)},
+            }
+        },
+        "/api/environments": {
+            "get": {
+                "summary": "The environments programs may run in",
+                "responses": {"200": _response("The environments.", environment)},
             }
         },
     }

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
-from crucible.api.evaluations import Accepted, LanguageShown
+from crucible.api.environments import EnvironmentShown, LanguageShown
+from crucible.api.evaluations import Accepted
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.broker.admin.census import Census
 from crucible.evaluation.limits import ceilings_of
@@ -25,11 +26,13 @@ from crucible.executor.admission import (
     MAX_NAME_BYTES,
     MAX_STDIN_BYTES,
 )
-from crucible.executor.languages import LANGUAGES
+from crucible.executor.served import ServedEnvironments
 from crucible.migration.state import SWITCHES, Change
 from crucible.models import LIMIT_FLOORS, Evaluation, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crucible.settings import Settings
 
 #: A JSON Schema.
@@ -72,7 +75,8 @@ class Problem(msgspec.Struct, kw_only=True):
 
 
 TYPES = (
-    Problem, EvalRequest, Evaluation, Accepted, LanguageShown, Report, Census, LetterShown,
+    Problem, EvalRequest, Evaluation, Accepted, LanguageShown, EnvironmentShown, Report, Census,
+    LetterShown,
     LetterPage, Replayed, Change, MigrationStatus, MismatchList,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
@@ -93,7 +97,7 @@ def schemas(settings: Settings) -> tuple[dict[Any, Schema], dict[str, Schema]]:
     kinds: dict[str, type] = {kind.__name__: kind for kind in TYPES} | {"LimitsRequest": Limits}
     for name, schema in components.items():
         _describe(schema, kinds.get(name))
-    _narrow_request(components)
+    _narrow_request(components, settings)
     _narrow_limits(components["LimitsRequest"]["properties"], ceilings_of(settings))
     _narrow_change(components["Change"]["properties"], legacy=bool(settings.queue_service_url))
     # One switch at least; null sets none.
@@ -148,11 +152,16 @@ def _in_one_line(text: str) -> str:
     return " ".join(text.split()).replace("``", "`")
 
 
-def _narrow_request(components: dict[str, Schema]) -> None:
+def _narrow_request(components: dict[str, Schema], settings: Settings) -> None:
     fields = components["EvalRequest"]["properties"]
     fields["code"] |= {"minLength": 1, "maxLength": MAX_CODE_BYTES, "pattern": "\\S"}
     fields["stdin"]["maxLength"] = -(-MAX_STDIN_BYTES // 3) * 4  # in base64
-    fields["language"]["enum"] = list(LANGUAGES)
+    served = ServedEnvironments(settings.served_environments)
+    languages = served.languages()
+    aliases = [alias for language in languages.values() for alias in language.aliases]
+    fields["language"]["enum"] = list(dict.fromkeys([*languages, *aliases]))
+    fields["environment"] |= _any_of([one.name for one in served])
+    fields["isolation"] |= _any_of(settings.isolations)
     fields["args"]["maxItems"] = MAX_ARGUMENTS
     fields["args"]["items"]["pattern"] = _NO_NUL
     fields["env"]["maxProperties"] = MAX_ARGUMENTS
@@ -162,6 +171,10 @@ def _narrow_request(components: dict[str, Schema]) -> None:
     name = {"minLength": 1, "maxLength": MAX_NAME_BYTES}
     fields["output_files"]["items"] |= name
     components["SourceFile"]["properties"]["name"] |= name
+
+
+def _any_of(names: Sequence[str]) -> Schema:
+    return {"anyOf": [{"type": "string", "enum": list(names)}, {"type": "null"}]}
 
 
 def _narrow_limits(fields: dict[str, Schema], ceilings: Limits) -> None:

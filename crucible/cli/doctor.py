@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
 import msgspec
 import typer
@@ -23,8 +24,20 @@ _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", 
     Section.IMAGE,
     "data_dir",
 )
-def command(settings: Settings, as_json: Json = False) -> None:
+def command(
+    settings: Settings,
+    as_json: Json = False,
+    apparmor_profile: Annotated[
+        bool,
+        typer.Option("--apparmor-profile", help="Print the AppArmor profile of lanes instead."),
+    ] = False,
+) -> None:
     """Check everything Crucible needs; exit code 1 when something is missing."""
+    if apparmor_profile:
+        from crucible.executor.nested import probe
+
+        typer.echo(probe.apparmor_profile(), nl=False)
+        return
     # Imported here so that other commands do not load the engine's client.
     from crucible.doctor import run_checks
 

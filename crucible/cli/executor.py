@@ -20,7 +20,13 @@ PORT = 8003
 
 
 @with_settings(
-    "host", "allowed_hosts", "concurrency", Section.SANDBOXES, Section.CEILINGS, "log_level"
+    "host",
+    "allowed_hosts",
+    "concurrency",
+    Section.SANDBOXES,
+    Section.CEILINGS,
+    "environments",
+    "log_level",
 )
 def command(
     settings: Settings,

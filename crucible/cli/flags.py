@@ -3,7 +3,7 @@
 ``@with_settings(Section.LISTENING, "log_level")`` gives a command the flags of a section and of
 one more setting, and passes it the ``Settings`` that result from flags and environment. A flag that
 was not given is None among the parameters of the command's context. Tokens have no flag, since
-every user of the machine can read command lines.
+every user of the machine can read command lines, and tables of the settings file have none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from crucible.cli.queries import check_queries
 from crucible.settings import Settings, load_settings
-from crucible.settings.fields import SECRETS
+from crucible.settings.fields import SECRETS, TABLES
 from crucible.settings.sections import Section, descriptions, sections
 
 #: Short names, and names of earlier versions.
@@ -67,7 +67,7 @@ def fields_of(concerned: tuple[Section | str, ...]) -> list[str]:
     return [
         field
         for field, section in known.items()
-        if (field in concerned or section in concerned) and field not in SECRETS
+        if (field in concerned or section in concerned) and field not in SECRETS | TABLES
     ]
 
 

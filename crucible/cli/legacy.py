@@ -50,6 +50,7 @@ async def _serve_queue(settings: Settings, port: int) -> None:
     Section.SANDBOXES,
     Section.CEILINGS,
     Section.BREAKERS,
+    "environments",
     "log_level",
 )
 def worker(

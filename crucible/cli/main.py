@@ -19,6 +19,7 @@ from crucible.cli import (
     compare,
     dlq,
     doctor,
+    environments,
     executor,
     images,
     legacy,
@@ -78,6 +79,7 @@ app.command("compare")(compare.command)
 app.command("doctor")(doctor.command)
 app.command("settings")(settings.command)
 app.command("bench")(bench.command)
+app.add_typer(environments.app, name="environments")
 app.add_typer(images.app, name="images")
 
 

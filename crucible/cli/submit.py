@@ -28,6 +28,17 @@ LANGUAGE_OF_SUFFIX = {
     ".sh": "bash",
     ".bash": "bash",
     ".c": "c",
+    ".cc": "cpp",
+    ".cpp": "cpp",
+    ".cxx": "cpp",
+    ".go": "go",
+    ".java": "java",
+    ".lua": "lua",
+    ".php": "php",
+    ".pl": "perl",
+    ".rb": "ruby",
+    ".rs": "rust",
+    ".ts": "typescript",
 }
 
 
@@ -38,6 +49,9 @@ def command(
     language: Annotated[
         str | None,
         typer.Option("--language", "-l", help="Default: from the file's suffix; python for -."),
+    ] = None,
+    environment: Annotated[
+        str | None, typer.Option(help="The image to run in; by default one with the language.")
     ] = None,
     arg: Annotated[list[str] | None, typer.Option("--arg", help="An argument; repeat.")] = None,
     env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE; repeat.")] = None,
@@ -67,6 +81,7 @@ def command(
     body: dict[str, Any] = {
         "code": _source(file),
         "language": _language(file) if language is None else language,
+        "environment": environment,
         "args": arg,
         "env": _pairs("--env", env),
         "limits": _limits(limit),

@@ -60,10 +60,12 @@ async def _run(
     settings: Settings, own_queue: bool, own_bus: bool, sample: bool, stop: asyncio.Event
 ) -> None:
     # Imported here so that other commands do not load what only this one needs.
-    from crucible.up.stack import check_engine, describe, run_stack
+    from crucible.up.stack import check_engine, describe, offered, run_stack
 
     if not settings.executor_urls:
-        await check_engine(executor_config(settings))
+        config = executor_config(settings)
+        await check_engine(config)
+        settings = await offered(settings, config)
     async with run_stack(
         settings, own_queue=own_queue, own_event_bus=own_bus, write=_write
     ) as stack:

@@ -37,6 +37,7 @@ SECTIONS = (
     Section.SANDBOXES,
     Section.CEILINGS,
     Section.BREAKERS,
+    "environments",
 )
 #: A name that remote control can address: its destinations are lists with commas and patterns with
 #: * and ?, and a stock worker replaces what follows a %.

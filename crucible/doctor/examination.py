@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.doctor import engine, machine
 from crucible.doctor.check import Check, failed, passed, warned
+from crucible.doctor.isolation import check_nested
 from crucible.doctor.queue_server import check_queue_server
+from crucible.environments import DEFAULT_NAME
 from crucible.errors import RequirementError, SettingsError
-from crucible.images import find_image, is_local, load_definition, open_engine
+from crucible.images import (
+    environment_images,
+    find_image,
+    is_local,
+    load_definition,
+    open_engine,
+)
 from crucible.images.store import ENGINE_REMEDY, answer_within
 
 if TYPE_CHECKING:
     import aiodocker
 
-    from crucible.images import ImageInfo
+    from crucible.images import EnvironmentImage, ImageInfo
     from crucible.settings import Settings
 
 #: Seconds the engine may take to describe itself.
@@ -48,6 +56,8 @@ async def check_engine(settings: Settings) -> list[Check]:
         async with open_engine(settings.docker_url) as docker:
             version, info = await _describe(docker)
             image = await find_image(docker, settings.sandbox_image)
+        environments = await _environments(settings)
+        nested = await check_nested(settings)
     except RequirementError as error:
         detail = str(error).removesuffix(f" ({error.remedy})").removeprefix("Docker engine: ")
         return [failed("Docker engine", detail, error.remedy or ENGINE_REMEDY)]
@@ -60,7 +70,17 @@ async def check_engine(settings: Settings) -> list[Check]:
         engine.judge_storage(info),
         *_engine_space(info),
         judge_image(settings, image),
+        *(judge_environment(one) for one in environments if one.name != DEFAULT_NAME),
+        nested,
     ]
+
+
+async def _environments(settings: Settings) -> list[EnvironmentImage]:
+    """An empty list where the package list cannot be used, which the check of the image reports."""
+    try:
+        return await environment_images(settings)
+    except SettingsError:
+        return []
 
 
 async def _describe(docker: aiodocker.Docker) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -90,3 +110,18 @@ def judge_image(settings: Settings, image: ImageInfo | None) -> Check:
     if settings.sandbox_image.endswith(":latest") and image.definition != wanted:
         return warned(name, f"{detail}, built from an older definition", remedy)
     return passed(name, detail)
+
+
+def judge_environment(environment: EnvironmentImage) -> Check:
+    """Whether what is served is built; what is not served is only mentioned."""
+    name = f"Environment {environment.name}"
+    remedy = f"crucible environments build {environment.name}"
+    image = environment.image
+    size = f"{image.size_bytes / 1e6:.0f} MB, {image.image_id[:19]}" if image else ""
+    if environment.outdated:
+        return warned(name, f"{size}, made from another definition than today's", remedy)
+    if environment.built:
+        return passed(name, size if environment.served else f"{size}, not served")
+    if not environment.served:
+        return passed(name, "neither served nor built")
+    return failed(name, "is served, and its image is not in the engine", remedy)

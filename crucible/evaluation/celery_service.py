@@ -33,7 +33,7 @@ from crucible.evaluation.request import (
 from crucible.evaluation.service import Submitted
 from crucible.evaluation.submission import Draft, check_same
 from crucible.evaluation.view import evaluation_of
-from crucible.models import ENDED
+from crucible.models import ENDED, ISOLATIONS
 from crucible.validation import quoted
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from crucible.broker.results.meta import Meta
     from crucible.evaluation.record import Record
     from crucible.evaluation.request import EvalRequest
-    from crucible.models import Evaluation, Limits
+    from crucible.executor.served import ServedEnvironments
+    from crucible.models import Evaluation, Isolation, Limits
 
 #: Seconds a request to cancel waits for a running program to be stopped.
 STOP_WAIT_S = 5.0
@@ -59,9 +60,10 @@ class CeleryService:
     Args:
         publisher: publishes messages and reads results.
         control: sends remote control commands to workers.
-        languages: names of the languages a program may be in.
+        served: the environments a program may run in.
         ceilings: the most a program may ask for.
         result_ttl_s: seconds a result is kept; a submission is remembered for at least as long.
+        isolations: those that a program may ask for.
 
     Attributes:
         submitted_total: submissions that Celery queues took since the start.
@@ -72,14 +74,16 @@ class CeleryService:
         publisher: Publisher,
         control: ControlClient,
         *,
-        languages: Collection[str],
+        served: ServedEnvironments,
         ceilings: Limits,
         result_ttl_s: int,
+        isolations: Collection[Isolation] = ISOLATIONS,
     ) -> None:
         self._publisher = publisher
         self._control = control
-        self._languages = languages
+        self._served = served
         self._ceilings = ceilings
+        self._isolations = isolations
         self._result_ttl_s = result_ttl_s
         self._record_ttl_s = unended_ttl_s(result_ttl_s)
         # A plain number and no metric: this is the hot path, and a scrape can read it.
@@ -125,7 +129,7 @@ class CeleryService:
         Raises:
             InputError: it could never run, or has an id and a key.
         """
-        check_request(asked, self._languages, self._ceilings)
+        asked = check_request(asked, self._served, self._ceilings, self._isolations)
         if key and asked.eval_id:
             raise ParameterError("Idempotency-Key", "must not come beside an eval_id")
         field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""

@@ -32,6 +32,7 @@ def breaker_policy(settings: Settings) -> BreakerPolicy:
 
 def executor_config(settings: Settings) -> ExecutorConfig:
     """The configuration for ``open_executor``."""
+    pool_max = settings.pool_max or 4 * max(concurrency_of(settings), settings.pool_min)
     return ExecutorConfig(
         urls=settings.executor_urls,
         token=settings.executor_token or None,
@@ -39,7 +40,11 @@ def executor_config(settings: Settings) -> ExecutorConfig:
         docker_url=settings.docker_url or None,
         runtime=settings.docker_runtime or None,
         image=settings.sandbox_image,
+        environments=settings.served_environments,
+        isolation=settings.isolation,
+        lane_programs=settings.lane_programs,
+        lanes_max=pool_max,
         pool_min=settings.pool_min,
-        pool_max=settings.pool_max or 4 * max(concurrency_of(settings), settings.pool_min),
+        pool_max=pool_max,
         ceiling=ceilings_of(settings),
     )

@@ -46,8 +46,15 @@ def ceilings_of(settings: Settings) -> Limits:
     )
 
 
-def checked_limits(asked: LimitsRequest | None, ceilings: Limits) -> Limits:
+def checked_limits(
+    asked: LimitsRequest | None, ceilings: Limits, defaults: Limits = DEFAULTS
+) -> Limits:
     """The limits a program gets.
+
+    Args:
+        asked: what its request names.
+        ceilings: the most it may ask for.
+        defaults: of its language, for what it does not name.
 
     A default above the ceiling is lowered to it; a value asked for is not, it is refused.
 
@@ -55,13 +62,13 @@ def checked_limits(asked: LimitsRequest | None, ceilings: Limits) -> Limits:
         InputError: a value is not finite, below the floor or above the ceiling.
     """
     if asked is None:
-        return _default_limits(ceilings)
+        return _default_limits(ceilings, defaults)
     chosen: dict[str, float] = {}
     for name in Limits.__struct_fields__:
         ceiling = getattr(ceilings, name)
         value = getattr(asked, name)
         if value is None:
-            chosen[name] = min(getattr(DEFAULTS, name), ceiling)
+            chosen[name] = min(getattr(defaults, name), ceiling)
             continue
         floor = getattr(LIMIT_FLOORS, name)
         if not math.isfinite(value) or not floor <= value <= ceiling:
@@ -71,6 +78,6 @@ def checked_limits(asked: LimitsRequest | None, ceilings: Limits) -> Limits:
 
 
 @lru_cache(maxsize=16)
-def _default_limits(ceilings: Limits) -> Limits:
+def _default_limits(ceilings: Limits, defaults: Limits) -> Limits:
     """What a program gets that asks for nothing, as most do."""
-    return checked_limits(LimitsRequest(), ceilings)
+    return checked_limits(LimitsRequest(), ceilings, defaults)

@@ -14,6 +14,7 @@ from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import check_writable
 from crucible.broker.redis.translation import translated
 from crucible.errors import BrokerError, MemoryFull
+from crucible.evaluation.announcements import read_announcements
 from crucible.evaluation.completion_store import read_completions
 from crucible.executor.pool_policy import PoolCounts
 from crucible.redis_keys import Keys
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from crucible.breaker import Circuit
     from crucible.broker.control.client import ControlClient
+    from crucible.environments import EnvironmentState
     from crucible.evaluation.completion_store import CompletionCounts
     from crucible.settings import Settings
 
@@ -151,6 +153,13 @@ class Readiness:
         """Completions by queue system; none while the server does not answer."""
         try:
             return await read_completions(self._queue, self._keys)
+        except BrokerError:
+            return {}
+
+    async def environments(self, names: Sequence[str]) -> dict[str, EnvironmentState]:
+        """What workers announced of environments; nothing while the server does not answer."""
+        try:
+            return await read_announcements(names, self._queue, self._keys)
         except BrokerError:
             return {}
 

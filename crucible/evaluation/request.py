@@ -17,18 +17,22 @@ from crucible.executor.admission import (
     check_arguments,
     check_code,
     check_env,
+    check_environment,
     check_files,
     check_memory,
     check_output_files,
     check_stdin,
     from_base64,
 )
-from crucible.models import Program, SourceFile
-from crucible.validation import input_error, not_json, quoted
+from crucible.models import ISOLATIONS, Isolation, Program, SourceFile
+from crucible.validation import input_error, not_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from crucible.environments import Environment
+    from crucible.executor.languages import Language
+    from crucible.executor.served import ServedEnvironments
     from crucible.models import Limits
 
 #: An id is part of Redis keys, URLs and labels.
@@ -52,7 +56,8 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         files: placed beside the program.
         output_files: names of files to return.
         limits: what it may use.
-        isolation: ``container``, or ``shared`` for trusted programs.
+        environment: the image to run in; None takes the first that has the language.
+        isolation: ``container`` or ``nested``; None takes what the installation is set to.
     """
 
     stdin: str = ""
@@ -62,7 +67,8 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     files: list[SourceFile] = []
     output_files: list[str] = []
     limits: LimitsRequest | None = None
-    isolation: Literal["container", "shared"] = "container"
+    environment: str | None = None
+    isolation: Isolation | None = None
 
 
 class EvalRequest(EvalOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,7 +76,7 @@ class EvalRequest(EvalOptions, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         code: source text, not empty.
-        language: a name from the language table.
+        language: a name from the language table, or an alias.
         eval_id: the client's own id; the same id again returns the first evaluation.
         priority: 0 to 9, 9 is the most urgent.
         metadata: returned as it came with the evaluation.
@@ -146,18 +152,30 @@ def size_of(request: EvalRequest) -> int:
     return 500 + len(request.code) + len(request.stdin) + files
 
 
-def check_request(request: EvalRequest, languages: Collection[str], ceilings: Limits) -> None:
-    """Refuse what could never run.
+def check_request(
+    request: EvalRequest,
+    served: ServedEnvironments,
+    ceilings: Limits,
+    isolations: Collection[Isolation] = ISOLATIONS,
+) -> EvalRequest:
+    """Refuse what could never run, or may not as asked.
+
+    Returns:
+        The request, with its language by its name where it had an alias.
 
     Raises:
         InputError: naming the first field that is wrong.
     """
     if request.metadata:
         _check_metadata(request.metadata)
-    _check_program(request.code, request.language, languages)
-    stdin = _check_options(request, request.language)
-    limits = checked_limits(request.limits, ceilings)
+    _, language, limits = _check_program(request, served, ceilings)
+    if request.isolation is not None and request.isolation not in isolations:
+        raise InputError("isolation", f"may be {' or '.join(isolations)} here")
+    stdin = _check_options(request, language)
     check_memory(limits, request.code, len(stdin), request.files)
+    if request.language == language.name:
+        return request
+    return msgspec.structs.replace(request, language=language.name)
 
 
 def program_from(
@@ -166,10 +184,20 @@ def program_from(
     language: str,
     options: Mapping[str, Any],
     *,
-    languages: Collection[str],
+    served: ServedEnvironments,
     ceilings: Limits,
+    isolation: Isolation = "container",
 ) -> Program:
     """The program of a task message, checked anew: anybody may write to a queue.
+
+    Args:
+        eval_id: its id.
+        code: source text.
+        language: its name.
+        options: what came with it.
+        served: the environments it may run in.
+        ceilings: the most it may ask for.
+        isolation: what it gets where it names none.
 
     Raises:
         InputError: naming the argument that is wrong.
@@ -180,12 +208,11 @@ def program_from(
         )
     except msgspec.ValidationError as error:
         raise input_error(error) from None
-    _check_program(arguments.code, arguments.language, languages)
-    stdin = _check_options(arguments, arguments.language)
-    limits = checked_limits(arguments.limits, ceilings)
+    environment, known, limits = _check_program(arguments, served, ceilings)
+    stdin = _check_options(arguments, known)
     check_memory(limits, code, len(stdin), arguments.files)
     return Program(
-        language=language,
+        language=known.name,
         code=code,
         stdin=stdin,
         args=tuple(arguments.args),
@@ -193,7 +220,8 @@ def program_from(
         files=tuple(arguments.files),
         output_files=tuple(arguments.output_files),
         limits=limits,
-        isolation=arguments.isolation,
+        environment=environment.name,
+        isolation=arguments.isolation or isolation,
         eval_id=eval_id,
     )
 
@@ -222,23 +250,29 @@ def _depth_of(value: Any) -> int:
     return depth
 
 
-def _check_program(code: str, language: str, languages: Collection[str]) -> None:
+def _check_program(
+    request: EvalRequest, served: ServedEnvironments, ceilings: Limits
+) -> tuple[Environment, Language, Limits]:
+    """The environment, language and limits of a program that may run."""
+    code = request.code
     if not code or code.isspace():
         raise InputError("code", "must not be empty")
-    if language not in languages:
-        raise InputError("language", f"{quoted(language)} is unknown; have {', '.join(languages)}")
+    environment, language = served.find(request.language, request.environment)
     if len(code) > _SHORT_CODE:
         check_code(code)
+    limits = checked_limits(request.limits, ceilings, language.defaults)
+    check_environment(environment, limits)
+    return environment, language, limits
 
 
-def _check_options(options: EvalOptions, language: str) -> bytes:
+def _check_options(options: EvalOptions, language: Language) -> bytes:
     """Check what may be left out; the bytes of standard input."""
     if options.args:
         check_arguments(options.args)
     if options.env:
         check_env(options.env)
     if options.files:
-        check_files(options.files, language)
+        check_files(options.files, language.file_name)
     if options.output_files:
         check_output_files(options.output_files)
     stdin = _stdin_bytes(options) if options.stdin else b""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from crucible.models import OWN_END, Outcome, Status, Usage, Verdict, status_of
+from crucible.models import OWN_END, Isolation, Outcome, Status, Usage, Verdict, status_of
 
 
 class RunTiming(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
     output_truncated: bool = False
     usage: Usage = Usage()
     timing_ms: RunTiming = RunTiming()
-    isolation: Literal["container", "shared"] = "container"
+    isolation: Isolation = "container"
     retry_count: int = 0
     worker: str | None = None
     started_at: str | None = None

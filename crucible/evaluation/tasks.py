@@ -13,6 +13,7 @@ import msgspec
 
 from crucible.breaker import worst
 from crucible.errors import ExecutorError
+from crucible.evaluation.announcements import announcing
 from crucible.evaluation.completion_hooks import CompletionHooks, SandboxHooks
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.executor_health import ExecutorHealth
@@ -24,7 +25,7 @@ from crucible.evaluation.retry_policy import MAX_RETRIES, RETRIED, retry_delay_s
 from crucible.evaluation.view import now_text
 from crucible.executor import circuits_of, open_executor, pool_of
 from crucible.executor.interrupted import Interrupted
-from crucible.executor.languages import LANGUAGES
+from crucible.executor.served import ServedEnvironments
 from crucible.redis_keys import Keys
 from crucible.worker import TaskRegistry
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from crucible.breaker import Circuit
     from crucible.executor import Executor
-    from crucible.models import Limits, Outcome
+    from crucible.models import Isolation, Limits, Outcome
     from crucible.settings import Settings
     from crucible.worker import TaskContext
 
@@ -44,17 +45,22 @@ class Platform:
 
     Attributes:
         executor: runs programs.
+        served: the environments they may run in.
         ceilings: the most a program may ask for.
+        isolation: what a program gets that names none.
     """
 
     executor: Executor
+    served: ServedEnvironments
     ceilings: Limits
+    isolation: Isolation
 
 
 def build_registry(settings: Settings) -> TaskRegistry:
     """The registry that workers serve, with its executor opened and closed beside the worker."""
     health, completions = ExecutorHealth(), CompletionCounter()
     opened: list[Executor] = []
+    served = ServedEnvironments(settings.served_environments)
 
     def circuits() -> dict[str, Circuit]:
         return worst(map(circuits_of, opened))
@@ -67,16 +73,16 @@ def build_registry(settings: Settings) -> TaskRegistry:
 
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
+        broker_url, keys = settings.celery_broker_url, Keys(settings.global_keyprefix)
         async with (
             open_executor(executor_config(settings), SandboxHooks(completions)) as executor,
             health.watching(executor),
-            completions.writing(
-                settings.celery_broker_url, Keys(settings.global_keyprefix), settings.result_ttl_s
-            ),
+            completions.writing(broker_url, keys, settings.result_ttl_s),
+            announcing(executor, broker_url, keys),
         ):
             opened.append(executor)
             try:
-                yield Platform(executor, ceilings_of(settings))
+                yield Platform(executor, served, ceilings_of(settings), settings.isolation)
             finally:
                 opened.remove(executor)
 
@@ -166,7 +172,13 @@ async def _evaluate(
 ) -> EvalResult:
     platform: Platform = ctx.state
     program = program_from(
-        eval_id, code, language, options, languages=LANGUAGES, ceilings=platform.ceilings
+        eval_id,
+        code,
+        language,
+        options,
+        served=platform.served,
+        ceilings=platform.ceilings,
+        isolation=platform.isolation,
     )
     started_at = now_text()
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from crucible.breaker import Circuit
+    from crucible.environments import EnvironmentState
     from crucible.executor.hooks import ExecutorHooks
     from crucible.models import Outcome, Program
 
@@ -42,6 +43,13 @@ class Executor(Protocol):
 
         Raises:
             ExecutorError: they cannot.
+        """
+
+    async def environments(self) -> list[EnvironmentState]:
+        """The environments it serves, including those that were not built.
+
+        Raises:
+            ExecutorError: they cannot be looked up now.
         """
 
 

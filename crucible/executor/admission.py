@@ -16,12 +16,14 @@ import re
 from typing import TYPE_CHECKING
 
 from crucible.errors import InputError
-from crucible.executor.languages import LANGUAGES
+from crucible.executor.served import ServedEnvironments
 from crucible.models import LIMIT_FLOORS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from crucible.environments import Environment
+    from crucible.executor.languages import Language
     from crucible.models import Program, SourceFile
 
 CEILING = Limits(
@@ -58,24 +60,44 @@ _UNFIT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\\]")
 #: A field named after something a client made up is cut here.
 _SHOWN = 40
 
+_DEFAULT_ONLY = ServedEnvironments()
 
-def check_program(program: Program, ceiling: Limits = CEILING) -> None:
+
+def check_program(
+    program: Program,
+    ceiling: Limits = CEILING,
+    served: ServedEnvironments = _DEFAULT_ONLY,
+) -> tuple[Environment, Language]:
     """Refuse what cannot be run as asked.
+
+    Returns:
+        What it is to run in.
 
     Raises:
         InputError: with the path of the first offending field.
     """
-    if program.language not in LANGUAGES:
-        known = ", ".join(LANGUAGES)
-        raise InputError("language", f"{program.language[:40]!r} is not one of {known}")
+    environment, language = served.find(program.language, program.environment)
     check_limits(program.limits, ceiling)
+    check_environment(environment, program.limits)
     check_code(program.code)
     check_stdin(len(program.stdin))
     check_arguments(program.args)
     check_env(program.env)
-    check_files(program.files, program.language)
+    check_files(program.files, language.file_name)
     check_output_files(program.output_files)
     check_memory(program.limits, program.code, len(program.stdin), program.files)
+    return environment, language
+
+
+def check_environment(environment: Environment, limits: Limits) -> None:
+    """Refuse what an environment cannot do.
+
+    Raises:
+        InputError: naming the field that asks for it.
+    """
+    if limits.memory_mb < environment.least_memory_mb:
+        least = f"must be at least {environment.least_memory_mb}"
+        raise InputError("limits.memory_mb", f"{least} in environment {environment.name!r}")
 
 
 def check_limits(limits: Limits, ceiling: Limits = CEILING) -> None:
@@ -180,19 +202,18 @@ def check_env(env: Mapping[str, str]) -> None:
     _check_size("env", size_bytes, MAX_ARGUMENTS_BYTES)
 
 
-def check_files(files: Sequence[SourceFile], language: str) -> None:
+def check_files(files: Sequence[SourceFile], own: str) -> None:
     """Refuse files that cannot all be laid beside a program.
 
     Args:
         files: what is to be laid there.
-        language: of the program, whose own file has a name as well.
+        own: name of the program's own file.
 
     Raises:
         InputError: too many, too large, with a bad name or one that is taken, or no base64.
     """
     if len(files) > MAX_FILES:
         raise InputError("files", f"must be at most {MAX_FILES} files")
-    own = LANGUAGES[language].file_name
     taken, folders = {own}, set[str]()
     for index, file in enumerate(files):
         field = f"files[{index}]"

@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 
 from crucible.breaker import BreakerPolicy
+from crucible.environments import DEFAULT, DEFAULT_NAME, LATEST, Environment
 from crucible.executor.admission import CEILING
-from crucible.models import Limits  # noqa: TC001 - msgspec reads the annotation
+from crucible.models import Isolation, Limits  # noqa: TC001 - msgspec reads the annotations
 
 
 def own_name() -> str:
@@ -31,10 +32,12 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
         docker_url: engine, such as ``unix:///var/run/docker.sock``; None finds it as the
             ``docker`` command would.
         runtime: OCI runtime by the name the engine knows it under; None is the engine's default.
-        image: sandbox image, by tag or digest.
+        image: image of the default environment, by tag or digest.
+        environments: those that programs may ask for.
         owner: value of the label ``crucible`` on every container of this process.
-        pool_min: sandboxes kept waiting when nothing happens; 0 starts every one on demand.
-        pool_max: sandboxes in existence at once, running ones included.
+        pool_min: sandboxes of an environment kept waiting when nothing happens; 0 starts every one
+            on demand. Those of environments other than the first are made from the first use on.
+        pool_max: sandboxes of an environment in existence at once, running ones included.
         max_waiting: programs that may wait for a sandbox before more are turned away.
         acquire_s: longest wait for a sandbox, in seconds.
         max_age_s: seconds after which a waiting sandbox is replaced.
@@ -42,13 +45,10 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
         refill: sandboxes made ready at once.
         cpus: processors a sandbox may use at once.
         file_mb: MiB of output files handed back at most, per program.
-        shared_concurrency: programs of one tenant that run at once in its shared sandbox.
-        shared_max: shared sandboxes, one a tenant, in existence at once.
-        shared_idle_s: seconds after which one that nobody uses goes.
-        shared_uses: programs one serves before it is replaced.
-        shared_memory_mb: MiB of memory of all programs in one, together.
-        shared_disk_mb: MiB of temporary files, together.
-        shared_cpus: processors one may use at once.
+        isolation: of programs that name none; lanes are kept ready for ``nested``.
+        lanes_max: lanes, each of one tenant, in existence at once.
+        lane_programs: programs a lane serves before it is restarted.
+        lane_idle_s: seconds after which a lane that nobody uses goes.
         engine_s: longest wait for one answer of the engine, in seconds.
         ceiling: most that a program's limits may ask for.
         grace_s: seconds past the wall limit after which the container is killed from outside.
@@ -59,7 +59,8 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
     breaker: BreakerPolicy = BreakerPolicy()
     docker_url: str | None = None
     runtime: str | None = None
-    image: str = "crucible-sandbox:latest"
+    image: str = LATEST
+    environments: tuple[Environment, ...] = (DEFAULT,)
     owner: str = msgspec.field(default_factory=own_name)
     pool_min: int = 2
     pool_max: int = 8
@@ -70,13 +71,14 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
     refill: int = 2
     cpus: float = 1.0
     file_mb: int = 16
-    shared_concurrency: int = 8
-    shared_max: int = 4
-    shared_idle_s: float = 60.0
-    shared_uses: int = 20_000
-    shared_memory_mb: int = 1024
-    shared_disk_mb: int = 256
-    shared_cpus: float = 2.0
+    isolation: Isolation = "container"
+    lanes_max: int = 8
+    lane_programs: int = 64
+    lane_idle_s: float = 60.0
     engine_s: float = 15.0
     ceiling: Limits = CEILING
     grace_s: float = 0.4
+
+    def image_of(self, environment: Environment) -> str:
+        """The name of an environment's image in the engine."""
+        return self.image if environment.name == DEFAULT_NAME else environment.reference

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import aiodocker
 import aiohttp
+import msgspec
 
 from crucible.errors import ExecutorRefused, ExecutorUnavailable
 
@@ -65,6 +66,18 @@ def _translate(doing: str, error: aiodocker.DockerError) -> Exception:
     return ExecutorUnavailable(text)
 
 
+class EngineHost(msgspec.Struct, frozen=True, kw_only=True):
+    """The machine an engine runs on.
+
+    Attributes:
+        machine: its architecture, as its kernel names it.
+        apparmor: containers are confined by AppArmor.
+    """
+
+    machine: str
+    apparmor: bool
+
+
 class Attachment:
     """The two ends of a container's descriptors: write to 0, read from 1 and 2."""
 
@@ -101,6 +114,7 @@ class Engine:
         self._deadline_s = deadline_s
         self._client: aiodocker.Docker | None = None
         self._pins: dict[str, tuple[str, float]] = {}
+        self._host: EngineHost | None = None
 
     async def __aenter__(self) -> Self:
         async with translated("connect to the container engine"):
@@ -122,14 +136,34 @@ class Engine:
         async with translated("ask the engine's version", self._deadline_s):
             return dict(await self._docker.version())
 
+    async def host(self) -> EngineHost:
+        """What the engine's machine is like; asked once."""
+        if self._host is None:
+            async with translated("ask what the engine's machine is", self._deadline_s):
+                info = await self._docker.system.info()
+            options = info.get("SecurityOptions") or ()
+            self._host = EngineHost(
+                machine=str(info.get("Architecture", "")),
+                apparmor=any("name=apparmor" in str(option) for option in options),
+            )
+        return self._host
+
     async def image_id(self, image: str) -> str:
         """The digest an image name stands for now.
 
         Raises:
             ExecutorRefused: there is no such image.
         """
+        return str((await self.image(image))["Id"])
+
+    async def image(self, image: str) -> dict[str, Any]:
+        """What the engine knows of an image.
+
+        Raises:
+            ExecutorRefused: there is no such image.
+        """
         async with translated(f"look up image {image}", self._deadline_s):
-            return str((await self._docker.images.inspect(image))["Id"])
+            return dict(await self._docker.images.inspect(image))
 
     async def pinned(self, image: str) -> str:
         """The same, looked up at most every ``PIN_S`` seconds."""

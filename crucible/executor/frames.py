@@ -30,12 +30,31 @@ _KINDS = frozenset((READY, STARTED, STDOUT, STDERR, FILE, NO_FILE, END))
 MAX_FRAME_BYTES = 64 << 20
 #: Names that the interpreter or the loader reads at its start, when a waiting one is already up.
 _START_NAMES = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_", "GLIBC_", "TZ")
+#: How many threads libraries for numbers start; else one for each processor of the machine, which
+#: then wait for each other inside the share of a sandbox. Read when the library is loaded, which
+#: in an interpreter with preloaded modules has happened.
+_THREADS = tuple(
+    f"{library}_NUM_THREADS" for library in ("BLIS", "MKL", "NUMEXPR", "OMP", "OPENBLAS")
+)
 BASE_ENV: Mapping[str, str] = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "LANG": "C.UTF-8",
     "HOME": "/tmp/work",
     "TMPDIR": "/tmp",
 }
+
+
+def base_env(cpus: float) -> dict[str, str]:
+    """The environment of every program, and of the interpreter that waits for one.
+
+    Args:
+        cpus: processors a sandbox may use at once.
+    """
+    return {**BASE_ENV, **dict.fromkeys(_THREADS, str(_whole(cpus)))}
+
+
+def _whole(cpus: float) -> int:
+    return max(1, int(cpus))
 
 
 class FrameError(Exception):
@@ -48,8 +67,7 @@ class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         stage: ``run``, or ``compile`` when that failed and nothing ran.
         reason: ``exit`` for the program's own end, else what it was stopped for: ``wall``,
-            ``cpu``, ``output``, ``kernel_memory``, in a shared sandbox ``memory`` and ``disk``, or
-            ``abandoned`` when the host hung up.
+            ``cpu``, ``output``, ``kernel_memory``, or ``abandoned`` when the host hung up.
         exit_code: −1 when it did not exit by itself.
         signal: 0 when no signal ended it.
         wall_us: microseconds from the request to the end.
@@ -163,7 +181,7 @@ def is_warm(program: Program, language: Language) -> bool:
         and "\0" not in program.code
         # The compiler's words about an encoding differ between a file and a string.
         and not any("coding" in line for line in head)
-        and not any(name.startswith(_START_NAMES) for name in program.env)
+        and not any(name.startswith((*_START_NAMES, *_THREADS)) for name in program.env)
     )
 
 
@@ -173,7 +191,6 @@ def encode_request(
     *,
     cpus: float,
     file_bytes: int,
-    extra: Mapping[str, int] | None = None,
 ) -> bytes:
     """The bytes that make a waiting supervisor run ``program``.
 
@@ -182,14 +199,16 @@ def encode_request(
         language: its entry in the table.
         cpus: processors the sandbox may use at once, for the pace of the CPU clock.
         file_bytes: most bytes of output files handed back, all together.
-        extra: what a shared supervisor needs to know besides.
     """
     limits = program.limits
+    blanks = {"{memory_mb}": str(limits.memory_mb), "{cpus}": str(_whole(cpus))}
+    compile_words = [_filled(word, blanks) for word in language.compile or ()]
+    own_env = {name: _filled(value, blanks) for name, value in language.env.items()}
     request: dict[str, Any] = {
-        "argv": [*language.run, *program.args],
-        "compile": list(language.compile) if language.compile else None,
+        "argv": [*(_filled(word, blanks) for word in language.run), *program.args],
+        "compile": compile_words or None,
         "warm": is_warm(program, language),
-        "env": {**BASE_ENV, **program.env},
+        "env": {**base_env(cpus), **own_env, **program.env},
         "files": _content(program, language),
         "executable": [file.name for file in program.files if file.executable],
         "stdin": program.stdin,
@@ -200,9 +219,14 @@ def encode_request(
         "memory_bytes": limits.memory_mb << 20,
         "output_files": list(program.output_files),
         "file_bytes": file_bytes,
-        **(extra or {}),
     }
     return encode_message(request)
+
+
+def _filled(word: str, blanks: Mapping[str, str]) -> str:
+    for blank, value in blanks.items():
+        word = word.replace(blank, value)
+    return word
 
 
 def encode_message(message: Mapping[str, Any]) -> bytes:

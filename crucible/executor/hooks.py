@@ -58,7 +58,7 @@ class ProgramEnded(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         language: its language.
-        isolation: ``container`` or ``shared``.
+        isolation: ``container`` or ``nested``.
         verdict: how it ended.
         sandbox_s: seconds spent waiting for and preparing a sandbox.
         run_s: seconds from handing the program over to its end.

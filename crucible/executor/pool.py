@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from crucible.executor.engine import Engine
     from crucible.executor.hooks import ExecutorHooks
     from crucible.executor.sandbox import Sandbox, Shape
+    from crucible.models import Program
 
 #: Seconds between looks at age and demand when nothing else happens.
 LOOK_S = 1.0
@@ -104,8 +105,12 @@ class Pool:
         """Every container this pool knows of, whatever is being done with it."""
         return {sandbox.container_id for sandbox in self._upkeep.alive}
 
-    async def acquire(self, shape: Shape) -> Sandbox:
+    async def acquire(self, shape: Shape, program: Program) -> Sandbox:
         """Lend a ready sandbox; it has to be given to ``release`` whatever happens.
+
+        Args:
+            shape: what it has to be like.
+            program: what it is for; tenants take turns.
 
         Raises:
             PoolFull: too many are waiting already.
@@ -123,7 +128,7 @@ class Pool:
             self._refill_soon()
             self._taken(sandbox, asked_s, hit=True)
             return sandbox
-        sandbox = await self._wait(shape)
+        sandbox = await self._wait(shape, program.tenant)
         self._taken(sandbox, asked_s, hit=False)
         return sandbox
 
@@ -144,10 +149,10 @@ class Pool:
         sandbox.clean = False
         self.release(sandbox)
 
-    async def _wait(self, shape: Shape) -> Sandbox:
+    async def _wait(self, shape: Shape, tenant: str) -> Sandbox:
         if not self.policy.admits(self.counts):
             raise PoolFull(f"{len(self._line)} programs are waiting for a sandbox")
-        waiter = self._line.join(shape)
+        waiter = self._line.join(shape, tenant)
         self.balance()
         try:
             async with asyncio.timeout(self._config.acquire_s):

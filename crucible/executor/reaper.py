@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.engine import Engine
     from crucible.executor.hooks import ExecutorHooks
+    from crucible.executor.nested.pool import LanePool
     from crucible.executor.pool import Pool
-    from crucible.executor.shared_pool import SharedPool
 
 #: Seconds between sweeps.
 SWEEP_S = 30.0
@@ -50,7 +50,7 @@ class Reaper:
         self._engine = engine
         self._owner = config.owner
         self._hooks = hooks
-        self._pools: tuple[Pool | SharedPool, ...] = ()
+        self._pools: tuple[Pool | LanePool, ...] = ()
         self._suspects: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -65,7 +65,7 @@ class Reaper:
         # The pool is closed by now: whatever still carries our name was left by accident.
         await self._sweep(closing=True)
 
-    def watch(self, *pools: Pool | SharedPool) -> None:
+    def watch(self, *pools: Pool | LanePool) -> None:
         """Containers of our own name that none of ``pools`` knows are orphans too."""
         self._pools = pools
 

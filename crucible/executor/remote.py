@@ -21,6 +21,7 @@ import aiohttp
 import msgspec
 
 from crucible.breaker import BreakerState, CircuitBreaker
+from crucible.environments import EnvironmentState
 from crucible.errors import ExecutorRefused, ExecutorUnavailable
 from crucible.executor.sandbox import ProgramLost
 from crucible.executor.service import MSGPACK
@@ -45,6 +46,7 @@ OPEN_S = 1.0
 #: Seconds between two looks for circuits that may be tried.
 TRIAL_S = 0.25
 _OUTCOME = msgspec.msgpack.Decoder(Outcome)
+_STATES = msgspec.json.Decoder(list[EnvironmentState])
 _ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -127,16 +129,29 @@ class _Remote:
         except Unreachable as error:
             log.debug("circuit still open: %s", error)
 
-    async def _ask(self) -> None:
+    async def environments(self) -> list[EnvironmentState]:
+        """Ask which environments are served there.
+
+        Raises:
+            Unreachable: it does not say.
+        """
+        answer = await self._ask("environments")
+        try:
+            return _STATES.decode(answer)
+        except msgspec.DecodeError as error:
+            raise Unreachable(f"{self.url}: not a list of environments: {error}") from error
+
+    async def _ask(self, what: str = "ready") -> bytes:
         timeout = aiohttp.ClientTimeout(total=5.0, sock_connect=CONNECT_S)
         try:
-            async with self.session.get(f"{self.base}/ready", timeout=timeout) as response:
+            async with self.session.get(f"{self.base}/{what}", timeout=timeout) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             text = str(error) or type(error).__name__
             raise Unreachable(f"{self.url}: {text}") from error
         if response.status != 200:
             raise Unreachable(f"{self.url}: {_detail(answer)}")
+        return answer
 
 
 def _without_credentials(url: str) -> str:
@@ -217,6 +232,20 @@ class RemoteExecutor:
         errors = [answer for answer in answers if isinstance(answer, BaseException)]
         if len(errors) == len(self._remotes):
             raise errors[0] if errors else ExecutorUnavailable("no executor is configured")
+
+    async def environments(self) -> list[EnvironmentState]:
+        """The environments of the first service that answers: all are to serve the same.
+
+        Raises:
+            ExecutorUnavailable: none does.
+        """
+        refusal: Unreachable | None = None
+        for remote in self._by_preference():
+            try:
+                return await remote.environments()
+            except Unreachable as error:
+                refusal = error
+        raise refusal or ExecutorUnavailable("no executor is configured")
 
     async def run(self, program: Program) -> Outcome:
         """Run one program on one of the services.

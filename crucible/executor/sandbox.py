@@ -7,7 +7,7 @@ import contextlib
 import random
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,7 +16,7 @@ from crucible.executor import frames, jail
 from crucible.executor.frames import FrameError, FrameReader
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.output import Output
-from crucible.executor.sandbox_options import create_body, update_body
+from crucible.executor.sandbox_options import SUPERVISOR_PIDS, create_body, update_body
 from crucible.executor.verdicts import interrupted, outcome_of, outcome_of_lost
 from crucible.models import Limits, Verdict
 
@@ -51,11 +51,13 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         disk_mb: size of its temporary file system.
-        image: an image of its own, or None for the executor's.
+        image: the image's name; empty for that of the default environment.
+        preload: Python modules that its waiting interpreter has imported.
     """
 
     disk_mb: int
-    image: str | None = None
+    image: str = ""
+    preload: tuple[str, ...] = ()
 
 
 class Sandbox:
@@ -71,6 +73,12 @@ class Sandbox:
         ready_at: monotonic second since which it has been waiting.
         clean: the last run ended by the book, so that a restart gives a fresh sandbox.
     """
+
+    #: What of the supervisor runs inside, and its processes that count against the limit of pids.
+    parts: tuple[str, ...] = jail.SINGLE
+    overhead_pids = SUPERVISOR_PIDS
+    #: Memory on top of the limit.
+    overhead_bytes = 0
 
     def __init__(self, engine: Engine, config: ExecutorConfig, shape: Shape, uid: int) -> None:
         self.container_id = ""
@@ -90,8 +98,7 @@ class Sandbox:
     async def create(self) -> None:
         """Create the container, not yet started."""
         self._image_id = await self._engine.pinned(self.shape.image or self._config.image)
-        body = create_body(self.limits, self._config, uid=self.uid, image_id=self._image_id)
-        self.container_id = await self._engine.create(body)
+        self.container_id = await self._engine.create(await self._body())
 
     async def prepare(self, deadline_s: float = 15.0) -> None:
         """Attach, start, and wait until the supervisor says it is ready.
@@ -103,7 +110,7 @@ class Sandbox:
         self._reader = FrameReader()
         self._attachment = await self._engine.attach(self.container_id)
         # Before the start: it waits in the engine, and the container for nothing.
-        await self._attachment.write(jail.script(self._image_id))
+        await self._attachment.write(await self._script())
         await self._engine.start(self.container_id)
         output = Output(0)
         try:
@@ -115,14 +122,20 @@ class Sandbox:
             text = output.complaint.decode("utf-8", "replace")
             raise ExecutorUnavailable(f"a sandbox did not come up: {text}")
         if output.code:
-            jail.remember(self._image_id, output.code)
+            jail.remember(self._image_id, output.code, self.parts)
         self.ready_at = time.monotonic()
+
+    def fits(self, limits: Limits) -> bool:
+        """Whether it has the memory and pids that a program may use."""
+        return (limits.memory_mb, limits.pids) == (self.limits.memory_mb, self.limits.pids)
 
     async def fit(self, limits: Limits) -> None:
         """Give the container the memory and pids that a program may use."""
-        if (limits.memory_mb, limits.pids) == (self.limits.memory_mb, self.limits.pids):
+        if self.fits(limits):
             return
-        await self._engine.update(self.container_id, update_body(limits))
+        await self._engine.update(
+            self.container_id, update_body(limits, self.overhead_pids, self.overhead_bytes)
+        )
         self.limits = msgspec.structs.replace(
             self.limits, memory_mb=limits.memory_mb, pids=limits.pids
         )
@@ -163,6 +176,20 @@ class Sandbox:
         else:
             outcome = self._conclude(output, output.end, limits)
         return msgspec.structs.replace(outcome, run_s=run_s)
+
+    async def _body(self) -> dict[str, Any]:
+        """What the engine is asked to create."""
+        return create_body(
+            self.limits,
+            self._config,
+            uid=self.uid,
+            image_id=self._image_id,
+            preload=self.shape.preload,
+        )
+
+    async def _script(self) -> bytes:
+        """What the container reads first."""
+        return jail.script(self._image_id, self.parts)
 
     async def wait_stopped(self) -> None:
         """Wait until the engine has seen the container end after a clean run."""

@@ -12,19 +12,17 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from crucible.executor import jail
-from crucible.executor.frames import BASE_ENV
+from crucible.executor.frames import base_env
 from crucible.executor.jail.account import ACCOUNT
 from crucible.executor.jail.kernel_memory import TCP_BUFFER_BYTES
-from crucible.models import Limits
 
 if TYPE_CHECKING:
     from crucible.executor.config import ExecutorConfig
+    from crucible.models import Limits
 
 LABEL = "crucible"
 #: The supervisor is a process too, and so is the fork of it that becomes the program.
 SUPERVISOR_PIDS = 1
-#: Those that process 1 of a shared sandbox may need to end others, and that are dying.
-SHARED_SPARE_PIDS = 128
 SHM_BYTES = 16 << 20
 _MIB = 1 << 20
 #: Of the sandbox's own network namespace. Connections nobody accepted, and ended ones that wait
@@ -59,8 +57,6 @@ READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 #: pipe pages, message queues) of one sandbox cannot be used up by another. Below 65536, so that
 #: they exist in an engine with user namespaces too.
 FIRST_UID, UID_COUNT = 20_000, 20_000
-#: Those of programs in shared sandboxes: a range for each container, used in turn.
-FIRST_SHARED_UID, SHARED_RANGES, SHARED_UIDS = 40_000, 10, 2_000
 
 
 @functools.cache
@@ -94,19 +90,6 @@ def _terminals() -> dict[str, Any]:
             "DriverConfig": {"Name": "local", "Options": driver},
         },
     }
-
-
-@functools.cache
-def shared_seccomp_profile() -> str:
-    """The same for a shared sandbox, where nothing may outlive a program in the IPC namespace."""
-    profile = json.loads(seccomp_profile())
-    for rule in profile["syscalls"]:
-        rule["names"] = [
-            name
-            for name in rule["names"]
-            if not name.startswith(("shm", "sem", "msgget", "msgsnd", "msgrcv", "mq_"))
-        ]
-    return json.dumps(profile, separators=(",", ":"))
 
 
 def host_config(limits: Limits, config: ExecutorConfig, *, uid: int) -> dict[str, Any]:
@@ -160,18 +143,31 @@ def host_config(limits: Limits, config: ExecutorConfig, *, uid: int) -> dict[str
     return host
 
 
-def update_body(limits: Limits) -> dict[str, Any]:
-    """The body of ``POST /containers/{id}/update`` that gives a container other limits."""
-    memory_bytes = limits.memory_mb * _MIB
+def update_body(
+    limits: Limits, overhead_pids: int = SUPERVISOR_PIDS, overhead_bytes: int = 0
+) -> dict[str, Any]:
+    """The body of ``POST /containers/{id}/update`` that gives a container other limits.
+
+    Args:
+        limits: what a program may use.
+        overhead_pids: processes that are no program's.
+        overhead_bytes: memory that is no program's.
+    """
+    memory_bytes = limits.memory_mb * _MIB + overhead_bytes
     return {
         "Memory": memory_bytes,
         "MemorySwap": memory_bytes,
-        "PidsLimit": limits.pids + SUPERVISOR_PIDS,
+        "PidsLimit": limits.pids + overhead_pids,
     }
 
 
 def create_body(
-    limits: Limits, config: ExecutorConfig, *, uid: int, image_id: str
+    limits: Limits,
+    config: ExecutorConfig,
+    *,
+    uid: int,
+    image_id: str,
+    preload: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The body of ``POST /containers/create`` for one sandbox.
 
@@ -180,15 +176,16 @@ def create_body(
         config: runtime, owner.
         uid: user and group id of everything in it; not root's.
         image_id: the image by digest, so that what is run is what was looked at.
+        preload: Python modules that the supervisor imports before it is ready.
     """
     return {
         "Image": image_id,
         "Entrypoint": ["/usr/bin/python3"],
-        "Cmd": ["-c", jail.BOOTSTRAP],
+        "Cmd": ["-c", jail.BOOTSTRAP, *preload],
         "User": f"{uid}:{uid}",
         "WorkingDir": "/",
         "Hostname": "sandbox",
-        "Env": [f"{name}={value}" for name, value in BASE_ENV.items()],
+        "Env": [f"{name}={value}" for name, value in base_env(config.cpus).items()],
         "Labels": {LABEL: config.owner},
         "AttachStdin": True,
         "AttachStdout": True,
@@ -201,27 +198,3 @@ def create_body(
         "StopSignal": "SIGKILL",
         "HostConfig": host_config(limits, config, uid=uid),
     }
-
-
-def shared_body(config: ExecutorConfig, image_id: str) -> dict[str, Any]:
-    """The body for a sandbox that many programs of one tenant share.
-
-    It differs from the others in this: process 1 is root with the right to change user and no
-    other, so that programs can have a user each, and the limits are those of all of them together.
-    """
-    limits = Limits(
-        memory_mb=config.shared_memory_mb,
-        disk_mb=config.shared_disk_mb,
-        # All of them at their limits leave process 1 room to fork the one that kills one of them.
-        pids=config.shared_concurrency * (config.ceiling.pids + 1) + SHARED_SPARE_PIDS,
-    )
-    body = create_body(limits, config, uid=0, image_id=image_id)
-    host = body["HostConfig"]
-    host["CapAdd"] = ["SETGID", "SETUID"]
-    host["NanoCpus"] = int(config.shared_cpus * 1e9)
-    host["SecurityOpt"] = ["no-new-privileges:true", f"seccomp={shared_seccomp_profile()}"]
-    host["Ulimits"] = [
-        {**limit, "Soft": 4096, "Hard": 4096} if limit["Name"] == "nofile" else limit
-        for limit in host["Ulimits"]
-    ]
-    return body

@@ -4,6 +4,7 @@
 ``POST /run``           a ``Program`` in, its ``Outcome`` out; JSON or msgpack, as asked
 ``GET /health``         the process lives
 ``GET /ready``          programs can run now
+``GET /environments``   the environments served, and which are built
 ``GET /stats``          what the pool has
 ======================= ======================================================================
 
@@ -106,6 +107,15 @@ async def ready(request: web.Request) -> web.Response:
     return web.json_response({"status": "ready"})
 
 
+async def environments(request: web.Request) -> web.Response:
+    """The environments served, and which are built."""
+    try:
+        states = await request.app[EXECUTOR].environments()
+    except ExecutorError as error:
+        return unavailable(str(error), RETRY_AFTER_S)
+    return web.Response(body=_TO_JSON.encode(states), content_type=JSON)
+
+
 async def stats(request: web.Request) -> web.Response:
     """What the pool holds."""
     return web.json_response(request.app[EXECUTOR].stats())
@@ -139,6 +149,7 @@ def make_app(
             web.post("/run", run),
             web.get("/health", health),
             web.get("/ready", ready),
+            web.get("/environments", environments),
             web.get("/stats", stats),
         ]
     )

@@ -19,7 +19,7 @@ from crucible.executor.sandbox import Sandbox
 from crucible.executor.sandbox_options import FIRST_UID, UID_COUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.engine import Engine
@@ -51,6 +51,13 @@ class Owner(Protocol):
 class Upkeep:
     """The work on sandboxes that nobody waits for.
 
+    Args:
+        engine: where they are.
+        config: the executor's.
+        hooks: told what happens.
+        owner: whose they are.
+        make: a sandbox that does not exist yet, of a shape and with a user id.
+
     Attributes:
         demand: how long preparations take, and whatever else the owner notes there.
         alive: every sandbox, whatever is being done with it.
@@ -59,7 +66,12 @@ class Upkeep:
     """
 
     def __init__(
-        self, engine: Engine, config: ExecutorConfig, hooks: ExecutorHooks, owner: Owner
+        self,
+        engine: Engine,
+        config: ExecutorConfig,
+        hooks: ExecutorHooks,
+        owner: Owner,
+        make: Callable[[Engine, ExecutorConfig, Shape, int], Sandbox] = Sandbox,
     ) -> None:
         self.demand = Demand()
         self.alive: set[Sandbox] = set()
@@ -69,6 +81,7 @@ class Upkeep:
         self._config = config
         self._hooks = hooks
         self._owner = owner
+        self._make = make
         self._tasks: set[asyncio.Task[None]] = set()
         self._uids = itertools.count(secrets.randbelow(UID_COUNT))
 
@@ -95,7 +108,7 @@ class Upkeep:
     async def _prepare(self, recycled: Sandbox | None, shape: Shape) -> None:
         started_s = time.monotonic()
         uid = FIRST_UID + next(self._uids) % UID_COUNT
-        sandbox = recycled or Sandbox(self._engine, self._config, shape, uid)
+        sandbox = recycled or self._make(self._engine, self._config, shape, uid)
         self.alive.add(sandbox)
         try:
             if recycled is None:

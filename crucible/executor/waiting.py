@@ -1,4 +1,4 @@
-"""Those who wait for a sandbox: in order of arrival, each shape of sandbox a queue of its own."""
+"""Those who wait for a sandbox: each shape a queue of its own, in which tenants take turns."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from crucible.errors import ExecutorUnavailable
+from crucible.executor.turns import Turns
 
 if TYPE_CHECKING:
     from crucible.executor.sandbox import Sandbox, Shape
@@ -25,21 +26,23 @@ class PoolClosed(ExecutorUnavailable):
 
 
 class Waiter:
-    """A program waiting for a sandbox of a shape."""
+    """A program of a tenant waiting for a sandbox of a shape."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, tenant: str) -> None:
         self.shape = shape
+        self.tenant = tenant
         self.future: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
         #: A container of its unusual shape is being made for it.
         self.served = False
 
 
 class WaitingLine:
-    """Waiting programs, first come first served among those of one shape."""
+    """Waiting programs; among those of one shape, tenants in turn, each in order of arrival."""
 
     def __init__(self, default: Shape) -> None:
         self._default = default
         self._waiters: deque[Waiter] = deque()
+        self._turns = Turns()
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -58,9 +61,9 @@ class WaitingLine:
         """Whether somebody waits for a sandbox of ``shape``."""
         return any(waiter.shape == shape for waiter in self._waiters)
 
-    def join(self, shape: Shape) -> Waiter:
+    def join(self, shape: Shape, tenant: str) -> Waiter:
         """Wait from now on."""
-        waiter = Waiter(shape)
+        waiter = Waiter(shape, tenant)
         self._waiters.append(waiter)
         return waiter
 
@@ -74,13 +77,19 @@ class WaitingLine:
         return None
 
     def serve(self, sandbox: Sandbox) -> bool:
-        """Hand a sandbox to the first who waits for its shape; whether anybody did."""
+        """Hand a sandbox to whoever is next for its shape; whether anybody is."""
+        firsts: dict[str, Waiter] = {}
         for waiter in self._waiters:
             if waiter.shape == sandbox.shape and not waiter.future.done():
-                self._waiters.remove(waiter)
-                waiter.future.set_result(sandbox)
-                return True
-        return False
+                firsts.setdefault(waiter.tenant, waiter)
+        if not firsts:
+            return False
+        tenant = self._turns.next_tenant(firsts, {})
+        self._turns.serve(tenant)
+        self._turns.forget({waiter.tenant for waiter in self._waiters})
+        self._waiters.remove(firsts[tenant])
+        firsts[tenant].future.set_result(sandbox)
+        return True
 
     def disappoint(self, error: Exception, shape: Shape | None = None, *, final: bool) -> None:
         """A sandbox of ``shape`` (None: of any) could not be made: another try, or an error."""

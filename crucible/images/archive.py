@@ -8,11 +8,17 @@ import os
 import stat
 import tarfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
 from crucible.images.definition import SANDBOX_GID, SANDBOX_UID
+from crucible.images.layers import hidden, sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from crucible.images.layers import Entry, Layers
 
 #: Seconds since 1970 that every file and the image carry: 2023-06-10, Debian 12's release.
 EPOCH_S = 1_686_355_200
@@ -35,19 +41,51 @@ class _Hashing(io.RawIOBase):
         return self._inner.write(view)
 
 
-def write_layer(root: Path, target: Path) -> str:
+def write_layer(root: Path, target: Path, below: Mapping[str, Entry] | None = None) -> str:
     """Write the tree below ``root`` as a tar archive; returns its SHA-256 in hex.
 
     Names are sorted, times and owners fixed. Extended attributes (and with them file capabilities),
     devices, sockets and pipes are left out.
+
+    Args:
+        root: the tree.
+        target: the archive.
+        below: what lower layers have already; only what differs from it is written.
     """
+    names = set(_walk(root))
+    wanted = names if below is None else _differing(root, names, below)
+    marks = set() if below is None else set(hidden(below, names))
     with target.open("wb") as file:
         hashing = _Hashing(file)
         # Unlike PAX, GNU headers have no optional records that could differ.
         with tarfile.open(fileobj=hashing, mode="w|", format=tarfile.GNU_FORMAT) as tar:
-            for path in sorted(_walk(root)):
-                _add(tar, root, path)
+            for name in sorted(wanted | marks):
+                if name in marks:
+                    _add_bytes(tar, name, b"")
+                else:
+                    _add(tar, root, name)
         return hashing.sha256.hexdigest()
+
+
+def _differing(root: Path, names: set[str], below: Mapping[str, Entry]) -> set[str]:
+    """What is not below in the same form, and the folders it is in: engines ask for those."""
+    wanted = {name for name in names if not _is_same(root / name, below.get(name))}
+    wanted |= {mark.rpartition("/")[0] for mark in hidden(below, names)}
+    for name in list(wanted):
+        wanted.update(str(parent) for parent in Path(name).parents)
+    return wanted & names
+
+
+def _is_same(path: Path, entry: Entry | None) -> bool:
+    if entry is None:
+        return False
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return entry == ("l", 0, str(path.readlink()))
+    if stat.S_ISDIR(mode):
+        return entry == ("d", stat.S_IMODE(mode), "")
+    same_kind = entry[:2] == ("f", stat.S_IMODE(mode)) and stat.S_ISREG(mode)
+    return same_kind and entry.content == sha256_of(path)
 
 
 def _walk(root: Path) -> list[str]:
@@ -77,9 +115,10 @@ def _add(tar: tarfile.TarFile, root: Path, name: str) -> None:
 
 
 def write_archive(
-    layer: Path, digest: str, target: Path, *, reference: str, labels: dict[str, str], machine: str
+    layers: Layers, target: Path, *, reference: str, labels: dict[str, str], machine: str
 ) -> str:
     """Write an archive that an engine loads as an image; returns its id (``sha256:…``)."""
+    created = {"created": "2023-06-10T00:00:00Z", "created_by": "crucible environments build"}
     config = msgspec.json.encode(
         {
             "architecture": machine,
@@ -96,19 +135,24 @@ def write_archive(
                 "Cmd": ["/bin/sh"],
                 "Labels": labels,
             },
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-            "history": [{"created": "2023-06-10T00:00:00Z", "created_by": "crucible images build"}],
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": [f"sha256:{digest}" for digest in layers.digests],
+            },
+            "history": [created for _ in layers.digests],
         },
         order="sorted",
     )
     image = hashlib.sha256(config).hexdigest()
-    manifest = [{"Config": f"{image}.json", "RepoTags": [reference], "Layers": ["layer.tar"]}]
+    names = [f"{digest}.tar" for digest in layers.digests]
+    manifest = [{"Config": f"{image}.json", "RepoTags": [reference], "Layers": names}]
     with tarfile.open(target, mode="w", format=tarfile.GNU_FORMAT) as tar:
         _add_bytes(tar, f"{image}.json", config)
-        with layer.open("rb") as content:
-            member = tarfile.TarInfo("layer.tar")
-            member.size, member.mtime = layer.stat().st_size, EPOCH_S
-            tar.addfile(member, content)
+        for name, layer in zip(names, layers.paths, strict=True):
+            with layer.open("rb") as content:
+                member = tarfile.TarInfo(name)
+                member.size, member.mtime = layer.stat().st_size, EPOCH_S
+                tar.addfile(member, content)
         _add_bytes(tar, "manifest.json", msgspec.json.encode(manifest))
     return f"sha256:{image}"
 

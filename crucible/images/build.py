@@ -11,9 +11,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from crucible.environments import DEFAULT, LATEST, REPOSITORY, VERSIONS_LABEL
 from crucible.errors import RequirementError
+from crucible.executor.languages import languages_of
 from crucible.images.archive import write_archive, write_layer
-from crucible.images.definition import LATEST, REPOSITORY, load_definition
+from crucible.images.definition import load_definition
+from crucible.images.layers import Layers, export_layers
 from crucible.images.rootfs import PREFIX, installed_tree
 from crucible.images.store import (
     LABEL,
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 
     import aiodocker
 
+    from crucible.environments import Environment
     from crucible.images.definition import ImageDefinition
     from crucible.images.rootfs import Progress
     from crucible.images.store import ImageInfo
@@ -109,30 +115,49 @@ async def build_image(
     *,
     mirror: str = "",
     progress: Progress = lambda _line: None,
+    environment: Environment = DEFAULT,
+    base: str = "",
 ) -> ImageInfo:
     """Build ``definition`` from Debian packages and load it into the engine.
 
     Args:
         docker: the engine.
         definition: what the image contains.
-        workspace: an existing directory for the tree and the archive, about 1 GB for a minute.
+        workspace: an existing directory for the tree and the archive, 1 to 4 GB for a minute or
+            two, and the packages, which stay for the next build.
         mirror: URL of a Debian archive; empty means debootstrap's default.
         progress: called with one line of text at each step.
+        environment: whose image it is.
+        base: an image that it is put on top of as one more layer; empty for none.
 
     Raises:
         RequirementError: it cannot be built here.
     """
     machine = await engine_machine(docker)
+    languages = languages_of(environment).values()
+    asking = {one.name: one.version for one in languages if one.version}
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=workspace) as directory:
         layer, archive = Path(directory, "layer.tar"), Path(directory, "image.tar")
-        async with installed_tree(definition, workspace, mirror=mirror, progress=progress) as root:
+        async with installed_tree(
+            definition,
+            workspace,
+            mirror=mirror,
+            progress=progress,
+            kept=_kept_packages(workspace),
+            asking=asking,
+        ) as tree:
             progress("packing")
-            digest = await asyncio.to_thread(write_layer, root, layer)
-        labels = {LABEL: definition.digest, "crucible.image.suite": definition.suite}
+            layers = await export_layers(docker, base, Path(directory)) if base else Layers()
+            below = layers.entries if base else None
+            digest = await asyncio.to_thread(write_layer, tree.root, layer, below)
+        labels = {
+            LABEL: definition.digest,
+            "crucible.image.suite": definition.suite,
+            VERSIONS_LABEL: msgspec.json.encode(tree.versions, order="sorted").decode(),
+        }
         image = await asyncio.to_thread(
             write_archive,
-            layer,
-            digest,
+            Layers([*layers.paths, layer], [*layers.digests, digest]),
             archive,
             reference=definition.reference,
             labels=labels,
@@ -171,9 +196,17 @@ async def _foreign(
     return None
 
 
+def _kept_packages(workspace: Path) -> Path:
+    """Where packages stay for the next build."""
+    kept = workspace / "packages"
+    kept.mkdir(exist_ok=True)
+    return kept
+
+
 def workspace_of(settings: Settings) -> Path:
     """The directory for trees and archives during a build."""
-    return settings.data_dir / "images"
+    # Installers run elsewhere than here.
+    return settings.data_dir.absolute() / "images"
 
 
 @contextlib.asynccontextmanager

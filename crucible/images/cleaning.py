@@ -77,9 +77,13 @@ REMOVED = (
     "usr/share/polkit-1",
     "usr/share/perl5",
     "etc/ssh/ssh_host_*",
+    # Certificates of the network that is not there, with the time of the build in each.
+    "etc/ssl/certs/java",
+    "etc/ssl/private",
     "var/backups",
     "var/lib/apt",
     "var/lib/dpkg",
+    "var/lib/php/sessions",
     "var/lib/systemd",
     # Programs are linked against the shared C library; the static one is 9 MB of no use.
     "usr/lib/*-linux-gnu/libc.a",
@@ -89,6 +93,16 @@ REMOVED = (
     "usr/lib/*-linux-gnu/libnsl.a",
     "usr/lib/*-linux-gnu/libresolv.a",
     "usr/lib/*-linux-gnu/libtirpc.a",
+    # Parts of compilers that compiling one program does not need.
+    "usr/bin/*-lto-dump-*",
+    "usr/lib/gcc/*/*/lto1",
+    "usr/lib/jvm/*/jmods",
+    "usr/share/go-*/src/**/*_test.go",
+    "usr/share/go-*/src/**/testdata",
+    "usr/share/go-*/test",
+    "usr/share/nodejs/typescript/lib/tsserver*.js",
+    "usr/share/nodejs/typescript/lib/typescriptServices*",
+    "usr/share/nodejs/typescript/lib/typingsInstaller.js",
 )
 #: Directories that must exist since the root is read-only: mode and owner.
 DIRECTORIES = {
@@ -165,8 +179,7 @@ def clean(root: Path, definition: ImageDefinition) -> None:
     for pattern in REMOVED:
         for path in list(root.glob(pattern)):
             _remove(path)
-    for top in ("etc", "usr"):
-        _remove_dead_links(root, root / top)
+    _remove_dead_links(root, [root / "etc", root / "usr"])
     _write(root / MANIFEST, "".join(f"{line}\n" for line in [*kept, *definition.python_packages]))
     add_account(root)
     for name, mode in DIRECTORIES.items():
@@ -220,9 +233,10 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _remove_dead_links(root: Path, top: Path) -> None:
+def _remove_dead_links(root: Path, tops: list[Path]) -> None:
     """Remove dangling links, repeatedly: removing one may leave another dangling."""
-    while dead := [p for p in top.rglob("*") if p.is_symlink() and not _leads(root, p)]:
+    links = [path for top in tops for path in top.rglob("*") if path.is_symlink()]
+    while dead := [path for path in links if path.is_symlink() and not _leads(root, path)]:
         for path in dead:
             path.unlink()
 

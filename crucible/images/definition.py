@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from crucible.environments import DEFAULT, PACKAGE, PINNED, REPOSITORY
 from crucible.errors import SettingsError
 
-#: The repository of every image built here.
-REPOSITORY = "crucible-sandbox"
-#: The tag that follows the newest build.
-LATEST = f"{REPOSITORY}:latest"
+if TYPE_CHECKING:
+    from crucible.environments import Environment
+
 #: The account programs run as. Not ``nobody``, which owns files whose owner is not mapped.
 SANDBOX_USER = "sandbox"
 SANDBOX_UID = 1000
 SANDBOX_GID = 1000
 #: Raised when the builder turns the same packages into other content.
 RECIPE = 2
-
-#: A Debian package, optionally with its architecture or version (Debian policy 5.6.1).
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+\Z")
-#: A pinned Python distribution (PEP 508 name, exact version); no options, no URLs.
-_PINNED = re.compile(
-    r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:\[[A-Za-z0-9,._-]+\])?"
-    r"==[A-Za-z0-9][A-Za-z0-9.!+_-]*\Z"
-)
 
 
 class ImageDefinition(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +36,7 @@ class ImageDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     suite: str = "bookworm"
-    packages: tuple[str, ...] = ("libc6-dev", "libnss-myhostname", "nodejs", "python3", "tcc")
+    packages: tuple[str, ...] = DEFAULT.packages
     python_packages: tuple[str, ...] = ()
     left_out: tuple[str, ...] = (
         "adduser",
@@ -103,9 +95,9 @@ def parse_requirements(text: str, source: str = "") -> tuple[tuple[str, ...], tu
         line = raw.partition("#")[0].strip()
         if not line:
             continue
-        if line.startswith("pip:") and _PINNED.match(line[4:].strip()):
+        if line.startswith("pip:") and PINNED.match(line[4:].strip()):
             python.add(line[4:].strip())
-        elif _PACKAGE.match(line):
+        elif PACKAGE.match(line):
             debian.add(line)
         else:
             raise SettingsError(
@@ -141,4 +133,25 @@ def load_definition(packages_file: str = "") -> ImageDefinition:
         python_packages=python,
         # A package the operator lists is not left out.
         left_out=tuple(name for name in base.left_out if name not in debian),
+    )
+
+
+def definition_of(environment: Environment, packages_file: str = "") -> ImageDefinition:
+    """What the image of an environment built from packages contains.
+
+    Args:
+        environment: with what its base has.
+        packages_file: the operator's list for the default environment, which all others build on.
+
+    Raises:
+        SettingsError: the list cannot be read or has a line that is no package.
+    """
+    default = load_definition(packages_file)
+    packages = tuple(sorted({*default.packages, *environment.packages}))
+    left_out = {*default.left_out, *environment.left_out} - {*packages}
+    return msgspec.structs.replace(
+        default,
+        packages=packages,
+        python_packages=tuple(sorted({*default.python_packages, *environment.wheels})),
+        left_out=tuple(sorted(left_out)),
     )

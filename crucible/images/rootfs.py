@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from crucible.errors import RequirementError
 from crucible.images.cleaning import clean
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 #: Seconds an installer may take in total, and without any output.
 TOTAL_S = 1800.0
 SILENCE_S = 300.0
+#: Seconds a program may take to print its version.
+VERSION_S = 60.0
+_VERSION = re.compile(r"\d+(?:\.\d+)+")
 #: Seconds between two lines of progress inside one stage.
 STAGE_LINE_S = 5.0
 #: Name prefix of temporary trees, by which leftovers of killed builds are found.
@@ -72,14 +76,23 @@ def stage_of(line: str) -> str:
 
 
 def debootstrap_command(
-    program: str, definition: ImageDefinition, root: Path, mirror: str
+    program: str, definition: ImageDefinition, root: Path, mirror: str, kept: Path | None = None
 ) -> list[str]:
-    """The command line that installs ``definition`` into ``root``."""
+    """The command line that installs ``definition`` into ``root``.
+
+    Args:
+        program: path of debootstrap.
+        definition: what to install.
+        root: where.
+        mirror: address of a Debian archive; empty for the usual one.
+        kept: an absolute path where packages are kept for the next build.
+    """
     command = [
         program,
         "--variant=minbase",
         # Without it a missing keyring would mean unverified packages.
         "--force-check-gpg",
+        *([f"--cache-dir={kept}"] if kept else []),
         f"--include={','.join(definition.packages)}",
         definition.suite,
         str(root),
@@ -105,11 +118,37 @@ async def private_mounts() -> tuple[str, ...]:
     return wrapper
 
 
+class InstalledTree(NamedTuple):
+    """A tree that is ready to be packed.
+
+    Attributes:
+        root: where it is.
+        versions: what its programs answered when they were asked for theirs.
+    """
+
+    root: Path
+    versions: dict[str, str]
+
+
 @contextlib.asynccontextmanager
 async def installed_tree(
-    definition: ImageDefinition, workspace: Path, *, mirror: str, progress: Progress
-) -> AsyncIterator[Path]:
+    definition: ImageDefinition,
+    workspace: Path,
+    *,
+    mirror: str,
+    progress: Progress,
+    kept: Path | None = None,
+    asking: Mapping[str, Sequence[str]] | None = None,
+) -> AsyncIterator[InstalledTree]:
     """A cleaned tree with ``definition`` installed, removed on leaving.
+
+    Args:
+        definition: what to install.
+        workspace: where the tree is made.
+        mirror: address of a Debian archive; empty for the usual one.
+        progress: called with one line for people at each step.
+        kept: where packages are kept for the next build; None keeps none.
+        asking: commands that print a version, by what it is of.
 
     Raises:
         RequirementError: it cannot be built here; has the last lines of the installer's output.
@@ -120,7 +159,7 @@ async def installed_tree(
         progress(f"installing {', '.join(definition.packages)} (Debian {definition.suite})")
         command = [
             *await private_mounts(),
-            *debootstrap_command(program, definition, root, mirror),
+            *debootstrap_command(program, definition, root, mirror, kept),
         ]
         await _run(command, _debian_env(), progress)
         if definition.python_packages:
@@ -129,11 +168,38 @@ async def installed_tree(
         progress("compiling Python modules, removing unneeded files")
         for command in compile_commands(root):
             await _run(command, {"PATH": _PATH, "PYTHONHASHSEED": "0"}, None)
+        versions = {name: await _version(root, command) for name, command in (asking or {}).items()}
         await asyncio.to_thread(clean, root, definition)
-        yield root
+        yield InstalledTree(root, versions)
     finally:
         # A cancelled build waits for the removal too, so that no tree outlives the task.
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, root, ignore_errors=True))
+
+
+async def _version(root: Path, command: Sequence[str]) -> str:
+    """The first version in what a command inside the tree prints."""
+    process = await asyncio.create_subprocess_exec(
+        *("chroot", str(root), *command),
+        env={"PATH": _PATH, "HOME": "/tmp"},  # noqa: S108 - in the tree
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd="/",
+    )
+    try:
+        async with asyncio.timeout(VERSION_S):
+            printed, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await asyncio.shield(process.wait())
+    return version_in(printed.decode("utf-8", "replace"))
+
+
+def version_in(text: str) -> str:
+    """The first thing in a text that looks like a version; empty where nothing does."""
+    found = _VERSION.search(text)
+    return found[0] if found else ""
 
 
 def python_library(root: Path) -> Path:

@@ -10,8 +10,8 @@ import aiodocker
 import aiohttp
 import msgspec
 
+from crucible.environments import REPOSITORY, VERSIONS_LABEL, versions_of
 from crucible.errors import RequirementError
-from crucible.images.definition import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,6 +43,7 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
         size_bytes: uncompressed.
         created: ISO time; the same for all images built here.
         definition: digest of the definition it was built from; empty for other images.
+        versions: of the languages in it, as far as they were asked for when it was built.
     """
 
     reference: str
@@ -51,6 +52,7 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int = 0
     created: str = ""
     definition: str = ""
+    versions: dict[str, str] = {}
 
 
 @contextlib.asynccontextmanager
@@ -106,6 +108,7 @@ async def find_image(docker: aiodocker.Docker, reference: str) -> ImageInfo | No
         size_bytes=int(found.get("Size") or 0),
         created=str(found.get("Created") or ""),
         definition=labels.get(LABEL, ""),
+        versions=versions_of(labels.get(VERSIONS_LABEL, "")),
     )
 
 

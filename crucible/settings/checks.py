@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from crucible.environments import served_environments
 from crucible.errors import SettingsError
 from crucible.settings.fields import env_name
 from crucible.settings.urls import (
@@ -31,7 +32,11 @@ def check(settings: Settings) -> None:
     if settings.max_unfinished_mb * 1024 < settings.max_body_kb:
         name = env_name("max_unfinished_mb")
         raise SettingsError(name, "must not be below one body, CRUCIBLE_MAX_BODY_KB")
+    if settings.isolation not in settings.isolations:
+        detail = f"{settings.isolation} is not among CRUCIBLE_ISOLATIONS"
+        raise SettingsError("CRUCIBLE_ISOLATION", detail)
     _check_queues(settings.queues)
+    served_environments(settings.environments, settings.own_environments)
     check_switches(
         celery_enabled=settings.celery_enabled,
         celery_percentage=settings.celery_percentage,

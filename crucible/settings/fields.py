@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from crucible.models import LIMIT_FLOORS
+from crucible.environments import Environment, EnvironmentTable, served_environments
+from crucible.models import ISOLATIONS, LIMIT_FLOORS, Isolation
 from crucible.settings.urls import mask_url
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -43,6 +44,8 @@ OTHER_NAMES = frozenset(
 )
 #: Shown as ``***``.
 SECRETS = frozenset({"executor_token", "queue_service_token"})
+#: Tables of the file.
+TABLES = frozenset({"own_environments"})
 
 
 def default_data_dir() -> Path:
@@ -77,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         publish_deadline_s: seconds after which a submission fails if the server does not answer.
         max_body_kb: largest request body, KiB.
         max_wait_s: longest ``?wait=``, seconds.
+        isolations: those that submissions may ask for.
         celery_enabled: new evaluations may go to Celery queues.
         celery_percentage: share of new evaluations sent to Celery, 0.0 to 1.0.
         force_legacy_queue: send all to the legacy queue, whatever the other switches say.
@@ -97,17 +101,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         executor_token: bearer token of the executor services.
         docker_url: the engine; empty means its default socket.
         docker_runtime: ``runc``, ``crun``, ``runsc``; empty means the engine's default.
-        sandbox_image: image programs run in.
-        pool_min: least number of sandboxes kept ready.
-        pool_max: most sandboxes, busy ones included; 0 means four times the concurrency.
+        sandbox_image: image that programs of the default environment run in.
+        isolation: of programs that name none: ``container`` (one made anew for each) or
+            ``nested`` (namespaces of its own in a container of its tenant).
+        lane_programs: programs a lane, a container of ``nested``, serves before it is restarted.
+        pool_min: least number of sandboxes kept ready, of each environment in use.
+        pool_max: most sandboxes of an environment, busy ones included; 0 means four times the
+            concurrency.
         max_wall_time_s: ceiling of ``limits.wall_time_s``.
         max_cpu_time_s: ceiling of ``limits.cpu_time_s``.
         max_memory_mb: ceiling of ``limits.memory_mb``.
         max_pids: ceiling of ``limits.pids``.
         max_output_kb: ceiling of ``limits.output_kb``.
         max_disk_mb: ceiling of ``limits.disk_mb``.
-        sandbox_packages_file: list of packages to add to the image.
-        debian_mirror: Debian archive to build the image from; empty means debootstrap's default.
+        environments: environments that are served; a request that names none gets the first with
+            its language; empty means the default and this installation's own.
+        own_environments: this installation's own, the ``[environments.NAME]`` tables of the file;
+            in the environment as JSON.
+        sandbox_packages_file: list of packages to add to the default environment.
+        debian_mirror: Debian archive to build images from; empty means debootstrap's default.
         data_dir: where ``crucible up`` keeps its servers' data.
         log_level: least severity that is logged.
     """
@@ -132,6 +144,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     publish_deadline_s: Annotated[float, Meta(gt=0.0, lt=2.0)] = 1.5
     max_body_kb: Positive = 2048
     max_wait_s: Seconds = 60.0
+    isolations: tuple[Isolation, ...] = ISOLATIONS
     celery_enabled: bool = True
     celery_percentage: Share = 1.0
     force_legacy_queue: bool = False
@@ -151,6 +164,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     docker_url: str = ""
     docker_runtime: Literal["", "runc", "crun", "runsc"] = ""
     sandbox_image: str = "crucible-sandbox:latest"
+    isolation: Isolation = "container"
+    lane_programs: Positive = 64
     pool_min: Count = 2
     pool_max: Count = 0
     max_wall_time_s: Annotated[float, Meta(ge=LIMIT_FLOORS.wall_time_s)] = 120.0
@@ -159,6 +174,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     max_pids: Annotated[int, Meta(ge=LIMIT_FLOORS.pids)] = 256
     max_output_kb: Annotated[int, Meta(ge=LIMIT_FLOORS.output_kb)] = 8192
     max_disk_mb: Annotated[int, Meta(ge=LIMIT_FLOORS.disk_mb)] = 512
+    environments: tuple[str, ...] = ()
+    own_environments: dict[str, EnvironmentTable] = {}
     sandbox_packages_file: str = ""
     debian_mirror: str = ""
     data_dir: Path = msgspec.field(default_factory=default_data_dir)
@@ -168,6 +185,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     def result_url(self) -> str:
         """Where results are stored."""
         return self.celery_result_backend or self.celery_broker_url
+
+    @property
+    def served_environments(self) -> tuple[Environment, ...]:
+        """The environments that programs may ask for, in order.
+
+        Raises:
+            SettingsError: a name is unknown, or a table cannot be used.
+        """
+        return served_environments(self.environments, self.own_environments)
+
+    def __hash__(self) -> int:
+        """Of all but the tables, which are mutable mappings; equal settings have equal hashes."""
+        hashed = [name for name in self.__struct_fields__ if name not in TABLES]
+        return hash(tuple(getattr(self, name) for name in hashed))
 
     def __repr__(self) -> str:
         """Effective values with secrets masked."""
@@ -195,6 +226,8 @@ def masked_value(field: str, value: object) -> object:
         return [masked_value(field, item) for item in value]
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, dict):
+        return msgspec.to_builtins(value)
     return mask_url(value) if isinstance(value, str) and "://" in value else value
 
 
@@ -209,4 +242,6 @@ def as_environ(settings: Settings) -> dict[str, str]:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return msgspec.json.encode(value).decode() if value else ""
     return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -67,6 +67,8 @@ def _from_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for key, value in values.items():
         field = key.lower().removeprefix("crucible_")
+        if field == "environments" and isinstance(value, dict):
+            field = "own_environments"  # the list of those served has to be spelt in full then
         if field not in Settings.__struct_fields__:
             raise SettingsError(path.name, f"unknown setting {key!r}")
         if field in fields:
@@ -107,6 +109,11 @@ def _spellings(name: str) -> set[str]:
 def _convert(field: str, value: object, hint: Any) -> Any:
     if get_origin(hint) is tuple and isinstance(value, str):
         value = [item.strip() for item in value.split(",") if item.strip()]
+    if get_origin(hint) is dict and isinstance(value, str):
+        try:
+            value = msgspec.json.decode(value)
+        except msgspec.DecodeError as error:
+            raise SettingsError(env_name(field), f"is not JSON: {error}") from None
     if hint is Path and isinstance(value, str | Path):
         try:
             return Path(value).expanduser()

@@ -24,7 +24,7 @@ class Section(enum.StrEnum):
     EXECUTORS = "Executor services"
     SANDBOXES = "Sandboxes"
     CEILINGS = "Ceilings of a program's limits"
-    IMAGE = "Sandbox image"
+    IMAGE = "Environments"
     PROCESS = "Process"
 
 
@@ -42,7 +42,7 @@ _FIRST = {
     "executor_urls": Section.EXECUTORS,
     "docker_url": Section.SANDBOXES,
     "max_wall_time_s": Section.CEILINGS,
-    "sandbox_packages_file": Section.IMAGE,
+    "environments": Section.IMAGE,
     "data_dir": Section.PROCESS,
 }
 

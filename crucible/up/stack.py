@@ -17,6 +17,7 @@ import msgspec
 from crucible.embedded.server import EmbeddedServer, free_port
 from crucible.errors import ExecutorError, RequirementError
 from crucible.executor.engine import Engine
+from crucible.executor.nested.probe import not_met, probe_nested
 from crucible.settings import as_environ, check_exposure, http_url, mask_url
 from crucible.up.server import Server
 from crucible.up.service import Service
@@ -99,19 +100,48 @@ async def check_engine(config: ExecutorConfig) -> None:
     """Fail early where no program could run.
 
     Raises:
-        RequirementError: no engine answers, or it has no sandbox image.
+        RequirementError: no engine answers, or it has not the image of an environment served.
     """
     async with Engine(config.docker_url) as engine:
         try:
             await engine.version()
         except ExecutorError as error:
             raise RequirementError(f"no Docker engine answers: {error}", "make setup") from None
+        for environment in config.environments:
+            image = config.image_of(environment)
+            try:
+                await engine.image_id(image)
+            except ExecutorError:
+                raise RequirementError(
+                    f"the engine has no image {image}",
+                    f"crucible environments build {environment.name}",
+                ) from None
+
+
+async def offered(settings: Settings, config: ExecutorConfig) -> Settings:
+    """The settings without ``nested`` where this machine cannot have it.
+
+    Who asks for it is refused then, rather than given a weaker wall or kept waiting.
+
+    Raises:
+        SettingsError: it is what programs get that name none.
+    """
+    if "nested" not in settings.isolations:
+        return settings
+    async with Engine(config.docker_url) as engine:
         try:
-            await engine.image_id(config.image)
-        except ExecutorError:
-            raise RequirementError(
-                f"the engine has no image {config.image}", "crucible images build"
-            ) from None
+            await probe_nested(engine, config)
+        except RequirementError as missing:
+            if settings.isolation == "nested":
+                raise not_met(missing) from missing
+            log.info(
+                "isolation nested is not offered: %s; crucible doctor says more", missing.message
+            )
+            others = tuple(name for name in settings.isolations if name != "nested")
+            return msgspec.structs.replace(settings, isolations=others)
+        except ExecutorError as error:
+            log.warning("isolation nested could not be tried: %s", error)
+    return settings
 
 
 async def _server(stack: AsyncExitStack, data_dir: Path, name: str, preferred: int) -> str:

@@ -82,6 +82,8 @@ async def test_priority_chooses_queue_and_step(
         (b'{"code":"x","limits":{"memory_mb":-1}}', 422, "limits.memory_mb"),
         (b'{"code":"x","limits":{"wall_time_s":1e308}}', 422, "limits.wall_time_s"),
         (b'{"code":"x","limits":{"wall_time_s":NaN}}', 422, "limits.wall_time_s"),
+        (b'{"code":"x","isolation":"shared"}', 422, "isolation"),
+        (b'{"code":"x","isolation":7}', 422, "isolation"),
         (b'{"code":"x","eval_id":"a/b"}', 422, "eval_id"),
         (b'{"code":"' + b"x" * 3_000_000 + b'"}', 413, "body"),
         (b'{"code":"x","args":' + json.dumps(["a"] * 100_000).encode() + b"}", 422, "args"),

@@ -1,9 +1,10 @@
-"""The whole corpus through real containers."""
+"""The whole corpus through real containers, in each isolation."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 import pytest_asyncio
 from support.corpus import CorpusProgram, Observed, load_corpus
@@ -12,6 +13,8 @@ from crucible.executor import Executor, ExecutorConfig, open_executor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from crucible.models import Isolation
 
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
 
@@ -24,7 +27,11 @@ async def executor() -> AsyncIterator[Executor]:
 
 
 @pytest.mark.parametrize("entry", load_corpus(), ids=lambda entry: entry.name)
-async def test_corpus_program(executor: Executor, entry: CorpusProgram) -> None:
-    """A program ends in a container as its expectation says, to the byte."""
-    outcome = await executor.run(entry.program())
+@pytest.mark.parametrize("isolation", ["container", "nested"])
+async def test_corpus_program(
+    executor: Executor, entry: CorpusProgram, isolation: Isolation
+) -> None:
+    """A program ends as its expectation says, to the byte, whatever keeps it apart from others."""
+    outcome = await executor.run(msgspec.structs.replace(entry.program(), isolation=isolation))
+    assert outcome.isolation == isolation
     assert entry.check(Observed.from_outcome(outcome)) == []

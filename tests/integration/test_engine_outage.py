@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiodocker
+import msgspec
 import pytest
 
 from crucible.errors import ExecutorError, ExecutorUnavailable
@@ -28,6 +29,8 @@ from crucible.models import Limits, Outcome, Program, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from crucible.models import Isolation
 
 pytestmark = [
     pytest.mark.docker,
@@ -132,30 +135,38 @@ async def own_engine() -> AsyncIterator[OwnEngine]:
         shutil.rmtree(folder)
 
 
+def hello(executor: DockerExecutor) -> Program:
+    """A program in the isolation of those that name none."""
+    return msgspec.structs.replace(HELLO, isolation=executor.config.isolation)
+
+
 async def recovered(executor: DockerExecutor) -> Outcome:
     """The first program that runs again."""
     async with asyncio.timeout(90):
         while True:
             try:
-                return await executor.run(HELLO)
+                return await executor.run(hello(executor))
             except ExecutorUnavailable:
                 await asyncio.sleep(0.1)
 
 
 async def begun(executor: DockerExecutor) -> asyncio.Task[Outcome]:
     """A program that is under way."""
-    task = asyncio.create_task(executor.run(SLEEP))
+    program = msgspec.structs.replace(SLEEP, isolation=executor.config.isolation)
+    task = asyncio.create_task(executor.run(program))
     async with asyncio.timeout(30):
-        while not executor.pool.counts.busy:
+        while not executor.pool.counts.busy + executor.lanes.counts.busy:
             await asyncio.sleep(0.01)
     return task
 
 
-async def test_an_engine_may_be_killed_restarted_and_stand_still() -> None:
+@pytest.mark.parametrize("isolation", ["container", "nested"])
+async def test_an_engine_may_be_killed_restarted_and_stand_still(isolation: Isolation) -> None:
     """Programs under way are the platform's failure, never a verdict; then all goes on."""
     async with own_engine() as engine:
         config = ExecutorConfig(
             docker_url=engine.url,
+            isolation=isolation,
             owner=f"{socket.gethostname()}-outage:{secrets.token_hex(4)}:x",
             pool_min=2,
             pool_max=4,
@@ -169,7 +180,7 @@ async def test_an_engine_may_be_killed_restarted_and_stand_still() -> None:
             with pytest.raises(ExecutorUnavailable):
                 await running
             with pytest.raises(ExecutorError):
-                await executor.run(HELLO)
+                await executor.run(hello(executor))
             with pytest.raises(ExecutorError):
                 await executor.check()
             await engine.start()
@@ -185,10 +196,11 @@ async def test_an_engine_may_be_killed_restarted_and_stand_still() -> None:
             engine.send(signal.SIGSTOP)
             still = asyncio.create_task(
                 executor.run(
-                    Program(language="python", code="while True: pass",
-                            limits=Limits(wall_time_s=1.0))
+                    msgspec.structs.replace(
+                        hello(executor), code="while True: pass", limits=Limits(wall_time_s=1.0)
+                    )
                 )
-            )  # fmt: skip
+            )
             try:
                 outcome = await still
                 assert outcome.verdict in {Verdict.TIMEOUT, Verdict.CPU_LIMIT}
@@ -197,7 +209,7 @@ async def test_an_engine_may_be_killed_restarted_and_stand_still() -> None:
             engine.send(signal.SIGCONT)
             assert (await recovered(executor)).stdout == b"42\n"
             for _ in range(5):
-                assert (await executor.run(HELLO)).stdout == b"42\n"
+                assert (await executor.run(hello(executor))).stdout == b"42\n"
         async with aiodocker.Docker(url=engine.url) as docker:
             left = await docker.containers.list(
                 all=True, filters={"label": [f"crucible={config.owner}"]}

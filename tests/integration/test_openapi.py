@@ -49,6 +49,7 @@ def test_patterns_are_those_of_json_schema() -> None:
         ("GET", "/api/eval/{eval_id}?wait=x", None, 422),
         ("DELETE", "/api/eval/{eval_id}", None, 404),
         ("GET", "/api/languages", None, 200),
+        ("GET", "/api/environments", None, 200),
         ("GET", "/api/v1/queues", None, 200),
         ("GET", "/api/v1/dlq", None, 200),
         ("GET", "/api/v1/dlq?limit=0", None, 422),
@@ -87,7 +88,7 @@ async def test_every_answer_is_described(
 def test_whatever_asks_the_queue_server_may_find_it_away(path: str) -> None:
     """503 is among the answers of all that is not known to the process itself."""
     for operation in description()["paths"][path].values():
-        itself = path in ("/api/languages", "/api/v1/migration")
+        itself = path in ("/api/environments", "/api/languages", "/api/v1/migration")
         assert "503" in operation["responses"] or itself
 
 
@@ -101,6 +102,13 @@ def test_whatever_asks_the_queue_server_may_find_it_away(path: str) -> None:
         ("EvalRequest", {"code": "x", "limits": {"memory_mb": 1}}),
         ("EvalRequest", {"code": "x", "limits": {"memory_mb": 2000}}),
         ("EvalRequest", {"code": "x", "limits": {"wall_time_s": 0}}),
+        ("EvalRequest", {"code": "x", "language": "py"}),
+        ("EvalRequest", {"code": "x", "language": "go"}),
+        ("EvalRequest", {"code": "x", "environment": "default"}),
+        ("EvalRequest", {"code": "x", "environment": "judge"}),
+        ("EvalRequest", {"code": "x", "isolation": "container"}),
+        ("EvalRequest", {"code": "x", "isolation": "nested"}),
+        ("EvalRequest", {"code": "x", "isolation": None}),
         ("EvalRequest", {"code": "x", "args": ["\0"]}),
         ("EvalRequest", {"code": "x", "args": ["a"] * 1001}),
         ("EvalRequest", {"code": "x", "env": {"1": "a"}}),
@@ -121,9 +129,9 @@ async def test_the_document_is_no_wider_than_the_service(
     redis_url: str, name: str, body: dict[str, Any], legacy: bool
 ) -> None:
     """What is refused as it stands is no instance of the schema, what is accepted is one."""
-    flags: dict[str, Any] = (
-        {"queue_service_url": f"http://127.0.0.1:{free_port()}"} if legacy else {}
-    )
+    flags: dict[str, Any] = {"isolations": ("container",)}
+    if legacy:
+        flags["queue_service_url"] = f"http://127.0.0.1:{free_port()}"
     path, method = {
         "EvalRequest": ("/api/eval", "POST"),
         "Change": ("/api/v1/migration", "PUT"),

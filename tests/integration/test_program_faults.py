@@ -16,6 +16,8 @@ from crucible.executor.docker import DockerExecutor
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from crucible.models import Isolation
+
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
 
 FAULTS = load_faults()
@@ -28,10 +30,13 @@ async def executor() -> AsyncIterator[DockerExecutor]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-async def test_a_program_has_its_right_outcome(executor: DockerExecutor, name: str) -> None:
+@pytest.mark.parametrize("isolation", ["container", "nested"])
+async def test_a_program_has_its_right_outcome(
+    executor: DockerExecutor, name: str, isolation: Isolation
+) -> None:
     """Verdict, output, encoding and files are what the program made of them."""
     case = FAULTS[name]
-    outcome = await executor.run(case.program("container"))
+    outcome = await executor.run(case.program(isolation))
     assert outcome.verdict is case.verdict, describe(outcome)
     assert outcome.output_truncated is case.truncated
     shown = result_of("x", outcome, worker="", retry_count=0, started_at="", finished_at="")

@@ -10,14 +10,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiodocker
+import msgspec
 import pytest_asyncio
 
 from crucible.executor import ExecutorConfig
 from crucible.executor.docker import DockerExecutor
-from crucible.models import Limits, Outcome, Program, Verdict
+from crucible.models import Isolation, Limits, Outcome, Program, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import pytest
+
+ISOLATIONS: tuple[Isolation, ...] = ("container", "nested")
+
+
+class SiegeExecutor(DockerExecutor):
+    """Runs every program in one isolation, whatever it asks for."""
+
+    isolation: Isolation = "container"
+
+    async def run(self, program: Program) -> Outcome:
+        """Run one program; as of ``DockerExecutor.run``."""
+        outcome = await super().run(msgspec.structs.replace(program, isolation=self.isolation))
+        assert outcome.isolation == self.isolation
+        return outcome
+
 
 #: The promise is one second past the wall limit. A machine shared with other work gets three.
 LATE_S = 3.0
@@ -125,7 +143,7 @@ async def attack(executor: DockerExecutor, program: Program) -> Outcome:
 
 
 @asynccontextmanager
-async def besieged() -> AsyncIterator[DockerExecutor]:
+async def besieged(isolation: Isolation = "container") -> AsyncIterator[SiegeExecutor]:
     """An executor that has to be as good as new after whatever the tests do to it.
 
     Asserts at the end that 20 more programs pass, and that no container, volume, process, mount
@@ -133,15 +151,21 @@ async def besieged() -> AsyncIterator[DockerExecutor]:
     """
     owner = f"{socket.gethostname()}-siege:{os.getpid()}:{os.urandom(4).hex()}"
     before = open_descriptors()
-    config = ExecutorConfig(owner=owner, pool_min=2, pool_max=6)
-    async with DockerExecutor.open(config) as executor:
+    pool_min = 2 if isolation == "container" else 0
+    config = ExecutorConfig(
+        owner=owner, isolation=isolation, pool_min=pool_min, pool_max=6, lanes_max=6
+    )
+    async with SiegeExecutor.open(config) as executor:
+        assert isinstance(executor, SiegeExecutor)
+        executor.isolation = isolation
         yield executor
         for _ in range(20):
             await honest(executor)
         known = await containers_of(owner)
         made = await volumes_of(known)
         assert known
-        assert len(made) == len(known)
+        # Each program of a lane has terminals of its own, so the lane has no volume of them.
+        assert len(made) == (len(known) if isolation == "container" else 0)
     assert await containers_of(owner) == []
     assert processes_of(known) == []
     mounts = Path("/proc/mounts").read_text()
@@ -150,8 +174,8 @@ async def besieged() -> AsyncIterator[DockerExecutor]:
     assert open_descriptors() <= before
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def besieged_executor() -> AsyncIterator[DockerExecutor]:
-    """One executor for all attacks of a module, which names it among its own."""
-    async with besieged() as opened:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=ISOLATIONS)
+async def besieged_executor(request: pytest.FixtureRequest) -> AsyncIterator[SiegeExecutor]:
+    """One executor of each isolation for all attacks of a module, which names it its own."""
+    async with besieged(request.param) as opened:
         yield opened

@@ -6,9 +6,9 @@ import asyncio
 import os
 
 import pytest
-from siege import besieged, containers_of, honest, open_descriptors, resident_bytes
+from siege import ISOLATIONS, besieged, containers_of, honest, open_descriptors, resident_bytes
 
-from crucible.models import Limits, Program, Verdict
+from crucible.models import Isolation, Limits, Program, Verdict
 
 pytestmark = pytest.mark.docker
 
@@ -26,9 +26,10 @@ HOSTILE = [
 
 
 @pytest.mark.timeout(max(180, PROGRAMS * 2))
-async def test_nothing_piles_up() -> None:
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_nothing_piles_up(isolation: Isolation) -> None:
     """Memory, descriptors and containers after all of them are what they were after a few."""
-    async with besieged() as executor:
+    async with besieged(isolation) as executor:
         numbers = iter(range(PROGRAMS))
 
         async def lane() -> None:

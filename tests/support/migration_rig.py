@@ -16,6 +16,7 @@ from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.retry_policy import MAX_RETRIES
 from crucible.evaluation.tasks import Platform, evaluate_code
+from crucible.executor.served import ServedEnvironments
 from crucible.legacy import LegacyQueue, work
 from crucible.legacy.queue import LIMIT
 from crucible.legacy.service import build_app
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     import aiohttp
+
+    from crucible.environments import EnvironmentState
 
 ENDED = ("completed", "failed", "cancelled")
 
@@ -44,6 +47,10 @@ class LocalExecutor:
         self.spoil = spoil
         self.away = False
         self.runs = 0
+
+    async def environments(self) -> list[EnvironmentState]:
+        """It has none to show."""
+        return []
 
     async def run(self, program: Program) -> Outcome:
         """Run one process; cancelling kills it."""
@@ -147,7 +154,7 @@ async def celery_worker(
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
         async with tally.writing(queue_url, Keys(), Settings().result_ttl_s):
-            yield Platform(runner, ceilings_of(Settings()))
+            yield Platform(runner, ServedEnvironments(), ceilings_of(Settings()), "container")
 
     registry = TaskRegistry(platform, hooks=CompletionHooks(tally, ("tasks.evaluate_code",)))
     registry.task("tasks.evaluate_code", track_started=True, max_retries=MAX_RETRIES)(evaluate_code)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from crucible.models import Limits, Outcome, Program, SourceFile, Verdict
+from crucible.models import Isolation, Limits, Outcome, Program, SourceFile, Verdict
 
 FILE = Path(__file__).parents[1] / "data" / "program_faults.toml"
 #: No verdict of these programs depends on time, but for those that set a limit of their own.
@@ -33,7 +33,7 @@ class FaultCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     output_regex: str | None = None
     truncated: bool = False
 
-    def program(self, isolation: Literal["container", "shared"]) -> Program:
+    def program(self, isolation: Isolation) -> Program:
         """The program, to be run in an isolation."""
         return Program(
             language=self.language,

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "crucible"
 
-PLAIN = {"models", "settings", "errors", "breaker", "redis_keys", "validation"}
+PLAIN = {"models", "settings", "environments", "errors", "breaker", "redis_keys", "validation"}
 #: What each room may import of ``crucible`` besides itself; everything else is an error.
 MAY_IMPORT: dict[str, set[str]] = {
     "models": set(),
@@ -18,7 +18,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "breaker": {"errors"},
     "redis_keys": set(),
     "validation": {"errors"},
-    "settings": {"errors", "models"},
+    "environments": {"errors"},
+    "settings": {"environments", "errors", "models"},
     "embedded": {"errors"},
     "http": {"errors", "validation"},
     "broker": PLAIN,

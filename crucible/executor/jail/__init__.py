@@ -31,7 +31,12 @@ MARSHAL_VERSION = 2
 SINGLE = (
     "kernel", "account", "kernel_memory", "become", "startup", "run", "single", "program",
 )  # fmt: skip
-SHARED = ("kernel", "become", "startup", "run", "users", "job", "server", "program")
+LANE = (
+    "kernel", "account", "kernel_memory", "become", "startup", "run", "single", "namespaces",
+    "tree", "spawner", "lane", "program",
+)  # fmt: skip
+#: Parts that end in starting all of it; where there are two, the later does.
+_BOOTS = ("single", "lane")
 
 
 @functools.cache
@@ -42,10 +47,13 @@ def source(parts: tuple[str, ...] = SINGLE) -> str:
     """
     folder = importlib.resources.files(__package__)
     body: list[ast.stmt] = []
+    boots = [part for part in parts if part in _BOOTS][:-1]
     for part in parts:
         tree = ast.parse(folder.joinpath(f"{part}.py").read_text("utf-8"))
         for node in tree.body:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("crucible."):
+                continue
+            if isinstance(node, ast.If) and part in boots and "__name__" in ast.unparse(node.test):
                 continue
             body.append(node)
     for inner in ast.walk(ast.Module(body=body, type_ignores=[])):

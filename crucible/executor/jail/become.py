@@ -25,6 +25,7 @@ def warm_up() -> None:
     Its pages and lazily bound symbols are then shared with the child instead of being made in it,
     and no collection of the child's looks at, and so copies, what was there before.
     """
+    preload(sys.argv[1:])
     exec(compile("print(6 * 7)", "warm", "exec"), {})  # noqa: S102 - our own constant
     sys.stdout.flush()
     look_up("exit")
@@ -35,11 +36,20 @@ def warm_up() -> None:
     gc.freeze()
 
 
-def enter_child(stdin: int, stdout: int, stderr: int, uid: int = 0) -> None:
-    """Leave the supervisor behind: own session and descriptors, first for the OOM killer.
+def preload(names: "list[str]") -> None:
+    """Import what programs of this environment are likely to; one that fails is left to them."""
+    for name in names:
+        try:
+            __import__(name)
+        except Exception:  # noqa: BLE001, S112 - a module's import may raise anything
+            continue
+    if "numpy.random" in sys.modules:
+        # Else every program forked from here would draw the same numbers.
+        posix.register_at_fork(after_in_child=sys.modules["numpy.random"].seed)
 
-    With ``uid``, root's process 1 of a shared sandbox becomes that user for good.
-    """
+
+def enter_child(stdin: int, stdout: int, stderr: int) -> None:
+    """Leave the supervisor behind: own session and descriptors, first for the OOM killer."""
     posix.setsid()
     _signal.set_wakeup_fd(-1)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
@@ -47,10 +57,6 @@ def enter_child(stdin: int, stdout: int, stderr: int, uid: int = 0) -> None:
     posix.dup2(stdout, 1)
     posix.dup2(stderr, 2)
     posix.closerange(3, 4096)
-    if uid:
-        posix.setgroups([])
-        posix.setresgid(uid, uid, uid)
-        posix.setresuid(uid, uid, uid)
     set_dumpable(1)
     try:
         fd = posix.open("/proc/self/oom_score_adj", posix.O_WRONLY)
@@ -87,12 +93,11 @@ def become_python(request: "dict[str, Any]") -> "tuple[str, dict[str, Any]]":
     """Make this forked interpreter what ``python3 main.py`` would be; its code and namespace."""
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     name = request["argv"][1]
-    work = request.get("work", WORK)
-    path = work + "/" + name
+    path = WORK + "/" + name
     set_environment(request["env"])
     sys.argv[:] = [name, *request["argv"][2:]]
     sys.orig_argv[:] = request["argv"]
-    sys.path[0] = work
+    sys.path[0] = WORK
     main = type(sys)("__main__")
     loader = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path)
     main.__dict__.update(
@@ -108,6 +113,7 @@ def become_python(request: "dict[str, Any]") -> "tuple[str, dict[str, Any]]":
     while frame.f_back is not None:
         frame, depth = frame.f_back, depth + 1
     sys.setrecursionlimit(sys.getrecursionlimit() + 2 * depth)
+    _collections[:] = collections()
     return path, main.__dict__
 
 
@@ -155,12 +161,31 @@ def leave(status: int, modules: frozenset[str]) -> None:
         if getattr(module, "__file__", None) and str(module.__file__).startswith(sys.path[0]):
             del sys.modules[name]
             del module
-    gc.collect()
+    collect()
     status = flush(status)
     if status == BY_INTERRUPT:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
         posix.kill(posix.getpid(), _signal.SIGINT)
     call_libc("exit", status)
+
+
+def collect() -> None:
+    """Finalize what only cycles of the program's hold.
+
+    A full collection also empties the interpreter's lists of free objects, most of which lie on
+    pages shared with the supervisor. It is needed only where an earlier one has moved objects of
+    the program's out of the younger generations.
+    """
+    gc.collect(1 if collections() == _collections else 2)
+
+
+def collections() -> "list[int]":
+    """How often the generations that move objects to the oldest were collected."""
+    return [generation["collections"] for generation in gc.get_stats()[1:]]
+
+
+#: What that was when the program began.
+_collections: "list[int]" = []
 
 
 def flush(status: int) -> int:

@@ -86,18 +86,46 @@ def read_counter(name: str, *paths: str) -> int | None:
     return None
 
 
+#: Descriptors of files of the cgroup by their paths, -1 of one that is not there: they are read
+#: again and again, and no program has them.
+_counters: "dict[str, int]" = {}
+
+
 def read_fields(path: str) -> list[str]:
-    """The words of a small kernel file; none when it is not there."""
+    """The words of a small file of the cgroup; none when it is not there."""
+    fd = _counters.get(path)
     try:
-        fd = posix.open(CGROUP + path, posix.O_RDONLY | posix.O_CLOEXEC)
+        if fd is None:
+            _counters[path] = -1
+            fd = _counters[path] = posix.open(CGROUP + path, posix.O_RDONLY | posix.O_CLOEXEC)
+        return posix.pread(fd, 4096, 0).decode().split()
     except OSError:
         return []
-    try:
-        return posix.read(fd, 4096).decode().split()
-    except OSError:
-        return []
-    finally:
-        posix.close(fd)
+
+
+def oom_kills() -> int:
+    """Processes of the sandbox that the kernel has killed for memory."""
+    return read_counter("oom_kill", "/memory/memory.oom_control", "/memory.events") or 0
+
+
+def refused_forks() -> int:
+    """Processes that the kernel has refused the sandbox."""
+    return read_counter("max", "/pids/pids.events", "/pids.events") or 0
+
+
+def highest_memory() -> int:
+    """Most bytes of memory the sandbox ever had; 0 where no cgroup is visible."""
+    return read_number("/memory/memory.max_usage_in_bytes", "/memory.peak") or 0
+
+
+def memory_in_use() -> int:
+    """Bytes of memory the sandbox has now, cache included; 0 where no cgroup is visible."""
+    return read_number("/memory/memory.usage_in_bytes", "/memory.current") or 0
+
+
+def pids_in_use() -> int:
+    """Processes and threads in the sandbox now; 0 where no cgroup is visible."""
+    return read_number("/pids/pids.current", "/pids.current") or 0
 
 
 def cpu_time() -> float:

@@ -38,6 +38,11 @@ class KernelMemory:
         except OSError:
             self.sockstat = -1  # gVisor has none, and counts the buffers as its own memory
 
+    def close(self) -> None:
+        """Look no more."""
+        if self.sockstat >= 0:
+            posix.close(self.sockstat)
+
     def exceeded(self, now: float) -> bool:
         """Whether it may be more than the program's memory limit."""
         if now >= self.next_locks:

@@ -1,16 +1,15 @@
 """One program on its way: its files laid, itself started, fed, read, and accounted for.
 
-What both kinds of sandbox do alike. How a program is watched and ended is up to ``single`` and
-``job``.
+How it is watched and ended is up to ``single``.
 """
 
 import posix
 
 from crucible.executor.jail.become import enter_child, execute
 from crucible.executor.jail.kernel import (
+    call_libc,
     make_folder,
     open_regular,
-    read_exactly,
     reason_of,
     write_all,
 )
@@ -22,15 +21,18 @@ if TYPE_CHECKING:
 CHUNK = 65536
 #: Bytes thrown away past the output cap before the program is stopped for it.
 DISCARD_LIMIT = 16 << 20
+RLIMIT_STACK = 3
+#: What of the memory limit is no program's stack: process 1, code, a heap.
+NO_STACK_BYTES = 24 << 20
 
 
 class Run:
     """One request: what was asked, what goes on, what came of it."""
 
-    def __init__(self, request: "dict[str, Any]", home: str, uid: int = 0) -> None:
+    def __init__(self, request: "dict[str, Any]", home: str, frames: int = -1) -> None:
         self.request = request
         self.home = home
-        self.uid = uid
+        self.frames = frames
         self.stage = b"run"
         self.reason = "exit"
         self.main = 0
@@ -55,7 +57,14 @@ class Run:
         raise NotImplementedError
 
     def limit(self) -> None:
-        """In the child: limits of the kernel's that the container does not set already."""
+        """In the child: a stack that goes as far as the memory, so that recursion may too.
+
+        Less than all of it: a recursion without end is the program's SIGSEGV, not a want of memory.
+        """
+        memory = self.request["memory_bytes"]
+        stack = max(memory // 2, memory - NO_STACK_BYTES)
+        limits = stack.to_bytes(8, "little") + b"\xff" * 8
+        call_libc("setrlimit", RLIMIT_STACK, limits)
 
     def write_files(self, folder_mode: int, file_mode: int) -> None:
         """Write the program and the files beside it, before anything of its runs."""
@@ -68,34 +77,41 @@ class Run:
             fd = posix.open(self.home + "/" + name, flags, mode)
             write_all(fd, content)
             posix.close(fd)
+        # All but the program's own need not be in memory twice.
+        del self.request["files"][:-1]
 
     def start(self, stage: bytes) -> bool:
         """Fork. In the child: never returns for a command, returns True for warm Python."""
         self.stage = stage
         argv = self.request["argv" if stage == b"run" else "compile"]
         warm = stage == b"run" and self.request["warm"]
-        ends = [posix.pipe2(posix.O_CLOEXEC) for _ in range(3)]
+        theirs = self.open_pipes(self.request["stdin"] if stage == b"run" else b"")
         pid = posix.fork()
         if pid == 0:
             self.limit()
-            enter_child(ends[0][0], ends[1][1], ends[2][1], self.uid)
+            enter_child(*theirs)
             posix.chdir(self.home)
             if warm:
                 return True
             execute(argv, self.request["env"])
         self.main = pid
-        for fd in (ends[0][0], ends[1][1], ends[2][1]):
+        for fd in theirs:
             posix.close(fd)
+        return False
+
+    def open_pipes(self, stdin: bytes) -> "tuple[int, int, int]":
+        """Make the pipes of a stage and keep this side's ends; the program's ends."""
+        ends = [posix.pipe2(posix.O_CLOEXEC) for _ in range(3)]
         self.pipes = {ends[1][0]: b"O", ends[2][0]: b"E"}
         for fd in self.pipes:
             posix.set_blocking(fd, False)
-        self.stdin = memoryview(self.request["stdin"] if stage == b"run" else b"")
+        self.stdin = memoryview(stdin)
         self.stdin_fd = ends[0][1]
         if self.stdin:
             posix.set_blocking(self.stdin_fd, False)
         else:
             self.close_stdin()
-        return False
+        return ends[0][0], ends[1][1], ends[2][1]
 
     def write_stdin(self) -> None:
         """Feed the program; its descriptor is closed at the end, or when nobody reads."""
@@ -167,8 +183,10 @@ class Run:
             posix.close(fd)
 
     def emit_file(self, head: bytes, fd: int, size: int) -> None:
-        """Send one file to the host."""
-        self.emit(b"F", head + read_exactly(fd, size))
+        """Send one file to the host, in pieces: it may be larger than the memory that is left."""
+        write_all(self.frames, b"F" + (len(head) + size).to_bytes(4, "big") + head)
+        while data := posix.read(fd, CHUNK):
+            write_all(self.frames, data)
 
     def send_end(
         self, *, wall_s: float, cpu_s: float, peak_bytes: int, oom_kills: int, pids_hits: int

@@ -9,21 +9,22 @@ import time
 from crucible.executor.jail.account import write_account
 from crucible.executor.jail.kernel import (
     WORK,
-    call_libc,
     cpu_time,
     drain,
+    highest_memory,
     is_full,
     kill_others,
+    oom_kills,
     others_alive,
     own_code,
-    read_counter,
+    pids_in_use,
     read_exactly,
     read_into,
-    read_number,
+    refused_forks,
     write_all,
 )
 from crucible.executor.jail.kernel_memory import KernelMemory
-from crucible.executor.jail.run import CHUNK, Run
+from crucible.executor.jail.run import Run
 from crucible.executor.jail.startup import take_over
 
 TYPE_CHECKING = False
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 LINGER_S = 0.05
 #: Seconds from the end frame to the exit: the engine's work on it would delay the answer.
 YIELD_S = 0.01
-RLIMIT_STACK = 3
-#: What of the memory limit is no program's stack: process 1, code, a heap.
-NO_STACK_BYTES = 24 << 20
 
 
 def send(frames: int, kind: bytes, payload: bytes) -> None:
@@ -45,39 +43,30 @@ def send(frames: int, kind: bytes, payload: bytes) -> None:
 
 
 class Single(Run):
-    """The program everything else in the sandbox belongs to."""
+    """The program everything else in the sandbox belongs to.
+
+    Attributes:
+        overhead: processes of the sandbox that are not the program's.
+    """
+
+    overhead = 1
 
     def __init__(self, request: "dict[str, Any]", control: int, frames: int, wakeup: int) -> None:
-        super().__init__(request, WORK)
+        super().__init__(request, WORK, frames)
         self.control = control
-        self.frames = frames
         self.wakeup = wakeup
         self.ended = False
         self.poll = select.poll()
         self.started = time.monotonic()
         self.cpu_base = cpu_time()
+        self.oom_base = oom_kills()
+        self.pids_base = refused_forks()
         self.kernel_memory = KernelMemory(request["memory_bytes"])
         self.next_count = 0.0
 
     def emit(self, kind: bytes, payload: bytes) -> None:
         """Send one frame to the host."""
         send(self.frames, kind, payload)
-
-    def emit_file(self, head: bytes, fd: int, size: int) -> None:
-        """Send one file to the host, in pieces: it may be larger than the memory that is left."""
-        write_all(self.frames, b"F" + (len(head) + size).to_bytes(4, "big") + head)
-        while data := posix.read(fd, CHUNK):
-            write_all(self.frames, data)
-
-    def limit(self) -> None:
-        """In the child: a stack that goes as far as the memory, so that recursion may too.
-
-        Less than all of it: a recursion without end is the program's SIGSEGV, not a want of memory.
-        """
-        memory = self.request["memory_bytes"]
-        stack = max(memory // 2, memory - NO_STACK_BYTES)
-        limits = stack.to_bytes(8, "little") + b"\xff" * 8
-        call_libc("setrlimit", RLIMIT_STACK, limits)
 
     def forget(self, fd: int) -> None:
         """Stop listening to a descriptor."""
@@ -91,6 +80,14 @@ class Single(Run):
         if self.reason == "exit":
             self.reason = reason
         kill_others()
+
+    def wait(self, most_ms: float) -> "list[tuple[int, int]]":
+        """Wait for something to happen, at most so many milliseconds."""
+        return self.poll.poll(most_ms)
+
+    def hear(self) -> None:
+        """Take note that a child has ended."""
+        drain(self.wakeup)
 
     def reap(self) -> None:
         """Collect every zombie; the program's own status among them."""
@@ -117,12 +114,12 @@ class Single(Run):
             now = time.monotonic()
             if now >= next_look:
                 next_look = now + self.look(now)
-            for fd, _ in self.poll.poll(max(0.0, next_look - now) * 1000 + 1):
+            for fd, _ in self.wait(max(0.0, next_look - now) * 1000 + 1):
                 if fd == self.control:
                     self.stop("abandoned")
                     self.forget(fd)
                 elif fd == self.wakeup:
-                    drain(fd)
+                    self.hear()
                 elif fd == self.stdin_fd:
                     self.write_stdin()
                 elif fd in self.pipes:
@@ -144,8 +141,8 @@ class Single(Run):
         if cpu_left_s <= 0:
             self.stop("cpu")
             return 1.0
-        seen = read_number("/pids/pids.current", "/pids.current") or 1
-        self.processes = max(self.processes, seen - 1)
+        seen = pids_in_use() or 1
+        self.processes = max(self.processes, seen - self.overhead)
         pace_s: float = cpu_left_s / self.request["cpus"]
         self.next_count = now + min(max(0.01, pace_s), 0.25)
         return min(left_s, self.kernel_memory.pace_s)
@@ -172,10 +169,14 @@ class Single(Run):
         self.send_end(
             wall_s=time.monotonic() - self.started,
             cpu_s=cpu_time() - self.cpu_base,
-            peak_bytes=read_number("/memory/memory.max_usage_in_bytes", "/memory.peak") or 0,
-            oom_kills=read_counter("oom_kill", "/memory/memory.oom_control", "/memory.events") or 0,
-            pids_hits=read_counter("max", "/pids/pids.events", "/pids.events") or 0,
+            peak_bytes=self.peak_bytes(),
+            oom_kills=oom_kills() - self.oom_base,
+            pids_hits=refused_forks() - self.pids_base,
         )
+
+    def peak_bytes(self) -> int:
+        """Highest memory of the sandbox."""
+        return highest_memory()
 
     def run(self) -> bool:
         """Run the request to its end; True in the child that is to become the program."""
@@ -186,8 +187,6 @@ class Single(Run):
             self.status, self.disk_full = 1 << 8, True
             self.conclude()
             return False
-        # Written, all but the program's own need not be in memory twice.
-        del self.request["files"][:-1]
         for stage in (b"compile", b"run") if self.request["compile"] else (b"run",):
             if self.start(stage):
                 return True
@@ -196,7 +195,6 @@ class Single(Run):
             if self.status or self.reason != "exit":
                 break
         self.conclude()
-        time.sleep(YIELD_S)
         return False
 
 
@@ -221,4 +219,5 @@ def boot() -> "dict[str, Any] | None":
 if __name__ == "__main__":
     _request = boot()
     if _request is None:
+        time.sleep(YIELD_S)
         posix._exit(0)  # noqa: SLF001 - os._exit under its built-in name

@@ -1,4 +1,4 @@
-"""What process 1 does first in either kind of sandbox: close itself off, and listen."""
+"""What process 1 does first in any sandbox: close itself off, and listen."""
 
 import _signal  # type: ignore[import-not-found]  # typeshed has no stub for the built-in module
 import fcntl
@@ -26,7 +26,12 @@ def take_over() -> tuple[int, int, int]:
     posix.dup2(null, 1)
     posix.close(null)
     warm_up()
+    return control, frames, listen_for_ends()
+
+
+def listen_for_ends() -> int:
+    """What becomes readable when a child of this process ends."""
     wake_read, wake_write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
     _signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     _signal.signal(_signal.SIGCHLD, lambda *_: None)
-    return control, frames, wake_read
+    return wake_read

@@ -20,15 +20,14 @@ from crucible.evaluation.view import evaluation_of
 from crucible.migration.legacy_results import LEGACY_QUEUE, meta_of_task
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from crucible.breaker import CircuitBreaker
     from crucible.broker.results.meta import Meta
     from crucible.broker.results.task_result import Results
     from crucible.evaluation.request import EvalRequest
+    from crucible.executor.served import ServedEnvironments
     from crucible.legacy import LegacyClient
     from crucible.migration.live.ledger import Ledger
-    from crucible.models import Evaluation, Limits
+    from crucible.models import Evaluation, Isolation, Limits
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +40,9 @@ class LegacyBackend:
         breaker: of the queue; looking up is not subject to it, only submitting.
         ledger: what is kept.
         results: of Celery tasks, copies among them.
-        languages: names of the languages a program may be in.
+        served: the environments a program may run in.
         ceilings: the most a program may ask for.
+        isolation: what a program gets that names none.
     """
 
     def __init__(
@@ -52,15 +52,17 @@ class LegacyBackend:
         ledger: Ledger,
         results: Results,
         *,
-        languages: Collection[str],
+        served: ServedEnvironments,
         ceilings: Limits,
+        isolation: Isolation,
     ) -> None:
         self._client = client
         self._breaker = breaker
         self._ledger = ledger
         self._results = results
-        self._languages = languages
+        self._served = served
         self._ceilings = ceilings
+        self._isolation = isolation
 
     async def submit(self, eval_id: str, asked: EvalRequest) -> None:
         """Queue a program; an evaluation that is queued, runs or has ended stays as it is.
@@ -74,8 +76,9 @@ class LegacyBackend:
             asked.code,
             asked.language,
             options_of(asked),
-            languages=self._languages,
+            served=self._served,
             ceilings=self._ceilings,
+            isolation=self._isolation,
         )
         permit = self._breaker.permit()
         if permit is None:

@@ -10,7 +10,6 @@ from crucible.broker.redis.connection import open_client
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.record import unended_ttl_s
-from crucible.executor.languages import LANGUAGES
 from crucible.legacy import LegacyClient
 from crucible.migration.live.breakers import Breakers
 from crucible.migration.live.comparer import DualComparer, Mismatches
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from crucible.breaker import Circuit
     from crucible.broker import Publisher
     from crucible.evaluation.request import EvalRequest
+    from crucible.executor.served import ServedEnvironments
     from crucible.models import Evaluation
     from crucible.settings import Settings
 
@@ -83,12 +83,15 @@ class _Observer:
 
 
 @asynccontextmanager
-async def open_migration(settings: Settings, publisher: Publisher) -> AsyncIterator[Migration]:
+async def open_migration(
+    settings: Settings, publisher: Publisher, served: ServedEnvironments
+) -> AsyncIterator[Migration]:
     """Connect to the legacy queue and run the background parts while the context is open.
 
     Args:
         settings: with ``queue_service_url``.
         publisher: publishes copies, and reads results of Celery tasks.
+        served: the environments a program may run in.
     """
     keys, results, ttl_s = publisher.keys, publisher.results, settings.result_ttl_s
     breakers = Breakers(settings)
@@ -105,8 +108,9 @@ async def open_migration(settings: Settings, publisher: Publisher) -> AsyncItera
             breakers.legacy,
             ledger,
             results,
-            languages=LANGUAGES,
+            served=served,
             ceilings=ceilings_of(settings),
+            isolation=settings.isolation,
         )
         mismatches = Mismatches(client, keys)
         counter = await enter(CompletionCounter().writing(settings.celery_broker_url, keys, ttl_s))

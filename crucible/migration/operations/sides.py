@@ -24,7 +24,7 @@ from crucible.evaluation.record import (
     unended_ttl_s,
 )
 from crucible.evaluation.request import celery_priority, options_of, program_from, queue_of
-from crucible.executor.languages import LANGUAGES
+from crucible.executor.served import ServedEnvironments
 from crucible.legacy import LegacyClient
 from crucible.migration.legacy_results import LEGACY_QUEUE, meta_of_task
 from crucible.migration.live.ledger import decode_asked, encode_asked
@@ -211,8 +211,9 @@ class Sides:
             asked.code,
             asked.language,
             options_of(asked),
-            languages=LANGUAGES,
+            served=ServedEnvironments(self.settings.served_environments),
             ceilings=ceilings_of(self.settings),
+            isolation=self.settings.isolation,
         )
 
     async def give_to_celery(self, found: Recorded, asked: EvalRequest) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from crucible.environments import BUILT_IN
 from crucible.images import (
     ensure_image,
     list_images,
@@ -19,6 +20,7 @@ from crucible.images import (
 from crucible.images.archive import write_archive, write_layer
 from crucible.images.build import build_lock
 from crucible.images.cleaning import MANIFEST
+from crucible.images.layers import Layers
 from crucible.images.rootfs import PREFIX
 from crucible.images.store import LABEL, engine_machine, load_archive
 from crucible.settings import load_settings
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from crucible.settings import Settings
 
 pytestmark = pytest.mark.docker
+
+IMAGES = [one.reference for one in BUILT_IN.values()]
 
 
 @pytest.fixture
@@ -47,11 +51,13 @@ async def docker(settings: Settings) -> AsyncIterator[aiodocker.Docker]:
         yield client
 
 
-async def in_image(docker: aiodocker.Docker, settings: Settings, script: str) -> str:
-    """What ``script`` prints in a fresh container of the image, as the image's own user."""
+async def in_image(
+    docker: aiodocker.Docker, settings: Settings, script: str, image: str = ""
+) -> str:
+    """What ``script`` prints in a fresh container of an image, as the image's own user."""
     container = await docker.containers.create(
         {
-            "Image": settings.sandbox_image,
+            "Image": image or settings.sandbox_image,
             "Cmd": ["/bin/bash", "-c", script],
             "NetworkDisabled": True,
             "Labels": {"crucible": "tests"},
@@ -100,13 +106,11 @@ async def test_an_image_without_a_name_is_listed_by_none(
         root.mkdir()
         (root / "file").write_text(reference + str(number))
         layer, archive = tmp_path / f"{number}.layer", tmp_path / f"{number}.image"
-        digest = write_layer(root, layer)
+        layers = Layers([layer], [write_layer(root, layer)])
         labels = {LABEL: reference[-8:]}
         machine = await engine_machine(docker)
         image_ids.append(
-            write_archive(
-                layer, digest, archive, reference=reference, labels=labels, machine=machine
-            )
+            write_archive(layers, archive, reference=reference, labels=labels, machine=machine)
         )
         await load_archive(docker, archive)
     try:
@@ -134,7 +138,10 @@ async def test_languages_are_where_they_should_be(
     assert await in_image(docker, settings, script) == "42\n" * 5
 
 
-async def test_nothing_gives_privileges(settings: Settings, docker: aiodocker.Docker) -> None:
+@pytest.mark.parametrize("image", IMAGES)
+async def test_nothing_gives_privileges(
+    settings: Settings, docker: aiodocker.Docker, image: str
+) -> None:
     """No set-uid file, no file capability, nothing but sticky directories to write to."""
     script = """
         find / -xdev -perm /6000 2>/dev/null
@@ -148,10 +155,13 @@ for top, _, names in os.walk("/usr"):
             print(path)
 '
     """
-    assert (await in_image(docker, settings, script)).split() == ["/tmp", "/var/tmp"]
+    assert (await in_image(docker, settings, script, image)).split() == ["/tmp", "/var/tmp"]
 
 
-async def test_programs_are_nobody_special(settings: Settings, docker: aiodocker.Docker) -> None:
+@pytest.mark.parametrize("image", IMAGES)
+async def test_programs_are_nobody_special(
+    settings: Settings, docker: aiodocker.Docker, image: str
+) -> None:
     """The image's user is the unprivileged account and can neither own nor read secrets."""
     script = """
         id -u; id -g; id -un
@@ -159,20 +169,25 @@ async def test_programs_are_nobody_special(settings: Settings, docker: aiodocker
         cat /etc/shadow 2>/dev/null
         ls -d /work /run /dev/shm
     """
-    printed = (await in_image(docker, settings, script)).split()
+    printed = (await in_image(docker, settings, script, image)).split()
     assert printed == ["1000", "1000", "sandbox", "/dev/shm", "/run", "/work"]
 
 
-async def test_every_library_is_there(settings: Settings, docker: aiodocker.Docker) -> None:
+@pytest.mark.parametrize("image", IMAGES)
+async def test_every_library_is_there(
+    settings: Settings, docker: aiodocker.Docker, image: str
+) -> None:
     """No program or library of the image lacks a library it was linked against."""
     script = r"""
+        # As Java's launcher has it.
+        export LD_LIBRARY_PATH=$(echo /usr/lib/jvm/*/lib /usr/lib/jvm/*/lib/server | tr ' ' :)
         find /usr/bin /usr/sbin /usr/lib -type f \( -perm -100 -o -name '*.so*' \) |
             while read -r file; do
                 ldd "$file" 2>/dev/null | grep 'not found' && echo "$file"
             done
         find /usr /etc -xdev -xtype l ! -lname '/proc/*' ! -lname '/run/*' ! -lname '/dev/*'
     """
-    assert await in_image(docker, settings, script) == ""
+    assert await in_image(docker, settings, script, image) == ""
 
 
 async def test_modules_are_compiled_for_good(settings: Settings, docker: aiodocker.Docker) -> None:

@@ -13,10 +13,11 @@ from crucible.cli.flags import ALIASES, fields_of, flag_name
 from crucible.cli.main import app
 from crucible.errors import SettingsError
 from crucible.settings import Settings, as_environ, env_name, load_settings
+from crucible.settings.fields import TABLES
 from crucible.settings.sections import Section, descriptions, sections
 
 TOKENS = {"queue_service_token", "executor_token"}
-WITH_FLAG = [field for field in Settings.__struct_fields__ if field not in TOKENS]
+WITH_FLAG = [field for field in Settings.__struct_fields__ if field not in TOKENS | TABLES]
 #: A value of each setting that is not its default, as one types it and as it is printed.
 TYPED: dict[str, tuple[str, Any]] = {
     "celery_enabled": ("false", False),
@@ -29,12 +30,15 @@ TYPED: dict[str, tuple[str, Any]] = {
     "queue_service_url": ("http://h:2", "http://h:2"),
     "executor_urls": ("http://a:1,http://b:2", ["http://a:1", "http://b:2"]),
     "queues": ("a,b", ["a", "b"]),
+    "environments": ("judge,data", ["judge", "data"]),
     "pool_max": ("40", 40),
     "claim": ("brpop", "brpop"),
     "docker_runtime": ("runsc", "runsc"),
     "log_level": ("error", "error"),
     "publish_deadline_s": ("0.5", 0.5),
     "allowed_hosts": ("a.example,b.example", ["a.example", "b.example"]),
+    "isolation": ("nested", "nested"),
+    "isolations": ("nested,container", ["nested", "container"]),
 }
 
 
@@ -152,22 +156,27 @@ def help_of(*command: str) -> str:
 @pytest.mark.parametrize(
     ("command", "there", "absent"),
     [
-        ("api", "port queue_limit celery_percentage max_memory_mb result_ttl_s", "pool_min queues"),
+        (
+            "api",
+            "port queue_limit celery_percentage max_memory_mb result_ttl_s environments",
+            "pool_min queues",
+        ),
         (
             "worker",
-            "queues max_deliveries docker_runtime pool_max executor_urls",
+            "queues max_deliveries docker_runtime pool_max executor_urls environments",
             "port queue_limit",
         ),
         ("up", "port queue_limit celery_percentage pool_max queues data_dir", "debian_mirror"),
-        ("executor", "host concurrency docker_runtime max_pids", "celery_broker_url"),
+        ("executor", "host concurrency docker_runtime max_pids environments", "celery_broker_url"),
         ("legacy queue", "host log_level", "celery_broker_url"),
-        ("legacy worker", "queue_service_url executor_urls breaker_open_s", "port"),
+        ("legacy worker", "queue_service_url executor_urls breaker_open_s environments", "port"),
         ("migration status", "celery_broker_url queue_service_url", "host"),
         ("compare", "celery_broker_url queue_service_url", "port"),
         ("dlq list", "celery_broker_url global_keyprefix claim", "port"),
         ("purge", "celery_result_backend", "port"),
         ("queues", "queues", "port"),
         ("images build", "debian_mirror docker_url sandbox_image data_dir", "port"),
+        ("environments build", "environments debian_mirror docker_url data_dir", "port"),
         ("submit", "host port", "celery_broker_url"),
     ],
 )
@@ -200,6 +209,9 @@ def test_the_environment_of_a_child_is_read_back_as_it_was() -> None:
     """Tokens too: they come to a child by its environment, never by its command line."""
     changed = {field: typed(field)[0] for field in WITH_FLAG if field != "dual_write"}
     environ = {env_name(field): text for field, text in changed.items()}
-    settings = load_settings({**environ, "CRUCIBLE_EXECUTOR_TOKEN": "secret"})
+    own = '{"geo": {"base": "data", "packages": ["jq"]}}'
+    environ |= {"CRUCIBLE_EXECUTOR_TOKEN": "secret", "CRUCIBLE_OWN_ENVIRONMENTS": own}
+    settings = load_settings(environ)
+    assert settings.own_environments["geo"].packages == ["jq"]
     assert settings != Settings()
     assert load_settings(as_environ(settings)) == settings

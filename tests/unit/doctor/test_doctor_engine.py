@@ -8,9 +8,9 @@ import pytest
 
 from crucible.doctor import engine
 from crucible.doctor.check import Severity
-from crucible.doctor.examination import judge_image
+from crucible.doctor.examination import judge_environment, judge_image
 from crucible.doctor.machine import judge_python, judge_space
-from crucible.images import ImageDefinition, ImageInfo
+from crucible.images import EnvironmentImage, ImageDefinition, ImageInfo
 from crucible.settings import Settings
 
 _INFO: dict[str, Any] = {
@@ -129,3 +129,21 @@ def test_the_image_must_be_there_and_todays() -> None:
     assert judge_image(foreign, old).severity is Severity.OK
     listed = Settings(sandbox_packages_file="/nowhere/at/all")
     assert judge_image(listed, info).severity is Severity.FAIL
+
+
+def test_a_served_environment_has_to_be_built() -> None:
+    """Missing fails where it is served; one of another definition warns."""
+    info = ImageInfo(reference="crucible-sandbox:judge", image_id="sha256:0")
+
+    def severity(*, served: bool, built: bool, outdated: bool) -> Severity:
+        image = info if built or outdated else None
+        return judge_environment(
+            EnvironmentImage(
+                name="judge", served=served, built=built, outdated=outdated, image=image
+            )
+        ).severity
+
+    assert severity(served=True, built=True, outdated=False) is Severity.OK
+    assert severity(served=True, built=False, outdated=False) is Severity.FAIL
+    assert severity(served=True, built=False, outdated=True) is Severity.WARN
+    assert severity(served=False, built=False, outdated=False) is Severity.OK

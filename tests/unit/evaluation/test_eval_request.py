@@ -21,9 +21,11 @@ from crucible.evaluation.request import (
     queue_of,
 )
 from crucible.executor.admission import check_program
+from crucible.executor.served import ServedEnvironments
 from crucible.models import LIMIT_FLOORS, Limits
 
 LANGUAGES = ("python", "bash")
+SERVED = ServedEnvironments()
 CEILINGS = Limits(
     wall_time_s=60, cpu_time_s=60, memory_mb=512, pids=128, output_kb=4096, disk_mb=256
 )
@@ -33,7 +35,7 @@ def refused(body: object) -> InputError:
     """The error a body gets, from its bytes to the end of all checks."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(InputError) as caught:
-        check_request(decode_request(raw), LANGUAGES, CEILINGS)
+        check_request(decode_request(raw), SERVED, CEILINGS)
     return caught.value
 
 
@@ -160,7 +162,7 @@ def test_metadata_nested_too_deep_is_refused() -> None:
         assert error.field == "metadata"
     for text in (b"[" * 99 + b"]" * 99, b"[" + b"[]," * 500 + b'{"a":[]}]'):
         asked = decode_request(b'{"code":"x","metadata":{"a":' + text + b"}}")
-        check_request(asked, LANGUAGES, CEILINGS)
+        check_request(asked, SERVED, CEILINGS)
 
 
 def test_a_path_is_cut_before_it_costs_anything() -> None:
@@ -194,7 +196,7 @@ def test_no_bytes_raise_anything_but_an_input_error(body: bytes) -> None:
 def test_no_shape_raises_anything_but_an_input_error(body: dict[str, object]) -> None:
     """The same for JSON of any shape."""
     with contextlib.suppress(InputError):
-        check_request(decode_request(json.dumps(body).encode()), LANGUAGES, CEILINGS)
+        check_request(decode_request(json.dumps(body).encode()), SERVED, CEILINGS)
 
 
 _NAMES = st.sampled_from(["a", "a/b", "main.py", "main.sh", "main.sh/x", "b\\c", "é" * 128, "."])
@@ -218,7 +220,7 @@ _NAMES = st.sampled_from(["a", "a/b", "main.py", "main.sh", "main.sh/x", "b\\c",
                 max_size=3,
             ),
             "output_files": st.lists(_NAMES, max_size=66),
-            "isolation": st.sampled_from(["container", "shared"]),
+            "isolation": st.sampled_from(["container", "nested"]),
         },
     )
 )
@@ -226,14 +228,12 @@ def test_what_the_http_door_takes_the_executor_takes(body: dict[str, object]) ->
     """No request that was accepted ends as a fault of the platform because of its form."""
     asked = decode_request(json.dumps(body).encode())
     try:
-        check_request(asked, LANGUAGES, CEILINGS)
+        check_request(asked, SERVED, CEILINGS)
     except InputError:
         return
     sent = json.loads(json.dumps(options_of(asked)))
     check_program(
-        program_from(
-            "id", asked.code, asked.language, sent, languages=LANGUAGES, ceilings=CEILINGS
-        ),
+        program_from("id", asked.code, asked.language, sent, served=SERVED, ceilings=CEILINGS),
         CEILINGS,
     )
 
@@ -262,9 +262,7 @@ def test_what_is_sent_comes_back_as_the_program() -> None:
     }
     asked = decode_request(json.dumps(body).encode())
     sent = json.loads(json.dumps(options_of(asked)))
-    program = program_from(
-        "id", asked.code, asked.language, sent, languages=LANGUAGES, ceilings=CEILINGS
-    )
+    program = program_from("id", asked.code, asked.language, sent, served=SERVED, ceilings=CEILINGS)
     assert program.stdin == b"\xff\x00"
     assert (program.args, program.env) == (("a", ""), {"A": "b"})
     assert (program.files[0].name, program.output_files) == ("d/f", ("out",))
@@ -279,7 +277,7 @@ def test_what_is_sent_comes_back_as_the_program() -> None:
 def test_the_worker_checks_again(options: dict[str, object]) -> None:
     """A message written straight into the queue gets no more than one through the door."""
     with pytest.raises(InputError):
-        program_from("id", "x", "bash", options, languages=LANGUAGES, ceilings=CEILINGS)
+        program_from("id", "x", "bash", options, served=SERVED, ceilings=CEILINGS)
 
 
 @given(st.builds(LimitsRequest, memory_mb=st.integers(), pids=st.integers() | st.none()))

@@ -43,7 +43,7 @@ def test_the_result_of_the_task_is_what_the_client_sees() -> None:
         exit_code=3,
         stdout=b"42\n",
         stderr=b"\xff",
-        isolation="shared",
+        isolation="nested",
         usage=Usage(wall_time_ms=19),
         sandbox_s=0.0021,
         run_s=0.019,
@@ -60,7 +60,7 @@ def test_the_result_of_the_task_is_what_the_client_sees() -> None:
     assert (view.status, view.verdict, view.exit_code) == (Status.COMPLETED, "nonzero_exit", 3)
     assert (view.output, view.output_encoding) == ("42\n", "utf-8")
     assert bytes_of(view.error, view.error_encoding) == b"\xff"
-    assert (view.worker, view.retry_count, view.isolation) == ("w@h", 1, "shared")
+    assert (view.worker, view.retry_count, view.isolation) == ("w@h", 1, "nested")
     assert view.timing_ms is not None
     timing = view.timing_ms
     assert (timing.queued, timing.sandbox, timing.run, timing.total) == (5, 2, 19, 30)

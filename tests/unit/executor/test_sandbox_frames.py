@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crucible.environments import JUDGE
 from crucible.errors import ExecutorRefused
 from crucible.executor import frames
 from crucible.executor.frames import FrameError, FrameReader, decode_end, decode_file
-from crucible.executor.languages import LANGUAGES
+from crucible.executor.languages import languages_of
 from crucible.models import Program, SourceFile
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def test_an_end_is_decoded() -> None:
 
 
 def request_of(program: Program) -> dict[str, object]:
-    language = LANGUAGES[program.language]
+    language = languages_of(JUDGE)[program.language]
     data = frames.encode_request(program, language, cpus=1.0, file_bytes=10)
     assert int.from_bytes(data[:4], "big") == len(data) - 4
     loaded: dict[str, object] = marshal.loads(data[4:])
@@ -106,14 +107,15 @@ def test_a_request_says_everything() -> None:
     assert request["executable"] == ["d"]
     assert request["stdin"] == b"\0"
     assert request["warm"] is True
-    assert request["env"] == {**frames.BASE_ENV, "B": "c"}
+    assert request["env"] == {**frames.base_env(1.0), "B": "c"}
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", languages_of(JUDGE))
 def test_a_byte_order_mark_is_no_part_of_the_source(language: str) -> None:
     """One before the source goes, in every language; one inside stays."""
     request = request_of(Program(language=language, code="\ufeffa\ufeff"))
-    assert request["files"] == [(LANGUAGES[language].file_name, "a\ufeff".encode())]
+    file_name = languages_of(JUDGE)[language].file_name
+    assert request["files"] == [(file_name, "a\ufeff".encode())]
 
 
 @pytest.mark.parametrize("env", [{"PYTHONHASHSEED": "1"}, {"LC_ALL": "C"}, {"TZ": "UTC"}])

@@ -14,7 +14,7 @@ import pytest
 from crucible.executor import jail
 from crucible.executor.config import ExecutorConfig
 from crucible.executor.jail.kernel_memory import TCP_BUFFER_BYTES
-from crucible.executor.sandbox_options import create_body, seccomp_profile, shared_body, update_body
+from crucible.executor.sandbox_options import create_body, seccomp_profile, update_body
 from crucible.models import Limits
 
 LIMITS = Limits(memory_mb=100, pids=10, disk_mb=7)
@@ -137,7 +137,7 @@ def test_a_supervisor_is_compiled_once_an_image() -> None:
     jail.remember("sha256:unit", b"later")
     assert jail.script("sha256:unit") == b"\0\0\0\4code"
     assert marshal.loads(jail.script("sha256:other")[4:]) == jail.source()
-    assert marshal.loads(jail.script("sha256:unit", jail.SHARED)[4:]) == jail.source(jail.SHARED)
+    assert marshal.loads(jail.script("sha256:unit", jail.LANE)[4:]) == jail.source(jail.LANE)
 
 
 @pytest.mark.parametrize("cut", [0, 3, 4, 60])
@@ -147,13 +147,6 @@ def test_a_supervisor_without_its_script_ends(cut: int) -> None:
     command = [sys.executable, "-c", jail.BOOTSTRAP]
     ended = subprocess.run(command, input=data, capture_output=True, timeout=30, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
-
-
-def test_a_shared_sandbox_has_room_to_end_its_programs() -> None:
-    """All programs at the highest pids limit together do not keep process 1 from forking."""
-    config = ExecutorConfig(owner="me", shared_concurrency=3)
-    host = shared_body(config, "sha256:1")["HostConfig"]
-    assert host["PidsLimit"] > 3 * config.ceiling.pids + 3
 
 
 def test_sockets_are_of_three_families() -> None:

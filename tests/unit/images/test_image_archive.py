@@ -9,6 +9,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from crucible.images.archive import EPOCH_S, write_archive, write_layer
+from crucible.images.layers import Entry, Layers, index_layer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,8 +69,7 @@ def test_the_image_id_is_the_digest_of_its_configuration(tmp_path: Path) -> None
     """The id can be told before an engine has seen the archive, and names the layer."""
     digest = write_layer(_tree(tmp_path / "tree", _NAMES, 5.0), tmp_path / "layer.tar")
     image = write_archive(
-        tmp_path / "layer.tar",
-        digest,
+        Layers([tmp_path / "layer.tar"], [digest]),
         tmp_path / "image.tar",
         reference="x:1",
         labels={"k": "v"},
@@ -83,4 +83,59 @@ def test_the_image_id_is_the_digest_of_its_configuration(tmp_path: Path) -> None
     assert json.loads(config)["rootfs"]["diff_ids"] == [f"sha256:{digest}"]
     assert json.loads(config)["config"]["User"] == "1000:1000"
     assert manifest["RepoTags"] == ["x:1"]
-    assert hashlib.sha256(read["layer.tar"]).hexdigest() == digest
+    assert hashlib.sha256(read[manifest["Layers"][0]]).hexdigest() == digest
+
+
+def entries_of(root: Path, directory: Path) -> tuple[Path, dict[str, Entry]]:
+    """A tree as a layer, and what is in it."""
+    layer = directory / f"{root.name}.tar"
+    write_layer(root, layer)
+    entries: dict[str, Entry] = {}
+    index_layer(layer, entries)
+    return layer, entries
+
+
+def test_a_layer_on_top_has_only_what_differs(tmp_path: Path) -> None:
+    """Added, changed, and removed files; the rest is left to the layers below."""
+    lower = _tree(tmp_path / "lower", _NAMES, 1.0)
+    upper = _tree(tmp_path / "upper", _NAMES, 2.0)
+    (upper / "usr/bin/added").write_text("added\n")
+    (upper / "etc/passwd").write_text("changed\n")
+    (upper / "a").chmod(0o600)
+    (upper / "usr/share/x/y").unlink()
+    (upper / "usr/share/x").rmdir()
+    (upper / "bin").unlink()
+    (upper / "bin").symlink_to("usr/share")
+    _, below = entries_of(lower, tmp_path)
+    write_layer(upper, tmp_path / "top.tar", below)
+    with tarfile.open(tmp_path / "top.tar") as tar:
+        names = tar.getnames()
+    assert names == [
+        *("a", "bin", "etc", "etc/passwd", "usr", "usr/bin", "usr/bin/added"),
+        *("usr/share", "usr/share/.wh.x"),
+    ]
+
+
+def test_layers_over_one_another_come_to_the_tree(tmp_path: Path) -> None:
+    """Reading them back gives what a single layer of the tree gives."""
+    lower = _tree(tmp_path / "lower", _NAMES, 1.0)
+    upper = _tree(tmp_path / "upper", [*_NAMES, "usr/share/x/z"], 2.0)
+    (upper / "usr/share/x/y").unlink()
+    (upper / "etc/passwd").unlink()
+    (upper / "etc/passwd").mkdir()
+    (upper / "usr/bin/other").write_text("other\n")
+    _, entries = entries_of(lower, tmp_path)
+    write_layer(upper, tmp_path / "top.tar", entries)
+    index_layer(tmp_path / "top.tar", entries)
+    assert entries == entries_of(upper, tmp_path)[1]
+
+
+def test_a_twin_whose_first_name_is_below_is_a_file(tmp_path: Path) -> None:
+    """No layer links into another: engines unpack each by itself."""
+    lower = _tree(tmp_path / "lower", _NAMES, 1.0)
+    upper = _tree(tmp_path / "upper", _NAMES, 1.0)
+    (upper / "usr/bin/zwin").hardlink_to(upper / "usr/bin/tool")
+    _, below = entries_of(lower, tmp_path)
+    write_layer(upper, tmp_path / "top.tar", below)
+    with tarfile.open(tmp_path / "top.tar") as tar:
+        assert tar.getmember("usr/bin/zwin").isreg()

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from crucible.images.cleaning import MANIFEST, add_account, clean, installed_packages, plain_mode
+from crucible.images.cleaning import (
+    MANIFEST,
+    _remove_dead_links,
+    add_account,
+    clean,
+    installed_packages,
+    plain_mode,
+)
 from crucible.images.definition import ImageDefinition
 
 if TYPE_CHECKING:
@@ -134,3 +141,16 @@ def test_only_installed_packages_are_listed() -> None:
 def test_plain_modes(mode: int, directory: bool, plain: int) -> None:
     """Set-uid, set-gid and writing by others are taken away and nothing is given."""
     assert plain_mode(mode, directory=directory) == plain
+
+
+def test_chains_of_dead_links_go_whichever_way_they_lead(tmp_path: Path) -> None:
+    """A link of one folder to a link of the other to a file that is gone leaves no link behind."""
+    for name in ("etc/alternatives", "usr/bin"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "usr/bin/cc").symlink_to("/etc/alternatives/cc")
+    (tmp_path / "etc/alternatives/cc").symlink_to("/usr/bin/gcc")
+    (tmp_path / "usr/bin/gcc").symlink_to("gcc-12")
+    (tmp_path / "usr/bin/tool").write_text("")
+    (tmp_path / "etc/alternatives/tool").symlink_to("/usr/bin/tool")
+    _remove_dead_links(tmp_path, [tmp_path / "etc", tmp_path / "usr"])
+    assert sorted(p.name for p in tmp_path.rglob("*") if not p.is_dir()) == ["tool", "tool"]

@@ -261,3 +261,38 @@ def test_serving_beyond_loopback_without_keys_is_refused(host: str) -> None:
 def test_loopback_is_served(host: str) -> None:
     """Every spelling of this machine is accepted."""
     check_exposure(host)
+
+
+def test_tables_of_the_file_are_environments(tmp_path: Path) -> None:
+    """``[environments.NAME]`` makes one; which are served is spelt in full beside it."""
+    file = tmp_path / "crucible.toml"
+    file.write_text(
+        'crucible_environments = ["mine", "default"]\n'
+        "[environments.mine]\n"
+        'base = "data"\n'
+        'packages = ["jq"]\n'
+    )
+    settings = load_settings({}, file=file)
+    assert [one.name for one in settings.served_environments] == ["mine", "default"]
+    # What is derived from settings is kept by them, such as the description of the API.
+    assert hash(settings) == hash(load_settings({}, file=file))
+    file.write_text('environments = ["judge"]\n')
+    assert load_settings({}, file=file).served_environments[0].name == "judge"
+
+
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        ('environments = ["nowhere"]', "CRUCIBLE_ENVIRONMENTS"),
+        ('[environments.a]\npackages = "jq"', "CRUCIBLE_OWN_ENVIRONMENTS"),
+        ("[environments.a]\nsurprise = 1", "CRUCIBLE_OWN_ENVIRONMENTS"),
+        ('[environments.a]\nbase = "b"', "environments.a.base"),
+    ],
+)
+def test_an_environment_that_cannot_be_is_refused(tmp_path: Path, text: str, setting: str) -> None:
+    """At the start, and by name."""
+    file = tmp_path / "crucible.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings({}, file=file)
+    assert caught.value.setting == setting

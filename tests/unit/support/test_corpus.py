@@ -12,7 +12,7 @@ from support.corpus import CORPUS, CorpusError, CorpusProgram, ExpectedBytes, Ob
 
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.request import check_request, decode_request, options_of, program_from
-from crucible.executor.languages import LANGUAGES
+from crucible.executor.served import ServedEnvironments
 from crucible.models import OWN_END, Limits, Outcome, Verdict
 from crucible.settings import Settings
 
@@ -93,14 +93,14 @@ def test_program_passes_the_door(program: CorpusProgram) -> None:
     """Its request is accepted with default settings, and becomes the program meant."""
     request = decode_request(msgspec.json.encode(program.request()))
     ceilings = ceilings_of(Settings())
-    check_request(request, LANGUAGES, ceilings)
+    check_request(request, ServedEnvironments(), ceilings)
     arguments = options_of(request)
     made = program_from(
         program.program().eval_id,
         request.code,
         request.language,
         arguments,
-        languages=LANGUAGES,
+        served=ServedEnvironments(),
         ceilings=ceilings,
     )
     assert made == program.program()

@@ -1,0 +1,491 @@
+"""Process 1 of a lane: the supervisor of one program after the other.
+
+It is what process 1 of a container of one program is, with this difference: it does not start
+programs itself, since it has seen the requests of those before, and a program would be its copy.
+The spawner does, in a process and a pid namespace of its own. Both are in a user namespace whose
+root is nobody outside.
+"""
+
+import _signal  # type: ignore[import-not-found]  # typeshed has no stub for the built-in module
+import _socket
+import gc
+import marshal
+import posix
+import select
+import time
+
+from crucible.executor.jail.account import ACCOUNT
+from crucible.executor.jail.kernel import (
+    highest_memory,
+    memory_in_use,
+    oom_kills,
+    own_code,
+    pids_in_use,
+    read_exactly,
+    read_fields,
+    read_into,
+    set_dumpable,
+    write_all,
+)
+from crucible.executor.jail.namespaces import (
+    NEW_IPC,
+    NEW_MOUNTS,
+    NEW_PIDS,
+    NEW_USERS,
+    NEW_UTS,
+    READ_ONLY,
+    become_user,
+    demand,
+    drop_capabilities,
+    mount,
+    restrict_calls,
+    write_map,
+)
+from crucible.executor.jail.single import LINGER_S, Single, send
+from crucible.executor.jail.spawner import (
+    FIRST_ID,
+    IDS,
+    NO_ROOM,
+    NO_ROOT,
+    OOM_SCORE,
+    Spawner,
+    receive_message,
+    send_message,
+)
+from crucible.executor.jail.startup import take_over
+from crucible.executor.jail.tree import HIDDEN, build_tree, covers, existing, is_there
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: Bytes of anonymous and shared memory that a lane may have more than at its start, and seconds
+#: that what a program left may take to be freed.
+LEFT_BYTES, FREED_S = 2 << 20, 0.1
+#: Frames are held back so many milliseconds, or up to so many bytes: those of a small program are
+#: one message then, and each message costs the engine as much as it costs here.
+HOLD_MS, HOLD_BYTES = 2.0, 65536
+#: What only the supervisor needs of a request; the rest goes on to whatever becomes the program.
+NOT_THE_PROGRAMS = ("stdin", "compile", "argv", "output_files")
+
+
+class SpawnerLostError(Exception):
+    """The spawner is no more, and the lane of no use."""
+
+
+class Namespaces:
+    """The namespaces of one program, as the supervisor has them.
+
+    Attributes:
+        spawner: what is said to the spawner, and heard of it.
+        channel: to the process that waits in them to be told what to become.
+        number: of that process.
+        disks: descriptors of the program's file systems; good for nothing but to ask how full.
+    """
+
+    def __init__(self, spawner: "_socket.socket") -> None:
+        self.spawner = spawner
+        message, descriptors = self.hear()
+        while message == b"G":  # of those before
+            message, descriptors = self.hear()
+        self.disks = self.attach(message, descriptors)
+
+    def hear(self) -> "tuple[bytes, list[int]]":
+        """What the spawner says next."""
+        message, descriptors = receive_message(self.spawner, 6)
+        if not message:
+            raise SpawnerLostError
+        return message, descriptors
+
+    def attach(self, message: bytes, descriptors: "list[int]") -> "list[int]":
+        """Take over the channel of a process that was started; what it shows of its disks."""
+        self.number = message[1]
+        self.channel = _socket.socket(fileno=descriptors[0])
+        message, disks = receive_message(self.channel, 1)
+        if not message:
+            raise SpawnerLostError
+        return disks
+
+    def tell(self, request: "dict[str, Any]", descriptors: "tuple[int, ...]") -> None:
+        """Say to the waiting process what to become, and with which descriptors.
+
+        One that was killed meanwhile hears nothing; how it ended is what the spawner says next.
+        """
+        body = marshal.dumps(request, 2)
+        try:
+            send_message(self.channel, len(body).to_bytes(8, "big"), descriptors)
+            self.channel.sendall(body)
+        except OSError:
+            return
+
+    def end(self) -> None:
+        """Have everything in them killed."""
+        self.spawner.send(b"E")
+
+    def close(self) -> None:
+        """Forget them."""
+        self.channel.close()
+        for fd in self.disks:
+            posix.close(fd)
+
+
+class Ward(Single):
+    """A program of a lane.
+
+    Attributes:
+        left_bytes: memory of the lane that is not the program's: what programs before left, which
+            can only be cache, and what the lane has on top of the limit.
+        seen_bytes: most of the lane's memory at any look.
+    """
+
+    #: The supervisor, the spawner, and process 1 of the program's namespaces.
+    overhead = 3
+
+    def __init__(
+        self,
+        request: "dict[str, Any]",
+        control: int,
+        frames: int,
+        namespaces: Namespaces,
+        idle_bytes: int,
+    ) -> None:
+        self.namespaces = namespaces
+        self.highest_before = highest_memory()
+        self.left_bytes = max(0, memory_in_use() - idle_bytes)
+        self.seen_bytes = 0
+        self.asked_to_end = self.gone = False
+        self.refused = False
+        self.outbox = b"S" + bytes(4)
+        #: Processes under way that kill what is left, or hand back files.
+        self.helpers = 0
+        super().__init__(request, control, frames, namespaces.spawner.fileno())
+
+    def emit(self, kind: bytes, payload: bytes) -> None:
+        """Send one frame to the host, with others that come at about the same time."""
+        self.outbox += kind + len(payload).to_bytes(4, "big") + payload
+        if kind == b"X" or len(self.outbox) > HOLD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the frames that are held back."""
+        write_all(self.frames, self.outbox)
+        self.outbox = b""
+
+    def wait(self, most_ms: float) -> "list[tuple[int, int]]":
+        """Wait for something to happen, at most so many milliseconds."""
+        if self.outbox:
+            happened = self.poll.poll(min(HOLD_MS, most_ms))
+            if happened:
+                return happened
+            self.flush()
+        return super().wait(most_ms)
+
+    def write_files(self, folder_mode: int, file_mode: int) -> None:
+        """Nothing: whatever becomes the program writes them, as its user."""
+
+    def start(self, stage: bytes) -> bool:
+        """Have the waiting process become a stage of the program."""
+        self.stage = stage
+        running = stage == b"run"
+        second = running and self.request["compile"]
+        if second and not self.one_more():
+            raise SpawnerLostError
+        self.main = self.namespaces.number
+        request = {
+            name: value for name, value in self.request.items() if name not in NOT_THE_PROGRAMS
+        }
+        request["argv"] = self.request["argv" if running else "compile"]
+        request["warm"] = running and self.request["warm"]
+        if second:
+            request["files"] = []
+        theirs = self.open_pipes(self.request["stdin"] if running else b"")
+        for fd in theirs:
+            # The program is another user, and may open /dev/stdin as any other file.
+            posix.chmod(fd, 0o666)
+        self.namespaces.tell(request, theirs)
+        for fd in theirs:
+            posix.close(fd)
+        return False
+
+    def hear(self) -> None:
+        """Take note of what the spawner says: what has ended or begun."""
+        message, descriptors = self.namespaces.hear()
+        kind, number = message[:1], message[1] if message[1:] else 0
+        if kind == b"S" and number == self.main:
+            self.status, self.ended = int.from_bytes(message[2:], "big"), True
+        elif kind == b"S":
+            self.helpers -= 1
+        elif kind == b"G":
+            self.gone = True
+        elif kind == b"!":
+            self.refused = True
+        elif kind == b"N":
+            for fd in self.namespaces.attach(message, descriptors):
+                posix.close(fd)
+
+    def one_more(self) -> bool:
+        """Have one more process to be told; whether there is one."""
+        self.refused = False
+        before = self.namespaces.number
+        self.namespaces.channel.close()
+        self.namespaces.spawner.send(b"M")
+        while self.namespaces.number == before and not self.refused:
+            self.hear()
+        return not self.refused
+
+    def reap(self) -> None:
+        """Nothing: the processes are not this one's."""
+
+    def look(self, now: float) -> float:
+        """Check time and counts, and note the memory; as of ``Single.look``."""
+        self.seen_bytes = max(self.seen_bytes, memory_in_use())
+        return super().look(now)
+
+    def stop(self, reason: str) -> None:
+        """Kill the program for ``reason``; the first reason stays."""
+        if self.reason == "exit":
+            self.reason = reason
+            if not (self.request["output_files"] and self.collect([])):
+                self.end()
+
+    def end(self) -> None:
+        """Have the namespaces end, once."""
+        if not self.asked_to_end:
+            self.asked_to_end = True
+            self.namespaces.end()
+
+    def collect(self, names: "list[str]") -> bool:
+        """Have all processes killed but not the namespaces, and files handed back; if possible."""
+        self.flush()
+        if self.asked_to_end or not self.one_more():
+            return False
+        self.helpers += 1
+        request = {
+            "collect": True,
+            "output_files": names,
+            "file_bytes": self.request["file_bytes"],
+        }
+        self.namespaces.tell(request, (self.frames,))
+        return True
+
+    def finish_stage(self) -> None:
+        """Let children end their last words, kill what is left, and read the pipes empty."""
+        self.close_stdin()
+        if posix.WIFEXITED(self.status) and posix.WEXITSTATUS(self.status) == NO_ROOM:
+            self.disk_full = True
+        until = time.monotonic() + LINGER_S
+        while self.reason == "exit" and self.others_alive() and time.monotonic() < until:
+            select.poll().poll(2)
+            for fd in list(self.pipes):
+                self.read_output(fd)
+        self.disk_full = self.disk_full or any(map(is_full_disk, self.namespaces.disks))
+        if self.others_alive():
+            self.kill_rest()
+        self.read_rest()
+
+    def others_alive(self) -> bool:
+        """Whether any process of the program is there, zombies included."""
+        return pids_in_use() > self.overhead
+
+    def kill_rest(self) -> None:
+        """Kill what the program left running, and wait until it is gone."""
+        goes_on = self.stage == b"compile" and not self.status and self.reason == "exit"
+        if not ((goes_on or self.request["output_files"]) and self.collect([])):
+            self.end()
+        # Once they are gone the next are made: what is counted then is not this program's.
+        while not self.gone and (self.asked_to_end or self.helpers):
+            self.hear()
+
+    def send_files(self) -> None:
+        """Have a process of the program's user hand back the files that were asked for."""
+        if self.request["output_files"] and self.collect(self.request["output_files"]):
+            while self.helpers:
+                self.hear()
+
+    def lose(self) -> None:
+        """Tell the end of a program whose namespaces went with the spawner."""
+        self.status = _signal.SIGKILL
+        self.close_stdin()
+        self.read_rest()
+        self.request["output_files"] = []
+        self.conclude()
+
+    def out_of_memory(self) -> bool:
+        """Whether the kernel has killed any process of the lane for memory."""
+        return oom_kills() > self.oom_base
+
+    def peak_bytes(self) -> int:
+        """Highest memory while this program ran.
+
+        The kernel has one highest value for the life of a lane. A program that did not exceed those
+        before it is known by what was seen while it ran.
+        """
+        highest = highest_memory()
+        if highest == self.highest_before:
+            highest = max(self.seen_bytes, memory_in_use())
+        return highest - self.left_bytes
+
+
+def is_full_disk(fd: int) -> bool:
+    """Whether the file system of a descriptor has neither a block or an inode left."""
+    stat = posix.fstatvfs(fd)
+    return stat.f_bavail == 0 or stat.f_favail == 0
+
+
+def boot_lane() -> "dict[str, Any] | None":
+    """Prepare the lane, then run one program after the other.
+
+    Returns:
+        in a program, its request; None in whatever else is to exit.
+    """
+    control, frames, _ = take_over()
+    setup = marshal.loads(read_message(control))  # noqa: S302 - from the host, which is trusted
+    enter_users(setup["first_id"])
+    demand("unshare", NEW_MOUNTS | NEW_IPC | NEW_UTS | NEW_PIDS)
+    build_tree()
+    setup["last_capability"] = last_capability()
+    setup["covers"] = covers(setup["hidden"])
+    setup["read_only"] = existing(setup["read_only"])
+    setup["account"] = is_there(ACCOUNT.encode())
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    gc.collect()
+    gc.freeze()
+    if posix.fork() == 0:
+        ours.close()
+        for fd in (control, frames):
+            posix.close(fd)
+        # Of its own pid namespace, where it finds what it starts; the supervisor keeps the other.
+        demand("unshare", NEW_MOUNTS)
+        mount(b"proc", b"/proc", b"proc", HIDDEN & ~READ_ONLY)
+        set_oom_score()
+        return Spawner(setup, theirs).serve()
+    theirs.close()
+    # The spawner alone needs more rights and calls than a program has.
+    drop_capabilities(setup["last_capability"])
+    restrict_calls(setup["filter"])
+    set_dumpable(0)
+    supervise(control, frames, ours, setup)
+    return None
+
+
+def supervise(
+    control: int, frames: int, spawner: "_socket.socket", setup: "dict[str, Any]"
+) -> None:
+    """Run programs, each in namespaces of its own, until there were so many or nobody asks."""
+    memory = None
+    code = own_code()
+    for _ in range(setup["programs"]):
+        namespaces = Namespaces(spawner)
+        if memory is None:
+            memory = LaneMemory()
+            send(frames, b"R", code)
+        elif not memory.is_free():
+            return
+        body = read_message(control)
+        if not body:
+            return
+        request: dict[str, Any] = marshal.loads(body)  # noqa: S302 - from the host
+        del body
+        ward = Ward(
+            request, control, frames, namespaces, memory.idle_bytes - setup["overhead_bytes"]
+        )
+        try:
+            ward.run()
+        except SpawnerLostError:
+            if ward.out_of_memory():
+                ward.lose()
+            raise
+        ward.end()
+        ward.kernel_memory.close()
+        namespaces.close()
+
+
+def read_message(control: int) -> bytearray:
+    """One message of the host's; nothing when it hung up."""
+    header = read_exactly(control, 4)
+    size = int.from_bytes(header, "big")
+    body = read_into(control, size) if len(header) == 4 else bytearray()
+    return body if len(body) == size else bytearray()
+
+
+def enter_users(first: int) -> None:
+    """Have a user namespace of its own, whose root is ``first`` outside, and be that root.
+
+    The ids of the programs follow on it. Only who has a right outside may say so: a child that
+    stays outside for it, and is gone before anything else happens.
+    """
+    gate, opener = posix.pipe2(posix.O_CLOEXEC)
+    helper = posix.fork()
+    if helper == 0:
+        posix.close(opener)
+        posix.read(gate, 1)
+        for which in ("gid_map", "uid_map"):
+            write_map(1, which, f"0 {first} {NO_ROOT + 1}\n{FIRST_ID} {first + 2} {IDS}\n")
+        posix._exit(0)  # noqa: SLF001 - os._exit under its built-in name
+    posix.close(gate)
+    demand("unshare", NEW_USERS)
+    posix.close(opener)
+    _, status = posix.waitpid(helper, 0)
+    if status:
+        raise OSError("the ids of the lane could not be set")
+    become_user(0)
+
+
+def last_capability() -> int:
+    """The highest capability this kernel knows."""
+    fd = posix.open("/proc/sys/kernel/cap_last_cap", posix.O_RDONLY | posix.O_CLOEXEC)
+    number = int(posix.read(fd, 16))
+    posix.close(fd)
+    return number
+
+
+def set_oom_score() -> None:
+    """Be killed for want of memory before the supervisor is, and after any program."""
+    set_dumpable(1)
+    fd = posix.open("/proc/self/oom_score_adj", posix.O_WRONLY)
+    write_all(fd, OOM_SCORE)
+    posix.close(fd)
+    set_dumpable(0)
+
+
+class LaneMemory:
+    """The memory of the lane between two programs.
+
+    Attributes:
+        idle_bytes: what was in use before the first.
+    """
+
+    def __init__(self) -> None:
+        self.idle_bytes = self.used_bytes = memory_in_use()
+        self.held_bytes = memory_held()
+
+    def is_free(self) -> bool:
+        """Whether what the last program held was given back, or is within a moment.
+
+        The kernel frees some of it, such as shared memory segments, after the namespaces are gone.
+        """
+        used_bytes = memory_in_use()
+        if used_bytes > self.used_bytes + LEFT_BYTES:
+            until = time.monotonic() + FREED_S
+            while memory_held() > self.held_bytes + LEFT_BYTES:
+                if time.monotonic() > until:
+                    return False
+                time.sleep(0.001)
+            used_bytes = memory_in_use()
+        # The rest of what grew is cache of files, which goes when the memory is needed.
+        self.used_bytes = max(self.used_bytes, used_bytes)
+        return True
+
+
+def memory_held() -> int:
+    """Bytes of the lane's memory that are no cache."""
+    fields = read_fields("/memory/memory.stat") or read_fields("/memory.stat")
+    names = ("total_rss", "total_shmem", "anon", "shmem")
+    found = dict(zip(fields[::2], fields[1::2], strict=False))
+    return sum(int(found.get(name, 0)) for name in names)
+
+
+if __name__ == "__main__":
+    _request = boot_lane()
+    if _request is None:
+        posix._exit(0)  # noqa: SLF001 - os._exit under its built-in name

@@ -1,0 +1,3 @@
+print("started")
+io.flush()
+while true do end

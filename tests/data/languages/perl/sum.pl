@@ -1,0 +1,3 @@
+my $total = 0;
+$total += $_ for map { split } <STDIN>;
+print "$total\n";

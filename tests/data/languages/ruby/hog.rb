@@ -1,0 +1,4 @@
+puts "started"
+$stdout.flush
+kept = []
+loop { kept << "x" * (1 << 20) }

@@ -1,0 +1,3 @@
+puts "started"
+$stdout.flush
+loop {}

@@ -1,0 +1,3 @@
+echo started
+kept=0123456789abcdef
+while :; do kept=$kept$kept; done
