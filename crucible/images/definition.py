@@ -19,7 +19,7 @@ SANDBOX_USER = "sandbox"
 SANDBOX_UID = 1000
 SANDBOX_GID = 1000
 #: Raised when the builder turns the same packages into other content.
-RECIPE = 2
+RECIPE = 3
 
 
 class ImageDefinition(msgspec.Struct, frozen=True, kw_only=True):
