@@ -137,12 +137,12 @@ class Slots:
     def _ahead(self) -> int:
         """How many messages the slots should have before they can start them.
 
-        Half of what ended within the window of ``RecentEnds``, so that nothing waits as long as
-        that while runs go on as they did. The average alone would be that of a burst long past.
+        What ended within the window of ``RecentEnds``, so that nothing waits much longer than that
+        while runs go on as they did. The average alone would be that of a burst long past.
         """
         if not self.backlog or self._average_s >= _AHEAD_S:
             return 0
-        return min(_MAX_AHEAD, self._ends.count(self._clock()) // 2)
+        return min(_MAX_AHEAD, self._ends.count(self._clock()))
 
     def withhold(self, count: int) -> None:
         """So many runs wait for a rate limit; with too many, there is no room for more claims."""
@@ -188,16 +188,17 @@ class Slots:
         return waiting
 
     def take_excess(self) -> list[Run]:
-        """Take back what waits and is more than ended lately, oldest first.
+        """Take back what waits and is more than twice what ended lately, oldest first.
 
         So nothing is held once no run has ended for ``recent.WINDOW_S`` seconds, and what is held
-        starts within another such time or is taken back. What was executed before stays: it waited
-        for its rate limit here, or was let go of by another slot.
+        starts within two such times or is taken back; a rate that varies takes
+        nothing back. What was executed before stays: it waited for its rate limit here, or was let
+        go of by another slot.
         """
         waiting, now = self._waiting, self._clock()
         if not waiting or now - waiting[0].offered_at < _GRACE_S:
             return []
-        excess = len(waiting) - self._ends.count(now)
+        excess = len(waiting) - 2 * self._ends.count(now)
         if excess <= 0:
             return []
         taken = [run for run in waiting if run.message is None and run.stop is None][-excess:]

@@ -117,7 +117,11 @@ async def test_a_dead_letter_is_listed_shown_replayed_and_purged(
         (["worker", "--name", "a@%h"], 2, "NAME@HOST"),
         (["worker", "--tasks", ""], 1, "--tasks"),
         (["queues", "--queue-url", "amqp://x"], 1, "CELERY_BROKER_URL"),
-        (["queues", "--queue-url", "redis://127.0.0.1:1/0"], 1, "the queue server did not answer"),
+        (
+            ["queues", "--queue-url", "redis://127.0.0.1:1/0"],
+            1,
+            "the queue server is not available",
+        ),
         (["submit", "/nonexistent.py"], 1, "cannot read"),
         (["submit", "README.md"], 2, "--language"),
         (["status", "x", "--url", "http://127.0.0.1:1"], 1, "does not answer"),

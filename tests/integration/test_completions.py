@@ -14,11 +14,11 @@ from stock_rig.worker import StockWorker
 from support.api_rig import running_api
 from support.faults import Fault, FaultProxy
 from support.migration_rig import LocalExecutor, celery_worker, completed, submit, until
+from support.sweeping import seasoned_sweeper
 from typer.testing import CliRunner
 
 from crucible.broker.claiming.claims import Claims, new_worker_id
 from crucible.broker.claiming.recovery.restorer import Restorer
-from crucible.broker.claiming.recovery.sweeper import Sweeper
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.with_lua.store import LuaStore
 from crucible.cli.main import app
@@ -182,7 +182,7 @@ async def test_what_is_lost_with_its_workers_counts_as_failed(redis_url: str, re
             pass
         await redis.delete(*await redis.keys("crucible:worker:*"))
         restorer = Restorer(steps, Keys(), max_deliveries=1)
-        assert await Sweeper(steps, Keys(), restorer).sweep() is not None
+        assert await seasoned_sweeper(steps, Keys(), restorer).sweep() is not None
         assert (await completed(client, eval_id))["status"] == "failed"
         # Written, and counted, by a worker; another has no record of an evaluation.
         await redis.xadd("crucible:dlq", {"task_id": f"eval-{eval_id}", "worker": "w@test"})

@@ -195,6 +195,7 @@ async def test_what_is_no_request_is_no_error_of_ours(
     """One line for those who look for it, a count, and nothing that looks like a defect."""
     caplog.set_level(logging.DEBUG)
     async with running_api(redis_url, direct=direct) as api:
+        caplog.clear()  # of what the start says about the server of the tests
         async with connected(port_of(api)) as client:
             client.transport.write(sent)
             if reason == "hung_up":

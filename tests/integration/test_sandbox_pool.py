@@ -159,7 +159,8 @@ async def test_a_miss_is_counted_and_shows_in_the_time() -> None:
     async with DockerExecutor.open(config(pool_min=0, pool_max=2), listener) as executor:
         missed = await executor.run(HELLO)
         (taken,) = listener.told["taken"]
-        (ready,) = listener.told["ready"]
+        # Another may have been prepared since.
+        ready = listener.told["ready"][0]
         assert not taken.hit
         assert missed.sandbox_s >= taken.waited_s >= ready.took_s > 0
         totals = executor.pool.totals

@@ -107,9 +107,8 @@ class Sweeper:
         begun = await self._store.begin_sweep(self._keys, mark)
         self._continuity.saw(Sight(sent_at, self._now(), begun.server_time, begun.server_id))
         if self._continuity.breaks != broken:
-            logger.warning(
-                "%s: no worker is taken for dead for a while", self._continuity.last_break
-            )
+            # The outage itself is reported by the loops that it stops.
+            logger.info("%s: no worker is declared dead for a while", self._continuity.last_break)
         return begun.is_ours
 
     async def restore_old(self, rows: Iterable[tuple[str, str]]) -> Swept:
