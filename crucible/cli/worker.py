@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import logging
-import re
 import sys
 import traceback
 from pathlib import Path
@@ -39,18 +38,15 @@ SECTIONS = (
     Section.BREAKERS,
     "environments",
 )
-#: A name that remote control can address: its destinations are lists with commas and patterns with
-#: * and ?, and a stock worker replaces what follows a %.
-_NODE_NAME = re.compile(r"[\w.+:-]+@[\w.+:-]+")
 
 
 def _node_name(name: str | None) -> str | None:
-    if name is not None and not _NODE_NAME.fullmatch(name):
-        raise typer.BadParameter(
-            f"{name!r} is not NAME@HOST of letters, digits and the likes of . _ - +",
-            param_hint="--name",
-        )
-    return name
+    from crucible.worker.control.node_name import node_name
+
+    try:
+        return None if name is None else node_name(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--name") from None
 
 
 @with_settings(*SECTIONS, "log_level")
@@ -68,7 +64,10 @@ def command(
     name: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME@HOST", help="Node name.", callback=_node_name, show_default=False
+            metavar="NAME@HOST",
+            help="Node name; %h, %n and %d stand for this host, its short name and its domain.",
+            callback=_node_name,
+            show_default=False,
         ),
     ] = None,
 ) -> None:
