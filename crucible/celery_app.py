@@ -30,13 +30,16 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "broker_url": settings.celery_broker_url,
         "result_backend": settings.result_url,
         "broker_transport_options": transport,
+        "result_backend_transport_options": {"global_keyprefix": settings.result_keyprefix},
         "result_expires": settings.result_ttl_s,
+        "result_extended": settings.result_extended,
+        "worker_send_task_events": settings.events,
         "task_serializer": "json",
         "result_serializer": "json",
         # Never pickle: write access to the queue must not mean running code in a worker.
         "accept_content": ["json", "msgpack"],
         "result_accept_content": ["json"],
-        "task_default_queue": "evaluation",
+        "task_default_queue": settings.default_queue or "evaluation",
         # An evaluation whose worker dies must be redelivered.
         "task_acks_late": True,
         "worker_prefetch_multiplier": 1,

@@ -60,6 +60,7 @@ class Servers(TypedDict):
 
     result_url: str
     global_keyprefix: str
+    result_keyprefix: str
     result_ttl_s: int
     scripting: bool
 
@@ -157,6 +158,7 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
                 settings.celery_broker_url,
                 result_url=settings.result_url,
                 global_keyprefix=settings.global_keyprefix,
+                result_keyprefix=settings.result_prefix,
                 queue_limit=settings.queue_limit,
                 deadline_s=settings.publish_deadline_s,
                 scripting=settings.claim == "atomic",
@@ -165,6 +167,7 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         servers: Servers = {
             "result_url": settings.result_url,
             "global_keyprefix": settings.global_keyprefix,
+            "result_keyprefix": settings.result_prefix,
             "result_ttl_s": settings.result_ttl_s,
             "scripting": settings.claim == "atomic",
         }
@@ -188,7 +191,7 @@ async def _require_usable(settings: Settings) -> None:
         RequirementError: it cannot.
     """
     async with open_client(settings.celery_broker_url, command_timeout_s=PROBE_S) as client:
-        keys = Keys(settings.global_keyprefix)
+        keys = Keys(settings.global_keyprefix, settings.result_prefix)
         scripting = settings.claim == "atomic"
         await require_usable(client, keys, scripting=scripting, needs_all_rights=False)
 

@@ -86,6 +86,7 @@ async def _compare(
             settings.celery_broker_url,
             result_url=settings.result_url,
             global_keyprefix=settings.global_keyprefix,
+            result_keyprefix=settings.result_prefix,
             scripting=settings.claim == "atomic",
         ) as publisher,
     ):

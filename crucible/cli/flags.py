@@ -26,6 +26,7 @@ from crucible.settings.sections import Section, descriptions, sections
 ALIASES = {
     "celery_broker_url": "--queue-url",
     "celery_result_backend": "--result-url",
+    "events": "-E",
     "executor_urls": "--executor-url",
     "sandbox_packages_file": "--packages",
 }

@@ -30,6 +30,7 @@ def connected(settings: Settings) -> AbstractAsyncContextManager[Admin]:
         settings.celery_broker_url,
         result_url=settings.result_url,
         global_keyprefix=settings.global_keyprefix,
+        result_keyprefix=settings.result_prefix,
         result_ttl_s=settings.result_ttl_s,
         scripting=settings.claim == "atomic",
     )
@@ -80,7 +81,7 @@ async def _purge(settings: Settings, queue: str) -> int:
     from crucible.evaluation.completion_store import counting_cancelled
     from crucible.redis_keys import Keys
 
-    keys = Keys(settings.global_keyprefix)
+    keys = Keys(settings.global_keyprefix, settings.result_prefix)
     async with (
         connected(settings) as admin,
         counting_cancelled(settings.celery_broker_url, keys, settings.result_ttl_s) as cancelled,

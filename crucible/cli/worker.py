@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import logging
-import re
 import sys
 import traceback
 from pathlib import Path
@@ -39,18 +38,15 @@ SECTIONS = (
     Section.BREAKERS,
     "environments",
 )
-#: A name that remote control can address: its destinations are lists with commas and patterns with
-#: * and ?, and a stock worker replaces what follows a %.
-_NODE_NAME = re.compile(r"[\w.+:-]+@[\w.+:-]+")
 
 
 def _node_name(name: str | None) -> str | None:
-    if name is not None and not _NODE_NAME.fullmatch(name):
-        raise typer.BadParameter(
-            f"{name!r} is not NAME@HOST of letters, digits and the likes of . _ - +",
-            param_hint="--name",
-        )
-    return name
+    from crucible.worker.control.node_name import node_name
+
+    try:
+        return None if name is None else node_name(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--name") from None
 
 
 @with_settings(*SECTIONS, "log_level")
@@ -68,17 +64,16 @@ def command(
     name: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME@HOST", help="Node name.", callback=_node_name, show_default=False
+            metavar="NAME@HOST",
+            help="Node name; %h, %n and %d stand for this host, its short name and its domain.",
+            callback=_node_name,
+            show_default=False,
         ),
     ] = None,
-    events: Annotated[
-        bool,
-        typer.Option("--events", "-E", help="Send task events from the start, for Flower."),
-    ] = False,
 ) -> None:
     """Run tasks until SIGTERM, which lets running tasks finish; a second SIGTERM stops them."""
     registry = None if tasks is None else _load(tasks)
-    run(_serve(settings, registry, name, events=events), settings.log_level)
+    run(_serve(settings, registry, name), settings.log_level)
 
 
 def _load(place: str) -> TaskRegistry:
@@ -119,6 +114,11 @@ def _queues(settings: Settings, registry: TaskRegistry | None) -> tuple[str, ...
     return settings.queues
 
 
+def _default_queue(registry: TaskRegistry | None) -> str:
+    """Where a task goes that is sent from a task and names no queue."""
+    return "evaluation" if registry is None else LIBRARY_QUEUES[0]
+
+
 def _warn_of_unknown(queue: str) -> None:
     """Served all the same: a stock producer may send evaluations to any queue."""
     near = difflib.get_close_matches(queue, KNOWN_QUEUES, n=1)
@@ -126,9 +126,7 @@ def _warn_of_unknown(queue: str) -> None:
     logger.warning("nothing of Crucible sends to the queue %r%s", queue, hint)
 
 
-async def _serve(
-    settings: Settings, registry: TaskRegistry | None, name: str | None, *, events: bool
-) -> None:
+async def _serve(settings: Settings, registry: TaskRegistry | None, name: str | None) -> None:
     from crucible.evaluation.executor_settings import concurrency_of
     from crucible.evaluation.tasks import build_registry
     from crucible.worker.worker import Worker
@@ -136,6 +134,7 @@ async def _serve(
     signals = StopSignals()
     concurrency = concurrency_of(settings)
     queues = _queues(settings, registry)
+    default_queue = settings.default_queue or _default_queue(registry)
     if registry is None:
         registry = build_registry(settings)
     else:
@@ -148,12 +147,15 @@ async def _serve(
         concurrency=concurrency,
         name=name,
         key_prefix=settings.global_keyprefix,
+        result_prefix=settings.result_prefix,
         visibility_timeout_s=settings.visibility_timeout_s,
         result_ttl_s=settings.result_ttl_s,
+        result_extended=settings.result_extended,
         drain_s=settings.drain_s,
         claim=settings.claim,
         max_deliveries=settings.max_deliveries,
-        events=events,
+        events=settings.events,
+        default_queue=default_queue,
     )
     async with worker:
         await worker.run(signals.stop, signals.hurry)

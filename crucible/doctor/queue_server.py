@@ -31,7 +31,9 @@ async def check_queue_server(settings: Settings) -> list[Check]:
             open_client(url, command_timeout_s=ANSWER_S, name="doctor") as client,
         ):
             facts = await read_facts(
-                client, Keys(settings.global_keyprefix), scripting=settings.claim == "atomic"
+                client,
+                Keys(settings.global_keyprefix, settings.result_prefix),
+                scripting=settings.claim == "atomic",
             )
     except (BrokerError, TimeoutError) as error:
         return [answers, failed(_NAME, f"cannot be examined: {error}", "see the server's log")]

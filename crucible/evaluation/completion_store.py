@@ -91,7 +91,13 @@ class CompletionCounts:
 
 
 class CompletionStore:
-    """Completions on the task queue server."""
+    """Completions on the task queue server.
+
+    Args:
+        client: of the task queue server.
+        keys: key names.
+        result_ttl_s: seconds a result is kept, and the record with it; 0 for ever.
+    """
 
     def __init__(self, client: Redis, keys: Keys, result_ttl_s: int) -> None:
         self._client = client
@@ -109,11 +115,17 @@ class CompletionStore:
         with translated():
             async with self._client.pipeline(transaction=False) as pipe:
                 for one in completions:
-                    pipe.expire(self._record(one.eval_id), self._result_ttl_s)
+                    self._shorten(pipe, self._record(one.eval_id))
                 if unknown:
                     pipe.mget([self._record(eval_id) for eval_id in unknown])
                 answers = await pipe.execute()
         return _accepted_s(unknown, answers[-1]) if unknown else {}
+
+    def _shorten(self, pipe: Pipeline, record: str) -> None:
+        if self._result_ttl_s:
+            pipe.expire(record, self._result_ttl_s)
+        else:
+            pipe.persist(record)  # EXPIRE with 0 deletes
 
     def _record(self, eval_id: str) -> str:
         return self._keys.idempotency(once_name(eval_id))
@@ -197,7 +209,7 @@ async def counting_cancelled(
     Args:
         broker_url: the task queue server.
         keys: key names.
-        result_ttl_s: seconds a result is kept, and the record with it.
+        result_ttl_s: seconds a result is kept, and the record with it; 0 for ever.
 
     Yields:
         Called with ids of tasks.

@@ -88,7 +88,7 @@ class CompletionCounter:
         Args:
             broker_url: the task queue server.
             keys: key names.
-            result_ttl_s: seconds a result is kept, and the record with it.
+            result_ttl_s: seconds a result is kept, and the record with it; 0 for ever.
         """
         stop = asyncio.Event()
         async with open_client(broker_url, name="completions") as client:

@@ -88,7 +88,7 @@ class Readiness:
         self._queue = queue
         self._event_bus = event_bus
         self._control = control
-        self._keys = Keys(prefix=settings.global_keyprefix)
+        self._keys = Keys(settings.global_keyprefix, settings.result_prefix)
 
     @classmethod
     @asynccontextmanager

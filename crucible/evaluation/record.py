@@ -11,6 +11,8 @@ TASK_ID_PREFIX = "eval-"
 #: Seconds a submission is remembered at least while it has not completed: its message may wait or
 #: be retried for longer than results are kept.
 _UNENDED_S = 7 * 86_400
+#: As good as for ever, where results are kept so: what is published under a name has some TTL.
+_FOR_EVER_S = 100 * 365 * 86_400
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -53,9 +55,9 @@ def unended_ttl_s(result_ttl_s: int) -> int:
     """Seconds a submission is remembered from its acceptance on.
 
     Once it has completed it is remembered for ``result_ttl_s`` more, as long as its result; see
-    ``completions.CompletionCounter``.
+    ``completions.CompletionCounter``. With 0 results are kept for ever.
     """
-    return max(result_ttl_s, _UNENDED_S)
+    return max(result_ttl_s, _UNENDED_S) if result_ttl_s else _FOR_EVER_S
 
 
 def task_id_of(eval_id: str) -> str:

@@ -73,7 +73,10 @@ def build_registry(settings: Settings) -> TaskRegistry:
 
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
-        broker_url, keys = settings.celery_broker_url, Keys(settings.global_keyprefix)
+        broker_url, keys = (
+            settings.celery_broker_url,
+            Keys(settings.global_keyprefix, settings.result_prefix),
+        )
         async with (
             open_executor(executor_config(settings), SandboxHooks(completions)) as executor,
             health.watching(executor),

@@ -74,7 +74,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         celery_result_backend: where results are stored; empty means the task queue server.
         global_keyprefix: put before every key of the task queue.
         claim: ``atomic`` (no loss on kill) or ``brpop`` (for servers without scripting).
-        result_ttl_s: seconds a result is kept.
+        result_keyprefix: put before every key of a result: ``global_keyprefix`` of Celery's
+            ``result_backend_transport_options``, as its versions from 5.5 on read it.
+        result_ttl_s: seconds a result is kept, and what is remembered of its evaluation; 0 means
+            for ever.
+        result_extended: keep name, arguments, worker, retries and queue with each result.
         event_bus_url: the event bus server.
         queue_limit: messages a queue may hold before submissions get 503; 0 means no limit.
         publish_deadline_s: seconds after which a submission fails if the server does not answer.
@@ -93,6 +97,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         queues: queues a worker serves, in order; by default those of evaluations, or
             ``celery`` for ``worker --tasks``.
         concurrency: programs a worker runs at once; 0 means one per core, at least two.
+        default_queue: where a task goes that is sent from a task and names no queue; empty means
+            ``celery``, or ``evaluation`` where evaluations are served.
+        events: send task events from the start, for Flower.
         max_deliveries: deliveries of one message before it becomes a dead letter.
         visibility_timeout_s: seconds until stock workers restore a foreign claim; must be the
             same for every worker on the queues.
@@ -137,8 +144,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     celery_broker_url: str = "redis://127.0.0.1:6380/0"
     celery_result_backend: str = ""
     global_keyprefix: str = ""
+    result_keyprefix: str = ""
     claim: Literal["atomic", "brpop"] = "atomic"
-    result_ttl_s: Positive = 86_400
+    result_ttl_s: Count = 86_400
+    result_extended: bool = False
     event_bus_url: str = "redis://127.0.0.1:6379/0"
     queue_limit: Count = 1_000_000
     publish_deadline_s: Annotated[float, Meta(gt=0.0, lt=2.0)] = 1.5
@@ -156,6 +165,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     breaker_trials: Positive = 1
     queues: tuple[str, ...] = QUEUES
     concurrency: Count = 0
+    default_queue: str = ""
+    events: bool = False
     max_deliveries: Positive = 5
     visibility_timeout_s: Seconds = 3600.0
     drain_s: Seconds = 30.0
@@ -185,6 +196,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     def result_url(self) -> str:
         """Where results are stored."""
         return self.celery_result_backend or self.celery_broker_url
+
+    @property
+    def result_prefix(self) -> str:
+        """``result_keyprefix`` as it stands in front of keys.
+
+        Source: celery ``backends/base.py`` ``_add_global_keyprefix``, from 5.5 on.
+        """
+        prefix = self.result_keyprefix
+        return f"{prefix}_" if prefix and prefix[-1] not in ":_-." else prefix
 
     @property
     def served_environments(self) -> tuple[Environment, ...]:

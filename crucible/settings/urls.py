@@ -9,6 +9,11 @@ REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel", "redis+socket")
 LEGACY_SCHEMES = ("http", "https")
 EXECUTOR_SCHEMES = ("http", "https", "unix")
 
+#: What is wrong with a list of addresses, of which Celery takes the next when one does not answer.
+SEVERAL = (
+    "names several servers: give one, or sentinel://HOST;HOST/0?master_name=NAME where another "
+    "takes its place when it fails"
+)
 #: Schemes whose path is a file, so an ``@`` in it does not end credentials.
 _SOCKET_SCHEMES = frozenset({"unix", "redis+socket", "socket"})
 _SECRET_FIELD = re.compile(r"([?&][^=&]*(?:pass|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
@@ -49,6 +54,8 @@ def fault_of(url: str, schemes: tuple[str, ...]) -> str:
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in schemes:
         return f"must start with {', '.join(schemes)} and ://"
+    if schemes == REDIS_SCHEMES and scheme != "sentinel" and names_several(url):
+        return SEVERAL
     several = url.split(";") if scheme == "sentinel" else [url]
     try:
         parts = [urlsplit(one if "://" in one else f"sentinel://{one}") for one in several]
@@ -63,6 +70,15 @@ def fault_of(url: str, schemes: tuple[str, ...]) -> str:
     if 0 in ports:
         return "nothing listens on port 0"
     return _fault_of_database(parts[-1]) if schemes == REDIS_SCHEMES else ""
+
+
+def names_several(url: str) -> bool:
+    """Whether a URL is a list of addresses, as Celery takes it; a ``;`` in a password is none."""
+    if re.search(r";\s*[a-z+]+://", url):
+        return True
+    scheme, _, rest = url.partition("://")
+    place = rest.partition("?")[0].rpartition("@")[2]
+    return ";" in place and scheme not in _SOCKET_SCHEMES
 
 
 def _fault_of_database(url: SplitResult) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Required, TypedDict
 from crucible.broker.claiming.claims import RESULT_TTL_S, VISIBILITY_TIMEOUT_S
 from crucible.broker.claiming.recovery.restorer import MAX_DELIVERIES
 from crucible.redis_keys import Keys
+from crucible.worker.control.node_name import node_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,8 @@ class WorkerConfig:
         result_url: the result server; None is the queue server and its database.
         queues: in the order of service, at the start; remote control may change them.
         concurrency: tasks run at once, at the start; ``Worker.resize`` changes it.
-        name: node name, ``name@host``; None makes one of process id and host.
+        name: node name, ``name@host``, or what ``node_name`` makes one of; None makes one of
+            process id and host.
         claim: ``atomic`` loses nothing; ``brpop`` takes as stock does, for servers without
             scripting, and has stock's gap between taking and recording.
         key_prefix: ``global_keyprefix`` of the broker.
@@ -62,7 +64,10 @@ class WorkerConfig:
 
     def __post_init__(self) -> None:
         # The dataclass is frozen; what follows from the fields is worked out once, here.
-        made = self.name or f"crucible{os.getpid()}@{socket.gethostname()}"
+        if self.name is None:
+            made = f"crucible{os.getpid()}@{socket.gethostname()}"
+        else:
+            made = node_name(self.name)
         object.__setattr__(self, "hostname", made)
         object.__setattr__(self, "keys", Keys(self.key_prefix, self.result_prefix))
 

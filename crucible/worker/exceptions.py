@@ -90,6 +90,12 @@ class NotRegistered(Exception):  # noqa: N818 - named as in Celery
     wire_type: ClassVar = ("NotRegistered", "celery.exceptions")
 
 
+class Unreadable(Exception):  # noqa: N818 - named as the state it describes
+    """The message is no task that could be run."""
+
+    wire_type: ClassVar = ("InvalidTaskError", "celery.exceptions")
+
+
 class EncodeError(Exception):
     """The task's result is of a kind that JSON cannot carry."""
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from crucible.broker.claiming.claims import Destination, Disposition, Settlement
 from crucible.broker.wire.decode import decode
 from crucible.broker.wire.retry import deliveries_of, next_try, parse, redelivered
+from crucible.broker.wire.unreadable import identified
 from crucible.errors import MessageError
 from crucible.worker.exceptions import (
     EncodeError,
@@ -27,6 +28,7 @@ from crucible.worker.exceptions import (
     ResultRefused,
     Retry,
     TimeLimitExceeded,
+    Unreadable,
     WorkerLost,
 )
 from crucible.worker.execution.cancellation import clear_cancellation
@@ -155,7 +157,8 @@ class Settlements:
         try:
             message = run.message = run.message or decode(run.claim.raw)
         except MessageError as error:
-            return self.dead_letter(run, "unreadable", str(error))
+            run.message = identified(run.claim.raw, run.claim.queue)
+            return await self.unreadable(run, str(error))
         if run.stop is Stop.TERMINATED:
             return await self.revoked(run, message, TurnedAway.TERMINATED)
         over = TimeLimitExceeded(run.hard_limit_s)
@@ -182,6 +185,13 @@ class Settlements:
         return await self._failed(
             run, message, None, NotRegistered(message.task), None, disposition
         )
+
+    async def unreadable(self, run: Run, detail: str) -> Settlement:
+        """It cannot be run: kept, and a failure where its id is known, so that a waiter ends."""
+        if run.message is None:
+            return self.dead_letter(run, "unreadable", detail)
+        disposition = self._dead_letters.encode(run, "unreadable", detail)
+        return await self._failed(run, run.message, run.task, Unreadable(detail), None, disposition)
 
     async def undeliverable(self, run: Run, message: Message, detail: str) -> Settlement:
         """So many workers died with the message that it is not run any more."""
@@ -242,7 +252,7 @@ class Settlements:
         ignored = is_ignored(message, task)
         if not ignored:
             meta = self._encoder.failure(message, error, traceback, run.children)
-        if task is not None and task.keep_failed:
+        if disposition is None and task is not None and task.keep_failed:
             disposition = self._dead_letters.encode(run, "failed", repr(error), message.retries + 1)
         log_failure(message, error)
         continuation = None

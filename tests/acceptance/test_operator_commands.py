@@ -112,9 +112,8 @@ async def test_a_dead_letter_is_listed_shown_replayed_and_purged(
         (["dlq", "replay"], 2, "--all"),
         (["purge", "", "--yes"], 2, "must not be empty"),
         (["migration", "set", "--reason", "none"], 2, "give a switch"),
-        (["worker", "--name", "foo"], 2, "NAME@HOST"),
         (["worker", "--name", "a@b@c d"], 2, "NAME@HOST"),
-        (["worker", "--name", "a@%h"], 2, "NAME@HOST"),
+        (["worker", "--name", "a@%x"], 2, "stands for nothing"),
         (["worker", "--tasks", ""], 1, "--tasks"),
         (["queues", "--queue-url", "amqp://x"], 1, "CELERY_BROKER_URL"),
         (

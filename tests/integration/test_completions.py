@@ -216,6 +216,24 @@ async def test_a_submission_is_remembered_until_its_end_and_then_as_long_as_its_
         assert 0 < await redis.ttl(record) <= 60
 
 
+async def test_what_is_remembered_for_ever_outlives_its_end(redis_url: str, redis: Redis) -> None:
+    """``CRUCIBLE_RESULT_TTL_S=0``: the record stays with the result, and the id stays taken."""
+    body = {"eval_id": "kept", "code": "print(1)"}
+    record = Keys().idempotency(once_name("kept"))
+    async with running_api(redis_url, result_ttl_s=0) as client:
+        async with client.post("/api/eval", json=body) as response:
+            assert response.status == 202
+        assert await redis.ttl(record) > 50 * 365 * 86_400
+        async with CompletionCounter().writing(redis_url, Keys(), 0) as tally:
+            tally.note("celery", Status.COMPLETED, "kept")
+        assert await redis.ttl(record) == -1
+        async with client.post("/api/eval", json=body) as response:
+            assert (await response.json())["eval_id"] == "kept"
+        async with client.delete("/api/eval/kept") as response:
+            assert (await response.json())["status"] == "cancelled"
+        assert await redis.ttl(Keys().result("eval-kept")) == -1
+
+
 def _completed(status: str) -> str:
     return f'tasks_completed_total{{queue_system="celery",status="{status}"}}'
 

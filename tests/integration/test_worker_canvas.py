@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 from support import canvas_tasks
 
+from crucible.broker.canvas.chord_parts import NOTIFIED
 from crucible.broker.canvas.signature import Signature, chain, chord, group, signature
 from crucible.broker.claiming.recovery.restorer import MAX_DELIVERIES
 from crucible.broker.publishing.publisher import Publisher
@@ -204,6 +205,41 @@ async def test_a_failed_chord_fails_the_chord_around_it(rig: Rig) -> None:
     """The body of a chord that cannot run counts as a failed part of the chord it is part of."""
     with pytest.raises(TaskFailed, match="Dependency"):
         await rig.get(chord([chord([add(1, 1), FAIL], XSUM), add(1, 1)], XSUM))
+
+
+@pytest.mark.parametrize("last", ["the failed chord", "another part"])
+@pytest.mark.parametrize("depth", [1, 2])
+async def test_an_errback_of_nested_chords_is_notified_once(
+    rig: Rig, depth: int, last: str
+) -> None:
+    """As by stock with the id of the innermost body; but the outer chords end, whoever is last."""
+    canvas_tasks.errback_calls.clear()
+    opened = canvas_tasks.gates["inner"] = asyncio.Event()
+    gate = signature("rig.gate", ("inner",))
+    if last == "the failed chord":
+        opened.set()
+    work = chord([add(1, 1), FAIL], signature("rig.xsum", task_id="inner"))
+    for _ in range(depth):
+        work = chord([work, gate], XSUM)
+    work.link_error(signature("rig.on_error_inline")).link_error(signature("rig.on_error"))
+    handle = await rig.publisher.send_canvas(work)
+    await rig.meta("inner")
+    opened.set()
+    with pytest.raises(TaskFailed, match="Dependency"):
+        await handle.get(PATIENCE_S)
+    await rig.idle()
+    assert [failed_id for failed_id, _ in canvas_tasks.errback_calls] == ["inner"]
+    ended = [key async for key in rig.results.scan_iter("*celery-task-meta-*")]
+    results = [json.loads(await rig.results.get(key) or b"{}") for key in ended]
+    assert [meta["result"] for meta in results].count("inner") == 1
+    assert NOTIFIED not in json.dumps(results)
+
+
+async def test_a_failed_chord_whose_body_is_a_group_fails_the_chord_around_it(plain: Rig) -> None:
+    """Every member of the group is a part of the outer chord, and counts as a failed one."""
+    inner = chord([add(1, 1), FAIL], group([XSUM, signature("rig.echo")]))
+    with pytest.raises(TaskFailed, match=r"Dependency|Join error"):
+        await plain.get(chord([inner, add(1, 1)], XSUM))
 
 
 async def test_a_failed_header_fails_every_member_of_a_body_that_is_a_group(rig: Rig) -> None:

@@ -128,6 +128,17 @@ async def on_error_raises(
     raise RuntimeError("the errback itself")
 
 
+#: Events that ``rig.gate`` waits for, by name; set by tests.
+gates: dict[str, asyncio.Event] = {}
+
+
+@registry.task("rig.gate")
+async def gate(ctx: TaskContext, name: str) -> int:
+    """1, once the gate is open."""
+    await gates[name].wait()
+    return 1
+
+
 @registry.task("rig.die")
 async def die(ctx: TaskContext) -> None:
     """Kills the worker."""

@@ -41,16 +41,25 @@ class Admin:
         *,
         result_url: str | None = None,
         global_keyprefix: str = "",
+        result_keyprefix: str = "",
         result_ttl_s: int = RESULT_TTL_S,
         scripting: bool = True,
     ) -> AsyncIterator[Admin]:
         """Connections of its own; nothing is connected before it is needed.
 
+        Args:
+            url: the queue server.
+            result_url: the result server; None is the same.
+            global_keyprefix: Celery's broker transport option of that name.
+            result_keyprefix: the same for the result backend, as it stands in front of keys.
+            result_ttl_s: seconds results are kept, 0 for ever.
+            scripting: False for servers without Lua.
+
         Raises:
             ValueError: a URL cannot be used.
         """
         async with open_stores(url, result_url, scripting=scripting, name="admin") as servers:
-            yield cls(*servers, Keys(global_keyprefix), result_ttl_s)
+            yield cls(*servers, Keys(global_keyprefix, result_keyprefix), result_ttl_s)
 
     async def census(self, queues: Sequence[str]) -> Census:
         """How much waits where; see ``take_census``."""

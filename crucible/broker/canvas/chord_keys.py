@@ -19,13 +19,20 @@ if TYPE_CHECKING:
 
 
 class ChordKeys:
-    """Writes chord keys, each with a time to live."""
+    """Writes chord keys.
+
+    Args:
+        link: to the result server.
+        keys: key names.
+        deadline_s: seconds the server has to answer.
+        expires_s: seconds the keys are kept, 0 for ever.
+    """
 
     def __init__(self, link: Link, keys: Keys, deadline_s: float, expires_s: float) -> None:
         self._link = link
         self._keys = keys
         self._deadline_s = deadline_s
-        self._expires_s = max(1, int(expires_s))
+        self._lifetime = ("EX", max(1, int(expires_s))) if expires_s else ()
 
     async def set_size(self, group_id: str, size: int) -> None:
         """Set how many parts a chord waits for, and forget that it ended before.
@@ -34,7 +41,7 @@ class ChordKeys:
             BrokerUnavailable: no answer within the deadline.
         """
         chord = self._keys.chord(group_id)
-        await self._run(("DEL", chord.mark), ("SET", chord.size, size, "EX", self._expires_s))
+        await self._run(("DEL", chord.mark), ("SET", chord.size, size, *self._lifetime))
 
     async def save_group(self, group_id: str, result: list[Any]) -> None:
         """Keep the shape of a header with groups in it.
@@ -43,7 +50,7 @@ class ChordKeys:
             BrokerUnavailable: no answer within the deadline.
         """
         value = dumps({"result": result})
-        await self._run(("SET", self._keys.chord(group_id).structure, value, "EX", self._expires_s))
+        await self._run(("SET", self._keys.chord(group_id).structure, value, *self._lifetime))
 
     async def _run(self, *commands: Sequence[Argument]) -> None:
         with translated():

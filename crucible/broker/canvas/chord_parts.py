@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _PATIENCE_S = 60.0
 #: Seconds between looks at a mark that may go away before its time.
 _LOOK_S = 0.5
+#: Member of a failed part's result: the errbacks that were notified of that failure. A chord that
+#: is part of another one has the errbacks of the other as well, and each is notified once. Stock
+#: passes over it.
+NOTIFIED = "crucible_errbacks"
 
 
 class ChordFailed(Exception):  # noqa: N818 - the state of the chord
@@ -36,12 +40,14 @@ class ChordFailed(Exception):  # noqa: N818 - the state of the chord
     Attributes:
         message: what the body's ChordError says.
         culprit: the failed part's exception as results carry it, or None.
+        notified: errbacks that were notified of what its parts failed with.
     """
 
     def __init__(self, message: str, culprit: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.culprit = culprit
+        self.notified: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True, frozen=True)
@@ -83,11 +89,15 @@ class CompleteChord:
         Raises:
             ChordFailed: a part failed, or cannot be read.
         """
+        parts: list[Any] = []
         try:
             parts = [loads(part) for part in self.parts]
             if not self.structure:
                 return [_value(part) for part in parts]
             return _nested(loads(self.structure)["result"], {part[1]: part for part in parts})
+        except ChordFailed as failed:
+            failed.notified = frozenset().union(*map(_notified, parts))
+            raise
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise ChordFailed(f"Join error: {error!r}") from error
 
@@ -166,10 +176,24 @@ class ChordParts:
         return [None if value is None else read_meta(value) for value in values]
 
 
+def _notified(part: Sequence[Any]) -> frozenset[str]:
+    """The errbacks that were notified of a part's failure."""
+    result = part[3]
+    names = result.get(NOTIFIED) if part[2] == FAILURE and isinstance(result, dict) else None
+    return frozenset(map(str, names)) if isinstance(names, list) else frozenset()
+
+
+def _plain(result: Any) -> Any:
+    """A failed part's result without that."""
+    if not isinstance(result, dict) or NOTIFIED not in result:
+        return result
+    return {name: value for name, value in result.items() if name != NOTIFIED}
+
+
 def _value(part: Sequence[Any]) -> Any:
     _, task_id, state, result = part
     if state in (FAILURE, REVOKED):
-        raise ChordFailed(f"Dependency {task_id} raised {shown(result)}", result)
+        raise ChordFailed(f"Dependency {task_id} raised {shown(result)}", _plain(result))
     return result
 
 
@@ -182,7 +206,7 @@ def _nested(node: Sequence[Any], parts: Mapping[str, Sequence[Any]]) -> list[Any
             continue
         _, _, state, result = parts[task_id]
         if state in (FAILURE, REVOKED):
-            raise ChordFailed(f"Join error: {shown(result)}", result)
+            raise ChordFailed(f"Join error: {shown(result)}", _plain(result))
         values.append(result)
     return values
 

@@ -108,7 +108,7 @@ class Publisher(SendsCanvases):
             result_keyprefix: the same for the result backend, as it stands in front of keys.
             queue_limit: messages a queue may hold; 0 is no limit.
             deadline_s: seconds until a publication that got no answer fails.
-            result_expires_s: seconds that the keys of a chord are kept.
+            result_expires_s: seconds that the keys of a chord are kept, 0 for ever.
             scripting: False for servers without Lua.
             hook: observes flushes.
             events: send a ``task-sent`` event for each message, for Flower.

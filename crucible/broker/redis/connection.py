@@ -25,6 +25,8 @@ from redis.asyncio.sentinel import (
 )
 from redis.backoff import NoBackoff
 
+from crucible.settings.urls import SEVERAL, names_several
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -60,9 +62,12 @@ def read_url(url: str) -> Target:
     """Take a URL apart.
 
     Raises:
-        ValueError: an unknown scheme, a bad database number, or a Sentinel URL without a master.
+        ValueError: an unknown scheme, several servers, a bad database number, or a Sentinel URL
+            without a master.
     """
     scheme = url.partition("://")[0]
+    if scheme != "sentinel" and names_several(url):
+        raise ValueError(f"a queue URL {SEVERAL}")
     if scheme == "sentinel":
         return _read_sentinel_url(url)
     if scheme in _SOCKET_SCHEMES:

@@ -83,7 +83,7 @@ class Ledger:
         client: of the task queue server.
         keys: key names.
         ttl_s: seconds an entry is kept.
-        result_ttl_s: seconds a result is kept.
+        result_ttl_s: seconds a result is kept, 0 for ever.
         breaker: of the task queue server, for this use of it alone: a server too slow for
             submissions to the legacy queue may be fast enough for others.
     """
@@ -196,7 +196,9 @@ class Ledger:
             BrokerUnavailable: the circuit is open, or the server did not answer in time.
         """
         async with self._client.pipeline(transaction=True) as pipe:
-            pipe.set(self._keys.legacy_result(eval_id), meta, nx=True, ex=self._result_ttl_s)
+            pipe.set(
+                self._keys.legacy_result(eval_id), meta, nx=True, ex=self._result_ttl_s or None
+            )
             pipe.delete(self._keys.legacy_program(eval_id))
             await self._guarded(pipe.execute)
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from crucible.models import Evaluation
     from crucible.settings import Settings
 
+#: Seconds in which a copy is not sent twice where results are kept for ever.
+_COPY_TTL_S = 86_400
+
 
 @dataclass(frozen=True, slots=True)
 class Migration:
@@ -114,7 +117,7 @@ async def open_migration(
         )
         mismatches = Mismatches(client, keys)
         counter = await enter(CompletionCounter().writing(settings.celery_broker_url, keys, ttl_s))
-        copies = Copies(publisher, ttl_s)
+        copies = Copies(publisher, ttl_s or _COPY_TTL_S)
         comparer = await enter(DualComparer(mismatches, copies.run_again))
         follower = await enter(Follower(legacy, results, ledger, _Observer(counter, comparer)))
         sampler = await enter(Sampler(client, keys))

@@ -73,7 +73,7 @@ class Sides:
         self, client: Redis, results: Redis, legacy: LegacyClient | None, settings: Settings
     ) -> None:
         self.client = client
-        self.keys = Keys(settings.global_keyprefix)
+        self.keys = Keys(settings.global_keyprefix, settings.result_prefix)
         self.legacy = legacy
         self.switches = SwitchStore(client, self.keys, settings)
         self.settings = settings
@@ -197,7 +197,7 @@ class Sides:
         """Keep the result of a task of the legacy queue; raises BrokerError and LegacyError."""
         assert self.legacy is not None
         meta = meta_of_task(await self.legacy.result(eval_id))
-        ttl_s = self.settings.result_ttl_s
+        ttl_s = self.settings.result_ttl_s or None
         with translated():
             async with self.client.pipeline(transaction=True) as pipe:
                 pipe.set(self.keys.legacy_result(eval_id), encode_kept(meta), nx=True, ex=ttl_s)

@@ -12,19 +12,24 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.canvas.chord_parts import ChordFailed, Part, shown
+from crucible.broker.canvas.chord_parts import NOTIFIED, ChordFailed, Part, shown
 from crucible.broker.canvas.effects import ChordClosing, Effects, SettlementEffects
 from crucible.broker.canvas.freeze import Place, freeze
 from crucible.broker.canvas.signature import Signature, as_signature
 from crucible.broker.results.meta import FAILURE, encode_meta, extended_fields
 from crucible.broker.wire.ids import default_reply_to, new_id
 from crucible.errors import BrokerError, BrokerUnavailable
-from crucible.worker.canvas.errbacks import FailedTask
+from crucible.worker.canvas.errbacks import (
+    FailedTask,
+    errbacks_of,
+    fingerprint,
+    linked_errbacks,
+)
 from crucible.worker.canvas.outgoing import Origin
 from crucible.worker.exceptions import ChordError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from crucible.broker.canvas.chord_parts import ChordParts, CompleteChord
     from crucible.broker.results.meta import Meta
@@ -48,12 +53,14 @@ class Failure:
         error: the exception.
         traceback: text of its traceback, or None.
         store: whether those it is handed to store it.
+        notified: errbacks that were notified of it.
     """
 
     result: Mapping[str, Any]
     error: BaseException
     traceback: str | None = None
     store: bool = True
+    notified: frozenset[str] = frozenset()
 
 
 class Chords:
@@ -156,12 +163,15 @@ class Chords:
             "exc_message": [failed.message],
             "exc_module": "celery.exceptions",
         }
-        failure = Failure(result, error, traceback)
+        failure = Failure(result, error, traceback, notified=failed.notified)
         if body.kind == "group":
-            await self._fail_group(run, body, failed, failure, effects)
+            await self._fail_group(run, body, failed, failure, effects, continuation)
         else:
             body_id = body.options.get("task_id") or new_id()
-            await self._fail_task(run, body_id, _listed(body, "link_error"), failure, effects)
+            errbacks = linked_errbacks(body)
+            await self._fail_task(run, body_id, errbacks, failure, effects)
+            notified = failure.notified | set(map(fingerprint, errbacks))
+            failure = replace(failure, notified=notified)
             await self._count_failed(run, body, body_id, failure, continuation)
         effects.extend(await self.fail_chain(run, body.options.get("chain"), failure, continuation))
 
@@ -179,7 +189,8 @@ class Chords:
         failed_task = FailedTask(
             id=task_id, root_id=task_id, error=failure.error, traceback=failure.traceback
         )
-        effects.extend(await self._errbacks.notify(run, errbacks, failed_task))
+        new = [one for one in errbacks if fingerprint(one) not in failure.notified]
+        effects.extend(await self._errbacks.notify(run, new, failed_task))
         # As in stock, the children are those of the task with which the chord failed.
         meta = encode_meta(
             task_id,
@@ -191,20 +202,33 @@ class Chords:
         effects.results.append((self._keys.result(task_id), meta))
 
     async def _fail_group(
-        self, run: Run, body: Signature, failed: ChordFailed, failure: Failure, effects: Effects
+        self,
+        run: Run,
+        body: Signature,
+        failed: ChordFailed,
+        failure: Failure,
+        effects: Effects,
+        continuation: SettlementEffects,
     ) -> None:
         """Every member of a group that was a body fails with what the header failed with."""
         if failed.culprit is not None:
             failure = replace(failure, result=failed.culprit)
-        own = _listed(body, "link_error")
+        own = linked_errbacks(body)
         node = freeze(body, Place(), default_reply_to())
+        notified: set[str] = set()
         for member, sig in zip(node.children or (), body.parts, strict=True):
             errbacks: list[Any] = []
-            for errback in (*_errbacks_of(sig), *own):
+            for errback in (*errbacks_of(sig), *own):
                 if errback not in errbacks:
                     errbacks.append(errback)
             await self._fail_task(run, member.id, errbacks, failure, effects)
+            notified |= set(map(fingerprint, errbacks))
         await self._fail_task(run, node.id, (), failure, effects)
+        failure = replace(failure, notified=failure.notified | notified)
+        for end in _ends_of(body):
+            task_id = end.options.get("task_id")
+            if task_id is not None:
+                await self._count_failed(run, end, task_id, failure, continuation)
 
     async def _count_failed(
         self,
@@ -219,7 +243,10 @@ class Chords:
         chord, group_id = options.get("chord"), options.get("group_id")
         if chord and group_id:
             index = options.get("group_index")
-            part = Part(task_id, group_id, index, FAILURE, failure.result)
+            result = dict(failure.result)
+            if failure.notified:
+                result[NOTIFIED] = sorted(failure.notified)
+            part = Part(task_id, group_id, index, FAILURE, result)
             await self.count(run, part, chord, continuation)
 
     async def fail_chain(
@@ -268,21 +295,14 @@ class Chords:
         )
 
 
-def _listed(sig: Signature, name: str) -> list[Any]:
-    value = sig.options.get(name)
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _errbacks_of(sig: Signature) -> list[Any]:
-    """The errbacks of what a member's result is the result of."""
-    found: list[Any] = []
-    while sig.kind == "chord":
-        found += _listed(sig, "link_error")
-        sig = sig.body
-    found += _listed(sig, "link_error")
-    if sig.kind == "group":
+def _ends_of(sig: Signature) -> Iterator[Signature]:
+    """The tasks whose ends are the end of a signature: in a header each is a part."""
+    if sig.kind == "chain" and sig.parts:
+        yield from _ends_of(sig.parts[-1])
+    elif sig.kind == "chord":
+        yield from _ends_of(sig.body)
+    elif sig.kind == "group":
         for part in sig.parts:
-            found += _errbacks_of(part)
-    return found
+            yield from _ends_of(part)
+    else:
+        yield sig

@@ -6,6 +6,7 @@ Source: celery 5.7 ``backends/base.py`` ``_call_task_errbacks``.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import logging
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.broker.canvas.effects import Effects
 from crucible.broker.canvas.signature import as_signature, group, merged
+from crucible.broker.wire.jsontypes import dumps
 from crucible.worker.canvas.outgoing import Origin, child_of
 
 if TYPE_CHECKING:
@@ -29,6 +31,11 @@ logger = logging.getLogger(__name__)
 
 #: Seconds an errback without a time limit of its own may take in the worker that calls it.
 _DEADLINE_S = 60.0
+
+
+def fingerprint(errback: Any) -> str:
+    """Tells errbacks apart, wherever in a canvas they are linked."""
+    return hashlib.sha256(dumps(errback).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,3 +127,24 @@ def _takes_three(task: Task, errback: Signature) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def linked_errbacks(sig: Signature) -> list[Any]:
+    """The errbacks a signature itself is linked to."""
+    value = sig.options.get("link_error")
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def errbacks_of(sig: Signature) -> list[Any]:
+    """The errbacks of what a member's result is the result of."""
+    found: list[Any] = []
+    while sig.kind == "chord":
+        found += linked_errbacks(sig)
+        sig = sig.body
+    found += linked_errbacks(sig)
+    if sig.kind == "group":
+        for part in sig.parts:
+            found += errbacks_of(part)
+    return found

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from crucible.broker.wire.decode import decode
 from crucible.broker.wire.received import was_received
 from crucible.broker.wire.retry import LOST
+from crucible.broker.wire.unreadable import identified
 from crucible.errors import MessageError
 from crucible.worker.admission import NotDue, RateLimited
 from crucible.worker.hooks import notify
@@ -78,8 +79,8 @@ class Execution:
         try:
             message = run.message = run.message or decode(run.claim.raw)
         except MessageError as error:
-            return settlements.dead_letter(run, "unreadable", str(error))
-        task = run.task = self._registry.get(message.task) or self._builtins.get(message.task)
+            return await self._unreadable(run, str(error))
+        task = run.task = self._task_of(message.task)
         if task is None:
             return await settlements.unregistered(run, message)
         why = self._admission.refusal(message)
@@ -97,6 +98,15 @@ class Execution:
         if not self._admission.within_rate(run, message.task):
             raise RateLimited
         return await self._call(run, message, task)
+
+    def _task_of(self, name: str) -> Task | None:
+        return self._registry.get(name) or self._builtins.get(name)
+
+    async def _unreadable(self, run: Run, detail: str) -> Settlement:
+        message = run.message = identified(run.claim.raw, run.claim.queue)
+        if message is not None:
+            run.task = self._task_of(message.task)
+        return await self._settlements.unreadable(run, detail)
 
     async def _call(self, run: Run, message: Message, task: Task) -> Settlement | None:
         run.started_at = time.time()

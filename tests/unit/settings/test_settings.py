@@ -115,6 +115,38 @@ def test_the_legacy_share_is_allowed_where_there_is_a_legacy_queue() -> None:
     assert settings.celery_percentage == 0.25
 
 
+SEVERAL = [
+    "redis://a;redis://b",
+    "redis://a:6379/0;redis://b:6379/0",
+    "redis://:hunter2@a;redis://:hunter2@b",
+    "redis://a;b",
+    "redis://a/0;b/0",
+    "rediss://a/0?x=1;rediss://b",
+    "unix:///a.sock;unix:///b.sock",
+]
+
+
+@pytest.mark.parametrize("url", SEVERAL)
+def test_a_list_of_servers_is_refused_for_what_it_is(url: str) -> None:
+    """Celery takes the next one when the first does not answer; here Sentinel does that."""
+    with pytest.raises(SettingsError, match=r"names several servers.*sentinel://") as caught:
+        load_settings({"CELERY_BROKER_URL": url})
+    assert caught.value.setting == "CELERY_BROKER_URL"
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ValueError, match="names several servers") as refused:
+        read_url(url)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:pa;ss@h/0", "unix:///a;b.sock", "redis://h/0?password=a;b"]
+)
+def test_a_semicolon_elsewhere_is_none(url: str) -> None:
+    """In a password or in a path."""
+    load_settings({"CELERY_BROKER_URL": url})
+    read_url(url)
+
+
 def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
     """A mistyped key must not be ignored in silence."""
     file = tmp_path / "crucible.toml"
