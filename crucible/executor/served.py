@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 from crucible.environments import DEFAULT
 from crucible.errors import InputError
 from crucible.executor.languages import languages_of
+from crucible.validation import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from crucible.environments import Environment
     from crucible.executor.languages import Language
-
-#: Characters of a client's word that an error repeats.
-_SHOWN = 40
 
 
 class ServedEnvironments:
@@ -54,7 +52,7 @@ class ServedEnvironments:
         if environment is not None and environment not in self._environments:
             known = ", ".join(self._environments)
             raise InputError(
-                "environment", f"{environment[:_SHOWN]!r} is not served; served are {known}"
+                "environment", f"{quoted(environment)} is not served; served are {known}"
             )
         raise InputError("language", self._unknown(language, environment))
 
@@ -71,14 +69,14 @@ class ServedEnvironments:
         return tuple(one.name for one in self if language in languages_of(one))
 
     def _unknown(self, language: str, environment: str | None) -> str:
-        shown = repr(language[:_SHOWN])
+        shown = quoted(language)
         if environment is None:
             return f"{shown} is unknown; known are {', '.join(self.languages())}"
         elsewhere = [name for name, word in self._named if word == language]
         if elsewhere:
-            return f"{shown} is not in {environment!r}; it is in {', '.join(elsewhere)}"
+            return f"{shown} is not in {quoted(environment)}; it is in {', '.join(elsewhere)}"
         known = ", ".join(languages_of(self._environments[environment]))
-        return f"{shown} is unknown; {environment!r} has {known}"
+        return f"{shown} is unknown; {quoted(str(environment))} has {known}"
 
 
 def _words_of(environment: Environment) -> dict[str, Language]:

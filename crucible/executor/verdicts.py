@@ -81,7 +81,9 @@ def outcome_of(end: End, limits: Limits, output: Output) -> Outcome:
         usage=Usage(
             wall_time_ms=end.wall_us // 1000,
             cpu_time_ms=end.cpu_us // 1000,
-            memory_peak_kb=end.memory_peak_bytes // 1024,
+            # The sandbox's own counter: its first process, and in a lane a little room beside the
+            # limit, are counted with the program.
+            memory_peak_kb=min(end.memory_peak_bytes // 1024, limits.memory_mb * 1024),
             processes=end.processes,
         ),
         files=output.files,

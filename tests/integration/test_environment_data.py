@@ -131,7 +131,7 @@ async def test_too_little_memory_is_refused(run: Run) -> None:
 
 async def test_an_unknown_environment_is_refused(run: Run) -> None:
     """The same for one that is not served."""
-    with pytest.raises(ExecutorRefused, match="environment: 'judge' is not served"):
+    with pytest.raises(ExecutorRefused, match='environment: "judge" is not served'):
         await run("pass", environment="judge")
 
 
