@@ -35,7 +35,7 @@ def test_a_program_finds_its_place(
     ("asked", "environment", "field", "words"),
     [
         ("cobol", None, "language", "known are python"),
-        ("cobol", "data", "language", "'data' has python"),
+        ("cobol", "data", "language", '"data" has python'),
         ("rust", "data", "language", "it is in judge"),
         ("python", "nowhere", "environment", "served are default, data, judge"),
     ],
