@@ -61,7 +61,7 @@ class Single(Run):
         self.cpu_base = cpu_time()
         self.oom_base = oom_kills()
         self.pids_base = refused_forks()
-        self.kernel_memory = KernelMemory(request["memory_bytes"])
+        self.kernel_memory = KernelMemory(request["memory_bytes"], self.started, self.cpu_base)
         self.next_count = 0.0
 
     def emit(self, kind: bytes, payload: bytes) -> None:
