@@ -15,7 +15,7 @@ from crucible.models import Isolation, Limits  # noqa: TC001 - msgspec reads the
 
 
 def own_name() -> str:
-    """This process, so that another can tell whether it still lives: host:pid:start time."""
+    """This process, so that others can find out whether it is running: host:pid:start time."""
     stat = Path("/proc/self/stat").read_bytes()
     started = stat[stat.rindex(b")") + 2 :].split()[19].decode()
     return f"{socket.gethostname()}:{os.getpid()}:{started}"
