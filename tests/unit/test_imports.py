@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": PLAIN | {"http", "broker", "executor", "evaluation", "migration", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
     "up": PLAIN | {"embedded", "executor"},
+    "client": {"models", "errors"},
 }
 #: The entry points may import everything.
 ENTRY = {"cli", "__main__"}
@@ -44,7 +45,7 @@ ONE_ROOM = {
     "kombu": set(),
     "aiodocker": {"executor", "images", "doctor"},
     "typer": {"cli"},
-    "rich": {"cli"},
+    "rich": {"cli", "client"},
     "prometheus_client": {"telemetry"},
 }
 
