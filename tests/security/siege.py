@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import aiodocker
 import msgspec
 import pytest_asyncio
+from support.sandboxes import containers_of, processes_of
 
 from crucible.executor import ExecutorConfig
 from crucible.executor.docker import DockerExecutor
@@ -81,13 +82,6 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def containers_of(owner: str) -> list[str]:
-    """Containers that carry the owner's label, running or not."""
-    async with aiodocker.Docker() as docker:
-        found = await docker.containers.list(all=True, filters={"label": [f"crucible={owner}"]})
-    return [container.id for container in found]
-
-
 async def volumes_of(container_ids: list[str]) -> list[str]:
     """Volumes that the engine made for containers, by name."""
     async with aiodocker.Docker() as docker:
@@ -100,19 +94,6 @@ async def volumes() -> set[str]:
     async with aiodocker.Docker() as docker:
         listed = await docker.volumes.list()  # type: ignore[no-untyped-call]  # aiodocker's
         return {volume["Name"] for volume in listed["Volumes"] or ()}
-
-
-def processes_of(container_ids: list[str]) -> list[str]:
-    """Processes of this machine in a control group of one of the containers."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                groups = (entry / "cgroup").read_text()
-            except OSError:
-                continue
-            found += [entry.name for key in container_ids if key in groups]
-    return found
 
 
 async def honest(executor: DockerExecutor) -> Outcome:

@@ -12,8 +12,9 @@ import aiodocker
 import msgspec
 import pytest
 import pytest_asyncio
-from siege import LONG, SHORT, SiegeExecutor, besieged, containers_of, processes_of, py, sh
+from siege import LONG, SHORT, SiegeExecutor, besieged, py, sh
 from support.interrupting import cut_short
+from support.sandboxes import containers_of, processes_of
 
 from crucible.executor.nested.lane import Lane
 from crucible.executor.sandbox import ProgramLost
