@@ -16,7 +16,7 @@ import aiodocker
 import pytest
 from support.api_rig import ended, running_api
 from support.own_engine import own_engine
-from support.sandboxes import containers_of_process, sleeping, until_gone
+from support.sandboxes import containers_of_processes, sleeping, until_gone
 from support.worker_rig import START_S, async_worker, crucible
 
 from crucible.embedded.server import free_port
@@ -99,7 +99,7 @@ async def check_queue(redis: Redis) -> None:
 
 async def stopped(worker: Child, engine_url: str | None = None) -> None:
     """A worker that was asked to stop leaves nothing."""
-    made = await containers_of_process(worker.pid, engine_url)
+    made = await containers_of_processes([worker.pid], engine_url)
     assert made
     assert await worker.stop(60) == 0
     await until_gone(made, engine_url)
@@ -110,8 +110,8 @@ async def test_a_killed_worker(redis_url: str, redis: Redis) -> None:
     async with running_api(redis_url) as client, sleepers(client) as running:
         async with async_worker(redis_url, **SIZE) as first:
             lanes = await running.under_way()
-            made = await containers_of_process(first.pid)
-            assert lanes <= set(made)
+            made = await containers_of_processes([first.pid])
+            assert lanes <= made
             first.send_signal(signal.SIGKILL)
             await first.wait()
         async with async_worker(redis_url, **SIZE) as second:
@@ -146,8 +146,8 @@ async def test_a_killed_executor(redis_url: str, redis: Redis) -> None:
     ):
         async with crucible(service, **SIZE) as first:
             lanes = await running.under_way()
-            made = await containers_of_process(first.pid)
-            assert lanes <= set(made)
+            made = await containers_of_processes([first.pid])
+            assert lanes <= made
             first.send_signal(signal.SIGKILL)
             await first.wait()
         async with crucible(service, **SIZE) as second:
@@ -171,6 +171,6 @@ async def test_a_killed_engine(redis_url: str, redis: Redis) -> None:
             await engine.kill()
             await engine.start()
             check(await running.results(), retried=PROGRAMS)
-            await until_gone(list(lanes), engine.url)
+            await until_gone(lanes, engine.url)
             await check_queue(redis)
             await stopped(worker, engine.url)

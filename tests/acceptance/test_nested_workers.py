@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.api_rig import ended, running_api
-from support.sandboxes import children_of, containers_of_process, until_gone
+from support.sandboxes import children_of, containers_of_processes, until_gone
 from support.worker_rig import START_S, async_worker, crucible, stock_worker
 
 from crucible.embedded.server import free_port
@@ -59,6 +59,6 @@ async def test_a_program_is_in_a_lane(redis_url: str, kind: str, asked: str) -> 
                 view = await ended(client, body)
                 assert view["output"] == "in a lane\n", view
                 assert view["isolation"] == "nested"
-            made = [one for pid in makers for one in await containers_of_process(pid)]
+            made = await containers_of_processes(makers)
             assert made
         await until_gone(made)

@@ -7,10 +7,14 @@ import os
 import re
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiodocker
 
 from crucible.executor.sandbox_options import LABEL
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 #: Seconds within which a dead owner's containers are gone: two sweeps of a reaper, and a moment.
 REAPED_S = 75.0
@@ -24,12 +28,12 @@ async def containers_of(owner: str) -> list[str]:
     return [container.id for container in found]
 
 
-async def containers_of_process(pid: int, engine_url: str | None = None) -> list[str]:
-    """Containers that a process of this machine has made, running or not."""
+async def containers_of_processes(pids: Collection[int], engine_url: str | None = None) -> set[str]:
+    """Containers that processes of this machine have made, running or not."""
     async with aiodocker.Docker(url=engine_url) as docker:
         found = await docker.containers.list(all=True, filters={"label": [LABEL]})
-    owner = f"{socket.gethostname()}:{pid}:"
-    return [one.id for one in found if one["Labels"][LABEL].startswith(owner)]
+    owners = tuple(f"{socket.gethostname()}:{pid}:" for pid in pids)
+    return {one.id for one in found if one["Labels"][LABEL].startswith(owners)}
 
 
 def children_of(pid: int) -> list[int]:
@@ -37,7 +41,7 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def processes_of(container_ids: list[str]) -> list[str]:
+def processes_of(container_ids: Collection[str]) -> list[str]:
     """Processes of this machine in a control group of one of the containers."""
     return [pid for pid, group in _groups() if any(key in group for key in container_ids)]
 
@@ -56,7 +60,7 @@ def sleeping(seconds: str) -> dict[str, str]:
     return found
 
 
-def traces_of(container_ids: list[str]) -> list[str]:
+def traces_of(container_ids: Collection[str]) -> list[str]:
     """Processes, mounts and control groups of containers."""
     mounts = Path("/proc/mounts").read_text().splitlines()
     groups = [folder for folder, _, _ in os.walk("/sys/fs/cgroup")]
@@ -67,7 +71,7 @@ def traces_of(container_ids: list[str]) -> list[str]:
     ]
 
 
-async def until_gone(container_ids: list[str], engine_url: str | None = None) -> None:
+async def until_gone(container_ids: Collection[str], engine_url: str | None = None) -> None:
     """Return once nothing is left of containers; the test fails when that takes too long."""
     async with aiodocker.Docker(url=engine_url) as docker, asyncio.timeout(REAPED_S):
         while True:
