@@ -16,7 +16,9 @@ from crucible.broker.redis.translation import translated
 from crucible.errors import BrokerError, MemoryFull
 from crucible.evaluation.announcements import read_announcements
 from crucible.evaluation.completion_store import read_completions
+from crucible.evaluation.isolations import read_isolations
 from crucible.executor.pool_policy import PoolCounts
+from crucible.models import Isolation  # noqa: TC001 - msgspec reads the annotation
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         mode: where a migration stands; empty where there is no legacy queue.
         circuits: state of each circuit breaker, by downstream: this process's, and the worst of the
             workers' for each executor service they call.
+        isolations: the hosts whose workers can give programs each isolation, by isolation; empty
+            while no worker has said, and any is accepted then.
     """
 
     ready: bool
@@ -76,6 +80,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     dependencies: dict[str, Dependency]
     mode: str = ""
     circuits: dict[str, str] = {}
+    isolations: dict[Isolation, tuple[str, ...]] = {}
 
 
 class Readiness:
@@ -107,8 +112,12 @@ class Readiness:
 
     async def report(self) -> Report:
         """Ask all of them at once."""
-        queue, event_bus, heartbeats, listening = await asyncio.gather(
-            self._check_queue(), _ping(self._event_bus), self.heartbeats(), self.listening()
+        queue, event_bus, heartbeats, listening, isolations = await asyncio.gather(
+            self._check_queue(),
+            _ping(self._event_bus),
+            self.heartbeats(),
+            self.listening(),
+            self.isolations(),
         )
         workers = max(listening or 0, len(heartbeats))
         executor = _executor_of(heartbeats)
@@ -129,6 +138,7 @@ class Readiness:
                 "workers": Dependency(ok=True) if workers else Dependency(ok=False, detail=_NOBODY),
             },
             circuits=states_of(worst(beat.circuits for beat in heartbeats)),
+            isolations=isolations,
         )
 
     async def _check_queue(self) -> Dependency:
@@ -160,6 +170,13 @@ class Readiness:
         """What workers announced of environments; nothing while the server does not answer."""
         try:
             return await read_announcements(names, self._queue, self._keys)
+        except BrokerError:
+            return {}
+
+    async def isolations(self) -> dict[Isolation, tuple[str, ...]]:
+        """Hosts by what they can give programs; nothing while the server does not answer."""
+        try:
+            return await read_isolations(self._queue, self._keys)
         except BrokerError:
             return {}
 

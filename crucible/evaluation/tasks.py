@@ -81,7 +81,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
             open_executor(executor_config(settings), SandboxHooks(completions)) as executor,
             health.watching(executor),
             completions.writing(broker_url, keys, settings.result_ttl_s),
-            announcing(executor, broker_url, keys),
+            announcing(executor, settings.isolations, broker_url, keys),
         ):
             opened.append(executor)
             try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from crucible.breaker import Circuit
     from crucible.environments import EnvironmentState
     from crucible.executor.hooks import ExecutorHooks
-    from crucible.models import Outcome, Program
+    from crucible.models import Isolation, Outcome, Program
 
 __all__ = ["Executor", "ExecutorConfig", "circuits_of", "open_executor", "pool_of"]
 
@@ -50,6 +50,13 @@ class Executor(Protocol):
 
         Raises:
             ExecutorError: they cannot be looked up now.
+        """
+
+    async def isolations(self) -> tuple[Isolation, ...]:
+        """What programs can have here.
+
+        Raises:
+            ExecutorError: it is not known now.
         """
 
 

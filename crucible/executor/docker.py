@@ -15,12 +15,12 @@ from crucible.executor.engine import Engine
 from crucible.executor.hooks import NoHooks, ProgramEnded
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.nested.pool import LanePool
-from crucible.executor.nested.probe import require_nested
+from crucible.executor.nested.probe import NestedTrial
 from crucible.executor.pool import Pool
 from crucible.executor.reaper import Reaper
 from crucible.executor.sandbox import NotStarted, Shape
 from crucible.executor.served import ServedEnvironments
-from crucible.models import Limits
+from crucible.models import ISOLATIONS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.hooks import ExecutorHooks
     from crucible.executor.languages import Language
-    from crucible.models import Outcome, Program
+    from crucible.models import Isolation, Outcome, Program
 
 
 class DockerExecutor:
@@ -45,6 +45,7 @@ class DockerExecutor:
     ) -> None:
         self._engine = engine
         self._reaper = reaper
+        self._nested = NestedTrial(engine, config)
         self.config = config
         self._served = ServedEnvironments(config.environments)
         self._hooks = hooks
@@ -63,11 +64,11 @@ class DockerExecutor:
             SettingsError: programs that name no isolation would get one that cannot be had here.
         """
         listener = hooks or NoHooks()
-        async with Engine(config.docker_url, config.engine_s) as engine:
-            if config.isolation == "nested":
-                await require_nested(engine, config)
-            async with cls._running(engine, config, listener) as executor:
-                yield executor
+        async with (
+            Engine(config.docker_url, config.engine_s) as engine,
+            cls._running(engine, config, listener) as executor,
+        ):
+            yield executor
 
     @classmethod
     @asynccontextmanager
@@ -79,6 +80,8 @@ class DockerExecutor:
             AsyncExitStack() as pools,
         ):
             executor = cls(engine, reaper, config, listener, pools)
+            if config.isolation == "nested":
+                await executor._nested.require()
             await executor._pool_of(config.environments[0])
             await executor._lanes_of(config.environments[0])
             yield executor
@@ -145,6 +148,14 @@ class DockerExecutor:
         except ExecutorRefused:
             return EnvironmentState(name=environment.name)
         return state_of(environment.name, image)
+
+    async def isolations(self) -> tuple[Isolation, ...]:
+        """What programs can have here.
+
+        Raises:
+            ExecutorError: the engine or the image is not there, so it is not known.
+        """
+        return ("container",) if await self._nested.missing() else ISOLATIONS
 
     def pool_counts(self) -> dict[str, int]:
         """The sandboxes of the pool by state, and the programs that wait for one."""
