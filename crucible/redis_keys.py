@@ -140,7 +140,7 @@ TABLE = (
             "revoked task id → when; for workers that start or reconnect"),
     KeyInfo(DLQ, "stream", _WORKERS, f"MAXLEN ~ {DEAD_LETTER_LIMIT}",
             "dead letters with their exact bytes"),
-    KeyInfo(COMPLETIONS, "hash", "workers, api", "some forty fields",
+    KeyInfo(COMPLETIONS, "hash", "workers, api", "some sixty fields",
             "completions by queue system, status and duration"),
     KeyInfo(f"{ENVIRONMENT_PREFIX}<name>", "string", _WORKERS, f"TTL {ENVIRONMENT_TTL_S} s",
             "an environment as workers have it: image, size, versions of its languages"),

@@ -17,7 +17,7 @@ from crucible.errors import BrokerError, MemoryFull
 from crucible.evaluation.announcements import read_announcements
 from crucible.evaluation.completion_store import read_completions
 from crucible.evaluation.isolations import read_isolations
-from crucible.executor.pool_policy import PoolCounts
+from crucible.evaluation.pool_gauges import lanes_of, sandboxes_of
 from crucible.models import Isolation  # noqa: TC001 - msgspec reads the annotation
 from crucible.redis_keys import Keys
 
@@ -69,6 +69,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             workers' for each executor service they call.
         isolations: the hosts whose workers can give programs each isolation, by isolation; empty
             while no worker has said, and any is accepted then.
+        sandboxes: containers of one program of all async workers that start them, by state;
+            ``waiting`` are programs without one.
+        lanes: the same of lanes.
     """
 
     ready: bool
@@ -81,6 +84,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     mode: str = ""
     circuits: dict[str, str] = {}
     isolations: dict[Isolation, tuple[str, ...]] = {}
+    sandboxes: dict[str, int] = {}
+    lanes: dict[str, int] = {}
 
 
 class Readiness:
@@ -139,6 +144,8 @@ class Readiness:
             },
             circuits=states_of(worst(beat.circuits for beat in heartbeats)),
             isolations=isolations,
+            sandboxes=sandboxes_of(heartbeats),
+            lanes=lanes_of(heartbeats),
         )
 
     async def _check_queue(self) -> Dependency:
@@ -207,13 +214,6 @@ def workers_of(heartbeats: Sequence[Heartbeat], listening: int | None) -> dict[s
     if listening is None:
         return {}
     return {"async": len(heartbeats), "stock": max(0, listening - len(heartbeats))}
-
-
-def sandboxes_of(heartbeats: Sequence[Heartbeat]) -> dict[str, int]:
-    """The sandboxes of all workers by state, and the programs that wait for one."""
-    # Anybody may write a heartbeat; a label of a metric has few values.
-    names = PoolCounts.__struct_fields__
-    return {name: sum(beat.gauges.get(name, 0) for beat in heartbeats) for name in names}
 
 
 def status_of(*, ready: bool, served: bool) -> str:

@@ -79,11 +79,14 @@ async def open_executor(
 
 @runtime_checkable
 class _PoolOwner(Protocol):
-    def pool_counts(self) -> dict[str, int]: ...
+    def pool_counts(self) -> dict[str, dict[str, int]]: ...
 
 
-def pool_of(executor: Executor) -> dict[str, int]:
-    """An executor's sandboxes by state (``pool_policy.PoolCounts``); empty where it has none."""
+def pool_of(executor: Executor) -> dict[str, dict[str, int]]:
+    """An executor's sandboxes by isolation and state; empty where others have them.
+
+    The states are those of ``pool_policy.PoolCounts``, and for lanes ``nested.policy.LaneCounts``.
+    """
     return executor.pool_counts() if isinstance(executor, _PoolOwner) else {}
 
 
