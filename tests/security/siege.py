@@ -7,7 +7,7 @@ import os
 import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiodocker
 import msgspec
@@ -124,7 +124,9 @@ async def attack(executor: DockerExecutor, program: Program) -> Outcome:
 
 
 @asynccontextmanager
-async def besieged(isolation: Isolation = "container") -> AsyncIterator[SiegeExecutor]:
+async def besieged(
+    isolation: Isolation = "container", **changes: Any
+) -> AsyncIterator[SiegeExecutor]:
     """An executor that has to be as good as new after whatever the tests do to it.
 
     Asserts at the end that 20 more programs pass, and that no container, volume, process, mount
@@ -133,9 +135,8 @@ async def besieged(isolation: Isolation = "container") -> AsyncIterator[SiegeExe
     owner = f"{socket.gethostname()}-siege:{os.getpid()}:{os.urandom(4).hex()}"
     before = open_descriptors()
     pool_min = 2 if isolation == "container" else 0
-    config = ExecutorConfig(
-        owner=owner, isolation=isolation, pool_min=pool_min, pool_max=6, lanes_max=6
-    )
+    sizes = {"pool_min": pool_min, "pool_max": 6, "lanes_max": 6, **changes}
+    config = ExecutorConfig(owner=owner, isolation=isolation, **sizes)
     async with SiegeExecutor.open(config) as executor:
         assert isinstance(executor, SiegeExecutor)
         executor.isolation = isolation
