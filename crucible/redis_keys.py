@@ -28,6 +28,7 @@ REVOKED = "crucible:revoked"
 DLQ = "crucible:dlq"
 COMPLETIONS = "crucible:ends"
 ENVIRONMENT_PREFIX = "crucible:environment:"
+ISOLATIONS = "crucible:isolations"
 COMPLETIONS_LETTER = "crucible:ends:letter"
 #: The channel of changes is named like the key.
 MIGRATION = "crucible:migration"
@@ -71,6 +72,8 @@ AUDIT_LIMIT, MISMATCH_LIMIT, SAMPLE_LIMIT = 1000, 1000, 500
 CHORD_MARK_TTL_S, CHORD_SENDING_TTL_S, CHORD_SENT_TTL_S = 6, 21, 300
 #: Seconds an announcement of an environment lasts: three of its repetitions may be missed.
 ENVIRONMENT_TTL_S = 100
+#: The same of isolations.
+ISOLATIONS_TTL_S = 100
 #: Seconds a reply waits to be fetched by a client that may have left.
 REPLY_TTL_S = 300
 #: Seconds after which stock workers of 5.7 may sweep the binding of a client that died.
@@ -137,10 +140,12 @@ TABLE = (
             "revoked task id → when; for workers that start or reconnect"),
     KeyInfo(DLQ, "stream", _WORKERS, f"MAXLEN ~ {DEAD_LETTER_LIMIT}",
             "dead letters with their exact bytes"),
-    KeyInfo(COMPLETIONS, "hash", "workers, api", "some forty fields",
+    KeyInfo(COMPLETIONS, "hash", "workers, api", "some sixty fields",
             "completions by queue system, status and duration"),
     KeyInfo(f"{ENVIRONMENT_PREFIX}<name>", "string", _WORKERS, f"TTL {ENVIRONMENT_TTL_S} s",
             "an environment as workers have it: image, size, versions of its languages"),
+    KeyInfo(ISOLATIONS, "hash", _WORKERS, f"TTL {ISOLATIONS_TTL_S} s; one field a worker",
+            "worker's process → when, and which isolations its machine can give programs"),
     KeyInfo(COMPLETIONS_LETTER, "string", "workers, api", "one",
             "id of the last dead letter that was looked at for completions"),
     KeyInfo(MIGRATION, "string", "api, `crucible migration`", "one",
@@ -296,6 +301,11 @@ class Keys:
     def environment(self, name: str) -> str:
         """What workers announced of one environment."""
         return f"{self.prefix}{ENVIRONMENT_PREFIX}{name}"
+
+    @property
+    def isolations(self) -> str:
+        """What workers announced of isolations."""
+        return f"{self.prefix}{ISOLATIONS}"
 
     @property
     def completions_letter(self) -> str:

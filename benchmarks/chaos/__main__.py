@@ -29,6 +29,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rate", type=float, default=24.0, help="works (tasks or canvases) per second"
     )
+    parser.add_argument(
+        "--programs", type=int, default=5,
+        help="works that run a program in a sandbox, for every hundred others; async workers only",
+    )  # fmt: skip
     parser.add_argument("--subject", choices=[*SEATS, "both"], default="crucible")
     parser.add_argument(
         "--without", action="append", default=[], choices=[kind.name.lower() for kind in FaultKind],
@@ -42,7 +46,13 @@ def _arguments() -> argparse.Namespace:
 async def _run(asked: argparse.Namespace, subject: str) -> Verdict:
     without = tuple(FaultKind[name.upper()] for name in asked.without)
     options = Options(
-        subject, asked.minutes * 60, asked.kills, asked.seed, asked.rate, without=without
+        subject,
+        asked.minutes * 60,
+        asked.kills,
+        asked.seed,
+        asked.rate,
+        without=without,
+        programs=asked.programs if subject == "crucible" else 0,
     )
     display = ProgressDisplay(asked.kills)
     running = asyncio.current_task()
@@ -62,7 +72,8 @@ async def _run(asked: argparse.Namespace, subject: str) -> Verdict:
 
 def _print_findings(console: Console, subject: str, verdict: Verdict) -> None:
     for name in ("lost", "stuck", "failed", "unstored", "dead_letters", "wrong", "early",
-                 "unexplained", "events_missing", "leaked", "unexpected_exits"):  # fmt: skip
+                 "unexplained", "events_missing", "leaked", "sandboxes_left",
+                 "unexpected_exits"):  # fmt: skip
         for example in getattr(verdict, name)[:_SHOWN]:
             console.print(f"{subject} {name}: {example}", soft_wrap=True, markup=False)
 

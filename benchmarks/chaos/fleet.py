@@ -101,6 +101,12 @@ class Seat:
         return self.child is not None and self.child.returncode is None
 
     @property
+    def pid(self) -> int:
+        """Of the worker."""
+        assert self.child is not None
+        return self.child.pid
+
+    @property
     def gone(self) -> bool:
         """Whether the worker exited by itself."""
         return self.child is not None and self.child.returncode is not None

@@ -1,4 +1,4 @@
-"""What is left on the queue server after a run."""
+"""What is left on the queue server and of sandboxes after a run."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class Leftovers:
         errors: the stored error of each task that failed.
         leaked: keys that are not a queue, have no TTL and are not in the table of keys.
         index_only: entries of ``unacked_index`` without a claim.
+        sandboxes: containers, and processes, mounts and control groups of them.
     """
 
     listed: list[str] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Leftovers:
     errors: dict[str, str] = field(default_factory=dict)
     leaked: list[str] = field(default_factory=list)
     index_only: list[str] = field(default_factory=list)
+    sandboxes: list[str] = field(default_factory=list)
 
 
 async def find(url: str, accepted: Sequence[str]) -> Leftovers:

@@ -1,4 +1,4 @@
-"""What the chaos test shares with the tests: the fault proxy and the child process."""
+"""What the chaos test shares with the tests: fault proxy, child process, a look at sandboxes."""
 
 from __future__ import annotations
 
@@ -12,5 +12,6 @@ sys.path.append(str(ROOT / "tests"))
 from stock_rig.child import Child  # noqa: E402
 from support.faults import Fault as LinkFault  # noqa: E402 - found by the line above
 from support.faults import FaultProxy  # noqa: E402
+from support.sandboxes import containers_of_processes, traces_of  # noqa: E402
 
-__all__ = ["ROOT", "Child", "FaultProxy", "LinkFault"]
+__all__ = ["ROOT", "Child", "FaultProxy", "LinkFault", "containers_of_processes", "traces_of"]

@@ -1,4 +1,5 @@
-"""An async producer as a process: ``python -m benchmarks.chaos.producer NAME MODE RATE SEED``.
+"""An async producer as a process: ``python -m benchmarks.chaos.producer NAME MODE RATE SEED
+PROGRAMS``.
 
 Modes: ``single`` sends one work at a time, ``batch`` sends batches of plain tasks, ``once`` sends
 plain tasks with an idempotency record and repeats each until the server confirms. Stops on SIGTERM.
@@ -58,6 +59,8 @@ def plain(work: Work) -> tuple[str, dict[str, Any], bool]:
     """Name and keyword arguments of a plain task, and whether it is delayed."""
     if work.kind is Kind.RETRYING:
         return "chaos.flaky", {"times": work.size, "countdown": work.countdown}, False
+    if work.kind is Kind.PROGRAM:
+        return "chaos.program", {"isolation": work.isolation}, False
     return "chaos.work", {"seconds": work.seconds}, work.kind is Kind.DELAYED
 
 
@@ -112,7 +115,7 @@ class Producer:
         now = time.time()
         for work in some:
             await self._ledger.write(
-                Offered(work.name, work.kind, self._name, work.expected(now), now)
+                Offered(work.name, work.label, self._name, work.expected(now), now)
             )
 
     async def _send(self, some: list[Work], sending: Awaitable[object]) -> None:
@@ -148,11 +151,11 @@ async def pace(
                 await stop.wait()
 
 
-async def main(name: str, mode: str, rate: float, seed: int) -> None:
+async def main(name: str, mode: str, rate: float, seed: int, programs: int) -> None:
     """Send until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    some = works(seed, name)
+    some = works(seed, name, programs)
     if mode != "single":
         some = (work for work in some if work.kind not in (Kind.CHAIN, Kind.CHORD))
     async with (
@@ -165,4 +168,6 @@ async def main(name: str, mode: str, rate: float, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])))
+    asyncio.run(
+        main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+    )

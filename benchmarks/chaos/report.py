@@ -24,6 +24,7 @@ def rows(verdict: Verdict) -> dict[str, str]:
     explained = ", ".join(f"{cause} {count}" for cause, count in verdict.explained.items())
     return {
         "tasks accepted": str(verdict.accepted),
+        "works": ", ".join(f"{kind} {count}" for kind, count in sorted(verdict.works.items())),
         "executions": str(verdict.executions),
         "SIGKILLs (at work)": f"{verdict.faults.get('SIGKILL', 0)} ({verdict.kills_at_work})",
         "other faults": ", ".join(
@@ -42,6 +43,7 @@ def rows(verdict: Verdict) -> dict[str, str]:
         "duplicates unexplained": str(len(verdict.unexplained)),
         "events missing (due)": f"{len(verdict.events_missing)} ({verdict.events_due})",
         "keys leaked": str(len(verdict.leaked)),
+        "sandboxes left": str(len(verdict.sandboxes_left)),
         "unexpected exits": str(len(verdict.unexpected_exits)),
         f"claims back, s (target {RETURN_S:.0f})": spread(verdict.returns),
         "runs again, s": spread(verdict.recovery),

@@ -22,6 +22,7 @@ from benchmarks.chaos.ledger import Ledger, open_client
 from benchmarks.chaos.leftovers import find
 from benchmarks.chaos.links import Child
 from benchmarks.chaos.records import FaultKind
+from benchmarks.chaos.sandboxes import SandboxWatch
 from benchmarks.chaos.server import QueueServer
 from benchmarks.chaos.verdict import Verdict, judge
 from benchmarks.chaos.view import View
@@ -61,6 +62,7 @@ class Options:
         rate: works a second, all producers together.
         seats: number of workers; 0: the subject's default.
         without: kinds of faults left out.
+        programs: works that run a program in a sandbox, for every hundred others.
     """
 
     subject: str
@@ -70,6 +72,7 @@ class Options:
     rate: float = 24.0
     seats: int = 0
     without: tuple[FaultKind, ...] = ()
+    programs: int = 0
 
     def plan(self) -> list[Planned]:
         """The planned faults."""
@@ -125,7 +128,11 @@ class ChaosRun:
             await stack.enter_async_context(ledger)
             client = await stack.enter_async_context(open_client(ledger.url))
             watcher = Watcher(server.url)
-            for running in (self._view.follow(Ledger(client)), watcher.listen(), self._report()):
+            sandboxes = SandboxWatch(self._view)
+            besides = [self._view.follow(Ledger(client)), watcher.listen(), self._report()]
+            if self.options.programs:
+                besides.append(sandboxes.watch())
+            for running in besides:
                 await stack.enter_async_context(beside(running))
             await watcher.listening.wait()
             fleet = await stack.enter_async_context(self._fleet(server, ledger.url))
@@ -138,11 +145,13 @@ class ChaosRun:
                 producer.send_signal(signal.SIGTERM)
                 await producer.wait(30)
             await self._settle(server.url)
+            await sandboxes.until_reaped({seat.pid for seat in fleet.seats})
             self._phase = "leaving"
             codes = await fleet.stop()
             await asyncio.sleep(_QUIET_S)
             history = read(self._view.records)
             left = await find(server.url, history.accepted)
+            left.sandboxes = await sandboxes.left()
             self.logs = fleet.logs
             unexpected_exits = [
                 *fleet.unexpected_exits,
@@ -183,7 +192,7 @@ class ChaosRun:
         children = []
         for command in commands:
             child = Child(
-                [sys.executable, "-m", *command, str(options.seed)],
+                [sys.executable, "-m", *command, str(options.seed), str(options.programs)],
                 environment(queue_url, ledger_url),
             )
             children.append(await stack.enter_async_context(child))

@@ -54,7 +54,7 @@ def _send(work: Work) -> None:
 
 def _try(producer: str, work: Work) -> None:
     now = time.time()
-    _ledger.write(Offered(work.name, work.kind, producer, work.expected(now), now))
+    _ledger.write(Offered(work.name, work.label, producer, work.expected(now), now))
     try:
         _send(work)
     except (OperationalError, RedisError, OSError) as error:
@@ -63,7 +63,7 @@ def _try(producer: str, work: Work) -> None:
         _ledger.write(Accepted(work.name, time.time()))
 
 
-def main(producer: str, rate: float, seed: int) -> None:
+def main(producer: str, rate: float, seed: int, programs: int) -> None:
     """Send until SIGTERM."""
     stopped = False
 
@@ -72,7 +72,7 @@ def main(producer: str, rate: float, seed: int) -> None:
         stopped = True
 
     signal.signal(signal.SIGTERM, stop)
-    for work in works(seed, producer):
+    for work in works(seed, producer, programs):
         due = time.monotonic() + 1 / rate
         _try(producer, work)
         time.sleep(max(0.0, due - time.monotonic()))
@@ -81,4 +81,4 @@ def main(producer: str, rate: float, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

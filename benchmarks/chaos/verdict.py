@@ -38,6 +38,7 @@ class Verdict(msgspec.Struct, kw_only=True):
 
     Attributes:
         accepted: tasks whose publication was confirmed.
+        works: number of confirmed works by kind.
         executions: number of executions.
         faults: number of faults by kind.
         kills_at_work: SIGKILLs of workers that were running something.
@@ -54,6 +55,7 @@ class Verdict(msgspec.Struct, kw_only=True):
         events_due: executions whose events had to be received.
         events_missing: those of them with missing events.
         leaked: keys and index entries that should not exist.
+        sandboxes_left: containers of workers that are gone, and what is left of them.
         unexpected_exits: workers that exited, or did not stop, without being hit.
         recovery: until a task that a killed worker was running runs again, including the wait
             for a free worker.
@@ -62,6 +64,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     """
 
     accepted: int
+    works: dict[str, int]
     executions: int
     faults: dict[str, int]
     kills_at_work: int
@@ -78,6 +81,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     events_due: int
     events_missing: list[str]
     leaked: list[str]
+    sandboxes_left: list[str]
     unexpected_exits: list[str]
     recovery: Recovery
     returns: Recovery
@@ -91,7 +95,8 @@ class Verdict(msgspec.Struct, kw_only=True):
             "stuck": self.stuck, "failed": self.failed, "results missing": self.unstored,
             "dead letters": self.dead_letters,
             "wrong results": self.wrong, "events missing": self.events_missing,
-            "keys leaked": self.leaked, "unexpected exits": self.unexpected_exits,
+            "keys leaked": self.leaked, "sandboxes left": self.sandboxes_left,
+            "unexpected exits": self.unexpected_exits,
         }  # fmt: skip
         return {name: len(found) for name, found in findings.items() if found}
 
@@ -119,6 +124,7 @@ def judge(
     lost, behind = _lost(history, left)
     return Verdict(
         accepted=len(history.accepted),
+        works=dict(Counter(history.works[name].kind for name in history.confirmed)),
         executions=sum(len(runs) for runs in history.runs.values()),
         faults=dict(Counter(fault.kind.value for fault in faults)),
         kills_at_work=sum(f.kind is FaultKind.KILL and f.held > 0 for f in faults),
@@ -149,6 +155,7 @@ def judge(
             )
         ],
         leaked=[*left.leaked, *left.index_only],
+        sandboxes_left=left.sandboxes,
         unexpected_exits=list(unexpected_exits),
         recovery=recovery(history, faults),
         returns=measured(fault.back_s for fault in faults if fault.back_s is not None),

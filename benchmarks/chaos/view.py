@@ -18,6 +18,7 @@ class View:
     Attributes:
         records: all of them, in order.
         ready: workers that have started.
+        pids: their processes.
         running: unfinished executions by worker.
         open: accepted task ids that have not finished.
         accepted: number of confirmed works.
@@ -27,6 +28,7 @@ class View:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.ready: set[str] = set()
+        self.pids: set[int] = set()
         self.running: dict[str, set[str]] = defaultdict(set)
         self.open: set[str] = set()
         self.accepted = 0
@@ -59,6 +61,7 @@ class View:
             self._offered[record.work] = record
         elif isinstance(record, Ready):
             self.ready.add(record.worker)
+            self.pids.add(record.pid)
         elif isinstance(record, Accepted):
             self.accepted += 1
             ids = {task.id for task in self._offered[record.work].tasks}

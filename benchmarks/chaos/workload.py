@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from benchmarks.chaos.records import Expected
+from crucible.models import ISOLATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from crucible.models import Isolation
 
 QUEUES = ("chaos_urgent", "chaos_usual")
 #: The longest task and the longest delay, seconds; the visibility timeout must be longer.
@@ -27,9 +31,10 @@ class Kind(StrEnum):
     RETRYING = "retrying"
     CHAIN = "chain"
     CHORD = "chord"
+    PROGRAM = "program"
 
 
-#: Share of each kind in percent.
+#: Share of each kind that needs no container engine, in percent of those.
 _SHARES = {
     Kind.NOOP: 30,
     Kind.SHORT: 25,
@@ -53,6 +58,7 @@ class Work:
         seconds: duration of each of its tasks.
         countdown: of a delayed task, or between retries.
         size: steps of a chain, header tasks of a chord, attempts that fail.
+        isolation: of a program.
     """
 
     name: str
@@ -62,6 +68,7 @@ class Work:
     seconds: float = 0.0
     countdown: float = 0.0
     size: int = 1
+    isolation: Isolation = "container"
 
     @property
     def ids(self) -> list[str]:
@@ -71,6 +78,11 @@ class Work:
         if self.kind is Kind.CHORD:
             return [*(f"{self.name}.{part}" for part in range(self.size)), f"{self.name}.body"]
         return [self.name]
+
+    @property
+    def label(self) -> str:
+        """Its kind, of a program with the isolation."""
+        return f"{self.kind}, {self.isolation}" if self.kind is Kind.PROGRAM else self.kind
 
     def expected(self, now: float) -> tuple[Expected, ...]:
         """The ledger's record of its tasks when it is sent at ``now``."""
@@ -85,15 +97,26 @@ class Work:
         return (Expected(ids[0], eta),)
 
 
-def works(seed: int, producer: str) -> Iterator[Work]:
-    """The endless works of one producer."""
+def works(seed: int, producer: str, programs: int = 0) -> Iterator[Work]:
+    """The endless works of one producer.
+
+    Args:
+        seed: determines them.
+        producer: begins their names.
+        programs: for every hundred of the others, so many run a program in a sandbox, in turns of
+            each isolation.
+    """
     chosen = random.Random(f"{seed}-{producer}")
-    kinds, shares = list(_SHARES), list(_SHARES.values())
+    kinds, shares = [*_SHARES, Kind.PROGRAM], [*_SHARES.values(), programs]
+    isolations = itertools.cycle(ISOLATIONS)
     number = 0
     while True:
         number += 1
         (kind,) = chosen.choices(kinds, shares)
-        yield _work(chosen, f"{producer}-{number}", kind)
+        work = _work(chosen, f"{producer}-{number}", kind)
+        if kind is Kind.PROGRAM:
+            work = replace(work, isolation=next(isolations))
+        yield work
 
 
 def _work(chosen: random.Random, name: str, kind: Kind) -> Work:

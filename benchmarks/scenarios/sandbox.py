@@ -140,8 +140,8 @@ SCENARIO = Scenario(
         "nested executor": Subject(
             "crucible_executor", job={**NESTED, "at_once": 4, "half_load": True}
         ),
-        "nested, 16 tenants": Subject("crucible_executor", job={**NESTED, "tenants": 16}),
-        "nested, one in 64 long": Subject("crucible_executor", job={**NESTED, "long_one_in": 64}),
+        "nested 16 tenants": Subject("crucible_executor", job={**NESTED, "tenants": 16}),
+        "nested one in 64 long": Subject("crucible_executor", job={**NESTED, "long_one_in": 64}),
         "bare create": Subject("bare_docker", job={"cycle": "create"}),
         "epicbox": Subject("epicbox_docker", "epicbox"),
         "llm-sandbox pool": Subject("llm_sandbox_pool", "llm-sandbox"),

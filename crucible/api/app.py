@@ -36,6 +36,7 @@ from crucible.broker.control.client import ControlClient
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
 from crucible.evaluation.celery_service import CeleryService
+from crucible.evaluation.isolations import OfferedIsolations
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import PROBE_S, Readiness
 from crucible.executor.served import ServedEnvironments
@@ -201,6 +202,10 @@ async def _add_service(
 ) -> None:
     """The service of this installation, and what comes with it: migration or fast path."""
     settings, meter = app[SETTINGS], app[METER]
+    keys = Keys(settings.global_keyprefix, settings.result_prefix)
+    offered = await stack.enter_async_context(
+        OfferedIsolations.watching(settings.celery_broker_url, keys)
+    )
     celery = CeleryService(
         publisher,
         control,
@@ -208,6 +213,7 @@ async def _add_service(
         ceilings=ceilings_of(settings),
         result_ttl_s=settings.result_ttl_s,
         isolations=settings.isolations,
+        offered=offered,
     )
     if settings.queue_service_url:
         parts = await stack.enter_async_context(open_migration(settings, publisher, app[SERVED]))

@@ -15,6 +15,7 @@ from crucible.broker import IdempotencyRecord
 from crucible.broker.results.meta import SUCCESS
 from crucible.broker.wire.ids import new_id
 from crucible.errors import BrokerError, NotFound, ParameterError, ResultTimeout
+from crucible.evaluation.isolations import OfferedIsolations
 from crucible.evaluation.kept_results import decode_kept, lost_evaluation
 from crucible.evaluation.messages import EvalMessages
 from crucible.evaluation.record import (
@@ -64,6 +65,7 @@ class CeleryService:
         ceilings: the most a program may ask for.
         result_ttl_s: seconds a result is kept; a submission is remembered for at least as long.
         isolations: those that a program may ask for.
+        offered: those that workers' machines can give it.
 
     Attributes:
         submitted_total: submissions that Celery queues took since the start.
@@ -78,12 +80,14 @@ class CeleryService:
         ceilings: Limits,
         result_ttl_s: int,
         isolations: Collection[Isolation] = ISOLATIONS,
+        offered: OfferedIsolations | None = None,
     ) -> None:
         self._publisher = publisher
         self._control = control
         self._served = served
         self._ceilings = ceilings
         self._isolations = isolations
+        self._offered = offered or OfferedIsolations()
         self._result_ttl_s = result_ttl_s
         self._record_ttl_s = unended_ttl_s(result_ttl_s)
         # A plain number and no metric: this is the hot path, and a scrape can read it.
@@ -130,6 +134,8 @@ class CeleryService:
             InputError: it could never run, or has an id and a key.
         """
         asked = check_request(asked, self._served, self._ceilings, self._isolations)
+        if asked.isolation is not None:
+            self._offered.check(asked.isolation)
         if key and asked.eval_id:
             raise ParameterError("Idempotency-Key", "must not come beside an eval_id")
         field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from crucible.evaluation.completions import CompletionCounter
-    from crucible.executor.hooks import SandboxTaken
+    from crucible.executor.hooks import SandboxRetired, SandboxTaken
     from crucible.worker.run import Run
 
 #: Completions of evaluations that did not run.
@@ -25,14 +25,20 @@ _STATUSES = {status.value: status for status in ENDED}
 
 
 class SandboxHooks(NoHooks):
-    """Counts programs that found no sandbox ready (see ``executor.hooks.ExecutorHooks``)."""
+    """Counts what became of sandboxes (see ``executor.hooks.ExecutorHooks``)."""
 
     def __init__(self, counter: CompletionCounter) -> None:
         self._counter = counter
 
     def sandbox_taken(self, details: SandboxTaken) -> None:
         """A program got a sandbox."""
-        self._counter.sandbox_taken(hit=details.hit, waited_s=details.waited_s)
+        self._counter.sandbox_taken(
+            hit=details.hit, waited_s=details.waited_s, lane=details.isolation == "nested"
+        )
+
+    def sandbox_retired(self, details: SandboxRetired) -> None:
+        """A container was removed, or a lane is restarted."""
+        self._counter.sandbox_retired(details.isolation or "unknown", details.reason)
 
 
 class CompletionHooks:

@@ -60,6 +60,8 @@ class CompletionCounts:
         total_s: the sum of all durations.
         sandboxes: programs that found a sandbox ready (``hit``), and that had to wait (``miss``).
         sandbox_wait_s: the sum of those waits.
+        lanes: of ``sandboxes`` those that were lanes.
+        retired: sandboxes that serve nobody any more as they are, by isolation and reason.
     """
 
     statuses: Counter[str] = field(default_factory=Counter)
@@ -67,6 +69,8 @@ class CompletionCounts:
     total_s: float = 0.0
     sandboxes: Counter[str] = field(default_factory=Counter)
     sandbox_wait_s: float = 0.0
+    lanes: Counter[str] = field(default_factory=Counter)
+    retired: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def read(self, kind: str, label: str, number: int) -> None:
         """Add one field as it is stored; fields of a later version are ignored."""
@@ -80,6 +84,11 @@ class CompletionCounts:
             self.durations[label] = number
         elif kind == "sandbox":
             self.sandboxes[label] = number
+        elif kind == "lane":
+            self.lanes[label] = number
+        elif kind == "retired":
+            isolation, _, reason = label.partition(" ")
+            self.retired[isolation, reason] = number
 
     def cumulative(self) -> list[tuple[str, int]]:
         """For each upper bound, how many took no longer (the form of a Prometheus histogram)."""

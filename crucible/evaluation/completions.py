@@ -68,16 +68,23 @@ class CompletionCounter:
         """
         self._noted.append(Completion(queue_system, status.value, eval_id, time.time(), duration_s))
 
-    def sandbox_taken(self, *, hit: bool, waited_s: float) -> None:
+    def sandbox_taken(self, *, hit: bool, waited_s: float, lane: bool = False) -> None:
         """Count a program that got a sandbox; only in the event loop that ``writing`` runs in.
 
         Args:
             hit: one was ready.
             waited_s: seconds until it had one.
+            lane: it is one.
         """
+        if lane:
+            self._unwritten[f"celery lane {'hit' if hit else 'miss'}"] += 1
         self._unwritten[f"celery sandbox {'hit' if hit else 'miss'}"] += 1
         if not hit:
             self._unwritten["celery sandbox_ms"] += round(waited_s * 1000)
+
+    def sandbox_retired(self, isolation: str, reason: str) -> None:
+        """Count a sandbox that serves nobody any more as it is; in the same event loop."""
+        self._unwritten[f"celery retired {isolation} {reason}"] += 1
 
     @asynccontextmanager
     async def writing(

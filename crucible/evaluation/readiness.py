@@ -16,7 +16,9 @@ from crucible.broker.redis.translation import translated
 from crucible.errors import BrokerError, MemoryFull
 from crucible.evaluation.announcements import read_announcements
 from crucible.evaluation.completion_store import read_completions
-from crucible.executor.pool_policy import PoolCounts
+from crucible.evaluation.isolations import read_isolations
+from crucible.evaluation.pool_gauges import lanes_of, sandboxes_of
+from crucible.models import Isolation  # noqa: TC001 - msgspec reads the annotation
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
@@ -65,6 +67,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         mode: where a migration stands; empty where there is no legacy queue.
         circuits: state of each circuit breaker, by downstream: this process's, and the worst of the
             workers' for each executor service they call.
+        isolations: the hosts whose workers can give programs each isolation, by isolation; empty
+            while no worker has said, and any is accepted then.
+        sandboxes: containers of one program of all async workers that start them, by state;
+            ``waiting`` are programs without one.
+        lanes: the same of lanes.
     """
 
     ready: bool
@@ -76,6 +83,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     dependencies: dict[str, Dependency]
     mode: str = ""
     circuits: dict[str, str] = {}
+    isolations: dict[Isolation, tuple[str, ...]] = {}
+    sandboxes: dict[str, int] = {}
+    lanes: dict[str, int] = {}
 
 
 class Readiness:
@@ -107,8 +117,12 @@ class Readiness:
 
     async def report(self) -> Report:
         """Ask all of them at once."""
-        queue, event_bus, heartbeats, listening = await asyncio.gather(
-            self._check_queue(), _ping(self._event_bus), self.heartbeats(), self.listening()
+        queue, event_bus, heartbeats, listening, isolations = await asyncio.gather(
+            self._check_queue(),
+            _ping(self._event_bus),
+            self.heartbeats(),
+            self.listening(),
+            self.isolations(),
         )
         workers = max(listening or 0, len(heartbeats))
         executor = _executor_of(heartbeats)
@@ -129,6 +143,9 @@ class Readiness:
                 "workers": Dependency(ok=True) if workers else Dependency(ok=False, detail=_NOBODY),
             },
             circuits=states_of(worst(beat.circuits for beat in heartbeats)),
+            isolations=isolations,
+            sandboxes=sandboxes_of(heartbeats),
+            lanes=lanes_of(heartbeats),
         )
 
     async def _check_queue(self) -> Dependency:
@@ -163,6 +180,13 @@ class Readiness:
         except BrokerError:
             return {}
 
+    async def isolations(self) -> dict[Isolation, tuple[str, ...]]:
+        """Hosts by what they can give programs; nothing while the server does not answer."""
+        try:
+            return await read_isolations(self._queue, self._keys)
+        except BrokerError:
+            return {}
+
     async def listening(self) -> int | None:
         """How many workers listen for remote control; None while the server does not answer.
 
@@ -190,13 +214,6 @@ def workers_of(heartbeats: Sequence[Heartbeat], listening: int | None) -> dict[s
     if listening is None:
         return {}
     return {"async": len(heartbeats), "stock": max(0, listening - len(heartbeats))}
-
-
-def sandboxes_of(heartbeats: Sequence[Heartbeat]) -> dict[str, int]:
-    """The sandboxes of all workers by state, and the programs that wait for one."""
-    # Anybody may write a heartbeat; a label of a metric has few values.
-    names = PoolCounts.__struct_fields__
-    return {name: sum(beat.gauges.get(name, 0) for beat in heartbeats) for name in names}
 
 
 def status_of(*, ready: bool, served: bool) -> str:

@@ -19,6 +19,7 @@ from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.executor_health import ExecutorHealth
 from crucible.evaluation.executor_settings import executor_config
 from crucible.evaluation.limits import ceilings_of
+from crucible.evaluation.pool_gauges import gauges_of
 from crucible.evaluation.request import program_from
 from crucible.evaluation.result import EvalResult, result_of
 from crucible.evaluation.retry_policy import MAX_RETRIES, RETRIED, retry_delay_s
@@ -68,7 +69,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
     def sandboxes() -> dict[str, int]:
         found: Counter[str] = Counter()
         for executor in opened:
-            found.update(pool_of(executor))
+            found.update(gauges_of(pool_of(executor)))
         return dict(found)
 
     @asynccontextmanager
@@ -81,7 +82,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
             open_executor(executor_config(settings), SandboxHooks(completions)) as executor,
             health.watching(executor),
             completions.writing(broker_url, keys, settings.result_ttl_s),
-            announcing(executor, broker_url, keys),
+            announcing(executor, settings.isolations, broker_url, keys),
         ):
             opened.append(executor)
             try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from crucible.breaker import Circuit
     from crucible.environments import EnvironmentState
     from crucible.executor.hooks import ExecutorHooks
-    from crucible.models import Outcome, Program
+    from crucible.models import Isolation, Outcome, Program
 
 __all__ = ["Executor", "ExecutorConfig", "circuits_of", "open_executor", "pool_of"]
 
@@ -52,6 +52,13 @@ class Executor(Protocol):
             ExecutorError: they cannot be looked up now.
         """
 
+    async def isolations(self) -> tuple[Isolation, ...]:
+        """What programs can have here.
+
+        Raises:
+            ExecutorError: it is not known now.
+        """
+
 
 @asynccontextmanager
 async def open_executor(
@@ -72,11 +79,14 @@ async def open_executor(
 
 @runtime_checkable
 class _PoolOwner(Protocol):
-    def pool_counts(self) -> dict[str, int]: ...
+    def pool_counts(self) -> dict[str, dict[str, int]]: ...
 
 
-def pool_of(executor: Executor) -> dict[str, int]:
-    """An executor's sandboxes by state (``pool_policy.PoolCounts``); empty where it has none."""
+def pool_of(executor: Executor) -> dict[str, dict[str, int]]:
+    """An executor's sandboxes by isolation and state; empty where others have them.
+
+    The states are those of ``pool_policy.PoolCounts``, and for lanes ``nested.policy.LaneCounts``.
+    """
     return executor.pool_counts() if isinstance(executor, _PoolOwner) else {}
 
 

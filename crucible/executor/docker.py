@@ -14,22 +14,24 @@ from crucible.executor.admission import check_program
 from crucible.executor.engine import Engine
 from crucible.executor.hooks import NoHooks, ProgramEnded
 from crucible.executor.interrupted import Interrupted
+from crucible.executor.nested.policy import LaneCounts
 from crucible.executor.nested.pool import LanePool
-from crucible.executor.nested.probe import require_nested
+from crucible.executor.nested.probe import NestedTrial
 from crucible.executor.pool import Pool
+from crucible.executor.pool_policy import PoolCounts
 from crucible.executor.reaper import Reaper
 from crucible.executor.sandbox import NotStarted, Shape
 from crucible.executor.served import ServedEnvironments
-from crucible.models import Limits
+from crucible.models import ISOLATIONS, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from crucible.environments import Environment
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.hooks import ExecutorHooks
     from crucible.executor.languages import Language
-    from crucible.models import Outcome, Program
+    from crucible.models import Isolation, Outcome, Program
 
 
 class DockerExecutor:
@@ -45,6 +47,7 @@ class DockerExecutor:
     ) -> None:
         self._engine = engine
         self._reaper = reaper
+        self._nested = NestedTrial(engine, config)
         self.config = config
         self._served = ServedEnvironments(config.environments)
         self._hooks = hooks
@@ -63,11 +66,11 @@ class DockerExecutor:
             SettingsError: programs that name no isolation would get one that cannot be had here.
         """
         listener = hooks or NoHooks()
-        async with Engine(config.docker_url, config.engine_s) as engine:
-            if config.isolation == "nested":
-                await require_nested(engine, config)
-            async with cls._running(engine, config, listener) as executor:
-                yield executor
+        async with (
+            Engine(config.docker_url, config.engine_s) as engine,
+            cls._running(engine, config, listener) as executor,
+        ):
+            yield executor
 
     @classmethod
     @asynccontextmanager
@@ -79,6 +82,8 @@ class DockerExecutor:
             AsyncExitStack() as pools,
         ):
             executor = cls(engine, reaper, config, listener, pools)
+            if config.isolation == "nested":
+                await executor._nested.require()
             await executor._pool_of(config.environments[0])
             await executor._lanes_of(config.environments[0])
             yield executor
@@ -146,26 +151,41 @@ class DockerExecutor:
             return EnvironmentState(name=environment.name)
         return state_of(environment.name, image)
 
-    def pool_counts(self) -> dict[str, int]:
-        """The sandboxes of the pool by state, and the programs that wait for one."""
-        return msgspec.structs.asdict(self.pool.counts)
+    async def isolations(self) -> tuple[Isolation, ...]:
+        """What programs can have here.
+
+        Raises:
+            ExecutorError: the engine or the image is not there, so it is not known.
+        """
+        return ("container",) if await self._nested.missing() else ISOLATIONS
+
+    def pool_counts(self) -> dict[str, dict[str, int]]:
+        """Containers by state under ``container``, lanes under ``nested``, of all environments.
+
+        The states are those of ``PoolCounts`` and ``LaneCounts``; ``waiting`` are programs.
+        """
+        return {
+            "container": _added_up(PoolCounts, self._pools.values()),
+            "nested": _added_up(LaneCounts, self._lanes.values()),
+        }
 
     def stats(self) -> dict[str, Any]:
-        """What the first pool has now and has done, and what the others have, by environment.
+        """What the pool and the lanes of the first environment have now and have done.
 
-        Seconds where a name ends in ``_s``.
+        Those of the others are under ``environments``. Seconds where a name ends in ``_s``.
         """
         now_s = time.monotonic()
         demand = self.pool.demand
+        first = self.config.environments[0].name
         others = {
-            name: {**msgspec.structs.asdict(pool.counts), **msgspec.structs.asdict(pool.totals)}
-            for name, pool in self._pools.items()
-            if pool is not self.pool
+            name: {**_figures(self._pools.get(name)), "lanes": _figures(self._lanes.get(name))}
+            for name in {**self._pools, **self._lanes}
+            if name != first
         }
         return {
             "environments": others,
-            **self.pool_counts(),
-            **msgspec.structs.asdict(self.pool.totals),
+            **_figures(self.pool),
+            "lanes": _figures(self.lanes),
             "arrivals_per_s": round(demand.rate_per_s(now_s), 3),
             "expected_during_preparation": round(demand.during_preparation(now_s), 3),
         }
@@ -223,3 +243,18 @@ class DockerExecutor:
             )
         )
         return msgspec.structs.replace(outcome, sandbox_s=sandbox_s, isolation=program.isolation)
+
+
+def _figures(pool: Pool | LanePool | None) -> dict[str, Any]:
+    """What a pool has now and has done; nothing of one that was not needed yet."""
+    if pool is None:
+        return {}
+    return {**msgspec.structs.asdict(pool.counts), **msgspec.structs.asdict(pool.totals)}
+
+
+def _added_up(
+    counts: type[PoolCounts | LaneCounts], pools: Iterable[Pool | LanePool]
+) -> dict[str, int]:
+    """Each count of several pools, added up."""
+    found = [pool.counts for pool in pools]
+    return {name: sum(getattr(one, name) for one in found) for name in counts.__struct_fields__}

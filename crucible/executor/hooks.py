@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from crucible.models import Verdict
+    from crucible.models import Isolation, Verdict
 
 
 class SandboxReady(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,24 +31,30 @@ class SandboxTaken(msgspec.Struct, frozen=True, kw_only=True):
     """A program got a sandbox.
 
     Attributes:
+        isolation: ``container``, or ``nested`` for a lane.
         hit: one was waiting.
         waited_s: seconds from asking to getting.
         age_s: seconds the sandbox had been ready.
     """
 
+    isolation: Isolation
     hit: bool
     waited_s: float
     age_s: float
 
 
 class SandboxRetired(msgspec.Struct, frozen=True, kw_only=True):
-    """A container was removed.
+    """A container was removed, or a lane is restarted before it serves anybody again.
 
     Attributes:
-        reason: ``unclean``, ``used_up``, ``too_old``, ``not_needed``, ``closing``, ``orphan``.
-        uses: programs it served.
+        isolation: ``container``, or ``nested`` for a lane; None where that is not known.
+        reason: of a removal ``unclean``, ``used_up``, ``too_old``, ``not_needed``, ``idle``,
+            ``closing``, ``orphan``; of a restart ``programs`` (it ran as many as a lane may),
+            ``verdict`` (one of them did not come to its own end), ``turn`` (another tenant waits).
+        uses: programs its container served.
     """
 
+    isolation: Isolation | None
     reason: str
     uses: int
 
@@ -93,7 +99,7 @@ class ExecutorHooks(Protocol):
         """A program got a sandbox."""
 
     def sandbox_retired(self, details: SandboxRetired) -> None:
-        """A container was removed."""
+        """A container was removed, or a lane is restarted."""
 
     def program_ended(self, details: ProgramEnded) -> None:
         """A program has ended."""

@@ -75,7 +75,7 @@ class Pool:
             await asyncio.gather(self._keeper, return_exceptions=True)
         self._line.disappoint(PoolClosed("the executor is closing"), final=True)
         for sandbox in [*self._busy, *self._idle, *self._parked]:
-            self._upkeep.retire(sandbox, "closing")
+            self._retire(sandbox, "closing")
         self._busy.clear()
         self._idle.clear()
         self._parked.clear()
@@ -136,11 +136,11 @@ class Pool:
         """Take back a sandbox after use; what has to be done for that happens later."""
         self._busy.discard(sandbox)
         if self._closed:
-            self._upkeep.retire(sandbox, "closing")
+            self._retire(sandbox, "closing")
         elif not sandbox.clean:
-            self._upkeep.retire(sandbox, "unclean")
+            self._retire(sandbox, "unclean")
         elif sandbox.shape != self._default or sandbox.uses >= self._config.max_uses:
-            self._upkeep.retire(sandbox, "used_up")
+            self._retire(sandbox, "used_up")
         else:
             self._upkeep.settle(sandbox)
 
@@ -182,14 +182,14 @@ class Pool:
     def _offer(self, sandbox: Sandbox) -> None:
         """To the first who waits for its shape, else to the idle ones."""
         if self._closed:
-            self._upkeep.retire(sandbox, "closing")
+            self._retire(sandbox, "closing")
             return
         if self._line.serve(sandbox):
             self._busy.add(sandbox)
         elif sandbox.shape == self._default:
             self._idle.append(sandbox)
         else:
-            self._upkeep.retire(sandbox, "not_needed")
+            self._retire(sandbox, "not_needed")
         self.balance()
 
     def _refill_soon(self) -> None:
@@ -210,7 +210,7 @@ class Pool:
             self._upkeep.prepare(None, waiter.shape)
             unserved.remove(waiter)
         if self.policy.is_in_the_way(self.counts, len(unserved)):
-            self._upkeep.retire((self._parked or self._idle).popleft(), "not_needed")
+            self._retire((self._parked or self._idle).popleft(), "not_needed")
         expected = self.demand.during_preparation(now_s)
         for _ in range(self.policy.to_prepare(self.counts, expected)):
             self._upkeep.prepare(self._parked.popleft() if self._parked else None, self._default)
@@ -230,7 +230,7 @@ class Pool:
     def park(self, sandbox: Sandbox) -> None:
         """A used container has stopped: a restart makes it ready."""
         if self._closed:
-            self._upkeep.retire(sandbox, "closing")
+            self._retire(sandbox, "closing")
         else:
             self._parked.append(sandbox)
             self.balance()
@@ -243,19 +243,22 @@ class Pool:
             for sandbox in list(self._idle):
                 if self.policy.is_too_old(now_s - sandbox.ready_at, sandbox.jitter):
                     self._idle.remove(sandbox)
-                    self._upkeep.retire(sandbox, "too_old")
+                    self._retire(sandbox, "too_old")
             expected = self.demand.during_preparation(now_s)
             for _ in range(self.policy.to_retire(self.counts, expected)):
-                self._upkeep.retire(self._idle.popleft(), "not_needed")
+                self._retire(self._idle.popleft(), "not_needed")
             self.balance()
+
+    def _retire(self, sandbox: Sandbox, reason: str) -> None:
+        self.totals.retired[reason] += 1
+        self._upkeep.retire(sandbox, reason)
 
     def _taken(self, sandbox: Sandbox, asked_s: float, *, hit: bool) -> None:
         now_s = time.monotonic()
         waited_s = now_s - asked_s
-        self.totals.programs += 1
-        if not hit:
-            self.totals.misses += 1
-            self.totals.waited_s += waited_s
+        self.totals.took(waited_s, hit=hit)
         self._hooks.sandbox_taken(
-            SandboxTaken(hit=hit, waited_s=waited_s, age_s=now_s - sandbox.ready_at)
+            SandboxTaken(
+                isolation="container", hit=hit, waited_s=waited_s, age_s=now_s - sandbox.ready_at
+            )
         )

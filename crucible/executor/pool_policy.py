@@ -11,6 +11,7 @@ milliseconds of processor time that programs under way need too.
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import msgspec
 
@@ -60,12 +61,22 @@ class PoolTotals(msgspec.Struct, kw_only=True):
         misses: those of them that found none ready.
         waited_s: seconds that those waited, together.
         failed_preparations: sandboxes that did not come up.
+        retired: sandboxes that serve nobody any more as they are, by reason (see
+            ``hooks.SandboxRetired``).
     """
 
     programs: int = 0
     misses: int = 0
     waited_s: float = 0.0
     failed_preparations: int = 0
+    retired: Counter[str] = msgspec.field(default_factory=Counter)
+
+    def took(self, waited_s: float, *, hit: bool) -> None:
+        """A program got a sandbox after so many seconds; one was ready or not."""
+        self.programs += 1
+        if not hit:
+            self.misses += 1
+            self.waited_s += waited_s
 
 
 class Demand:

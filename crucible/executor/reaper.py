@@ -83,7 +83,7 @@ class Reaper:
             dead = {key for key, owner in found.items() if is_dead(owner, host)} - mine
             for container_id in dead | (mine if closing else self._strays(mine)):
                 await self._engine.remove(container_id)
-                self._hooks.sandbox_retired(SandboxRetired(reason="orphan", uses=0))
+                self._hooks.sandbox_retired(SandboxRetired(isolation=None, reason="orphan", uses=0))
         except ExecutorError as error:
             self._hooks.trouble(Trouble(doing="sweep", error=error))
 

@@ -25,7 +25,7 @@ from crucible.environments import EnvironmentState
 from crucible.errors import ExecutorRefused, ExecutorUnavailable
 from crucible.executor.sandbox import ProgramLost
 from crucible.executor.service import MSGPACK
-from crucible.models import Outcome
+from crucible.models import ISOLATIONS, Isolation, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,6 +47,7 @@ OPEN_S = 1.0
 TRIAL_S = 0.25
 _OUTCOME = msgspec.msgpack.Decoder(Outcome)
 _STATES = msgspec.json.Decoder(list[EnvironmentState])
+_ISOLATIONS = msgspec.json.Decoder(tuple[Isolation, ...])
 _ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -140,6 +141,18 @@ class _Remote:
             return _STATES.decode(answer)
         except msgspec.DecodeError as error:
             raise Unreachable(f"{self.url}: not a list of environments: {error}") from error
+
+    async def isolations(self) -> tuple[Isolation, ...]:
+        """Ask what programs can have there.
+
+        Raises:
+            Unreachable: it does not say.
+        """
+        answer = await self._ask("isolations")
+        try:
+            return _ISOLATIONS.decode(answer)
+        except msgspec.DecodeError as error:
+            raise Unreachable(f"{self.url}: not a list of isolations: {error}") from error
 
     async def _ask(self, what: str = "ready") -> bytes:
         timeout = aiohttp.ClientTimeout(total=5.0, sock_connect=CONNECT_S)
@@ -246,6 +259,22 @@ class RemoteExecutor:
             except Unreachable as error:
                 refusal = error
         raise refusal or ExecutorUnavailable("no executor is configured")
+
+    async def isolations(self) -> tuple[Isolation, ...]:
+        """What programs can have on each of the services that answer, whichever gets them.
+
+        Raises:
+            ExecutorUnavailable: none answers.
+        """
+        asked = (remote.isolations() for remote in self._remotes)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, Unreachable):
+                raise answer
+        able = [set(answer) for answer in answers if isinstance(answer, tuple)]
+        if not able:
+            raise ExecutorUnavailable("no executor says which isolations it has")
+        return tuple(name for name in ISOLATIONS if all(name in one for one in able))
 
     async def run(self, program: Program) -> Outcome:
         """Run one program on one of the services.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from crucible.executor.engine import Attachment, Engine
     from crucible.executor.frames import End
     from crucible.executor.languages import Language
-    from crucible.models import Outcome, Program
+    from crucible.models import Isolation, Outcome, Program
 
 #: Seconds for the last bytes of a killed container to arrive.
 _LAST_BYTES_S = 2.0
@@ -64,6 +64,7 @@ class Sandbox:
     """A container made for one set of limits.
 
     Attributes:
+        isolation: what its programs have.
         container_id: the engine's name for it.
         uid: user id of everything in it.
         shape: what cannot be changed about it.
@@ -74,6 +75,7 @@ class Sandbox:
         clean: the last run ended as planned, so that a restart gives a fresh sandbox.
     """
 
+    isolation: Isolation = "container"
     #: What of the supervisor runs inside, and its processes that count against the limit of pids.
     parts: tuple[str, ...] = jail.SINGLE
     overhead_pids = SUPERVISOR_PIDS

@@ -5,7 +5,8 @@
 ``GET /health``         the process lives
 ``GET /ready``          programs can run now
 ``GET /environments``   the environments served, and which are built
-``GET /stats``          what the pool has
+``GET /isolations``     what programs can have here
+``GET /stats``          what the pools have
 ======================= ======================================================================
 
 How ``/run`` fails says whether the program may be sent elsewhere: 503, it did not start; 502, it
@@ -116,8 +117,17 @@ async def environments(request: web.Request) -> web.Response:
     return web.Response(body=_TO_JSON.encode(states), content_type=JSON)
 
 
+async def isolations(request: web.Request) -> web.Response:
+    """What programs can have here."""
+    try:
+        able = await request.app[EXECUTOR].isolations()
+    except ExecutorError as error:
+        return unavailable(str(error), RETRY_AFTER_S)
+    return web.Response(body=_TO_JSON.encode(able), content_type=JSON)
+
+
 async def stats(request: web.Request) -> web.Response:
-    """What the pool holds."""
+    """What the pools hold."""
     return web.json_response(request.app[EXECUTOR].stats())
 
 
@@ -150,6 +160,7 @@ def make_app(
             web.get("/health", health),
             web.get("/ready", ready),
             web.get("/environments", environments),
+            web.get("/isolations", isolations),
             web.get("/stats", stats),
         ]
     )

@@ -148,7 +148,9 @@ class Upkeep:
         finally:
             self.settling -= 1
             self.alive.discard(sandbox)
-        self._hooks.sandbox_retired(SandboxRetired(reason=reason, uses=sandbox.uses))
+        self._hooks.sandbox_retired(
+            SandboxRetired(isolation=sandbox.isolation, reason=reason, uses=sandbox.uses)
+        )
         self._owner.balance()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:

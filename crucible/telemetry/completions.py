@@ -32,6 +32,14 @@ class Completions(Protocol):
     def sandbox_wait_s(self) -> float:
         """The sum of all waits for a sandbox, seconds."""
 
+    @property
+    def lanes(self) -> Mapping[str, int]:
+        """Of those programs the ones that got a lane."""
+
+    @property
+    def retired(self) -> Mapping[tuple[str, str], int]:
+        """Sandboxes that serve nobody any more as they are, by isolation and reason."""
+
     def cumulative(self) -> Sequence[tuple[str, int]]:
         """For each upper bound of a duration, how many took no longer."""
 
@@ -64,9 +72,20 @@ class CompletionCollector(Collector):
         waits = CounterMetricFamily(
             "sandbox_wait_seconds", "Time that programs spent waiting for a sandbox."
         )
+        lanes = CounterMetricFamily(
+            "lanes_taken", "Of those programs the ones that got a lane.", labels=["outcome"]
+        )
+        retired = CounterMetricFamily(
+            "sandboxes_retired",
+            "Containers that were removed and lanes that were restarted, by why.",
+            labels=["isolation", "reason"],
+        )
         celery = self._completions.get("celery")
         for outcome in ("hit", "miss"):
             sandboxes.add_metric([outcome], celery.sandboxes.get(outcome, 0) if celery else 0)
+            lanes.add_metric([outcome], celery.lanes.get(outcome, 0) if celery else 0)
+        for labels, number in sorted(celery.retired.items() if celery else ()):
+            retired.add_metric(labels, number)
         waits.add_metric([], celery.sandbox_wait_s if celery else 0)
         for queue_system, counts in sorted(self._completions.items()):
             for status, number in sorted(counts.statuses.items()):
@@ -75,4 +94,6 @@ class CompletionCollector(Collector):
         yield completed
         yield durations
         yield sandboxes
+        yield lanes
+        yield retired
         yield waits

@@ -40,6 +40,7 @@ class Measured:
         dead_letters: messages that could not be run; None where that is not known.
         workers: workers that live, by kind; unknown ones are absent.
         sandboxes: of all async workers, by state; ``waiting`` are programs without one.
+        lanes: the same of lanes.
     """
 
     connections: Connections
@@ -52,6 +53,7 @@ class Measured:
     dead_letters: int | None = None
     workers: Mapping[str, int] = field(default_factory=dict)
     sandboxes: Mapping[str, int] = field(default_factory=dict)
+    lanes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,14 +110,16 @@ class _Gauges(Collector):
         for kind, count in measured.workers.items():
             workers.add_metric([kind], count)
         yield workers
-        sandboxes = GaugeMetricFamily(
-            "sandboxes",
-            "Sandboxes of the async workers' pools by state; waiting: programs without one.",
-            labels=["state"],
-        )
-        for state, count in measured.sandboxes.items():
-            sandboxes.add_metric([state], count)
-        yield sandboxes
+        for name, text, states in (
+            ("sandboxes", "Containers of one program of the async workers", measured.sandboxes),
+            ("lanes", "Lanes of the async workers", measured.lanes),
+        ):
+            family = GaugeMetricFamily(
+                name, f"{text} by state; waiting: programs without one.", labels=["state"]
+            )
+            for state, count in states.items():
+                family.add_metric([state], count)
+            yield family
         yield from _connections(measured.connections)
         yield from _circuits(measured.circuits)
         if measured.copies is not None:

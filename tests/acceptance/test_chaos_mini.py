@@ -7,16 +7,16 @@ import pytest
 from benchmarks.chaos.records import FaultKind
 from benchmarks.chaos.run import ChaosRun, Options, RunProgress
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
 KILLS = 25
 
 
 async def test_a_small_chaos_run_loses_nothing() -> None:
-    """25 SIGKILLs among other faults: nothing lost, early, stuck, leaked or unexplained."""
+    """25 SIGKILLs among other faults: nothing lost, early, stuck, left or unexplained."""
     seen: list[RunProgress] = []
     chaos_run = ChaosRun(
-        Options("crucible", seconds=14.0, kills=KILLS, seed=20, rate=16.0), seen.append
+        Options("crucible", seconds=14.0, kills=KILLS, seed=20, rate=16.0, programs=10), seen.append
     )
     verdict = await chaos_run.run()
     assert not verdict.failures, verdict
@@ -24,4 +24,5 @@ async def test_a_small_chaos_run_loses_nothing() -> None:
     assert verdict.accepted > 100
     assert verdict.executions > verdict.accepted, "no kill hit anything that ran"
     assert verdict.events_due
+    assert {"program, container", "program, nested"} <= verdict.works.keys()
     assert {progress.phase for progress in seen} >= {"faults", "settling"}

@@ -5,12 +5,11 @@ import signal
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-import aiohttp
 import pytest
 from celery import Celery
 from redis.asyncio import Redis
 from stock_rig.child import Child
-from support.api_rig import running_api
+from support.api_rig import ended, running_api
 from support.corpus import load_corpus
 from support.observed import Observed
 from support.worker_rig import async_worker, stock_worker
@@ -36,18 +35,6 @@ async def while_alive(worker: Child, work: asyncio.Future[Any], timeout: float) 
         work.cancel()
         raise AssertionError(f"not done; the worker's log:\n{worker.log}")
     return work.result()
-
-
-async def ended(client: aiohttp.ClientSession, body: dict[str, Any]) -> dict[str, Any]:
-    """Submit and wait, as a client does."""
-    async with client.post("/api/eval", json=body) as response:
-        assert response.status == 202, await response.text()
-        href = (await response.json())["href"]
-    while True:
-        async with client.get(href, params={"wait": "20"}) as response:
-            view: dict[str, Any] = await response.json()
-        if view["status"] in ("completed", "failed", "cancelled"):
-            return view
 
 
 @pytest.mark.parametrize("kind", ["async", "stock"])

@@ -27,7 +27,7 @@ from crucible.evaluation.completion_hooks import SandboxHooks
 from crucible.evaluation.completion_store import read_completions
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.record import once_name
-from crucible.executor.hooks import SandboxTaken
+from crucible.executor.hooks import SandboxRetired, SandboxTaken
 from crucible.models import Outcome, Program, Status, Verdict
 from crucible.redis_keys import Keys
 
@@ -249,10 +249,27 @@ async def test_programs_that_found_no_sandbox_are_shown(redis_url: str) -> None:
     async with running_api(redis_url) as client:
         async with counter.writing(redis_url, Keys(), 60):
             for waited_s in (0.0, 0.25, 1.5):
-                hooks.sandbox_taken(SandboxTaken(hit=not waited_s, waited_s=waited_s, age_s=0.0))
+                hooks.sandbox_taken(
+                    SandboxTaken(
+                        isolation="container", hit=not waited_s, waited_s=waited_s, age_s=0.0
+                    )
+                )
+            hooks.sandbox_taken(SandboxTaken(isolation="nested", hit=True, waited_s=0.0, age_s=0.0))
+            for reason in ("verdict", "programs", "programs"):
+                hooks.sandbox_retired(SandboxRetired(isolation="nested", reason=reason, uses=1))
         async with client.get("/metrics") as response:
             lines = (await response.text()).splitlines()
-    shown = dict(line.rsplit(" ", 1) for line in lines if line.startswith("sandbox"))
-    assert float(shown['sandboxes_taken_total{outcome="hit"}']) == 1
+    shown = dict(line.rsplit(" ", 1) for line in lines if line.startswith(("sandbox", "lanes")))
+    assert float(shown['lanes_taken_total{outcome="hit"}']) == 1
+    assert float(shown['lanes_taken_total{outcome="miss"}']) == 0
+    assert {
+        name: float(value)
+        for name, value in shown.items()
+        if name.startswith("sandboxes_retired_t")
+    } == {
+        'sandboxes_retired_total{isolation="nested",reason="programs"}': 2,
+        'sandboxes_retired_total{isolation="nested",reason="verdict"}': 1,
+    }
+    assert float(shown['sandboxes_taken_total{outcome="hit"}']) == 2
     assert float(shown['sandboxes_taken_total{outcome="miss"}']) == 2
     assert float(shown["sandbox_wait_seconds_total"]) == 1.75

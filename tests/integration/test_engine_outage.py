@@ -1,7 +1,6 @@
 """An engine that is killed, restarted or stands still under the executor.
 
-The engine here is one of the test's own, with its own data, state and socket; the machine's is
-left alone.
+The engine here is one of the test's own (``support.own_engine``).
 """
 
 from __future__ import annotations
@@ -9,18 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import shutil
 import signal
 import socket
-import subprocess
-import tempfile
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiodocker
 import msgspec
 import pytest
+from support.own_engine import own_engine
 
 from crucible.errors import ExecutorError, ExecutorUnavailable
 from crucible.executor import ExecutorConfig
@@ -28,8 +23,6 @@ from crucible.executor.docker import DockerExecutor
 from crucible.models import Limits, Outcome, Program, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from crucible.models import Isolation
 
 pytestmark = [
@@ -38,101 +31,10 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can start an engine"),
 ]
 
-IMAGE = "crucible-sandbox:latest"
 HELLO = Program(language="python", code="print(6 * 7)")
 SLEEP = Program(
     language="python", code="import time; time.sleep(60)", limits=Limits(wall_time_s=60)
 )
-
-
-class OwnEngine:
-    """A second engine, to be killed and started at will."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.url = f"unix://{folder}/docker.sock"
-        self.process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        # The engine's own containerd dies with it and leaves a pid that may be somebody's by now.
-        (self.folder / "exec/containerd/containerd.pid").unlink(missing_ok=True)
-        log = (self.folder / "log").open("ab")
-        self.process = await asyncio.create_subprocess_exec(
-            "dockerd",
-            f"--host={self.url}",
-            f"--data-root={self.folder}/data",
-            f"--exec-root={self.folder}/exec",
-            f"--pidfile={self.folder}/pid",
-            "--bridge=none",
-            "--iptables=false",
-            stdout=log,
-            stderr=log,
-        )
-        log.close()
-        async with asyncio.timeout(60):
-            while not await self.answers():
-                assert self.process.returncode is None, (self.folder / "log").read_text()[-2000:]
-                await asyncio.sleep(0.1)
-
-    async def answers(self) -> bool:
-        try:
-            async with aiodocker.Docker(url=self.url) as docker:
-                await docker.version()
-        except (aiodocker.DockerError, OSError):
-            return False
-        return True
-
-    async def load(self) -> None:
-        pipe = f"docker save {IMAGE} | docker --host={self.url} load"
-        process = await asyncio.create_subprocess_shell(pipe, stdout=subprocess.DEVNULL)
-        assert await process.wait() == 0
-
-    def end_shims(self) -> None:
-        """End what a killed engine has lost sight of."""
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    command = (entry / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                if str(self.folder).encode() in command:
-                    os.kill(int(entry.name), signal.SIGKILL)
-
-    async def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        await self.process.wait()
-
-    def send(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    async def stop(self) -> None:
-        if self.process is None or self.process.returncode is not None:
-            await self.start()
-        assert self.process is not None
-        self.process.terminate()
-        async with asyncio.timeout(60):
-            await self.process.wait()
-
-
-@asynccontextmanager
-async def own_engine() -> AsyncIterator[OwnEngine]:
-    # The path of a socket has at most 108 bytes; pytest's own folders are longer.
-    folder = Path(tempfile.mkdtemp(prefix="crucible-engine-"))
-    engine = OwnEngine(folder)
-    try:
-        await engine.start()
-        await engine.load()
-        yield engine
-    finally:
-        await engine.stop()
-        engine.end_shims()
-        # An engine that was killed has left its folders mounted on themselves.
-        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for mount in sorted((m for m in mounts if m.startswith(f"{folder}/")), reverse=True):
-            subprocess.run(["umount", mount], check=True)
-        shutil.rmtree(folder)
 
 
 def hello(executor: DockerExecutor) -> Program:

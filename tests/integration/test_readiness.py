@@ -76,11 +76,16 @@ async def test_a_stock_worker_serves(redis_url: str) -> None:
 async def test_sandboxes_of_all_workers_are_added_up(redis_url: str, redis: Redis) -> None:
     """As workers tell them with their sign of life; names nobody knows are no labels."""
     for number, idle in enumerate((2, 3)):
-        sign = Heartbeat(f"w{number}@test", gauges={"idle": idle, "busy": 1, "made-up": 9})
+        gauges = {"idle": idle, "busy": 1, "made-up": 9, "lanes idle": 4, "lanes fresh": number}
+        sign = Heartbeat(f"w{number}@test", gauges=gauges)
         await redis.zadd("crucible:workers", {f"w{number}": 1.0})
         await redis.set(f"crucible:worker:w{number}", encode_heartbeat(sign))
     async with running_api(redis_url) as client:
         counted = await metrics(client)
+        report = await ready(client)
+    assert counted['lanes{state="idle"}'] == 8
+    assert counted['lanes{state="fresh"}'] == 1
+    assert (report["sandboxes"]["idle"], report["lanes"]["idle"]) == (5, 8)
     assert counted['sandboxes{state="idle"}'] == 5
     assert counted['sandboxes{state="busy"}'] == 2
     assert counted['sandboxes{state="waiting"}'] == 0
@@ -90,11 +95,14 @@ async def test_sandboxes_of_all_workers_are_added_up(redis_url: str, redis: Redi
 @pytest.mark.docker
 async def test_a_worker_tells_of_its_sandboxes(redis_url: str) -> None:
     """The pool of ``crucible worker`` is in the metrics of every api."""
-    environment = {"CELERY_BROKER_URL": redis_url, "CRUCIBLE_POOL_MIN": "1"}
+    environment = {
+        "CELERY_BROKER_URL": redis_url, "CRUCIBLE_POOL_MIN": "1", "CRUCIBLE_ISOLATION": "nested",
+    }  # fmt: skip
     async with running_api(redis_url) as client, crucible(["worker"], **environment):
 
         async def filled() -> bool:
-            return (await metrics(client))['sandboxes{state="idle"}'] >= 1
+            counted = await metrics(client)
+            return min(counted['sandboxes{state="idle"}'], counted['lanes{state="fresh"}']) >= 1
 
         await until(filled, timeout_s=60)
 

@@ -7,11 +7,12 @@ import os
 import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiodocker
 import msgspec
 import pytest_asyncio
+from support.sandboxes import containers_of, processes_of
 
 from crucible.executor import ExecutorConfig
 from crucible.executor.docker import DockerExecutor
@@ -81,13 +82,6 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def containers_of(owner: str) -> list[str]:
-    """Containers that carry the owner's label, running or not."""
-    async with aiodocker.Docker() as docker:
-        found = await docker.containers.list(all=True, filters={"label": [f"crucible={owner}"]})
-    return [container.id for container in found]
-
-
 async def volumes_of(container_ids: list[str]) -> list[str]:
     """Volumes that the engine made for containers, by name."""
     async with aiodocker.Docker() as docker:
@@ -100,19 +94,6 @@ async def volumes() -> set[str]:
     async with aiodocker.Docker() as docker:
         listed = await docker.volumes.list()  # type: ignore[no-untyped-call]  # aiodocker's
         return {volume["Name"] for volume in listed["Volumes"] or ()}
-
-
-def processes_of(container_ids: list[str]) -> list[str]:
-    """Processes of this machine in a control group of one of the containers."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                groups = (entry / "cgroup").read_text()
-            except OSError:
-                continue
-            found += [entry.name for key in container_ids if key in groups]
-    return found
 
 
 async def honest(executor: DockerExecutor) -> Outcome:
@@ -143,7 +124,9 @@ async def attack(executor: DockerExecutor, program: Program) -> Outcome:
 
 
 @asynccontextmanager
-async def besieged(isolation: Isolation = "container") -> AsyncIterator[SiegeExecutor]:
+async def besieged(
+    isolation: Isolation = "container", **changes: Any
+) -> AsyncIterator[SiegeExecutor]:
     """An executor that has to be as good as new after whatever the tests do to it.
 
     Asserts at the end that 20 more programs pass, and that no container, volume, process, mount
@@ -152,9 +135,8 @@ async def besieged(isolation: Isolation = "container") -> AsyncIterator[SiegeExe
     owner = f"{socket.gethostname()}-siege:{os.getpid()}:{os.urandom(4).hex()}"
     before = open_descriptors()
     pool_min = 2 if isolation == "container" else 0
-    config = ExecutorConfig(
-        owner=owner, isolation=isolation, pool_min=pool_min, pool_max=6, lanes_max=6
-    )
+    sizes = {"pool_min": pool_min, "pool_max": 6, "lanes_max": 6, **changes}
+    config = ExecutorConfig(owner=owner, isolation=isolation, **sizes)
     async with SiegeExecutor.open(config) as executor:
         assert isinstance(executor, SiegeExecutor)
         executor.isolation = isolation

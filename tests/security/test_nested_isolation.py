@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ import aiodocker
 import msgspec
 import pytest
 import pytest_asyncio
-from siege import LONG, SHORT, SiegeExecutor, besieged, containers_of, processes_of, py, sh
+from siege import LONG, SHORT, SiegeExecutor, besieged, py, sh
 from support.interrupting import cut_short
+from support.sandboxes import containers_of, processes_of, sleeping
 
 from crucible.executor.nested.lane import Lane
 from crucible.executor.sandbox import ProgramLost
@@ -87,6 +89,7 @@ for folder in ('/tmp', '/dev/shm', '/var/tmp', '/run', '/tmp/work', '/dev/mqueue
 for table in ('shm', 'sem', 'msg'):
     found += open('/proc/sysvipc/' + table).read().splitlines()[1:]
 found += [n for n in os.listdir('/proc') if n.isdigit() and int(n) not in (1, os.getpid())]
+found += open('/proc/keys').read().splitlines()
 for table in ('tcp', 'tcp6', 'udp'):
     found += open('/proc/net/' + table).read().splitlines()[1:]
 # Those without a name are the supervisor's own.
@@ -147,11 +150,59 @@ async def test_the_interpreter_remembers_nobody(executor: SiegeExecutor) -> None
     assert searched.stdout == b"[] True\n", searched
 
 
-async def test_no_user_id_comes_twice(executor: SiegeExecutor) -> None:
+async def test_no_user_id_comes_twice_within_a_thousand() -> None:
     """Programs in a row have ids of their own, which the kernel counts their quotas by."""
-    programs = [WHO] * 30
-    ids = [outcome.stdout for outcome in await in_one_lane(executor, *programs)]
-    assert len(set(ids)) == len(ids)
+    who, count = py("import os\nprint(os.getuid())"), 1030
+    async with besieged("nested", lane_programs=2000, max_uses=2000) as executor:
+        ids = [outcome.stdout for outcome in await in_one_lane(executor, *[who] * count)]
+    for at, found in enumerate(ids):
+        assert found not in ids[max(0, at - 1000) : at]
+    assert len(set(ids)) < count, "they have to come again some time"
+
+
+EXHAUST = """
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None)
+taken = 0
+while taken < 1000 and libc.inotify_init() >= 0: taken += 1
+print(taken, flush=True)
+time.sleep(float(sys.argv[1]))
+"""
+
+
+def most_descriptors(executor: SiegeExecutor, tenant: str) -> int:
+    """Descriptors of that process of a tenant's lanes that has most."""
+    counts = [0]
+    for pid in processes_of([lane.container_id for lane in lanes_of(executor, tenant)]):
+        with contextlib.suppress(OSError):
+            counts.append(len(list(Path(f"/proc/{pid}/fd").iterdir())))
+    return max(counts)
+
+
+async def test_quotas_of_a_user_are_each_programs_own(executor: SiegeExecutor) -> None:
+    """Who takes all that the kernel gives one user leaves others theirs, beside it and after it."""
+    limits = Limits(wall_time_s=60.0, cpu_time_s=40.0)
+    first = msgspec.structs.replace(py(EXHAUST, limits), args=("40",), tenant="exhaust")
+    holding = asyncio.create_task(cut_short(executor, first))
+    async with asyncio.timeout(30):
+        while most_descriptors(executor, "exhaust") < 100:
+            await asyncio.sleep(0.05)
+    beside = await executor.run(msgspec.structs.replace(py(EXHAUST), args=("0",)))
+    holding.cancel()
+    held = await holding
+    after = await in_one_lane(executor, *[msgspec.structs.replace(py(EXHAUST), args=("0",))] * 3)
+    taken = {int(outcome.stdout) for outcome in (held, beside, *after)}
+    assert len(taken) == 1
+    assert taken.pop() > 50
+
+
+async def test_no_process_outlives_its_program(executor: SiegeExecutor) -> None:
+    """Seen from outside, where no namespace hides it, a daemon is gone and its lane serves on."""
+    seconds = f"97.{os.getpid()}"
+    daemon = sh(f"setsid sh -c 'sleep {seconds} & sleep {seconds} &' >/dev/null 2>&1; echo on")
+    outcomes = await in_one_lane(executor, daemon, daemon, sh("echo next"))
+    assert [outcome.stdout for outcome in outcomes] == [b"on\n", b"on\n", b"next\n"]
+    assert sleeping(seconds) == {}
 
 
 async def test_nothing_inside_is_root_outside(executor: SiegeExecutor) -> None:
@@ -320,8 +371,21 @@ async def test_less_memory_than_a_lane_has_in_use_is_another_lanes(
         assert (await executor.run(small)).stdout == b"1\n"
 
 
+def namespaces_of(pids: list[str]) -> set[str]:
+    """Every namespace that processes are in or hold a descriptor of."""
+    found = set()
+    for pid in pids:
+        for folder in ("ns", "fd"):
+            with contextlib.suppress(OSError):  # a process of a program may be gone by now
+                for entry in Path(f"/proc/{pid}/{folder}").iterdir():
+                    with contextlib.suppress(OSError):
+                        found.add(str(entry.readlink()))
+    kinds = ("user:", "mnt:", "pid:", "ipc:", "uts:", "net:")
+    return {name for name in found if name.startswith(kinds)}
+
+
 async def test_lanes_do_not_grow(executor: SiegeExecutor) -> None:
-    """Descriptors and mounts of a lane are after fifty programs what they were after five."""
+    """Descriptors, mounts and namespaces of a lane are after fifty programs as after five."""
 
     async def run_and_count(times: int) -> list[int]:
         for outcome in await asyncio.gather(*(executor.run(counted) for _ in range(times))):
@@ -332,6 +396,7 @@ async def test_lanes_do_not_grow(executor: SiegeExecutor) -> None:
         return [
             max(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids),
             max(len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines()) for pid in pids),
+            max(len(namespaces_of(processes_of([key]))) for key in ids),
         ]
 
     counted = msgspec.structs.replace(py("open('f', 'w').write('x')"), tenant="grow")
@@ -339,6 +404,8 @@ async def test_lanes_do_not_grow(executor: SiegeExecutor) -> None:
     after = await run_and_count(50)
     assert after[0] <= before[0] + 4
     assert after[1] <= before[1]
+    # Those of one program are being made or taken down.
+    assert after[2] <= before[2] + 5
 
 
 async def test_a_cancelled_program_is_killed(executor: SiegeExecutor) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import os
 
 import pytest
-from siege import ISOLATIONS, besieged, containers_of, honest, open_descriptors, resident_bytes
+from siege import ISOLATIONS, besieged, honest, open_descriptors, resident_bytes
+from support.sandboxes import containers_of
 
 from crucible.models import Isolation, Limits, Program, Verdict
 

@@ -49,6 +49,18 @@ async def running_api(
         await serving
 
 
+async def ended(client: aiohttp.ClientSession, body: dict[str, Any]) -> dict[str, Any]:
+    """Submit and wait, as a client does."""
+    async with client.post("/api/eval", json=body) as response:
+        assert response.status == 202, await response.text()
+        href = (await response.json())["href"]
+    while True:
+        async with client.get(href, params={"wait": "20"}) as response:
+            view: dict[str, Any] = await response.json()
+        if view["status"] in ("completed", "failed", "cancelled"):
+            return view
+
+
 def port_of(client: aiohttp.ClientSession) -> int:
     """The port of a client's API."""
     port = client._base_url.port if client._base_url else None

@@ -20,7 +20,7 @@ from crucible.executor.served import ServedEnvironments
 from crucible.legacy import LegacyQueue, work
 from crucible.legacy.queue import LIMIT
 from crucible.legacy.service import build_app
-from crucible.models import Outcome, Program, Usage, Verdict
+from crucible.models import Isolation, Outcome, Program, Usage, Verdict
 from crucible.redis_keys import Keys
 from crucible.settings import Settings
 from crucible.worker import TaskRegistry
@@ -47,6 +47,10 @@ class LocalExecutor:
         self.spoil = spoil
         self.away = False
         self.runs = 0
+
+    async def isolations(self) -> tuple[Isolation, ...]:
+        """As good as none."""
+        return ("container",)
 
     async def environments(self) -> list[EnvironmentState]:
         """It has none to show."""

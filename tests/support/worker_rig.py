@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from stock_rig.child import Child
@@ -11,7 +12,7 @@ from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 #: The platform's queues.
 QUEUES = ("high_priority", "evaluation", "batch", "maintenance")
@@ -34,7 +35,13 @@ def async_worker(queue_url: str, *arguments: str, **environment: str) -> Child:
     return crucible(["worker", *arguments], CELERY_BROKER_URL=queue_url, **environment)
 
 
-def stock_worker(queue_url: str, *, pool: str = "prefork", concurrency: int = 2) -> StockWorker:
+def stock_worker(
+    queue_url: str,
+    *,
+    pool: str = "prefork",
+    concurrency: int = 2,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> StockWorker:
     """``celery -A crucible.celery_app worker`` on the same queues."""
     return StockWorker(
         PROJECT,
@@ -43,5 +50,5 @@ def stock_worker(queue_url: str, *, pool: str = "prefork", concurrency: int = 2)
         pool=pool,
         concurrency=concurrency,
         app="crucible.celery_app",
-        environment={"CELERY_BROKER_URL": queue_url},
+        environment={"CELERY_BROKER_URL": queue_url, **environment},
     )

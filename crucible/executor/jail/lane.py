@@ -38,6 +38,7 @@ from crucible.executor.jail.namespaces import (
     demand,
     drop_capabilities,
     mount,
+    raise_set_ids,
     restrict_calls,
     write_map,
 )
@@ -67,6 +68,10 @@ LEFT_BYTES, FREED_S = 2 << 20, 0.1
 HOLD_MS, HOLD_BYTES = 2.0, 65536
 #: What only the supervisor needs of a request; the rest goes on to whatever becomes the program.
 NOT_THE_PROGRAMS = ("stdin", "compile", "argv", "output_files")
+
+
+#: What the host knows the want of user ids by.
+NO_IDS = "the ids of the lane could not be set"
 
 
 class SpawnerLostError(Exception):
@@ -413,22 +418,35 @@ def enter_users(first: int) -> None:
 
     The ids of the programs follow on it. Only who has a right outside may say so: a child that
     stays outside for it, and is gone before anything else happens.
+
+    The namespace is made as ``first``, too: what a program takes of quotas such as that of inotify
+    is counted for the maker of each namespace above it, and as root's it would be counted together
+    with all other lanes and the host's own.
     """
     gate, opener = posix.pipe2(posix.O_CLOEXEC)
     helper = posix.fork()
+    try:
+        # The real and the saved id stay root's, and with them the rights, if not in effect.
+        posix.setresuid(0, first, 0)
+    except OSError as error:
+        raise OSError(NO_IDS) from error
     if helper == 0:
         posix.close(opener)
+        raise_set_ids()
         posix.read(gate, 1)
         for which in ("gid_map", "uid_map"):
             write_map(1, which, f"0 {first} {NO_ROOT + 1}\n{FIRST_ID} {first + 2} {IDS}\n")
         posix._exit(0)  # noqa: SLF001 - os._exit under its built-in name
     posix.close(gate)
+    # Its maps are files of its user's only while its memory may be looked at.
+    set_dumpable(1)
     demand("unshare", NEW_USERS)
     posix.close(opener)
     _, status = posix.waitpid(helper, 0)
     if status:
-        raise OSError("the ids of the lane could not be set")
+        raise OSError(NO_IDS)
     become_user(0)
+    set_dumpable(0)
 
 
 def last_capability() -> int:

@@ -26,6 +26,8 @@ PR_CAPBSET_DROP = 24
 SECCOMP_MODE_FILTER = 2
 #: ``_LINUX_CAPABILITY_VERSION_3`` and the calling process.
 CAPABILITY_HEADER = (0x20080522).to_bytes(4, "little") + bytes(4)
+#: ``CAP_SETGID`` and ``CAP_SETUID``, all that a lane has at first.
+SET_IDS = 1 << 6 | 1 << 7
 
 
 def demand(name: str, *arguments: "int | bytes | Pointer | None") -> int:
@@ -107,6 +109,16 @@ def become_user(uid: int) -> None:
     posix.setgroups([])
     posix.setresgid(uid, uid, uid)
     posix.setresuid(uid, uid, uid)
+
+
+def raise_set_ids() -> None:
+    """Have the rights to set user and group ids in effect again, after a change of the user.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    permitted = SET_IDS.to_bytes(4, "little")
+    demand("capset", CAPABILITY_HEADER, permitted + permitted + bytes(16))
 
 
 def drop_capabilities(last: int) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from crucible.executor.engine import Engine
     from crucible.executor.languages import Language
     from crucible.executor.sandbox import Shape
-    from crucible.models import Limits, Outcome, Program
+    from crucible.models import Isolation, Limits, Outcome, Program
 
 #: Ends after which a lane may go on.
 HARMLESS = frozenset({Verdict.OK, Verdict.NONZERO_EXIT})
@@ -28,9 +28,11 @@ class Lane(Sandbox):
     Attributes:
         tenant: whose it is; empty until its first program.
         served: programs since its start.
+        good: the last program came to its own end.
         idle_since: monotonic second of its last program's end.
     """
 
+    isolation: Isolation = "nested"
     parts = jail.LANE
     overhead_pids = LANE_PIDS
     overhead_bytes = LANE_BYTES
@@ -40,12 +42,7 @@ class Lane(Sandbox):
         self.tenant = ""
         self.served = 0
         self.idle_since = 0.0
-        self._good = False
-
-    @property
-    def reusable(self) -> bool:
-        """Whether it may run another program as it is."""
-        return self.clean and self._good and self.served < self._config.lane_programs
+        self.good = False
 
     async def prepare(self, deadline_s: float = 15.0) -> None:
         """Start, and wait until the namespaces of the first program are there.
@@ -71,15 +68,15 @@ class Lane(Sandbox):
             raise NotStarted(f"a lane could not be fitted to its program: {error}") from error
 
     async def run(self, program: Program, language: Language) -> Outcome:
-        """Run one program; the lane may be used again if it is ``reusable`` then.
+        """Run one program; the lane may run another if it is ``clean`` and ``good`` then.
 
         Errors as of ``Sandbox.run``.
         """
         self.tenant = program.tenant
         self.served += 1
-        self._good = False
+        self.good = False
         outcome = await super().run(program, language)
-        self._good = outcome.verdict in HARMLESS
+        self.good = outcome.verdict in HARMLESS
         return outcome
 
     async def _body(self) -> dict[str, Any]:

@@ -56,12 +56,42 @@ class LanePolicy(msgspec.Struct, frozen=True, kw_only=True):
         max_waiting: programs that may wait for one.
         refill: lanes prepared at once.
         idle_s: seconds after which a lane that nobody uses goes.
+        programs: programs a lane serves before it is restarted.
+        uses: programs a container serves, in all its lives as a lane, before it is removed.
     """
 
     lanes_max: int
     max_waiting: int
     refill: int
     idle_s: float
+    programs: int = 64
+    uses: int = 1000
+
+    def removal(self, *, clean: bool, uses: int) -> str:
+        """Why a container goes for good after a program; empty where it may stay.
+
+        Args:
+            clean: the program's end was reported by the supervisor.
+            uses: programs it has served.
+        """
+        if not clean:
+            return "unclean"
+        return "used_up" if uses >= self.uses else ""
+
+    def restart(self, *, good: bool, served: int) -> str:
+        """Why a lane is restarted after a program; empty where it may serve its tenant again.
+
+        Args:
+            good: the program came to its own end, with whatever exit code.
+            served: programs since the lane was started.
+        """
+        if not good:
+            return "verdict"
+        return "programs" if served >= self.programs else ""
+
+    def backoff_s(self, failures: int) -> float:
+        """Pause before the next preparation after so many failures in a row, at least one."""
+        return min(5.0, 0.1 * 2.0 ** min(failures - 1, 10))
 
     def admits(self, counts: LaneCounts) -> bool:
         """Whether one more program may wait."""

@@ -1,7 +1,8 @@
 """Lanes: prepared ahead of need, lent to one tenant, retired after their programs.
 
-A lane at rest belongs to a tenant or is fresh. Whatever talks to the engine runs in a task of
-``Upkeep``; a caller that is cancelled at any await leaves no container behind.
+What is decided is in ``policy``, who has which lane in ``shelf``, who waits in ``waiting``.
+Whatever talks to the engine runs in a task of ``Upkeep``; a caller that is cancelled at any await
+leaves no container behind.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Self
 
 from crucible.errors import ExecutorError, ExecutorRefused
-from crucible.executor.hooks import SandboxTaken, Trouble
+from crucible.executor.hooks import SandboxRetired, SandboxTaken, Trouble
 from crucible.executor.nested.lane import Lane
 from crucible.executor.nested.policy import LaneCounts, LanePolicy, gives_up
+from crucible.executor.nested.shelf import LaneShelf
+from crucible.executor.nested.waiting import LaneLine
+from crucible.executor.pool_policy import PoolTotals
 from crucible.executor.turns import Turns
 from crucible.executor.upkeep import Upkeep
 from crucible.executor.waiting import PoolClosed, PoolFull, PoolTimeout
@@ -24,19 +28,10 @@ if TYPE_CHECKING:
     from crucible.executor.engine import Engine
     from crucible.executor.hooks import ExecutorHooks
     from crucible.executor.sandbox import Sandbox, Shape
-    from crucible.models import Limits, Program
+    from crucible.models import Program
 
 #: Seconds between looks at lanes that nobody uses.
 LOOK_S = 1.0
-
-
-class LaneWaiter:
-    """A program waiting for a lane of its tenant, or one that can become its tenant's."""
-
-    def __init__(self, tenant: str, shape: Shape) -> None:
-        self.tenant = tenant
-        self.shape = shape
-        self.future: asyncio.Future[Lane] = asyncio.get_running_loop().create_future()
 
 
 class LanePool:
@@ -47,6 +42,9 @@ class LanePool:
         config: the executor's.
         default: what lanes are like that are made ahead of need, and kept after a program.
         hooks: told what happens.
+
+    Attributes:
+        totals: what happened since it was opened.
     """
 
     def __init__(
@@ -60,15 +58,15 @@ class LanePool:
             max_waiting=config.max_waiting,
             refill=config.refill,
             idle_s=config.lane_idle_s,
+            programs=config.lane_programs,
+            uses=config.max_uses,
         )
-        self.turns = Turns()
+        self.totals = PoolTotals()
+        self._turns = Turns()
         self._upkeep = Upkeep(engine, config, hooks, self, make=Lane)
-        self._fresh: list[Lane] = []
-        self._idle: list[Lane] = []
-        self._parked: list[Lane] = []
-        self._busy: set[Lane] = set()
+        self._shelf = LaneShelf()
+        self._line = LaneLine()
         self._preparing: Counter[Shape] = Counter()
-        self._waiters: list[LaneWaiter] = []
         self._failures = 0
         self._hold_until_s = 0.0
         self._asked_s = -float("inf")
@@ -85,24 +83,23 @@ class LanePool:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
-        self._disappoint(PoolClosed("the executor is closing"))
-        for lane in [*self._busy, *self._idle, *self._fresh, *self._parked]:
-            self._upkeep.retire(lane, "closing")
-        for lanes in (self._busy, self._idle, self._fresh, self._parked):
-            lanes.clear()
+        self._line.disappoint(PoolClosed("the executor is closing"))
+        for lane in self._shelf.take_all():
+            self._remove(lane, "closing")
         await self._upkeep.close()
 
     @property
     def counts(self) -> LaneCounts:
         """What the pool has now."""
+        shelf = self._shelf
         return LaneCounts(
-            fresh=len(self._fresh),
-            idle=len(self._idle),
-            busy=len(self._busy),
+            fresh=len(shelf.fresh),
+            idle=len(shelf.idle),
+            busy=len(shelf.busy),
             preparing=self._upkeep.preparing,
             settling=self._upkeep.settling,
-            parked=len(self._parked),
-            waiting=len(self._waiters),
+            parked=len(shelf.parked),
+            waiting=len(self._line),
         )
 
     @property
@@ -114,11 +111,6 @@ class LanePool:
     def lanes(self) -> frozenset[Sandbox]:
         """Every lane, whatever is being done with it."""
         return frozenset(self._upkeep.alive)
-
-    @property
-    def held(self) -> Counter[str]:
-        """Lanes of each tenant."""
-        return Counter(lane.tenant for lane in (*self._busy, *self._idle))
 
     async def acquire(self, shape: Shape, program: Program) -> Lane:
         """Lend a lane; it has to be given to ``release`` whatever happens.
@@ -137,114 +129,92 @@ class LanePool:
         if self._closed:
             raise PoolClosed("the executor is closing")
         asked_s = self._asked_s = time.monotonic()
-        tenant, limits = program.tenant, program.limits
-        waiting = any(waiter.tenant == tenant for waiter in self._waiters)
-        lane = None if waiting else self._at_rest(tenant, shape, limits)
-        hit = lane is not None
-        if lane is None:
-            lane = await self._wait(tenant, shape)
-        now_s = time.monotonic()
-        self._hooks.sandbox_taken(
-            SandboxTaken(hit=hit, waited_s=now_s - asked_s, age_s=now_s - lane.ready_at)
-        )
+        tenant = program.tenant
+        lane = None
+        if tenant not in self._line.tenants:  # those of its tenant that wait were first
+            lane = self._shelf.take(tenant, shape, program.limits)
+        if lane is not None:
+            self._lend(lane, tenant)
+            self._taken(lane, asked_s, hit=True)
+            return lane
+        lane = await self._wait(tenant, shape)
+        self._taken(lane, asked_s, hit=False)
         return lane
 
     def release(self, lane: Sandbox) -> None:
         """Take back a lane after use; what has to be done for that happens later."""
         assert isinstance(lane, Lane)
-        self._busy.discard(lane)
+        self._shelf.busy.discard(lane)
         lane.idle_since = time.monotonic()
         if self._closed:
-            self._upkeep.retire(lane, "closing")
-        elif not lane.clean or lane.uses >= self._config.max_uses:
-            self._upkeep.retire(lane, "unclean" if not lane.clean else "used_up")
-        elif not lane.reusable or self._goes_to_others(lane):
+            self._remove(lane, "closing")
+        elif reason := self.policy.removal(clean=lane.clean, uses=lane.uses):
+            self._remove(lane, reason)
+        elif reason := self._restart_of(lane):
+            self._retired(lane, reason)
             self._upkeep.settle(lane)
         else:
             self._offer(lane)
         self.balance()
 
+    def _restart_of(self, lane: Lane) -> str:
+        """Why a lane is restarted before its next program; empty where it goes on as it is."""
+        reason = self.policy.restart(good=lane.good, served=lane.served)
+        return reason or ("turn" if self._goes_to_others(lane) else "")
+
     def _goes_to_others(self, lane: Lane) -> bool:
-        unserved = [waiter.tenant for waiter in self._unserved()]
-        held = self.held
+        unserved = [waiter.tenant for waiter in self._line.unserved(self._preparing)]
+        held = self._shelf.held
         held[lane.tenant] += 1
         return gives_up(lane.tenant, unserved, held, lane.served)
-
-    def _at_rest(self, tenant: str, shape: Shape, limits: Limits) -> Lane | None:
-        """A lane of the tenant, the best fitting first, or a fresh one."""
-
-        def misfit(lane: Lane) -> tuple[bool, bool]:
-            return not lane.tenant, not lane.fits(limits)
-
-        found = [
-            lane
-            for lane in (*self._idle, *self._fresh)
-            if lane.shape == shape and lane.tenant in ("", tenant)
-        ]
-        if not found:
-            return None
-        lane = min(found, key=misfit)
-        (self._idle if lane.tenant else self._fresh).remove(lane)
-        self._lend(lane, tenant)
-        return lane
 
     def _lend(self, lane: Lane, tenant: str) -> None:
         fresh = not lane.tenant
         lane.tenant = tenant
-        self._busy.add(lane)
+        self._shelf.busy.add(lane)
         if fresh:
-            self.turns.serve(tenant)
+            self._turns.serve(tenant)
             self._upkeep.demand.arrived(time.monotonic())
             self.balance()
 
+    def _taken(self, lane: Lane, asked_s: float, *, hit: bool) -> None:
+        now_s = time.monotonic()
+        self.totals.took(now_s - asked_s, hit=hit)
+        self._hooks.sandbox_taken(
+            SandboxTaken(
+                isolation="nested", hit=hit, waited_s=now_s - asked_s, age_s=now_s - lane.ready_at
+            )
+        )
+
     async def _wait(self, tenant: str, shape: Shape) -> Lane:
         if not self.policy.admits(self.counts):
-            raise PoolFull(f"{len(self._waiters)} programs are waiting for a lane")
-        waiter = LaneWaiter(tenant, shape)
-        self._waiters.append(waiter)
+            raise PoolFull(f"{len(self._line)} programs are waiting for a lane")
+        waiter = self._line.join(tenant, shape)
         self.balance()
         try:
             async with asyncio.timeout(self._config.acquire_s):
                 return await waiter.future
         except BaseException as error:
-            self._leave(waiter)
+            if (lane := self._line.leave(waiter)) is not None:
+                # Cancelled between picked and handed over: it goes to the next.
+                self._shelf.busy.discard(lane)
+                self._offer(lane)
             if isinstance(error, TimeoutError):
                 text = f"no lane became free in {self._config.acquire_s:g} s: {self.counts}"
                 raise PoolTimeout(text) from error
             raise
 
-    def _leave(self, waiter: LaneWaiter) -> None:
-        """Give up waiting; a lane handed over between picked and taken goes to the next."""
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
-        future = waiter.future
-        if future.done() and not future.cancelled() and future.exception() is None:
-            lane = future.result()
-            self._busy.discard(lane)
-            self._offer(lane)
-
     def _offer(self, lane: Lane) -> None:
         """To whoever is next among those it may serve, else to those at rest."""
         if self._closed:
-            self._upkeep.retire(lane, "closing")
-            return
-        may = {
-            waiter.tenant
-            for waiter in self._waiters
-            if waiter.shape == lane.shape
-            and lane.tenant in ("", waiter.tenant)
-            and not waiter.future.done()
-        }
-        if may:
-            tenant = self.turns.next_tenant(may, self.held)
-            waiter = next(w for w in self._waiters if w.tenant == tenant and w.shape == lane.shape)
-            self._waiters.remove(waiter)
-            self._lend(lane, tenant)
+            self._remove(lane, "closing")
+        elif (waiter := self._line.next_for(lane, self._turns, self._shelf.held)) is not None:
+            self._lend(lane, waiter.tenant)
             waiter.future.set_result(lane)
         elif lane.shape != self._default:
-            self._upkeep.retire(lane, "not_needed")
+            self._remove(lane, "not_needed")
         else:
-            (self._idle if lane.tenant else self._fresh).append(lane)
+            self._shelf.put(lane)
 
     def ready(self, sandbox: Sandbox) -> None:
         """A lane was prepared, so the engine works."""
@@ -258,87 +228,69 @@ class LanePool:
         """A used lane has stopped: a restart makes it fresh."""
         assert isinstance(sandbox, Lane)
         if self._closed:
-            self._upkeep.retire(sandbox, "closing")
+            self._remove(sandbox, "closing")
         else:
-            self._parked.append(sandbox)
+            self._shelf.parked.append(sandbox)
             self.balance()
 
     def failed(self, error: ExecutorError, shape: Shape) -> None:
         """No lane could be made: tell whoever waits, and pause before the next try."""
         self._failures += 1
+        self.totals.failed_preparations += 1
         self._preparing[shape] -= 1
-        pause_s = min(5.0, 0.1 * 2.0 ** min(self._failures - 1, 10))
+        pause_s = self.policy.backoff_s(self._failures)
         self._hold_until_s = time.monotonic() + pause_s
         self._hooks.trouble(Trouble(doing="prepare lane", error=error))
         if self._failures > 1 or isinstance(error, ExecutorRefused):
-            self._disappoint(error, shape)
+            self._line.disappoint(error, shape)
         asyncio.get_running_loop().call_later(pause_s, self.balance)
-
-    def _disappoint(self, error: Exception, shape: Shape | None = None) -> None:
-        for waiter in [w for w in self._waiters if shape is None or w.shape == shape]:
-            self._waiters.remove(waiter)
-            if not waiter.future.done():
-                waiter.future.set_exception(error)
 
     def balance(self) -> None:
         """Begin the preparations that are due, and make room for them."""
         now_s = time.monotonic()
         if self._closed or now_s < self._hold_until_s:
             return
-        unserved = self._unserved()
+        unserved = self._line.unserved(self._preparing)
         shapes = [waiter.shape for waiter in unserved]
-        fit = any(lane.shape in shapes for lane in self._parked)
-        if not fit and self.policy.is_in_the_way(self.counts, len(shapes)):
-            self._let_go()
+        fit = any(lane.shape in shapes for lane in self._shelf.parked)
+        in_the_way = not fit and self.policy.is_in_the_way(self.counts, len(shapes))
+        if in_the_way and (lane := self._shelf.take_longest_unused()) is not None:
+            self._remove(lane, "not_needed")
         in_use = self._config.isolation == "nested" or now_s - self._asked_s < self.policy.idle_s
         if in_use:
             spare = self.policy.spare(self._upkeep.demand.during_preparation(now_s))
-            coming = self._upkeep.preparing - (len(self._waiters) - len(unserved))
-            shapes += [self._default] * (spare - len(self._fresh) - coming)
+            coming = self._upkeep.preparing - (len(self._line) - len(unserved))
+            shapes += [self._default] * (spare - len(self._shelf.fresh) - coming)
         for shape in shapes[: self.policy.to_prepare(self.counts, len(shapes))]:
             self._prepare_one(shape)
 
-    def _unserved(self) -> list[LaneWaiter]:
-        """Waiting programs that no lane on its way will serve, in order of arrival."""
-        coming = self._preparing.copy()
-        unserved = []
-        for waiter in self._waiters:
-            coming[waiter.shape] -= 1
-            if coming[waiter.shape] < 0:
-                unserved.append(waiter)
-        return unserved
-
     def _prepare_one(self, shape: Shape) -> None:
         """Prepare a stopped lane of a shape, or without one a new lane where there is room."""
-        parked = next((lane for lane in self._parked if lane.shape == shape), None)
-        if parked is not None:
-            self._parked.remove(parked)
-        elif self.counts.total >= self.policy.lanes_max:
+        parked = self._shelf.take_parked(shape)
+        if parked is None and self.counts.total >= self.policy.lanes_max:
             return
         self._preparing[shape] += 1
         self._upkeep.prepare(parked, shape)
 
-    def _let_go(self) -> None:
-        """Have the lane go that was idle for longest, a stopped one before one that is ready."""
-        for lanes in (self._parked, self._idle, self._fresh):
-            if lanes:
-                lane = min(lanes, key=lambda lane: lane.idle_since)
-                lanes.remove(lane)
-                self._upkeep.retire(lane, "not_needed")
-                return
+    def _remove(self, lane: Lane, reason: str) -> None:
+        self.totals.retired[reason] += 1
+        self._upkeep.retire(lane, reason)
+
+    def _retired(self, lane: Lane, reason: str) -> None:
+        self.totals.retired[reason] += 1
+        self._hooks.sandbox_retired(
+            SandboxRetired(isolation="nested", reason=reason, uses=lane.uses)
+        )
 
     async def _keep(self) -> None:
         """Stop lanes that nobody used for a while, and make what is missing."""
         while True:
             await asyncio.sleep(LOOK_S)
             limit_s = time.monotonic() - self.policy.idle_s
-            for lane in [lane for lane in self._idle if lane.idle_since < limit_s]:
-                self._idle.remove(lane)
-                self._upkeep.retire(lane, "not_needed")
+            for lane in self._shelf.take_idle_since(limit_s):
+                self._remove(lane, "idle")
             if self._asked_s < limit_s and self._config.isolation != "nested":
-                for lane in [*self._fresh, *self._parked]:
-                    self._upkeep.retire(lane, "not_needed")
-                self._fresh.clear()
-                self._parked.clear()
-            self.turns.forget({*self.held, *(waiter.tenant for waiter in self._waiters)})
+                for lane in self._shelf.take_unowned():
+                    self._remove(lane, "idle")
+            self._turns.forget({*self._shelf.held, *self._line.tenants})
             self.balance()

@@ -20,6 +20,12 @@ def figures(**values: list[float]) -> Figures:
     )
 
 
+def test_every_subject_can_be_chosen() -> None:
+    """``--subjects`` takes names with commas between them."""
+    for name in SCENARIOS:
+        assert not [label for label in scenario_of(name).subjects if "," in label], name
+
+
 def test_summary_is_median_and_range() -> None:
     """One wild repeat moves the range and not the median."""
     summary = summary_of([10, 11, 9, 10, 30])

@@ -178,6 +178,24 @@ def test_recovery_is_measured_from_the_kill() -> None:
     assert (found.count, found.max_s) == (1, 7.5)
 
 
+def test_a_sandbox_that_is_left_is_a_finding() -> None:
+    """A container, or a mount of one that is gone."""
+    records = [*sent(Expected("a")), *ran("a", "w1", 1, 2)]
+    left = Leftovers(sandboxes=["c0ffee"])
+    assert judged(records, left=left).failures == {"sandboxes left": 1}
+
+
+def test_programs_are_added_to_the_same_load() -> None:
+    """Each isolation in turn, as many as asked for; without them the load needs no engine."""
+    load = works(3, "p", programs=50)
+    programs = [work for work in (next(load) for _ in range(400)) if work.kind is Kind.PROGRAM]
+    assert 90 < len(programs) < 180
+    assert [work.isolation for work in programs[:4]] == ["container", "nested"] * 2
+    assert Kind.PROGRAM not in {
+        work.kind for work, _ in zip(works(3, "p"), range(400), strict=False)
+    }
+
+
 def test_a_seed_makes_one_plan_of_faults_and_one_load() -> None:
     """The same seed plans the same faults and the same works; each kind of fault comes."""
     assert plan(3, 50, 60.0) == plan(3, 50, 60.0)
@@ -187,4 +205,4 @@ def test_a_seed_makes_one_plan_of_faults_and_one_load() -> None:
     first, second = works(3, "p"), works(3, "p")
     some = [next(first) for _ in range(200)]
     assert some == [next(second) for _ in range(200)]
-    assert {work.kind for work in some} == set(Kind)
+    assert {work.kind for work in some} == set(Kind) - {Kind.PROGRAM}

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crucible.executor.nested.lane import HARMLESS
 from crucible.executor.nested.policy import TURN_PROGRAMS, LaneCounts, LanePolicy, gives_up
 from crucible.executor.turns import Turns
+from crucible.models import Verdict
 
 POLICY = LanePolicy(lanes_max=4, max_waiting=8, refill=2, idle_s=60.0)
 counts = st.builds(LaneCounts, **dict.fromkeys(LaneCounts.__struct_fields__, st.integers(0, 6)))
@@ -45,6 +47,35 @@ def test_a_lane_at_rest_goes_only_where_it_is_in_the_way() -> None:
     assert not POLICY.is_in_the_way(full, 0)
     assert not POLICY.is_in_the_way(LaneCounts(idle=3, settling=1), 1)
     assert not POLICY.is_in_the_way(LaneCounts(idle=3), 1)
+
+
+@pytest.mark.parametrize(
+    ("good", "served", "reason"),
+    [(True, 1, ""), (True, 63, ""), (True, 64, "programs"), (False, 1, "verdict")],
+)
+def test_when_a_lane_is_restarted(good: bool, served: int, reason: str) -> None:
+    """After so many programs, and after the first that did not come to its own end."""
+    assert POLICY.restart(good=good, served=served) == reason
+
+
+@pytest.mark.parametrize(
+    ("clean", "uses", "reason"),
+    [(True, 1, ""), (True, 999, ""), (True, 1000, "used_up"), (False, 1, "unclean")],
+)
+def test_when_its_container_goes(clean: bool, uses: int, reason: str) -> None:
+    """What is not known to be sound is never restarted."""
+    assert POLICY.removal(clean=clean, uses=uses) == reason
+
+
+def test_only_ends_of_their_own_are_harmless() -> None:
+    """Any other verdict ends the lane."""
+    assert {Verdict.OK, Verdict.NONZERO_EXIT} == HARMLESS
+
+
+def test_failures_are_tried_again_ever_later() -> None:
+    """From a tenth of a second to five seconds."""
+    pauses = [POLICY.backoff_s(failures) for failures in (1, 2, 3, 50)]
+    assert pauses == [0.1, 0.2, 0.4, 5.0]
 
 
 @given(waiting=st.sets(tenants, min_size=1), held=st.dictionaries(tenants, st.integers(0, 5)))
