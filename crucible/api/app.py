@@ -29,6 +29,7 @@ from crucible.api.app_keys import (
     SERVICE,
     SETTINGS,
 )
+from crucible.api.callers import identify
 from crucible.api.problems import problems
 from crucible.broker import Publisher
 from crucible.broker.admin.operator import Admin
@@ -122,7 +123,8 @@ def build_app(settings: Settings) -> web.Application:
     """The application; it opens its connections when it starts and closes them when it stops."""
     hosts = HostPolicy(settings.host, settings.allowed_hosts)
     app = web.Application(
-        middlewares=[problems, host_guard(hosts)], client_max_size=settings.max_body_kb * 1024
+        middlewares=[problems, host_guard(hosts), identify],
+        client_max_size=settings.max_body_kb * 1024,
     )
     app[SETTINGS], app[HOSTS] = settings, hosts
     app[GUARD] = ConnectionGuard(connection_limits(settings))

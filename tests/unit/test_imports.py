@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "environments": {"errors"},
     "settings": {"environments", "errors", "models"},
     "embedded": {"errors"},
+    "identity": PLAIN | {"broker"},
     "http": {"errors", "validation"},
     "broker": PLAIN,
     "executor": PLAIN | {"http"},
@@ -28,11 +29,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "telemetry": PLAIN,
     "images": PLAIN | {"executor"},
     "worker": PLAIN | {"broker"},
-    "evaluation": PLAIN | {"broker", "executor", "worker"},
+    "evaluation": PLAIN | {"broker", "executor", "identity", "worker"},
     "stock": PLAIN | {"worker", "broker"},
     "celery_app": PLAIN | {"evaluation", "stock"},
-    "migration": PLAIN | {"broker", "executor", "legacy", "evaluation"},
-    "api": PLAIN | {"http", "broker", "executor", "evaluation", "migration", "telemetry"},
+    "migration": PLAIN | {"broker", "executor", "legacy", "evaluation", "identity"},
+    "api": PLAIN
+    | {"http", "broker", "executor", "evaluation", "identity", "migration", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
     "up": PLAIN | {"embedded", "executor"},
 }
