@@ -35,8 +35,10 @@ from crucible.evaluation.request import (
 )
 from crucible.evaluation.service import Submitted
 from crucible.evaluation.submission import Draft, check_same
+from crucible.evaluation.transitions import Delivery, cancelled, queued
 from crucible.evaluation.view import evaluation_of, shown
-from crucible.models import ENDED, ISOLATIONS
+from crucible.events.writer import NoEvents
+from crucible.models import ENDED, ISOLATIONS, Status
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from crucible.broker.results.meta import Meta
     from crucible.evaluation.record import Record
     from crucible.evaluation.request import EvalRequest
+    from crucible.events.writer import EventSink
     from crucible.executor.served import ServedEnvironments
     from crucible.identity.principal import Principal
     from crucible.models import Evaluation, Isolation, Limits
@@ -67,9 +70,11 @@ class CeleryService:
         ceilings: the most a program may ask for.
         result_ttl_s: seconds a result is kept; a submission is remembered for at least as long.
         isolations: those that a program may ask for.
+        events: takes the events of submissions and cancellations; None drops them.
 
     Attributes:
         submitted_total: submissions that Celery queues took since the start.
+        events: takes events.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class CeleryService:
         ceilings: Limits,
         result_ttl_s: int,
         isolations: Collection[Isolation] = ISOLATIONS,
+        events: EventSink | None = None,
     ) -> None:
         self._publisher = publisher
         self._control = control
@@ -91,6 +97,7 @@ class CeleryService:
         self._record_ttl_s = unended_ttl_s(result_ttl_s)
         # A plain number and no metric: this is the hot path, and a scrape can read it.
         self.submitted_total = 0
+        self.events: EventSink = events or NoEvents()
         self._messages = EvalMessages()
 
     def submitted(self) -> dict[str, int]:
@@ -165,7 +172,9 @@ class CeleryService:
     def accepted(self, draft: Draft) -> str:
         """Count a submission that was begun and has been queued; the queue it is in."""
         self.submitted_total += 1
-        return queue_of(draft.asked.priority)
+        queue = queue_of(draft.asked.priority)
+        self.events.add(queued(draft, queue))
+        return queue
 
     async def publish(self, draft: Draft) -> Record | None:
         """Queue a draft; where its id is known nothing is pushed, and the record is returned.
@@ -178,7 +187,7 @@ class CeleryService:
             raw, queue=queue, priority=priority, idempotency=once
         )
         if previous is None:
-            self.submitted_total += 1
+            self.accepted(draft)
             return None
         return decode_record(previous)
 
@@ -252,4 +261,8 @@ class CeleryService:
             return evaluation
         await self._control.revoke([task_id_of(eval_id)], terminate=True, final=True)
         await self.wait_for(eval_id, STOP_WAIT_S)
-        return await self.find(eval_id)
+        found = await self.find(eval_id)
+        if found.status is Status.CANCELLED and evaluation.status is Status.QUEUED:
+            # No worker has it, and perhaps none will for a long time.
+            self.events.add(cancelled(Delivery(eval_id, evaluation.queue, None)))
+        return found

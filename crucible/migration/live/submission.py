@@ -18,6 +18,7 @@ from crucible.evaluation.record import public_id
 from crucible.evaluation.request import queue_of
 from crucible.evaluation.service import NOT_QUEUED, Submitted
 from crucible.evaluation.submission import check_same
+from crucible.evaluation.transitions import queued
 from crucible.migration.legacy_results import LEGACY_QUEUE
 from crucible.migration.live.ledger import PATIENCE_S, SPLIT_PATIENCE_S, Entry, encode_asked
 from crucible.migration.routing import Decision, Mode, QueueSystem, decide
@@ -169,6 +170,7 @@ class RoutedSubmission:
 
     def _accepted_by_legacy(self, draft: Draft, record: Record, *, dual: bool) -> Submitted:
         self._legacy_total += 1
+        self._celery.events.add(queued(draft, LEGACY_QUEUE, "legacy"))
         self._follower.follow(draft.eval_id, record, draft.asked if dual else None)
         if dual:
             self._shadow.offer(draft.eval_id, draft.asked)
