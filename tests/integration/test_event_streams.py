@@ -23,10 +23,9 @@ from crucible.events.reader import EventReader
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from redis.asyncio import Redis
 
+    from crucible.embedded.server import EmbeddedServer
     from crucible.events.reader import Entry
     from crucible.models import Outcome, Program
 
@@ -300,7 +299,7 @@ async def test_a_client_that_resumes_a_hundred_times_misses_nothing(redis_url: s
     assert seen == expected
 
 
-async def test_without_a_bus_everything_else_works(redis_url: str, tmp_path: Path) -> None:
+async def test_without_a_bus_everything_else_works(redis_url: str) -> None:
     """Off, or away: submissions are accepted, /ready says it, a stream is 503 and names it."""
     for url, ok in (("off", True), ("redis://127.0.0.1:1/0", False)):
         async with running_api(redis_url, event_bus_url=url) as client:
@@ -356,6 +355,60 @@ async def test_a_stream_ends_when_the_api_stops(redis_url: str) -> None:
         await stream.got(b"id: ")
         await inner.aclose()
         assert (await stream.end()).endswith(b"0\r\n\r\n")
+
+
+async def test_a_dead_letter_is_reported_and_its_replay_goes_on(redis_url: str) -> None:
+    """The replayed attempt is above the end of the first one."""
+
+    class Away(LocalExecutor):
+        async def run(self, program: Program) -> Outcome:
+            if self.away:
+                raise ExecutorRefused("no")
+            return await super().run(program)
+
+    executor = Away()
+    executor.away = True
+    async with running_api(redis_url) as client:
+        async with celery_worker(redis_url, executor, keep_failed=True):
+            eval_id = (await submit(client, "print(1)"))["eval_id"]
+            await completed(client, eval_id)
+            executor.away = False
+
+            async def letters() -> list[dict[str, Any]]:
+                async with client.get("/api/v1/dlq") as response:
+                    return list((await response.json())["dead_letters"])
+
+            (letter,) = await until(letters)
+            async with client.post(f"/api/v1/dlq/{letter['id']}/replay") as response:
+                assert response.status == 202
+            assert (await completed(client, eval_id))["status"] == "completed"
+    events = sorted((entry.event for entry in await entries_of(redis_url)), key=lambda e: e.seq)
+    assert [event.transition.value for event in events] == [
+        "queued", "running", "dead_letter", "queued", "running", "completed",
+    ]  # fmt: skip
+    assert [event.attempt for event in events] == [0, 0, 0, 1, 1, 1]
+
+
+async def test_a_bus_that_restarts_loses_no_stream(
+    redis_url: str, scratch_server: EmbeddedServer
+) -> None:
+    """Clients stay connected, and get what is written when it is back, once."""
+    bus = scratch_server.url
+    async with (
+        running_api(redis_url, event_bus_url=bus) as client,
+        celery_worker(redis_url, bus_url=bus),
+        following(client) as stream,
+    ):
+        first = (await submit(client, "print(1)"))["eval_id"]
+        found = [await stream.next() for _ in range(3)]
+        await scratch_server.__aexit__(None, None, None)
+        second = (await submit(client, "print(2)"))["eval_id"]
+        await completed(client, second)
+        await scratch_server.restart()
+        found += [await stream.next() for _ in range(3)]
+    shown = sorted((e.data["eval_id"], e.data["seq"]) for e in found if e is not None)
+    assert len(set(shown)) == 6
+    assert {eval_id for eval_id, _ in shown} == {first, second}
 
 
 @pytest.mark.parametrize("text", ["1-2", "0-0", f"{2**64 - 1}-{2**64 - 1}"])

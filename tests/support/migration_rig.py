@@ -153,6 +153,7 @@ async def celery_worker(
     *,
     concurrency: int = 2,
     bus_url: str | None = None,
+    keep_failed: bool = False,
 ) -> AsyncIterator[Worker]:
     """An async worker in this process that runs evaluations with ``executor``.
 
@@ -173,7 +174,12 @@ async def celery_worker(
                 yield Platform(runner, ServedEnvironments(), ceilings, "container", events.running)
 
     registry = TaskRegistry(platform, hooks=(CompletionHooks(tally, names), events))
-    registry.task("tasks.evaluate_code", track_started=True, max_retries=MAX_RETRIES)(evaluate_code)
+    registry.task(
+        "tasks.evaluate_code",
+        track_started=True,
+        max_retries=MAX_RETRIES,
+        keep_failed=keep_failed,
+    )(evaluate_code)
     queues = ("high_priority", "evaluation", "batch")
     async with Worker(
         registry, broker_url=queue_url, queues=queues, concurrency=concurrency, drain_s=1.0
