@@ -39,8 +39,9 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 50_000
 #: Events and bytes of one batch, unless one alone has more. The script blocks the bus meanwhile.
 _BATCH, _BATCH_BYTES = 1000, 1024 * 1024
-#: Seconds between two batches: what comes in between shares the cost of a call.
-_PAUSE_S = 0.05
+#: Seconds between two batches: what comes in between shares the cost of a call. More after a batch
+#: of so many events, since a busy process has better uses for its time.
+_PAUSE_S, _BUSY_PAUSE_S, _BUSY = 0.05, 0.1, 64
 #: Seconds one call may take, and between attempts while the bus is away.
 _CALL_S, _AWAY_PAUSES_S = 2.0, (0.1, 0.2, 0.5, 1.0)
 #: Seconds to write what waits when the process stops.
@@ -159,7 +160,7 @@ class EventWriter:
                 if not self._waiting and not await self._wait():
                     return
                 self._take()
-            pause_s = _PAUSE_S
+            pause_s = _BUSY_PAUSE_S if len(self._batch) >= _BUSY else _PAUSE_S
             try:
                 await self._write()
             except BrokerUnavailable as error:
