@@ -12,7 +12,6 @@ from crucible.api import (
     dead_letters,
     environments,
     evaluations,
-    event_streams,
     health,
     metrics,
     migration,
@@ -34,7 +33,8 @@ from crucible.api.app_keys import (
     SETTINGS,
 )
 from crucible.api.callers import identify
-from crucible.api.event_streams import render
+from crucible.api.events import handlers as events
+from crucible.api.events.handlers import render
 from crucible.api.problems import problems
 from crucible.broker import Publisher
 from crucible.broker.admin.operator import Admin
@@ -105,8 +105,8 @@ ROUTES = (
     Route("POST", "/api/eval", evaluations.submit, _WAIT),
     Route("GET", "/api/eval/{eval_id}", evaluations.show, _WAIT),
     Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
-    Route("GET", "/api/eval/{eval_id}/events", event_streams.follow_one),
-    Route("GET", "/api/events", event_streams.follow_all, frozenset({"status"})),
+    Route("GET", "/api/eval/{eval_id}/events", events.follow_one),
+    Route("GET", "/api/events", events.follow_all, frozenset({"status"})),
     Route("GET", "/api/environments", environments.environments),
     Route("GET", "/api/languages", environments.languages),
     Route("GET", "/api/v1/queues", queues.show),

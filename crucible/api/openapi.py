@@ -14,7 +14,7 @@ from crucible.api.app_keys import SETTINGS
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
-from crucible.api.event_frames import CONTENT_TYPE, EventShown, Resync
+from crucible.api.events.frames import CONTENT_TYPE, EventShown, Resync
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.schemas import LETTER_ID, Problem, schemas
 from crucible.broker.admin.census import Census

@@ -14,7 +14,7 @@ import msgspec
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
-from crucible.api.event_frames import EventShown, Resync
+from crucible.api.events.frames import EventShown, Resync
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.broker.admin.census import Census
 from crucible.evaluation.limits import ceilings_of

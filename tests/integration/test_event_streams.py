@@ -88,8 +88,11 @@ async def test_what_has_ended_is_sent_at_once_and_once(redis_url: str) -> None:
         assert [event.data["verdict"] for event in events] == ["nonzero_exit"]
         async with client.get(path, headers={"Last-Event-ID": stream.last_id}) as response:
             assert response.status == 204
-        end = (await entries_of(redis_url))[-1]
-        assert end.event.terminal
+
+        async def written() -> list[Entry]:
+            return [entry for entry in await entries_of(redis_url) if entry.event.terminal]
+
+        (end,) = await until(written)
         async with client.get(path, headers={"Last-Event-ID": str(end.position)}) as response:
             assert response.status == 204
 
@@ -340,7 +343,7 @@ async def test_there_are_only_so_many_streams(redis_url: str) -> None:
 
 async def test_an_idle_stream_has_heartbeats(redis_url: str) -> None:
     """And they move the position, so that a quiet client need not catch up with others' events."""
-    with mock.patch("crucible.api.event_streams.HEARTBEAT_S", 0.05):
+    with mock.patch("crucible.api.events.handlers.HEARTBEAT_S", 0.05):
         async with running_api(redis_url) as client, connected(port_of(client)) as idle:
             idle.transport.write(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await idle.got(b": heartbeat\n\nid: ", 3)
