@@ -6,15 +6,19 @@ Flower. None of it runs on Crucible's own request path.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
 
 from crucible.evaluation.completion_hooks import CompletionHooks
+from crucible.evaluation.event_hooks import EventHooks, delivery_of
 from crucible.evaluation.tasks import build_registry
 from crucible.models import Status
 from crucible.settings import Settings, load_settings
 from crucible.stock.bridge import Bridge
+
+if TYPE_CHECKING:
+    from crucible.evaluation.transitions import Delivery
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -59,8 +63,11 @@ def create_app(settings: Settings) -> Celery:
     app.conf.update(configuration(settings))
     registry = build_registry(settings)
     bridge = Bridge(app, registry)
-    if isinstance(registry.hooks, CompletionHooks):
-        _count_ends(registry.hooks)
+    for hooks in registry.hooks:
+        if isinstance(hooks, CompletionHooks):
+            _count_ends(hooks)
+        elif isinstance(hooks, EventHooks):
+            _write_events(hooks)
 
     def close(**_: Any) -> None:
         bridge.close()
@@ -86,6 +93,37 @@ def _count_ends(hooks: CompletionHooks) -> None:
 
     signals.task_success.connect(returned, weak=False)
     signals.task_failure.connect(failed, weak=False)
+
+
+def _write_events(hooks: EventHooks) -> None:
+    """Write events of evaluations as async workers do; Celery has stored results by then.
+
+    That an evaluation runs is written by its task. What is revoked before it starts is written by
+    the api that was asked to cancel it.
+    """
+
+    def returned(sender: Any, result: Any, **_: Any) -> None:
+        hooks.returned(sender.name, _delivery(sender.request), result)
+
+    def failed(sender: Any, exception: BaseException, **_: Any) -> None:
+        hooks.gave_up(sender.name, _delivery(sender.request), exception)
+
+    def retried(sender: Any, request: Any, reason: Any, **_: Any) -> None:
+        hooks.delayed(sender.name, _delivery(request), reason)
+
+    signals.task_success.connect(returned, weak=False)
+    signals.task_failure.connect(failed, weak=False)
+    signals.task_retry.connect(retried, weak=False)
+
+
+def _delivery(request: Any) -> Delivery:
+    return delivery_of(
+        request.id,
+        request.headers or {},
+        queue=str((request.delivery_info or {}).get("routing_key") or ""),
+        worker=request.hostname,
+        retries=request.retries,
+    )
 
 
 app = create_app(load_settings())

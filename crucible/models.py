@@ -17,6 +17,8 @@ Isolation = Literal["container", "nested"]
 ISOLATIONS: tuple[Isolation, ...] = ("container", "nested")
 #: Whose programs are that come without a key.
 LOCAL_TENANT = "local"
+#: A tenant's name is part of Redis keys and labels.
+TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z"
 
 
 class Verdict(enum.StrEnum):

@@ -1,4 +1,4 @@
-"""Every Redis key of the task queue server: its type, who writes it, and what bounds it.
+"""Every Redis key of the queue server and the event bus: type, who writes it, what bounds it.
 
 Names without ``crucible:`` belong to Celery and kombu and are spelt as they spell them (kombu
 ``transport/redis.py``, celery ``backends/redis.py``). ``docs/redis-keys.md`` is this table as a
@@ -39,6 +39,9 @@ COMPARE_RUNS = "crucible:migration:compare_runs"
 SAMPLE = "crucible:migration:sample"
 LEGACY_PROGRAM_PREFIX = "crucible:legacy:program:"
 LEGACY_RESULT_PREFIX = "crucible:legacy:result:"
+#: These two are on the event bus.
+EVENTS = "crucible:events"
+EVENT_WRITER_PREFIX = "crucible:events:writer:"
 #: Channel of remote control requests, after ``/<db>.`` (kombu ``pidbox.py``).
 PIDBOX = "celery.pidbox"
 #: Exchange of replies to them; also the end of the names of the lists they are pushed to.
@@ -74,6 +77,9 @@ CHORD_MARK_TTL_S, CHORD_SENDING_TTL_S, CHORD_SENT_TTL_S = 6, 21, 300
 ENVIRONMENT_TTL_S = 100
 #: The same of isolations.
 ISOLATIONS_TTL_S = 100
+#: About how many entries the stream of events keeps unless ``CRUCIBLE_EVENT_LIMIT`` says so, and
+#: seconds the number of a writer's last batch is kept: longer than a writer tries one batch.
+EVENT_LIMIT, EVENT_WRITER_TTL_S = 500_000, 3600
 #: Seconds a reply waits to be fetched by a client that may have left.
 REPLY_TTL_S = 300
 #: Seconds after which stock workers of 5.7 may sweep the binding of a client that died.
@@ -164,6 +170,11 @@ TABLE = (
             "what an evaluation of the legacy queue is to run"),
     KeyInfo(f"{LEGACY_RESULT_PREFIX}<eval id>", "string", "api", f"TTL {_RESULT_TTL}",
             "how an evaluation of the legacy queue ended, in the form of a result"),
+    KeyInfo(EVENTS, "stream", "api, workers", "MAXLEN ~ `CRUCIBLE_EVENT_LIMIT`",
+            "on the event bus: the transitions of all evaluations; [events.md](events.md)"),
+    KeyInfo(f"{EVENT_WRITER_PREFIX}<random>", "string", "api, workers",
+            f"TTL {EVENT_WRITER_TTL_S} s",
+            "on the event bus: number of a process's last batch, so that none is appended twice"),
     KeyInfo(f"{BINDING_PREFIX}<exchange>", "set", "clients of remote control, stock workers",
             f"that of replies: one member a waiting client, swept after {BINDING_TTL_S} s",
             r"`<routing key>\x06\x16<pattern>\x06\x16<list>`: queues bound to an exchange"),
@@ -341,6 +352,15 @@ class Keys:
     def sample(self) -> str:
         """The stream of sampled submissions."""
         return f"{self.prefix}{SAMPLE}"
+
+    @property
+    def events(self) -> str:
+        """The stream of events, on the event bus."""
+        return f"{self.prefix}{EVENTS}"
+
+    def event_writer(self, writer_id: str) -> str:
+        """The number of a writer's last batch, on the event bus."""
+        return f"{self.prefix}{EVENT_WRITER_PREFIX}{writer_id}"
 
     def legacy_program(self, eval_id: str) -> str:
         """What one evaluation of the legacy queue was asked to run."""

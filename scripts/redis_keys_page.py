@@ -13,7 +13,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "redis-keys.md"
 
 _HEAD = f"""# Redis keys
 
-All on the task queue server; results and chords on the result server where that is another.
+All on the task queue server; results and chords on the result server where that is another, and
+events on the event bus.
 `crucible/redis_keys.py` is the one place that spells them, and this page is made from its table by
 `scripts/redis_keys_page.py`. `global_keyprefix` is put before all but results and chords, which
 have `result_keyprefix`. Names without `crucible:` are Celery's and kombu's own.

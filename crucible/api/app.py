@@ -21,6 +21,9 @@ from crucible.api import (
 )
 from crucible.api.app_keys import (
     ADMIN,
+    EVENT_HUB,
+    EVENT_WRITER,
+    EVENTS,
     FAST_PATH,
     METER,
     MIGRATION,
@@ -29,6 +32,9 @@ from crucible.api.app_keys import (
     SERVICE,
     SETTINGS,
 )
+from crucible.api.callers import identify
+from crucible.api.events import handlers as events
+from crucible.api.events.handlers import render
 from crucible.api.problems import problems
 from crucible.broker import Publisher
 from crucible.broker.admin.operator import Admin
@@ -39,6 +45,8 @@ from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.isolations import OfferedIsolations
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import PROBE_S, Readiness
+from crucible.events.hub import open_hub
+from crucible.events.writer import NoEvents, open_writer
 from crucible.executor.served import ServedEnvironments
 from crucible.http.guard import GUARD, ConnectionGuard, Limits
 from crucible.http.hosts import HOSTS, HostPolicy, host_guard
@@ -98,6 +106,8 @@ ROUTES = (
     Route("POST", "/api/eval", evaluations.submit, _WAIT),
     Route("GET", "/api/eval/{eval_id}", evaluations.show, _WAIT),
     Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
+    Route("GET", "/api/eval/{eval_id}/events", events.follow_one),
+    Route("GET", "/api/events", events.follow_all, frozenset({"status"})),
     Route("GET", "/api/environments", environments.environments),
     Route("GET", "/api/languages", environments.languages),
     Route("GET", "/api/v1/queues", queues.show),
@@ -123,12 +133,14 @@ def build_app(settings: Settings) -> web.Application:
     """The application; it opens its connections when it starts and closes them when it stops."""
     hosts = HostPolicy(settings.host, settings.allowed_hosts)
     app = web.Application(
-        middlewares=[problems, host_guard(hosts)], client_max_size=settings.max_body_kb * 1024
+        middlewares=[problems, host_guard(hosts), identify],
+        client_max_size=settings.max_body_kb * 1024,
     )
     app[SETTINGS], app[HOSTS] = settings, hosts
     app[GUARD] = ConnectionGuard(connection_limits(settings))
     app[SERVED] = ServedEnvironments(settings.served_environments)
     app.cleanup_ctx.append(_connections)
+    app.on_shutdown.append(_end_streams)
     for route in ROUTES:
         if route.method == "GET":
             app.router.add_get(route.path, route.checked())  # HEAD as well
@@ -179,10 +191,36 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
             Admin.connect(settings.celery_broker_url, **servers)
         )
         app[METER] = Meter()
+        await _add_events(app, stack, publisher.keys)
         await _add_service(app, stack, publisher, control)
         await _require_usable(settings)
         app[READINESS] = await stack.enter_async_context(Readiness.connect(settings, control))
         yield
+
+
+async def _add_events(app: web.Application, stack: AsyncExitStack, keys: Keys) -> None:
+    """What writes events of this process, and what serves those of all; nothing without a bus."""
+    settings = app[SETTINGS]
+    app[EVENTS] = NoEvents()
+    if settings.event_bus is None:
+        return
+    writer = open_writer(settings.event_bus, keys, stream_limit=settings.event_limit)
+    hub = open_hub(
+        settings.event_bus,
+        keys,
+        render,
+        limit=settings.max_event_streams,
+        limit_of_tenant=settings.max_event_streams_per_tenant,
+    )
+    app[EVENTS] = app[EVENT_WRITER] = await stack.enter_async_context(writer)
+    app[EVENT_HUB] = await stack.enter_async_context(hub)
+
+
+async def _end_streams(app: web.Application) -> None:
+    """End streams of events, which would go on for as long as their clients like."""
+    hub = app.get(EVENT_HUB)
+    if hub is not None:
+        hub.close()
 
 
 async def _require_usable(settings: Settings) -> None:
@@ -214,9 +252,12 @@ async def _add_service(
         result_ttl_s=settings.result_ttl_s,
         isolations=settings.isolations,
         offered=offered,
+        events=app[EVENTS],
     )
     if settings.queue_service_url:
-        parts = await stack.enter_async_context(open_migration(settings, publisher, app[SERVED]))
+        parts = await stack.enter_async_context(
+            open_migration(settings, publisher, app[SERVED], app[EVENTS])
+        )
         app[MIGRATION] = parts
         app[SERVICE] = RoutedService(celery, parts, control, meter.selected)
     else:

@@ -9,6 +9,8 @@ from aiohttp import web
 from crucible.broker.admin.operator import Admin
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.readiness import Readiness
+from crucible.events.hub import EventHub
+from crucible.events.writer import EventWriter
 from crucible.executor.served import ServedEnvironments
 from crucible.migration.live.migration import Migration
 from crucible.settings import Settings
@@ -16,6 +18,7 @@ from crucible.telemetry.submissions import Meter
 
 if TYPE_CHECKING:
     from crucible.evaluation.service import EvaluationService
+    from crucible.events.writer import EventSink
 
 SETTINGS = web.AppKey("settings", Settings)
 SERVED = web.AppKey("served", ServedEnvironments)
@@ -26,4 +29,9 @@ FAST_PATH = web.AppKey("fast_path", CeleryService)
 MIGRATION = web.AppKey("migration", Migration)
 READINESS = web.AppKey("readiness", Readiness)
 ADMIN = web.AppKey("admin", Admin)
+#: Takes events of this process.
+EVENTS: web.AppKey[EventSink] = web.AppKey("events")
+#: These two only where there is an event bus.
+EVENT_WRITER = web.AppKey("event_writer", EventWriter)
+EVENT_HUB = web.AppKey("event_hub", EventHub)
 METER = web.AppKey("meter", Meter)

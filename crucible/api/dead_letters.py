@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from crucible.api.app_keys import ADMIN
+from crucible.api.app_keys import ADMIN, EVENTS
 from crucible.broker.claiming.deadletters import DeadLetter, is_letter_id, shown
 from crucible.errors import NotFound, ParameterError
+from crucible.evaluation.transitions import queued_again, replayed, scoped_of
 from crucible.http.answers import json_answer
 from crucible.http.query import limit_of
 from crucible.validation import quoted
@@ -85,8 +86,11 @@ async def show(request: web.Request) -> web.Response:
 async def replay(request: web.Request) -> web.Response:
     """``POST /api/v1/dlq/{letter_id}/replay``: put its message back into its queue."""
     letter = await _letter_of(request)
-    if not await request.app[ADMIN].dead_letters.replay(letter):
+    eval_id = scoped_of(letter.task_id)
+    if not await request.app[ADMIN].dead_letters.replay(letter, count_attempt=bool(eval_id)):
         raise NotFound(f"the dead letter {letter.letter_id} is no longer there")
+    if eval_id:
+        request.app[EVENTS].add(queued_again(replayed(eval_id, letter.queue, letter.raw)))
     return json_answer(Replayed(id=letter.letter_id, queue=letter.queue), status=202)
 
 

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from crucible.api.app_keys import SERVICE, SETTINGS
+from crucible.api.callers import caller_of
 from crucible.api.fast_path.head import MAX_KEY_LENGTH
 from crucible.api.problems import not_submitted
 from crucible.errors import BrokerError, LegacyError, ParameterError
@@ -53,20 +54,20 @@ async def submit(request: web.Request) -> web.Response:
         raise web.HTTPUnsupportedMediaType(text=f"the Content-Type must be {JSON_TYPE}")
     wait_s = wait_of(request)
     asked = decode_request(await read_body(request, "CRUCIBLE_MAX_BODY_KB"))
-    service, key = request.app[SERVICE], _key_of(request)
+    service, caller, key = request.app[SERVICE], caller_of(request), _key_of(request)
     ended = None
     try:
         if wait_s is None:
-            submitted = await service.submit(asked, key)
+            submitted = await service.submit(caller, asked, key)
         else:
-            submitted, ended = await service.submit_and_wait(asked, key, wait_s)
+            submitted, ended = await service.submit_and_wait(caller, asked, key, wait_s)
     except (BrokerError, LegacyError) as error:
         return not_submitted(error, named=bool(asked.eval_id or key))
     if ended is not None:
         return _json(ended)
     eval_id = submitted.eval_id
     if not submitted.new:
-        return _json(await service.look_up(eval_id))
+        return _json(await service.look_up(caller, eval_id))
     accepted = Accepted(
         eval_id=eval_id,
         task_id=task_id_of(eval_id),
@@ -85,11 +86,11 @@ async def submit(request: web.Request) -> web.Response:
 
 async def show(request: web.Request) -> web.Response:
     """``GET /api/eval/{eval_id}``: the evaluation now; with ``?wait=`` once it has ended."""
-    eval_id = request.match_info["eval_id"]
+    caller, eval_id = caller_of(request), request.match_info["eval_id"]
     service, wait_s = request.app[SERVICE], wait_of(request)
-    evaluation = await service.look_up(eval_id)
-    if wait_s and evaluation.status not in ENDED and await service.wait(eval_id, wait_s):
-        evaluation = await service.look_up(eval_id)
+    evaluation = await service.look_up(caller, eval_id)
+    if wait_s and evaluation.status not in ENDED and await service.wait(caller, eval_id, wait_s):
+        evaluation = await service.look_up(caller, eval_id)
     return _json(evaluation)
 
 
@@ -99,7 +100,8 @@ async def cancel(request: web.Request) -> web.Response:
     200 with the evaluation if it has ended, now or before; one that had ended otherwise stays as it
     is, so asking twice does no harm. 202 while its worker has not stopped it yet.
     """
-    evaluation = await request.app[SERVICE].cancel(request.match_info["eval_id"])
+    caller, eval_id = caller_of(request), request.match_info["eval_id"]
+    evaluation = await request.app[SERVICE].cancel(caller, eval_id)
     return _json(evaluation, status=200 if evaluation.status in ENDED else 202)
 
 

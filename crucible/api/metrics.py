@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from crucible.api.app_keys import ADMIN, METER, MIGRATION, READINESS
+from crucible.api.app_keys import ADMIN, EVENT_HUB, EVENT_WRITER, METER, MIGRATION, READINESS
 from crucible.breaker import worst
 from crucible.errors import BrokerError, LegacyError
 from crucible.evaluation.pool_gauges import lanes_of, sandboxes_of
@@ -16,7 +16,7 @@ from crucible.http.guard import GUARD, Fault
 from crucible.migration.legacy_results import LEGACY_QUEUE
 from crucible.migration.live.readiness import legacy_stats
 from crucible.settings import KNOWN_QUEUES
-from crucible.telemetry.scrape import CONTENT_TYPE, Connections, Measured, exposition
+from crucible.telemetry.scrape import CONTENT_TYPE, Connections, Events, Measured, exposition
 
 if TYPE_CHECKING:
     from crucible.breaker import Circuit
@@ -66,6 +66,22 @@ async def _measure(app: web.Application) -> Measured:
         circuits=worst(circuits),
         memory_full=memory_full,
         copies=copies,
+        events=_events(app),
+    )
+
+
+def _events(app: web.Application) -> Events | None:
+    writer, hub = app.get(EVENT_WRITER), app.get(EVENT_HUB)
+    if writer is None or hub is None:
+        return None
+    return Events(
+        written=writer.written,
+        dropped=writer.dropped,
+        waiting=writer.waiting,
+        write_lag_s=writer.lag_s,
+        streams=hub.clients,
+        cut=hub.totals,
+        follow_lag_s=hub.lag_s,
     )
 
 

@@ -14,13 +14,14 @@ from crucible.api.app_keys import SETTINGS
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
+from crucible.api.events.frames import CONTENT_TYPE, EventShown, Resync
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.schemas import LETTER_ID, Problem, schemas
 from crucible.broker.admin.census import Census
 from crucible.evaluation.readiness import Report
 from crucible.evaluation.request import EvalRequest
 from crucible.migration.state import Change
-from crucible.models import Evaluation
+from crucible.models import Evaluation, Status
 from crucible.settings import Settings
 
 _Schemas = dict[Any, dict[str, Any]]
@@ -63,6 +64,7 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
     }
     paths = {
         **_evaluations(of, errors),
+        **_events(of, errors),
         **_operations(of, errors),
         **_migration(of, errors),
         "/metrics": {"get": _simple("Counters and depths, for Prometheus")},
@@ -135,6 +137,44 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
             "get": {
                 "summary": "The environments programs may run in",
                 "responses": {"200": _response("The environments.", environment)},
+            }
+        },
+    }
+
+
+def _events(of: _Schemas, errors: _Responses) -> dict[str, Any]:
+    """Paths of server-sent events. Their schema describes the data of one event."""
+    data = {"oneOf": [of[EventShown], of[Resync]]}
+    resume = {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "schema": {"type": "string", "pattern": "^([0-9]{1,19}-[0-9]{1,19})?$"},
+        "description": "Goes on behind this event; an event `resync` says where that is "
+        "impossible.",
+    }
+    statuses = "|".join(status.value for status in Status)
+    status = {
+        "name": "status",
+        "in": "query",
+        "schema": {"type": "string", "pattern": f"^({statuses})(,({statuses}))*$"},
+        "description": "Only events with one of these, separated by commas.",
+    }
+    text = "Events `evaluation` and `resync`, as they happen; a comment every 15 s without any."
+    stream = {"200": _response(text, data, CONTENT_TYPE)}
+    seen = {"204": {"description": "The client has seen the end, and need not ask again."}}
+    return {
+        "/api/eval/{eval_id}/events": {
+            "get": {
+                "summary": "Follow an evaluation up to its end",
+                "parameters": [_EVAL_ID, resume],
+                "responses": {**stream, **seen, **_some(errors, "404", "422", "503")},
+            }
+        },
+        "/api/events": {
+            "get": {
+                "summary": "Follow all evaluations",
+                "parameters": [status, resume],
+                "responses": {**stream, **_some(errors, "422", "503")},
             }
         },
     }

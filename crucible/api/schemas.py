@@ -14,6 +14,7 @@ import msgspec
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
+from crucible.api.events.frames import EventShown, Resync
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.broker.admin.census import Census
 from crucible.evaluation.limits import ceilings_of
@@ -77,7 +78,7 @@ class Problem(msgspec.Struct, kw_only=True):
 TYPES = (
     Problem, EvalRequest, Evaluation, Accepted, LanguageShown, EnvironmentShown, Report, Census,
     LetterShown,
-    LetterPage, Replayed, Change, MigrationStatus, MismatchList,
+    LetterPage, Replayed, Change, MigrationStatus, MismatchList, EventShown, Resync,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
 LETTER_ID = {"type": "string", "pattern": "^(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}$"}

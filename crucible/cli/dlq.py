@@ -15,6 +15,7 @@ from crucible.cli.options import Json
 from crucible.cli.printing import print_json
 from crucible.cli.queues import connected
 from crucible.errors import CrucibleError, NotFound
+from crucible.evaluation.transitions import scoped_of
 from crucible.settings import Settings
 from crucible.settings.sections import Section
 
@@ -122,7 +123,7 @@ async def _replay(settings: Settings, letter_ids: list[str]) -> tuple[list[str],
                 refused[letter_id] = _UNKNOWN
                 continue
             try:
-                await letters.replay(letter)
+                await letters.replay(letter, count_attempt=bool(scoped_of(letter.task_id)))
             except CrucibleError as error:
                 refused[letter_id] = str(error)
             else:

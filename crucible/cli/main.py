@@ -27,6 +27,7 @@ from crucible.cli import (
     queues,
     settings,
     submit,
+    tail,
     up,
     worker,
     workers,
@@ -69,6 +70,7 @@ app.command("submit")(submit.command)
 app.command("status")(client.status)
 app.command("result")(client.result)
 app.command("cancel")(client.cancel)
+app.command("tail")(tail.command)
 app.command("queues")(queues.queues)
 app.command("workers")(workers.command)
 app.command("purge")(queues.purge)

@@ -35,6 +35,7 @@ def command(
     own_queue, own_bus = (
         context.params[url] is None for url in ("celery_broker_url", "event_bus_url")
     )
+    own_bus = own_bus and settings.event_bus is not None
     run(_up(settings, own_queue, own_bus, sample), settings.log_level)
 
 

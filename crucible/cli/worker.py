@@ -31,6 +31,8 @@ LIBRARY_CONCURRENCY = 100
 #: What a worker reads; ``crucible up`` starts one.
 SECTIONS = (
     Section.TASK_QUEUE,
+    "event_bus_url",
+    "event_limit",
     Section.WORKER,
     Section.EXECUTORS,
     Section.SANDBOXES,

@@ -264,7 +264,7 @@ class AsyncCrucible:
                 return
 
     async def events(
-        self, eval_id: str | None = None, *, after: str | None = None
+        self, eval_id: str | None = None, *, status: str | None = None, after: str | None = None
     ) -> AsyncGenerator[Event | Resync, None]:
         """What happens to one evaluation until it has ended, or to all of the key's tenant.
 
@@ -273,12 +273,14 @@ class AsyncCrucible:
 
         Args:
             eval_id: None for all, which does not end by itself.
+            status: of all only those with one of these, separated by commas.
             after: ``event_id`` of the last event that was seen.
 
         Raises:
             ApiError: there is no such evaluation, or the API does not answer.
         """
-        path = "/api/events" if eval_id is None else f"{path_of(eval_id)}/events"
+        all_of_them = f"/api/events{query_of({'status': status})}"
+        path = all_of_them if eval_id is None else f"{path_of(eval_id)}/events"
         while True:
             async with aclosing(followed(self._transport, path, after)) as stream:
                 async for event in stream:

@@ -211,7 +211,7 @@ class Crucible:
         return self._running().iterate(self._client.list(**filters))
 
     def events(
-        self, eval_id: str | None = None, *, after: str | None = None
+        self, eval_id: str | None = None, *, status: str | None = None, after: str | None = None
     ) -> Iterator[Event | Resync]:
         """What happens to one evaluation until it has ended, or to all of the key's tenant.
 
@@ -220,9 +220,10 @@ class Crucible:
 
         Args:
             eval_id: None for all, which does not end by itself.
+            status: of all only those with one of these, separated by commas.
             after: ``event_id`` of the last event that was seen.
 
         Raises:
             ApiError: there is no such evaluation, or the API does not answer.
         """
-        return self._running().iterate(self._client.events(eval_id, after=after))
+        return self._running().iterate(self._client.events(eval_id, status=status, after=after))

@@ -58,7 +58,7 @@ class Event(msgspec.Struct, kw_only=True):
         status: where it stands now.
         verdict: how its program ended, once it has.
         progress: as the task that runs it reports it.
-        at: when, as the API writes times.
+        at: when, in milliseconds since the epoch.
         seq: orders the events of one evaluation.
         event_id: where a stream that was cut is taken up again.
     """
@@ -67,7 +67,7 @@ class Event(msgspec.Struct, kw_only=True):
     status: Status
     verdict: Verdict | None = None
     progress: Any = None
-    at: Any = None
+    at: int | None = None
     seq: int = 0
     event_id: str = ""
 

@@ -28,13 +28,16 @@ class MessageReader:
         self._event_id = ""
 
     def take(self, line: str) -> Message | None:
-        """The message that ends with this line, which has no line ending; None for any other."""
+        """The message that ends with this line, which has no line ending; None for any other.
+
+        One that has only an id is a message here: it says where to go on.
+        """
         if line:
             self._take_field(line)
             return None
         kind, data, event_id = self._kind, self._data, self._event_id
         self._kind, self._data, self._event_id = "", [], ""
-        return Message(kind or "message", "\n".join(data), event_id) if data else None
+        return Message(kind or "message", "\n".join(data), event_id) if data or event_id else None
 
     def _take_field(self, line: str) -> None:
         name, _, value = line.partition(":")

@@ -36,9 +36,7 @@ async def run_checks(settings: Settings) -> list[Check]:
     async with asyncio.TaskGroup() as group:
         queue = group.create_task(check_queue_server(settings))
         results = group.create_task(check_result_server(settings))
-        bus = group.create_task(
-            machine.check_redis("event bus", "event_bus_url", settings.event_bus_url)
-        )
+        bus = group.create_task(check_event_bus(settings))
         docker = group.create_task(check_engine(settings))
     return [
         machine.check_python(),
@@ -50,6 +48,13 @@ async def run_checks(settings: Settings) -> list[Check]:
         machine.check_space("Space for data", settings.data_dir),
         *docker.result(),
     ]
+
+
+async def check_event_bus(settings: Settings) -> Check:
+    """Whether there is an event bus that answers, or is to be none."""
+    if settings.event_bus is None:
+        return passed("Event bus server", "off")
+    return await machine.check_redis("event bus", "event_bus_url", settings.event_bus)
 
 
 async def check_engine(settings: Settings) -> list[Check]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from crucible.broker import IdempotencyRecord
 from crucible.broker.results.meta import SUCCESS
 from crucible.broker.wire.ids import new_id
-from crucible.errors import BrokerError, NotFound, ParameterError, ResultTimeout
+from crucible.errors import BrokerError, ParameterError, ResultTimeout
 from crucible.evaluation.isolations import OfferedIsolations
 from crucible.evaluation.kept_results import decode_kept, lost_evaluation
 from crucible.evaluation.messages import EvalMessages
@@ -22,8 +22,11 @@ from crucible.evaluation.record import (
     decode_record,
     encode_record,
     once_name,
+    public_id,
+    scoped_id,
     task_id_of,
     unended_ttl_s,
+    unknown,
 )
 from crucible.evaluation.request import (
     celery_priority,
@@ -33,9 +36,10 @@ from crucible.evaluation.request import (
 )
 from crucible.evaluation.service import Submitted
 from crucible.evaluation.submission import Draft, check_same
-from crucible.evaluation.view import evaluation_of
-from crucible.models import ENDED, ISOLATIONS
-from crucible.validation import quoted
+from crucible.evaluation.transitions import Delivery, cancelled, queued
+from crucible.evaluation.view import evaluation_of, shown
+from crucible.events.writer import NoEvents
+from crucible.models import ENDED, ISOLATIONS, Status
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -46,7 +50,9 @@ if TYPE_CHECKING:
     from crucible.broker.results.meta import Meta
     from crucible.evaluation.record import Record
     from crucible.evaluation.request import EvalRequest
+    from crucible.events.writer import EventSink
     from crucible.executor.served import ServedEnvironments
+    from crucible.identity.principal import Principal
     from crucible.models import Evaluation, Isolation, Limits
 
 #: Seconds a request to cancel waits for a running program to be stopped.
@@ -66,9 +72,11 @@ class CeleryService:
         result_ttl_s: seconds a result is kept; a submission is remembered for at least as long.
         isolations: those that a program may ask for.
         offered: those that workers' machines can give it.
+        events: takes the events of submissions and cancellations; None drops them.
 
     Attributes:
         submitted_total: submissions that Celery queues took since the start.
+        events: takes events.
     """
 
     def __init__(
@@ -81,6 +89,7 @@ class CeleryService:
         result_ttl_s: int,
         isolations: Collection[Isolation] = ISOLATIONS,
         offered: OfferedIsolations | None = None,
+        events: EventSink | None = None,
     ) -> None:
         self._publisher = publisher
         self._control = control
@@ -92,28 +101,31 @@ class CeleryService:
         self._record_ttl_s = unended_ttl_s(result_ttl_s)
         # A plain number and no metric: this is the hot path, and a scrape can read it.
         self.submitted_total = 0
+        self.events: EventSink = events or NoEvents()
         self._messages = EvalMessages()
 
     def submitted(self) -> dict[str, int]:
         """Evaluations accepted since the start, by queue system."""
         return {"celery": self.submitted_total, "legacy": 0}
 
-    async def submit(self, asked: EvalRequest, key: str | None = None) -> Submitted:
+    async def submit(
+        self, caller: Principal, asked: EvalRequest, key: str | None = None
+    ) -> Submitted:
         """See ``EvaluationService``."""
-        return await self._submit(self.draft(asked, key))
+        return await self._submit(self.draft(caller, asked, key))
 
     async def _submit(self, draft: Draft) -> Submitted:
         first = await self.publish(draft)
         if first is None:
-            return Submitted(draft.eval_id, queue_of(draft.asked.priority), True)
+            return Submitted(public_id(draft.eval_id), queue_of(draft.asked.priority), True)
         check_same(draft, first)
-        return Submitted(draft.eval_id, first.queue, False, first.queue_system)
+        return Submitted(public_id(draft.eval_id), first.queue, False, first.queue_system)
 
     async def submit_and_wait(
-        self, asked: EvalRequest, key: str | None, timeout: float
+        self, caller: Principal, asked: EvalRequest, key: str | None, timeout: float
     ) -> tuple[Submitted, Evaluation | None]:
         """See ``EvaluationService``. Waits from before the message is sent, so no end is missed."""
-        draft = self.draft(asked, key)
+        draft = self.draft(caller, asked, key)
         with self._publisher.results.expecting(task_id_of(draft.eval_id)) as coming:
             submitted = await self._submit(draft)
             try:
@@ -125,9 +137,9 @@ class CeleryService:
             return submitted, None
         # The same as ``look_up`` would find: this record, and the result just received.
         record = draft.record("celery", submitted.queue)
-        return submitted, evaluation_of(draft.eval_id, record, meta)
+        return submitted, shown(evaluation_of(draft.eval_id, record, meta))
 
-    def draft(self, asked: EvalRequest, key: str | None) -> Draft:
+    def draft(self, caller: Principal, asked: EvalRequest, key: str | None) -> Draft:
         """A submission, checked and given its id; nothing is sent.
 
         Raises:
@@ -140,12 +152,16 @@ class CeleryService:
             raise ParameterError("Idempotency-Key", "must not come beside an eval_id")
         field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""
         eval_id = asked.eval_id or (str(uuid.uuid5(_KEY_NAMESPACE, key)) if key else new_id())
-        return Draft(asked, eval_id, digest_of(asked), field, time.time_ns() // 1_000_000)
+        scoped = scoped_id(caller.tenant, eval_id)
+        return Draft(asked, scoped, digest_of(asked), field, time.time_ns() // 1_000_000)
 
-    def begin(self, asked: EvalRequest, key: str | None, told: PublishCallback) -> Draft:
+    def begin(
+        self, caller: Principal, asked: EvalRequest, key: str | None, told: PublishCallback
+    ) -> Draft:
         """Add one evaluation to the next flush; for callers that are not coroutines.
 
         Args:
+            caller: whose it will be.
             asked: what to run.
             key: the client's ``Idempotency-Key``, instead of an id.
             told: called with the publish result. ``existing`` in it means that the id is known:
@@ -155,14 +171,16 @@ class CeleryService:
             InputError: it could never run.
             BrokerUnavailable: this process is closing.
         """
-        draft = self.draft(asked, key)
+        draft = self.draft(caller, asked, key)
         self._publisher.begin(*self._parts(draft), told)
         return draft
 
     def accepted(self, draft: Draft) -> str:
         """Count a submission that was begun and has been queued; the queue it is in."""
         self.submitted_total += 1
-        return queue_of(draft.asked.priority)
+        queue = queue_of(draft.asked.priority)
+        self.events.add(queued(draft, queue))
+        return queue
 
     async def publish(self, draft: Draft) -> Record | None:
         """Queue a draft; where its id is known nothing is pushed, and the record is returned.
@@ -175,7 +193,7 @@ class CeleryService:
             raw, queue=queue, priority=priority, idempotency=once
         )
         if previous is None:
-            self.submitted_total += 1
+            self.accepted(draft)
             return None
         return decode_record(previous)
 
@@ -190,14 +208,18 @@ class CeleryService:
     def _once_key(self, eval_id: str) -> str:
         return self._publisher.keys.idempotency(once_name(eval_id))
 
-    async def look_up(self, eval_id: str) -> Evaluation:
+    async def look_up(self, caller: Principal, eval_id: str) -> Evaluation:
         """See ``EvaluationService``."""
+        return shown(await self.find(scoped_id(caller.tenant, eval_id)))
+
+    async def find(self, eval_id: str) -> Evaluation:
+        """What is known of one evaluation; ``look_up`` with and of scoped ids."""
         stored, meta = await asyncio.gather(
             self._publisher.recall(self._once_key(eval_id)),
             self._publisher.results.meta(task_id_of(eval_id)),
         )
         if stored is None and meta is None:
-            raise NotFound(f"no evaluation has the id {quoted(eval_id, 128)}")
+            raise unknown(public_id(eval_id))
         record = decode_record(stored) if stored else None
         if record is not None and record.queue_system == "legacy":
             return await self._look_up_legacy(eval_id, record, meta)
@@ -218,23 +240,35 @@ class CeleryService:
             return evaluation_of(eval_id, record, copy)
         return lost_evaluation(eval_id, record)
 
-    async def wait(self, eval_id: str, timeout: float) -> bool:
+    async def wait(self, caller: Principal, eval_id: str, timeout: float) -> bool:
         """See ``EvaluationService``."""
+        return await self.wait_for(scoped_id(caller.tenant, eval_id), timeout)
+
+    async def wait_for(self, eval_id: str, timeout: float) -> bool:
+        """Whether an evaluation has ended; ``wait`` with a scoped id."""
         try:
             await self._publisher.results.wait(task_id_of(eval_id), timeout)
         except ResultTimeout:
             return False
         return True
 
-    async def cancel(self, eval_id: str) -> Evaluation:
-        """See ``EvaluationService``; asking again is safe.
+    async def cancel(self, caller: Principal, eval_id: str) -> Evaluation:
+        """See ``EvaluationService``."""
+        return shown(await self.stop(scoped_id(caller.tenant, eval_id)))
+
+    async def stop(self, eval_id: str) -> Evaluation:
+        """Cancel one evaluation, with and of scoped ids; asking again is safe.
 
         A queued evaluation has ended when this returns. The worker of a running one has
         ``STOP_WAIT_S`` to stop the program and to store the result.
         """
-        evaluation = await self.look_up(eval_id)
+        evaluation = await self.find(eval_id)
         if evaluation.status in ENDED:
             return evaluation
         await self._control.revoke([task_id_of(eval_id)], terminate=True, final=True)
-        await self.wait(eval_id, STOP_WAIT_S)
-        return await self.look_up(eval_id)
+        await self.wait_for(eval_id, STOP_WAIT_S)
+        found = await self.find(eval_id)
+        if found.status is Status.CANCELLED and evaluation.status is Status.QUEUED:
+            # No worker has it, and perhaps none will for a long time.
+            self.events.add(cancelled(Delivery(eval_id, evaluation.queue, None)))
+        return found

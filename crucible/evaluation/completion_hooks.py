@@ -9,8 +9,10 @@ from crucible.models import ENDED, Status
 from crucible.worker.run import TurnedAway
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
+    from crucible.broker.claiming.claims import Settlement
+    from crucible.broker.wire.decode import Message
     from crucible.evaluation.completions import CompletionCounter
     from crucible.executor.hooks import SandboxRetired, SandboxTaken
     from crucible.worker.run import Run
@@ -90,3 +92,9 @@ class CompletionHooks:
         status = _TURNED_AWAY.get(why)
         if run.message is not None and status is not None:
             self.ended(run.message.task, run.message.id, status)
+
+    def updated(self, message: Message, state: str, meta: Any) -> None:
+        """No completion."""
+
+    def settled(self, settlements: Sequence[Settlement]) -> None:
+        """It was noted already."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -139,11 +139,14 @@ class CompletionStore:
     def _record(self, eval_id: str) -> str:
         return self._keys.idempotency(once_name(eval_id))
 
-    async def count_letters(self) -> None:
+    async def count_letters(self) -> list[tuple[Completion, str]]:
         """Count evaluations as failed that became dead letters because their workers died.
 
         Whoever gave them up has no hooks: any worker's sweep does, for tasks of anybody. Each
         letter is looked at by one process, whose count and new position are one transaction.
+
+        Returns:
+            Those that this call has counted, with what their letters say.
         """
         keys = self._keys
         with translated():
@@ -153,14 +156,18 @@ class CompletionStore:
                 start = f"({position.decode()}" if position else "-"
                 rows: Any = await pipe.xrange(keys.dlq, min=start, count=PAGE)
                 if not rows:
-                    return
-                lost = [one for row in rows if (one := _lost(*row)) is not None]
+                    return []
+                letters = [(one, _detail(row[1])) for row in rows if (one := _lost(*row))]
+                lost = [one for one, _ in letters]
                 increments = increments_of(lost, await self.shorten(lost)) if lost else Counter()
                 pipe.multi()  # type: ignore[no-untyped-call]  # redis-py left it unannotated
                 self._add(pipe, increments)
                 pipe.set(keys.completions_letter, rows[-1][0])
-                with suppress(WatchError):
+                try:
                     await pipe.execute()
+                except WatchError:
+                    return []
+                return letters
 
     async def check(self) -> None:
         """Ping the server; raises BrokerError while it does not answer."""
@@ -207,6 +214,10 @@ def _lost(letter_id: bytes, fields: Mapping[bytes, bytes]) -> Completion | None:
     at_s = int(letter_id.partition(b"-")[0]) / 1000
     eval_id = task_id.removeprefix(TASK_ID_PREFIX)
     return Completion("celery", Status.FAILED.value, eval_id, at_s, None)
+
+
+def _detail(fields: Mapping[bytes, bytes]) -> str:
+    return fields.get(b"detail", b"").decode(errors="replace")
 
 
 @asynccontextmanager

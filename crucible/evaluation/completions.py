@@ -29,7 +29,7 @@ from crucible.evaluation.completion_store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from crucible.evaluation.completion_store import QueueSystem
     from crucible.models import Status
@@ -88,7 +88,11 @@ class CompletionCounter:
 
     @asynccontextmanager
     async def writing(
-        self, broker_url: str, keys: Keys, result_ttl_s: int
+        self,
+        broker_url: str,
+        keys: Keys,
+        result_ttl_s: int,
+        lost: Callable[[Completion, str], None] = lambda completion, detail: None,
     ) -> AsyncIterator[CompletionCounter]:
         """Write what is noted while the context is open, and once more at its end.
 
@@ -96,10 +100,12 @@ class CompletionCounter:
             broker_url: the task queue server.
             keys: key names.
             result_ttl_s: seconds a result is kept, and the record with it; 0 for ever.
+            lost: called for each evaluation that became a dead letter because its workers died,
+                with why; by one process only.
         """
         stop = asyncio.Event()
         async with open_client(broker_url, name="completions") as client:
-            writing = self._keep_writing(CompletionStore(client, keys, result_ttl_s), stop)
+            writing = self._keep_writing(CompletionStore(client, keys, result_ttl_s), stop, lost)
             task = asyncio.create_task(writing, name="crucible-completions")
             try:
                 yield self
@@ -108,7 +114,9 @@ class CompletionCounter:
                 stop.set()
                 await task
 
-    async def _keep_writing(self, store: CompletionStore, stop: asyncio.Event) -> None:
+    async def _keep_writing(
+        self, store: CompletionStore, stop: asyncio.Event, lost: Callable[[Completion, str], None]
+    ) -> None:
         stopped = False
         while not stopped:
             try:
@@ -116,15 +124,16 @@ class CompletionCounter:
                     stopped = await stop.wait()
             except TimeoutError:
                 stopped = False
-            await self._write(store)
+            await self._write(store, lost)
 
-    async def _write(self, store: CompletionStore) -> None:
+    async def _write(self, store: CompletionStore, lost: Callable[[Completion, str], None]) -> None:
         try:
             async with asyncio.timeout(2 * WRITE_S):
                 while self._noted:
                     await self._count(store, [*self._noted][:PAGE])
                 await self._flush(store)
-                await store.count_letters()
+                for completion, detail in await store.count_letters():
+                    lost(completion, detail)
         except (BrokerError, TimeoutError) as error:
             log.debug("completions cannot be counted now: %s", error)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 PROBE_S = 1.0
 #: A node name that no worker has.
 _NO_NODE = "nobody@nowhere"
+_NO_BUS = "off (CRUCIBLE_EVENT_BUS_URL): no events are written, and none can be followed"
 _NOBODY = "no worker is connected: what is accepted waits for one"
 
 
@@ -92,7 +93,7 @@ class Readiness:
     """Asks the dependencies; opened with ``connect``."""
 
     def __init__(
-        self, settings: Settings, queue: Redis, event_bus: Redis, control: ControlClient
+        self, settings: Settings, queue: Redis, event_bus: Redis | None, control: ControlClient
     ) -> None:
         self._settings = settings
         self._queue = queue
@@ -109,17 +110,19 @@ class Readiness:
             settings: name the servers.
             control: reaches the workers.
         """
-        async with (
-            open_client(settings.celery_broker_url, command_timeout_s=PROBE_S) as queue,
-            open_client(settings.event_bus_url, command_timeout_s=PROBE_S) as event_bus,
-        ):
+        async with AsyncExitStack() as stack:
+            enter, url = stack.enter_async_context, settings.event_bus
+            queue = await enter(open_client(settings.celery_broker_url, command_timeout_s=PROBE_S))
+            event_bus = None
+            if url is not None:
+                event_bus = await enter(open_client(url, command_timeout_s=PROBE_S))
             yield cls(settings, queue, event_bus, control)
 
     async def report(self) -> Report:
         """Ask all of them at once."""
         queue, event_bus, heartbeats, listening, isolations = await asyncio.gather(
             self._check_queue(),
-            _ping(self._event_bus),
+            _check_bus(self._event_bus),
             self.heartbeats(),
             self.listening(),
             self.isolations(),
@@ -233,7 +236,9 @@ def states_of(circuits: Mapping[str, Circuit]) -> dict[str, str]:
     return {name: circuit.state.value for name, circuit in circuits.items()}
 
 
-async def _ping(client: Redis) -> Dependency:
+async def _check_bus(client: Redis | None) -> Dependency:
+    if client is None:
+        return Dependency(ok=True, detail=_NO_BUS)
     try:
         with translated():
             await client.ping()

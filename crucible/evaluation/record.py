@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import msgspec
 
+from crucible.errors import InputError, NotFound
+from crucible.models import LOCAL_TENANT, TENANT_PATTERN
+from crucible.validation import quoted
+
 #: Ids of Celery tasks of evaluations begin with this.
 TASK_ID_PREFIX = "eval-"
+#: Between a tenant and the id its client knows. No tenant and no such id has it.
+_SCOPE = ":"
+_tenant = re.compile(TENANT_PATTERN)
 #: Seconds a submission is remembered at least while it has not completed: its message may wait or
 #: be retried for longer than results are kept.
 _UNENDED_S = 7 * 86_400
@@ -58,6 +66,49 @@ def unended_ttl_s(result_ttl_s: int) -> int:
     ``completions.CompletionCounter``. With 0 results are kept for ever.
     """
     return max(result_ttl_s, _UNENDED_S) if result_ttl_s else _FOR_EVER_S
+
+
+def scoped_id(tenant: str, eval_id: str) -> str:
+    """The id under which everything inside knows an evaluation.
+
+    Each tenant has ids of its own, so that no tenant can find out which ids another one uses.
+    Those of the tenant ``local`` are the same inside as outside.
+
+    Args:
+        tenant: whose it is.
+        eval_id: its id as clients know it.
+
+    Raises:
+        NotFound: no evaluation can have this id.
+    """
+    if _SCOPE in eval_id:
+        # Only scoped ids have it: a client must not reach another tenant's through one.
+        raise unknown(eval_id)
+    return eval_id if tenant == LOCAL_TENANT else f"{tenant}{_SCOPE}{eval_id}"
+
+
+def public_id(scoped: str) -> str:
+    """The id by which clients know an evaluation."""
+    return scoped.rpartition(_SCOPE)[2]
+
+
+def tenant_of(scoped: str) -> str:
+    """Whose evaluation it is.
+
+    Raises:
+        InputError: no tenant has such a name.
+    """
+    tenant, scope, _ = scoped.partition(_SCOPE)
+    if not scope:
+        return LOCAL_TENANT
+    if not _tenant.match(tenant) or tenant == LOCAL_TENANT:
+        raise InputError("eval_id", "names no tenant")
+    return tenant
+
+
+def unknown(eval_id: str) -> NotFound:
+    """The error for an id that no evaluation of the caller's tenant has."""
+    return NotFound(f"no evaluation has the id {quoted(eval_id, 128)}")
 
 
 def task_id_of(eval_id: str) -> str:

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from crucible.errors import InputError
 from crucible.evaluation.limits import LimitsRequest, checked_limits
+from crucible.evaluation.record import public_id, tenant_of
 from crucible.evaluation.request_errors import not_finite, with_key
 from crucible.executor.admission import (
     MAX_CODE_BYTES,
@@ -191,7 +192,7 @@ def program_from(
     """The program of a task message, checked anew: anybody may write to a queue.
 
     Args:
-        eval_id: its id.
+        eval_id: its scoped id, which says whose program it is.
         code: source text.
         language: its name.
         options: what came with it.
@@ -202,9 +203,11 @@ def program_from(
     Raises:
         InputError: naming the argument that is wrong.
     """
+    tenant = tenant_of(eval_id)
     try:
         arguments = msgspec.convert(
-            {"code": code, "language": language, "eval_id": eval_id, **options}, EvalRequest
+            {"code": code, "language": language, "eval_id": public_id(eval_id), **options},
+            EvalRequest,
         )
     except msgspec.ValidationError as error:
         raise input_error(error) from None
@@ -222,6 +225,7 @@ def program_from(
         limits=limits,
         environment=environment.name,
         isolation=arguments.isolation or isolation,
+        tenant=tenant,
         eval_id=eval_id,
     )
 

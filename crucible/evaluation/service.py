@@ -13,6 +13,7 @@ from crucible.errors import LegacyRefused, LegacyUnreached, NothingStored, Queue
 
 if TYPE_CHECKING:
     from crucible.evaluation.request import EvalRequest
+    from crucible.identity.principal import Principal
     from crucible.models import Evaluation
 
 #: A submission that failed with one of these is in no queue; after any other ``BrokerError`` or
@@ -37,8 +38,9 @@ class Submitted(NamedTuple):
 
 
 class EvaluationService(Protocol):
-    """Evaluations from submission to result.
+    """Evaluations from submission to result, each of one tenant.
 
+    A caller has no other evaluations than those of its tenant: ids of others are unknown to it.
     Each method raises ``BrokerUnavailable`` while the queue server does not answer, and
     ``LegacyError`` where a legacy queue takes part and fails.
     """
@@ -46,10 +48,13 @@ class EvaluationService(Protocol):
     def submitted(self) -> dict[str, int]:
         """Evaluations accepted since the start, by queue system."""
 
-    async def submit(self, asked: EvalRequest, key: str | None = None) -> Submitted:
+    async def submit(
+        self, caller: Principal, asked: EvalRequest, key: str | None = None
+    ) -> Submitted:
         """Queue one evaluation; submitting again under the same id is safe.
 
         Args:
+            caller: whose it will be.
             asked: what to run.
             key: the client's ``Idempotency-Key``, instead of an id.
 
@@ -60,7 +65,7 @@ class EvaluationService(Protocol):
         """
 
     async def submit_and_wait(
-        self, asked: EvalRequest, key: str | None, timeout: float
+        self, caller: Principal, asked: EvalRequest, key: str | None, timeout: float
     ) -> tuple[Submitted, Evaluation | None]:
         """``submit``, then wait ``timeout`` seconds at most for the evaluation to end.
 
@@ -72,20 +77,20 @@ class EvaluationService(Protocol):
             CrucibleError: as ``submit``. Once it is queued nothing is raised any more.
         """
 
-    async def look_up(self, eval_id: str) -> Evaluation:
+    async def look_up(self, caller: Principal, eval_id: str) -> Evaluation:
         """What is known of one evaluation.
 
         Raises:
-            NotFound: no evaluation has this id.
+            NotFound: the caller has no evaluation with this id.
         """
 
-    async def wait(self, eval_id: str, timeout: float) -> bool:
+    async def wait(self, caller: Principal, eval_id: str, timeout: float) -> bool:
         """Whether the evaluation has ended, at the latest after ``timeout`` seconds."""
 
-    async def cancel(self, eval_id: str) -> Evaluation:
+    async def cancel(self, caller: Principal, eval_id: str) -> Evaluation:
         """Keep an evaluation from running, or stop it; one that has ended stays as it is.
 
         Raises:
-            NotFound: no evaluation has this id.
+            NotFound: the caller has no evaluation with this id.
             LegacyWrongState: it runs where it cannot be stopped.
         """

@@ -18,7 +18,7 @@ class Draft:
 
     Attributes:
         asked: what to run.
-        eval_id: its id.
+        eval_id: its scoped id.
         digest: fingerprint of the content.
         field: the request field that named the id; empty where the id was generated here.
         created_ms: when, milliseconds since the epoch.

@@ -13,9 +13,11 @@ import msgspec
 
 from crucible.breaker import worst
 from crucible.errors import ExecutorError
+from crucible.evaluation import transitions
 from crucible.evaluation.announcements import announcing
 from crucible.evaluation.completion_hooks import CompletionHooks, SandboxHooks
 from crucible.evaluation.completions import CompletionCounter
+from crucible.evaluation.event_hooks import EventHooks
 from crucible.evaluation.executor_health import ExecutorHealth
 from crucible.evaluation.executor_settings import executor_config
 from crucible.evaluation.limits import ceilings_of
@@ -24,6 +26,7 @@ from crucible.evaluation.request import program_from
 from crucible.evaluation.result import EvalResult, result_of
 from crucible.evaluation.retry_policy import MAX_RETRIES, RETRIED, retry_delay_s
 from crucible.evaluation.view import now_text
+from crucible.events.writer import LateSink, open_events
 from crucible.executor import circuits_of, open_executor, pool_of
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.served import ServedEnvironments
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from crucible.breaker import Circuit
+    from crucible.evaluation.completion_store import Completion
+    from crucible.events.writer import EventSink
     from crucible.executor import Executor
     from crucible.models import Isolation, Limits, Outcome
     from crucible.settings import Settings
@@ -49,18 +54,23 @@ class Platform:
         served: the environments they may run in.
         ceilings: the most a program may ask for.
         isolation: what a program gets that names none.
+        running: called with the task and the scoped id of an evaluation that is about to run.
     """
 
     executor: Executor
     served: ServedEnvironments
     ceilings: Limits
     isolation: Isolation
+    running: Callable[[TaskContext, str], None] = lambda ctx, eval_id: None
 
 
 def build_registry(settings: Settings) -> TaskRegistry:
     """The registry that workers serve, with its executor opened and closed beside the worker."""
     health, completions = ExecutorHealth(), CompletionCounter()
     opened: list[Executor] = []
+    keys = Keys(settings.global_keyprefix, settings.result_prefix)
+    sink = LateSink()
+    events = EventHooks(sink, EVALUATING)
     served = ServedEnvironments(settings.served_environments)
 
     def circuits() -> dict[str, Circuit]:
@@ -74,19 +84,20 @@ def build_registry(settings: Settings) -> TaskRegistry:
 
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
-        broker_url, keys = (
-            settings.celery_broker_url,
-            Keys(settings.global_keyprefix, settings.result_prefix),
-        )
+        broker_url = settings.celery_broker_url
         async with (
+            open_events(settings.event_bus, keys, settings.event_limit) as writer,
             open_executor(executor_config(settings), SandboxHooks(completions)) as executor,
             health.watching(executor),
-            completions.writing(broker_url, keys, settings.result_ttl_s),
+            completions.writing(broker_url, keys, settings.result_ttl_s, _lost_to(sink)),
             announcing(executor, settings.isolations, broker_url, keys),
         ):
             opened.append(executor)
             try:
-                yield Platform(executor, served, ceilings_of(settings), settings.isolation)
+                with sink.writing_to(writer):
+                    yield Platform(
+                        executor, served, ceilings_of(settings), settings.isolation, events.running
+                    )
             finally:
                 opened.remove(executor)
 
@@ -94,7 +105,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
         platform,
         lambda: health.trouble,
         circuits,
-        CompletionHooks(completions, EVALUATING),
+        (CompletionHooks(completions, EVALUATING), events),
         gauges=sandboxes,
     )
     for name, function in EVALUATING.items():
@@ -102,6 +113,11 @@ def build_registry(settings: Settings) -> TaskRegistry:
         registry.task(name, track_started=True, max_retries=MAX_RETRIES, keep_failed=True)(function)
     registry.task("tasks.health_check")(health_check)
     return registry
+
+
+def _lost_to(sink: EventSink) -> Callable[[Completion, str], None]:
+    """Writes events of evaluations that became dead letters because their workers died."""
+    return lambda lost, detail: sink.add(transitions.lost(lost.eval_id, detail))
 
 
 async def evaluate_code(
@@ -185,6 +201,7 @@ async def _evaluate(
         isolation=platform.isolation,
     )
     started_at = now_text()
+    platform.running(ctx, eval_id)
 
     def ended(outcome: Outcome) -> EvalResult:
         return result_of(

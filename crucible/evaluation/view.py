@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.broker.results.meta import FAILURE, PENDING, RETRY, REVOKED, SUCCESS
-from crucible.evaluation.record import task_id_of
+from crucible.evaluation.record import public_id, task_id_of
 from crucible.evaluation.result import EvalResult
 from crucible.models import Evaluation, Status, Timing, Verdict
 
@@ -21,7 +21,7 @@ def evaluation_of(eval_id: str, record: Record | None, meta: Meta | None) -> Eva
     """What is known of one evaluation.
 
     Args:
-        eval_id: its id.
+        eval_id: its scoped id.
         record: its record; None for a task that a Celery client sent.
         meta: the stored Celery result; None while nothing is stored.
     """
@@ -38,6 +38,13 @@ def evaluation_of(eval_id: str, record: Record | None, meta: Meta | None) -> Eva
         _add_meta(view, meta)
     if record is not None and view.finished_at is not None:
         _add_timing(view, record.created_ms)
+    return view
+
+
+def shown(view: Evaluation) -> Evaluation:
+    """An evaluation with the ids by which clients know it, in place of those used inside."""
+    view.eval_id = public_id(view.eval_id)
+    view.task_id = task_id_of(view.eval_id)
     return view
 
 

@@ -18,7 +18,7 @@ from crucible.http.problems import first_line, of_http, of_protocol
 from crucible.http.refusals import refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from aiohttp.streams import StreamReader
     from aiohttp.web_request import BaseRequest
@@ -39,9 +39,12 @@ class GuardedHandler(RequestHandler):
         server: aiohttp's server, to which it belongs.
         guard: keeps count of it.
         options: of aiohttp.
+
+    Attributes:
+        on_lost: called when the client is gone, for a handler that waits for other things.
     """
 
-    __slots__ = ("_body", "_fault", "_guard", "_opening", "_timer", "_wire")
+    __slots__ = ("_body", "_fault", "_guard", "_opening", "_timer", "_wire", "on_lost")
 
     def __init__(self, server: Server, guard: ConnectionGuard, **options: Any) -> None:
         super().__init__(server, **options)
@@ -54,6 +57,7 @@ class GuardedHandler(RequestHandler):
         #: It was refused for this; what still arrives is dropped.
         self._fault: Fault | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.on_lost: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take it in, or refuse it: once it has asked, so that it gets to read why."""
@@ -113,6 +117,8 @@ class GuardedHandler(RequestHandler):
             # aiohttp has neither closed it nor given up on its body.
             self._guard.count(Fault.HUNG_UP)
         self._wire = None
+        if self.on_lost is not None:
+            self.on_lost()
         super().connection_lost(exc)
 
     # What the guard asks of it (see ``guard.Guarded``)

@@ -16,8 +16,9 @@ from crucible.models import Outcome, Program  # noqa: TC001 - msgspec reads anno
 
 #: The one id no task can have: ``GET /tasks/next`` takes a task.
 RESERVED_ID = "next"
-#: Ids are part of URLs.
-TaskId = Annotated[str, Meta(pattern=r"^(?!next\Z)[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")]
+#: Ids are part of URLs. An evaluation of another tenant than ``local`` has its tenant in front.
+_ID = r"^(?!next\Z)([A-Za-z0-9][A-Za-z0-9_.-]{0,63}:)?[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z"
+TaskId = Annotated[str, Meta(pattern=_ID)]
 Message = Annotated[str, Meta(max_length=2000)]
 
 

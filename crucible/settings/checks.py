@@ -81,8 +81,9 @@ def check_switches(
 
 
 def _check_urls(settings: Settings) -> None:
-    for field in ("celery_broker_url", "celery_result_backend", "event_bus_url"):
+    for field in ("celery_broker_url", "celery_result_backend"):
         _check_url(field, getattr(settings, field), REDIS_SCHEMES)
+    _check_url("event_bus_url", settings.event_bus or "", REDIS_SCHEMES)
     _check_url("queue_service_url", settings.queue_service_url, LEGACY_SCHEMES)
     for url in settings.executor_urls:
         _check_url("executor_urls", url, EXECUTOR_SCHEMES)

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from crucible.environments import Environment, EnvironmentTable, served_environments
 from crucible.models import ISOLATIONS, LIMIT_FLOORS, Isolation
+from crucible.redis_keys import EVENT_LIMIT
 from crucible.settings.urls import mask_url
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -27,6 +28,8 @@ Seconds = Annotated[float, Meta(gt=0.0)]
 QUEUES = ("high_priority", "evaluation", "batch", "maintenance")
 #: Every queue that Crucible uses, in the order of service.
 KNOWN_QUEUES = (*QUEUES, "gpu_queue", "assessments", "reports", "celery")
+#: The value of ``event_bus_url`` without an event bus; an empty one would count as not set.
+NO_EVENT_BUS = "off"
 #: Settings whose environment variable has no ``CRUCIBLE_`` prefix.
 FOREIGN_NAMES = frozenset(
     {
@@ -79,7 +82,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         result_ttl_s: seconds a result is kept, and what is remembered of its evaluation; 0 means
             for ever.
         result_extended: keep name, arguments, worker, retries and queue with each result.
-        event_bus_url: the event bus server.
+        event_bus_url: the event bus server; ``off`` for no events.
+        event_limit: events the bus keeps, about; the oldest go first.
+        max_event_streams: clients that follow events of one api process; 0 means no limit.
+        max_event_streams_per_tenant: the same of one tenant; 0 means no limit.
         queue_limit: messages a queue may hold before submissions get 503; 0 means no limit.
         publish_deadline_s: seconds after which a submission fails if the server does not answer.
         max_body_kb: largest request body, KiB.
@@ -149,6 +155,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     result_ttl_s: Count = 86_400
     result_extended: bool = False
     event_bus_url: str = "redis://127.0.0.1:6379/0"
+    event_limit: Annotated[int, Meta(ge=1000)] = EVENT_LIMIT
+    max_event_streams: Count = 2048
+    max_event_streams_per_tenant: Count = 2048
     queue_limit: Count = 1_000_000
     publish_deadline_s: Annotated[float, Meta(gt=0.0, lt=2.0)] = 1.5
     max_body_kb: Positive = 2048
@@ -191,6 +200,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     debian_mirror: str = ""
     data_dir: Path = msgspec.field(default_factory=default_data_dir)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def event_bus(self) -> str | None:
+        """URL of the event bus; None where there is none."""
+        return None if self.event_bus_url == NO_EVENT_BUS else self.event_bus_url
 
     @property
     def result_url(self) -> str:

@@ -41,6 +41,7 @@ class Measured:
         workers: workers that live, by kind; unknown ones are absent.
         sandboxes: of all async workers, by state; ``waiting`` are programs without one.
         lanes: the same of lanes.
+        events: of this process; None where there is no event bus.
     """
 
     connections: Connections
@@ -54,6 +55,30 @@ class Measured:
     workers: Mapping[str, int] = field(default_factory=dict)
     sandboxes: Mapping[str, int] = field(default_factory=dict)
     lanes: Mapping[str, int] = field(default_factory=dict)
+    events: Events | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Events:
+    """Events of one process: written to the event bus, and followed by clients.
+
+    Attributes:
+        written: the bus has them.
+        dropped: lost, since the bus was away for too long or refused them.
+        waiting: not written yet.
+        write_lag_s: seconds the oldest of those has waited.
+        streams: clients that follow events.
+        cut: streams that were ended, by reason.
+        follow_lag_s: seconds between the last event's time and its reading.
+    """
+
+    written: int
+    dropped: int
+    waiting: int
+    write_lag_s: float
+    streams: int
+    cut: Mapping[str, int]
+    follow_lag_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +147,8 @@ class _Gauges(Collector):
             yield family
         yield from _connections(measured.connections)
         yield from _circuits(measured.circuits)
+        if measured.events is not None:
+            yield from _events(measured.events)
         if measured.copies is not None:
             copies = GaugeMetricFamily(
                 "shadow_copies", "Dual-write copies, by what became of them.", labels=["end"]
@@ -146,6 +173,31 @@ def _connections(connections: Connections) -> Iterator[Metric]:
     for reason, count in sorted(connections.faults.items()):
         faults.add_metric([reason], count)
     yield faults
+
+
+def _events(events: Events) -> Iterator[Metric]:
+    yield CounterMetricFamily("events_written", "The event bus has them.", value=events.written)
+    yield CounterMetricFamily(
+        "events_dropped",
+        "Lost: the event bus was away for too long, or refused them.",
+        value=events.dropped,
+    )
+    for name, text, value in (
+        ("events_waiting", "Not written to the event bus yet.", events.waiting),
+        ("event_write_lag_seconds", "How long the oldest of those has waited.", events.write_lag_s),
+        ("event_streams", "Clients that follow events.", events.streams),
+        ("event_follow_lag_seconds", "Age of the last event when it was read.",
+         events.follow_lag_s),
+    ):  # fmt: skip
+        yield GaugeMetricFamily(name, text, value=value)
+    cut = CounterMetricFamily(
+        "event_streams_cut",
+        "Streams that were ended: slow (their clients did not read), gap (events were trimmed).",
+        labels=["reason"],
+    )
+    for reason in ("slow", "gap"):
+        cut.add_metric([reason], events.cut.get(reason, 0))
+    yield cut
 
 
 def _circuits(circuits: Mapping[str, Circuit]) -> Iterator[Metric]:

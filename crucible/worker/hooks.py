@@ -6,8 +6,10 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from crucible.broker.claiming.claims import Settlement
+    from crucible.broker.wire.decode import Message
     from crucible.worker.run import Run, TurnedAway
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,12 @@ class TaskHooks(Protocol):
 
     def turned_away(self, run: Run, why: TurnedAway) -> None:
         """It was revoked, expired, rejected or ignored."""
+
+    def updated(self, message: Message, state: str, meta: Any) -> None:
+        """A running task stored a state of its own."""
+
+    def settled(self, settlements: Sequence[Settlement]) -> None:
+        """The server has these settlements, with the results of which the hooks were notified."""
 
 
 def notify(hooks: Iterable[TaskHooks], call: Callable[[TaskHooks], None]) -> None:

@@ -27,6 +27,7 @@ from crucible.worker.dead_letters import DeadLetterEncoder
 from crucible.worker.execution.call import Caller
 from crucible.worker.execution.execute import Execution
 from crucible.worker.execution.threads import Threads
+from crucible.worker.hooks import notify
 from crucible.worker.liveness.delayed import DelayedMessages
 from crucible.worker.liveness.lease import Lease
 from crucible.worker.liveness.recovery import Recovery
@@ -43,9 +44,10 @@ from crucible.worker.unsettled import UnsettledRuns
 from crucible.worker.wakeup import WakeUp
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
     from contextlib import AsyncExitStack
 
+    from crucible.broker.claiming.claims import Settlement
     from crucible.worker.config import WorkerConfig
     from crucible.worker.hooks import TaskHooks
     from crucible.worker.registry import TaskRegistry
@@ -120,7 +122,8 @@ async def open_parts(
     lease = Lease(claims, unsettled, lambda: _heartbeat(config.hostname, registry), outage)
     due = DueMessages(connections.steps, config.keys, config.visibility_timeout_s, clock)
     delayed = DelayedMessages(due, sweeper, clock)
-    written = (node.task_events.settled, unsettled.settled, delayed.settled)
+    all_hooks = [node.task_events, *hooks, *registry.all_hooks()]
+    written = (_notifying(all_hooks), unsettled.settled, delayed.settled)
     writer = SettlementWriter(claims, *written, outage=outage)
     threads = Threads(max(_THREADS, 2 * config.concurrency))
     stack.callback(threads.close)
@@ -131,7 +134,7 @@ async def open_parts(
         Admission(node.revocations, rates, clock),
         threads,
         time_limits,
-        [node.task_events, *hooks, *registry.all_hooks()],
+        all_hooks,
     )
     wake_up = None
     if config.claim == "atomic":
@@ -156,6 +159,11 @@ async def open_parts(
             claims, slots, unsettled, writer, wake_up, lambda: bool(registry.troubles())
         ),
     )
+
+
+def _notifying(hooks: Sequence[TaskHooks]) -> Callable[[Sequence[Settlement]], None]:
+    """Notifies hooks of settlements that were written."""
+    return lambda settlements: notify(hooks, lambda hook: hook.settled(settlements))
 
 
 def _claims(config: WorkerConfig, connections: Connections) -> Claims:
@@ -198,7 +206,7 @@ def _execution(
     config, registry, connections = base.config, base.registry, base.connections
     keys, hostname, effects = config.keys, config.hostname, base.claims.effects
     encoder = ResultEncoder(hostname, extended=config.result_extended)
-    states = StateUpdates(writer, encoder, keys, hostname)
+    states = StateUpdates(writer, encoder, keys, hostname, hooks)
     outgoing = OutgoingEncoder(registry, keys, config.default_queue)
     sender = TaskSender(outgoing, effects)
     caller = Caller(hostname, base.lifespans, threads, states, sender, time_limits)

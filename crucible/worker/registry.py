@@ -7,7 +7,7 @@ serve the same registry.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from crucible.breaker import worst
 from crucible.worker.autoretry import AutoRetry
@@ -15,7 +15,7 @@ from crucible.worker.definition import check
 from crucible.worker.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
     from crucible.breaker import Circuit
@@ -37,7 +37,8 @@ class TaskRegistry:
         circuits: the circuit breakers before what the tasks call, by downstream; published
             likewise.
         gauges: what the tasks can measure of themselves, by name; published likewise.
-        hooks: notified of what happens to every task of an async worker that serves this registry.
+        hooks: notified of what happens to every task of an async worker that serves this registry;
+            one, or several.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class TaskRegistry:
         lifespan: Lifespan | None = None,
         trouble: Callable[[], str] | None = None,
         circuits: Callable[[], Mapping[str, Circuit]] | None = None,
-        hooks: TaskHooks | None = None,
+        hooks: TaskHooks | Sequence[TaskHooks] | None = None,
         *,
         gauges: Callable[[], Mapping[str, int]] | None = None,
     ) -> None:
@@ -53,7 +54,11 @@ class TaskRegistry:
         self.trouble = trouble
         self.circuits = circuits
         self.gauges = gauges
-        self.hooks = hooks
+        if hooks is None:
+            hooks = ()
+        self.hooks: tuple[TaskHooks, ...] = (
+            tuple(hooks) if isinstance(hooks, (list, tuple)) else (cast("TaskHooks", hooks),)
+        )
         self._tasks: dict[str, Task] = {}
 
     def task(
@@ -154,7 +159,7 @@ class TaskRegistry:
 
     def all_hooks(self) -> list[TaskHooks]:
         """The hooks of every registry whose tasks are served here."""
-        return [home.hooks for home in self.homes if home.hooks is not None]
+        return [hook for home in self.homes for hook in home.hooks]
 
     def all_circuits(self) -> dict[str, Circuit]:
         """The circuit breakers before what the tasks served here call, by downstream."""

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claiming.claims import Settlement
 from crucible.broker.results.meta import STARTED
+from crucible.worker.hooks import notify
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crucible.broker.wire.decode import Message
     from crucible.redis_keys import Keys
+    from crucible.worker.hooks import TaskHooks
     from crucible.worker.result_encoder import ResultEncoder
     from crucible.worker.settlement_writer import SettlementWriter
 
@@ -23,15 +27,22 @@ class StateUpdates:
         encoder: encodes them.
         keys: key names.
         hostname: node name of the worker.
+        hooks: notified of states of their own.
     """
 
     def __init__(
-        self, writer: SettlementWriter, encoder: ResultEncoder, keys: Keys, hostname: str
+        self,
+        writer: SettlementWriter,
+        encoder: ResultEncoder,
+        keys: Keys,
+        hostname: str,
+        hooks: Sequence[TaskHooks] = (),
     ) -> None:
         self._writer = writer
         self._encoder = encoder
         self._keys = keys
         self._hostname = hostname
+        self._hooks = hooks
 
     async def started(self, message: Message) -> None:
         """Store STARTED with process and node; returns when it is stored."""
@@ -47,3 +58,5 @@ class StateUpdates:
         meta = self._encoder.state(message, state, result)
         # Without a claim: the task keeps it.
         await self._writer.write(Settlement(None, self._keys.result(message.id), meta))
+        if state != STARTED:
+            notify(self._hooks, lambda hook: hook.updated(message, state, result))

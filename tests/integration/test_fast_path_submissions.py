@@ -21,6 +21,7 @@ from crucible.api.problems import translate
 from crucible.errors import BrokerError, BrokerUnavailable, QueueFull
 from crucible.evaluation.record import decode_record
 from crucible.http.answers import rendered
+from crucible.redis_keys import EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -46,6 +47,8 @@ async def stored(redis: Redis) -> dict[str, Any]:
     records = []
     keys: list[Any] = await redis.keys("*")
     for key in sorted(keys):
+        if key.startswith(EVENTS.encode()):
+            continue  # the event bus is the same server here
         if await redis.type(key) == b"list":
             found[key.decode()] = [mask_message(raw) for raw in await redis.lrange(key, 0, -1)]
         else:

@@ -13,9 +13,11 @@ from aiohttp import web
 from crucible.errors import ExecutorUnavailable
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.completions import CompletionCounter
+from crucible.evaluation.event_hooks import EventHooks
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.retry_policy import MAX_RETRIES
 from crucible.evaluation.tasks import Platform, evaluate_code
+from crucible.events.writer import LateSink, open_writer
 from crucible.executor.served import ServedEnvironments
 from crucible.legacy import LegacyQueue, work
 from crucible.legacy.queue import LIMIT
@@ -150,18 +152,38 @@ class LegacyInstallation:
 
 @asynccontextmanager
 async def celery_worker(
-    queue_url: str, executor: LocalExecutor | None = None, *, concurrency: int = 2
+    queue_url: str,
+    executor: LocalExecutor | None = None,
+    *,
+    concurrency: int = 2,
+    bus_url: str | None = None,
+    keep_failed: bool = False,
 ) -> AsyncIterator[Worker]:
-    """An async worker in this process that runs evaluations with ``executor``."""
-    runner, tally = executor or LocalExecutor(), CompletionCounter()
+    """An async worker in this process that runs evaluations with ``executor``.
+
+    Its event bus is ``bus_url``, else the queue server, as in ``api_rig``.
+    """
+    runner, tally, sink = executor or LocalExecutor(), CompletionCounter(), LateSink()
+    names = ("tasks.evaluate_code",)
+    events = EventHooks(sink, names)
 
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
-        async with tally.writing(queue_url, Keys(), Settings().result_ttl_s):
-            yield Platform(runner, ServedEnvironments(), ceilings_of(Settings()), "container")
+        async with (
+            open_writer(bus_url or queue_url, Keys()) as writer,
+            tally.writing(queue_url, Keys(), Settings().result_ttl_s),
+        ):
+            with sink.writing_to(writer):
+                ceilings = ceilings_of(Settings())
+                yield Platform(runner, ServedEnvironments(), ceilings, "container", events.running)
 
-    registry = TaskRegistry(platform, hooks=CompletionHooks(tally, ("tasks.evaluate_code",)))
-    registry.task("tasks.evaluate_code", track_started=True, max_retries=MAX_RETRIES)(evaluate_code)
+    registry = TaskRegistry(platform, hooks=(CompletionHooks(tally, names), events))
+    registry.task(
+        "tasks.evaluate_code",
+        track_started=True,
+        max_retries=MAX_RETRIES,
+        keep_failed=keep_failed,
+    )(evaluate_code)
     queues = ("high_priority", "evaluation", "batch")
     async with Worker(
         registry, broker_url=queue_url, queues=queues, concurrency=concurrency, drain_s=1.0

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from crucible.api.fast_path.answer import accepted
 from crucible.api.fast_path.head import first_request
 from crucible.api.problems import busy, not_submitted
+from crucible.evaluation.record import public_id
 from crucible.evaluation.request import decode_request
 from crucible.http.answers import rendered
 from crucible.http.guard import Fault, Part
 from crucible.http.protocol import GuardedHandler
+from crucible.identity.principal import LOCAL
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport
@@ -147,7 +149,7 @@ class Connection(GuardedHandler):
         """Begin a submission; False where the handler has to say what is wrong with it."""
         try:
             asked = decode_request(data[found.body_at : found.end])
-            self._draft = self._service.begin(asked, found.head.key, self)
+            self._draft = self._service.begin(LOCAL, asked, found.head.key, self)
         except Exception:  # noqa: BLE001 - nothing was sent: the handler meets the same error and answers it
             return False
         self._raw = data[: found.end]
@@ -177,7 +179,7 @@ class Connection(GuardedHandler):
         if outcome.error is not None:
             self._refuse(outcome.error)
         elif outcome.existing is None:
-            self._answer(accepted(draft.eval_id, self._service.accepted(draft)))
+            self._answer(accepted(public_id(draft.eval_id), self._service.accepted(draft)))
         elif self._close or self._force_close:
             self._answer(rendered(busy("the service is stopping; this id was submitted before")))
         else:

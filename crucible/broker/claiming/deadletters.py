@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from crucible.broker.canvas.chain_tail import tail_task_ids
 from crucible.broker.wire.decode import decode
 from crucible.broker.wire.priority import priority_of, step_of
-from crucible.broker.wire.retry import counted_anew, parse
+from crucible.broker.wire.retry import counted_anew, next_attempt, parse
 from crucible.errors import MessageError
 
 if TYPE_CHECKING:
@@ -103,17 +103,23 @@ class DeadLetters:
         rows: Any = await self._store.command("XRANGE", self._keys.dlq, letter_id, letter_id)
         return _letter(*rows[0]) if rows else None
 
-    async def replay(self, letter: DeadLetter) -> bool:
+    async def replay(self, letter: DeadLetter, *, count_attempt: bool = False) -> bool:
         """Put a letter's message back at the end of its queue; False when it is gone already.
 
         Its stored failure is deleted first, and that of the later steps of its chain, or the new
         results could not be stored. Its count of deliveries starts anew; all other bytes stay as
         they were. A chord that failed with the message stays failed.
 
+        Args:
+            letter: the letter.
+            count_attempt: count in its headers that it had ended and is run again.
+
         Raises:
             MessageError: the message cannot be read, so no worker could run it either.
         """
         raw = counted_anew(letter.raw)
+        if count_attempt:
+            raw = next_attempt(raw)
         envelope = parse(raw)
         if not isinstance(envelope.get("properties"), dict):
             raise MessageError("no readable properties")

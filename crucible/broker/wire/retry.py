@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 DELIVERIES = "crucible_deliveries"
 #: Header that says why a message must not run any more; the next worker settles it.
 LOST = "crucible_lost"
+#: Header that counts how often a task was started anew after it had ended.
+ATTEMPT = "crucible_attempt"
 #: Everything in the headers that is about earlier deliveries.
 _MARKS = frozenset({"redelivered", DELIVERIES, LOST})
 
@@ -73,9 +75,12 @@ def parse(raw: bytes) -> dict[str, Any]:
 
 def deliveries_of(envelope: dict[str, Any]) -> int:
     """How many deliveries of it ended with their worker so far."""
-    headers = envelope.get("headers")
-    count = headers.get(DELIVERIES) if isinstance(headers, dict) else 0
-    return count if isinstance(count, int) and count > 0 else 0
+    return deliveries_in(envelope.get("headers"))
+
+
+def deliveries_in(headers: object) -> int:
+    """The same, by the message's headers."""
+    return _count(headers, DELIVERIES)
 
 
 def redelivered(
@@ -103,6 +108,16 @@ def redelivered(
     return dumps(envelope).encode()
 
 
+def attempt_of(headers: object) -> int:
+    """How often a task was started anew after it had ended, by its headers."""
+    return _count(headers, ATTEMPT)
+
+
+def _count(headers: object, name: str) -> int:
+    count = headers.get(name) if isinstance(headers, dict) else 0
+    return count if isinstance(count, int) and count > 0 else 0
+
+
 def counted_anew(raw: bytes) -> bytes:
     """The message without its counts of deliveries; as it is where there are none.
 
@@ -114,6 +129,22 @@ def counted_anew(raw: bytes) -> bytes:
     if not isinstance(headers, dict) or not _MARKS & headers.keys():
         return raw
     _unmark(envelope)
+    return dumps(envelope).encode()
+
+
+def next_attempt(raw: bytes) -> bytes:
+    """The message of a task that had ended and is to run again, counted in its headers.
+
+    A task of protocol 1 has no headers of its own, so its attempts are not counted.
+
+    Raises:
+        MessageError: not a JSON object.
+    """
+    envelope = parse(raw)
+    headers = envelope.get("headers")
+    if not isinstance(headers, dict) or "task" not in headers:
+        return raw
+    headers[ATTEMPT] = attempt_of(headers) + 1
     return dumps(envelope).encode()
 
 

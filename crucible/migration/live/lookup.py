@@ -1,4 +1,7 @@
-"""Looking up, awaiting and cancelling evaluations that may be in either queue system."""
+"""Looking up, awaiting and cancelling evaluations that may be in either queue system.
+
+Ids are scoped here (``evaluation.record``).
+"""
 
 from __future__ import annotations
 
@@ -48,13 +51,13 @@ class Lookup:
             return await self._backend.look_up(eval_id, record)
         if record is None and (found := await self._backend.unrecorded(eval_id)):
             return found
-        return await self._celery.look_up(eval_id)
+        return await self._celery.find(eval_id)
 
     async def wait(self, eval_id: str, timeout: float) -> bool:
         """Wait in the queue system the evaluation is in; see ``EvaluationService``."""
         record = await self._record_of(eval_id)
         if record is not None and record.queue_system == "celery":
-            return await self._celery.wait(eval_id, timeout)
+            return await self._celery.wait_for(eval_id, timeout)
         try:
             await self._legacy.wait(eval_id, timeout)
         except (ResultTimeout, LegacyError):
@@ -78,7 +81,7 @@ class Lookup:
         """
         evaluation = await self.look_up(eval_id)
         if evaluation.status in ENDED or evaluation.queue_system == "celery":
-            return await self._celery.cancel(eval_id)
+            return await self._celery.stop(eval_id)
         await self._legacy.cancel(eval_id)
         if evaluation.celery_task_id:
             try:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from crucible.broker.redis.connection import open_client
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.limits import ceilings_of
-from crucible.evaluation.record import unended_ttl_s
+from crucible.evaluation.record import tenant_of, unended_ttl_s
+from crucible.evaluation.transitions import as_read
+from crucible.events.writer import NoEvents
 from crucible.legacy import LegacyClient
 from crucible.migration.live.breakers import Breakers
 from crucible.migration.live.comparer import DualComparer, Mismatches
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from crucible.breaker import Circuit
     from crucible.broker import Publisher
     from crucible.evaluation.request import EvalRequest
+    from crucible.events.writer import EventSink
     from crucible.executor.served import ServedEnvironments
     from crucible.models import Evaluation
     from crucible.settings import Settings
@@ -73,11 +76,17 @@ class _Observer:
 
     counter: CompletionCounter
     comparer: DualComparer
+    events: EventSink
 
     def completed(self, queue_system: QueueSystem, evaluation: Evaluation) -> None:
         """An evaluation or its copy ended; workers count those of Celery themselves."""
+        if queue_system is not QueueSystem.LEGACY:
+            return
         timing = evaluation.timing_ms
-        if queue_system is QueueSystem.LEGACY and timing is not None:
+        end = as_read(evaluation, tenant_of(evaluation.eval_id))
+        if end is not None:
+            self.events.add(end)
+        if timing is not None:
             self.counter.note("legacy", evaluation.status, evaluation.eval_id, timing.total / 1000)
 
     def paired(self, asked: EvalRequest, legacy: Evaluation, celery: Evaluation) -> None:
@@ -87,7 +96,10 @@ class _Observer:
 
 @asynccontextmanager
 async def open_migration(
-    settings: Settings, publisher: Publisher, served: ServedEnvironments
+    settings: Settings,
+    publisher: Publisher,
+    served: ServedEnvironments,
+    events: EventSink | None = None,
 ) -> AsyncIterator[Migration]:
     """Connect to the legacy queue and run the background parts while the context is open.
 
@@ -95,6 +107,7 @@ async def open_migration(
         settings: with ``queue_service_url``.
         publisher: publishes copies, and reads results of Celery tasks.
         served: the environments a program may run in.
+        events: takes the events of evaluations in the legacy queue; None drops them.
     """
     keys, results, ttl_s = publisher.keys, publisher.results, settings.result_ttl_s
     breakers = Breakers(settings)
@@ -119,7 +132,8 @@ async def open_migration(
         counter = await enter(CompletionCounter().writing(settings.celery_broker_url, keys, ttl_s))
         copies = Copies(publisher, ttl_s or _COPY_TTL_S)
         comparer = await enter(DualComparer(mismatches, copies.run_again))
-        follower = await enter(Follower(legacy, results, ledger, _Observer(counter, comparer)))
+        observer = _Observer(counter, comparer, events or NoEvents())
+        follower = await enter(Follower(legacy, results, ledger, observer))
         sampler = await enter(Sampler(client, keys))
         shadow = await enter(Shadow(copies.send, follower.without_copy, breakers.queue))
         yield Migration(

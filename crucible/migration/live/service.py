@@ -6,6 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from crucible.errors import BrokerError, LegacyError
+from crucible.evaluation.record import scoped_id
+from crucible.evaluation.view import shown
 from crucible.migration.live.lookup import Lookup
 from crucible.migration.live.submission import RoutedSubmission
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from crucible.evaluation.celery_service import CeleryService
     from crucible.evaluation.request import EvalRequest
     from crucible.evaluation.service import Submitted
+    from crucible.identity.principal import Principal
     from crucible.migration.live.migration import Migration
     from crucible.models import Evaluation
 
@@ -46,31 +49,34 @@ class RoutedService:
         """See ``EvaluationService``; copies are not counted."""
         return self._submission.submitted()
 
-    def submit(self, asked: EvalRequest, key: str | None = None) -> Coroutine[Any, Any, Submitted]:
+    def submit(
+        self, caller: Principal, asked: EvalRequest, key: str | None = None
+    ) -> Coroutine[Any, Any, Submitted]:
         """See ``EvaluationService``."""
-        return self._submission.submit(asked, key)
+        return self._submission.submit(caller, asked, key)
 
     async def submit_and_wait(
-        self, asked: EvalRequest, key: str | None, timeout: float
+        self, caller: Principal, asked: EvalRequest, key: str | None, timeout: float
     ) -> tuple[Submitted, Evaluation | None]:
         """See ``EvaluationService``. Where to wait is known only once it is submitted."""
-        submitted = await self.submit(asked, key)
+        submitted = await self.submit(caller, asked, key)
+        eval_id = submitted.eval_id
         try:
-            ended = await self.wait(submitted.eval_id, timeout)
-            return submitted, await self.look_up(submitted.eval_id) if ended else None
+            ended = await self.wait(caller, eval_id, timeout)
+            return submitted, await self.look_up(caller, eval_id) if ended else None
         except (BrokerError, LegacyError) as error:
             # It is queued all the same, and that is what the client has to know.
-            log.info("%s cannot be waited for: %s", submitted.eval_id, error)
+            log.info("%s cannot be waited for: %s", eval_id, error)
             return submitted, None
 
-    async def look_up(self, eval_id: str) -> Evaluation:
+    async def look_up(self, caller: Principal, eval_id: str) -> Evaluation:
         """See ``EvaluationService``."""
-        return await self._lookup.look_up(eval_id)
+        return shown(await self._lookup.look_up(scoped_id(caller.tenant, eval_id)))
 
-    async def wait(self, eval_id: str, timeout: float) -> bool:
+    async def wait(self, caller: Principal, eval_id: str, timeout: float) -> bool:
         """See ``EvaluationService``."""
-        return await self._lookup.wait(eval_id, timeout)
+        return await self._lookup.wait(scoped_id(caller.tenant, eval_id), timeout)
 
-    async def cancel(self, eval_id: str) -> Evaluation:
+    async def cancel(self, caller: Principal, eval_id: str) -> Evaluation:
         """See ``EvaluationService``."""
-        return await self._lookup.cancel(eval_id)
+        return shown(await self._lookup.cancel(scoped_id(caller.tenant, eval_id)))

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 from crucible.breaker import BreakerState
 from crucible.errors import BrokerError, BrokerUnavailable, LegacyError, NothingStored
+from crucible.evaluation.record import public_id
 from crucible.evaluation.request import queue_of
 from crucible.evaluation.service import NOT_QUEUED, Submitted
 from crucible.evaluation.submission import check_same
+from crucible.evaluation.transitions import queued
 from crucible.migration.legacy_results import LEGACY_QUEUE
 from crucible.migration.live.ledger import PATIENCE_S, SPLIT_PATIENCE_S, Entry, encode_asked
 from crucible.migration.routing import Decision, Mode, QueueSystem, decide
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from crucible.evaluation.record import Record
     from crucible.evaluation.request import EvalRequest
     from crucible.evaluation.submission import Draft
+    from crucible.identity.principal import Principal
     from crucible.migration.live.migration import Migration
 
 log = logging.getLogger(__name__)
@@ -60,7 +63,9 @@ class RoutedSubmission:
         """Evaluations accepted since the start, by queue system; copies are not counted."""
         return {**self._celery.submitted(), "legacy": self._legacy_total}
 
-    async def submit(self, asked: EvalRequest, key: str | None = None) -> Submitted:
+    async def submit(
+        self, caller: Principal, asked: EvalRequest, key: str | None = None
+    ) -> Submitted:
         """Queue one evaluation.
 
         Raises:
@@ -69,7 +74,7 @@ class RoutedSubmission:
             BrokerError: Celery did not accept it, nor the legacy queue where that may.
             LegacyError: the legacy queue did not accept it.
         """
-        draft = self._celery.draft(asked, key)
+        draft = self._celery.draft(caller, asked, key)
         began = time.perf_counter()
         is_open = self._breaker.state is BreakerState.OPEN
         decision = decide(self._watch.switches, draft.eval_id, celery_open=is_open)
@@ -103,7 +108,7 @@ class RoutedSubmission:
             return await self._repeated(draft, first)
         queue = queue_of(draft.asked.priority)
         self._follower.follow(draft.eval_id, draft.record("celery", queue))
-        return Submitted(draft.eval_id, queue, True)
+        return Submitted(public_id(draft.eval_id), queue, True)
 
     async def _guarded_publish(self, draft: Draft) -> Record | None:
         permit = self._breaker.permit()
@@ -165,10 +170,11 @@ class RoutedSubmission:
 
     def _accepted_by_legacy(self, draft: Draft, record: Record, *, dual: bool) -> Submitted:
         self._legacy_total += 1
+        self._celery.events.add(queued(draft, LEGACY_QUEUE, "legacy"))
         self._follower.follow(draft.eval_id, record, draft.asked if dual else None)
         if dual:
             self._shadow.offer(draft.eval_id, draft.asked)
-        return Submitted(draft.eval_id, LEGACY_QUEUE, True, "legacy")
+        return Submitted(public_id(draft.eval_id), LEGACY_QUEUE, True, "legacy")
 
     async def _repeated(self, draft: Draft, first: Record) -> Submitted:
         """A submission whose id is known: it goes where the first one went."""
@@ -178,4 +184,4 @@ class RoutedSubmission:
             # The legacy queue returns the task it has, and accepts again one that it lost.
             await self._backend.submit(draft.eval_id, draft.asked)
             self._follower.follow(draft.eval_id, first)
-        return Submitted(draft.eval_id, first.queue, False, first.queue_system)
+        return Submitted(public_id(draft.eval_id), first.queue, False, first.queue_system)

@@ -17,7 +17,7 @@ from crucible.broker.wire.timestamps import utc_text
 from crucible.worker.run import TurnedAway
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from crucible.broker.claiming.claims import Settlement
     from crucible.broker.control.event_stream import EventStream
@@ -167,7 +167,10 @@ class TaskEvents:
         if self._returning:
             self._returning.pop(task_id, None)
 
-    def settled(self, settlements: Iterable[Settlement]) -> None:
+    def updated(self, message: Message, state: str, meta: Any) -> None:
+        """Stock sends nothing."""
+
+    def settled(self, settlements: Sequence[Settlement]) -> None:
         """The server has these settlements: send the events held back for them."""
         if not self._held_back:
             return

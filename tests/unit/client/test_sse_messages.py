@@ -10,6 +10,7 @@ from crucible.client.sse import Message, MessageReader
     [
         ("data: a\n\n", [Message("message", "a", "")]),
         ("event: e\nid: 7-0\ndata: a\ndata: b\n\n", [Message("e", "a\nb", "7-0")]),
+        ("id: 3-1\n\n", [Message("message", "", "3-1")]),
         (": heartbeat\n\n", []),
         ("event: e\n\ndata:no space\n\n", [Message("message", "no space", "")]),
         ("data\n\ndata: half", [Message("message", "", "")]),

@@ -328,3 +328,12 @@ def test_an_environment_that_cannot_be_is_refused(tmp_path: Path, text: str, set
     with pytest.raises(SettingsError) as caught:
         load_settings({}, file=file)
     assert caught.value.setting == setting
+
+
+def test_there_may_be_no_event_bus() -> None:
+    """``off`` is no URL, and nothing else is off."""
+    assert load_settings({"CRUCIBLE_EVENT_BUS_URL": "off"}).event_bus is None
+    assert load_settings({}).event_bus == "redis://127.0.0.1:6379/0"
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"CRUCIBLE_EVENT_BUS_URL": "none"})
+    assert caught.value.setting == "CRUCIBLE_EVENT_BUS_URL"

@@ -1,0 +1,1 @@
+"""Server-sent events: what clients get of the event bus."""

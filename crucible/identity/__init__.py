@@ -1,0 +1,1 @@
+"""Who asks: tenants, their keys, scopes and tiers."""
