@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from crucible.breaker import Circuit
     from crucible.environments import EnvironmentState
+    from crucible.executor.artifact import Artifact, Compilation
     from crucible.executor.hooks import ExecutorHooks
     from crucible.models import Outcome, Program
 
@@ -27,8 +28,14 @@ __all__ = ["Executor", "ExecutorConfig", "circuits_of", "open_executor", "pool_o
 class Executor(Protocol):
     """Runs programs; each call is one program in a sandbox of its own."""
 
-    async def run(self, program: Program) -> Outcome:
+    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
         """Run a program to its end.
+
+        One whose language has a compiler is compiled before, unless the same was.
+
+        Args:
+            program: what to run.
+            artifact: what ``compile`` made of the same program; many may be run with it.
 
         Cancelling the call kills the program. Where the executor knows what it had written, the
         cancellation is an ``Interrupted``.
@@ -36,6 +43,14 @@ class Executor(Protocol):
         Raises:
             ExecutorUnavailable: the platform could not run it now; another try may help.
             ExecutorRefused: it can never run as asked.
+        """
+
+    async def compile(self, program: Program) -> Compilation:
+        """Compile a program, unless the same was before, and hand back what was made.
+
+        Raises:
+            ExecutorUnavailable: the platform could not compile it now; another try may help.
+            ExecutorRefused: it never can, or its language has no compiler.
         """
 
     async def check(self) -> None:
