@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from crucible.executor.languages import Language
     from crucible.models import Limits
 
+#: The gauge of a cache's size.
+CACHE_BYTES = "compile_cache_bytes"
 #: Bytes of an entry beside its artifact and its compiler's words.
 ENTRY_BYTES = 500
 

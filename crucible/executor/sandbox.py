@@ -170,14 +170,16 @@ class Sandbox:
             Interrupted: cancelled while the program ran.
         """
         self._again = False
+        file_bytes = self._config.file_mb << 20
         request = frames.encode_request(
             program,
             language,
             cpus=self._config.cpus,
-            file_bytes=self._config.file_mb << 20,
+            file_bytes=file_bytes,
             artifact=artifact,
         )
-        return await self._serve(request, program.limits, Output(program.limits.output_kb * 1024))
+        output = Output(program.limits.output_kb * 1024, file_bytes)
+        return await self._serve(request, program.limits, output)
 
     async def compile(
         self, program: Program, language: Language, limits: Limits, *, again: bool
