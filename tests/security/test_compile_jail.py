@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from base64 import b64encode
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 import pytest_asyncio
-from siege import ISOLATIONS, LATE_S, honest
+from siege import ISOLATIONS, LATE_S, containers_of, honest, processes_of
+from support.interrupting import cut_short
 
 from crucible.environments import DEFAULT, JUDGE
 from crucible.executor import ExecutorConfig
@@ -195,3 +199,28 @@ async def test_what_a_compiler_is_made_to_run_leaves_nothing(
         # Its daemon was writing this one when it was killed, so it may be part of what was made.
         assert set(outcome.stdout.split()) - {b"late.class"} == wanted
     await honest(executor)
+
+
+async def compiling(executor: DockerExecutor) -> bool:
+    """Whether a C compiler runs in a container of this executor."""
+    known = await containers_of(executor.config.owner)
+    names = [Path(f"/proc/{pid}/comm") for pid in processes_of(known)]
+    with contextlib.suppress(OSError):
+        return any(name.read_text().strip() == "tcc" for name in names)
+    return False
+
+
+async def test_cancelled_while_it_is_compiled(executor: DockerExecutor, make: Make) -> None:
+    """The compiler is killed; none of its words are the program's, and files are named as lost."""
+    # A terminal that nobody writes to.
+    program = make(f'#include "/dev/ptmx"\n{C_MAIN}', output_files=("a", "*.b"))
+    running = asyncio.create_task(cut_short(executor, program))
+    async with asyncio.timeout(40):
+        while not await compiling(executor):
+            assert not running.done(), running.result()
+            await asyncio.sleep(0.02)
+    running.cancel()
+    outcome = await running
+    assert (outcome.verdict, outcome.message) == (V.CANCELLED, "stopped while it was compiled")
+    assert outcome.files_omitted == {"a": "lost", "*.b": "lost"}
+    assert (await executor.run(make(C_MAIN))).verdict is V.OK
