@@ -144,7 +144,8 @@ class CompileCache:
     async def find(self, key: bytes, limits: Limits) -> Compilation | None:
         """What is there already, or what comes of a compile under way.
 
-        None: the caller is to compile, and to call ``fly`` before it awaits anything.
+        Waits no longer than others' compiles may take by their own limits. None: the caller is to
+        compile, and to call ``fly`` before it awaits anything.
 
         Args:
             key: of ``key_of``.
