@@ -33,6 +33,7 @@ class Verdict(enum.StrEnum):
     OUTPUT_LIMIT = "output_limit"
     DISK_LIMIT = "disk_limit"
     PIDS_LIMIT = "pids_limit"
+    COMPILE_ERROR = "compile_error"
     INTERNAL_ERROR = "internal_error"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
@@ -115,8 +116,9 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         args: arguments after the program's own name.
         env: environment variables on top of the sandbox's own.
         files: placed beside the program before it starts.
-        output_files: names of regular files to return after the end.
+        output_files: names of regular files to return after the end, and patterns of names.
         limits: what it may use.
+        compile_limits: what its compiler may use; None takes those of the language.
         environment: the image it runs in, by the name it is served under.
         isolation: ``container`` (one fresh container) or ``nested`` (namespaces of its own in a
             container of its tenant).
@@ -132,6 +134,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[SourceFile, ...] = ()
     output_files: tuple[str, ...] = ()
     limits: Limits = Limits()
+    compile_limits: Limits | None = None
     environment: str = "default"
     isolation: Isolation = "container"
     tenant: str = LOCAL_TENANT
@@ -154,6 +157,22 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     processes: int = 0
 
 
+class CompileReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of compiling a program.
+
+    Attributes:
+        exit_code: the compiler's; None when it did not exit by itself.
+        error: what it wrote, on either descriptor, at most ``compile_limits.output_kb``.
+        usage: what it used when it ran.
+        cached: it did not run for this program: what it made before was used.
+    """
+
+    exit_code: int | None = None
+    error: bytes = b""
+    usage: Usage = Usage()
+    cached: bool = False
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How an executor found a program to end.
 
@@ -170,8 +189,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         run_s: seconds from starting the program to its end.
         files: requested output files that were regular files, by name.
         files_omitted: the other requested ones, with the reason: ``missing``, ``too_large``,
-            ``not_a_file`` (a link, folder, socket, device) or ``unreadable``.
+            ``not_a_file`` (a link, folder, socket, device), ``unreadable``, ``too_many``,
+            ``bad_name`` (not UTF-8, or with control characters), or ``lost`` with the sandbox.
         isolation: ``container`` or ``nested``, as it was run.
+        compile: what came of compiling it; None where its language has no such step.
     """
 
     verdict: Verdict
@@ -187,6 +208,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, bytes] = {}
     files_omitted: dict[str, str] = {}
     isolation: Isolation = "container"
+    compile: CompileReport | None = None
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,11 +227,30 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     total: int = 0
 
 
+class CompileView(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of compiling a program, as a client sees it.
+
+    Attributes:
+        exit_code: the compiler's; null when it did not exit by itself.
+        error: what it wrote, on standard output and standard error.
+        error_encoding: ``base64`` where that is not UTF-8.
+        usage: what it used.
+        cached: it did not run for this program: what it made before was used.
+    """
+
+    exit_code: int | None = None
+    error: str = ""
+    error_encoding: Literal["utf-8", "base64"] = "utf-8"
+    usage: Usage = Usage()
+    cached: bool = False
+
+
 class Evaluation(msgspec.Struct, kw_only=True):
     """An evaluation as a client sees it (``GET /api/eval/{eval_id}``).
 
     ``output`` and ``error`` are text; where the bytes are not UTF-8 they are base64 and
-    ``output_encoding`` or ``error_encoding`` says so.
+    ``output_encoding`` or ``error_encoding`` says so. ``compile`` is there once a program in a
+    language with a compiler has ended; where that refused it, ``error`` is what it wrote.
     """
 
     eval_id: str
@@ -238,4 +279,5 @@ class Evaluation(msgspec.Struct, kw_only=True):
     error_encoding: Literal["utf-8", "base64"] = "utf-8"
     files: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     files_omitted: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    compile: CompileView | msgspec.UnsetType = msgspec.UNSET
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET

@@ -10,7 +10,7 @@ from aiohttp import web
 from crucible.api.app_keys import ADMIN, EVENT_HUB, EVENT_WRITER, METER, MIGRATION, READINESS
 from crucible.breaker import worst
 from crucible.errors import BrokerError, LegacyError
-from crucible.evaluation.pool_gauges import lanes_of, sandboxes_of
+from crucible.evaluation.pool_gauges import compile_cache_bytes_of, lanes_of, sandboxes_of
 from crucible.evaluation.readiness import PROBE_S, workers_of
 from crucible.http.guard import GUARD, Fault
 from crucible.migration.legacy_results import LEGACY_QUEUE
@@ -62,6 +62,7 @@ async def _measure(app: web.Application) -> Measured:
         workers=workers_of(heartbeats, listening),
         sandboxes=sandboxes_of(heartbeats),
         lanes=lanes_of(heartbeats),
+        compile_cache_bytes=compile_cache_bytes_of(heartbeats),
         completions=completions,
         circuits=worst(circuits),
         memory_full=memory_full,

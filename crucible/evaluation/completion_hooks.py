@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from crucible.broker.claiming.claims import Settlement
     from crucible.broker.wire.decode import Message
     from crucible.evaluation.completions import CompletionCounter
-    from crucible.executor.hooks import SandboxRetired, SandboxTaken
+    from crucible.executor.hooks import CompileLookup, SandboxRetired, SandboxTaken
     from crucible.worker.run import Run
 
 #: Completions of evaluations that did not run.
@@ -27,7 +27,7 @@ _STATUSES = {status.value: status for status in ENDED}
 
 
 class SandboxHooks(NoHooks):
-    """Counts what became of sandboxes (see ``executor.hooks.ExecutorHooks``)."""
+    """Counts what became of sandboxes, and what was compiled (``executor.hooks``)."""
 
     def __init__(self, counter: CompletionCounter) -> None:
         self._counter = counter
@@ -41,6 +41,10 @@ class SandboxHooks(NoHooks):
     def sandbox_retired(self, details: SandboxRetired) -> None:
         """A container was removed, or a lane is restarted."""
         self._counter.sandbox_retired(details.isolation or "unknown", details.reason)
+
+    def compile_looked_up(self, details: CompileLookup) -> None:
+        """It is known whether a program has to be compiled."""
+        self._counter.compile_looked_up(hit=details.hit)
 
 
 class CompletionHooks:

@@ -62,6 +62,7 @@ class CompletionCounts:
         sandbox_wait_s: the sum of those waits.
         lanes: of ``sandboxes`` those that were lanes.
         retired: sandboxes that serve nobody any more as they are, by isolation and reason.
+        compiles: programs that the compile cache had (``hit``), and that were compiled (``miss``).
     """
 
     statuses: Counter[str] = field(default_factory=Counter)
@@ -71,6 +72,7 @@ class CompletionCounts:
     sandbox_wait_s: float = 0.0
     lanes: Counter[str] = field(default_factory=Counter)
     retired: Counter[tuple[str, str]] = field(default_factory=Counter)
+    compiles: Counter[str] = field(default_factory=Counter)
 
     def read(self, kind: str, label: str, number: int) -> None:
         """Add one field as it is stored; fields of a later version are ignored."""
@@ -89,6 +91,8 @@ class CompletionCounts:
         elif kind == "retired":
             isolation, _, reason = label.partition(" ")
             self.retired[isolation, reason] = number
+        elif kind == "compile":
+            self.compiles[label] = number
 
     def cumulative(self) -> list[tuple[str, int]]:
         """For each upper bound, how many took no longer (the form of a Prometheus histogram)."""

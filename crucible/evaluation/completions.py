@@ -86,6 +86,14 @@ class CompletionCounter:
         """Count a sandbox that serves nobody any more as it is; in the same event loop."""
         self._unwritten[f"celery retired {isolation} {reason}"] += 1
 
+    def compile_looked_up(self, *, hit: bool) -> None:
+        """Count a program whose language has a compiler; in the event loop of ``writing`` only.
+
+        Args:
+            hit: it was not compiled, since the same had been.
+        """
+        self._unwritten[f"celery compile {'hit' if hit else 'miss'}"] += 1
+
     @asynccontextmanager
     async def writing(
         self,

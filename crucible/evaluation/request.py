@@ -14,15 +14,18 @@ from crucible.evaluation.limits import LimitsRequest, checked_limits
 from crucible.evaluation.record import public_id, tenant_of
 from crucible.evaluation.request_errors import not_finite, with_key
 from crucible.executor.admission import (
+    COMPILE_LIMITS,
     MAX_CODE_BYTES,
     check_arguments,
     check_code,
+    check_compile_memory,
     check_env,
     check_environment,
     check_files,
     check_memory,
     check_output_files,
     check_stdin,
+    compile_defaults,
     from_base64,
 )
 from crucible.models import ISOLATIONS, Isolation, Program, SourceFile
@@ -55,8 +58,9 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         args: arguments after the program's own name.
         env: environment variables.
         files: placed beside the program.
-        output_files: names of files to return.
+        output_files: names of files to return, or patterns with ``*``, ``?`` and ``**``.
         limits: what it may use.
+        compile_limits: what its compiler may use, where its language has one.
         environment: the image to run in; None takes the first that has the language.
         isolation: ``container`` or ``nested``; None takes what the installation is set to.
     """
@@ -68,6 +72,7 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     files: list[SourceFile] = []
     output_files: list[str] = []
     limits: LimitsRequest | None = None
+    compile_limits: LimitsRequest | None = None
     environment: str | None = None
     isolation: Isolation | None = None
 
@@ -169,7 +174,8 @@ def check_request(
     """
     if request.metadata:
         _check_metadata(request.metadata)
-    _, language, limits = _check_program(request, served, ceilings)
+    environment, language, limits = _check_program(request, served, ceilings)
+    _compile_limits(request, environment, language, limits, ceilings)
     if request.isolation is not None and request.isolation not in isolations:
         raise InputError("isolation", f"may be {' or '.join(isolations)} here")
     stdin = _check_options(request, language)
@@ -223,6 +229,7 @@ def program_from(
         files=tuple(arguments.files),
         output_files=tuple(arguments.output_files),
         limits=limits,
+        compile_limits=_compile_limits(arguments, environment, known, limits, ceilings),
         environment=environment.name,
         isolation=arguments.isolation or isolation,
         tenant=tenant,
@@ -267,6 +274,24 @@ def _check_program(
     limits = checked_limits(request.limits, ceilings, language.defaults)
     check_environment(environment, limits)
     return environment, language, limits
+
+
+def _compile_limits(
+    request: EvalRequest,
+    environment: Environment,
+    language: Language,
+    limits: Limits,
+    ceilings: Limits,
+) -> Limits | None:
+    """What a program's compiler may use, where the request names any of it."""
+    if request.compile_limits is None:
+        return None
+    usual = compile_defaults(language, limits)
+    asked = checked_limits(request.compile_limits, ceilings, usual, COMPILE_LIMITS)
+    if not language.compile:
+        return None
+    check_compile_memory(environment, asked, request.code, request.files)
+    return asked
 
 
 def _check_options(options: EvalOptions, language: Language) -> bytes:

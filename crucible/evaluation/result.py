@@ -9,7 +9,17 @@ from typing import Any, Literal
 
 import msgspec
 
-from crucible.models import OWN_END, Isolation, Outcome, Status, Usage, Verdict, status_of
+from crucible.models import (
+    OWN_END,
+    CompileReport,
+    CompileView,
+    Isolation,
+    Outcome,
+    Status,
+    Usage,
+    Verdict,
+    status_of,
+)
 
 #: Control characters that JSON has no short form for.
 _ESCAPED = bytes(set(range(0x20)) - set(b"\b\t\n\f\r"))
@@ -50,6 +60,7 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
     error_encoding: Literal["utf-8", "base64"] = "utf-8"
     files: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     files_omitted: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    compile: CompileView | msgspec.UnsetType = msgspec.UNSET
 
 
 def result_of(
@@ -90,6 +101,19 @@ def result_of(
         if outcome.files
         else msgspec.UNSET,
         files_omitted=outcome.files_omitted or msgspec.UNSET,
+        compile=compile_view(outcome.compile) if outcome.compile else msgspec.UNSET,
+    )
+
+
+def compile_view(report: CompileReport) -> CompileView:
+    """What came of compiling, as a client sees it."""
+    error, encoding = text_of(whole_text(report.error))
+    return CompileView(
+        exit_code=report.exit_code,
+        error=error,
+        error_encoding=encoding,
+        usage=report.usage,
+        cached=report.cached,
     )
 
 

@@ -18,17 +18,24 @@ if TYPE_CHECKING:
 
     from crucible.breaker import Circuit
     from crucible.environments import EnvironmentState
+    from crucible.executor.artifact import Artifact, Compilation
     from crucible.executor.hooks import ExecutorHooks
     from crucible.models import Isolation, Outcome, Program
 
-__all__ = ["Executor", "ExecutorConfig", "circuits_of", "open_executor", "pool_of"]
+__all__ = ["Executor", "ExecutorConfig", "circuits_of", "gauges_of", "open_executor"]
 
 
 class Executor(Protocol):
     """Runs programs; each call is one program in a sandbox of its own."""
 
-    async def run(self, program: Program) -> Outcome:
+    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
         """Run a program to its end.
+
+        One whose language has a compiler is compiled before, unless the same was.
+
+        Args:
+            program: what to run.
+            artifact: what ``compile`` made of the same program; many may be run with it.
 
         Cancelling the call kills the program. Where the executor knows what it had written, the
         cancellation is an ``Interrupted``.
@@ -36,6 +43,14 @@ class Executor(Protocol):
         Raises:
             ExecutorUnavailable: the platform could not run it now; another try may help.
             ExecutorRefused: it can never run as asked.
+        """
+
+    async def compile(self, program: Program) -> Compilation:
+        """Compile a program, unless the same was before, and hand back what was made.
+
+        Raises:
+            ExecutorUnavailable: the platform could not compile it now; another try may help.
+            ExecutorRefused: it never can, or its language has no compiler.
         """
 
     async def check(self) -> None:
@@ -78,16 +93,13 @@ async def open_executor(
 
 
 @runtime_checkable
-class _PoolOwner(Protocol):
-    def pool_counts(self) -> dict[str, dict[str, int]]: ...
+class _Measured(Protocol):
+    def gauges(self) -> dict[str, int]: ...
 
 
-def pool_of(executor: Executor) -> dict[str, dict[str, int]]:
-    """An executor's sandboxes by isolation and state; empty where others have them.
-
-    The states are those of ``pool_policy.PoolCounts``, and for lanes ``nested.policy.LaneCounts``.
-    """
-    return executor.pool_counts() if isinstance(executor, _PoolOwner) else {}
+def gauges_of(executor: Executor) -> dict[str, int]:
+    """What an executor has (``DockerExecutor.gauges``); empty where others have it."""
+    return executor.gauges() if isinstance(executor, _Measured) else {}
 
 
 def circuits_of(executor: Executor) -> dict[str, Circuit]:

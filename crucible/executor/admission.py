@@ -15,6 +15,8 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from crucible.errors import InputError
 from crucible.executor.served import ServedEnvironments
 from crucible.models import LIMIT_FLOORS, Limits
@@ -52,6 +54,8 @@ MAX_ARGUMENTS = 1000
 #: Of a whole path; and the parts it may have.
 MAX_NAME_BYTES = 255
 MAX_NAME_PARTS = 16
+#: The field of a compiler's limits.
+COMPILE_LIMITS = "compile_limits"
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 #: Taken from the program's reach because they change what starts, not what runs.
 _ENV_REFUSED = frozenset({"LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH"})
@@ -86,29 +90,78 @@ def check_program(
     check_files(program.files, language.file_name)
     check_output_files(program.output_files)
     check_memory(program.limits, program.code, len(program.stdin), program.files)
+    if language.compile and program.compile_limits is not None:
+        check_limits(program.compile_limits, ceiling, COMPILE_LIMITS)
+        check_compile_memory(environment, program.compile_limits, program.code, program.files)
     return environment, language
 
 
-def check_environment(environment: Environment, limits: Limits) -> None:
+def check_compile_memory(
+    environment: Environment, limits: Limits, code: str, files: Sequence[SourceFile]
+) -> None:
+    """Refuse limits of a compiler whose sandbox could never start with them.
+
+    Raises:
+        InputError: with the least memory that would do.
+    """
+    check_environment(environment, limits, COMPILE_LIMITS)
+    check_memory(limits, code, 0, files, COMPILE_LIMITS)
+
+
+def check_environment(environment: Environment, limits: Limits, where: str = "limits") -> None:
     """Refuse what an environment cannot do.
+
+    Args:
+        environment: to be asked.
+        limits: what it would have.
+        where: the field they are in.
 
     Raises:
         InputError: naming the field that asks for it.
     """
     if limits.memory_mb < environment.least_memory_mb:
         least = f"must be at least {environment.least_memory_mb}"
-        raise InputError("limits.memory_mb", f"{least} in environment {environment.name!r}")
+        raise InputError(f"{where}.memory_mb", f"{least} in environment {environment.name!r}")
 
 
-def check_limits(limits: Limits, ceiling: Limits = CEILING) -> None:
+def compile_limits_of(program: Program, language: Language, ceiling: Limits = CEILING) -> Limits:
+    """What a program's compiler may use: as it says, else what is usual."""
+    return program.compile_limits or lowered(compile_defaults(language, program.limits), ceiling)
+
+
+def compile_defaults(language: Language, limits: Limits) -> Limits:
+    """The compiler's limits for what a request does not name.
+
+    Args:
+        language: its entry in the table.
+        limits: of the program. With as much disk as that has, one sandbox may do for both.
+    """
+    usual = language.compile_defaults
+    return msgspec.structs.replace(usual, disk_mb=max(usual.disk_mb, limits.disk_mb))
+
+
+def lowered(limits: Limits, ceiling: Limits) -> Limits:
+    """Limits, none of them above the ceiling."""
+    most = msgspec.structs.asdict(ceiling)
+    return Limits(
+        **{name: min(value, most[name]) for name, value in msgspec.structs.asdict(limits).items()}
+    )
+
+
+def check_limits(limits: Limits, ceiling: Limits = CEILING, where: str = "limits") -> None:
     """Refuse limits that are no numbers, or lie below the floor or above the ceiling.
+
+    Args:
+        limits: to be checked.
+        ceiling: the most that each may be.
+        where: the field they are in.
 
     Raises:
         InputError: with the path of the first offending limit.
     """
     for name in Limits.__struct_fields__:
         value, least, most = (getattr(which, name) for which in (limits, LIMIT_FLOORS, ceiling))
-        field = f"limits.{name}"
+        field = f"{where}.{name}"
         whole = isinstance(least, int)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise InputError(field, "must be a number")
@@ -118,8 +171,21 @@ def check_limits(limits: Limits, ceiling: Limits = CEILING) -> None:
             raise InputError(field, f"must be from {least:g} to {most:g}")
 
 
-def check_memory(limits: Limits, code: str, stdin_bytes: int, files: Sequence[SourceFile]) -> None:
+def check_memory(
+    limits: Limits,
+    code: str,
+    stdin_bytes: int,
+    files: Sequence[SourceFile],
+    where: str = "limits",
+) -> None:
     """Refuse a program whose sandbox has no memory for what it is handed: it could never start.
+
+    Args:
+        limits: of what is to start.
+        code: the source text.
+        stdin_bytes: of its standard input.
+        files: laid beside it.
+        where: the field that the limits are in.
 
     Raises:
         InputError: with the least limit that would do.
@@ -131,7 +197,7 @@ def check_memory(limits: Limits, code: str, stdin_bytes: int, files: Sequence[So
     needed_mb = -(-(2 * size + SANDBOX_BYTES) // (1 << 20))
     if limits.memory_mb < needed_mb:
         raise InputError(
-            "limits.memory_mb",
+            f"{where}.memory_mb",
             f"must be at least {needed_mb} for {size} bytes of code, standard input and files",
         )
 

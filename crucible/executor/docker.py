@@ -9,51 +9,53 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.environments import EnvironmentState, state_of
-from crucible.errors import ExecutorRefused, ExecutorUnavailable, InputError
-from crucible.executor.admission import check_program
+from crucible.errors import ExecutorRefused, InputError
+from crucible.executor.admission import check_program, compile_limits_of
+from crucible.executor.compile_cache import CACHE_BYTES
 from crucible.executor.engine import Engine
-from crucible.executor.hooks import NoHooks, ProgramEnded
-from crucible.executor.interrupted import Interrupted
-from crucible.executor.nested.policy import LaneCounts
-from crucible.executor.nested.pool import LanePool
+from crucible.executor.environment_pools import EnvironmentPools
+from crucible.executor.hooks import NoHooks
+from crucible.executor.jobs import Job, JobRunner
+from crucible.executor.nested.policy import LANE
 from crucible.executor.nested.probe import NestedTrial
-from crucible.executor.pool import Pool
-from crucible.executor.pool_policy import PoolCounts
 from crucible.executor.reaper import Reaper
-from crucible.executor.sandbox import NotStarted, Shape
 from crucible.executor.served import ServedEnvironments
-from crucible.models import ISOLATIONS, Limits
+from crucible.models import ISOLATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator
 
     from crucible.environments import Environment
+    from crucible.executor.artifact import Artifact, Compilation
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.hooks import ExecutorHooks
-    from crucible.executor.languages import Language
+    from crucible.executor.nested.pool import LanePool
+    from crucible.executor.pool import Pool
     from crucible.models import Isolation, Outcome, Program
 
 
 class DockerExecutor:
-    """Runs programs in containers, or lanes, from the pools of their environments."""
+    """Runs programs in containers, or lanes, from the pools of their environments.
+
+    Attributes:
+        config: what it was opened with.
+        pools: its sandboxes.
+        jobs: what is done in them, and the compile cache.
+    """
 
     def __init__(
         self,
         engine: Engine,
-        reaper: Reaper,
+        pools: EnvironmentPools,
         config: ExecutorConfig,
         hooks: ExecutorHooks,
-        opened: AsyncExitStack,
     ) -> None:
         self._engine = engine
-        self._reaper = reaper
         self._nested = NestedTrial(engine, config)
         self.config = config
         self._served = ServedEnvironments(config.environments)
-        self._hooks = hooks
-        self._opened = opened
-        self._pools: dict[str, Pool] = {}
-        self._lanes: dict[str, LanePool] = {}
+        self.pools = pools
+        self.jobs = JobRunner(engine, pools, config, hooks)
 
     @classmethod
     @asynccontextmanager
@@ -79,54 +81,24 @@ class DockerExecutor:
     ) -> AsyncIterator[DockerExecutor]:
         async with (
             Reaper(engine, config, listener) as reaper,
-            AsyncExitStack() as pools,
+            AsyncExitStack() as opened,
         ):
-            executor = cls(engine, reaper, config, listener, pools)
+            pools = EnvironmentPools(engine, reaper, config, listener, opened)
+            executor = cls(engine, pools, config, listener)
             if config.isolation == "nested":
                 await executor._nested.require()
-            await executor._pool_of(config.environments[0])
-            await executor._lanes_of(config.environments[0])
+            await pools.open_first()
             yield executor
 
     @property
     def pool(self) -> Pool:
         """The pool of the first environment."""
-        return self._pools[self.config.environments[0].name]
+        return self.pools.pool
 
     @property
     def lanes(self) -> LanePool:
         """The lanes of the first environment."""
-        return self._lanes[self.config.environments[0].name]
-
-    async def _pool_of(self, environment: Environment) -> Pool:
-        """The sandboxes of an environment, opened at its first use."""
-        pool = self._pools.get(environment.name)
-        if pool is None:
-            pool = Pool(self._engine, self.config, self._usual_shape(environment), self._hooks)
-            # Set before anything is awaited, so that a program that comes meanwhile gets the same.
-            self._pools[environment.name] = pool
-            await self._open(pool)
-        return pool
-
-    async def _lanes_of(self, environment: Environment) -> LanePool:
-        """The lanes of an environment, opened at its first use."""
-        lanes = self._lanes.get(environment.name)
-        if lanes is None:
-            lanes = LanePool(self._engine, self.config, self._usual_shape(environment), self._hooks)
-            self._lanes[environment.name] = lanes
-            await self._open(lanes)
-        return lanes
-
-    async def _open(self, pool: Pool | LanePool) -> None:
-        self._reaper.watch(*self._pools.values(), *self._lanes.values())
-        await self._opened.enter_async_context(pool)
-
-    def _usual_shape(self, environment: Environment) -> Shape:
-        return self._shape(environment, Limits().disk_mb)
-
-    def _shape(self, environment: Environment, disk_mb: int) -> Shape:
-        image = self.config.image_of(environment)
-        return Shape(disk_mb=disk_mb, image=image, preload=environment.preload)
+        return self.pools.lanes
 
     async def check(self) -> None:
         """Return when the engine answers and has the image of the first environment.
@@ -159,15 +131,14 @@ class DockerExecutor:
         """
         return ("container",) if await self._nested.missing() else ISOLATIONS
 
-    def pool_counts(self) -> dict[str, dict[str, int]]:
-        """Containers by state under ``container``, lanes under ``nested``, of all environments.
+    def gauges(self) -> dict[str, int]:
+        """Containers and, after ``LANE``, lanes by state, of all environments; bytes of the cache.
 
         The states are those of ``PoolCounts`` and ``LaneCounts``; ``waiting`` are programs.
         """
-        return {
-            "container": _added_up(PoolCounts, self._pools.values()),
-            "nested": _added_up(LaneCounts, self._lanes.values()),
-        }
+        counts = self.pools.counts()
+        lanes = {f"{LANE}{state}": number for state, number in counts["nested"].items()}
+        return {**counts["container"], **lanes, CACHE_BYTES: self.jobs.cache.size_bytes}
 
     def stats(self) -> dict[str, Any]:
         """What the pool and the lanes of the first environment have now and have done.
@@ -176,85 +147,45 @@ class DockerExecutor:
         """
         now_s = time.monotonic()
         demand = self.pool.demand
-        first = self.config.environments[0].name
-        others = {
-            name: {**_figures(self._pools.get(name)), "lanes": _figures(self._lanes.get(name))}
-            for name in {**self._pools, **self._lanes}
-            if name != first
-        }
+        figures = self.pools.figures()
+        first = figures.pop(self.config.environments[0].name)
         return {
-            "environments": others,
-            **_figures(self.pool),
-            "lanes": _figures(self.lanes),
+            "environments": figures,
+            **first,
+            CACHE_BYTES: self.jobs.cache.size_bytes,
+            "compile_cache": msgspec.structs.asdict(self.jobs.cache.totals),
             "arrivals_per_s": round(demand.rate_per_s(now_s), 3),
             "expected_during_preparation": round(demand.during_preparation(now_s), 3),
         }
 
-    async def run(self, program: Program) -> Outcome:
-        """Run one program in a fresh sandbox.
+    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
+        """Run one program in a fresh sandbox, compiled before where its language needs it.
 
         Raises:
             ExecutorRefused: it can never run as asked.
             ExecutorUnavailable: it cannot run now.
         """
+        job = self._admit(program)
+        if job.language.compile and artifact is None:
+            return await self.jobs.compile_and_run(job)
+        return await self.jobs.run(job, artifact)
+
+    async def compile(self, program: Program) -> Compilation:
+        """Compile one program, in a sandbox of its isolation, unless the same was before.
+
+        Raises:
+            ExecutorRefused: it can never be compiled, or its language has no compiler.
+            ExecutorUnavailable: it cannot be now.
+        """
+        job = self._admit(program)
+        if not job.language.compile:
+            raise ExecutorRefused(f"language: {job.language.name!r} is not compiled")
+        return await self.jobs.compile(job)
+
+    def _admit(self, program: Program) -> Job:
         try:
             environment, language = check_program(program, self.config.ceiling, self._served)
         except InputError as error:
             raise ExecutorRefused(str(error)) from error
-        started_s = time.monotonic()
-        nested = program.isolation == "nested"
-        # After a restart of the engine every idle sandbox is dead: try each, then a new one.
-        for _ in range((self.config.lanes_max if nested else self.config.pool_max) + 1):
-            try:
-                return await self._run_once(program, environment, language, started_s)
-            except NotStarted:
-                continue
-        raise ExecutorUnavailable("no sandbox stayed alive until the program started")
-
-    async def _run_once(
-        self, program: Program, environment: Environment, language: Language, started_s: float
-    ) -> Outcome:
-        open_pool = self._lanes_of if program.isolation == "nested" else self._pool_of
-        pool: Pool | LanePool = await open_pool(environment)
-        sandbox = await pool.acquire(self._shape(environment, program.limits.disk_mb), program)
-        try:
-            await sandbox.fit(program.limits)
-            sandbox_s = time.monotonic() - started_s
-            outcome = await sandbox.run(program, language)
-        except Interrupted as cut:
-            sandbox.clean = False
-            cut.outcome = self._told(program, cut.outcome, sandbox_s)
-            raise
-        except BaseException:
-            sandbox.clean = False
-            raise
-        finally:
-            pool.release(sandbox)
-        return self._told(program, outcome, sandbox_s)
-
-    def _told(self, program: Program, outcome: Outcome, sandbox_s: float) -> Outcome:
-        self._hooks.program_ended(
-            ProgramEnded(
-                language=program.language,
-                isolation=program.isolation,
-                verdict=outcome.verdict,
-                sandbox_s=sandbox_s,
-                run_s=outcome.run_s,
-            )
-        )
-        return msgspec.structs.replace(outcome, sandbox_s=sandbox_s, isolation=program.isolation)
-
-
-def _figures(pool: Pool | LanePool | None) -> dict[str, Any]:
-    """What a pool has now and has done; nothing of one that was not needed yet."""
-    if pool is None:
-        return {}
-    return {**msgspec.structs.asdict(pool.counts), **msgspec.structs.asdict(pool.totals)}
-
-
-def _added_up(
-    counts: type[PoolCounts | LaneCounts], pools: Iterable[Pool | LanePool]
-) -> dict[str, int]:
-    """Each count of several pools, added up."""
-    found = [pool.counts for pool in pools]
-    return {name: sum(getattr(one, name) for one in found) for name in counts.__struct_fields__}
+        limits = compile_limits_of(program, language, self.config.ceiling)
+        return Job(program, environment, language, limits)

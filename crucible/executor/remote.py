@@ -15,7 +15,7 @@ import logging
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
 import msgspec
@@ -23,6 +23,9 @@ import msgspec
 from crucible.breaker import BreakerState, CircuitBreaker
 from crucible.environments import EnvironmentState
 from crucible.errors import ExecutorRefused, ExecutorUnavailable
+from crucible.executor.admission import compile_limits_of
+from crucible.executor.artifact import Compilation, CompiledProgram
+from crucible.executor.languages import compiled_language
 from crucible.executor.sandbox import ProgramLost
 from crucible.executor.service import MSGPACK
 from crucible.models import ISOLATIONS, Isolation, Outcome
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from crucible.breaker import BreakerPolicy
+    from crucible.executor.artifact import Artifact
     from crucible.executor.config import ExecutorConfig
     from crucible.models import Program
 
@@ -46,9 +50,12 @@ OPEN_S = 1.0
 #: Seconds between two looks for circuits that may be tried.
 TRIAL_S = 0.25
 _OUTCOME = msgspec.msgpack.Decoder(Outcome)
+_COMPILATION = msgspec.msgpack.Decoder(Compilation)
 _STATES = msgspec.json.Decoder(list[EnvironmentState])
 _ISOLATIONS = msgspec.json.Decoder(tuple[Isolation, ...])
 _ENCODER = msgspec.msgpack.Encoder()
+
+T = TypeVar("T")
 
 
 class NotAccepted(ExecutorUnavailable):
@@ -73,8 +80,10 @@ class _Remote:
             f"executor:{_without_credentials(url)}", Unreachable, ProgramLost, policy=policy
         )
 
-    async def run(self, body: bytes, deadline_s: float) -> Outcome:
-        """Have the service run a program.
+    async def ask(
+        self, path: str, body: bytes, deadline_s: float, decoder: msgspec.msgpack.Decoder[T]
+    ) -> T:
+        """Have the service run or compile a program; its answer.
 
         Raises:
             NotAccepted: it certainly did not start.
@@ -87,13 +96,17 @@ class _Remote:
         if permit is None:
             raise Unreachable(f"{self.url}: failed repeatedly and is not called for now")
         with permit:
-            return await self._run(body, deadline_s)
+            answer = await self._post(path, body, deadline_s)
+            try:
+                return decoder.decode(answer)
+            except msgspec.DecodeError as error:
+                raise ProgramLost(f"{self.url}: another kind of answer: {error}") from error
 
-    async def _run(self, body: bytes, deadline_s: float) -> Outcome:
+    async def _post(self, path: str, body: bytes, deadline_s: float) -> bytes:
         timeout = aiohttp.ClientTimeout(total=deadline_s, sock_connect=CONNECT_S)
         try:
             async with self.session.post(
-                f"{self.base}/run", data=body, headers={"Content-Type": MSGPACK}, timeout=timeout
+                f"{self.base}/{path}", data=body, headers={"Content-Type": MSGPACK}, timeout=timeout
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -101,7 +114,7 @@ class _Remote:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             text = str(error) or type(error).__name__
             raise ProgramLost(f"{self.url}: {text}") from error
-        return _judge(self.url, response.status, answer)
+        return _checked(self.url, response.status, answer)
 
     async def check(self) -> None:
         """Ask whether programs can run there now; a no counts as a failure.
@@ -167,6 +180,16 @@ class _Remote:
         return answer
 
 
+def _time_of(program: Program) -> float:
+    """Seconds that compiling and running a program may take, by its limits."""
+    run_s = program.limits.wall_time_s
+    language = compiled_language(program.language)
+    if language is None:
+        return run_s
+    # It may wait for a compile of the same that comes to nothing, and then be compiled itself.
+    return run_s + 2 * compile_limits_of(program, language).wall_time_s
+
+
 def _without_credentials(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
@@ -179,12 +202,9 @@ def _detail(answer: bytes) -> str:
         return answer[:200].decode("utf-8", "replace")
 
 
-def _judge(url: str, status: int, answer: bytes) -> Outcome:
+def _checked(url: str, status: int, answer: bytes) -> bytes:
     if status == 200:
-        try:
-            return _OUTCOME.decode(answer)
-        except msgspec.DecodeError as error:
-            raise ProgramLost(f"{url}: not an outcome: {error}") from error
+        return answer
     text = f"{url}: {_detail(answer)}"
     if status == 503:
         raise NotAccepted(text)
@@ -276,20 +296,37 @@ class RemoteExecutor:
             raise ExecutorUnavailable("no executor says which isolations it has")
         return tuple(name for name in ISOLATIONS if all(name in one for one in able))
 
-    async def run(self, program: Program) -> Outcome:
+    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
         """Run one program on one of the services.
 
         Raises:
             ExecutorRefused: it can never run as asked.
             ExecutorUnavailable: no service took it, or the one that did was lost.
         """
-        body = _ENCODER.encode(program)
-        deadline_s = self._config.acquire_s + program.limits.wall_time_s + MARGIN_S
+        if artifact is None:
+            return await self._ask("run", program, _time_of(program), _OUTCOME)
+        compiled = CompiledProgram(program=program, artifact=artifact)
+        return await self._ask("run/compiled", compiled, program.limits.wall_time_s, _OUTCOME)
+
+    async def compile(self, program: Program) -> Compilation:
+        """Compile one program on one of the services; errors as of ``run``."""
+        return await self._ask("compile", program, _time_of(program), _COMPILATION)
+
+    async def _ask(
+        self,
+        path: str,
+        asked: Program | CompiledProgram,
+        time_s: float,
+        decoder: msgspec.msgpack.Decoder[T],
+    ) -> T:
+        """Have the first service that takes it do something with a program."""
+        body = _ENCODER.encode(asked)
+        deadline_s = self._config.acquire_s + time_s + MARGIN_S
         refusal: NotAccepted | None = None
         for remote in self._by_preference():
             remote.running += 1
             try:
-                return await remote.run(body, deadline_s)
+                return await remote.ask(path, body, deadline_s, decoder)
             except NotAccepted as error:
                 remote.resting_until_s = time.monotonic() + REST_S
                 refusal = error

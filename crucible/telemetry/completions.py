@@ -40,6 +40,10 @@ class Completions(Protocol):
     def retired(self) -> Mapping[tuple[str, str], int]:
         """Sandboxes that serve nobody any more as they are, by isolation and reason."""
 
+    @property
+    def compiles(self) -> Mapping[str, int]:
+        """Programs that the compile cache had (``hit``), and that were compiled (``miss``)."""
+
     def cumulative(self) -> Sequence[tuple[str, int]]:
         """For each upper bound of a duration, how many took no longer."""
 
@@ -80,8 +84,14 @@ class CompletionCollector(Collector):
             "Containers that were removed and lanes that were restarted, by why.",
             labels=["isolation", "reason"],
         )
+        compiles = CounterMetricFamily(
+            "compile_cache_lookups",
+            "Programs that were compiled before (hit), or had to be compiled (miss).",
+            labels=["outcome"],
+        )
         celery = self._completions.get("celery")
         for outcome in ("hit", "miss"):
+            compiles.add_metric([outcome], celery.compiles.get(outcome, 0) if celery else 0)
             sandboxes.add_metric([outcome], celery.sandboxes.get(outcome, 0) if celery else 0)
             lanes.add_metric([outcome], celery.lanes.get(outcome, 0) if celery else 0)
         for labels, number in sorted(celery.retired.items() if celery else ()):
@@ -97,3 +107,4 @@ class CompletionCollector(Collector):
         yield lanes
         yield retired
         yield waits
+        yield compiles

@@ -41,6 +41,7 @@ class Measured:
         workers: workers that live, by kind; unknown ones are absent.
         sandboxes: of all async workers, by state; ``waiting`` are programs without one.
         lanes: the same of lanes.
+        compile_cache_bytes: of compiled programs that all async workers keep.
         events: of this process; None where there is no event bus.
     """
 
@@ -55,6 +56,7 @@ class Measured:
     workers: Mapping[str, int] = field(default_factory=dict)
     sandboxes: Mapping[str, int] = field(default_factory=dict)
     lanes: Mapping[str, int] = field(default_factory=dict)
+    compile_cache_bytes: int = 0
     events: Events | None = None
 
 
@@ -135,16 +137,7 @@ class _Gauges(Collector):
         for kind, count in measured.workers.items():
             workers.add_metric([kind], count)
         yield workers
-        for name, text, states in (
-            ("sandboxes", "Containers of one program of the async workers", measured.sandboxes),
-            ("lanes", "Lanes of the async workers", measured.lanes),
-        ):
-            family = GaugeMetricFamily(
-                name, f"{text} by state; waiting: programs without one.", labels=["state"]
-            )
-            for state, count in states.items():
-                family.add_metric([state], count)
-            yield family
+        yield from _executors(measured)
         yield from _connections(measured.connections)
         yield from _circuits(measured.circuits)
         if measured.events is not None:
@@ -156,6 +149,24 @@ class _Gauges(Collector):
             for end, count in measured.copies.items():
                 copies.add_metric([end], count)
             yield copies
+
+
+def _executors(measured: Measured) -> Iterator[Metric]:
+    for name, text, states in (
+        ("sandboxes", "Containers of one program of the async workers", measured.sandboxes),
+        ("lanes", "Lanes of the async workers", measured.lanes),
+    ):
+        family = GaugeMetricFamily(
+            name, f"{text} by state; waiting: programs without one.", labels=["state"]
+        )
+        for state, count in states.items():
+            family.add_metric([state], count)
+        yield family
+    yield GaugeMetricFamily(
+        "compile_cache_bytes",
+        "Bytes of compiled programs that the async workers keep.",
+        value=measured.compile_cache_bytes,
+    )
 
 
 def _connections(connections: Connections) -> Iterator[Metric]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from crucible.embedded.server import EmbeddedServer
     from crucible.events.reader import Entry
+    from crucible.executor.artifact import Artifact
     from crucible.models import Outcome, Program
 
 FIELDS = {"eval_id", "status", "verdict", "progress", "at", "seq"}
@@ -35,11 +36,11 @@ FIELDS = {"eval_id", "status", "verdict", "progress", "at", "seq"}
 class Refusing(LocalExecutor):
     """Refuses programs that say so, for good."""
 
-    async def run(self, program: Program) -> Outcome:
+    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
         """One process, or a refusal."""
         if program.code == "refuse":
             raise ExecutorRefused("no")
-        return await super().run(program)
+        return await super().run(program, artifact)
 
 
 def statuses(events: list[Sse]) -> list[str]:
@@ -364,10 +365,10 @@ async def test_a_dead_letter_is_reported_and_its_replay_goes_on(redis_url: str) 
     """The replayed attempt is above the end of the first one."""
 
     class Away(LocalExecutor):
-        async def run(self, program: Program) -> Outcome:
+        async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
             if self.away:
                 raise ExecutorRefused("no")
-            return await super().run(program)
+            return await super().run(program, artifact)
 
     executor = Away()
     executor.away = True

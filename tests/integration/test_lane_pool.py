@@ -54,15 +54,15 @@ async def at_rest(lanes: LanePool) -> None:
 async def test_lanes_are_counted() -> None:
     """By state, programs, misses and seconds waited, apart from containers of one program."""
     async with DockerExecutor.open(config()) as executor:
-        assert executor.pool_counts()["nested"]["busy"] == 0
+        assert executor.pools.counts()["nested"]["busy"] == 0
         for _ in range(3):
             await executor.run(of("a"))
         totals = executor.lanes.totals
         assert (totals.programs, totals.misses) == (3, 1)
         assert totals.waited_s > 0
         await at_rest(executor.lanes)
-        assert executor.pool_counts()["nested"]["fresh"] == 1
-        assert not any(executor.pool_counts()["container"].values())
+        assert executor.pools.counts()["nested"]["fresh"] == 1
+        assert not any(executor.pools.counts()["container"].values())
         stats = executor.stats()
         assert stats["programs"] == 0
         lanes = stats["lanes"]
@@ -78,7 +78,7 @@ async def test_other_environments_are_counted_as_well() -> None:
     other = msgspec.structs.replace(DEFAULT, name="other")
     settings = config(environments=(DEFAULT, other), lanes_max=2)
     async with DockerExecutor.open(settings) as executor:
-        for pools in (executor._lanes_of(DEFAULT), executor._lanes_of(other)):
+        for pools in (executor.pools._lanes_of(DEFAULT), executor.pools._lanes_of(other)):
             await pools
         shown = executor.stats()["environments"]["other"]
         assert shown["lanes"]["programs"] == 0

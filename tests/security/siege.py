@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from crucible.executor.artifact import Artifact
+
 ISOLATIONS: tuple[Isolation, ...] = ("container", "nested")
 
 
@@ -31,9 +33,10 @@ class SiegeExecutor(DockerExecutor):
 
     isolation: Isolation = "container"
 
-    async def run(self, program: Program) -> Outcome:
+    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
         """Run one program; as of ``DockerExecutor.run``."""
-        outcome = await super().run(msgspec.structs.replace(program, isolation=self.isolation))
+        here = msgspec.structs.replace(program, isolation=self.isolation)
+        outcome = await super().run(here, artifact)
         assert outcome.isolation == self.isolation
         return outcome
 
@@ -68,7 +71,7 @@ def js(code: str, limits: Limits = LONG) -> Program:
 
 def c(code: str, limits: Limits = LONG) -> Program:
     """A C program."""
-    return Program(language="c", code=code, limits=limits)
+    return Program(language="c", code=code, limits=limits, compile_limits=limits)
 
 
 def resident_bytes() -> int:

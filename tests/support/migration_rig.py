@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
-from crucible.errors import ExecutorUnavailable
+from crucible.errors import ExecutorRefused, ExecutorUnavailable
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.event_hooks import EventHooks
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from crucible.environments import EnvironmentState
+    from crucible.executor.artifact import Artifact, Compilation
 
 ENDED = ("completed", "failed", "cancelled")
 
@@ -58,7 +59,11 @@ class LocalExecutor:
         """It has none to show."""
         return []
 
-    async def run(self, program: Program) -> Outcome:
+    async def compile(self, program: Program) -> Compilation:
+        """It knows no language with a compiler."""
+        raise ExecutorRefused(f"{program.language} is not compiled")
+
+    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
         """Run one process; cancelling kills it."""
         if self.away:
             raise ExecutorUnavailable("the executor is down")

@@ -14,9 +14,9 @@ from crucible.models import Verdict
 if TYPE_CHECKING:
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.engine import Engine
-    from crucible.executor.languages import Language
+    from crucible.executor.output import Output
     from crucible.executor.sandbox import Shape
-    from crucible.models import Isolation, Limits, Outcome, Program
+    from crucible.models import Isolation, Limits, Outcome
 
 #: Ends after which a lane may go on.
 HARMLESS = frozenset({Verdict.OK, Verdict.NONZERO_EXIT})
@@ -44,6 +44,11 @@ class Lane(Sandbox):
         self.idle_since = 0.0
         self.good = False
 
+    @property
+    def reusable(self) -> bool:
+        """Whether what it compiled may run in it as it is."""
+        return self.clean and self.good and self.served < self._config.lane_programs
+
     async def prepare(self, deadline_s: float = 15.0) -> None:
         """Start, and wait until the namespaces of the first program are there.
 
@@ -67,15 +72,14 @@ class Lane(Sandbox):
         except ExecutorUnavailable as error:
             raise NotStarted(f"a lane could not be fitted to its program: {error}") from error
 
-    async def run(self, program: Program, language: Language) -> Outcome:
-        """Run one program; the lane may run another if it is ``clean`` and ``good`` then.
+    async def _serve(self, request: bytes, limits: Limits, output: Output) -> Outcome:
+        """Have one program run or compiled.
 
-        Errors as of ``Sandbox.run``.
+        The lane may have another if it is ``clean`` and ``good`` then.
         """
-        self.tenant = program.tenant
         self.served += 1
         self.good = False
-        outcome = await super().run(program, language)
+        outcome = await super()._serve(request, limits, output)
         self.good = outcome.verdict in HARMLESS
         return outcome
 
@@ -85,7 +89,7 @@ class Lane(Sandbox):
         return lane_body(
             self.limits,
             self._config,
-            self._image_id,
+            self.image_id,
             preload=self.shape.preload,
             apparmor=host.apparmor,
         )

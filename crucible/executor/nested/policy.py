@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: Programs of a tenant in a lane, at least, before another that has none gets it: a restart costs
 #: as much processor time as some forty small programs.
 TURN_PROGRAMS = 16
+#: Begins the names of lanes' states among an executor's gauges: containers have some as well.
+LANE = "lanes "
 
 
 class LaneCounts(msgspec.Struct, frozen=True, kw_only=True):

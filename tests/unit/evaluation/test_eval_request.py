@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crucible.environments import DATA
 from crucible.errors import InputError
 from crucible.evaluation.limits import DEFAULTS, LimitsRequest, checked_limits
 from crucible.evaluation.request import (
@@ -123,6 +124,12 @@ def refused(body: object) -> InputError:
         ({"code": "x", "limits": {"wall_time_s": 0}}, "limits.wall_time_s"),
         ({"code": "x", "limits": {"wall_time": 1}}, "limits.wall_time"),
         ({"code": "x", "limits": []}, "limits"),
+        ({"code": "x", "compile_limits": {"memory_mb": 0}}, "compile_limits.memory_mb"),
+        ({"code": "x", "compile_limits": {"memory_mb": 513}}, "compile_limits.memory_mb"),
+        ({"code": "x", "compile_limits": {"pids": "5"}}, "compile_limits.pids"),
+        ({"code": "x", "compile_limits": {"wall_time_s": 1e308}}, "compile_limits.wall_time_s"),
+        (b'{"code": "x", "compile_limits": {"cpu_time_s": NaN}}', "compile_limits.cpu_time_s"),
+        ({"code": "x", "compile_limits": {"nosuch": 1}}, "compile_limits.nosuch"),
         ({"code": "x", "files": [{"name": "../x", "content": ""}]}, "files[0].name"),
         ({"code": "x", "files": [{"name": "/x", "content": ""}]}, "files[0].name"),
         ({"code": "x", "files": [{"name": "a\nb", "content": ""}]}, "files[0].name"),
@@ -270,9 +277,39 @@ def test_what_is_sent_comes_back_as_the_program() -> None:
     assert program.limits.memory_mb == DEFAULTS.memory_mb
 
 
+def test_a_compiler_gets_what_is_asked_for_it() -> None:
+    """What a request does not name is the language's, with as much disk as the program has."""
+    options = {"compile_limits": {"wall_time_s": 5}, "limits": {"disk_mb": 200}}
+    program = program_from("id", "x", "c", options, served=SERVED, ceilings=CEILINGS)
+    limits = program.compile_limits
+    assert limits is not None
+    assert (limits.wall_time_s, limits.cpu_time_s, limits.disk_mb) == (5, 30, 200)
+    plain = program_from("id", "x", "c", {}, served=SERVED, ceilings=CEILINGS)
+    assert plain.compile_limits is None
+    script = program_from("id", "x", "sh", options, served=SERVED, ceilings=CEILINGS)
+    assert script.compile_limits is None
+
+
+def test_a_compiler_has_to_have_memory_for_what_it_is_handed() -> None:
+    """Else its sandbox could never start, which no retry would mend."""
+    many = [{"name": "a.h", "content": "a" * (9 << 20)}]
+    body = {"code": "x", "language": "c", "files": many, "compile_limits": {"memory_mb": 16}}
+    assert refused(body).field == "compile_limits.memory_mb"
+    served = ServedEnvironments((DATA,))
+    options = {"compile_limits": {"memory_mb": 32}}
+    with pytest.raises(InputError, match="at least 64 in environment 'data'") as caught:
+        program_from("id", "x", "c", options, served=served, ceilings=CEILINGS)
+    assert caught.value.field == "compile_limits.memory_mb"
+
+
 @pytest.mark.parametrize(
     "options",
-    [{"limits": {"pids": 10**9}}, {"limits": {"wall_time_s": float("nan")}}, {"nosuch": 1}],
+    [
+        {"limits": {"pids": 10**9}},
+        {"limits": {"wall_time_s": float("nan")}},
+        {"compile_limits": {"pids": 10**9}},
+        {"nosuch": 1},
+    ],
 )
 def test_the_worker_checks_again(options: dict[str, object]) -> None:
     """A message written straight into the queue gets no more than one through the door."""
