@@ -173,8 +173,9 @@ class LanePool:
     def _at_rest(self, tenant: str, shape: Shape, limits: Limits) -> Lane | None:
         """A lane of the tenant, the best fitting first, or a fresh one."""
 
-        def misfit(lane: Lane) -> tuple[bool, bool]:
-            return not lane.tenant, not lane.fits(limits)
+        def misfit(lane: Lane) -> tuple[bool, bool, int]:
+            # The one that has served most: used in turns, all would have to be restarted at once.
+            return not lane.tenant, not lane.fits(limits), -lane.served
 
         found = [
             lane
