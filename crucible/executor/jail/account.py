@@ -12,17 +12,29 @@ from crucible.executor.jail.kernel import write_all
 ACCOUNT = "/run/account"
 
 
-def write_account() -> None:
-    """Write who the user of this sandbox is."""
-    uid, gid = posix.getuid(), posix.getgid()
+def account_of(uid: int, gid: int) -> "tuple[bytes, bytes]":
+    """What the two files say; as many bytes for every user of a lane."""
     passwd = (
         "root:x:0:0:root:/root:/bin/sh\n"
         "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
         f"sandbox:x:{uid}:{gid}:sandbox:/tmp/work:/bin/sh\n"
     )
     group = f"root:x:0:\nnogroup:x:65534:\nsandbox:x:{gid}:\n"
-    for name, text in (("passwd", passwd), ("group", group)):
-        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC
-        fd = posix.open(f"{ACCOUNT}/{name}", flags, 0o444)
-        write_all(fd, text.encode())
+    return passwd.encode(), group.encode()
+
+
+def open_account() -> "tuple[int, int]":
+    """Make the files."""
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC
+    return (
+        posix.open(f"{ACCOUNT}/passwd", flags, 0o444),
+        posix.open(f"{ACCOUNT}/group", flags, 0o444),
+    )
+
+
+def write_account() -> None:
+    """Write who the user of this sandbox is."""
+    files = open_account()
+    for fd, text in zip(files, account_of(posix.getuid(), posix.getgid()), strict=True):
+        write_all(fd, text)
         posix.close(fd)

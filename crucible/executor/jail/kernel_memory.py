@@ -26,6 +26,7 @@ FIRST_LOCKS_LOOK_S = 0.05
 LOCKS_LOOK_S = 0.25
 #: And only after so much processor time: ten thousand locks cost more.
 LOCKS_CPU_S = 0.002
+_sockstat: "list[int]" = []
 
 
 class KernelMemory:
@@ -40,16 +41,7 @@ class KernelMemory:
         self.next_locks = now + FIRST_LOCKS_LOOK_S
         self.locks_cpu_s = cpu_s
         self.pace_s = NO_SOCKETS_LOOK_S
-        try:
-            flags = posix.O_RDONLY | posix.O_CLOEXEC
-            self.sockstat = posix.open("/proc/self/net/sockstat", flags)
-        except OSError:
-            self.sockstat = -1  # gVisor has none, and counts the buffers as its own memory
-
-    def close(self) -> None:
-        """Look no more."""
-        if self.sockstat >= 0:
-            posix.close(self.sockstat)
+        self.sockstat = sockets_in_use()
 
     def exceeded(self, now: float) -> bool:
         """Whether it may be more than the program's memory limit."""
@@ -73,6 +65,17 @@ class KernelMemory:
             return False
         self.locks_cpu_s = used_s
         return True
+
+
+def sockets_in_use() -> int:
+    """Descriptor of what counts the sockets of this network namespace, opened once; or -1."""
+    if not _sockstat:
+        try:
+            flags = posix.O_RDONLY | posix.O_CLOEXEC
+            _sockstat.append(posix.open("/proc/self/net/sockstat", flags))
+        except OSError:
+            _sockstat.append(-1)  # gVisor has none, and counts the buffers as its own memory
+    return _sockstat[0]
 
 
 def socket_buffers(used: int) -> int:

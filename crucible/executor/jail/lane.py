@@ -36,14 +36,15 @@ from crucible.executor.jail.namespaces import (
     READ_ONLY,
     become_user,
     demand,
-    drop_capabilities,
+    make_calls,
     mount,
     raise_set_ids,
-    restrict_calls,
+    rights_to_give_up,
     write_map,
 )
 from crucible.executor.jail.single import LINGER_S, Single, send
 from crucible.executor.jail.spawner import (
+    FIRST_BYTES,
     FIRST_ID,
     IDS,
     NO_ROOM,
@@ -106,10 +107,9 @@ class Namespaces:
         """Take over the channel of a process that was started; what it shows of its disks."""
         self.number = message[1]
         self.channel = _socket.socket(fileno=descriptors[0])
-        message, disks = receive_message(self.channel, 1)
-        if not message:
+        if not self.channel.recv(1):
             raise SpawnerLostError
-        return disks
+        return descriptors[1:]
 
     def tell(self, request: "dict[str, Any]", descriptors: "tuple[int, ...]") -> None:
         """Say to the waiting process what to become, and with which descriptors.
@@ -117,9 +117,11 @@ class Namespaces:
         One that was killed meanwhile hears nothing; how it ended is what the spawner says next.
         """
         body = marshal.dumps(request, 2)
+        message = len(body).to_bytes(8, "big") + body[:FIRST_BYTES]
         try:
-            send_message(self.channel, len(body).to_bytes(8, "big"), descriptors)
-            self.channel.sendall(body)
+            send_message(self.channel, message, descriptors)
+            if len(body) > FIRST_BYTES:
+                self.channel.sendall(memoryview(body)[FIRST_BYTES:])
         except OSError:
             return
 
@@ -216,8 +218,7 @@ class Ward(Single):
         elif kind == b"!":
             self.refused = True
         elif kind == b"N":
-            for fd in self.namespaces.attach(message, descriptors):
-                posix.close(fd)
+            self.namespaces.attach(message, descriptors)
 
     def one_more(self) -> bool:
         """Have one more process to be told; whether there is one."""
@@ -344,8 +345,7 @@ def boot_lane() -> "dict[str, Any] | None":
         return Spawner(setup, theirs).serve()
     theirs.close()
     # The spawner alone needs more rights and calls than a program has.
-    drop_capabilities(setup["last_capability"])
-    restrict_calls(setup["filter"])
+    make_calls(rights_to_give_up(setup["last_capability"], setup["filter"]))
     set_dumpable(0)
     supervise(control, frames, ours, setup)
     return None
@@ -379,7 +379,6 @@ def supervise(
                 ward.lose()
             raise
         ward.end()
-        ward.kernel_memory.close()
         namespaces.close()
 
 

@@ -9,6 +9,11 @@ import posix
 
 from crucible.executor.jail.kernel import call_libc, look_up, write_all
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    #: A function of the C library by its address, with arguments.
+    Call = tuple[int, tuple[int | bytes | None, ...]]
+
 SHARED_MEMORY = 0x00000100
 NEW_MOUNTS = 0x00020000
 NEW_UTS = 0x04000000
@@ -18,7 +23,7 @@ NEW_PIDS = 0x20000000
 SIGCHLD = 17
 
 READ_ONLY, NO_SUID, NO_DEVICES, NO_EXEC = 1, 2, 4, 8
-REMOUNT, BIND, RECURSIVE, PRIVATE = 32, 4096, 16384, 1 << 18
+REMOUNT, NO_TIMES, BIND, RECURSIVE, PRIVATE = 32, 1024, 4096, 16384, 1 << 18
 DETACH = 2
 
 PR_SET_SECCOMP = 22
@@ -121,28 +126,37 @@ def raise_set_ids() -> None:
     demand("capset", CAPABILITY_HEADER, permitted + permitted + bytes(16))
 
 
-def drop_capabilities(last: int) -> None:
-    """Give up every capability, and the way to any.
+def make_calls(calls: "list[Call]") -> None:
+    """Call functions of the C library that have to succeed, one after the other.
 
     Raises:
-        OSError: the kernel refused.
+        OSError: one did not; the reason is on standard error.
     """
-    for capability in range(last + 1):
-        demand("prctl", PR_CAPBSET_DROP, capability, 0, 0, 0)
-    demand("capset", CAPABILITY_HEADER, bytes(24))
+    call = _ctypes.call_function
+    for function, arguments in calls:
+        if call(function, arguments) < 0:
+            names = [name for name in ("mount", "prctl") if look_up(name) == function]
+            words = [*map(str.encode, names), *map(shown, arguments)]
+            call_libc("perror", b" ".join(words))
+            raise OSError("a program's process could not be prepared")
 
 
-def restrict_calls(program: bytes) -> None:
-    """Let this process and its children make no system calls but those a filter allows.
+def rights_to_give_up(last_capability: int, program: bytes) -> "list[Call]":
+    """The calls after which a process has no capability, no way to any, and its own filter.
 
     Args:
-        program: the filter in the kernel's classic BPF, eight bytes an instruction.
-
-    Raises:
-        OSError: the kernel refused.
+        last_capability: the highest this kernel knows.
+        program: the filter of system calls in the kernel's classic BPF, eight bytes an
+            instruction. It has to be kept as long as the calls may be made.
     """
     # struct sock_fprog: a count, and where the instructions lie. Those of a bytes object lie
     # behind its head, which its type knows the size of (with the NUL it ends with).
     address = id(program) + bytes.__basicsize__ - 1
     header = (len(program) // 8).to_bytes(8, "little") + address.to_bytes(8, "little")
-    demand("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0)
+    prctl = look_up("prctl")
+    drops = [(prctl, (PR_CAPBSET_DROP, number, 0, 0, 0)) for number in range(last_capability + 1)]
+    return [
+        *drops,
+        (look_up("capset"), (CAPABILITY_HEADER, bytes(24))),
+        (prctl, (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0)),
+    ]

@@ -4,8 +4,6 @@ Module level on purpose. The program's own first frame lies directly on this one
 recursion limit and its tracebacks are what they would be without a supervisor.
 """
 
-import sys
-
 from crucible.executor.jail.become import become_python, exit_code_of, leave, report
 
 TYPE_CHECKING = False
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
 
 if __name__ == "__main__":
     _status, _depth = 0, 0
-    _modules = frozenset(sys.modules)
     _path, _namespace = become_python(_request)
     try:
         # The program's source is what the request lists last.
@@ -29,4 +26,4 @@ if __name__ == "__main__":
     except BaseException as _error:  # noqa: BLE001 - the program's own, reported as uncaught
         _status = report(_error, _depth)
     del _namespace
-    leave(_status, _modules)
+    leave(_status)

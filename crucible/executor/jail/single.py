@@ -231,7 +231,6 @@ def boot() -> "dict[str, Any] | None":
         # A compiler; the program it is for comes next, and finds nothing but what it brings.
         compiling = Single(request, control, frames, wakeup, highest)
         compiling.run()
-        compiling.kernel_memory.close()
         clear()
         highest = highest_memory()
         request = next_request(control, frames)

@@ -2,9 +2,10 @@
 
 It never sees what a program is: a program is a copy of it, and must find nothing there of those
 before. For each one it makes an **init**, which is process 1 of new user, pid, mount, ipc and uts
-namespaces, does nothing but reap orphans, and takes everything along when it is killed; and a
-**runner**, a copy of the spawner that enters them, mounts what is the program's own, gives up all
-its rights, and then waits on a channel to be told by the supervisor what to become.
+namespaces, does nothing but reap orphans, and takes everything along when it is killed. It enters
+these itself, all but that of users, and mounts what is the program's own: whatever a copy of it
+does costs pages to be copied. Then it forks a **runner**, which enters the last one, gives up all
+its rights, and waits on a channel to be told by the supervisor what to become.
 
 The supervisor asks in messages of one byte: ``M`` for one more process in the namespaces, ``E`` for
 their end. It is told ``N``, the number of a process and its channel, ``!`` when there can be none,
@@ -18,14 +19,15 @@ import marshal
 import posix
 import select
 
-from crucible.executor.jail.account import write_account
+from crucible.executor.jail.account import account_of, open_account
 from crucible.executor.jail.become import enter_child, execute
 from crucible.executor.jail.kernel import (
     WORK,
     drain,
     kill_others,
+    look_up,
     others_alive,
-    read_exactly,
+    read_into,
     set_dumpable,
     write_all,
 )
@@ -35,16 +37,15 @@ from crucible.executor.jail.namespaces import (
     NEW_PIDS,
     NEW_USERS,
     NEW_UTS,
-    become_user,
     demand,
-    drop_capabilities,
-    restrict_calls,
+    make_calls,
+    rights_to_give_up,
     start_init,
     write_map,
 )
 from crucible.executor.jail.run import Run
 from crucible.executor.jail.startup import listen_for_ends
-from crucible.executor.jail.tree import make_private
+from crucible.executor.jail.tree import make_private, processes_to_show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,11 +57,17 @@ FIRST_ID, IDS = 20_000, 1024
 NO_ROOT = 1
 #: How a runner exits that was not told what to become, or could not lay its files.
 HUNG_UP, NO_ROOM = 3, 4
+#: Bytes of a request that are read together with what comes before it.
+FIRST_BYTES = 8192
+#: What copies of the spawner call of the C library; looked up in each it would cost a tenth of a
+#: millisecond.
+CALLED = ("setrlimit",)
 #: The kernel's killer prefers a program, then the spawner, to the supervisor: that one is to tell.
 OOM_SCORE = b"300"
-#: By their names in ``/proc``, in the order in which they can be entered.
-NAMESPACES = ("user", "mnt", "ipc", "uts", "pid")
+#: Those that the spawner is in with a program, with their names in ``/proc``.
+SHARED = {"mnt": NEW_MOUNTS, "ipc": NEW_IPC, "uts": NEW_UTS, "pid": NEW_PIDS}
 ALL = NEW_USERS | NEW_PIDS | NEW_MOUNTS | NEW_IPC | NEW_UTS
+CLOSING = posix.O_RDONLY | posix.O_CLOEXEC
 
 
 class Spawner:
@@ -69,7 +76,9 @@ class Spawner:
     Attributes:
         init: process 1 of those there are now.
         uid: the user of the program in them.
-        doors: descriptors by which they are entered, that of users first and that of pids last.
+        door: descriptor by which the one of users is entered.
+        home: those by which the spawner comes back into its own, with what each is of.
+        runner: what a copy of it is to be, made before there is one.
     """
 
     def __init__(self, setup: "dict[str, Any]", supervisor: "_socket.socket") -> None:
@@ -77,11 +86,19 @@ class Spawner:
         self.supervisor = supervisor
         self.init = 0
         self.uid = 0
-        self.doors: list[int] = []
+        self.door = -1
+        self.runner = Runner({}, WORK)
+        self.rights = rights_to_give_up(setup["last_capability"], setup["filter"])
+        self.processes = processes_to_show(setup["covers"], setup["read_only"])
+        warm_up_calls()
         #: Processes started in the namespaces there are now, in order.
         self.runners: list[int] = []
+        self.disks: tuple[int, ...] = ()
         self.wakeup = listen_for_ends()
-        self.own_pids = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
+        self.home = [
+            (posix.open(f"/proc/self/ns/{name}", CLOSING), kind) for name, kind in SHARED.items()
+        ]
+        self.account = open_account() if setup["account"] else ()
         self.poll = select.poll()
         self.poll.register(supervisor.fileno(), select.POLLIN)
         self.poll.register(self.wakeup, select.POLLIN)
@@ -91,10 +108,7 @@ class Spawner:
         for number in range(self.setup["programs"]):
             self.uid = FIRST_ID + number % IDS
             self.make_namespaces()
-            runner = self.start_runner(first=True)
-            if runner is not None:
-                return runner.serve()
-            runner = self.attend()
+            runner = self.start_runner() or self.attend()
             if runner is not None:
                 return runner.serve()
         return None
@@ -111,33 +125,60 @@ class Spawner:
         posix.setresgid(0, 0, 0)
         _signal.signal(_signal.SIGCHLD, lambda *_: None)
         # Its files in /proc are this user's only while the memory, which is this process's, may be
-        # looked at.
+        # looked at; so are its namespaces.
         set_dumpable(1)
         for which in ("gid_map", "uid_map"):
             write_map(self.init, which, f"0 {NO_ROOT} 1\n{self.uid} {self.uid} 1")
-        flags = posix.O_RDONLY | posix.O_CLOEXEC
-        self.doors = [posix.open(f"/proc/{self.init}/ns/{name}", flags) for name in NAMESPACES]
+        self.door = posix.open(f"/proc/{self.init}/ns/user", CLOSING)
+        init = posix.pidfd_open(self.init)
+        demand("setns", init, NEW_MOUNTS | NEW_IPC | NEW_UTS | NEW_PIDS)
         set_dumpable(0)
+        posix.close(init)
+        for fd, text in zip(self.account, account_of(self.uid, self.uid), strict=False):
+            posix.pwrite(fd, text, 0)
+        self.disks = make_private(self.setup, self.uid)
 
-    def start_runner(self, *, first: bool) -> "Runner | None":
+    def start_runner(self) -> "Runner | None":
         """Fork a process into the namespaces and hand its channel over; the runner in the child."""
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        demand("setns", self.doors[-1], NEW_PIDS)
+        # Made before the fork: whatever the copy looks at costs it a page, and these lie together.
+        calls = [
+            *(() if self.runners else self.processes),
+            (look_up("setns"), (self.door, NEW_USERS)),
+            (look_up("setresgid"), (self.uid, self.uid, self.uid)),
+            (look_up("setresuid"), (self.uid, self.uid, self.uid)),
+            *self.rights,
+            (look_up("write"), (theirs.fileno(), b"r", 1)),
+        ]
+        self.runner.pair = ours, theirs
         try:
             pid = posix.fork()
         except OSError:
             pid = -1
         if pid == 0:
-            return Runner(self.setup, self.uid, self.doors[:-1], theirs, first=first)
-        demand("setns", self.own_pids, NEW_PIDS)
+            make_calls(calls)
+            return self.runner
         theirs.close()
         if pid < 0:
             self.tell(b"!")
         else:
             self.runners.append(pid)
-            self.tell(b"N" + bytes((len(self.runners),)), ours.fileno())
+            self.tell(b"N" + bytes((len(self.runners),)), ours.fileno(), *self.disks)
+            self.forget_disks()
         ours.close()
         return None
+
+    def forget_disks(self) -> None:
+        """Close the descriptors of the program's file systems; the supervisor has them."""
+        for fd in self.disks:
+            posix.close(fd)
+        self.disks = ()
+
+    def come_home(self) -> None:
+        """Leave the namespaces of a program that has ended: what was mounted there goes."""
+        posix.close(self.door)
+        for fd, kind in self.home:
+            demand("setns", fd, kind)
 
     def tell(self, message: bytes, *descriptors: int) -> None:
         """Send the supervisor a message, with descriptors."""
@@ -157,11 +198,10 @@ class Spawner:
                 if asked == b"E" and self.init:
                     posix.kill(self.init, _signal.SIGKILL)
                 elif asked == b"M":
-                    runner = self.start_runner(first=False)
+                    runner = self.start_runner()
                     if runner is not None:
                         return runner
-        for fd in self.doors:
-            posix.close(fd)
+        self.come_home()
         self.runners = []
         self.tell(b"G")
         return None
@@ -180,6 +220,18 @@ class Spawner:
             elif pid in self.runners:
                 number = self.runners.index(pid) + 1
                 self.tell(b"S" + bytes((number,)) + status.to_bytes(4, "big"))
+
+
+def warm_up_calls() -> None:
+    """Call, or look up, what copies of the spawner are going to."""
+    for name in CALLED:
+        look_up(name)
+    posix.closerange(4095, 4096)
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    send_message(ours, b"r")
+    receive_message(theirs, FIRST_BYTES + 8)
+    ours.close()
+    theirs.close()
 
 
 def send_message(
@@ -203,44 +255,20 @@ def receive_message(channel: "_socket.socket", size: int) -> "tuple[bytes, list[
 class Runner(Run):
     """A process in a program's namespaces, until it becomes the program."""
 
-    def __init__(
-        self,
-        setup: "dict[str, Any]",
-        uid: int,
-        doors: "list[int]",
-        channel: "_socket.socket",
-        *,
-        first: bool,
-    ) -> None:
-        super().__init__({}, WORK)
-        self.channel = channel
-        _signal.set_wakeup_fd(-1)
-        for fd in doors:
-            demand("setns", fd, 0)
-        become_user(uid)
-        if first:
-            make_private(setup, uid)
-        drop_capabilities(setup["last_capability"])
-        restrict_calls(setup["filter"])
-        if first:
-            posix.mkdir(WORK, 0o755)
-            if setup["account"]:
-                write_account()
-        flags = posix.O_PATH | posix.O_CLOEXEC
-        disks = (posix.open("/tmp", flags), posix.open("/dev/shm", flags))  # noqa: S108 - inside
-        send_message(self.channel, b"r", disks)
+    #: The ends of its channel: the supervisor's, and its own.
+    pair: "tuple[_socket.socket, _socket.socket]"
 
     def serve(self) -> "dict[str, Any] | None":
         """Do as told; returns what is to be run by this very interpreter."""
-        header, descriptors = receive_message(self.channel, 8)
-        if len(header) < 8:
-            posix._exit(HUNG_UP)  # noqa: SLF001 - os._exit under its built-in name
-        size = int.from_bytes(header, "big")
-        body = read_exactly(self.channel.fileno(), size)
+        channel = self.pair[1]
+        message, descriptors = receive_message(channel, FIRST_BYTES + 8)
+        size, body = int.from_bytes(message[:8], "big"), bytearray(message[8:])
         if len(body) < size:
+            body += read_into(channel.fileno(), size - len(body))
+        if not body or len(body) < size:
             posix._exit(HUNG_UP)  # noqa: SLF001 - os._exit under its built-in name
         self.request = marshal.loads(body)  # noqa: S302 - from the supervisor
-        del body
+        del message, body
         if "collect" in self.request:
             self.collect(*descriptors)
         try:

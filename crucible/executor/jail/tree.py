@@ -8,12 +8,14 @@ read-only, devices without danger, and of ``/proc`` and ``/sys`` what is needed 
 import posix
 
 from crucible.executor.jail.account import ACCOUNT
+from crucible.executor.jail.kernel import WORK, look_up
 from crucible.executor.jail.namespaces import (
     BIND,
     DETACH,
     NO_DEVICES,
     NO_EXEC,
     NO_SUID,
+    NO_TIMES,
     PRIVATE,
     READ_ONLY,
     RECURSIVE,
@@ -26,6 +28,8 @@ from crucible.executor.jail.namespaces import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from crucible.executor.jail.namespaces import Call
 
 #: Where the tree is built before it becomes the root: any empty folder of the image.
 PLACE = "/tmp"
@@ -69,6 +73,10 @@ def build_tree() -> None:
     demand("pivot_root", b".", b".")
     demand("umount2", b".", DETACH)
     posix.chdir("/")
+    if is_there(ACCOUNT.encode()):
+        # Written for each program in turn, and read by it alone; not even when tells the next.
+        flags = NO_SUID | NO_DEVICES | NO_EXEC | NO_TIMES
+        mount(b"tmpfs", ACCOUNT.encode(), b"tmpfs", flags, b"size=16384,nr_inodes=8,mode=755")
 
 
 def mount_points() -> "list[str]":
@@ -183,21 +191,42 @@ def is_there(path: bytes) -> bool:
     return True
 
 
-def make_private(setup: "dict[str, Any]", uid: int) -> None:
-    """What of the tree is a program's own: ``/proc``, ``/tmp``, ``/dev/shm``, terminals, its name.
+def processes_to_show(
+    covered: "list[tuple[bytes, bytes]]", read_only: "list[bytes]"
+) -> "list[Call]":
+    """The calls that make a program's own ``/proc``.
+
+    They have to be made by a process of its pid namespace: which one is shown is that of the
+    caller, not that of its children.
+
+    Args:
+        covered: paths to hide, each with what of the tree.
+        read_only: paths to make read-only.
+    """
+    call = look_up("mount")
+    flags = NO_SUID | NO_DEVICES | NO_EXEC
+    calls: list[Call] = [(call, (b"proc", b"/proc", b"proc", flags, None))]
+    calls += [(call, (cover, path, None, BIND, None)) for path, cover in covered]
+    for path in read_only:
+        calls.append((call, (path, path, None, BIND, None)))
+        calls.append((call, (None, path, None, REMOUNT | BIND | HIDDEN, None)))
+    return calls
+
+
+def make_private(setup: "dict[str, Any]", uid: int) -> "tuple[int, int]":
+    """What of the tree is a program's own: ``/tmp``, ``/dev/shm``, terminals; not yet ``/proc``.
+
+    Returns:
+        descriptors of the file systems it can fill.
 
     Raises:
         OSError: the kernel refused.
     """
-    mount(b"proc", b"/proc", b"proc", NO_SUID | NO_DEVICES | NO_EXEC)
-    for path, cover in setup["covers"]:
-        mount(cover, path, None, BIND)
-    for path in setup["read_only"]:
-        bind(path, path, HIDDEN)
     owner = b",uid=%d,gid=%d" % (uid, uid)
     mount(b"tmpfs", b"/tmp", b"tmpfs", NO_SUID | NO_DEVICES, setup["tmp"] + owner)
     mount(b"tmpfs", b"/dev/shm", b"tmpfs", NO_SUID | NO_DEVICES | NO_EXEC, setup["shm"] + owner)
     mount(b"devpts", b"/dev/pts", b"devpts", NO_SUID | NO_EXEC, setup["pts"])
-    if setup["account"]:
-        flags = NO_SUID | NO_DEVICES | NO_EXEC
-        mount(b"tmpfs", ACCOUNT.encode(), b"tmpfs", flags, b"size=16384,nr_inodes=8" + owner)
+    posix.mkdir(WORK, 0o755)
+    posix.chown(WORK, uid, uid)
+    flags = posix.O_PATH | posix.O_CLOEXEC
+    return posix.open("/tmp", flags), posix.open("/dev/shm", flags)

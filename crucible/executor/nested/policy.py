@@ -108,9 +108,14 @@ class LanePolicy(msgspec.Struct, frozen=True, kw_only=True):
         return max(1, math.ceil(expected + math.sqrt(expected)))
 
     def to_prepare(self, counts: LaneCounts, missing: int) -> int:
-        """Of lanes that are missing, those to begin preparing now, from parked ones or anew."""
+        """Of lanes that are missing, those to begin preparing now, from parked ones or anew.
+
+        One at a time while nobody waits and as many are fresh: each takes a processor for a tenth
+        of a second, and the programs under way need one too.
+        """
         room = self.lanes_max - counts.total + counts.parked
-        return max(0, min(missing, self.refill - counts.preparing, room))
+        pace = 1 if not counts.waiting and counts.fresh >= missing else self.refill
+        return max(0, min(missing, pace - counts.preparing, room))
 
     def is_in_the_way(self, counts: LaneCounts, unserved: int) -> bool:
         """Whether a lane at rest has to go so that one can be made for somebody who waits.

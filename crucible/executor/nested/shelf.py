@@ -39,8 +39,9 @@ class LaneShelf:
     def take(self, tenant: str, shape: Shape, limits: Limits) -> Lane | None:
         """A lane at rest that a tenant may have, if there is one: the best fitting, else fresh."""
 
-        def misfit(lane: Lane) -> tuple[bool, bool]:
-            return not lane.tenant, not lane.fits(limits)
+        def misfit(lane: Lane) -> tuple[bool, bool, int]:
+            # The one that has served most: used in turns, all would have to be restarted at once.
+            return not lane.tenant, not lane.fits(limits), -lane.served
 
         found = [
             lane
