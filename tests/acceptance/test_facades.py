@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
-from support.api_rig import running_api
+from support.api_rig import port_of, running_api
 from support.worker_rig import async_worker
 
 from crucible.embedded.server import EmbeddedServer
@@ -23,6 +26,8 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
+SERVED = ("default", "judge")
+ROOT = Path(__file__).resolve().parents[2]
 C = '#include <stdio.h>\nint main(void){int a,b;scanf("%d %d",&a,&b);printf("%d\\n",a+b);return 0;}'
 
 
@@ -32,8 +37,8 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[aioh
     async with EmbeddedServer(tmp_path_factory.mktemp("server")) as server:
         url = f"redis://127.0.0.1:{server.port}/0"
         async with (
-            running_api(url, event_bus_url="off") as session,
-            async_worker(url, CRUCIBLE_EVENT_BUS_URL="off"),
+            running_api(url, event_bus_url="off", environments=SERVED) as session,
+            async_worker(url, CRUCIBLE_EVENT_BUS_URL="off", CRUCIBLE_ENVIRONMENTS=",".join(SERVED)),
         ):
             yield session
 
@@ -251,3 +256,42 @@ async def test_judge0_bytes_and_batches(client: aiohttp.ClientSession) -> None:
         assert (await response.json())["name"].startswith("Python (3")
     async with client.get("/statuses") as response:
         assert len(await response.json()) == 14
+
+
+@pytest.mark.parametrize(
+    ("package", "answers"),
+    [
+        (
+            "judge0",
+            [
+                ["ACCEPTED", "hi\n"],
+                ["WRONG_ANSWER", "1\n"],
+                ["RUNTIME_ERROR_NZEC", None],
+                ["COMPILATION_ERROR", None],
+            ],
+        ),
+        (
+            "sandbox_fusion",
+            [["ok", "hi\n"], ["failed", ""], ["slow", ""], ["ok", "42\n"], ["not compiled", None]],
+        ),
+    ],
+)
+async def test_client_packages_as_they_are(
+    client: aiohttp.ClientSession, package: str, answers: list[Any]
+) -> None:
+    """The packages that people have, unchanged, in environments of their own."""
+    python = ROOT / ".cache" / "clients" / package / "bin" / "python"
+    process = await asyncio.create_subprocess_exec(
+        python,
+        ROOT / "tests" / "clients" / f"{package}_client.py",
+        f"http://127.0.0.1:{port_of(client)}",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        output, said = await asyncio.wait_for(process.communicate(), 120)
+    except BaseException:
+        process.kill()
+        raise
+    assert process.returncode == 0, said.decode()
+    assert json.loads(output) == answers
