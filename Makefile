@@ -35,7 +35,7 @@ checks:
 	@$(VENV)/mypy
 
 bench: setup ## measure everything beside bare limits and other systems (15 minutes)
-	@$(VENV)/python scripts/bench-envs
+	@$(VENV)/python scripts/pinned-envs bench
 	@$(VENV)/crucible bench all --json .cache/bench/latest.json --plot .cache/bench/plots $(BENCH_ARGS)
 
 chaos: setup ## load, kills and other faults, judged by a ledger; MINUTES=20 KILLS=400 for a long one

@@ -44,7 +44,9 @@ def python_of(environment: str) -> Path:
         return Path(sys.executable)
     home = ROOT / ".cache" / "bench" / environment
     if not (home / "stamp").is_file():
-        raise RequirementError(f"the environment {environment!r} is missing", "scripts/bench-envs")
+        raise RequirementError(
+            f"the environment {environment!r} is missing", "scripts/pinned-envs bench"
+        )
     return home / "bin" / "python"
 
 

@@ -35,7 +35,7 @@ class Subject:
     def missing(self) -> str:
         """Why it cannot be measured here; empty if it can."""
         if not is_installed(self.environment):
-            return "not installed here, see scripts/bench-envs"
+            return "not installed here, see scripts/pinned-envs bench"
         return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
@@ -32,7 +33,7 @@ from crucible.api.app_keys import (
     SERVICE,
     SETTINGS,
 )
-from crucible.api.callers import identify
+from crucible.api.callers import caller_of, identify
 from crucible.api.events import handlers as events
 from crucible.api.events.handlers import render
 from crucible.api.problems import problems
@@ -41,6 +42,8 @@ from crucible.broker.admin.operator import Admin
 from crucible.broker.control.client import ControlClient
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
+from crucible.compat.context import CONTEXT, FacadeContext
+from crucible.compat.facades import FACADES, served_facades
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.isolations import OfferedIsolations
 from crucible.evaluation.limits import ceilings_of
@@ -141,6 +144,8 @@ def build_app(settings: Settings) -> web.Application:
     app[SERVED] = ServedEnvironments(settings.served_environments)
     app.cleanup_ctx.append(_connections)
     app.on_shutdown.append(_end_streams)
+    for name in served_facades(settings.compat):
+        app.router.add_routes(FACADES[name].routes)
     for route in ROUTES:
         if route.method == "GET":
             app.router.add_get(route.path, route.checked())  # HEAD as well
@@ -264,3 +269,10 @@ async def _add_service(
         # Nothing to choose between, so nothing is spent on choosing.
         app[SERVICE] = app[FAST_PATH] = celery
     meter.count_submissions(app[SERVICE].submitted)
+    app[CONTEXT] = FacadeContext(
+        service=app[SERVICE],
+        served=app[SERVED],
+        ceilings=ceilings_of(settings),
+        caller_of=caller_of,
+        versions=functools.partial(environments.versions, app),
+    )

@@ -66,7 +66,7 @@ class EnvironmentShown(msgspec.Struct, frozen=True, kw_only=True):
 
 async def environments(request: web.Request) -> web.Response:
     """``GET /api/environments``: the environments programs may run in, and their contents."""
-    states = await _states(request)
+    states = await _states(request.app)
     shown = []
     for environment in request.app[SERVED]:
         state = states.get(environment.name)
@@ -88,7 +88,7 @@ async def environments(request: web.Request) -> web.Response:
 
 async def languages(request: web.Request) -> web.Response:
     """``GET /api/languages``: the languages programs may be in, and how each is run."""
-    states = await _states(request)
+    states = await _states(request.app)
     served = request.app[SERVED]
     shown = []
     for name, language in served.languages().items():
@@ -114,6 +114,12 @@ def _version(language: str, state: EnvironmentState | None) -> str | None:
     return state.versions.get(language) or None if state else None
 
 
-async def _states(request: web.Request) -> dict[str, EnvironmentState]:
-    names = [environment.name for environment in request.app[SERVED]]
-    return await request.app[READINESS].environments(names)
+async def versions(app: web.Application) -> dict[str, str | None]:
+    """The version of each language, in the environment where a program gets it."""
+    states, served = await _states(app), app[SERVED]
+    return {name: _version(name, states.get(served.having(name)[0])) for name in served.languages()}
+
+
+async def _states(app: web.Application) -> dict[str, EnvironmentState]:
+    names = [environment.name for environment in app[SERVED]]
+    return await app[READINESS].environments(names)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from crucible.api.app import build_app
 from crucible.api.fast_path.server import FastPathRunner
+from crucible.compat.facades import served_facades
 from crucible.http.listening import allow_files, listen
 from crucible.settings import check_exposure, http_url
 
@@ -41,11 +42,16 @@ async def serve(
         RequirementError: the address cannot be bound.
     """
     check_exposure(settings.host)
+    facades = served_facades(settings.compat)
     allow_files(settings.max_connections + OTHER_FILES)
     runner = FastPathRunner(build_app(settings), access_log=None, shutdown_timeout=SHUTDOWN_S)
     try:
         await runner.setup()
         port = await listen(runner, settings.host, settings.port, backlog=BACKLOG)
+        for name, facade_port in facades.items():
+            if facade_port is not None:
+                await listen(runner, settings.host, facade_port, backlog=BACKLOG)
+                log.info("facade %s listening on port %d as well", name, facade_port)
         log.info("api listening on %s", http_url(settings.host, port))
         if started is not None:
             started(port)

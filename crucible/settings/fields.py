@@ -84,6 +84,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         result_extended: keep name, arguments, worker, retries and queue with each result.
         event_bus_url: the event bus server; ``off`` for no events.
         event_limit: events the bus keeps, about; the oldest go first.
+        compat: facades that the api serves: names with commas, each with ``:PORT`` where it has a
+            port of its own as well; ``all``; or ``none``.
         max_event_streams: clients that follow events of one api process; 0 means no limit.
         max_event_streams_per_tenant: the same of one tenant; 0 means no limit.
         queue_limit: messages a queue may hold before submissions get 503; 0 means no limit.
@@ -158,6 +160,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     result_extended: bool = False
     event_bus_url: str = "redis://127.0.0.1:6379/0"
     event_limit: Annotated[int, Meta(ge=1000)] = EVENT_LIMIT
+    compat: str = "all"
     max_event_streams: Count = 2048
     max_event_streams_per_tenant: Count = 2048
     queue_limit: Count = 1_000_000

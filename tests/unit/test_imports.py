@@ -35,10 +35,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "celery_app": PLAIN | {"evaluation", "stock"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
     "api": PLAIN
-    | {"http", "broker", "events", "executor", "evaluation", "identity", "migration", "telemetry"},
+    | {"http", "broker", "events", "executor", "evaluation", "identity", "migration", "telemetry"}
+    | {"compat"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
     "up": PLAIN | {"embedded", "executor"},
     "client": {"models", "errors"},
+    "compat": PLAIN | {"http", "broker", "executor", "evaluation", "identity"},
 }
 #: The entry points may import everything.
 ENTRY = {"cli", "__main__"}

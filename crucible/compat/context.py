@@ -1,0 +1,38 @@
+"""What every facade needs of the api it is served by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from crucible.evaluation.service import EvaluationService
+    from crucible.executor.served import ServedEnvironments
+    from crucible.identity.principal import Principal
+    from crucible.models import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class FacadeContext:
+    """The api behind the facades.
+
+    Attributes:
+        service: runs evaluations.
+        served: environments and their languages.
+        ceilings: the most a program may ask for.
+        caller_of: who makes a request.
+        versions: the version of each language, as workers report it.
+    """
+
+    service: EvaluationService
+    served: ServedEnvironments
+    ceilings: Limits
+    caller_of: Callable[[web.Request], Principal]
+    versions: Callable[[], Awaitable[Mapping[str, str | None]]]
+
+
+CONTEXT = web.AppKey("facade_context", FacadeContext)

@@ -1,0 +1,112 @@
+"""One program from a facade's request to its end."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from crucible.compat.context import CONTEXT
+from crucible.errors import BrokerError, CrucibleError, InputError, LegacyError
+from crucible.evaluation.limits import LimitsRequest
+from crucible.evaluation.request import EvalRequest
+from crucible.evaluation.result import bytes_of
+from crucible.models import ENDED, LIMIT_FLOORS, Evaluation, Limits, Verdict
+from crucible.validation import input_error
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+#: Verdicts that say nothing about the program.
+PLATFORM = frozenset({Verdict.INTERNAL_ERROR, Verdict.CANCELLED, Verdict.EXPIRED})
+#: Verdicts by which a program was stopped for time.
+TIMED_OUT = frozenset({Verdict.TIMEOUT, Verdict.CPU_LIMIT})
+
+
+class OverloadedError(CrucibleError):
+    """The program was not run in the time the client waits for it."""
+
+
+def limits_within(ceilings: Limits, **asked: float | None) -> LimitsRequest:
+    """Limits as other systems take them: what is too much or too little is the nearest allowed.
+
+    Args:
+        ceilings: the most a program may ask for.
+        asked: by the names of ``models.Limits``; None and negative values take the most.
+    """
+    found: dict[str, Any] = {}
+    for name, value in asked.items():
+        most, least = getattr(ceilings, name), getattr(LIMIT_FLOORS, name)
+        wanted = most if value is None or value < 0 else value
+        found[name] = type(most)(min(max(wanted, least), most))
+    return LimitsRequest(**found)
+
+
+async def evaluate(request: web.Request, fields: dict[str, Any], patience_s: float) -> Evaluation:
+    """Run a program and return it ended.
+
+    Args:
+        request: the facade's.
+        fields: of ``POST /api/eval``.
+        patience_s: seconds that the client waits for an answer.
+
+    Raises:
+        InputError: it could never run.
+        OverloadedError: it was not queued, or has not ended in time; it is cancelled then.
+    """
+    context = request.app[CONTEXT]
+    caller, service = context.caller_of(request), context.service
+    asked = request_of(fields)
+    until = time.monotonic() + patience_s
+    try:
+        submitted, ended = await service.submit_and_wait(caller, asked, None, patience_s)
+        while ended is None:
+            left = until - time.monotonic()
+            if left <= 0:
+                await service.cancel(caller, submitted.eval_id)
+                raise OverloadedError(f"it did not end within {patience_s:g} s")
+            await service.wait(caller, submitted.eval_id, left)
+            found = await service.look_up(caller, submitted.eval_id)
+            ended = found if found.status in ENDED else None
+    except (BrokerError, LegacyError) as error:
+        raise OverloadedError(str(error)) from error
+    return ended
+
+
+def request_of(fields: dict[str, Any]) -> EvalRequest:
+    """The request for a program.
+
+    Raises:
+        InputError: a field is of the wrong shape.
+    """
+    try:
+        return msgspec.convert(fields, EvalRequest)
+    except msgspec.ValidationError as error:
+        raise input_error(error) from None
+
+
+def texts(evaluation: Evaluation) -> tuple[str, str]:
+    """Standard output and standard error; bytes that are not UTF-8 are replaced."""
+    return (
+        bytes_of(evaluation.output, evaluation.output_encoding).decode(errors="replace"),
+        bytes_of(evaluation.error, evaluation.error_encoding).decode(errors="replace"),
+    )
+
+
+def seconds_of(evaluation: Evaluation) -> float:
+    """Wall time of the program."""
+    return (evaluation.usage.wall_time_ms if evaluation.usage else 0) / 1000
+
+
+def language_of(context_names: dict[str, str], name: str) -> str:
+    """A language by our name.
+
+    Raises:
+        InputError: the facade has no such language.
+    """
+    found = context_names.get(name)
+    if found is None:
+        known = ", ".join(sorted(context_names))
+        raise InputError("language", f"is unknown here; known are {known}")
+    return found

@@ -1,0 +1,107 @@
+"""NeMo-Skills' ``/execute`` for programs that keep no session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from crucible.compat.context import CONTEXT
+from crucible.compat.evaluating import (
+    PLATFORM,
+    TIMED_OUT,
+    OverloadedError,
+    evaluate,
+    limits_within,
+    texts,
+)
+from crucible.errors import InputError
+from crucible.http.body import read_body
+
+if TYPE_CHECKING:
+    from crucible.models import Evaluation
+
+LANGUAGES = {"python": "python", "shell": "bash"}
+#: Seconds that a client waits on top of the program's own time, less the way back.
+PATIENCE_S = 30.0
+CUT = "<output cut>"
+
+
+class Execute(msgspec.Struct, kw_only=True):
+    """The body of ``/execute``; unknown fields are ignored."""
+
+    generated_code: str
+    std_input: str = ""
+    timeout: float = 10.0
+    language: str = "ipython"
+    max_output_characters: int = 1000
+
+
+async def execute(request: web.Request) -> web.Response:
+    """``POST /execute``."""
+    try:
+        asked = msgspec.json.decode(await read_body(request), type=Execute)
+        found = await evaluate(request, _fields(request, asked), asked.timeout + PATIENCE_S)
+    except msgspec.DecodeError as error:
+        return _error(400, str(error))
+    except InputError as error:
+        return _error(400, str(error))
+    except OverloadedError as error:
+        return _error(503, str(error))
+    return web.json_response(_answer(found, asked))
+
+
+async def health(request: web.Request) -> web.Response:
+    """``GET /health``, where the facade has a port of its own."""
+    return web.json_response({"status": "healthy"})
+
+
+def _fields(request: web.Request, asked: Execute) -> dict[str, Any]:
+    language = LANGUAGES.get(asked.language)
+    if language is None:
+        known = ", ".join(LANGUAGES)
+        raise InputError("language", f"{asked.language[:40]} is not served; served are {known}")
+    limits = limits_within(
+        request.app[CONTEXT].ceilings, wall_time_s=asked.timeout, cpu_time_s=asked.timeout
+    )
+    return {
+        "code": asked.generated_code,
+        "language": language,
+        "stdin": asked.std_input,
+        "limits": msgspec.to_builtins(limits),
+    }
+
+
+def _answer(found: Evaluation, asked: Execute) -> dict[str, Any]:
+    stdout, stderr = texts(found)
+    status = "completed"
+    if found.verdict in TIMED_OUT:
+        status = "timeout"
+        stderr += f"Execution timed out after {asked.timeout} seconds\n"
+    elif found.verdict in PLATFORM:
+        status, stderr = "error", found.message or "the program could not be run"
+    elif found.exit_code is None:
+        status = "error"
+        stderr += f"{found.message or 'killed'}\n"
+    elif found.exit_code and asked.language == "shell":
+        status = "error"
+    return {
+        "process_status": status,
+        "stdout": _cut(stdout, asked.max_output_characters),
+        "stderr": _cut(stderr, asked.max_output_characters),
+        "new_session_created": False,
+    }
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + CUT
+
+
+def _error(status: int, text: str) -> web.Response:
+    return web.json_response({"error": text}, status=status)
+
+
+ROUTES = (web.post("/execute", execute),)
+#: Paths that are ours on the api's own port.
+OWN_PORT_ROUTES = (web.get("/health", health),)

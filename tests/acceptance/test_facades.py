@@ -1,0 +1,297 @@
+"""What clients of other systems send, and the answers their originals give."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+from support.api_rig import port_of, running_api
+from support.worker_rig import async_worker
+
+from crucible.embedded.server import EmbeddedServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import aiohttp
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.timeout(300),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+SERVED = ("default", "judge")
+ROOT = Path(__file__).resolve().parents[2]
+C = '#include <stdio.h>\nint main(void){int a,b;scanf("%d %d",&a,&b);printf("%d\\n",a+b);return 0;}'
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[aiohttp.ClientSession]:
+    """An api and a worker with containers."""
+    async with EmbeddedServer(tmp_path_factory.mktemp("server")) as server:
+        url = f"redis://127.0.0.1:{server.port}/0"
+        async with (
+            running_api(url, event_bus_url="off", environments=SERVED) as session,
+            async_worker(url, CRUCIBLE_EVENT_BUS_URL="off", CRUCIBLE_ENVIRONMENTS=",".join(SERVED)),
+        ):
+            yield session
+
+
+async def ask(client: aiohttp.ClientSession, path: str, body: Any) -> tuple[int, Any]:
+    async with client.post(path, json=body) as response:
+        return response.status, await response.json(content_type=None)
+
+
+async def fusion(client: aiohttp.ClientSession, **body: Any) -> Any:
+    status, answer = await ask(client, "/run_code", {"language": "python", **body})
+    assert status == 200, answer
+    return answer
+
+
+async def test_sandbox_fusion(client: aiohttp.ClientSession) -> None:
+    """The user's faults are 200s; nothing but a fault of the platform is a SandboxError."""
+    good = await fusion(client, code="print(input())", stdin="hi", memory_limit_MB=-1)
+    assert (good["status"], good["message"], good["compile_result"]) == ("Success", "", None)
+    assert good["run_result"]["stdout"] == "hi\n"
+    assert (good["run_result"]["status"], good["run_result"]["return_code"]) == ("Finished", 0)
+    assert set(good) >= {"executor_pod_name", "files"}
+    bad = await fusion(client, code="import sys; sys.exit(3)")
+    assert (bad["status"], bad["run_result"]["return_code"]) == ("Failed", 3)
+    slow = await fusion(client, code="print(1, flush=True)\nwhile 1: pass", run_timeout=0.5)
+    assert (slow["status"], slow["message"]) == ("Failed", "")
+    assert slow["run_result"]["status"] == "TimeLimitExceeded"
+    assert (slow["run_result"]["return_code"], slow["run_result"]["stdout"]) == (None, "1\n")
+    hog = await fusion(client, code="x = 'x' * (1 << 30)", memory_limit_MB=64)
+    assert (hog["status"], hog["run_result"]["status"]) == ("Failed", "Finished")
+    assert hog["run_result"]["return_code"] != 0
+    compiled = await fusion(client, language="c", code=C, stdin="1 2")
+    assert compiled["compile_result"]["return_code"] == 0
+    assert compiled["run_result"]["stdout"] == "3\n"
+    wrong = await fusion(client, language="c", code="int main( {")
+    assert (wrong["status"], wrong["run_result"]) == ("Failed", None)
+    assert wrong["compile_result"]["return_code"] == 1
+    assert "main.c" in wrong["compile_result"]["stderr"]
+
+
+async def test_sandbox_fusion_files(client: aiohttp.ClientSession) -> None:
+    """Files in and out are base64; placeholders are passed over."""
+    content = base64.b64encode(b"\xff\0").decode()
+    answer = await fusion(
+        client,
+        code="open('out.bin', 'wb').write(open('d/in.bin', 'rb').read())",
+        files={"d/in.bin": content, "IGNORE_THIS_FILE.txt": "!", "nothing": None},
+        fetch_files=["/tmp/work/out.bin", "not-there"],
+    )
+    assert answer["status"] == "Success", answer
+    assert answer["files"] == {"out.bin": content}
+    status, refused = await ask(
+        client, "/run_code", {"code": "x", "language": "python", "files": {"/etc/x": content}}
+    )
+    assert (status, refused["detail"][0]["loc"][:2]) == (422, ["body", "files"])
+    for body in ({}, {"code": 1, "language": "python"}, {"code": "x", "language": "cobol"}):
+        status, refused = await ask(client, "/run_code", body)
+        assert status == 422
+        assert set(refused["detail"][0]) == {"loc", "msg", "type"}
+    async with client.get("/v1/ping") as response:
+        assert await response.json() == "pong"
+
+
+async def piston(client: aiohttp.ClientSession, code: str, **body: Any) -> Any:
+    asked = {"language": "python", "version": "*", "files": [{"content": code}], **body}
+    status, answer = await ask(client, "/api/v2/execute", asked)
+    assert status == 200, answer
+    return answer
+
+
+async def test_piston(client: aiohttp.ClientSession) -> None:
+    """Times in milliseconds, memory in bytes, statuses of two letters."""
+    good = (await piston(client, "import sys; print(sys.argv[1:])", args=["a b"]))["run"]
+    assert (good["stdout"], good["output"], good["code"]) == ("['a b']\n", "['a b']\n", 0)
+    assert (good["signal"], good["status"], good["message"]) == (None, None, None)
+    assert good["memory"] > 1 << 20
+    failed = (await piston(client, "raise SystemExit(7)"))["run"]
+    assert (failed["code"], failed["status"]) == (7, "RE")
+    slow = (await piston(client, "while 1: pass", run_timeout=500))["run"]
+    assert (slow["status"], slow["signal"], slow["code"]) == ("TO", "SIGKILL", None)
+    killed = (await piston(client, "import os; os.kill(os.getpid(), 11)"))["run"]
+    assert (killed["status"], killed["signal"], killed["code"]) == ("SG", "SIGSEGV", None)
+    compiled = await piston(client, C, language="c", stdin="20 22")
+    assert (compiled["compile"]["code"], compiled["run"]["stdout"]) == (0, "42\n")
+    hexed = {"name": "data.bin", "content": "ff00", "encoding": "hex"}
+    files = [{"content": "print(open('data.bin', 'rb').read())"}, hexed]
+    assert (await piston(client, "", files=files))["run"]["stdout"] == "b'\\xff\\x00'\n"
+    async with client.get("/api/v2/runtimes") as response:
+        runtimes = {one["language"]: one for one in await response.json()}
+    assert {"python", "javascript", "c"} <= set(runtimes)
+    assert runtimes["javascript"]["runtime"] == "node"
+
+
+async def test_piston_refuses_as_piston_does(client: aiohttp.ClientSession) -> None:
+    """400 with a message, 415 for what is not JSON."""
+    asked = {"language": "python", "version": "*", "files": [{"content": "1"}]}
+    for change, words in (
+        ({"language": "cobol"}, "cobol-* runtime is unknown"),
+        ({"version": "2.7"}, "python-2.7 runtime is unknown"),
+        ({"run_timeout": 10**9}, "run_timeout cannot exceed the configured limit of"),
+        ({"files": []}, "files"),
+        ({"files": [{"content": "?", "encoding": "base64"}]}, "files[0].content is not base64"),
+    ):
+        status, answer = await ask(client, "/api/v2/piston/execute", asked | change)
+        assert status == 400
+        assert words in answer["message"]
+    async with client.post("/api/v2/execute", data={"language": "python"}) as response:
+        assert response.status == 415
+
+
+async def dify(client: aiohttp.ClientSession, code: str, **body: Any) -> Any:
+    asked = {"language": "python3", "code": code, "enable_network": True, **body}
+    status, answer = await ask(client, "/v1/sandbox/run", asked)
+    assert (status, answer["code"], answer["message"]) == (200, 0, "success")
+    return answer["data"]
+
+
+async def test_dify(client: aiohttp.ClientSession) -> None:
+    """``error`` is empty where the program exits with 0, whatever it wrote on standard error."""
+    good = await dify(client, "import sys; print('<<RESULT>>{}<<RESULT>>'); sys.stderr.write('w')")
+    assert good == {
+        "stdout": "<<RESULT>>{}<<RESULT>>\n",
+        "stderr": "w",
+        "error": "",
+        "exit_code": 0,
+    }
+    failed = await dify(client, "1 / 0")
+    assert failed["exit_code"] == 1
+    assert failed["error"].startswith("process exited with code 1\n")
+    assert "ZeroDivisionError" in failed["error"]
+    assert (await dify(client, "print(x)", preload="x = 5"))["stdout"] == "5\n"
+    assert (await dify(client, "console.log(6 * 7)", language="nodejs"))["stdout"] == "42\n"
+    assert (await ask(client, "/v1/sandbox/run", {"language": 1}))[1]["code"] == -400
+    status, unknown = await ask(client, "/v1/sandbox/run", {"language": "go", "code": "x"})
+    assert (status, unknown["code"], unknown["data"]) == (400, -400, None)
+    async with client.get("/v1/sandbox/dependencies?language=python3") as response:
+        assert isinstance((await response.json())["data"]["dependencies"], list)
+
+
+async def test_nemo_skills(client: aiohttp.ClientSession) -> None:
+    """A program in Python is completed whatever its exit code; output is cut where it is asked."""
+
+    async def run(code: str, **body: Any) -> Any:
+        asked = {"generated_code": code, "language": "python", "timeout": 5, **body}
+        return await ask(client, "/execute", asked)
+
+    _, good = await run("print(input())", std_input="x")
+    assert good == {
+        "process_status": "completed",
+        "stdout": "x\n",
+        "stderr": "",
+        "new_session_created": False,
+    }
+    assert (await run("raise SystemExit(1)"))[1]["process_status"] == "completed"
+    assert (await run("exit 3", language="shell"))[1]["process_status"] == "error"
+    _, slow = await run("while 1: pass", timeout=0.5)
+    assert slow["process_status"] == "timeout"
+    assert slow["stderr"].endswith("Execution timed out after 0.5 seconds\n")
+    _, cut = await run("print('x' * 100)", max_output_characters=10)
+    assert cut["stdout"] == "x" * 10 + "<output cut>"
+    status, refused = await run("x", language="lean4")
+    assert (status, "lean4" in refused["error"]) == (400, True)
+
+
+async def judge0(client: aiohttp.ClientSession, query: str = "wait=true", **body: Any) -> Any:
+    asked = {"language_id": 71, **body}
+    return await ask(client, f"/submissions?{query}", asked)
+
+
+async def test_judge0(client: aiohttp.ClientSession) -> None:
+    """Statuses by number; what is expected decides between accepted and wrong."""
+    status, good = await judge0(client, source_code="print(1)", expected_output="1")
+    assert (status, good["status"]) == (201, {"id": 3, "description": "Accepted"})
+    assert (good["stdout"], good["stderr"], good["compile_output"]) == ("1\n", None, None)
+    assert isinstance(good["time"], str)
+    for number, code, more in (
+        (4, "print(1)", {"expected_output": "2"}),
+        (5, "while 1: pass", {"cpu_time_limit": 0.5}),
+        (7, "import os; os.kill(os.getpid(), 11)", {}),
+        (11, "raise SystemExit(1)", {}),
+        (6, "int main( {", {"language_id": 50}),
+    ):
+        _, found = await judge0(client, source_code=code, **more)
+        assert found["status"]["id"] == number, found
+    for field, body in (
+        ("source_code", {}),
+        ("language_id", {"source_code": "x", "language_id": 1}),
+        ("callback_url", {"source_code": "x", "callback_url": "http://x"}),
+    ):
+        status, refused = await judge0(client, **body)
+        assert (status, list(refused)) == (422, [field])
+
+
+async def test_judge0_bytes_and_batches(client: aiohttp.ClientSession) -> None:
+    """Output that is no text needs base64; a batch keeps its order."""
+    code = "import sys; sys.stdout.buffer.write(b'\\xff')"
+    status, answer = await judge0(client, source_code=code)
+    assert (status, "base64_encoded=true" in answer["error"]) == (400, True)
+    encoded = base64.b64encode(code.encode()).decode()
+    _, answer = await judge0(
+        client, "wait=true&base64_encoded=true&fields=stdout", source_code=encoded
+    )
+    assert answer == {"stdout": "/w=="}
+    items = [{"language_id": 71, "source_code": "print(1)"}, {"language_id": 71}]
+    status, tokens = await ask(client, "/submissions/batch", {"submissions": items})
+    assert (status, list(tokens[0]), list(tokens[1])) == (201, ["token"], ["source_code"])
+    token = tokens[0]["token"]
+    while True:
+        async with client.get(f"/submissions/batch?tokens={token},nobody") as response:
+            found, missing = (await response.json())["submissions"]
+        if found["status"]["id"] > 2:
+            break
+    assert (found["stdout"], missing) == ("1\n", None)
+    async with client.get("/languages/71") as response:
+        assert (await response.json())["name"].startswith("Python (3")
+    async with client.get("/statuses") as response:
+        assert len(await response.json()) == 14
+
+
+@pytest.mark.parametrize(
+    ("package", "answers"),
+    [
+        (
+            "judge0",
+            [
+                ["ACCEPTED", "hi\n"],
+                ["WRONG_ANSWER", "1\n"],
+                ["RUNTIME_ERROR_NZEC", None],
+                ["COMPILATION_ERROR", None],
+            ],
+        ),
+        (
+            "sandbox_fusion",
+            [["ok", "hi\n"], ["failed", ""], ["slow", ""], ["ok", "42\n"], ["not compiled", None]],
+        ),
+    ],
+)
+async def test_client_packages_as_they_are(
+    client: aiohttp.ClientSession, package: str, answers: list[Any]
+) -> None:
+    """The packages that people have, unchanged, in environments of their own."""
+    python = ROOT / ".cache" / "clients" / package / "bin" / "python"
+    process = await asyncio.create_subprocess_exec(
+        python,
+        ROOT / "tests" / "clients" / f"{package}_client.py",
+        f"http://127.0.0.1:{port_of(client)}",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        output, said = await asyncio.wait_for(process.communicate(), 120)
+    except BaseException:
+        process.kill()
+        raise
+    assert process.returncode == 0, said.decode()
+    assert json.loads(output) == answers
