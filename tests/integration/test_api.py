@@ -208,7 +208,7 @@ async def test_a_server_that_is_gone_is_a_503_within_a_deadline_and_then_forgott
     """Redis down: a quick 503 with Retry-After; Redis back: service resumes by itself."""
     async with EmbeddedServer(tmp_path / "a") as server:
         port = server.port
-        async with running_api(server.url) as client:
+        async with running_api(server.url, publish_deadline_s=1.5) as client:
             await _expect(client, 202)
             await server.__aexit__(None, None, None)
             for path in ("/api/eval", "/api/eval"):
@@ -270,7 +270,7 @@ async def test_dead_letters_and_queues_can_be_looked_after_over_http(
     """Garbage becomes a dead letter that is listed, shown, refused for replay and deleted."""
     await redis.lpush("celery", b"\xffgarbage")
     async with Worker(TaskRegistry(), broker_url=redis_url, queues=["celery"]):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await redis.exists("crucible:dlq"):
                 await asyncio.sleep(0.02)
     async with running_api(redis_url) as client:

@@ -23,7 +23,7 @@ from crucible.worker.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "queue-server.md"
-SCRIPTS = sorted((ROOT / "crucible" / "broker" / "lua").glob("*.lua"))
+SCRIPTS = sorted((ROOT / "crucible").rglob("*.lua"))
 SERVERS = ROOT / ".cache" / "servers"
 BINARIES = [None, SERVERS / "redis-6.2/redis-server", SERVERS / "redis-7.0/redis-server"]
 
@@ -82,10 +82,10 @@ async def test_the_rights_listed_are_enough(
         # At once, with a retry, and delayed.
         for x, countdown in ((1, None), (-1, None), (2, 0.2)):
             handle = await publisher.send_task("add", [x, 1], countdown=countdown)
-            assert await handle.get(timeout=20) == x + 1
+            assert await handle.get(timeout=60) == x + 1
         failed = await publisher.send_task("fail")
         with pytest.raises(TaskFailed):
-            await failed.get(timeout=20)
+            await failed.get(timeout=60)
         [letter] = await operator.dead_letters.page(10)
         assert letter.task_id == failed.id
         await control.revoke(["nobody"])
@@ -99,6 +99,11 @@ async def test_the_rights_listed_are_enough(
                 assert response.status == 202
             async with client.delete("/api/eval/one") as response:
                 assert (await response.json())["status"] == "cancelled"
+            async with client.get("/api/eval/one/events") as response:
+                assert b"cancelled" in await response.read()
+            async with client.get("/api/events") as response:
+                # It has read the stream once its head is sent.
+                assert response.status == 200
             async with client.get("/ready") as response:
                 assert (await response.json())["dependencies"]["queue"]["ok"]
             async with client.get("/metrics") as response:

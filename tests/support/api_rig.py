@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import aiohttp
+import msgspec
 
 from crucible.api.fast_path.server import FastPathRunner
 from crucible.api.server import serve
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-START_S = 20.0
+START_S = 60.0
+#: Seconds for the queue server's answer to a submission, and for the api's to a client: more than
+#: settings allow, so that a busy machine meets them. Tests of the deadline name their own.
+PATIENT_S, ANSWER_S = 60.0, 120.0
 
 
 @asynccontextmanager
@@ -28,12 +32,15 @@ async def running_api(
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """The API in this process; yields a client whose paths are relative to it.
 
-    With ``direct=False`` there is no fast path, as behind a legacy queue.
+    With ``direct=False`` there is no fast path, as behind a legacy queue. Without a
+    ``publish_deadline_s`` submissions are patient with the queue server.
     """
     stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
     settings = load_settings(
         {}, flags={"port": 0, "celery_broker_url": queue_url, "event_bus_url": queue_url, **flags}
     )
+    if "publish_deadline_s" not in flags:
+        settings = msgspec.structs.replace(settings, publish_deadline_s=PATIENT_S)
     runner = FastPathRunner if direct else GuardedRunner
     with mock.patch("crucible.api.server.FastPathRunner", runner):
         serving = asyncio.create_task(serve(settings, stop, started=port.set_result))
@@ -42,7 +49,8 @@ async def running_api(
         serving.result()
     try:
         base = f"http://127.0.0.1:{port.result()}"
-        async with aiohttp.ClientSession(base, timeout=aiohttp.ClientTimeout(total=30)) as client:
+        patience = aiohttp.ClientTimeout(total=ANSWER_S)
+        async with aiohttp.ClientSession(base, timeout=patience) as client:
             yield client
     finally:
         stop.set()

@@ -129,7 +129,8 @@ async def watch(queue: Queue, fleet: Sequence[Member], seconds: float) -> None:
         for member in fleet:
             if len(member.slots.running) == member.slots.size:
                 member.busy_at = now
-            idle_s = now - max(oldest, member.busy_at)
+            # Sums of the turned clock's steps are off in their last bits: to the nanosecond.
+            idle_s = round(now - max(oldest, member.busy_at), 9)
             assert idle_s <= MOST_IDLE_S, (member.number, len(queue.waiting), queue.unstarted)
 
 
