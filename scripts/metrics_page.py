@@ -29,8 +29,8 @@ What is counted of submissions, connections and events is of the process that is
 What cannot be read when it is scraped is absent: zero would be false. No label holds an id, a
 tenant, or the name of a worker, so the number of series does not grow with load.
 
-`queue_oldest_age_seconds` looks at the next message of each queue. Celery's messages do not say when
-they were sent: the age of an evaluation is that of its record (a retried one counts from its
+`queue_oldest_age_seconds` looks at the next message of each queue. Celery's messages do not say
+when they were sent: the age of an evaluation is that of its record (a retried one counts from its
 acceptance), the age of another task that of the `timestamp` property its producer may set.
 
 This page is made by `scripts/metrics_page.py`.

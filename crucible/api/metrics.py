@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiohttp import web
 
 from crucible.api.app_keys import ADMIN, EVENT_HUB, EVENT_WRITER, METER, MIGRATION, READINESS
+from crucible.api.autoscale import decide
 from crucible.breaker import worst
 from crucible.errors import BrokerError, LegacyError
 from crucible.evaluation.fleet_load import load_of
@@ -56,6 +57,7 @@ async def _measure(app: web.Application) -> Measured:
         _legacy(migration),
     )
     census, ages = waiting
+    load = load_of(heartbeats)
     circuits = [beat.circuits for beat in heartbeats]
     copies = None
     if migration is not None:
@@ -67,7 +69,8 @@ async def _measure(app: web.Application) -> Measured:
             depths={**_depths_of(census), **legacy.depths},
             steps=_steps_of(census),
             ages={**{("celery", queue): age_s for queue, age_s in ages.items()}, **legacy.ages},
-            load=load_of(heartbeats),
+            load=load,
+            desired=None if census is None else decide(app, census, ages, load).desired_workers,
         ),
         claimed=None if census is None else census.claimed,
         dead_letters=None if census is None else census.dead_letters,
