@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypedDict
 from aiohttp import web
 
 from crucible.api import (
+    autoscale,
     dead_letters,
     environments,
     evaluations,
@@ -22,6 +23,7 @@ from crucible.api import (
 )
 from crucible.api.app_keys import (
     ADMIN,
+    AUTOSCALER,
     EVENT_HUB,
     EVENT_WRITER,
     EVENTS,
@@ -57,6 +59,7 @@ from crucible.http.query import check_query
 from crucible.migration.live.migration import open_migration
 from crucible.migration.live.service import RoutedService
 from crucible.redis_keys import Keys
+from crucible.scaling.policy import Autoscaler
 from crucible.telemetry.submissions import Meter
 
 if TYPE_CHECKING:
@@ -114,6 +117,7 @@ ROUTES = (
     Route("GET", "/api/environments", environments.environments),
     Route("GET", "/api/languages", environments.languages),
     Route("GET", "/api/v1/queues", queues.show),
+    Route("GET", "/api/v1/autoscale", autoscale.show),
     Route("GET", "/api/v1/dlq", dead_letters.list_, _LIMIT | {"before"}),
     Route("GET", "/api/v1/dlq/{letter_id}", dead_letters.show),
     Route("DELETE", "/api/v1/dlq/{letter_id}", dead_letters.delete),
@@ -141,6 +145,7 @@ def build_app(settings: Settings) -> web.Application:
     )
     app[SETTINGS], app[HOSTS] = settings, hosts
     app[GUARD] = ConnectionGuard(connection_limits(settings))
+    app[AUTOSCALER] = Autoscaler(autoscale.policy_of(settings))
     app[SERVED] = ServedEnvironments(settings.served_environments)
     app.cleanup_ctx.append(_connections)
     app.on_shutdown.append(_end_streams)

@@ -13,6 +13,7 @@ from crucible.events.hub import EventHub
 from crucible.events.writer import EventWriter
 from crucible.executor.served import ServedEnvironments
 from crucible.migration.live.migration import Migration
+from crucible.scaling.policy import Autoscaler
 from crucible.settings import Settings
 from crucible.telemetry.submissions import Meter
 
@@ -34,4 +35,6 @@ EVENTS: web.AppKey[EventSink] = web.AppKey("events")
 #: These two only where there is an event bus.
 EVENT_WRITER = web.AppKey("event_writer", EventWriter)
 EVENT_HUB = web.AppKey("event_hub", EventHub)
+#: What the policy wanted lately.
+AUTOSCALER = web.AppKey("autoscaler", Autoscaler)
 METER = web.AppKey("meter", Meter)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
 
 from crucible.api.app_keys import ADMIN, EVENT_HUB, EVENT_WRITER, METER, MIGRATION, READINESS
+from crucible.api.autoscale import decide
 from crucible.breaker import worst
 from crucible.errors import BrokerError, LegacyError
+from crucible.evaluation.fleet_load import load_of
 from crucible.evaluation.pool_gauges import compile_cache_bytes_of, lanes_of, sandboxes_of
 from crucible.evaluation.readiness import PROBE_S, workers_of
 from crucible.http.guard import GUARD, Fault
 from crucible.migration.legacy_results import LEGACY_QUEUE
 from crucible.migration.live.readiness import legacy_stats
 from crucible.settings import KNOWN_QUEUES
+from crucible.telemetry.fleet import Fleet
 from crucible.telemetry.scrape import CONTENT_TYPE, Connections, Events, Measured, exposition
 
 if TYPE_CHECKING:
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
     from crucible.http.guard import ConnectionGuard
     from crucible.migration.live.migration import Migration
 
+#: Downstreams of circuits that are shown: anybody may write a heartbeat, and a label of a metric
+#: has few values.
+_CIRCUITS = 100
 #: Messages waiting, by queue system and queue.
 Depths = dict[tuple[str, str], int]
 
@@ -41,22 +48,30 @@ async def show(request: web.Request) -> web.Response:
 async def _measure(app: web.Application) -> Measured:
     readiness, migration = app[READINESS], app.get(MIGRATION)
     # All at once: a server that hangs delays each of them by its deadline.
-    completions, heartbeats, listening, memory_full, census, legacy = await asyncio.gather(
+    completions, heartbeats, listening, memory_full, waiting, legacy = await asyncio.gather(
         readiness.completions(),
         readiness.heartbeats(),
         readiness.listening(),
         readiness.memory_full(),
-        _census(app[ADMIN]),
+        asyncio.gather(_census(app[ADMIN]), readiness.ages(KNOWN_QUEUES)),
         _legacy(migration),
     )
+    census, ages = waiting
+    load = load_of(heartbeats)
     circuits = [beat.circuits for beat in heartbeats]
     copies = None
     if migration is not None:
-        circuits += [legacy[1], migration.circuits()]
+        circuits += [legacy.circuits, migration.circuits()]
         copies = migration.shadow.totals
     return Measured(
         connections=_connections(app[GUARD]),
-        depths={**_depths_of(census), **legacy[0]},
+        fleet=Fleet(
+            depths={**_depths_of(census), **legacy.depths},
+            steps=_steps_of(census),
+            ages={**{("celery", queue): age_s for queue, age_s in ages.items()}, **legacy.ages},
+            load=load,
+            desired=None if census is None else decide(app, census, ages, load).desired_workers,
+        ),
         claimed=None if census is None else census.claimed,
         dead_letters=None if census is None else census.dead_letters,
         workers=workers_of(heartbeats, listening),
@@ -64,7 +79,7 @@ async def _measure(app: web.Application) -> Measured:
         lanes=lanes_of(heartbeats),
         compile_cache_bytes=compile_cache_bytes_of(heartbeats),
         completions=completions,
-        circuits=worst(circuits),
+        circuits=dict(islice(worst(circuits).items(), _CIRCUITS)),
         memory_full=memory_full,
         copies=copies,
         events=_events(app),
@@ -100,17 +115,29 @@ def _depths_of(census: Census | None) -> Depths:
     return {("celery", queue.name): queue.waiting for queue in queues}
 
 
+def _steps_of(census: Census | None) -> Depths:
+    queues = census.queues if census is not None else []
+    return {(queue.name, step): n for queue in queues for step, n in queue.by_step.items()}
+
+
 def _connections(guard: ConnectionGuard) -> Connections:
     faults = {fault.value: guard.faults[fault] for fault in Fault}
     return Connections(open=len(guard), held_bytes=guard.held_bytes, faults=faults)
 
 
-async def _legacy(migration: Migration | None) -> tuple[Depths, dict[str, Circuit]]:
-    """Depth of the legacy queue and circuits of its workers; empty where they cannot be read."""
+class _Legacy(NamedTuple):
+    depths: Depths
+    ages: dict[tuple[str, str], float]
+    circuits: dict[str, Circuit]
+
+
+async def _legacy(migration: Migration | None) -> _Legacy:
+    """The legacy queue, and circuits of its workers; empty where they cannot be read."""
     if migration is None:
-        return {}, {}
+        return _Legacy({}, {}, {})
     try:
         stats = await legacy_stats(migration.legacy)
     except LegacyError:
-        return {}, {}
-    return {("legacy", LEGACY_QUEUE): stats.queued}, stats.circuits
+        return _Legacy({}, {}, {})
+    queue = ("legacy", LEGACY_QUEUE)
+    return _Legacy({queue: stats.queued}, {queue: stats.oldest_queued_s}, stats.circuits)

@@ -11,6 +11,7 @@ from aiohttp import web
 import crucible
 from crucible.api import dead_letters, migration
 from crucible.api.app_keys import SETTINGS
+from crucible.api.autoscale import Autoscale
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
@@ -228,6 +229,15 @@ def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
                 "summary": "How many messages wait in each queue",
                 "responses": {
                     "200": _response("The census.", of[Census]),
+                    **_some(errors, "503"),
+                },
+            }
+        },
+        "/api/v1/autoscale": {
+            "get": {
+                "summary": "How many workers there should be",
+                "responses": {
+                    "200": _response("The decision, and what it was made from.", of[Autoscale]),
                     **_some(errors, "503"),
                 },
             }

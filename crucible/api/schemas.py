@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from crucible.api.autoscale import Autoscale
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
@@ -77,6 +78,7 @@ class Problem(msgspec.Struct, kw_only=True):
 
 TYPES = (
     Problem, EvalRequest, Evaluation, Accepted, LanguageShown, EnvironmentShown, Report, Census,
+    Autoscale,
     LetterShown,
     LetterPage, Replayed, Change, MigrationStatus, MismatchList, EventShown, Resync,
 )  # fmt: skip

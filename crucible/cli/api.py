@@ -18,6 +18,7 @@ SECTIONS = (
     Section.LEGACY_QUEUE,
     Section.BREAKERS,
     Section.CEILINGS,
+    Section.AUTOSCALING,
     "environments",
 )
 

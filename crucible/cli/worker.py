@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import logging
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from crucible.cli import scaled
 from crucible.cli.flags import with_settings
 from crucible.cli.running import StopSignals, run
 from crucible.errors import SettingsError
@@ -34,6 +36,7 @@ SECTIONS = (
     "event_bus_url",
     "event_limit",
     Section.WORKER,
+    Section.AUTOSCALING,
     Section.EXECUTORS,
     Section.SANDBOXES,
     Section.CEILINGS,
@@ -49,6 +52,19 @@ def _node_name(name: str | None) -> str | None:
         return None if name is None else node_name(name)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--name") from None
+
+
+def _bounds(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d{1,4},\d{1,4}", text):
+        raise typer.BadParameter(f"{text!r} is not MIN,MAX", param_hint="--autoscale")
+    least, most = (int(part) for part in text.split(","))
+    if most < max(1, least):
+        raise typer.BadParameter(
+            "MAX must be at least MIN, and at least 1", param_hint="--autoscale"
+        )
+    return least, most
 
 
 @with_settings(*SECTIONS, "log_level")
@@ -72,8 +88,21 @@ def command(
             show_default=False,
         ),
     ] = None,
+    autoscale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MIN,MAX",
+            help="Run from MIN to MAX worker processes on this machine, by what waits; "
+            "each runs --concurrency tasks at once.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run tasks until SIGTERM, which lets running tasks finish; a second SIGTERM stops them."""
+    bounds = _bounds(autoscale)
+    if bounds is not None:
+        scaled.command(settings, tasks, name, bounds)
+        return
     registry = None if tasks is None else _load(tasks)
     run(_serve(settings, registry, name), settings.log_level)
 

@@ -16,6 +16,7 @@ from crucible.broker.redis.translation import translated
 from crucible.errors import BrokerError, MemoryFull
 from crucible.evaluation.announcements import read_announcements
 from crucible.evaluation.completion_store import read_completions
+from crucible.evaluation.fleet_load import read_ages
 from crucible.evaluation.isolations import read_isolations
 from crucible.evaluation.pool_gauges import lanes_of, sandboxes_of
 from crucible.models import Isolation  # noqa: TC001 - msgspec reads the annotation
@@ -201,6 +202,14 @@ class Readiness:
                 return await self._control.tell("ping", destination=[_NO_NODE])
         except (BrokerError, TimeoutError):
             return None
+
+    async def ages(self, queues: Sequence[str]) -> dict[str, float]:
+        """Seconds the next message of each queue waits; none while the server does not answer."""
+        try:
+            async with asyncio.timeout(PROBE_S):
+                return await read_ages(self._queue, self._keys, queues)
+        except (BrokerError, TimeoutError):
+            return {}
 
     async def heartbeats(self) -> list[Heartbeat]:
         """Heartbeats of the async workers that live; none while the server does not answer."""

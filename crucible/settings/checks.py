@@ -29,6 +29,10 @@ def check(settings: Settings) -> None:
     _check_urls(settings)
     if settings.pool_max and settings.pool_max < settings.pool_min:
         raise SettingsError("CRUCIBLE_POOL_MAX", "must not be below CRUCIBLE_POOL_MIN")
+    if settings.autoscale_max < settings.autoscale_min:
+        raise SettingsError("CRUCIBLE_AUTOSCALE_MAX", "must not be below CRUCIBLE_AUTOSCALE_MIN")
+    if settings.autoscale_down >= settings.autoscale_up:
+        raise SettingsError("CRUCIBLE_AUTOSCALE_DOWN", "must be below CRUCIBLE_AUTOSCALE_UP")
     if settings.max_unfinished_mb * 1024 < settings.max_body_kb:
         name = env_name("max_unfinished_mb")
         raise SettingsError(name, "must not be below one body, CRUCIBLE_MAX_BODY_KB")

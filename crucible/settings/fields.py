@@ -112,6 +112,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         visibility_timeout_s: seconds until stock workers restore a foreign claim; must be the
             same for every worker on the queues.
         drain_s: seconds running programs may take to finish after SIGTERM.
+        autoscale_min: workers that autoscaling keeps at least; 0 where something else starts the
+            first one.
+        autoscale_max: workers it asks for at most.
+        autoscale_up: messages waiting for each worker above which it asks for more.
+        autoscale_down: messages waiting for each worker under which it asks for fewer.
+        autoscale_target_age_s: seconds a message may wait before it asks for more, by how long
+            tasks take.
+        autoscale_hold_s: seconds for which fewer must have been enough before it asks for fewer.
         executor_urls: executor services; empty means containers are started here.
         executor_token: bearer token of the executor services.
         docker_url: the engine; empty means its default socket.
@@ -184,6 +192,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     max_deliveries: Positive = 5
     visibility_timeout_s: Seconds = 3600.0
     drain_s: Seconds = 30.0
+    autoscale_min: Count = 1
+    autoscale_max: Positive = 10
+    autoscale_up: Seconds = 10.0
+    autoscale_down: Annotated[float, Meta(ge=0.0)] = 2.0
+    autoscale_target_age_s: Seconds = 30.0
+    autoscale_hold_s: Seconds = 60.0
     executor_urls: tuple[str, ...] = ()
     executor_token: str = ""
     docker_url: str = ""

@@ -21,6 +21,7 @@ class Section(enum.StrEnum):
     LEGACY_QUEUE = "Legacy queue"
     BREAKERS = "Circuit breakers"
     WORKER = "Worker"
+    AUTOSCALING = "Autoscaling"
     EXECUTORS = "Executor services"
     SANDBOXES = "Sandboxes"
     CEILINGS = "Ceilings of a program's limits"
@@ -39,6 +40,7 @@ _FIRST = {
     "queue_service_url": Section.LEGACY_QUEUE,
     "breaker_failures": Section.BREAKERS,
     "queues": Section.WORKER,
+    "autoscale_min": Section.AUTOSCALING,
     "executor_urls": Section.EXECUTORS,
     "docker_url": Section.SANDBOXES,
     "max_wall_time_s": Section.CEILINGS,

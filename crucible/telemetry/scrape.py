@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from crucible.breaker import BreakerState
 from crucible.telemetry.completions import CompletionCollector
+from crucible.telemetry.fleet import FleetCollector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from crucible.breaker import Circuit
     from crucible.telemetry.completions import Completions
+    from crucible.telemetry.fleet import Fleet
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _STATES = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
@@ -30,7 +32,7 @@ class Measured:
 
     Attributes:
         connections: of the clients of this process.
-        depths: messages waiting, by queue system and queue; unknown ones are absent.
+        fleet: queues and the workers' load.
         completions: of all processes, by queue system.
         circuits: the worst state of each downstream.
         memory_full: whether the queue server refuses messages for want of memory; None: not known.
@@ -46,7 +48,7 @@ class Measured:
     """
 
     connections: Connections
-    depths: Mapping[tuple[str, str], int]
+    fleet: Fleet
     completions: Mapping[str, Completions]
     circuits: Mapping[str, Circuit]
     memory_full: bool | None = None
@@ -105,10 +107,16 @@ def exposition(counted: CollectorRegistry, measured: Measured) -> bytes:
         counted: what this process counts.
         measured: what was measured for this scrape.
     """
+    return generate_latest(counted) + generate_latest(collectors(measured))
+
+
+def collectors(measured: Measured) -> CollectorRegistry:
+    """The metrics that are measured for one scrape."""
     now = CollectorRegistry()
     now.register(CompletionCollector(measured.completions))
+    now.register(FleetCollector(measured.fleet))
     now.register(_Gauges(measured))
-    return generate_latest(counted) + generate_latest(now)
+    return now
 
 
 class _Gauges(Collector):
@@ -118,12 +126,6 @@ class _Gauges(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every gauge."""
         measured = self._measured
-        depth = GaugeMetricFamily(
-            "queue_depth", "Messages waiting.", labels=["queue_system", "queue"]
-        )
-        for labels, waiting in measured.depths.items():
-            depth.add_metric(labels, waiting)
-        yield depth
         for name, text, count in (
             ("claimed_messages", "Taken and not ended: running, prefetched and delayed.",
              measured.claimed),

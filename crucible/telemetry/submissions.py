@@ -28,7 +28,8 @@ class _Submitted(Collector):
         by_system = CounterMetricFamily(
             "tasks_submitted", "Evaluations accepted.", labels=["queue_system"]
         )
-        for queue_system, count in self._read().items():
+        counts = {"celery": 0, "legacy": 0, **self._read()}
+        for queue_system, count in counts.items():
             by_system.add_metric([queue_system], count)
             yield CounterMetricFamily(
                 f"{queue_system}_tasks_submitted",

@@ -29,7 +29,7 @@ POLL_S = 0.1
 #: The same while the server's memory is full.
 FULL_PAUSE_S = 0.2
 #: Seconds between looks whether what was claimed ahead and waits for a slot is to be given back.
-LOOK_S = 0.01
+LOOK_S = 0.005
 #: Seconds between looks whether there is room, should a change be missed.
 PATIENCE_S = 1.0
 #: Seconds a call on its way may take when the worker stops.

@@ -31,6 +31,7 @@ from crucible.worker.hooks import notify
 from crucible.worker.liveness.delayed import DelayedMessages
 from crucible.worker.liveness.lease import Lease
 from crucible.worker.liveness.recovery import Recovery
+from crucible.worker.load import WorkerLoad
 from crucible.worker.outage import Outage
 from crucible.worker.processor import Processor
 from crucible.worker.rate_limits import RateLimits
@@ -119,10 +120,11 @@ async def open_parts(
     node = Node(config, connections, lambda: len(slots.running))
     sweeper = _sweeper(config, connections)
     outage = Outage()
-    lease = Lease(claims, unsettled, lambda: _heartbeat(config.hostname, registry), outage)
+    load = WorkerLoad(slots, unsettled)
+    lease = Lease(claims, unsettled, lambda: _heartbeat(config.hostname, registry, load), outage)
     due = DueMessages(connections.steps, config.keys, config.visibility_timeout_s, clock)
     delayed = DelayedMessages(due, sweeper, clock)
-    all_hooks = [node.task_events, *hooks, *registry.all_hooks()]
+    all_hooks: list[TaskHooks] = [node.task_events, load, *hooks, *registry.all_hooks()]
     written = (_notifying(all_hooks), unsettled.settled, delayed.settled)
     writer = SettlementWriter(claims, *written, outage=outage)
     threads = Threads(max(_THREADS, 2 * config.concurrency))
@@ -189,8 +191,9 @@ def _sweeper(config: WorkerConfig, connections: Connections) -> Sweeper:
     return Sweeper(connections.steps, config.keys, restorer)
 
 
-def _heartbeat(hostname: str, registry: TaskRegistry) -> str:
-    reported = (registry.troubles(), registry.all_circuits(), registry.all_gauges())
+def _heartbeat(hostname: str, registry: TaskRegistry, load: WorkerLoad) -> str:
+    gauges = {**registry.all_gauges(), **load.gauges()}
+    reported = (registry.troubles(), registry.all_circuits(), gauges)
     return encode_heartbeat(Heartbeat(hostname, *reported))
 
 

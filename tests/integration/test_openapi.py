@@ -51,6 +51,7 @@ def test_patterns_are_those_of_json_schema() -> None:
         ("GET", "/api/languages", None, 200),
         ("GET", "/api/environments", None, 200),
         ("GET", "/api/v1/queues", None, 200),
+        ("GET", "/api/v1/autoscale", None, 200),
         ("GET", "/api/v1/dlq", None, 200),
         ("GET", "/api/v1/dlq?limit=0", None, 422),
         ("GET", "/api/v1/dlq/{letter_id}", None, 404),

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
-from support.api_rig import running_api
+from support.api_rig import ended, running_api
 from support.migration_rig import LegacyInstallation, LocalExecutor, celery_worker, until
 from support.worker_rig import crucible
 
-from crucible.broker.claiming.liveness import Heartbeat, encode_heartbeat
+from crucible.breaker import BreakerState, Circuit
+from crucible.broker.claiming.liveness import (
+    BUSY,
+    CLAIMED,
+    SERVICE_MS,
+    SLOTS,
+    Heartbeat,
+    encode_heartbeat,
+)
+from crucible.broker.wire.encode import encode_task
 
 if TYPE_CHECKING:
     import aiohttp
@@ -90,6 +100,89 @@ async def test_sandboxes_of_all_workers_are_added_up(redis_url: str, redis: Redi
     assert counted['sandboxes{state="busy"}'] == 2
     assert counted['sandboxes{state="waiting"}'] == 0
     assert not any("made-up" in name for name in counted)
+
+
+async def test_the_load_of_workers_is_added_up_and_leaves_with_them(
+    redis_url: str, redis: Redis
+) -> None:
+    """One scrape of the api shows all workers; a dead one is gone with its heartbeat."""
+    loads = ((4, 1, 3, 100), (12, 5, 9, 500))
+    for number, (slots, busy, claimed, service_ms) in enumerate(loads):
+        gauges = {SLOTS: slots, BUSY: busy, CLAIMED: claimed, SERVICE_MS: service_ms}
+        await redis.zadd("crucible:workers", {f"w{number}": 1.0})
+        sign = encode_heartbeat(Heartbeat(f"w{number}@test", gauges=gauges))
+        await redis.set(f"crucible:worker:w{number}", sign)
+    async with running_api(redis_url) as client:
+        counted = await metrics(client)
+        assert counted['worker_slots{state="busy"}'] == 6
+        assert counted['worker_slots{state="idle"}'] == 10
+        assert counted["worker_claimed_messages"] == 12
+        assert counted["worker_service_seconds"] == pytest.approx(0.4)
+        await redis.delete("crucible:worker:w1")
+        counted = await metrics(client)
+        assert counted['worker_slots{state="busy"}'] == 1
+        assert counted["worker_service_seconds"] == pytest.approx(0.1)
+
+
+async def test_a_worker_reports_its_load(redis_url: str) -> None:
+    """Slots at once, the time a task takes after the first one."""
+    async with running_api(redis_url) as client, celery_worker(redis_url, LocalExecutor()):
+        await ended(client, {"code": "print(1)"})
+
+        async def measured() -> bool:
+            counted = await metrics(client)
+            return "worker_service_seconds" in counted and counted['worker_slots{state="idle"}'] > 0
+
+        assert await until(measured)
+
+
+async def test_queues_are_shown_by_step_and_age(redis_url: str, redis: Redis) -> None:
+    """By the names of the field and of the migration; what nothing says the age of is absent."""
+    old = encode_task("x", task_id="1", queue="batch").replace(
+        b'"properties": {', b'"properties": {"timestamp": %d, ' % (time.time() - 100)
+    )
+    await redis.lpush("batch", old)
+    await redis.lpush("celery", encode_task("x", task_id="2"))
+    async with running_api(redis_url) as client:
+        async with client.post("/api/eval", json={"code": "1", "priority": 5}) as response:
+            assert response.status == 202
+        counted = await metrics(client)
+    queues = ("batch", "celery", "evaluation")
+    assert [counted[f'celery_queue_length{{queue="{name}"}}'] for name in queues] == [1, 1, 1]
+    steps = [counted[f'queue_depth_by_step{{queue="evaluation",step="{n}"}}'] for n in (0, 3, 6, 9)]
+    assert sorted(steps) == [0, 0, 0, 1]
+
+    def age_s(queue: str) -> float | None:
+        name = f'queue_oldest_age_seconds{{queue="{queue}",queue_system="celery"}}'
+        return counted.get(name)
+
+    assert 100 <= (age_s("batch") or 0) < 200
+    assert 0 < (age_s("evaluation") or 0) < 60
+    assert (age_s("celery"), age_s("maintenance")) == (None, 0)
+    assert counted['tasks_submitted_total{queue_system="celery"}'] == 1
+    assert (counted["celery_tasks_submitted_total"], counted["legacy_tasks_submitted_total"]) == (
+        1,
+        0,
+    )
+
+
+async def test_the_number_of_series_is_bounded(redis_url: str, redis: Redis) -> None:
+    """Neither workers, nor what they say, nor tasks make series of their own."""
+    names: list[set[str]] = []
+    async with running_api(redis_url) as client:
+        for workers in (200, 400):
+            for number in range(workers):
+                sign = Heartbeat(
+                    f"w{number}@test",
+                    circuits={f"executor-{number}": Circuit(BreakerState.OPEN)},
+                    gauges={SLOTS: 1, SERVICE_MS: 1, f"made-up-{number}": 1},
+                )
+                await redis.zadd("crucible:workers", {f"w{number}": 1.0})
+                await redis.set(f"crucible:worker:w{number}", encode_heartbeat(sign))
+                await redis.lpush("evaluation", encode_task(f"t{number}", task_id=str(number)))
+            names.append(set(await metrics(client)))
+    assert names[0] == names[1]
+    assert len(names[0]) < 500
 
 
 @pytest.mark.docker

@@ -34,11 +34,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stock": PLAIN | {"worker", "broker"},
     "celery_app": PLAIN | {"evaluation", "stock"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
+    "scaling": PLAIN,
     "api": PLAIN
-    | {"http", "broker", "events", "executor", "evaluation", "identity", "migration", "telemetry"}
-    | {"compat"},
+    | {"http", "broker", "events", "executor", "evaluation", "identity", "migration", "scaling"}
+    | {"compat", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
-    "up": PLAIN | {"embedded", "executor"},
+    "up": PLAIN | {"embedded", "executor", "scaling"},
     "client": {"models", "errors"},
     "compat": PLAIN | {"http", "broker", "executor", "evaluation", "identity"},
 }

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from crucible.redis_keys import Keys
 
 
+#: Gauges of every worker: tasks it runs at once, runs now, holds claims of, and milliseconds that
+#: one takes on average.
+SLOTS, BUSY = "worker slots", "worker busy"
+CLAIMED, SERVICE_MS = "worker claimed", "worker service_ms"
+
+
 class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     """The value of a worker's key, refreshed every third of its TTL.
 
@@ -21,7 +27,7 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
         node: its node name.
         trouble: what keeps it from running tasks now; empty when nothing does.
         circuits: circuit breakers of this worker, by downstream.
-        gauges: what its tasks can measure of themselves, such as sandboxes by state.
+        gauges: its load, and what its tasks can measure of themselves, such as sandboxes by state.
     """
 
     node: str

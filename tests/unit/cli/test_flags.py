@@ -20,6 +20,8 @@ TOKENS = {"queue_service_token", "executor_token"}
 WITH_FLAG = [field for field in Settings.__struct_fields__ if field not in TOKENS | TABLES]
 #: A value of each setting that is not its default, as one types it and as it is printed.
 TYPED: dict[str, tuple[str, Any]] = {
+    "autoscale_min": ("3", 3),
+    "autoscale_down": ("3.5", 3.5),
     "celery_enabled": ("false", False),
     "force_legacy_queue": ("true", True),
     "dual_write": ("true", True),

@@ -54,6 +54,8 @@ def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
         ("CRUCIBLE_VISIBILITY_TIMEOUT_S", "0"),
         ("CRUCIBLE_VISIBILITY_TIMEOUT_S", "inf"),
         ("CRUCIBLE_POOL_MAX", "1"),
+        ("CRUCIBLE_AUTOSCALE_MAX", "0"),
+        ("CRUCIBLE_AUTOSCALE_DOWN", "10"),
         ("CRUCIBLE_CONFIG", "/nonexistent/crucible.toml"),
         ("CRUCIBLE_DATA_DIR", "~nobodyx/x"),
         ("CELERY_BROKER_URL", "redis://[::1/0"),

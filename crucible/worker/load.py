@@ -1,0 +1,83 @@
+"""What a worker says of its load in each heartbeat: slots, claims, and how long tasks take."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from crucible.broker.claiming.liveness import BUSY, CLAIMED, SERVICE_MS, SLOTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence, Sized
+
+    from crucible.broker.claiming.claims import Settlement
+    from crucible.broker.wire.decode import Message
+    from crucible.worker.run import Run, TurnedAway
+    from crucible.worker.slots import Slots
+
+#: Weight of the newest run in the average: about the last twenty count.
+_NEWEST = 0.05
+
+
+class WorkerLoad:
+    """Averages how long tasks take, as a hook; read by the heartbeat.
+
+    Args:
+        slots: run the tasks.
+        unsettled: the claims of the worker.
+        clock: seconds since the epoch, as ``Run.started_at``.
+    """
+
+    def __init__(
+        self, slots: Slots, unsettled: Sized, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._slots = slots
+        self._unsettled = unsettled
+        self._clock = clock
+        self._service_s: float | None = None
+
+    def gauges(self) -> dict[str, int]:
+        """For the heartbeat; the service time only once a task has ended."""
+        found = {
+            SLOTS: self._slots.size,
+            BUSY: len(self._slots.running),
+            CLAIMED: len(self._unsettled),
+        }
+        if self._service_s is not None:
+            # At least one: zero would say that any number of tasks take no time.
+            found[SERVICE_MS] = max(1, round(self._service_s * 1000))
+        return found
+
+    def received(self, run: Run) -> None:
+        """Nothing."""
+
+    def started(self, run: Run) -> None:
+        """Nothing: the run itself knows when it was started."""
+
+    def succeeded(self, run: Run, result: Any, runtime_s: float) -> None:
+        """Count its time."""
+        self._ended(runtime_s)
+
+    def failed(self, run: Run, error: BaseException, traceback: str | None) -> None:
+        """Count its time, if it was started."""
+        if run.started_at:
+            self._ended(self._clock() - run.started_at)
+
+    def retried(self, run: Run, error: BaseException, traceback: str | None) -> None:
+        """Count its time: the attempt took a slot like any other."""
+        self.failed(run, error, traceback)
+
+    def turned_away(self, run: Run, why: TurnedAway) -> None:
+        """Nothing: it took no slot, or was stopped at no time of its own."""
+
+    def updated(self, message: Message, state: str, meta: Any) -> None:
+        """Nothing."""
+
+    def settled(self, settlements: Sequence[Settlement]) -> None:
+        """Nothing."""
+
+    def _ended(self, runtime_s: float) -> None:
+        if self._service_s is None:
+            self._service_s = max(0.0, runtime_s)
+        else:
+            self._service_s += _NEWEST * (max(0.0, runtime_s) - self._service_s)
