@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crucible.worker.execution.cancellation import stop_run
-from crucible.worker.recent import RecentEnds
+from crucible.worker.recent import WINDOW_S, RecentEnds
 from crucible.worker.run import Stop
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ _AHEAD_S = 0.01
 _MAX_AHEAD = 500
 #: Seconds that what was claimed ahead may wait before it is looked at whether it goes back.
 _GRACE_S = 0.01
+#: Seconds in which what was claimed ahead has started here, or goes back to be started elsewhere.
+_HELD_S = 0.042
 #: Messages per slot that may wait for a rate limit, as many as stock prefetches for a process.
 _WITHHELD = 4
 #: Seconds a cancelled slot has to end before it is cancelled again, and how often that is done.
@@ -188,17 +190,18 @@ class Slots:
         return waiting
 
     def take_excess(self) -> list[Run]:
-        """Take back what waits and is more than twice what ended lately, oldest first.
+        """Take back what would not start within ``_HELD_S`` at the rate of late, oldest first.
 
-        So nothing is held once no run has ended for ``recent.WINDOW_S`` seconds, and what is held
-        starts within two such times or is taken back; a rate that varies takes
-        nothing back. What was executed before stays: it waited for its rate limit here, or was let
-        go of by another slot.
+        So nothing is held once no run has ended for ``recent.WINDOW_S`` seconds. A rate that
+        varies takes nothing back, for that is twice such a time. What was executed before stays: it waited
+        for its rate limit here, or was let go of by another slot.
         """
         waiting, now = self._waiting, self._clock()
-        if not waiting or now - waiting[0].offered_at < _GRACE_S:
+        held_s = now - waiting[0].offered_at if waiting else 0.0
+        if held_s < _GRACE_S:
             return []
-        excess = len(waiting) - 2 * self._ends.count(now)
+        starting = self._ends.count(now) * max(0.0, _HELD_S - held_s) / WINDOW_S
+        excess = len(waiting) - int(starting)
         if excess <= 0:
             return []
         taken = [run for run in waiting if run.message is None and run.stop is None][-excess:]
