@@ -193,8 +193,8 @@ class Slots:
         """Take back what would not start within ``_HELD_S`` at the rate of late, oldest first.
 
         So nothing is held once no run has ended for ``recent.WINDOW_S`` seconds. A rate that
-        varies takes nothing back, for that is twice such a time. What was executed before stays: it waited
-        for its rate limit here, or was let go of by another slot.
+        varies takes nothing back, for that is twice such a time. What was
+        executed before stays: it waited for its rate limit here, or another slot let go of it.
         """
         waiting, now = self._waiting, self._clock()
         held_s = now - waiting[0].offered_at if waiting else 0.0

@@ -49,7 +49,7 @@ async def test_a_running_program_is_stopped(redis_url: str, kind: str) -> None:
                     if (await response.json())["status"] == "running":
                         break
                 await asyncio.sleep(0.05)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not processes_with(mark):
                 await asyncio.sleep(0.05)
         async with (
@@ -64,7 +64,7 @@ async def test_a_running_program_is_stopped(redis_url: str, kind: str) -> None:
             assert view["usage"]["wall_time_ms"] > 0
             assert view["worker"]
             assert view["created_at"] <= view["started_at"] <= view["finished_at"]
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while processes_with(mark):
                 await asyncio.sleep(0.1)
         async with client.post("/api/eval?wait=60", json={"code": "print(6*7)"}) as response:

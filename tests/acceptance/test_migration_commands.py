@@ -206,7 +206,7 @@ async def test_compare_takes_a_sample_of_live_traffic(redis_url: str) -> None:
         found: dict[str, int] = {}
         # The sample is written in the background, behind the answers; without one the command
         # has nothing to print in JSON.
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while sum(found.values()) < 4:
                 code, out = await command(environment, "compare", "--live", "50", "--json")
                 found = json.loads(out)["counts"] if out.startswith("{") else {}

@@ -49,7 +49,7 @@ async def test_purging_a_queue_tells_whoever_waits(redis_url: str, redis: Redis)
         assert answer == {"queue": "batch", "dropped": 3}
         for handle in sent:
             with pytest.raises(TaskRevoked):
-                await handle.get(timeout=5)
+                await handle.get(timeout=60)
     assert await redis.llen("evaluation") == 1
     assert await run("purge", "batch", "--queue-url", redis_url, code=1)
 
@@ -68,11 +68,11 @@ async def test_a_dead_letter_is_listed_shown_replayed_and_purged(
         async with Worker(TaskRegistry(), broker_url=redis_url, queues=["celery"]):
             handle = await publisher.send_task("known")
             with pytest.raises(Exception, match="NotRegistered"):
-                await handle.get(timeout=20)
+                await handle.get(timeout=60)
             await redis.lpush("celery", b"\xffgarbage")
             garbage = await publisher.send_task("unknown")
             with pytest.raises(Exception, match="NotRegistered"):
-                await garbage.get(timeout=20)
+                await garbage.get(timeout=60)
         letters = await run_json("dlq", "list", "--json", "--queue-url", redis_url)
         assert [letter["reason"] for letter in letters] == [
             "unregistered",
@@ -92,7 +92,7 @@ async def test_a_dead_letter_is_listed_shown_replayed_and_purged(
             )
             refused = {"x": "there is no such dead letter"}
             assert replayed == {"replayed": [first["id"]], "refused": refused}
-            assert await handle.get(timeout=20) == "done"
+            assert await handle.get(timeout=60) == "done"
     gone = await run("dlq", "replay", first["id"], "--queue-url", redis_url, code=1)
     assert "there is no such dead letter" in gone
     purge = ("dlq", "purge", "--yes", "--json", "--queue-url", redis_url)
@@ -183,7 +183,7 @@ async def test_an_evaluation_the_platform_cannot_run_is_kept_with_reason_and_att
     ):
         handle = await publisher.send_task("frail")
         with pytest.raises(TaskFailed, match="engine gone"):
-            await handle.get(timeout=20)
+            await handle.get(timeout=60)
     assert tries == [0, 1, 2]
     [letter] = await run_json("dlq", "list", "--json", "--queue-url", redis_url)
     assert (letter["reason"], letter["attempts"]) == ("failed", 3)

@@ -130,7 +130,7 @@ async def test_children_of_a_subject_that_hangs_do_not_outlive_it(
     async with Driven("crucible_api", job={"redis": NOBODY}) as api:
         child = api.facts["pid"]
         os.kill(api.pid, signal.SIGSTOP)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while _runs(child):
             await asyncio.sleep(0.05)
 
@@ -143,7 +143,7 @@ async def test_a_closed_pipe_ends_a_subject_with_its_children() -> None:
         assert process is not None
         assert process.stdin is not None
         process.stdin.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await process.wait()
             while _runs(child):
                 await asyncio.sleep(0.05)

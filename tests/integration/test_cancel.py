@@ -63,7 +63,7 @@ async def test_a_queued_evaluation_is_cancelled_without_any_worker(
         again = await delete(client, "queued")
         assert again == (200, view)
         async with Worker(registry, broker_url=redis_url, queues=("evaluation",)) as worker:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while await redis.llen("evaluation\x06\x163") or await redis.hlen("unacked"):
                     await asyncio.sleep(0.01)
             assert worker.node.task_events.totals.total() == 0
@@ -77,7 +77,7 @@ async def test_a_running_evaluation_is_stopped(redis_url: str) -> None:
         Worker(registry, broker_url=redis_url, queues=("evaluation",)),
     ):
         await submit(client, "running")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await show(client, "running"))["status"] != "running":
                 await asyncio.sleep(0.01)
         status, view = await delete(client, "running")

@@ -37,7 +37,7 @@ async def test_a_forgery_is_a_dead_letter_or_runs(redis_url: str, redis: Redis, 
 
     raw = FORGED[kind]
     await cast("Any", redis.lpush("celery", raw))
-    async with Worker(registry, broker_url=redis_url), asyncio.timeout(10):
+    async with Worker(registry, broker_url=redis_url), asyncio.timeout(60):
         while await cast("Any", redis.llen("celery")) or await cast("Any", redis.hlen("unacked")):
             await asyncio.sleep(0.01)
     letters = cast("Any", await redis.xrange("crucible:dlq"))
@@ -57,6 +57,6 @@ async def test_a_message_as_stock_writes_it_runs(redis_url: str, redis: Redis) -
         return x + y
 
     await cast("Any", redis.lpush("celery", STOCK))
-    async with Worker(registry, broker_url=redis_url), asyncio.timeout(10):
+    async with Worker(registry, broker_url=redis_url), asyncio.timeout(60):
         await done.wait()
     assert await redis.xlen("crucible:dlq") == 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.api_rig import port_of, running_api
 from support.client_tasks import registry
-from support.worker_rig import async_worker, crucible
+from support.worker_rig import START_S, async_worker, crucible
 
 from crucible.client import ApiRefused, ApiUnreached, AsyncCrucible, Crucible
 from crucible.embedded.server import free_port
@@ -67,7 +67,7 @@ async def test_submitting_and_waiting(redis_url: str) -> None:
         with pytest.raises(TimeoutError, match="mine is still"):
             await crucible_.wait("mine", timeout=0.1)
         assert (await crucible_.cancel("mine")).eval_id == "mine"
-        assert (await crucible_.wait("mine", timeout=20)).status == Status.CANCELLED
+        assert (await crucible_.wait("mine", timeout=60)).status == Status.CANCELLED
 
 
 async def test_bytes_are_sent_as_they_are(redis_url: str) -> None:
@@ -150,6 +150,11 @@ async def test_an_api_that_is_away(redis_url: str) -> None:
             AsyncCrucible(url)
 
 
+#: Seconds for three starts of two commands, and for claims of dead workers to be found twice.
+RESTARTS_S = 480.0
+
+
+@pytest.mark.timeout(RESTARTS_S + 60)
 async def test_restarts_of_api_and_worker_are_waited_out(redis_url: str) -> None:
     """SIGKILL of both, again and again: every program ends once, with its own result."""
     port = free_port()
@@ -167,7 +172,8 @@ async def test_restarts_of_api_and_worker_are_waited_out(redis_url: str) -> None
 
     async def client_side(started: asyncio.Event) -> None:
         programs = [{"code": f"sleep {0.01 + index / 1e6:.6f}"} for index in range(600)]
-        async with AsyncCrucible(f"http://127.0.0.1:{port}") as crucible_:
+        url = f"http://127.0.0.1:{port}"
+        async with AsyncCrucible(url, retry_for_s=RESTARTS_S) as crucible_:
             async for one in crucible_.as_completed(programs, window=32):  # type: ignore[arg-type]
                 assert one.evaluation is not None, one.error
                 assert one.index not in results
@@ -179,8 +185,8 @@ async def test_restarts_of_api_and_worker_are_waited_out(redis_url: str) -> None
     running = asyncio.create_task(client_side(started))
     for kills in range(3):
         async with api() as server, async_worker(redis_url, *tasks, **path) as worker:
-            await server.wait_for_log(r"listening on http://")
-            await asyncio.wait_for(started.wait(), 60)
+            await server.wait_for_log(r"listening on http://", START_S)
+            await asyncio.wait_for(started.wait(), RESTARTS_S / 3)
             started.clear()
             if kills == 2:
                 await running

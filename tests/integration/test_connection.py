@@ -33,7 +33,7 @@ async def server(directory: Path, *arguments: str, ready_url: str) -> AsyncItera
         stdout=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await _answers(ready_url):
                 await asyncio.sleep(0.02)
         yield

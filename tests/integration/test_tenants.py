@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ACME = Principal("a", "acme", frozenset(SCOPES))
 OTHER = Principal("o", "other", frozenset(SCOPES))
 CALLERS = (ACME, OTHER, LOCAL)
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 @asynccontextmanager

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 
+@pytest.fixture
+def no_safety_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is found by the safety look, which hides what was missed."""
+    monkeypatch.setattr(waiter, "SAFETY_LOOK_S", 600.0)
+
+
 async def _store(redis: Redis, task_id: str, status: str, result: Any, **more: Any) -> None:
     """What a worker does: store and publish in one step."""
     meta = encode_meta(task_id, status, result, **more)
@@ -57,9 +63,10 @@ async def test_result_of_long_ago(redis_url: str, redis: Redis) -> None:
     """A result stored before anybody asked is found at once."""
     await _store(redis, "t", "SUCCESS", [1])
     async with Publisher.connect(redis_url) as publisher:
-        assert (await publisher.results.wait("t", timeout=5)).value() == [1]
+        assert (await publisher.results.wait("t", timeout=60)).value() == [1]
 
 
+@pytest.mark.usefixtures("no_safety_look")
 async def test_no_gap_between_look_and_subscription(redis_url: str, redis: Redis) -> None:
     """Results stored at any moment around the beginning of a wait are all seen."""
     async with Publisher.connect(redis_url) as publisher:
@@ -68,8 +75,7 @@ async def test_no_gap_between_look_and_subscription(redis_url: str, redis: Redis
             storing = asyncio.create_task(_store(redis, f"t{number}", "SUCCESS", number))
             for _ in range(number % 17):
                 await asyncio.sleep(0)
-            # Far below the safety look, which must not be what finds it.
-            meta = await publisher.results.wait(f"t{number}", timeout=2.5)
+            meta = await publisher.results.wait(f"t{number}", timeout=60)
             await storing
             return meta.result
 
@@ -93,6 +99,7 @@ async def test_many_wait_for_one(redis_url: str, redis: Redis) -> None:
         await _subscribed(redis, 0)
 
 
+@pytest.mark.usefixtures("no_safety_look")
 async def test_rejoining_while_leaving(redis_url: str, redis: Redis) -> None:
     """Whoever waits again for a task just after the last one left misses nothing."""
     async with Publisher.connect(redis_url) as publisher:
@@ -105,7 +112,7 @@ async def test_rejoining_while_leaving(redis_url: str, redis: Redis) -> None:
             storing = asyncio.create_task(_store(redis, task_id, "SUCCESS", number))
             for _ in range(number % 7):
                 await asyncio.sleep(0)
-            assert (await publisher.results.wait(task_id, timeout=2.5)).result == number
+            assert (await publisher.results.wait(task_id, timeout=60)).result == number
             await storing
             await _subscribed(redis, 0)
 
@@ -134,11 +141,11 @@ async def test_how_a_task_ended(redis_url: str, redis: Redis) -> None:
         failure = exception_result(ValueError("bang", 42))
         await _store(redis, result.id, "FAILURE", failure, traceback="Traceback …")
         with pytest.raises(TaskFailed, match="ValueError: bang, 42") as caught:
-            await result.get(timeout=5)
+            await result.get(timeout=60)
         assert (caught.value.exc_module, caught.value.traceback) == ("builtins", "Traceback …")
         await _store(redis, result.id, "REVOKED", revoked_result("terminated"))
         with pytest.raises(TaskRevoked, match="terminated"):
-            await result.get(timeout=5)
+            await result.get(timeout=60)
 
 
 async def test_lookups_share_a_command(redis_url: str, redis: Redis) -> None:
@@ -166,10 +173,10 @@ async def test_group_result(redis_url: str, redis: Redis) -> None:
         sent = await publisher.send_group([signature("a.b", [n]) for n in range(3)])
         for number, member in reversed(list(enumerate(sent.results))):
             await _store(redis, member.id, "SUCCESS", number)
-        assert await sent.get(timeout=5) == [0, 1, 2]
+        assert await sent.get(timeout=60) == [0, 1, 2]
         await _store(redis, sent.results[1].id, "FAILURE", exception_result(ValueError("bad")))
         with pytest.raises(TaskFailed):
-            await sent.get(timeout=5)
+            await sent.get(timeout=60)
 
 
 async def test_the_safety_look_comes_whoever_else_arrives(

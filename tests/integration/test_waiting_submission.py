@@ -62,7 +62,7 @@ async def test_a_repetition_waits_for_the_first_one(redis_url: str, redis: Redis
         first, second = (
             asyncio.create_task(post(client, code="1", eval_id="twice")) for _ in range(2)
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await redis.llen("evaluation\x06\x163"):
                 await asyncio.sleep(0.01)
         async with serving(redis_url) as worker:
@@ -78,11 +78,11 @@ async def test_no_subscription_is_left(redis_url: str, redis: Redis) -> None:
         assert (await post(client, "0.05", code="1"))[0] == 202
         assert (await post(client, "30", code="1"))[0] == 503
         async with serving(redis_url):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while await redis.llen("evaluation\x06\x163"):
                     await asyncio.sleep(0.01)
             assert (await post(client, code="1"))[0] == 200
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await redis.pubsub_channels("celery-task-meta-*"):
                 await asyncio.sleep(0.01)
 
@@ -101,7 +101,7 @@ async def test_an_end_whose_publication_was_lost_is_found(
     monkeypatch.setattr(Lookup, "metas", noted)
     async with running_api(redis_url) as client:
         waiting = asyncio.create_task(post(client, code="1", eval_id="cut"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await redis.pubsub_channels("celery-task-meta-eval-cut"):
                 await asyncio.sleep(0.01)
             while not await redis.llen("evaluation\x06\x163"):

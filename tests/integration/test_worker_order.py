@@ -99,7 +99,7 @@ async def test_prefix_other_database_and_other_result_server(redis_url: str, red
             registry, broker_url=redis_url, result_url=result_url, key_prefix="pfx:",
             result_prefix="res_",
         ):  # fmt: skip
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not (stored := await results.get("res_celery-task-meta-a")):
                     await asyncio.sleep(0.02)
         assert json.loads(stored)["result"] == 2

@@ -93,7 +93,7 @@ async def send(redis: Redis, name: str, *args: Any) -> str:
 
 async def final_state(redis: Redis, task_id: str) -> dict[str, Any]:
     key = f"celery-task-meta-{task_id}"
-    async with asyncio.timeout(15), redis.pubsub() as pubsub:
+    async with asyncio.timeout(60), redis.pubsub() as pubsub:
         await pubsub.subscribe(key)
         stored: Any = await redis.get(key)
         while True:
@@ -106,7 +106,7 @@ async def final_state(redis: Redis, task_id: str) -> dict[str, Any]:
 
 async def delayed(redis: Redis, task_id: str) -> list[Any]:
     """The message of a task that waits for its next try, and the queue it will go to."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             for value in await redis.hvals("unacked"):
                 raw, _, queue = json.loads(value)

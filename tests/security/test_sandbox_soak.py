@@ -26,7 +26,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.timeout(max(180, PROGRAMS * 2))
+@pytest.mark.timeout(max(600, PROGRAMS * 2))
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 async def test_nothing_piles_up(isolation: Isolation) -> None:
     """Memory, descriptors and containers after all of them are what they were after a few."""

@@ -74,5 +74,5 @@ async def test_flowers_buttons_work(version: str, redis_url: str) -> None:
         revoked = await flower.until_task(task_id, "REVOKED")
         assert revoked["worker"] == NODE
         await flower.post(f"/api/worker/shutdown/{NODE}")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await worker.node.stop_asked.wait()

@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from stock_rig.client import StockClient, StockClientError
@@ -19,8 +19,11 @@ from stock_rig.monitor import Monitor, parse
 from stock_rig.reading import events, messages, replies, results
 from stock_rig.scenarios import run_scenario, trace
 from stock_rig.worker import StockWorker, loud_lines
+from support.fleet_rig import until
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from redis.asyncio import Redis
 
 pytestmark = pytest.mark.stock
@@ -35,7 +38,8 @@ async def test_a_stock_client_gets_its_sum_from_a_stock_worker(
         async with StockWorker(version, redis_url) as worker:
             task_id = await client.send_task("rig.add", [1, 2])
             assert await client.get(task_id) == 3
-            assert await client.inspect("ping", timeout=0.3) == {worker.node: {"ok": "pong"}}
+            pong = await until(lambda: client.inspect("ping", timeout=0.3))
+            assert pong == {worker.node: {"ok": "pong"}}
             worker.assert_quiet()
         assert (await client.versions())["celery"] == version
 
@@ -64,7 +68,7 @@ async def test_an_end_that_was_not_heard_is_found_and_counted(redis_url: str, re
     async with StockClient(NEWEST, redis_url) as client:
         before = await looks()
         value = asyncio.create_task(client.get("quiet"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await looks() == before:
                 await asyncio.sleep(0.01)
         stored = {"status": "SUCCESS", "result": 7, "task_id": "quiet", "children": []}
@@ -95,7 +99,11 @@ async def test_a_killed_worker_leaves_no_process(redis_url: str) -> None:
         StockWorker(NEWEST, redis_url, pool="prefork") as worker,
     ):
         await client.send_task("rig.slow", [60], task_id="slow")
-        pids = (await client.inspect("stats", timeout=0.5))[worker.node]["pool"]["processes"]
+
+        def stats() -> Awaitable[Any]:
+            return client.inspect("stats", timeout=0.5)
+
+        pids = (await until(stats))[worker.node]["pool"]["processes"]
         assert pids
     assert worker.returncode == -signal.SIGKILL
     for pid in (worker.pid, *pids):

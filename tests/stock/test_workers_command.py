@@ -40,14 +40,14 @@ async def test_both_kinds_are_listed_with_what_they_do(redis_url: str) -> None:
     stock = StockWorker(NEWEST, redis_url, queues=["c"], pool="threads", concurrency=2, node=STOCK)
     async with worker, stock, Publisher.connect(redis_url) as publisher:
         held = await publisher.send_task("rig.gate", ["workers"], queue="a")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 found: list[dict[str, Any]] = json.loads(await printed(redis_url, "--json"))
                 if len(found) == 2 and found[0]["active"]:
                     break
         text = await printed(redis_url)
         gates["workers"].set()
-        assert await held.get(timeout=20) == "workers"
+        assert await held.get(timeout=60) == "workers"
     plain = {"status": "online", "detail": ""}
     assert found == [
         {
@@ -73,7 +73,7 @@ async def test_trouble_and_silence_are_told_apart(redis_url: str, redis: Redis) 
     await redis.set("crucible:worker:wdead", "dead@rig", ex=60)
     troubled = TaskRegistry(trouble=lambda: "no engine")
     async with Worker(troubled, broker_url=redis_url, queues=["a"], name=ASYNC):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(found := await list_workers(redis_url)) < 2 or found[0].status == "silent":
                 pass
     told = [(worker.name, worker.status, worker.detail, worker.active) for worker in found]

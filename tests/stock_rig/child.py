@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 #: Seconds a killed process may take to disappear.
-REAP_DEADLINE_S = 10.0
+REAP_DEADLINE_S = 30.0
+#: Seconds for what it has to write or to end for: only a fault uses them up.
+WAIT_S = 60.0
 
 
 class Child:
@@ -89,7 +91,7 @@ class Child:
             self._ended = True
             self._news.notify_all()
 
-    async def wait_for_log(self, pattern: str, timeout: float = 20.0) -> str:
+    async def wait_for_log(self, pattern: str, timeout: float = WAIT_S) -> str:
         """Wait at most ``timeout`` seconds for a matching log line; returns the first one.
 
         Raises:
@@ -112,7 +114,7 @@ class Child:
         """Send a signal to the main process only."""
         os.kill(self.pid, number)
 
-    async def wait(self, timeout: float = 20.0) -> int:
+    async def wait(self, timeout: float = WAIT_S) -> int:
         """Wait until it exits by itself; returns its exit code.
 
         Raises:

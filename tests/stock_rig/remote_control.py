@@ -99,7 +99,7 @@ async def give_work(client: StockClient, monitor: Monitor) -> None:
 
 async def all_received(redis: Redis) -> None:
     """Wait until the worker has received all messages."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await redis.exists("celery") or await redis.hlen("unacked") < 2:
             await asyncio.sleep(0.02)
 
@@ -132,7 +132,7 @@ async def lifecycle(version: str, url: str) -> list[dict[str, Any]]:
     async with Monitor(url) as monitor:
         worker = StockWorker(version, url, sociable=True, events=True, node=NODE)
         async with worker:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(beats(monitor.commands)) < BEATS:
                     await asyncio.sleep(0.1)
             start = await monitor.settle()

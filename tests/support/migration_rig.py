@@ -213,7 +213,7 @@ async def look(client: aiohttp.ClientSession, eval_id: str) -> dict[str, Any]:
 
 
 async def completed(
-    client: aiohttp.ClientSession, eval_id: str, timeout_s: float = 30
+    client: aiohttp.ClientSession, eval_id: str, timeout_s: float = 60
 ) -> dict[str, Any]:
     """An evaluation after its completion."""
     async with asyncio.timeout(timeout_s):
@@ -241,7 +241,7 @@ async def status(client: aiohttp.ClientSession) -> dict[str, Any]:
         return answer
 
 
-async def until(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
+async def until(condition: Callable[[], Any], timeout_s: float = 60) -> Any:
     """Poll ``condition``, plain or async, until its result is true; returns it."""
     async with asyncio.timeout(timeout_s):
         while True:

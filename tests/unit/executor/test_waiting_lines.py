@@ -93,5 +93,5 @@ async def test_only_those_of_a_shape_are_disappointed() -> None:
     assert not usual.future.done()
     line.disappoint(ExecutorUnavailable("closing"))
     with pytest.raises(ExecutorUnavailable, match="closing"):
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(60):
             await usual.future

@@ -74,7 +74,7 @@ async def test_what_may_be_back_in_its_list_is_not_run_here(
         )
         running = asyncio.create_task(consumer.run(lambda: None))
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await claims.answered.wait()
             await slots.wait_until_idle()
         finally:

@@ -119,7 +119,7 @@ async def test_nothing_stops_a_message_that_is_being_delayed(
     await eventually(lambda: bool(rig.parking.parked))
     assert not stop_run(rig.run, Stop.TERMINATED)
     rig.parking.go_on.set()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     assert not list(rig.unsettled)
     assert not rig.settled
     assert rig.run.stop is None
@@ -135,7 +135,7 @@ async def test_a_message_that_is_due_by_the_servers_clock_runs_at_once(
     rig.parking.go_on.set()
     rig.parking.due = [rig.run.claim]
     rig.run.runner = task = asyncio.create_task(rig.processor.process(rig.run))
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     assert raising.runners == [task, task]
     assert rig.settled == [rig.run.claim]
     assert not rig.current.expected

@@ -40,7 +40,7 @@ async def test_a_loop_that_fails_or_ends_runs_again() -> None:
             cancelled = True
             raise
 
-    async with Supervisor(Outage()) as supervisor, asyncio.timeout(5):
+    async with Supervisor(Outage()) as supervisor, asyncio.timeout(60):
         supervisor.start("loop", loop, stall_s=None)
         await running.wait()
         assert supervisor.restarts == {"loop": 2}
@@ -59,7 +59,7 @@ async def test_a_loop_without_progress_is_started_anew() -> None:
             again.set()
         await asyncio.sleep(60)
 
-    async with Supervisor(Outage()) as supervisor, asyncio.timeout(10):
+    async with Supervisor(Outage()) as supervisor, asyncio.timeout(60):
         supervisor.start("stuck", loop, stall_s=0.1)
         await again.wait()
 
@@ -79,7 +79,7 @@ async def test_a_hopeless_loop_ends_the_worker_but_an_absent_server_does_not() -
     async def hopeless(beat: Beat) -> None:
         raise RuntimeError("a fault")
 
-    async with Supervisor(Outage()) as supervisor, asyncio.timeout(10):
+    async with Supervisor(Outage()) as supervisor, asyncio.timeout(60):
         supervisor.start("patient", patient, stall_s=None)
         await enough.wait()
         supervisor.start("hopeless", hopeless, stall_s=None)
