@@ -34,6 +34,12 @@ class Verdict(enum.StrEnum):
     INTERNAL_ERROR = "internal_error"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+    # Of a graded program (see ``crucible.grading``); the last of a single test only.
+    ACCEPTED = "accepted"
+    WRONG_ANSWER = "wrong_answer"
+    PRESENTATION_ERROR = "presentation_error"
+    PARTIAL = "partial"
+    SKIPPED = "skipped"
 
 
 class Status(enum.StrEnum):
@@ -49,13 +55,17 @@ class Status(enum.StrEnum):
 
 #: The program came to its own end, whatever its exit code.
 OWN_END = frozenset({Verdict.OK, Verdict.NONZERO_EXIT, Verdict.SIGNALLED})
+#: What a graded program's answers were found to be, where it came to its own end in each test.
+JUDGED = frozenset(
+    {Verdict.ACCEPTED, Verdict.WRONG_ANSWER, Verdict.PRESENTATION_ERROR, Verdict.PARTIAL}
+)
 #: No further change of an evaluation in one of these.
 ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 
 def status_of(verdict: Verdict) -> Status:
     """The status an evaluation has once its program ended with ``verdict``."""
-    if verdict in OWN_END:
+    if verdict in OWN_END or verdict in JUDGED:
         return Status.COMPLETED
     return Status.CANCELLED if verdict is Verdict.CANCELLED else Status.FAILED
 

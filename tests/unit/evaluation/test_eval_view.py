@@ -13,7 +13,7 @@ from crucible.evaluation.result import bytes_of, result_of, text_of, whole_text
 from crucible.evaluation.retry_policy import LONGEST_S, retry_delay_s
 from crucible.evaluation.tasks import plain
 from crucible.evaluation.view import evaluation_of
-from crucible.models import Outcome, Status, Usage, Verdict, status_of
+from crucible.models import JUDGED, OWN_END, Outcome, Status, Usage, Verdict, status_of
 
 RECORD = Record(b"d" * 16, 1_800_000_000_000, "evaluation", "python", "celery", {"k": 1})
 CREATED = "2027-01-15T08:00:00.000Z"
@@ -105,8 +105,8 @@ def test_no_byte_of_output_is_lost(data: bytes) -> None:
 
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_every_verdict_has_a_status(verdict: Verdict) -> None:
-    """Own end is completed, a limit or a fault is failed."""
-    own = verdict in (Verdict.OK, Verdict.NONZERO_EXIT, Verdict.SIGNALLED)
+    """Own end, and answers judged, are completed; a limit or a fault is failed."""
+    own = verdict in {*OWN_END, *JUDGED}
     expected = Status.COMPLETED if own else Status.FAILED
     assert status_of(verdict) == (Status.CANCELLED if verdict is Verdict.CANCELLED else expected)
 
