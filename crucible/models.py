@@ -213,11 +213,62 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     total: int = 0
 
 
+class TestResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one test of a graded evaluation.
+
+    Attributes:
+        id: the test's.
+        verdict: ``accepted``, how it failed, or ``skipped``.
+        points: what it earned.
+        output: the beginning of standard output.
+        error: the beginning of standard error.
+        output_truncated: there was more of either.
+        exit_code: the program's own; null when it did not exit by itself.
+        signal: that ended it, or null.
+        usage: of the program alone.
+        message: one sentence for people, or null.
+        output_encoding: ``base64`` where ``output`` is not text.
+        error_encoding: ``base64`` where ``error`` is not text.
+    """
+
+    __test__ = False
+
+    id: str
+    verdict: Verdict
+    points: float = 0.0
+    output: str = ""
+    error: str = ""
+    output_truncated: bool = False
+    exit_code: int | None = None
+    signal: int | None = None
+    usage: Usage = Usage()
+    message: str | None = None
+    output_encoding: Literal["utf-8", "base64"] = "utf-8"
+    error_encoding: Literal["utf-8", "base64"] = "utf-8"
+
+
+class TestProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the grading of an evaluation is.
+
+    Attributes:
+        tests_done: judged or skipped.
+        tests_total: all.
+        passed: accepted so far.
+    """
+
+    __test__ = False
+
+    tests_done: int
+    tests_total: int
+    passed: int
+
+
 class Evaluation(msgspec.Struct, kw_only=True):
     """An evaluation as a client sees it (``GET /api/eval/{eval_id}``).
 
     ``output`` and ``error`` are text; where the bytes are not UTF-8 they are base64 and
-    ``output_encoding`` or ``error_encoding`` says so.
+    ``output_encoding`` or ``error_encoding`` says so. ``tests`` and what follows are of
+    graded ones; ``progress`` is there while one runs.
     """
 
     eval_id: str
@@ -247,3 +298,8 @@ class Evaluation(msgspec.Struct, kw_only=True):
     files: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     files_omitted: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    tests: list[TestResult] | msgspec.UnsetType = msgspec.UNSET
+    passed: int | msgspec.UnsetType = msgspec.UNSET
+    total: int | msgspec.UnsetType = msgspec.UNSET
+    score: float | msgspec.UnsetType = msgspec.UNSET
+    progress: TestProgress | msgspec.UnsetType = msgspec.UNSET

@@ -9,7 +9,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from crucible.models import OWN_END, Isolation, Outcome, Status, Usage, Verdict, status_of
+from crucible.models import (
+    OWN_END,
+    Isolation,
+    Outcome,
+    Status,
+    TestResult,
+    Usage,
+    Verdict,
+    status_of,
+)
 
 
 class RunTiming(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +56,16 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
     error_encoding: Literal["utf-8", "base64"] = "utf-8"
     files: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     files_omitted: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    tests: list[TestResult] | msgspec.UnsetType = msgspec.UNSET
+    passed: int | msgspec.UnsetType = msgspec.UNSET
+    total: int | msgspec.UnsetType = msgspec.UNSET
+    score: float | msgspec.UnsetType = msgspec.UNSET
+
+
+def plain(ended: EvalResult) -> dict[str, Any]:
+    """A result as the JSON types every Celery serializer carries."""
+    converted: dict[str, Any] = msgspec.to_builtins(ended)
+    return converted
 
 
 def result_of(

@@ -9,8 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from crucible.breaker import worst
 from crucible.errors import ExecutorError
 from crucible.evaluation.announcements import announcing
@@ -18,9 +16,10 @@ from crucible.evaluation.completion_hooks import CompletionHooks, SandboxHooks
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.executor_health import ExecutorHealth
 from crucible.evaluation.executor_settings import executor_config
+from crucible.evaluation.grading import grade
 from crucible.evaluation.limits import ceilings_of
-from crucible.evaluation.request import program_from
-from crucible.evaluation.result import EvalResult, result_of
+from crucible.evaluation.request import job_from
+from crucible.evaluation.result import EvalResult, plain, result_of
 from crucible.evaluation.retry_policy import MAX_RETRIES, RETRIED, retry_delay_s
 from crucible.evaluation.view import now_text
 from crucible.executor import circuits_of, open_executor, pool_of
@@ -174,7 +173,7 @@ async def _evaluate(
     ctx: TaskContext, eval_id: str, code: str, language: str, options: Mapping[str, Any]
 ) -> EvalResult:
     platform: Platform = ctx.state
-    program = program_from(
+    program, grading = job_from(
         eval_id,
         code,
         language,
@@ -184,6 +183,8 @@ async def _evaluate(
         isolation=platform.isolation,
     )
     started_at = now_text()
+    if grading is not None:
+        return await grade(ctx, platform.executor, eval_id, grading, started_at)
 
     def ended(outcome: Outcome) -> EvalResult:
         return result_of(
@@ -200,12 +201,6 @@ async def _evaluate(
     except Interrupted as cut:
         ctx.leave(plain(ended(cut.outcome)))
         raise
-
-
-def plain(ended: EvalResult) -> dict[str, Any]:
-    """A result as the JSON types every Celery serializer carries."""
-    converted: dict[str, Any] = msgspec.to_builtins(ended)
-    return converted
 
 
 #: Tasks that run programs, by the names of the contract.

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from crucible.executor.config import ExecutorConfig
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from crucible.breaker import Circuit
     from crucible.environments import EnvironmentState
     from crucible.executor.hooks import ExecutorHooks
+    from crucible.grading.models import Grading, Judgement
     from crucible.models import Outcome, Program
 
 __all__ = ["Executor", "ExecutorConfig", "circuits_of", "open_executor", "pool_of"]
@@ -35,6 +36,20 @@ class Executor(Protocol):
 
         Raises:
             ExecutorUnavailable: the platform could not run it now; another try may help.
+            ExecutorRefused: it can never run as asked.
+        """
+
+    async def grade(self, grading: Grading, judged: Callable[[Judgement], None]) -> None:
+        """Run a program's tests, in a sandbox for all of them, and judge each.
+
+        Cancelling the call kills the program.
+
+        Args:
+            grading: what to grade.
+            judged: called with each judgement, in the order of the tests.
+
+        Raises:
+            ExecutorUnavailable: the platform could not go on; another try may help.
             ExecutorRefused: it can never run as asked.
         """
 

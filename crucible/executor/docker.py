@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from crucible.environments import EnvironmentState, state_of
 from crucible.errors import ExecutorRefused, ExecutorUnavailable, InputError
 from crucible.executor.admission import check_program
 from crucible.executor.engine import Engine
+from crucible.executor.grading.grader import grade
 from crucible.executor.hooks import NoHooks, ProgramEnded
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.nested.pool import LanePool
@@ -23,12 +25,13 @@ from crucible.executor.served import ServedEnvironments
 from crucible.models import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from crucible.environments import Environment
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.hooks import ExecutorHooks
     from crucible.executor.languages import Language
+    from crucible.grading.models import Grading, Judgement
     from crucible.models import Outcome, Program
 
 
@@ -51,6 +54,9 @@ class DockerExecutor:
         self._opened = opened
         self._pools: dict[str, Pool] = {}
         self._lanes: dict[str, LanePool] = {}
+        #: Held by whoever needs two lanes at once: if all lanes were with such, each waiting for
+        #: its second, none would go on.
+        self.two_lanes = asyncio.Semaphore(max(1, config.lanes_max // 2))
 
     @classmethod
     @asynccontextmanager
@@ -80,7 +86,7 @@ class DockerExecutor:
         ):
             executor = cls(engine, reaper, config, listener, pools)
             await executor._pool_of(config.environments[0])
-            await executor._lanes_of(config.environments[0])
+            await executor.lanes_of(config.environments[0])
             yield executor
 
     @property
@@ -103,7 +109,7 @@ class DockerExecutor:
             await self._open(pool)
         return pool
 
-    async def _lanes_of(self, environment: Environment) -> LanePool:
+    async def lanes_of(self, environment: Environment) -> LanePool:
         """The lanes of an environment, opened at its first use."""
         lanes = self._lanes.get(environment.name)
         if lanes is None:
@@ -177,10 +183,7 @@ class DockerExecutor:
             ExecutorRefused: it can never run as asked.
             ExecutorUnavailable: it cannot run now.
         """
-        try:
-            environment, language = check_program(program, self.config.ceiling, self._served)
-        except InputError as error:
-            raise ExecutorRefused(str(error)) from error
+        environment, language, _ = self.admitted(program)
         started_s = time.monotonic()
         nested = program.isolation == "nested"
         # After a restart of the engine every idle sandbox is dead: try each, then a new one.
@@ -191,10 +194,26 @@ class DockerExecutor:
                 continue
         raise ExecutorUnavailable("no sandbox stayed alive until the program started")
 
+    async def grade(self, grading: Grading, judged: Callable[[Judgement], None]) -> None:
+        """Grade one program; see ``Executor.grade``."""
+        await grade(self, grading, judged)
+
+    def admitted(self, program: Program) -> tuple[Environment, Language, Shape]:
+        """What a program is to run in.
+
+        Raises:
+            ExecutorRefused: it can never run as asked.
+        """
+        try:
+            environment, language = check_program(program, self.config.ceiling, self._served)
+        except InputError as error:
+            raise ExecutorRefused(str(error)) from error
+        return environment, language, self._shape(environment, program.limits.disk_mb)
+
     async def _run_once(
         self, program: Program, environment: Environment, language: Language, started_s: float
     ) -> Outcome:
-        open_pool = self._lanes_of if program.isolation == "nested" else self._pool_of
+        open_pool = self.lanes_of if program.isolation == "nested" else self._pool_of
         pool: Pool | LanePool = await open_pool(environment)
         sandbox = await pool.acquire(self._shape(environment, program.limits.disk_mb), program)
         try:
@@ -203,16 +222,17 @@ class DockerExecutor:
             outcome = await sandbox.run(program, language)
         except Interrupted as cut:
             sandbox.clean = False
-            cut.outcome = self._told(program, cut.outcome, sandbox_s)
+            cut.outcome = self.observed(program, cut.outcome, sandbox_s)
             raise
         except BaseException:
             sandbox.clean = False
             raise
         finally:
             pool.release(sandbox)
-        return self._told(program, outcome, sandbox_s)
+        return self.observed(program, outcome, sandbox_s)
 
-    def _told(self, program: Program, outcome: Outcome, sandbox_s: float) -> Outcome:
+    def observed(self, program: Program, outcome: Outcome, sandbox_s: float) -> Outcome:
+        """An outcome as it is reported, once the observers know of it."""
         self._hooks.program_ended(
             ProgramEnded(
                 language=program.language,

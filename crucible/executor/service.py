@@ -2,13 +2,14 @@
 
 ======================= ======================================================================
 ``POST /run``           a ``Program`` in, its ``Outcome`` out; JSON or msgpack, as asked
+``POST /grade``         a ``Grading`` in, a stream of judgements out; msgpack
 ``GET /health``         the process lives
 ``GET /ready``          programs can run now
 ``GET /environments``   the environments served, and which are built
 ``GET /stats``          what the pool has
 ======================= ======================================================================
 
-How ``/run`` fails says whether the program may be sent elsewhere: 503, it did not start; 502, it
+How both fail says whether the program may be sent elsewhere: 503, it did not start; 502, it
 was lost after it started; 4xx, it can never run as asked.
 """
 
@@ -29,6 +30,7 @@ from crucible.errors import (
     SettingsError,
 )
 from crucible.executor.docker import DockerExecutor
+from crucible.executor.grading.served import answer_grading, decode_grading
 from crucible.executor.sandbox import ProgramLost
 from crucible.http.bearer import bearer_guard
 from crucible.http.body import read_body
@@ -82,15 +84,32 @@ async def run(request: web.Request) -> web.Response:
         return problem(400, "Not a program", f"not a program: {error}")
     try:
         outcome = await request.app[EXECUTOR].run(program)
-    except ProgramLost as error:
-        return problem(502, "Program lost", str(error))
-    except ExecutorRefused as error:
-        return problem(422, "Program refused", str(error))
     except ExecutorError as error:
-        return unavailable(str(error), RETRY_AFTER_S)
+        return _not_run(error)
     if packed:
         return web.Response(body=_TO_MSGPACK.encode(outcome), content_type=MSGPACK)
     return web.Response(body=_TO_JSON.encode(outcome), content_type=JSON)
+
+
+async def grade(request: web.Request) -> web.StreamResponse:
+    """Grade one program. A client that hangs up cancels it."""
+    body = await read_body(request)
+    try:
+        grading = decode_grading(body)
+    except msgspec.DecodeError as error:
+        return problem(400, "Not a grading", f"not a grading: {error}")
+    try:
+        return await answer_grading(request, request.app[EXECUTOR], grading)
+    except ExecutorError as error:
+        return _not_run(error)
+
+
+def _not_run(error: ExecutorError) -> web.Response:
+    if isinstance(error, ProgramLost):
+        return problem(502, "Program lost", str(error))
+    if isinstance(error, ExecutorRefused):
+        return problem(422, "Program refused", str(error))
+    return unavailable(str(error), RETRY_AFTER_S)
 
 
 async def health(_: web.Request) -> web.Response:
@@ -147,6 +166,7 @@ def make_app(
     app.add_routes(
         [
             web.post("/run", run),
+            web.post("/grade", grade),
             web.get("/health", health),
             web.get("/ready", ready),
             web.get("/environments", environments),

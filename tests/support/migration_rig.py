@@ -17,6 +17,7 @@ from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.retry_policy import MAX_RETRIES
 from crucible.evaluation.tasks import Platform, evaluate_code
 from crucible.executor.served import ServedEnvironments
+from crucible.grading.models import Grading, Judgement
 from crucible.legacy import LegacyQueue, work
 from crucible.legacy.queue import LIMIT
 from crucible.legacy.service import build_app
@@ -51,6 +52,10 @@ class LocalExecutor:
     async def environments(self) -> list[EnvironmentState]:
         """It has none to show."""
         return []
+
+    async def grade(self, grading: Grading, judged: Callable[[Judgement], None]) -> None:
+        """It has no sandbox for tests."""
+        raise ExecutorUnavailable("this executor does not grade")
 
     async def run(self, program: Program) -> Outcome:
         """Run one process; cancelling kills it."""

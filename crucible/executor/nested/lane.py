@@ -29,6 +29,7 @@ class Lane(Sandbox):
         tenant: whose it is; empty until its first program.
         served: programs since its start.
         idle_since: monotonic second of its last program's end.
+        kept_apart: whoever has it now is the only one to have it before it is restarted.
     """
 
     parts = jail.LANE
@@ -40,6 +41,7 @@ class Lane(Sandbox):
         self.tenant = ""
         self.served = 0
         self.idle_since = 0.0
+        self.kept_apart = False
         self._good = False
 
     @property

@@ -31,12 +31,22 @@ LOOK_S = 1.0
 
 
 class LaneWaiter:
-    """A program waiting for a lane of its tenant, or one that can become its tenant's."""
+    """A program waiting for a lane of its tenant, or one that can become its tenant's.
 
-    def __init__(self, tenant: str, shape: Shape) -> None:
+    Attributes:
+        fresh: it wants a lane that has run nothing.
+    """
+
+    def __init__(self, tenant: str, shape: Shape, *, fresh: bool = False) -> None:
         self.tenant = tenant
         self.shape = shape
+        self.fresh = fresh
         self.future: asyncio.Future[Lane] = asyncio.get_running_loop().create_future()
+
+    def may_have(self, lane: Lane) -> bool:
+        """Whether a lane is one it waits for."""
+        whose = ("",) if self.fresh else ("", self.tenant)
+        return lane.shape == self.shape and lane.tenant in whose and not self.future.done()
 
 
 class LanePool:
@@ -120,13 +130,14 @@ class LanePool:
         """Lanes of each tenant."""
         return Counter(lane.tenant for lane in (*self._busy, *self._idle))
 
-    async def acquire(self, shape: Shape, program: Program) -> Lane:
+    async def acquire(self, shape: Shape, program: Program, *, fresh: bool = False) -> Lane:
         """Lend a lane; it has to be given to ``release`` whatever happens.
 
         Args:
             shape: what the lane has to be like.
             program: what it is for; of two lanes of its tenant, one that has its limits already
                 is better.
+            fresh: a lane that has run nothing, and that nobody else gets afterwards.
 
         Raises:
             PoolFull: too many are waiting already.
@@ -139,10 +150,11 @@ class LanePool:
         asked_s = self._asked_s = time.monotonic()
         tenant, limits = program.tenant, program.limits
         waiting = any(waiter.tenant == tenant for waiter in self._waiters)
-        lane = None if waiting else self._at_rest(tenant, shape, limits)
+        lane = None if waiting else self._at_rest(tenant, shape, limits, fresh=fresh)
         hit = lane is not None
         if lane is None:
-            lane = await self._wait(tenant, shape)
+            lane = await self._wait(LaneWaiter(tenant, shape, fresh=fresh))
+        lane.kept_apart = fresh
         now_s = time.monotonic()
         self._hooks.sandbox_taken(
             SandboxTaken(hit=hit, waited_s=now_s - asked_s, age_s=now_s - lane.ready_at)
@@ -158,7 +170,7 @@ class LanePool:
             self._upkeep.retire(lane, "closing")
         elif not lane.clean or lane.uses >= self._config.max_uses:
             self._upkeep.retire(lane, "unclean" if not lane.clean else "used_up")
-        elif not lane.reusable or self._goes_to_others(lane):
+        elif not lane.reusable or lane.kept_apart or self._goes_to_others(lane):
             self._upkeep.settle(lane)
         else:
             self._offer(lane)
@@ -170,15 +182,15 @@ class LanePool:
         held[lane.tenant] += 1
         return gives_up(lane.tenant, unserved, held, lane.served)
 
-    def _at_rest(self, tenant: str, shape: Shape, limits: Limits) -> Lane | None:
+    def _at_rest(self, tenant: str, shape: Shape, limits: Limits, *, fresh: bool) -> Lane | None:
         """A lane of the tenant, the best fitting first, or a fresh one."""
 
         def misfit(lane: Lane) -> tuple[bool, bool]:
             return not lane.tenant, not lane.fits(limits)
 
-        found = [
+        found: list[Lane] = [
             lane
-            for lane in (*self._idle, *self._fresh)
+            for lane in (*(() if fresh else self._idle), *self._fresh)
             if lane.shape == shape and lane.tenant in ("", tenant)
         ]
         if not found:
@@ -197,10 +209,9 @@ class LanePool:
             self._upkeep.demand.arrived(time.monotonic())
             self.balance()
 
-    async def _wait(self, tenant: str, shape: Shape) -> Lane:
+    async def _wait(self, waiter: LaneWaiter) -> Lane:
         if not self.policy.admits(self.counts):
             raise PoolFull(f"{len(self._waiters)} programs are waiting for a lane")
-        waiter = LaneWaiter(tenant, shape)
         self._waiters.append(waiter)
         self.balance()
         try:
@@ -221,6 +232,9 @@ class LanePool:
         if future.done() and not future.cancelled() and future.exception() is None:
             lane = future.result()
             self._busy.discard(lane)
+            if waiter.fresh:
+                # It was lent and has run nothing.
+                lane.tenant = ""
             self._offer(lane)
 
     def _offer(self, lane: Lane) -> None:
@@ -228,16 +242,10 @@ class LanePool:
         if self._closed:
             self._upkeep.retire(lane, "closing")
             return
-        may = {
-            waiter.tenant
-            for waiter in self._waiters
-            if waiter.shape == lane.shape
-            and lane.tenant in ("", waiter.tenant)
-            and not waiter.future.done()
-        }
+        may = [waiter for waiter in self._waiters if waiter.may_have(lane)]
         if may:
-            tenant = self.turns.next_tenant(may, self.held)
-            waiter = next(w for w in self._waiters if w.tenant == tenant and w.shape == lane.shape)
+            tenant = self.turns.next_tenant({waiter.tenant for waiter in may}, self.held)
+            waiter = next(waiter for waiter in may if waiter.tenant == tenant)
             self._waiters.remove(waiter)
             self._lend(lane, tenant)
             waiter.future.set_result(lane)

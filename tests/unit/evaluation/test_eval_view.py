@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from crucible.broker.results.meta import Meta
 from crucible.evaluation.record import Record, decode_record, encode_record
-from crucible.evaluation.result import bytes_of, result_of, text_of, whole_text
+from crucible.evaluation.result import bytes_of, plain, result_of, text_of, whole_text
 from crucible.evaluation.retry_policy import LONGEST_S, retry_delay_s
-from crucible.evaluation.tasks import plain
 from crucible.evaluation.view import evaluation_of
 from crucible.models import JUDGED, OWN_END, Outcome, Status, Usage, Verdict, status_of
 
