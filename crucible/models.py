@@ -31,6 +31,7 @@ class Verdict(enum.StrEnum):
     OUTPUT_LIMIT = "output_limit"
     DISK_LIMIT = "disk_limit"
     PIDS_LIMIT = "pids_limit"
+    COMPILE_ERROR = "compile_error"
     INTERNAL_ERROR = "internal_error"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
@@ -123,8 +124,9 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         args: arguments after the program's own name.
         env: environment variables on top of the sandbox's own.
         files: placed beside the program before it starts.
-        output_files: names of regular files to return after the end.
+        output_files: names of regular files to return after the end, and patterns of names.
         limits: what it may use.
+        compile_limits: what its compiler may use; None takes those of the language.
         environment: the image it runs in, by the name it is served under.
         isolation: ``container`` (one fresh container) or ``nested`` (namespaces of its own in a
             container of its tenant).
@@ -140,6 +142,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[SourceFile, ...] = ()
     output_files: tuple[str, ...] = ()
     limits: Limits = Limits()
+    compile_limits: Limits | None = None
     environment: str = "default"
     isolation: Isolation = "container"
     tenant: str = LOCAL_TENANT
@@ -162,6 +165,22 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     processes: int = 0
 
 
+class CompileReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of compiling a program.
+
+    Attributes:
+        exit_code: the compiler's; None when it did not exit by itself.
+        error: what it wrote, on either descriptor, at most ``compile_limits.output_kb``.
+        usage: what it used when it ran.
+        cached: it did not run for this program: what it made before was used.
+    """
+
+    exit_code: int | None = None
+    error: bytes = b""
+    usage: Usage = Usage()
+    cached: bool = False
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How an executor found a program to end.
 
@@ -178,8 +197,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         run_s: seconds from starting the program to its end.
         files: requested output files that were regular files, by name.
         files_omitted: the other requested ones, with the reason: ``missing``, ``too_large``,
-            ``not_a_file`` (a link, folder, socket, device) or ``unreadable``.
+            ``not_a_file`` (a link, folder, socket, device), ``unreadable``, ``too_many`` or
+            ``bad_name`` (not UTF-8, or with control characters).
         isolation: ``container`` or ``nested``, as it was run.
+        compile: what came of compiling it; None where its language has no such step.
     """
 
     verdict: Verdict
@@ -195,6 +216,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, bytes] = {}
     files_omitted: dict[str, str] = {}
     isolation: Isolation = "container"
+    compile: CompileReport | None = None
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from crucible.breaker import Circuit
     from crucible.environments import EnvironmentState
+    from crucible.executor.artifact import Artifact, Compilation
     from crucible.executor.hooks import ExecutorHooks
     from crucible.grading.models import Grading, Judgement
     from crucible.models import Outcome, Program
@@ -28,8 +29,14 @@ __all__ = ["Executor", "ExecutorConfig", "circuits_of", "open_executor", "pool_o
 class Executor(Protocol):
     """Runs programs; each call is one program in a sandbox of its own."""
 
-    async def run(self, program: Program) -> Outcome:
+    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
         """Run a program to its end.
+
+        One whose language has a compiler is compiled before, unless the same was.
+
+        Args:
+            program: what to run.
+            artifact: what ``compile`` made of the same program; many may be run with it.
 
         Cancelling the call kills the program. Where the executor knows what it had written, the
         cancellation is an ``Interrupted``.
@@ -39,8 +46,10 @@ class Executor(Protocol):
             ExecutorRefused: it can never run as asked.
         """
 
-    async def grade(self, grading: Grading, judged: Callable[[Judgement], None]) -> None:
-        """Run a program's tests, in a sandbox for all of them, and judge each.
+    async def grade(
+        self, grading: Grading, judged: Callable[[Judgement], None]
+    ) -> Compilation | None:
+        """Compile a program, run its tests in one sandbox, and judge each.
 
         Cancelling the call kills the program.
 
@@ -48,9 +57,20 @@ class Executor(Protocol):
             grading: what to grade.
             judged: called with each judgement, in the order of the tests.
 
+        Returns:
+            How compiling it ended, without what was made; None where its language has no compiler.
+
         Raises:
             ExecutorUnavailable: the platform could not go on; another try may help.
             ExecutorRefused: it can never run as asked.
+        """
+
+    async def compile(self, program: Program) -> Compilation:
+        """Compile a program, unless the same was before, and hand back what was made.
+
+        Raises:
+            ExecutorUnavailable: the platform could not compile it now; another try may help.
+            ExecutorRefused: it never can, or its language has no compiler.
         """
 
     async def check(self) -> None:

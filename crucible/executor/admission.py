@@ -15,6 +15,8 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from crucible.errors import InputError
 from crucible.executor.served import ServedEnvironments
 from crucible.models import LIMIT_FLOORS, Limits
@@ -78,6 +80,8 @@ def check_program(
     """
     environment, language = served.find(program.language, program.environment)
     check_limits(program.limits, ceiling)
+    if program.compile_limits is not None:
+        check_limits(program.compile_limits, ceiling, "compile_limits")
     check_environment(environment, program.limits)
     check_code(program.code)
     check_stdin(len(program.stdin))
@@ -100,15 +104,44 @@ def check_environment(environment: Environment, limits: Limits) -> None:
         raise InputError("limits.memory_mb", f"{least} in environment {environment.name!r}")
 
 
-def check_limits(limits: Limits, ceiling: Limits = CEILING) -> None:
+def compile_limits_of(program: Program, language: Language, ceiling: Limits = CEILING) -> Limits:
+    """What a program's compiler may use: as it says, else what is usual."""
+    return program.compile_limits or lowered(compile_defaults(language, program.limits), ceiling)
+
+
+def compile_defaults(language: Language, limits: Limits) -> Limits:
+    """The compiler's limits for what a request does not name.
+
+    Args:
+        language: its entry in the table.
+        limits: of the program. With as much disk as that has, one sandbox may do for both.
+    """
+    usual = language.compile_defaults
+    return msgspec.structs.replace(usual, disk_mb=max(usual.disk_mb, limits.disk_mb))
+
+
+def lowered(limits: Limits, ceiling: Limits) -> Limits:
+    """Limits, none of them above the ceiling."""
+    most = msgspec.structs.asdict(ceiling)
+    return Limits(
+        **{name: min(value, most[name]) for name, value in msgspec.structs.asdict(limits).items()}
+    )
+
+
+def check_limits(limits: Limits, ceiling: Limits = CEILING, where: str = "limits") -> None:
     """Refuse limits that are no numbers, or lie below the floor or above the ceiling.
+
+    Args:
+        limits: to be checked.
+        ceiling: the most that each may be.
+        where: the field they are in.
 
     Raises:
         InputError: with the path of the first offending limit.
     """
     for name in Limits.__struct_fields__:
         value, least, most = (getattr(which, name) for which in (limits, LIMIT_FLOORS, ceiling))
-        field = f"limits.{name}"
+        field = f"{where}.{name}"
         whole = isinstance(least, int)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise InputError(field, "must be a number")

@@ -45,6 +45,7 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
         refill: sandboxes made ready at once.
         cpus: processors a sandbox may use at once.
         file_mb: MiB of output files handed back at most, per program.
+        compile_cache_mb: MiB of compiled programs kept for the next time; 0 keeps none.
         isolation: of programs that name none; lanes are kept ready for ``nested``.
         lanes_max: lanes, each of one tenant, in existence at once.
         lane_programs: programs a lane serves before it is restarted.
@@ -71,6 +72,7 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
     refill: int = 2
     cpus: float = 1.0
     file_mb: int = 16
+    compile_cache_mb: int = 256
     isolation: Isolation = "container"
     lanes_max: int = 8
     lane_programs: int = 64

@@ -10,27 +10,26 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.environments import EnvironmentState, state_of
-from crucible.errors import ExecutorRefused, ExecutorUnavailable, InputError
-from crucible.executor.admission import check_program
+from crucible.errors import ExecutorRefused, InputError
+from crucible.executor.admission import check_program, compile_limits_of
 from crucible.executor.engine import Engine
+from crucible.executor.environment_pools import EnvironmentPools
 from crucible.executor.grading.grader import grade
-from crucible.executor.hooks import NoHooks, ProgramEnded
-from crucible.executor.interrupted import Interrupted
-from crucible.executor.nested.pool import LanePool
+from crucible.executor.hooks import NoHooks
+from crucible.executor.jobs import Job, JobRunner
 from crucible.executor.nested.probe import require_nested
-from crucible.executor.pool import Pool
 from crucible.executor.reaper import Reaper
-from crucible.executor.sandbox import NotStarted, Shape
 from crucible.executor.served import ServedEnvironments
-from crucible.models import Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from crucible.environments import Environment
+    from crucible.executor.artifact import Artifact, Compilation
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.hooks import ExecutorHooks
-    from crucible.executor.languages import Language
+    from crucible.executor.nested.pool import LanePool
+    from crucible.executor.pool import Pool
     from crucible.grading.models import Grading, Judgement
     from crucible.models import Outcome, Program
 
@@ -41,22 +40,18 @@ class DockerExecutor:
     def __init__(
         self,
         engine: Engine,
-        reaper: Reaper,
+        pools: EnvironmentPools,
         config: ExecutorConfig,
         hooks: ExecutorHooks,
-        opened: AsyncExitStack,
     ) -> None:
         self._engine = engine
-        self._reaper = reaper
         self.config = config
         self._served = ServedEnvironments(config.environments)
-        self._hooks = hooks
-        self._opened = opened
-        self._pools: dict[str, Pool] = {}
-        self._lanes: dict[str, LanePool] = {}
+        self.pools = pools
         #: Held by whoever needs two lanes at once: if all lanes were with such, each waiting for
         #: its second, none would go on.
         self.two_lanes = asyncio.Semaphore(max(1, config.lanes_max // 2))
+        self.jobs = JobRunner(engine, pools, config, hooks)
 
     @classmethod
     @asynccontextmanager
@@ -82,52 +77,21 @@ class DockerExecutor:
     ) -> AsyncIterator[DockerExecutor]:
         async with (
             Reaper(engine, config, listener) as reaper,
-            AsyncExitStack() as pools,
+            AsyncExitStack() as opened,
         ):
-            executor = cls(engine, reaper, config, listener, pools)
-            await executor._pool_of(config.environments[0])
-            await executor.lanes_of(config.environments[0])
-            yield executor
+            pools = EnvironmentPools(engine, reaper, config, listener, opened)
+            await pools.open_first()
+            yield cls(engine, pools, config, listener)
 
     @property
     def pool(self) -> Pool:
         """The pool of the first environment."""
-        return self._pools[self.config.environments[0].name]
+        return self.pools.pool
 
     @property
     def lanes(self) -> LanePool:
         """The lanes of the first environment."""
-        return self._lanes[self.config.environments[0].name]
-
-    async def _pool_of(self, environment: Environment) -> Pool:
-        """The sandboxes of an environment, opened at its first use."""
-        pool = self._pools.get(environment.name)
-        if pool is None:
-            pool = Pool(self._engine, self.config, self._usual_shape(environment), self._hooks)
-            # Set before anything is awaited, so that a program that comes meanwhile gets the same.
-            self._pools[environment.name] = pool
-            await self._open(pool)
-        return pool
-
-    async def lanes_of(self, environment: Environment) -> LanePool:
-        """The lanes of an environment, opened at its first use."""
-        lanes = self._lanes.get(environment.name)
-        if lanes is None:
-            lanes = LanePool(self._engine, self.config, self._usual_shape(environment), self._hooks)
-            self._lanes[environment.name] = lanes
-            await self._open(lanes)
-        return lanes
-
-    async def _open(self, pool: Pool | LanePool) -> None:
-        self._reaper.watch(*self._pools.values(), *self._lanes.values())
-        await self._opened.enter_async_context(pool)
-
-    def _usual_shape(self, environment: Environment) -> Shape:
-        return self._shape(environment, Limits().disk_mb)
-
-    def _shape(self, environment: Environment, disk_mb: int) -> Shape:
-        image = self.config.image_of(environment)
-        return Shape(disk_mb=disk_mb, image=image, preload=environment.preload)
+        return self.pools.lanes
 
     async def check(self) -> None:
         """Return when the engine answers and has the image of the first environment.
@@ -165,8 +129,7 @@ class DockerExecutor:
         demand = self.pool.demand
         others = {
             name: {**msgspec.structs.asdict(pool.counts), **msgspec.structs.asdict(pool.totals)}
-            for name, pool in self._pools.items()
-            if pool is not self.pool
+            for name, pool in self.pools.others()
         }
         return {
             "environments": others,
@@ -176,30 +139,38 @@ class DockerExecutor:
             "expected_during_preparation": round(demand.during_preparation(now_s), 3),
         }
 
-    async def run(self, program: Program) -> Outcome:
-        """Run one program in a fresh sandbox.
+    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
+        """Run one program in a fresh sandbox, compiled before where its language needs it.
 
         Raises:
             ExecutorRefused: it can never run as asked.
             ExecutorUnavailable: it cannot run now.
         """
-        environment, language, _ = self.admitted(program)
-        started_s = time.monotonic()
-        nested = program.isolation == "nested"
-        # After a restart of the engine every idle sandbox is dead: try each, then a new one.
-        for _ in range((self.config.lanes_max if nested else self.config.pool_max) + 1):
-            try:
-                return await self._run_once(program, environment, language, started_s)
-            except NotStarted:
-                continue
-        raise ExecutorUnavailable("no sandbox stayed alive until the program started")
+        job = self.admit(program)
+        if job.language.compile and artifact is None:
+            return await self.jobs.compile_and_run(job)
+        return await self.jobs.run(job, artifact)
 
-    async def grade(self, grading: Grading, judged: Callable[[Judgement], None]) -> None:
+    async def compile(self, program: Program) -> Compilation:
+        """Compile one program, in a sandbox of its isolation, unless the same was before.
+
+        Raises:
+            ExecutorRefused: it can never be compiled, or its language has no compiler.
+            ExecutorUnavailable: it cannot be now.
+        """
+        job = self.admit(program)
+        if not job.language.compile:
+            raise ExecutorRefused(f"language: {job.language.name!r} is not compiled")
+        return await self.jobs.compile(job)
+
+    async def grade(
+        self, grading: Grading, judged: Callable[[Judgement], None]
+    ) -> Compilation | None:
         """Grade one program; see ``Executor.grade``."""
-        await grade(self, grading, judged)
+        return await grade(self, grading, judged)
 
-    def admitted(self, program: Program) -> tuple[Environment, Language, Shape]:
-        """What a program is to run in.
+    def admit(self, program: Program) -> Job:
+        """A program with all that is known of where it runs.
 
         Raises:
             ExecutorRefused: it can never run as asked.
@@ -208,38 +179,5 @@ class DockerExecutor:
             environment, language = check_program(program, self.config.ceiling, self._served)
         except InputError as error:
             raise ExecutorRefused(str(error)) from error
-        return environment, language, self._shape(environment, program.limits.disk_mb)
-
-    async def _run_once(
-        self, program: Program, environment: Environment, language: Language, started_s: float
-    ) -> Outcome:
-        open_pool = self.lanes_of if program.isolation == "nested" else self._pool_of
-        pool: Pool | LanePool = await open_pool(environment)
-        sandbox = await pool.acquire(self._shape(environment, program.limits.disk_mb), program)
-        try:
-            await sandbox.fit(program.limits)
-            sandbox_s = time.monotonic() - started_s
-            outcome = await sandbox.run(program, language)
-        except Interrupted as cut:
-            sandbox.clean = False
-            cut.outcome = self.observed(program, cut.outcome, sandbox_s)
-            raise
-        except BaseException:
-            sandbox.clean = False
-            raise
-        finally:
-            pool.release(sandbox)
-        return self.observed(program, outcome, sandbox_s)
-
-    def observed(self, program: Program, outcome: Outcome, sandbox_s: float) -> Outcome:
-        """An outcome as it is reported, once the observers know of it."""
-        self._hooks.program_ended(
-            ProgramEnded(
-                language=program.language,
-                isolation=program.isolation,
-                verdict=outcome.verdict,
-                sandbox_s=sandbox_s,
-                run_s=outcome.run_s,
-            )
-        )
-        return msgspec.structs.replace(outcome, sandbox_s=sandbox_s, isolation=program.isolation)
+        limits = compile_limits_of(program, language, self.config.ceiling)
+        return Job(program, environment, language, limits)

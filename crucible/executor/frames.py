@@ -15,19 +15,26 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.errors import ExecutorRefused
+from crucible.executor.artifact import ArtifactFile
 from crucible.executor.jail import MARSHAL_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from crucible.executor.artifact import Artifact
     from crucible.executor.languages import Language
-    from crucible.models import Program
+    from crucible.models import Limits, Program
 
-READY, STARTED, STDOUT, STDERR, FILE, NO_FILE, END = b"R", b"S", b"O", b"E", b"F", b"N", b"X"
+READY, STARTED, STDOUT, STDERR, END = b"R", b"S", b"O", b"E", b"X"
+FILE, NO_FILE, ARTIFACT = b"F", b"N", b"A"
 
-_KINDS = frozenset((READY, STARTED, STDOUT, STDERR, FILE, NO_FILE, END))
+_KINDS = frozenset((READY, STARTED, STDOUT, STDERR, FILE, NO_FILE, ARTIFACT, END))
 #: Largest frame the supervisor may send: a whole output file with its name.
 MAX_FRAME_BYTES = 64 << 20
+#: Files handed back to a client, at most; and files of a compiler, with all their bytes.
+OUTPUT_FILES = 64
+ARTIFACT_FILES = 1000
+ARTIFACT_BYTES = 32 << 20
 #: Names that the interpreter or the loader reads at its start, when a waiting one is already up.
 _START_NAMES = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_", "GLIBC_", "TZ")
 #: How many threads libraries for numbers start; else one for each processor of the machine, which
@@ -65,7 +72,6 @@ class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The end frame: how the supervisor saw the program end.
 
     Attributes:
-        stage: ``run``, or ``compile`` when that failed and nothing ran.
         reason: ``exit`` for the program's own end, else what it was stopped for: ``wall``,
             ``cpu``, ``output``, ``kernel_memory``, or ``abandoned`` when the host hung up.
         exit_code: −1 when it did not exit by itself.
@@ -81,7 +87,6 @@ class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         stderr_bytes: the same of descriptor 2.
     """
 
-    stage: str
     reason: str
     exit_code: int
     signal: int
@@ -127,6 +132,18 @@ def decode_file(payload: bytes) -> tuple[str, bytes]:
         raise FrameError("a file name is not UTF-8") from error
 
 
+def decode_artifact(payload: bytes) -> ArtifactFile:
+    """A file that a compiler made.
+
+    Raises:
+        FrameError: it is cut short, or its name is not UTF-8.
+    """
+    name, rest = decode_file(payload)
+    if rest[:1] not in (b"x", b"-"):
+        raise FrameError("a compiled file does not say whether it is executable")
+    return ArtifactFile(name=name, content=rest[1:], executable=rest[:1] == b"x")
+
+
 class FrameReader:
     """Cuts a byte stream into frames, whatever pieces it arrives in."""
 
@@ -155,7 +172,12 @@ class FrameReader:
             yield kind, payload
 
 
-def _content(program: Program, language: Language) -> list[tuple[str, bytes]]:
+def contents_of(program: Program, language: Language) -> list[tuple[str, bytes]]:
+    """The files of a program as bytes, its source last.
+
+    Raises:
+        ExecutorRefused: one is not base64 that says so.
+    """
     files = []
     for file in program.files:
         if file.encoding == "base64":
@@ -191,6 +213,7 @@ def encode_request(
     *,
     cpus: float,
     file_bytes: int,
+    artifact: Artifact | None = None,
 ) -> bytes:
     """The bytes that make a waiting supervisor run ``program``.
 
@@ -199,28 +222,77 @@ def encode_request(
         language: its entry in the table.
         cpus: processors the sandbox may use at once, for the pace of the CPU clock.
         file_bytes: most bytes of output files handed back, all together.
+        artifact: what the compiler made of it, where the language has one.
     """
-    limits = program.limits
+    made = artifact.files if artifact else ()
+    # What the compiler changed goes in the place of what it was given.
+    files = {**dict(contents_of(program, language)), **{file.name: file.content for file in made}}
+    executable = {file.name for file in program.files if file.executable}
+    executable |= {file.name for file in made if file.executable}
+    words = (*language.run, *program.args)
+    request = _request(program, language, program.limits, cpus, words, len(language.run))
+    request.update(
+        warm=is_warm(program, language),
+        files=list(files.items()),
+        executable=sorted(executable),
+        stdin=program.stdin,
+        output_files=list(program.output_files),
+        file_bytes=file_bytes,
+    )
+    return encode_message(request)
+
+
+def encode_compile(
+    program: Program, language: Language, limits: Limits, *, cpus: float, again: bool
+) -> bytes:
+    """The bytes that make a waiting supervisor compile ``program``.
+
+    Args:
+        program: what to compile.
+        language: its entry in the table, which has a compiler.
+        limits: of the compiler.
+        cpus: processors the sandbox may use at once.
+        again: the supervisor is to take another request after this one.
+    """
+    words = language.compile or ()
+    request = _request(program, language, limits, cpus, words, len(words))
+    request.update(
+        files=contents_of(program, language),
+        executable=[file.name for file in program.files if file.executable],
+        artifact_bytes=ARTIFACT_BYTES,
+        files_most=ARTIFACT_FILES,
+        again=again,
+    )
+    return encode_message(request)
+
+
+def _request(
+    program: Program,
+    language: Language,
+    limits: Limits,
+    cpus: float,
+    words: tuple[str, ...],
+    ours: int,
+) -> dict[str, Any]:
+    """What every request has; of the words of its command the first ``ours`` are no client's."""
     blanks = {"{memory_mb}": str(limits.memory_mb), "{cpus}": str(_whole(cpus))}
-    compile_words = [_filled(word, blanks) for word in language.compile or ()]
     own_env = {name: _filled(value, blanks) for name, value in language.env.items()}
-    request: dict[str, Any] = {
-        "argv": [*(_filled(word, blanks) for word in language.run), *program.args],
-        "compile": compile_words or None,
-        "warm": is_warm(program, language),
+    return {
+        "argv": [*(_filled(word, blanks) for word in words[:ours]), *words[ours:]],
+        "warm": False,
         "env": {**base_env(cpus), **own_env, **program.env},
-        "files": _content(program, language),
-        "executable": [file.name for file in program.files if file.executable],
-        "stdin": program.stdin,
+        "stdin": b"",
         "wall_s": float(limits.wall_time_s),
         "cpu_s": float(limits.cpu_time_s),
         "cpus": float(cpus),
         "output_bytes": limits.output_kb * 1024,
         "memory_bytes": limits.memory_mb << 20,
-        "output_files": list(program.output_files),
-        "file_bytes": file_bytes,
+        "output_files": [],
+        "files_most": OUTPUT_FILES,
+        "file_bytes": 0,
+        "artifact_bytes": 0,
+        "again": False,
     }
-    return encode_message(request)
 
 
 def _filled(word: str, blanks: Mapping[str, str]) -> str:

@@ -28,11 +28,12 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
         aliases: what they may write instead.
         file_name: the source file in the working directory, which is ``/tmp/work``.
         run: the command; its arguments follow. The first word is a path.
-        compile: the command that has to succeed first, in the same sandbox and limits, or None.
+        compile: the command that has to succeed first, or None; what it leaves is there to run.
         warm: the waiting interpreter of the sandbox can run it without starting another.
         packages: the Debian packages that bring it.
         env: variables of both commands, unless the program has its own.
         defaults: the limits of a program that names none.
+        compile_defaults: the same of its compiler.
         version: the command whose output has the version; empty where there is none.
     """
 
@@ -45,11 +46,14 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
     packages: tuple[str, ...]
     env: dict[str, str] = {}
     defaults: Limits = Limits()
+    compile_defaults: Limits = Limits(wall_time_s=30.0, cpu_time_s=30.0, output_kb=64)
     version: tuple[str, ...] = ()
 
 
 #: Compilers that are large, and start a thread for every processor of the machine.
-_COMPILER = Limits(memory_mb=512, pids=128)
+_COMPILER = Limits(wall_time_s=30.0, cpu_time_s=30.0, memory_mb=512, pids=128, output_kb=64)
+#: Their programs: no other memory and processes, which a sandbox would have to be given in between.
+_COMPILED = Limits(memory_mb=_COMPILER.memory_mb, pids=_COMPILER.pids)
 #: Node's own limit for its heap would be half of the machine's or the sandbox's memory.
 _NODE = ("/usr/bin/node", "--max-old-space-size={memory_mb}", "main.js")
 #: The collector without threads of its own. The heap may grow to the memory limit, so that the
@@ -127,7 +131,8 @@ LANGUAGES: tuple[Language, ...] = (
             run=("./main",),
             compile=("/usr/bin/g++", "-O2", f"-std=gnu++{year}", "-o", "main", "main.cpp"),
             packages=("g++",),
-            defaults=_COMPILER,
+            defaults=_COMPILED,
+            compile_defaults=_COMPILER,
             version=("/usr/bin/g++", "--version"),
         )
         for name, year, aliases in (
@@ -153,7 +158,8 @@ LANGUAGES: tuple[Language, ...] = (
             "GOPROXY": "off",
             "GOTOOLCHAIN": "local",
         },
-        defaults=_COMPILER,
+        defaults=_COMPILED,
+        compile_defaults=_COMPILER,
         version=("/usr/bin/go", "version"),
     ),
     Language(
@@ -163,7 +169,8 @@ LANGUAGES: tuple[Language, ...] = (
         run=("./main",),
         compile=("/usr/bin/rustc", "--edition", "2021", "-O", "-o", "main", "main.rs"),
         packages=("rustc",),
-        defaults=_COMPILER,
+        defaults=_COMPILED,
+        compile_defaults=_COMPILER,
         version=("/usr/bin/rustc", "--version"),
     ),
     Language(
@@ -175,7 +182,8 @@ LANGUAGES: tuple[Language, ...] = (
             *("-J-XX:TieredStopAtLevel=1", "-encoding", "UTF-8", "Main.java"),
         ),
         packages=("openjdk-17-jdk-headless",),
-        defaults=_COMPILER,
+        defaults=_COMPILED,
+        compile_defaults=_COMPILER,
         # The command itself needs /proc, which is not there while an image is built.
         version=("/bin/sh", "-c", "cat /usr/lib/jvm/java-17-openjdk-*/release"),
     ),
@@ -186,7 +194,8 @@ LANGUAGES: tuple[Language, ...] = (
         run=_NODE,
         compile=("/usr/bin/node", "-e", _TRANSPILE),
         packages=("node-typescript",),
-        defaults=_COMPILER,
+        defaults=_COMPILED,
+        compile_defaults=_COMPILER,
         version=("/usr/bin/tsc", "--version"),
     ),
     Language(
@@ -234,3 +243,9 @@ def languages_of(environment: Environment) -> dict[str, Language]:
         if has:
             found.setdefault(language.name, language)
     return found
+
+
+@functools.cache
+def compiled_language(name: str) -> Language | None:
+    """The first language of a name that has a compiler, in whatever environment; None for none."""
+    return next((one for one in LANGUAGES if one.name == name and one.compile), None)

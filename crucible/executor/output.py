@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crucible.executor import frames
+from crucible.executor.artifact import Artifact
+from crucible.executor.frames import FrameError
 
 if TYPE_CHECKING:
+    from crucible.executor.artifact import ArtifactFile
     from crucible.executor.frames import End
 
 #: Bytes of the supervisor's own complaints worth keeping.
@@ -21,6 +24,8 @@ class Output:
         self.kept = {frames.STDOUT: bytearray(), frames.STDERR: bytearray()}
         self.files: dict[str, bytes] = {}
         self.files_omitted: dict[str, str] = {}
+        self.made: list[ArtifactFile] = []
+        self.made_bytes = 0
         self.end: End | None = None
         self.ready = False
         self.code = b""
@@ -36,6 +41,11 @@ class Output:
     def stderr(self) -> bytes:
         """Kept of descriptor 2."""
         return bytes(self.kept[frames.STDERR])
+
+    @property
+    def artifact(self) -> Artifact:
+        """What a compiler made."""
+        return Artifact(files=tuple(self.made))
 
     def complain(self, data: bytes) -> None:
         """Keep the end of what the supervisor itself had to say."""
@@ -56,6 +66,11 @@ class Output:
         elif kind == frames.NO_FILE:
             name, reason = frames.decode_file(payload)
             self.files_omitted[name] = reason.decode("ascii", "replace")
+        elif kind == frames.ARTIFACT:
+            self.made_bytes += len(payload)
+            if self.made_bytes > 2 * frames.ARTIFACT_BYTES:
+                raise FrameError("more compiled files than were asked for")
+            self.made.append(frames.decode_artifact(payload))
         elif kind == frames.END:
             self.end = frames.decode_end(payload)
         elif kind == frames.READY:

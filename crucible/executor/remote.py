@@ -20,17 +20,22 @@ import aiohttp
 import msgspec
 
 from crucible.errors import ExecutorUnavailable
+from crucible.executor.admission import compile_limits_of
+from crucible.executor.artifact import Compilation, CompiledProgram
+from crucible.executor.languages import compiled_language
 from crucible.executor.remote_service import NotAccepted, RemoteService, Unreachable
+from crucible.models import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from crucible.environments import EnvironmentState
+    from crucible.executor.artifact import Artifact
     from crucible.executor.config import ExecutorConfig
     from crucible.grading.models import Grading, Judgement
-    from crucible.models import Outcome, Program
+    from crucible.models import Program
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 #: Seconds past wait and wall limit after which a silent service is given up.
 MARGIN_S = 5.0
@@ -41,6 +46,8 @@ OPEN_S = 1.0
 #: Seconds between two looks for circuits that may be tried.
 TRIAL_S = 0.25
 _ENCODER = msgspec.msgpack.Encoder()
+_OUTCOME = msgspec.msgpack.Decoder(Outcome)
+_COMPILATION = msgspec.msgpack.Decoder(Compilation)
 
 
 class RemoteExecutor:
@@ -110,36 +117,43 @@ class RemoteExecutor:
                 refusal = error
         raise refusal or ExecutorUnavailable("no executor is configured")
 
-    async def run(self, program: Program) -> Outcome:
+    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
         """Run one program on one of the services.
 
         Raises:
             ExecutorRefused: it can never run as asked.
             ExecutorUnavailable: no service took it, or the one that did was lost.
         """
-        body = _ENCODER.encode(program)
-        deadline_s = self._config.acquire_s + program.limits.wall_time_s + MARGIN_S
+        if artifact is None:
+            return await self._ask("run", program, _time_of(program), _OUTCOME)
+        compiled = CompiledProgram(program=program, artifact=artifact)
+        return await self._ask("run/compiled", compiled, program.limits.wall_time_s, _OUTCOME)
 
-        async def run(remote: RemoteService) -> Outcome:
-            return await remote.run(body, deadline_s)
+    async def compile(self, program: Program) -> Compilation:
+        """Compile one program on one of the services; errors as of ``run``."""
+        return await self._ask("compile", program, _time_of(program), _COMPILATION)
 
-        return await self._on_one(run)
-
-    async def grade(self, grading: Grading, judged: Callable[[Judgement], None]) -> None:
-        """Grade one program on one of the services.
-
-        Raises:
-            ExecutorError: as of ``run``.
-        """
+    async def grade(
+        self, grading: Grading, judged: Callable[[Judgement], None]
+    ) -> Compilation | None:
+        """Grade one program on one of the services; errors as of ``run``."""
         body = _ENCODER.encode(grading)
         deadline_s = self._config.acquire_s + grading.time_s + MARGIN_S
+        return await self._on_one(lambda remote: remote.grade(body, deadline_s, judged))
 
-        async def grade(remote: RemoteService) -> None:
-            await remote.grade(body, deadline_s, judged)
+    async def _ask(
+        self,
+        path: str,
+        asked: Program | CompiledProgram,
+        time_s: float,
+        decoder: msgspec.msgpack.Decoder[T],
+    ) -> T:
+        """Have the first service that takes it do something with a program."""
+        body = _ENCODER.encode(asked)
+        deadline_s = self._config.acquire_s + time_s + MARGIN_S
+        return await self._on_one(lambda remote: remote.ask(path, body, deadline_s, decoder))
 
-        await self._on_one(grade)
-
-    async def _on_one(self, call: Callable[[RemoteService], Awaitable[Result]]) -> Result:
+    async def _on_one(self, call: Callable[[RemoteService], Awaitable[T]]) -> T:
         """Call the services, the best first, until one accepts."""
         refusal: NotAccepted | None = None
         for remote in self._by_preference():
@@ -156,3 +170,13 @@ class RemoteExecutor:
     def _by_preference(self) -> list[RemoteService]:
         now_s = time.monotonic()
         return sorted(self._remotes, key=lambda r: (r.resting_until_s > now_s, r.running))
+
+
+def _time_of(program: Program) -> float:
+    """Seconds that compiling and running a program may take, by its limits."""
+    run_s = program.limits.wall_time_s
+    language = compiled_language(program.language)
+    if language is None:
+        return run_s
+    # It may wait for a compile of the same that comes to nothing, and then be compiled itself.
+    return run_s + 2 * compile_limits_of(program, language).wall_time_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import aiohttp
 import msgspec
@@ -12,22 +12,22 @@ import msgspec
 from crucible.breaker import BreakerState, CircuitBreaker
 from crucible.environments import EnvironmentState
 from crucible.errors import ExecutorRefused, ExecutorUnavailable
-from crucible.executor.grading.stream import Judged, MessageReader, StreamError
+from crucible.executor.grading.stream import Ended, MessageReader, StreamError
 from crucible.executor.sandbox import ProgramLost
 from crucible.executor.service import MSGPACK
-from crucible.models import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from crucible.breaker import BreakerPolicy
+    from crucible.executor.artifact import Compilation
     from crucible.grading.models import Judgement
 
 log = logging.getLogger(__name__)
 
 CONNECT_S = 2.0
-_OUTCOME = msgspec.msgpack.Decoder(Outcome)
+T = TypeVar("T")
 _STATES = msgspec.json.Decoder(list[EnvironmentState])
 
 
@@ -53,8 +53,10 @@ class RemoteService:
             f"executor:{_without_credentials(url)}", Unreachable, ProgramLost, policy=policy
         )
 
-    async def run(self, body: bytes, deadline_s: float) -> Outcome:
-        """Have the service run a program.
+    async def ask(
+        self, path: str, body: bytes, deadline_s: float, decoder: msgspec.msgpack.Decoder[T]
+    ) -> T:
+        """Have the service run or compile a program; its answer.
 
         Raises:
             NotAccepted: it certainly did not start.
@@ -62,8 +64,60 @@ class RemoteService:
             ProgramLost: it may have started, and nothing came of it.
             ExecutorRefused: it can never run as asked.
         """
-        with self._permitted():
-            return await self._run(body, deadline_s)
+        with self._permitted(), self._translated():
+            async with self._post(path, body, deadline_s) as response:
+                answer = await response.read()
+            if response.status != 200:
+                _refuse(self.url, response.status, answer)
+            try:
+                return decoder.decode(answer)
+            except msgspec.DecodeError as error:
+                raise ProgramLost(f"{self.url}: another kind of answer: {error}") from error
+
+    async def grade(
+        self, body: bytes, deadline_s: float, told: Callable[[Judgement], None]
+    ) -> Compilation | None:
+        """Have the service grade a program; ``told`` hears of each judgement.
+
+        Raises:
+            ExecutorError: as of ``ask``; some may have been judged.
+        """
+        with self._permitted(), self._translated():
+            async with self._post("grade", body, deadline_s) as response:
+                if response.status != 200:
+                    _refuse(self.url, response.status, await response.read())
+                return await self._hear(response, told)
+
+    async def _hear(
+        self, response: aiohttp.ClientResponse, told: Callable[[Judgement], None]
+    ) -> Compilation | None:
+        reader = MessageReader()
+        try:
+            async for data in response.content.iter_any():
+                for message in reader.feed(data):
+                    if isinstance(message, Ended):
+                        return self._ended(message)
+                    told(message.judgement)
+        except StreamError as error:
+            raise ProgramLost(f"{self.url}: {error}") from error
+        raise ProgramLost(f"{self.url}: the judgements end early")
+
+    def _ended(self, message: Ended) -> Compilation | None:
+        if message.failure == "refused":
+            raise ExecutorRefused(f"{self.url}: {message.detail}")
+        if message.failure:
+            raise ProgramLost(f"{self.url}: {message.detail}")
+        return message.compilation
+
+    def _post(
+        self, what: str, body: bytes, deadline_s: float
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self.session.post(
+            f"{self.base}/{what}",
+            data=body,
+            headers={"Content-Type": MSGPACK},
+            timeout=aiohttp.ClientTimeout(total=deadline_s, sock_connect=CONNECT_S),
+        )
 
     def _permitted(self) -> AbstractContextManager[object]:
         closed = self.breaker.state is BreakerState.CLOSED
@@ -71,54 +125,6 @@ class RemoteService:
         if permit is None:
             raise Unreachable(f"{self.url}: failed repeatedly and is not called for now")
         return permit
-
-    async def _run(self, body: bytes, deadline_s: float) -> Outcome:
-        timeout = aiohttp.ClientTimeout(total=deadline_s, sock_connect=CONNECT_S)
-        with self._translated():
-            async with self._post("run", body, timeout) as response:
-                answer = await response.read()
-        return _judge(self.url, response.status, answer)
-
-    async def grade(
-        self, body: bytes, deadline_s: float, told: Callable[[Judgement], None]
-    ) -> None:
-        """Have the service grade a program; ``told`` hears of each judgement.
-
-        Raises:
-            ExecutorError: as of ``run``; some may have been judged.
-        """
-        with self._permitted():
-            timeout = aiohttp.ClientTimeout(total=deadline_s, sock_connect=CONNECT_S)
-            with self._translated():
-                async with self._post("grade", body, timeout) as response:
-                    if response.status != 200:
-                        _refuse(self.url, response.status, await response.read())
-                    await self._hear(response, told)
-
-    async def _hear(
-        self, response: aiohttp.ClientResponse, told: Callable[[Judgement], None]
-    ) -> None:
-        reader = MessageReader()
-        try:
-            async for data in response.content.iter_any():
-                for message in reader.feed(data):
-                    if isinstance(message, Judged):
-                        told(message.judgement)
-                    elif message.failure == "refused":
-                        raise ExecutorRefused(f"{self.url}: {message.detail}")
-                    elif message.failure:
-                        raise ProgramLost(f"{self.url}: {message.detail}")
-                    else:
-                        return
-        except StreamError as error:
-            raise ProgramLost(f"{self.url}: {error}") from error
-        raise ProgramLost(f"{self.url}: the judgements end early")
-
-    def _post(
-        self, what: str, body: bytes, timeout: aiohttp.ClientTimeout
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        headers = {"Content-Type": MSGPACK}
-        return self.session.post(f"{self.base}/{what}", data=body, headers=headers, timeout=timeout)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -193,15 +199,6 @@ def _detail(answer: bytes) -> str:
         return str(msgspec.json.decode(answer, type=dict[str, object])["detail"])
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
         return answer[:200].decode("utf-8", "replace")
-
-
-def _judge(url: str, status: int, answer: bytes) -> Outcome:
-    if status != 200:
-        _refuse(url, status, answer)
-    try:
-        return _OUTCOME.decode(answer)
-    except msgspec.DecodeError as error:
-        raise ProgramLost(f"{url}: not an outcome: {error}") from error
 
 
 def _refuse(url: str, status: int, answer: bytes) -> NoReturn:

@@ -17,12 +17,18 @@ from crucible.executor.frames import FrameError, FrameReader
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.output import Output
 from crucible.executor.sandbox_options import SUPERVISOR_PIDS, create_body, update_body
-from crucible.executor.verdicts import interrupted, outcome_of, outcome_of_lost
+from crucible.executor.verdicts import (
+    compilation_of,
+    interrupted,
+    outcome_of,
+    outcome_of_lost,
+)
 from crucible.models import Limits, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from crucible.executor.artifact import Artifact, Compilation
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.engine import Attachment, Engine
     from crucible.executor.frames import End
@@ -71,6 +77,7 @@ class Sandbox:
         jitter: a number in 0..1 of its own, so that not all age at once.
         uses: programs it has served.
         ready_at: monotonic second since which it has been waiting.
+        image_id: the image it was made from; empty before that.
         clean: the last run ended by the book, so that a restart gives a fresh sandbox.
     """
 
@@ -89,15 +96,16 @@ class Sandbox:
         self.uses = 0
         self.ready_at = 0.0
         self.clean = True
-        self._image_id = ""
+        self.image_id = ""
         self._engine = engine
         self._config = config
         self._attachment: Attachment | None = None
         self._reader = FrameReader()
+        self._again = False
 
     async def create(self) -> None:
         """Create the container, not yet started."""
-        self._image_id = await self._engine.pinned(self.shape.image or self._config.image)
+        self.image_id = await self._engine.pinned(self.shape.image or self._config.image)
         self.container_id = await self._engine.create(await self._body())
 
     async def prepare(self, deadline_s: float = 15.0) -> None:
@@ -122,7 +130,7 @@ class Sandbox:
             text = output.complaint.decode("utf-8", "replace")
             raise ExecutorUnavailable(f"a sandbox did not come up: {text}")
         if output.code:
-            jail.remember(self._image_id, output.code, self.parts)
+            jail.remember(self.image_id, output.code, self.parts)
         self.ready_at = time.monotonic()
 
     def fits(self, limits: Limits) -> bool:
@@ -140,8 +148,20 @@ class Sandbox:
             self.limits, memory_mb=limits.memory_mb, pids=limits.pids
         )
 
-    async def run(self, program: Program, language: Language) -> Outcome:
+    @property
+    def reusable(self) -> bool:
+        """Whether it takes another program as it is."""
+        return self.clean and self._again
+
+    async def run(
+        self, program: Program, language: Language, artifact: Artifact | None = None
+    ) -> Outcome:
         """Run one program; the container is of no further use until recycled.
+
+        Args:
+            program: what to run.
+            language: its entry in the table.
+            artifact: what was compiled of it, where the language has a compiler.
 
         Raises:
             NotStarted: the sandbox was lost before it had the program.
@@ -149,13 +169,43 @@ class Sandbox:
             ExecutorUnavailable: the engine was lost on the way.
             Interrupted: cancelled while the program ran.
         """
+        self._again = False
+        request = frames.encode_request(
+            program,
+            language,
+            cpus=self._config.cpus,
+            file_bytes=self._config.file_mb << 20,
+            artifact=artifact,
+        )
+        return await self._serve(request, program.limits, Output(program.limits.output_kb * 1024))
+
+    async def compile(
+        self, program: Program, language: Language, limits: Limits, *, again: bool
+    ) -> Compilation:
+        """Compile one program.
+
+        Args:
+            program: what to compile.
+            language: its entry in the table, which has a compiler.
+            limits: of the compiler.
+            again: the sandbox is to be ``reusable`` for running it.
+
+        Raises:
+            Interrupted: cancelled while the compiler ran.
+
+        Other errors as of ``run``.
+        """
+        self._again = again
+        request = frames.encode_compile(
+            program, language, limits, cpus=self._config.cpus, again=again
+        )
+        output = Output(limits.output_kb * 1024)
+        return compilation_of(await self._serve(request, limits, output), output)
+
+    async def _serve(self, request: bytes, limits: Limits, output: Output) -> Outcome:
+        """Have the supervisor do what it is asked, and judge how it ended."""
         self.uses += 1
         self.clean = False
-        limits = program.limits
-        output = Output(limits.output_kb * 1024)
-        request = frames.encode_request(
-            program, language, cpus=self._config.cpus, file_bytes=self._config.file_mb << 20
-        )
         started = time.monotonic()
         timed_out = False
         try:
@@ -183,13 +233,13 @@ class Sandbox:
             self.limits,
             self._config,
             uid=self.uid,
-            image_id=self._image_id,
+            image_id=self.image_id,
             preload=self.shape.preload,
         )
 
     async def _script(self) -> bytes:
         """What the container reads first."""
-        return jail.script(self._image_id, self.parts)
+        return jail.script(self.image_id, self.parts)
 
     async def wait_stopped(self) -> None:
         """Wait until the engine has seen the container end after a clean run."""

@@ -2,6 +2,8 @@
 
 ======================= ======================================================================
 ``POST /run``           a ``Program`` in, its ``Outcome`` out; JSON or msgpack, as asked
+``POST /compile``       a ``Program`` in, its ``Compilation`` out, the artifact included
+``POST /run/compiled``  a ``CompiledProgram`` in, its ``Outcome`` out
 ``POST /grade``         a ``Grading`` in, a stream of judgements out; msgpack
 ``GET /health``         the process lives
 ``GET /ready``          programs can run now
@@ -9,7 +11,7 @@
 ``GET /stats``          what the pool has
 ======================= ======================================================================
 
-How both fail says whether the program may be sent elsewhere: 503, it did not start; 502, it
+How these fail says whether the program may be sent elsewhere: 503, it did not start; 502, it
 was lost after it started; 4xx, it can never run as asked.
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -29,9 +31,11 @@ from crucible.errors import (
     InputError,
     SettingsError,
 )
+from crucible.executor.artifact import CompiledProgram
 from crucible.executor.docker import DockerExecutor
-from crucible.executor.grading.served import answer_grading, decode_grading
+from crucible.executor.grading.served import answer_grading
 from crucible.executor.sandbox import ProgramLost
+from crucible.grading.models import Grading
 from crucible.http.bearer import bearer_guard
 from crucible.http.body import read_body
 from crucible.http.guard import GUARD, service_guard
@@ -50,10 +54,11 @@ from crucible.settings import http_url, is_loopback
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Collection
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.hooks import ExecutorHooks
+    from crucible.models import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -68,34 +73,55 @@ DRAIN_S = 30.0
 RETRY_AFTER_S = 1
 
 EXECUTOR: web.AppKey[DockerExecutor] = web.AppKey("executor", DockerExecutor)
-_FROM_MSGPACK = msgspec.msgpack.Decoder(Program)
-_FROM_JSON = msgspec.json.Decoder(Program)
 _TO_MSGPACK = msgspec.msgpack.Encoder()
 _TO_JSON = msgspec.json.Encoder()
 
+T = TypeVar("T")
+
 
 async def run(request: web.Request) -> web.Response:
-    """Run one program. A client that hangs up cancels it."""
+    """Run one program, compiled before where its language needs it."""
+    return await _serve(request, Program, request.app[EXECUTOR].run)
+
+
+async def compile_program(request: web.Request) -> web.Response:
+    """Compile one program."""
+    return await _serve(request, Program, request.app[EXECUTOR].compile)
+
+
+async def run_compiled(request: web.Request) -> web.Response:
+    """Run one program with what was compiled of it."""
+
+    async def work(asked: CompiledProgram) -> Outcome:
+        return await request.app[EXECUTOR].run(asked.program, asked.artifact)
+
+    return await _serve(request, CompiledProgram, work)
+
+
+async def _serve(
+    request: web.Request, kind: type[T], work: Callable[[T], Awaitable[object]]
+) -> web.Response:
+    """Do what is asked with a body of some kind. A client that hangs up cancels it."""
     packed = request.content_type == MSGPACK
     body = await read_body(request)
     try:
-        program = _FROM_MSGPACK.decode(body) if packed else _FROM_JSON.decode(body)
+        asked = (msgspec.msgpack if packed else msgspec.json).decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return problem(400, "Not a program", f"not a program: {error}")
     try:
-        outcome = await request.app[EXECUTOR].run(program)
+        answer = await work(asked)
     except ExecutorError as error:
         return _not_run(error)
     if packed:
-        return web.Response(body=_TO_MSGPACK.encode(outcome), content_type=MSGPACK)
-    return web.Response(body=_TO_JSON.encode(outcome), content_type=JSON)
+        return web.Response(body=_TO_MSGPACK.encode(answer), content_type=MSGPACK)
+    return web.Response(body=_TO_JSON.encode(answer), content_type=JSON)
 
 
 async def grade(request: web.Request) -> web.StreamResponse:
     """Grade one program. A client that hangs up cancels it."""
     body = await read_body(request)
     try:
-        grading = decode_grading(body)
+        grading = msgspec.msgpack.decode(body, type=Grading)
     except msgspec.DecodeError as error:
         return problem(400, "Not a grading", f"not a grading: {error}")
     try:
@@ -166,6 +192,8 @@ def make_app(
     app.add_routes(
         [
             web.post("/run", run),
+            web.post("/compile", compile_program),
+            web.post("/run/compiled", run_compiled),
             web.post("/grade", grade),
             web.get("/health", health),
             web.get("/ready", ready),

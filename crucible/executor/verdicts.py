@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from crucible.models import Outcome, Usage, Verdict
+from crucible.executor.artifact import Compilation
+from crucible.executor.frames import ARTIFACT_BYTES, ARTIFACT_FILES
+from crucible.models import OWN_END, CompileReport, Outcome, Usage, Verdict
 
 if TYPE_CHECKING:
     from crucible.executor.frames import End
@@ -32,11 +34,10 @@ def judge(end: End, limits: Limits) -> tuple[Verdict, str | None]:
     full = end.disk_full or end.signal == signal.SIGXFSZ
     if end.reason == "disk" or (failed and full):
         return Verdict.DISK_LIMIT, f"it filled the {limits.disk_mb} MiB of its disk"
-    where = "the compiler" if end.stage == "compile" else "the program"
     if end.signal:
-        return Verdict.SIGNALLED, f"{where} was ended by {signal_name(end.signal)}"
+        return Verdict.SIGNALLED, f"the program was ended by {signal_name(end.signal)}"
     if failed:
-        return Verdict.NONZERO_EXIT, f"{where} exited with {end.exit_code}"
+        return Verdict.NONZERO_EXIT, f"the program exited with {end.exit_code}"
     return Verdict.OK, None
 
 
@@ -88,6 +89,63 @@ def outcome_of(end: End, limits: Limits, output: Output) -> Outcome:
         ),
         files=output.files,
         files_omitted=output.files_omitted,
+    )
+
+
+def compilation_of(outcome: Outcome, output: Output) -> Compilation:
+    """How compiling ended, of the outcome that the compiler would have as a program."""
+    report = CompileReport(
+        exit_code=outcome.exit_code,
+        error=(outcome.stdout + outcome.stderr)[: output.cap],
+        usage=outcome.usage,
+    )
+    verdict, message, limited = Verdict.COMPILE_ERROR, outcome.message, False
+    # What a compiler writes past the cap is thrown away; only an endless one is stopped for it.
+    own_end = outcome.verdict in OWN_END or (
+        outcome.verdict is Verdict.OUTPUT_LIMIT and outcome.exit_code is not None
+    )
+    if own_end and outcome.exit_code == 0:
+        verdict, message = Verdict.OK, None
+        if output.files_omitted:
+            verdict, message = Verdict.COMPILE_ERROR, _not_kept(output.files_omitted)
+    elif own_end and outcome.exit_code is not None:
+        message = f"the compiler exited with {outcome.exit_code}"
+    elif own_end:
+        message = f"the compiler was ended by {signal_name(outcome.signal or 0)}"
+    elif outcome.verdict is Verdict.INTERNAL_ERROR:
+        verdict = Verdict.INTERNAL_ERROR
+    else:
+        message, limited = f"the compiler reached a compile limit: {outcome.message}", True
+    return Compilation(
+        verdict=verdict,
+        message=message,
+        signal=outcome.signal,
+        report=report,
+        artifact=output.artifact if verdict is Verdict.OK else None,
+        limited=limited,
+        run_s=outcome.run_s,
+    )
+
+
+def _not_kept(omitted: dict[str, str]) -> str:
+    """Why what a compiler made cannot be used."""
+    name, reason = next(iter(omitted.items()))
+    if reason == "too_large":
+        return f"the compiled files take more than {ARTIFACT_BYTES >> 20} MiB"
+    if reason == "too_many":
+        return f"the compiler made more than {ARTIFACT_FILES} files, or folders too deep"
+    return f"the compiled file {name!r} cannot be kept: {reason}"
+
+
+def outcome_of_failed(compilation: Compilation) -> Outcome:
+    """The outcome of a program that was not compiled, and so did not run."""
+    return Outcome(
+        verdict=compilation.verdict,
+        exit_code=compilation.report.exit_code,
+        signal=compilation.signal,
+        stderr=compilation.report.error,
+        message=compilation.message,
+        compile=compilation.report,
     )
 
 

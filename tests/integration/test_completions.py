@@ -35,16 +35,17 @@ if TYPE_CHECKING:
     import aiohttp
 
     from crucible.embedded.server import EmbeddedServer
+    from crucible.executor.artifact import Artifact
 
 
 class Refusing(LocalExecutor):
     """Refuses programs that say so, for good."""
 
-    async def run(self, program: Program) -> Outcome:
+    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
         """One process, or a refusal."""
         if program.code == "refuse":
             raise ExecutorRefused("no")
-        return await super().run(program)
+        return await super().run(program, artifact)
 
 
 async def ends_of(client: aiohttp.ClientSession) -> dict[str, float]:

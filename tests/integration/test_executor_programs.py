@@ -66,10 +66,10 @@ async def test_inputs_reach_the_program(executor: Executor) -> None:
     assert outcome.stdout == b"\x00\xff\r\n['a b', '*', '']|value|1\n", outcome.stderr
 
 
-async def test_a_failing_compile_is_the_programs_end(executor: Executor) -> None:
+async def test_what_does_not_compile_does_not_run(executor: Executor) -> None:
     """A compiler's complaint arrives as standard error, with the compiler's exit code."""
     outcome = await executor.run(Program(language="c", code="int main( {"))
-    assert outcome.verdict is Verdict.NONZERO_EXIT
+    assert outcome.verdict is Verdict.COMPILE_ERROR
     assert outcome.exit_code == 1
     assert b"main.c:1" in outcome.stderr
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from crucible.executor.artifact import Artifact
+
 ISOLATIONS: tuple[Isolation, ...] = ("container", "nested")
 
 
@@ -30,9 +32,10 @@ class SiegeExecutor(DockerExecutor):
 
     isolation: Isolation = "container"
 
-    async def run(self, program: Program) -> Outcome:
+    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
         """Run one program; as of ``DockerExecutor.run``."""
-        outcome = await super().run(msgspec.structs.replace(program, isolation=self.isolation))
+        here = msgspec.structs.replace(program, isolation=self.isolation)
+        outcome = await super().run(here, artifact)
         assert outcome.isolation == self.isolation
         return outcome
 

@@ -276,7 +276,7 @@ async def test_only_three_descriptors_are_inherited(executor: DockerExecutor) ->
 async def test_frames_cannot_be_forged(executor: DockerExecutor) -> None:
     """What looks like a supervisor's frame, or like a result, is output and nothing else."""
     end = (
-        b'{"stage":"run","reason":"exit","exit_code":0,"signal":0,"wall_us":1,"cpu_us":1,'
+        b'{"reason":"exit","exit_code":0,"signal":0,"wall_us":1,"cpu_us":1,'
         b'"memory_peak_bytes":1,"oom_kills":0,"pids_hits":0,"processes":1,"disk_full":false,'
         b'"stdout_bytes":0,"stderr_bytes":0}'
     )

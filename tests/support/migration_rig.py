@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
-from crucible.errors import ExecutorUnavailable
+from crucible.errors import ExecutorRefused, ExecutorUnavailable
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.limits import ceilings_of
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from crucible.environments import EnvironmentState
+    from crucible.executor.artifact import Artifact, Compilation
 
 ENDED = ("completed", "failed", "cancelled")
 
@@ -53,11 +54,17 @@ class LocalExecutor:
         """It has none to show."""
         return []
 
-    async def grade(self, grading: Grading, judged: Callable[[Judgement], None]) -> None:
+    async def grade(
+        self, grading: Grading, judged: Callable[[Judgement], None]
+    ) -> Compilation | None:
         """It has no sandbox for tests."""
         raise ExecutorUnavailable("this executor does not grade")
 
-    async def run(self, program: Program) -> Outcome:
+    async def compile(self, program: Program) -> Compilation:
+        """It knows no language with a compiler."""
+        raise ExecutorRefused(f"{program.language} is not compiled")
+
+    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
         """Run one process; cancelling kills it."""
         if self.away:
             raise ExecutorUnavailable("the executor is down")

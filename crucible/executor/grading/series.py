@@ -16,8 +16,9 @@ from crucible.errors import ExecutorRefused, ExecutorUnavailable
 from crucible.executor.sandbox import NotStarted, ProgramLost
 
 if TYPE_CHECKING:
+    from crucible.executor.artifact import Artifact
     from crucible.executor.docker import DockerExecutor
-    from crucible.executor.languages import Language
+    from crucible.executor.jobs import Job
     from crucible.executor.nested.lane import Lane
     from crucible.executor.nested.pool import LanePool
     from crucible.models import Outcome, Program
@@ -48,14 +49,14 @@ class Series:
     async def __aexit__(self, *_: object) -> None:
         self._release()
 
-    async def run(self, program: Program) -> Outcome:
-        """Run one program; errors as of ``Executor.run``."""
+    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
+        """Run one program, compiled where it has to be; errors as of ``Executor.run``."""
         lost: ExecutorUnavailable | None = None
         for _ in range(TRIES):
             if self._alone:
                 break
             try:
-                return await self._run_once(program)
+                return await self._run_once(program, artifact)
             except (NotStarted, ProgramLost) as error:
                 lost = error
             except ExecutorRefused:
@@ -63,33 +64,36 @@ class Series:
                     raise
                 self._alone = True
         if self._alone:
-            return await self._executor.run(msgspec.structs.replace(program, isolation="container"))
+            alone = msgspec.structs.replace(program, isolation="container")
+            return await self._executor.run(alone, artifact)
         raise lost or ExecutorUnavailable("no lane stayed alive until the program started")
 
-    async def _run_once(self, program: Program) -> Outcome:
+    async def _run_once(self, program: Program, artifact: Artifact | None) -> Outcome:
         started_s = time.monotonic()
-        lane, language = await self._lane_for(program)
+        job = self._executor.admit(program)
+        lane = await self._lane_for(job)
         try:
             await lane.fit(program.limits)
-            sandbox_s = time.monotonic() - started_s
-            outcome = await lane.run(program, language)
+            job.sandbox_s = time.monotonic() - started_s
+            outcome = await lane.run(program, job.language, artifact)
         except BaseException:
             lane.clean = False
             self._release()
             raise
         if not lane.reusable:
             self._release()
-        return self._executor.observed(program, outcome, sandbox_s)
+        return self._executor.jobs.ended(job, outcome)
 
-    async def _lane_for(self, program: Program) -> tuple[Lane, Language]:
+    async def _lane_for(self, job: Job) -> Lane:
         """The lane at hand where it is as the program needs it, else another."""
-        environment, language, shape = self._executor.admitted(program)
+        pools, program = self._executor.pools, job.program
+        shape = pools.shape_of(job.environment, program.limits.disk_mb)
         if self._lane is not None and self._lane.shape != shape:
             self._release()
         if self._lane is None:
-            self._pool = await self._executor.lanes_of(environment)
+            self._pool = await pools.lanes_of(job.environment)
             self._lane = await self._pool.acquire(shape, program, fresh=self._fresh)
-        return self._lane, language
+        return self._lane
 
     def _release(self) -> None:
         if self._lane is not None and self._pool is not None:

@@ -5,28 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import msgspec
 from aiohttp import web
 
 from crucible.errors import ExecutorError, ExecutorRefused
 from crucible.executor.grading.stream import Ended, Judged, encode_message
-from crucible.grading.models import Grading
 
 if TYPE_CHECKING:
+    from crucible.executor.artifact import Compilation
     from crucible.executor.docker import DockerExecutor
-    from crucible.grading.models import Judgement
+    from crucible.grading.models import Grading, Judgement
 
 STREAM = "application/vnd.crucible.judgements"
-_decode = msgspec.msgpack.Decoder(Grading).decode
-
-
-def decode_grading(body: bytes) -> Grading:
-    """What a client asks for.
-
-    Raises:
-        msgspec.DecodeError: it is none.
-    """
-    return _decode(body)
 
 
 async def answer_grading(
@@ -41,14 +30,14 @@ async def answer_grading(
     work = asyncio.create_task(_work(executor, grading, waiting))
     try:
         judgement = await waiting.get()
-        if judgement is None and (error := await work) is not None:
-            raise error
+        if judgement is None:
+            await work
         response = web.StreamResponse(headers={"Content-Type": STREAM})
         await response.prepare(request)
         while judgement is not None:
             await response.write(encode_message(Judged(judgement)))
             judgement = await waiting.get()
-        await response.write(encode_message(_ended(await work)))
+        await response.write(encode_message(await _ended(work)))
         await response.write_eof()
         return response
     finally:
@@ -58,18 +47,17 @@ async def answer_grading(
 
 async def _work(
     executor: DockerExecutor, grading: Grading, waiting: asyncio.Queue[Judgement | None]
-) -> ExecutorError | None:
-    """Grade; why that could not be done to the end."""
+) -> Compilation | None:
     try:
-        await executor.grade(grading, waiting.put_nowait)
-    except ExecutorError as error:
-        return error
+        return await executor.grade(grading, waiting.put_nowait)
     finally:
         waiting.put_nowait(None)
-    return None
 
 
-def _ended(error: ExecutorError | None) -> Ended:
-    if error is None:
-        return Ended()
-    return Ended("refused" if isinstance(error, ExecutorRefused) else "lost", str(error))
+async def _ended(work: asyncio.Task[Compilation | None]) -> Ended:
+    try:
+        return Ended(compilation=await work)
+    except ExecutorRefused as error:
+        return Ended("refused", str(error))
+    except ExecutorError as error:
+        return Ended("lost", str(error))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from crucible.executor.artifact import Compilation  # noqa: TC001 - msgspec reads the annotations
 from crucible.grading.models import Judgement  # noqa: TC001 - msgspec reads the annotations
 
 if TYPE_CHECKING:
@@ -31,10 +32,12 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
     Attributes:
         failure: ``refused`` or ``lost`` where the service could not go on; empty where all is done.
         detail: why.
+        compilation: how compiling ended, without what was made.
     """
 
     failure: Literal["", "refused", "lost"] = ""
     detail: str = ""
+    compilation: Compilation | None = None
 
 
 class StreamError(Exception):

@@ -13,9 +13,10 @@ the same user id (a container without capabilities cannot have two).
 One request comes in on descriptor 0: four bytes of length, then ``marshal`` (from the host, which
 is trusted). Frames go out on descriptor 1: one byte of kind, four bytes of length, the payload.
 ``R`` ready, ``S`` request received, ``O`` standard output, ``E`` standard error, ``F`` a file (two
-bytes length of its name, name, content), ``N`` a file that cannot be handed back (the same with
-the reason), ``X`` the end as JSON. After the end, process 1 exits and
-takes everything in its pid namespace along.
+bytes length of its name, name, content), ``A`` a file that a compiler made (the same, with ``x`` or
+``-`` before the content: executable or not), ``N`` a file that cannot be handed back (its name, and
+the reason), ``X`` the end as JSON. After the end, process 1 exits and takes everything in its pid
+namespace along; after a request that says ``again`` it empties the file systems and takes another.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ import marshal
 MARSHAL_VERSION = 2
 #: In this order they make one script; each uses only names of those before it.
 SINGLE = (
-    "kernel", "account", "kernel_memory", "become", "startup", "run", "single", "program",
+    "kernel", "account", "kernel_memory", "become", "startup", "collect", "run", "single",
+    "program",
 )  # fmt: skip
 LANE = (
-    "kernel", "account", "kernel_memory", "become", "startup", "run", "single", "namespaces",
-    "tree", "spawner", "lane", "program",
+    "kernel", "account", "kernel_memory", "become", "startup", "collect", "run", "single",
+    "namespaces", "tree", "spawner", "lane", "program",
 )  # fmt: skip
 #: Parts that end in starting all of it; where there are two, the later does.
 _BOOTS = ("single", "lane")

@@ -204,8 +204,8 @@ def drain(fd: int) -> None:
         pass
 
 
-def open_regular(name: str, folder: str = WORK) -> "tuple[int, int]":
-    """Open a regular file below the working directory, following no link; descriptor and size.
+def open_regular(name: str, folder: str = WORK) -> "tuple[int, posix.stat_result]":
+    """Open a regular file below the working directory, following no link; descriptor and status.
 
     Raises:
         OSError: it is not there, is none, or cannot be read.
@@ -225,7 +225,7 @@ def open_regular(name: str, folder: str = WORK) -> "tuple[int, int]":
     if stat.st_mode & 0o170000 != 0o100000:
         posix.close(fd)
         raise OSError(errno.ENXIO, "no regular file")
-    return fd, stat.st_size
+    return fd, stat
 
 
 def reason_of(error: OSError) -> bytes:

@@ -66,7 +66,7 @@ LEFT_BYTES, FREED_S = 2 << 20, 0.1
 #: one message then, and each message costs the engine as much as it costs here.
 HOLD_MS, HOLD_BYTES = 2.0, 65536
 #: What only the supervisor needs of a request; the rest goes on to whatever becomes the program.
-NOT_THE_PROGRAMS = ("stdin", "compile", "argv", "output_files")
+NOT_THE_PROGRAMS = ("stdin", "output_files")
 
 
 class SpawnerLostError(Exception):
@@ -135,7 +135,6 @@ class Ward(Single):
     Attributes:
         left_bytes: memory of the lane that is not the program's: what programs before left, which
             can only be cache, and what the lane has on top of the limit.
-        seen_bytes: most of the lane's memory at any look.
     """
 
     #: The supervisor, the spawner, and process 1 of the program's namespaces.
@@ -150,15 +149,14 @@ class Ward(Single):
         idle_bytes: int,
     ) -> None:
         self.namespaces = namespaces
-        self.highest_before = highest_memory()
         self.left_bytes = max(0, memory_in_use() - idle_bytes)
-        self.seen_bytes = 0
         self.asked_to_end = self.gone = False
         self.refused = False
         self.outbox = b"S" + bytes(4)
         #: Processes under way that kill what is left, or hand back files.
         self.helpers = 0
-        super().__init__(request, control, frames, namespaces.spawner.fileno())
+        wakeup = namespaces.spawner.fileno()
+        super().__init__(request, control, frames, wakeup, highest_memory())
 
     def emit(self, kind: bytes, payload: bytes) -> None:
         """Send one frame to the host, with others that come at about the same time."""
@@ -183,26 +181,19 @@ class Ward(Single):
     def write_files(self, folder_mode: int, file_mode: int) -> None:
         """Nothing: whatever becomes the program writes them, as its user."""
 
-    def start(self, stage: bytes) -> bool:
-        """Have the waiting process become a stage of the program."""
-        self.stage = stage
-        running = stage == b"run"
-        second = running and self.request["compile"]
-        if second and not self.one_more():
-            raise SpawnerLostError
+    def start(self) -> bool:
+        """Have the waiting process become the program."""
         self.main = self.namespaces.number
-        request = {
-            name: value for name, value in self.request.items() if name not in NOT_THE_PROGRAMS
-        }
-        request["argv"] = self.request["argv" if running else "compile"]
-        request["warm"] = running and self.request["warm"]
-        if second:
-            request["files"] = []
-        theirs = self.open_pipes(self.request["stdin"] if running else b"")
+        theirs = self.open_pipes(self.request["stdin"])
         for fd in theirs:
             # The program is another user, and may open /dev/stdin as any other file.
             posix.chmod(fd, 0o666)
+        request = {
+            name: value for name, value in self.request.items() if name not in NOT_THE_PROGRAMS
+        }
         self.namespaces.tell(request, theirs)
+        # It has written them by the time it ends, and this process has no more use for them.
+        self.request["files"] = []
         for fd in theirs:
             posix.close(fd)
         return False
@@ -236,16 +227,11 @@ class Ward(Single):
     def reap(self) -> None:
         """Nothing: the processes are not this one's."""
 
-    def look(self, now: float) -> float:
-        """Check time and counts, and note the memory; as of ``Single.look``."""
-        self.seen_bytes = max(self.seen_bytes, memory_in_use())
-        return super().look(now)
-
     def stop(self, reason: str) -> None:
         """Kill the program for ``reason``; the first reason stays."""
         if self.reason == "exit":
             self.reason = reason
-            if not (self.request["output_files"] and self.collect([])):
+            if not (self.leaves_files() and self.collect(send=False)):
                 self.end()
 
     def end(self) -> None:
@@ -254,21 +240,18 @@ class Ward(Single):
             self.asked_to_end = True
             self.namespaces.end()
 
-    def collect(self, names: "list[str]") -> bool:
+    def collect(self, *, send: bool) -> bool:
         """Have all processes killed but not the namespaces, and files handed back; if possible."""
         self.flush()
         if self.asked_to_end or not self.one_more():
             return False
         self.helpers += 1
-        request = {
-            "collect": True,
-            "output_files": names,
-            "file_bytes": self.request["file_bytes"],
-        }
+        names = ("output_files", "files_most", "file_bytes", "artifact_bytes")
+        request = {"collect": True, "send": send, **{name: self.request[name] for name in names}}
         self.namespaces.tell(request, (self.frames,))
         return True
 
-    def finish_stage(self) -> None:
+    def finish(self) -> None:
         """Let children end their last words, kill what is left, and read the pipes empty."""
         self.close_stdin()
         if posix.WIFEXITED(self.status) and posix.WEXITSTATUS(self.status) == NO_ROOM:
@@ -289,8 +272,7 @@ class Ward(Single):
 
     def kill_rest(self) -> None:
         """Kill what the program left running, and wait until it is gone."""
-        goes_on = self.stage == b"compile" and not self.status and self.reason == "exit"
-        if not ((goes_on or self.request["output_files"]) and self.collect([])):
+        if not (self.leaves_files() and self.collect(send=False)):
             self.end()
         # Once they are gone the next are made: what is counted then is not this program's.
         while not self.gone and (self.asked_to_end or self.helpers):
@@ -298,7 +280,7 @@ class Ward(Single):
 
     def send_files(self) -> None:
         """Have a process of the program's user hand back the files that were asked for."""
-        if self.request["output_files"] and self.collect(self.request["output_files"]):
+        if self.collect(send=True):
             while self.helpers:
                 self.hear()
 
@@ -315,15 +297,8 @@ class Ward(Single):
         return oom_kills() > self.oom_base
 
     def peak_bytes(self) -> int:
-        """Highest memory while this program ran.
-
-        The kernel has one highest value for the life of a lane. A program that did not exceed those
-        before it is known by what was seen while it ran.
-        """
-        highest = highest_memory()
-        if highest == self.highest_before:
-            highest = max(self.seen_bytes, memory_in_use())
-        return highest - self.left_bytes
+        """Highest memory while this program ran, of what is its own."""
+        return super().peak_bytes() - self.left_bytes
 
 
 def is_full_disk(fd: int) -> bool:

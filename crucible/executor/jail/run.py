@@ -6,6 +6,14 @@ How it is watched and ended is up to ``single``.
 import posix
 
 from crucible.executor.jail.become import enter_child, execute
+from crucible.executor.jail.collect import (
+    LAID_S,
+    Finder,
+    TooManyError,
+    is_fit,
+    is_pattern,
+    tell,
+)
 from crucible.executor.jail.kernel import (
     call_libc,
     make_folder,
@@ -33,7 +41,6 @@ class Run:
         self.request = request
         self.home = home
         self.frames = frames
-        self.stage = b"run"
         self.reason = "exit"
         self.main = 0
         self.status = 0
@@ -76,31 +83,30 @@ class Run:
             mode = file_mode | (0o111 if name in self.request["executable"] else 0)
             fd = posix.open(self.home + "/" + name, flags, mode)
             write_all(fd, content)
+            if self.request["artifact_bytes"]:
+                posix.utime(fd, (LAID_S, LAID_S))
             posix.close(fd)
-        # All but the program's own need not be in memory twice.
-        del self.request["files"][:-1]
+        # All but what is about to be run from memory need not be in memory twice.
+        del self.request["files"][: -1 if self.request["warm"] else None]
 
-    def start(self, stage: bytes) -> bool:
+    def start(self) -> bool:
         """Fork. In the child: never returns for a command, returns True for warm Python."""
-        self.stage = stage
-        argv = self.request["argv" if stage == b"run" else "compile"]
-        warm = stage == b"run" and self.request["warm"]
-        theirs = self.open_pipes(self.request["stdin"] if stage == b"run" else b"")
+        theirs = self.open_pipes(self.request["stdin"])
         pid = posix.fork()
         if pid == 0:
             self.limit()
             enter_child(*theirs)
             posix.chdir(self.home)
-            if warm:
+            if self.request["warm"]:
                 return True
-            execute(argv, self.request["env"])
+            execute(self.request["argv"], self.request["env"])
         self.main = pid
         for fd in theirs:
             posix.close(fd)
         return False
 
     def open_pipes(self, stdin: bytes) -> "tuple[int, int, int]":
-        """Make the pipes of a stage and keep this side's ends; the program's ends."""
+        """Make the program's pipes and keep this side's ends; the program's ends."""
         ends = [posix.pipe2(posix.O_CLOEXEC) for _ in range(3)]
         self.pipes = {ends[1][0]: b"O", ends[2][0]: b"E"}
         for fd in self.pipes:
@@ -164,29 +170,86 @@ class Run:
         for fd in list(self.pipes):
             self.close_pipe(fd)
 
-    def send_files(self) -> None:
-        """Hand back the regular files that were asked for, or say why not; no link is followed."""
-        left = self.request["file_bytes"]
-        for name in self.request["output_files"]:
-            raw = name.encode()
-            head = len(raw).to_bytes(2, "big") + raw
-            try:
-                fd, size = open_regular(name, self.home)
-            except OSError as error:
-                self.emit(b"N", head + reason_of(error))
-                continue
-            if size > left:
-                self.emit(b"N", head + b"too_large")
-            else:
-                left -= size
-                self.emit_file(head, fd, size)
-            posix.close(fd)
+    def leaves_files(self) -> bool:
+        """Whether files are to be handed back."""
+        if self.request["artifact_bytes"]:
+            return self.status == 0 and self.reason == "exit"
+        return bool(self.request["output_files"])
 
-    def emit_file(self, head: bytes, fd: int, size: int) -> None:
+    def send_files(self) -> None:
+        """Hand back regular files, those asked for or those made, or say why not."""
+        if self.request["artifact_bytes"]:
+            self.send_artifact()
+        else:
+            self.send_output_files()
+
+    def send_output_files(self) -> None:
+        """Hand back what was asked for, by names and patterns."""
+        finder = Finder(self.home)
+        left = self.request["file_bytes"]
+        sent: set[str] = set()
+        for asked in self.request["output_files"]:
+            names = finder.find(asked) if is_pattern(asked) else (asked,)
+            found = False
+            try:
+                for name in names:
+                    found = True
+                    if name in sent:
+                        continue
+                    if len(sent) == self.request["files_most"]:
+                        raise TooManyError
+                    sent.add(name)
+                    left -= self.send_file(b"F", name, left)
+            except TooManyError:
+                self.omit(asked, b"too_many")
+                continue
+            if finder.reason:
+                self.omit(asked, finder.reason)
+                finder.reason = b""
+            elif not found:
+                self.omit(asked, b"missing")
+
+    def send_artifact(self) -> None:
+        """Hand back every file that a compiler made."""
+        left = self.request["artifact_bytes"]
+        try:
+            for number, name in enumerate(Finder(self.home).made()):
+                if number == self.request["files_most"]:
+                    raise TooManyError
+                left -= self.send_file(b"A", name, left)
+        except TooManyError:
+            self.omit("", b"too_many")
+
+    def send_file(self, kind: bytes, name: str, most: int) -> int:
+        """Hand back one file of at most so many bytes, or say why not; how many it had."""
+        if not is_fit(name):
+            self.omit(name, b"bad_name")
+            return 0
+        try:
+            fd, stat = open_regular(name, self.home)
+        except OSError as error:
+            self.omit(name, reason_of(error))
+            return 0
+        size = stat.st_size
+        if size > most:
+            self.omit(name, b"too_large")
+            size = 0
+        else:
+            mark = (b"x" if stat.st_mode & 0o100 else b"-") if kind == b"A" else b""
+            self.emit_file(kind, named(name.encode()) + mark, fd, size)
+        posix.close(fd)
+        return size
+
+    def omit(self, name: str, reason: bytes) -> None:
+        """Say why a file is not handed back."""
+        self.emit(b"N", named(tell(name)) + reason)
+
+    def emit_file(self, kind: bytes, head: bytes, fd: int, size: int) -> None:
         """Send one file to the host, in pieces: it may be larger than the memory that is left."""
-        write_all(self.frames, b"F" + (len(head) + size).to_bytes(4, "big") + head)
-        while data := posix.read(fd, CHUNK):
+        write_all(self.frames, kind + (len(head) + size).to_bytes(4, "big") + head)
+        while size and (data := posix.read(fd, min(size, CHUNK))):
             write_all(self.frames, data)
+            size -= len(data)
 
     def send_end(
         self, *, wall_s: float, cpu_s: float, peak_bytes: int, oom_kills: int, pids_hits: int
@@ -197,11 +260,10 @@ class Run:
         code = posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else -1
         self.emit(
             b"X",
-            b'{"stage":"%s","reason":"%s","exit_code":%d,"signal":%d,"wall_us":%d,"cpu_us":%d,'
+            b'{"reason":"%s","exit_code":%d,"signal":%d,"wall_us":%d,"cpu_us":%d,'
             b'"memory_peak_bytes":%d,"oom_kills":%d,"pids_hits":%d,"processes":%d,'
             b'"disk_full":%s,"stdout_bytes":%d,"stderr_bytes":%d}'
             % (
-                self.stage,
                 self.reason.encode(),
                 code,
                 signal,
@@ -216,3 +278,8 @@ class Run:
                 self.totals[b"E"],
             ),
         )
+
+
+def named(name: bytes) -> bytes:
+    """A name as frames have it: its length in two bytes, then itself."""
+    return len(name).to_bytes(2, "big") + name

@@ -6,7 +6,8 @@ import posix
 import select
 import time
 
-from crucible.executor.jail.account import write_account
+from crucible.executor.jail.account import ACCOUNT, write_account
+from crucible.executor.jail.collect import empty
 from crucible.executor.jail.kernel import (
     WORK,
     cpu_time,
@@ -14,6 +15,7 @@ from crucible.executor.jail.kernel import (
     highest_memory,
     is_full,
     kill_others,
+    memory_in_use,
     oom_kills,
     others_alive,
     own_code,
@@ -47,11 +49,20 @@ class Single(Run):
 
     Attributes:
         overhead: processes of the sandbox that are not the program's.
+        highest_before: most memory the sandbox ever had when this began; 0 for the first in it.
+        seen_bytes: most of the sandbox's memory at any look since then.
     """
 
     overhead = 1
 
-    def __init__(self, request: "dict[str, Any]", control: int, frames: int, wakeup: int) -> None:
+    def __init__(
+        self,
+        request: "dict[str, Any]",
+        control: int,
+        frames: int,
+        wakeup: int,
+        highest_before: int = 0,
+    ) -> None:
         super().__init__(request, WORK, frames)
         self.control = control
         self.wakeup = wakeup
@@ -63,6 +74,8 @@ class Single(Run):
         self.pids_base = refused_forks()
         self.kernel_memory = KernelMemory(request["memory_bytes"], self.started, self.cpu_base)
         self.next_count = 0.0
+        self.highest_before = highest_before
+        self.seen_bytes = 0
 
     def emit(self, kind: bytes, payload: bytes) -> None:
         """Send one frame to the host."""
@@ -128,6 +141,8 @@ class Single(Run):
 
     def look(self, now: float) -> float:
         """Check time and counts; seconds until the next look can find anything."""
+        if self.highest_before:
+            self.seen_bytes = max(self.seen_bytes, memory_in_use())
         left_s: float = self.started + self.request["wall_s"] - now
         if left_s <= 0:
             self.stop("wall")
@@ -147,7 +162,7 @@ class Single(Run):
         self.next_count = now + min(max(0.01, pace_s), 0.25)
         return min(left_s, self.kernel_memory.pace_s)
 
-    def finish_stage(self) -> None:
+    def finish(self) -> None:
         """Let children end their last words, kill what is left, and read the pipes empty."""
         self.close_stdin()
         self.disk_full = is_full("/tmp") or is_full("/dev/shm")
@@ -165,7 +180,8 @@ class Single(Run):
 
     def conclude(self) -> None:
         """Hand back files, and say how it ended by the cgroup's account."""
-        self.send_files()
+        if self.leaves_files():
+            self.send_files()
         self.send_end(
             wall_s=time.monotonic() - self.started,
             cpu_s=cpu_time() - self.cpu_base,
@@ -175,8 +191,15 @@ class Single(Run):
         )
 
     def peak_bytes(self) -> int:
-        """Highest memory of the sandbox."""
-        return highest_memory()
+        """Highest memory while this program ran.
+
+        The kernel has one highest value for the life of a sandbox. A program that did not exceed
+        those before it is known by what was seen while it ran.
+        """
+        highest = highest_memory()
+        if self.highest_before and highest == self.highest_before:
+            return max(self.seen_bytes, memory_in_use())
+        return highest
 
     def run(self) -> bool:
         """Run the request to its end; True in the child that is to become the program."""
@@ -187,13 +210,10 @@ class Single(Run):
             self.status, self.disk_full = 1 << 8, True
             self.conclude()
             return False
-        for stage in (b"compile", b"run") if self.request["compile"] else (b"run",):
-            if self.start(stage):
-                return True
-            self.watch()
-            self.finish_stage()
-            if self.status or self.reason != "exit":
-                break
+        if self.start():
+            return True
+        self.watch()
+        self.finish()
         self.conclude()
         return False
 
@@ -205,15 +225,45 @@ def boot() -> "dict[str, Any] | None":
     posix.chdir(WORK)
     write_account()
     send(frames, b"R", own_code())
+    request = next_request(control, frames)
+    highest = 0
+    while request and request["again"]:
+        # A compiler; the program it is for comes next, and finds nothing but what it brings.
+        compiling = Single(request, control, frames, wakeup, highest)
+        compiling.run()
+        compiling.kernel_memory.close()
+        clear()
+        highest = highest_memory()
+        request = next_request(control, frames)
+    if not request:
+        return None
+    return request if Single(request, control, frames, wakeup, highest).run() else None
+
+
+def next_request(control: int, frames: int) -> "dict[str, Any] | None":
+    """What the host asks next, acknowledged; None when it hung up instead."""
     header = read_exactly(control, 4)
     size = int.from_bytes(header, "big")
     body = read_into(control, size) if len(header) == 4 else bytearray()
     if not body or len(body) < size:
-        return None  # the host hung up instead
+        return None
     send(frames, b"S", b"")
-    request = marshal.loads(body)  # noqa: S302 - from the host, which is trusted
-    del body
-    return request if Single(request, control, frames, wakeup).run() else None
+    request: dict[str, Any] = marshal.loads(body)  # noqa: S302 - from the host, which is trusted
+    return request
+
+
+def clear() -> None:
+    """Make the file systems as they were at the start.
+
+    Raises:
+        OSError: something cannot be removed; this sandbox is of no use any more.
+    """
+    posix.chdir("/")
+    for folder in ("/tmp", "/dev/shm", ACCOUNT):
+        empty(folder)
+    posix.mkdir(WORK, 0o755)
+    posix.chdir(WORK)
+    write_account()
 
 
 if __name__ == "__main__":

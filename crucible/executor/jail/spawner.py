@@ -261,7 +261,8 @@ class Runner(Run):
         while others_alive():
             select.poll().poll(1)
         self.frames = frames
-        self.send_files()
+        if self.request["send"]:
+            self.send_files()
         posix._exit(0)  # noqa: SLF001 - os._exit under its built-in name
 
     def emit(self, kind: bytes, payload: bytes) -> None:

@@ -14,9 +14,9 @@ from crucible.models import Verdict
 if TYPE_CHECKING:
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.engine import Engine
-    from crucible.executor.languages import Language
+    from crucible.executor.output import Output
     from crucible.executor.sandbox import Shape
-    from crucible.models import Limits, Outcome, Program
+    from crucible.models import Limits, Outcome
 
 #: Ends after which a lane may go on.
 HARMLESS = frozenset({Verdict.OK, Verdict.NONZERO_EXIT})
@@ -72,15 +72,11 @@ class Lane(Sandbox):
         except ExecutorUnavailable as error:
             raise NotStarted(f"a lane could not be fitted to its program: {error}") from error
 
-    async def run(self, program: Program, language: Language) -> Outcome:
-        """Run one program; the lane may be used again if it is ``reusable`` then.
-
-        Errors as of ``Sandbox.run``.
-        """
-        self.tenant = program.tenant
+    async def _serve(self, request: bytes, limits: Limits, output: Output) -> Outcome:
+        """Have one program run or compiled; the lane may be used again if it is ``reusable``."""
         self.served += 1
         self._good = False
-        outcome = await super().run(program, language)
+        outcome = await super()._serve(request, limits, output)
         self._good = outcome.verdict in HARMLESS
         return outcome
 
@@ -90,7 +86,7 @@ class Lane(Sandbox):
         return lane_body(
             self.limits,
             self._config,
-            self._image_id,
+            self.image_id,
             preload=self.shape.preload,
             apparmor=host.apparmor,
         )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 KINDS = st.sampled_from([frames.READY, frames.STARTED, frames.STDOUT, frames.FILE, frames.END])
 END = (
-    b'{"stage":"run","reason":"exit","exit_code":0,"signal":0,"wall_us":1,"cpu_us":2,'
+    b'{"reason":"exit","exit_code":0,"signal":0,"wall_us":1,"cpu_us":2,'
     b'"memory_peak_bytes":3,"oom_kills":0,"pids_hits":0,"processes":1,"disk_full":false,'
     b'"stdout_bytes":0,"stderr_bytes":0}'
 )
@@ -68,7 +68,7 @@ def test_a_frame_too_large_is_refused_before_it_comes() -> None:
 @pytest.mark.parametrize(
     "payload",
     [b"", b"{}", b"null", END[:-1], END.replace(b'"exit_code":0', b'"exit_code":"0"'),
-     END.replace(b'"stage"', b'"verdict":"ok","stage"')],
+     END.replace(b'"reason"', b'"verdict":"ok","reason"')],
 )  # fmt: skip
 def test_an_end_is_taken_by_type(payload: bytes) -> None:
     """An end frame with a field missing, added or of another type is no end frame."""

@@ -13,7 +13,6 @@ from crucible.models import Limits, Verdict
 V = Verdict
 LIMITS = Limits(output_kb=1)
 FINE = End(
-    stage="run",
     reason="exit",
     exit_code=0,
     signal=0,
@@ -36,7 +35,6 @@ KILLED = {"exit_code": -1, "signal": 9}
         ({}, V.OK),
         ({"exit_code": 1}, V.NONZERO_EXIT),
         ({"exit_code": 137}, V.NONZERO_EXIT),
-        ({"exit_code": 1, "stage": "compile"}, V.NONZERO_EXIT),
         (KILLED, V.SIGNALLED),
         ({**KILLED, "oom_kills": 1}, V.MEMORY_LIMIT),
         ({"oom_kills": 1}, V.MEMORY_LIMIT),
