@@ -235,6 +235,24 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     total: int = 0
 
 
+class CompileView(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of compiling a program, as a client sees it.
+
+    Attributes:
+        exit_code: the compiler's; null when it did not exit by itself.
+        error: what it wrote, on standard output and standard error.
+        error_encoding: ``base64`` where that is not UTF-8.
+        usage: what it used.
+        cached: it did not run for this program: what it made before was used.
+    """
+
+    exit_code: int | None = None
+    error: str = ""
+    error_encoding: Literal["utf-8", "base64"] = "utf-8"
+    usage: Usage = Usage()
+    cached: bool = False
+
+
 class TestResult(msgspec.Struct, frozen=True, kw_only=True):
     """What came of one test of a graded evaluation.
 
@@ -289,8 +307,9 @@ class Evaluation(msgspec.Struct, kw_only=True):
     """An evaluation as a client sees it (``GET /api/eval/{eval_id}``).
 
     ``output`` and ``error`` are text; where the bytes are not UTF-8 they are base64 and
-    ``output_encoding`` or ``error_encoding`` says so. ``tests`` and what follows are of
-    graded ones; ``progress`` is there while one runs.
+    ``output_encoding`` or ``error_encoding`` says so. ``compile`` is there once a program in a
+    language with a compiler has ended; where that refused it, ``error`` is what it wrote.
+    ``tests`` and what follows are of graded ones; ``progress`` is there while one runs.
     """
 
     eval_id: str
@@ -319,6 +338,7 @@ class Evaluation(msgspec.Struct, kw_only=True):
     error_encoding: Literal["utf-8", "base64"] = "utf-8"
     files: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     files_omitted: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    compile: CompileView | msgspec.UnsetType = msgspec.UNSET
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     tests: list[TestResult] | msgspec.UnsetType = msgspec.UNSET
     passed: int | msgspec.UnsetType = msgspec.UNSET

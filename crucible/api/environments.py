@@ -22,7 +22,7 @@ class LanguageShown(msgspec.Struct, frozen=True, kw_only=True):
         aliases: other names that submissions may use.
         version: as workers report it; null while none has.
         file_name: name of the program's own file, which no other file may have.
-        compiled: it is compiled before it runs, within the same limits.
+        compiled: it is compiled before it runs, within `compile_limits`.
         compile: the command that compiles it; null for none.
         run: the command that runs it; a submission's arguments follow.
         environments: those that have it; the first is used unless a submission names another.

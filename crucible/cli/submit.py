@@ -58,6 +58,9 @@ def command(
     limit: Annotated[
         list[str] | None, typer.Option("--limit", help="NAME=NUMBER, as wall_time_s=2; repeat.")
     ] = None,
+    compile_limit: Annotated[
+        list[str] | None, typer.Option("--compile-limit", help="The same of its compiler; repeat.")
+    ] = None,
     stdin: Annotated[
         Path | None, typer.Option(help="A file the program reads on standard input.")
     ] = None,
@@ -84,7 +87,8 @@ def command(
         "environment": environment,
         "args": arg,
         "env": _pairs("--env", env),
-        "limits": _limits(limit),
+        "limits": _limits("--limit", limit),
+        "compile_limits": _limits("--compile-limit", compile_limit),
         "priority": priority,
         "eval_id": eval_id,
         **_stdin(stdin),
@@ -127,8 +131,8 @@ def _stdin(file: Path | None) -> dict[str, str]:
     return {"stdin": base64.b64encode(content).decode(), "stdin_encoding": "base64"}
 
 
-def _limits(items: list[str] | None) -> dict[str, float | int | str] | None:
-    pairs = _pairs("--limit", items)
+def _limits(option: str, items: list[str] | None) -> dict[str, float | int | str] | None:
+    pairs = _pairs(option, items)
     return None if pairs is None else {name: _number(value) for name, value in pairs.items()}
 
 

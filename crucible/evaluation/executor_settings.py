@@ -46,5 +46,6 @@ def executor_config(settings: Settings) -> ExecutorConfig:
         lanes_max=pool_max,
         pool_min=settings.pool_min,
         pool_max=pool_max,
+        compile_cache_mb=settings.compile_cache_mb,
         ceiling=ceilings_of(settings),
     )

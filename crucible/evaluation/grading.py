@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from crucible.evaluation.result import EvalResult, RunTiming, plain, text_of, whole_ms, whole_text
+from crucible.evaluation.result import (
+    EvalResult,
+    RunTiming,
+    compile_view,
+    plain,
+    text_of,
+    whole_ms,
+    whole_text,
+)
 from crucible.evaluation.view import now_text
 from crucible.grading.models import skipped
 from crucible.grading.scoring import score_of
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from crucible.executor import Executor
+    from crucible.executor.artifact import Compilation
     from crucible.grading.models import Grading, Judgement
     from crucible.worker import TaskContext
 
@@ -44,14 +53,16 @@ async def grade(
     judgements: list[Judgement] = []
     began_s = asyncio.get_running_loop().time()
 
-    def result(verdict: Verdict | None = None) -> EvalResult:
+    def result(
+        verdict: Verdict | None = None, compilation: Compilation | None = None
+    ) -> EvalResult:
         rest = [
             skipped(test, "skipped: the evaluation was stopped")
             for test in grading.tests[len(judgements) :]
         ]
         run_s = asyncio.get_running_loop().time() - began_s
         return msgspec.structs.replace(
-            graded(eval_id, grading, [*judgements, *rest], verdict),
+            graded(eval_id, grading, [*judgements, *rest], verdict, compilation),
             worker=ctx.hostname,
             retry_count=ctx.retries,
             started_at=started_at,
@@ -61,11 +72,13 @@ async def grade(
 
     try:
         async with _reporting(ctx, grading, judgements):
-            await executor.grade(grading, judgements.append)
+            compilation = await executor.grade(grading, judgements.append)
     except asyncio.CancelledError:
         ctx.leave(plain(result(Verdict.CANCELLED)))
         raise
-    return result()
+    if compilation is None or compilation.verdict is Verdict.OK:
+        return result(None, compilation)
+    return result(compilation.verdict, compilation)
 
 
 @asynccontextmanager
@@ -108,7 +121,11 @@ def progress_meta(grading: Grading, judgements: list[Judgement], hostname: str) 
 
 
 def graded(
-    eval_id: str, grading: Grading, judgements: list[Judgement], verdict: Verdict | None
+    eval_id: str,
+    grading: Grading,
+    judgements: list[Judgement],
+    verdict: Verdict | None = None,
+    compilation: Compilation | None = None,
 ) -> EvalResult:
     """The result of an evaluation from the judgements of all its tests.
 
@@ -117,17 +134,24 @@ def graded(
         grading: what was asked.
         judgements: in the order of the tests.
         verdict: where it is not that of the tests.
+        compilation: how compiling ended, where there was any.
     """
     score = score_of(grading, judgements)
     overall = verdict or score.verdict
+    view = compile_view(compilation.report) if compilation else None
+    refused = view if overall is Verdict.COMPILE_ERROR else None
     message = f"{score.passed} of {score.total} tests passed"
-    if score.first is not None:
+    if compilation is not None and compilation.message:
+        message = compilation.message
+    elif score.first is not None:
         message += f"; test {score.first.id}: {score.first.verdict}"
         message += f", {score.first.message}" if score.first.message else ""
     return EvalResult(
         eval_id=eval_id,
         status=status_of(overall),
         verdict=overall,
+        error=refused.error if refused else "",
+        error_encoding=refused.error_encoding if refused else "utf-8",
         message=message,
         isolation=grading.program.isolation,
         usage=_total([one.usage for one in judgements]),
@@ -135,6 +159,7 @@ def graded(
         passed=score.passed,
         total=score.total,
         score=score.score,
+        compile=view or msgspec.UNSET,
     )
 
 

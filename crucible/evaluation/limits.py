@@ -47,14 +47,18 @@ def ceilings_of(settings: Settings) -> Limits:
 
 
 def checked_limits(
-    asked: LimitsRequest | None, ceilings: Limits, defaults: Limits = DEFAULTS
+    asked: LimitsRequest | None,
+    ceilings: Limits,
+    defaults: Limits = DEFAULTS,
+    where: str = "limits",
 ) -> Limits:
-    """The limits a program gets.
+    """The limits a program or its compiler gets.
 
     Args:
         asked: what its request names.
         ceilings: the most it may ask for.
         defaults: of its language, for what it does not name.
+        where: the field they are in.
 
     A default above the ceiling is lowered to it; a value asked for is not, it is refused.
 
@@ -72,7 +76,7 @@ def checked_limits(
             continue
         floor = getattr(LIMIT_FLOORS, name)
         if not math.isfinite(value) or not floor <= value <= ceiling:
-            raise InputError(f"limits.{name}", f"must be between {floor:g} and {ceiling:g}")
+            raise InputError(f"{where}.{name}", f"must be between {floor:g} and {ceiling:g}")
         chosen[name] = value
     return Limits(**chosen)  # type: ignore[arg-type]  # each value has its field's own type
 

@@ -28,6 +28,7 @@ from crucible.executor.admission import (
     check_memory,
     check_output_files,
     check_stdin,
+    compile_defaults,
     from_base64,
 )
 from crucible.grading.models import Stop  # noqa: TC001 - msgspec reads the annotations
@@ -62,8 +63,9 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         args: arguments after the program's own name.
         env: environment variables.
         files: placed beside the program.
-        output_files: names of files to return.
+        output_files: names of files to return, or patterns with ``*``, ``?`` and ``**``.
         limits: what it may use.
+        compile_limits: what its compiler may use, where its language has one.
         environment: the image to run in; None takes the first that has the language.
         isolation: ``container`` or ``nested``; None takes what the installation is set to.
         tests: run one after the other, each in a fresh file system; 1 to 1000.
@@ -81,6 +83,7 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     files: list[SourceFile] = []
     output_files: list[str] = []
     limits: LimitsRequest | None = None
+    compile_limits: LimitsRequest | None = None
     environment: str | None = None
     isolation: Isolation | None = None
     tests: list[TestRequest] | None = None
@@ -196,6 +199,7 @@ def check_request(
     if request.metadata:
         _check_metadata(request.metadata)
     _, language, limits = _check_program(request, served, ceilings)
+    _compile_limits(request, language, limits, ceilings)
     if request.isolation is not None and request.isolation not in isolations:
         raise InputError("isolation", f"may be {' or '.join(isolations)} here")
     stdin = _check_options(request, language)
@@ -274,6 +278,7 @@ def job_from(
         files=tuple(arguments.files),
         output_files=tuple(arguments.output_files),
         limits=limits,
+        compile_limits=_compile_limits(arguments, known, limits, ceilings),
         environment=environment.name,
         isolation=arguments.isolation or isolation,
         eval_id=eval_id,
@@ -319,6 +324,16 @@ def _check_program(
     limits = checked_limits(request.limits, ceilings, language.defaults)
     check_environment(environment, limits)
     return environment, language, limits
+
+
+def _compile_limits(
+    request: EvalRequest, language: Language, limits: Limits, ceilings: Limits
+) -> Limits | None:
+    """What a program's compiler may use, as far as the request names any of it."""
+    if request.compile_limits is None:
+        return None
+    usual = compile_defaults(language, limits)
+    return checked_limits(request.compile_limits, ceilings, usual, "compile_limits")
 
 
 def _check_options(options: EvalOptions, language: Language) -> bytes:

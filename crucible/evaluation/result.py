@@ -11,6 +11,8 @@ import msgspec
 
 from crucible.models import (
     OWN_END,
+    CompileReport,
+    CompileView,
     Isolation,
     Outcome,
     Status,
@@ -56,6 +58,7 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
     error_encoding: Literal["utf-8", "base64"] = "utf-8"
     files: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     files_omitted: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    compile: CompileView | msgspec.UnsetType = msgspec.UNSET
     tests: list[TestResult] | msgspec.UnsetType = msgspec.UNSET
     passed: int | msgspec.UnsetType = msgspec.UNSET
     total: int | msgspec.UnsetType = msgspec.UNSET
@@ -106,6 +109,19 @@ def result_of(
         if outcome.files
         else msgspec.UNSET,
         files_omitted=outcome.files_omitted or msgspec.UNSET,
+        compile=compile_view(outcome.compile) if outcome.compile else msgspec.UNSET,
+    )
+
+
+def compile_view(report: CompileReport) -> CompileView:
+    """What came of compiling, as a client sees it."""
+    error, encoding = text_of(whole_text(report.error))
+    return CompileView(
+        exit_code=report.exit_code,
+        error=error,
+        error_encoding=encoding,
+        usage=report.usage,
+        cached=report.cached,
     )
 
 

@@ -68,7 +68,7 @@ class Compilation(msgspec.Struct, frozen=True, kw_only=True):
         signal: number of the signal that ended the compiler, or None.
         report: what a client is shown.
         artifact: what was compiled; None unless the verdict is ``ok``.
-        limited: a limit stopped the compiler, so that with others it may end otherwise.
+        output_truncated: the compiler wrote more than was kept.
         run_s: seconds from handing the program over to the compiler's end; 0 when none ran.
     """
 
@@ -77,7 +77,7 @@ class Compilation(msgspec.Struct, frozen=True, kw_only=True):
     signal: int | None = None
     report: CompileReport = CompileReport()
     artifact: Artifact | None = None
-    limited: bool = False
+    output_truncated: bool = False
     run_s: float = 0.0
 
 

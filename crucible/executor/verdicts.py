@@ -99,7 +99,7 @@ def compilation_of(outcome: Outcome, output: Output) -> Compilation:
         error=(outcome.stdout + outcome.stderr)[: output.cap],
         usage=outcome.usage,
     )
-    verdict, message, limited = Verdict.COMPILE_ERROR, outcome.message, False
+    verdict, message = Verdict.COMPILE_ERROR, outcome.message
     # What a compiler writes past the cap is thrown away; only an endless one is stopped for it.
     own_end = outcome.verdict in OWN_END or (
         outcome.verdict is Verdict.OUTPUT_LIMIT and outcome.exit_code is not None
@@ -115,14 +115,14 @@ def compilation_of(outcome: Outcome, output: Output) -> Compilation:
     elif outcome.verdict is Verdict.INTERNAL_ERROR:
         verdict = Verdict.INTERNAL_ERROR
     else:
-        message, limited = f"the compiler reached a compile limit: {outcome.message}", True
+        message = f"the compiler reached a compile limit: {outcome.message}"
     return Compilation(
         verdict=verdict,
         message=message,
         signal=outcome.signal,
         report=report,
         artifact=output.artifact if verdict is Verdict.OK else None,
-        limited=limited,
+        output_truncated=outcome.output_truncated,
         run_s=outcome.run_s,
     )
 
@@ -144,6 +144,7 @@ def outcome_of_failed(compilation: Compilation) -> Outcome:
         exit_code=compilation.report.exit_code,
         signal=compilation.signal,
         stderr=compilation.report.error,
+        output_truncated=compilation.output_truncated,
         message=compilation.message,
         compile=compilation.report,
     )

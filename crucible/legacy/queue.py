@@ -274,7 +274,9 @@ def _kept_bytes(task: LegacyTask) -> int:
     if task.outcome is None:
         return len(task.message)
     outcome = task.outcome
-    return len(outcome.stdout) + len(outcome.stderr) + sum(map(len, outcome.files.values()))
+    compiler = len(outcome.compile.error) if outcome.compile else 0
+    files = sum(map(len, outcome.files.values()))
+    return len(outcome.stdout) + len(outcome.stderr) + files + compiler
 
 
 def _iso(moment_s: float) -> str:

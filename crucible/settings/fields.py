@@ -115,12 +115,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         pool_min: least number of sandboxes kept ready, of each environment in use.
         pool_max: most sandboxes of an environment, busy ones included; 0 means four times the
             concurrency.
-        max_wall_time_s: ceiling of ``limits.wall_time_s``.
-        max_cpu_time_s: ceiling of ``limits.cpu_time_s``.
-        max_memory_mb: ceiling of ``limits.memory_mb``.
-        max_pids: ceiling of ``limits.pids``.
-        max_output_kb: ceiling of ``limits.output_kb``.
-        max_disk_mb: ceiling of ``limits.disk_mb``.
+        compile_cache_mb: MiB of compiled programs kept where containers are started, so that the
+            same source of a tenant is compiled once; 0 keeps none.
+        max_wall_time_s: ceiling of ``limits.wall_time_s``, and of the same in ``compile_limits``.
+        max_cpu_time_s: ceiling of ``limits.cpu_time_s``, likewise.
+        max_memory_mb: ceiling of ``limits.memory_mb``, likewise.
+        max_pids: ceiling of ``limits.pids``, likewise.
+        max_output_kb: ceiling of ``limits.output_kb``, likewise.
+        max_disk_mb: ceiling of ``limits.disk_mb``, likewise.
         environments: environments that are served; a request that names none gets the first with
             its language; empty means the default and this installation's own.
         own_environments: this installation's own, the ``[environments.NAME]`` tables of the file;
@@ -179,6 +181,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     lane_programs: Positive = 64
     pool_min: Count = 2
     pool_max: Count = 0
+    compile_cache_mb: Count = 256
     max_wall_time_s: Annotated[float, Meta(ge=LIMIT_FLOORS.wall_time_s)] = 120.0
     max_cpu_time_s: Annotated[float, Meta(ge=LIMIT_FLOORS.cpu_time_s)] = 120.0
     max_memory_mb: Annotated[int, Meta(ge=LIMIT_FLOORS.memory_mb)] = 1024

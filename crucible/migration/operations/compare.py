@@ -13,6 +13,7 @@ from crucible.evaluation.messages import EvalMessages
 from crucible.evaluation.record import Record
 from crucible.evaluation.request import celery_priority, queue_of
 from crucible.evaluation.view import evaluation_of
+from crucible.executor.languages import compiled_language
 from crucible.migration.comparison import Comparison, Kind, judge
 from crucible.migration.legacy_results import LEGACY_QUEUE, meta_of_task
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from crucible.broker import Publisher
+    from crucible.evaluation.limits import LimitsRequest
     from crucible.evaluation.request import EvalRequest
     from crucible.migration.operations.programs import Named
     from crucible.migration.operations.sides import Sides
@@ -129,6 +131,11 @@ class ProgramComparer:
         return evaluation_of(eval_id, None, meta)
 
     def _deadline_s(self, asked: EvalRequest) -> float:
-        limits = asked.limits
-        wall_s = limits.wall_time_s if limits is not None else None
-        return (wall_s or self._sides.settings.max_wall_time_s) + MARGIN_S
+        compile_s = 0.0
+        if compiled_language(asked.language) is not None:
+            compile_s = self._time_s(asked.compile_limits)
+        return self._time_s(asked.limits) + compile_s + MARGIN_S
+
+    def _time_s(self, limits: LimitsRequest | None) -> float:
+        named_s = limits.wall_time_s if limits is not None else None
+        return named_s or self._sides.settings.max_wall_time_s

@@ -123,6 +123,12 @@ def refused(body: object) -> InputError:
         ({"code": "x", "limits": {"wall_time_s": 0}}, "limits.wall_time_s"),
         ({"code": "x", "limits": {"wall_time": 1}}, "limits.wall_time"),
         ({"code": "x", "limits": []}, "limits"),
+        ({"code": "x", "compile_limits": {"memory_mb": 0}}, "compile_limits.memory_mb"),
+        ({"code": "x", "compile_limits": {"memory_mb": 513}}, "compile_limits.memory_mb"),
+        ({"code": "x", "compile_limits": {"pids": "5"}}, "compile_limits.pids"),
+        ({"code": "x", "compile_limits": {"wall_time_s": 1e308}}, "compile_limits.wall_time_s"),
+        (b'{"code": "x", "compile_limits": {"cpu_time_s": NaN}}', "compile_limits.cpu_time_s"),
+        ({"code": "x", "compile_limits": {"nosuch": 1}}, "compile_limits.nosuch"),
         ({"code": "x", "files": [{"name": "../x", "content": ""}]}, "files[0].name"),
         ({"code": "x", "files": [{"name": "/x", "content": ""}]}, "files[0].name"),
         ({"code": "x", "files": [{"name": "a\nb", "content": ""}]}, "files[0].name"),
@@ -270,9 +276,25 @@ def test_what_is_sent_comes_back_as_the_program() -> None:
     assert program.limits.memory_mb == DEFAULTS.memory_mb
 
 
+def test_a_compiler_gets_what_is_asked_for_it() -> None:
+    """What a request does not name is the language's, with as much disk as the program has."""
+    options = {"compile_limits": {"wall_time_s": 5}, "limits": {"disk_mb": 200}}
+    program = program_from("id", "x", "c", options, served=SERVED, ceilings=CEILINGS)
+    limits = program.compile_limits
+    assert limits is not None
+    assert (limits.wall_time_s, limits.cpu_time_s, limits.disk_mb) == (5, 30, 200)
+    plain = program_from("id", "x", "c", {}, served=SERVED, ceilings=CEILINGS)
+    assert plain.compile_limits is None
+
+
 @pytest.mark.parametrize(
     "options",
-    [{"limits": {"pids": 10**9}}, {"limits": {"wall_time_s": float("nan")}}, {"nosuch": 1}],
+    [
+        {"limits": {"pids": 10**9}},
+        {"limits": {"wall_time_s": float("nan")}},
+        {"compile_limits": {"pids": 10**9}},
+        {"nosuch": 1},
+    ],
 )
 def test_the_worker_checks_again(options: dict[str, object]) -> None:
     """A message written straight into the queue gets no more than one through the door."""

@@ -12,7 +12,17 @@ from crucible.evaluation.record import Record, decode_record, encode_record
 from crucible.evaluation.result import bytes_of, plain, result_of, text_of, whole_text
 from crucible.evaluation.retry_policy import LONGEST_S, retry_delay_s
 from crucible.evaluation.view import evaluation_of
-from crucible.models import JUDGED, OWN_END, Outcome, Status, Usage, Verdict, status_of
+from crucible.models import (
+    JUDGED,
+    OWN_END,
+    CompileReport,
+    CompileView,
+    Outcome,
+    Status,
+    Usage,
+    Verdict,
+    status_of,
+)
 
 RECORD = Record(b"d" * 16, 1_800_000_000_000, "evaluation", "python", "celery", {"k": 1})
 CREATED = "2027-01-15T08:00:00.000Z"
@@ -63,6 +73,23 @@ def test_the_result_of_the_task_is_what_the_client_sees() -> None:
     assert view.timing_ms is not None
     timing = view.timing_ms
     assert (timing.queued, timing.sandbox, timing.run, timing.total) == (5, 2, 19, 30)
+
+
+def test_a_compile_error_is_what_the_compiler_wrote() -> None:
+    """The evaluation has failed, without output of its own; the step is shown beside."""
+    report = CompileReport(exit_code=1, error=b"main.c:1: no", usage=Usage(cpu_time_ms=7))
+    outcome = Outcome(
+        verdict=Verdict.COMPILE_ERROR, exit_code=1, stderr=report.error, compile=report
+    )
+    ended = result_of(
+        "e", outcome, worker="w", retry_count=0, started_at=CREATED, finished_at=CREATED
+    )
+    view = evaluation_of("e", RECORD, meta("SUCCESS", plain(ended)))
+    assert (view.status, view.verdict) == (Status.FAILED, Verdict.COMPILE_ERROR)
+    assert (view.output, view.error) == ("", "main.c:1: no")
+    assert view.compile == CompileView(
+        exit_code=1, error="main.c:1: no", usage=Usage(cpu_time_ms=7)
+    )
 
 
 @pytest.mark.parametrize(
