@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from crucible.executor.hooks import ExecutorHooks
     from crucible.executor.languages import Language
     from crucible.executor.sandbox import Sandbox
+    from crucible.executor.talk import Talk
     from crucible.models import CompileReport, Limits, Outcome, Program
 
 
@@ -74,9 +75,11 @@ class JobRunner:
         self._hooks = hooks
         self.cache = CompileCache(config.compile_cache_mb << 20)
 
-    async def run(self, job: Job, artifact: Artifact | None = None) -> Outcome:
+    async def run(
+        self, job: Job, artifact: Artifact | None = None, talk: Talk | None = None
+    ) -> Outcome:
         """Run a program in a fresh sandbox; it has no compiler, or is compiled."""
-        work = partial(self._run_in, job, artifact, None)
+        work = partial(self._run_in, job, artifact, None, talk=talk)
         return await self._in_a_sandbox(job, job.program.limits, work)
 
     async def compile(self, job: Job) -> Compilation:
@@ -189,11 +192,16 @@ class JobRunner:
         return compilation
 
     async def _run_in(
-        self, job: Job, artifact: Artifact | None, report: CompileReport | None, sandbox: Sandbox
+        self,
+        job: Job,
+        artifact: Artifact | None,
+        report: CompileReport | None,
+        sandbox: Sandbox,
+        talk: Talk | None = None,
     ) -> Outcome:
         """Run in a sandbox that has the program's limits."""
         try:
-            outcome = await sandbox.run(job.program, job.language, artifact)
+            outcome = await sandbox.run(job.program, job.language, artifact, talk)
         except Interrupted as cut:
             cut.outcome = self.ended(job, msgspec.structs.replace(cut.outcome, compile=report))
             raise

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.stock, pytest.mark.timeout(240)]
 
 ADD = "a, b = map(int, input().split())\nprint(a + b)"
+ADD_IN_C = """
+#include <stdio.h>
+int main() { int a, b; scanf("%d%d", &a, &b); printf("%d", a + b); }
+"""
 TESTS = [
     {"id": "small", "stdin": "1 2\n", "expected": "3\n"},
     {"stdin": "2 2\n", "expected": "5\n", "points": 2},
@@ -52,7 +56,7 @@ async def test_a_graded_evaluation(redis_url: str, kind: str) -> None:
             in_c = await ended(
                 client,
                 language="c",
-                code='#include <stdio.h>\nint main(){int a,b;scanf("%d%d",&a,&b);printf("%d",a+b);}',
+                code=ADD_IN_C,
                 tests=TESTS[:1],
                 isolation="nested",
             )

@@ -1,4 +1,4 @@
-"""A checker: compiled once, run after each test in a lane that the judged program never sees."""
+"""Checkers and interactors: compiled once, run in a lane that the judged program never sees."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 #: KiB kept of what a checker writes; past that it has failed.
 OUTPUT_KB = 64
+#: Where the source is put if it is Python.
+PYTHON_FILE = "grader.py"
 #: Bytes repeated of what a compiler says of a checker.
 _SHOWN = 500
 
 
-class Checker:
-    """Judges outputs.
+class PreparedGrader:
+    """A checker or an interactor that is compiled.
 
     Args:
         series: where it runs.
@@ -35,21 +37,21 @@ class Checker:
     def __init__(
         self, series: Series, program: Program, artifact: Artifact | None, broken: str | None
     ) -> None:
-        self._series = series
+        self.series = series
+        self.artifact = artifact
+        self.broken = broken
         self._program = program
-        self._artifact = artifact
-        self._broken = broken
 
     @classmethod
     async def prepare(
         cls, executor: DockerExecutor, series: Series, grader: Grader, judged: Program
-    ) -> Checker:
+    ) -> PreparedGrader:
         """Compile it, where it has to be.
 
         Raises:
             ExecutorError: the platform could not.
         """
-        program = grader_program(grader, judged, "checker.py")
+        program = _grader_program(grader, judged)
         if not executor.admit(program).language.compile:
             return cls(series, program, None, None)
         compilation = await executor.compile(program)
@@ -59,32 +61,28 @@ class Checker:
             broken = f"it was not compiled: {compilation.message}; {words}"
         return cls(series, program, compilation.artifact, broken)
 
-    async def check(self, test: GradingTest, output: bytes) -> Ruling:
-        """What an output is worth."""
-        if self._broken is not None:
-            return failure("checker", self._broken)
-        files = (
-            *self._program.files,
-            _file(INPUT, test.stdin),
-            _file(OUTPUT, output),
-            _file(ANSWER, test.expected or b""),
-        )
-        program = msgspec.structs.replace(self._program, files=files)
-        return ruling_of(await self._series.run(program, self._artifact), "checker")
+    def program_for(self, test: GradingTest, output: bytes | None = None) -> Program:
+        """It, for one test; an output is there for checkers, an interactor may write one."""
+        files = [_file(INPUT, test.stdin), _file(ANSWER, test.expected or b"")]
+        if output is not None:
+            files.append(_file(OUTPUT, output))
+        return msgspec.structs.replace(self._program, files=(*self._program.files, *files))
 
 
-def grader_program(grader: Grader, judged: Program, python_file: str) -> Program:
-    """A checker or an interactor as a program; what it is to read is laid beside it.
+async def check(checker: PreparedGrader, test: GradingTest, output: bytes) -> Ruling:
+    """What a checker says of an output."""
+    if checker.broken is not None:
+        return failure("checker", checker.broken)
+    program = checker.program_for(test, output)
+    return ruling_of(await checker.series.run(program, checker.artifact), "checker")
 
-    Args:
-        grader: its source.
-        judged: the program it judges.
-        python_file: where its source is put if that is Python.
-    """
+
+def _grader_program(grader: Grader, judged: Program) -> Program:
+    """A checker or an interactor as a program; what it is to read is laid beside it."""
     code, files = grader.code, tuple[SourceFile, ...]()
     if grader.language == "python":
-        files = (SourceFile(name=python_file, content=code),)
-        code = PYTHON_MAIN.format(name=python_file)
+        files = (SourceFile(name=PYTHON_FILE, content=code),)
+        code = PYTHON_MAIN.format(name=PYTHON_FILE)
     return Program(
         language=grader.language,
         code=code,

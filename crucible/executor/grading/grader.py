@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from crucible.executor.grading.checker import Checker
+from crucible.executor.grading.checker import PreparedGrader, check
+from crucible.executor.grading.interaction import interact
 from crucible.executor.grading.series import Series
 from crucible.grading.comparison import compare
 from crucible.grading.models import Judgement, Ruling, judgement_of, skipped
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from crucible.executor.artifact import Artifact, Compilation
     from crucible.executor.docker import DockerExecutor
     from crucible.grading.models import Grading, GradingTest
-    from crucible.models import Outcome, Program
+    from crucible.models import Limits, Outcome, Program
 
 #: Bytes compared at once in the event loop; more is compared in a thread.
 AT_ONCE_BYTES = 64 << 10
@@ -72,6 +73,8 @@ class GradingRun:
         series: runs the program.
         artifact: what was compiled of it.
         checker: judges outputs, where a program does that.
+        interactor: talks to the program, where one does that.
+        ceiling: the most that any program may ask for.
     """
 
     def __init__(
@@ -79,12 +82,17 @@ class GradingRun:
         grading: Grading,
         series: Series,
         artifact: Artifact | None,
-        checker: Checker | None,
+        *,
+        checker: PreparedGrader | None,
+        interactor: PreparedGrader | None,
+        ceiling: Limits,
     ) -> None:
         self._grading = grading
         self._series = series
         self._artifact = artifact
         self._checker = checker
+        self._interactor = interactor
+        self._ceiling = ceiling
         self._rule = StopRule(grading.stop)
         self._deadline_s = time.monotonic() + grading.time_s
 
@@ -95,17 +103,25 @@ class GradingRun:
     ) -> AsyncIterator[GradingRun]:
         """Have the sandboxes it takes."""
         async with AsyncExitStack() as stack:
-            checker = None
-            if grading.checker is not None:
+            graders: list[PreparedGrader | None] = []
+            if grading.checker or grading.interactor:
                 await stack.enter_async_context(executor.two_lanes)
-                checking = await stack.enter_async_context(Series(executor, fresh=True))
-                checker = await Checker.prepare(
-                    executor, checking, grading.checker, grading.program
+            for grader in (grading.checker, grading.interactor):
+                if grader is None:
+                    graders.append(None)
+                    continue
+                apart = await stack.enter_async_context(Series(executor, fresh=True))
+                graders.append(
+                    await PreparedGrader.prepare(executor, apart, grader, grading.program)
                 )
+            checker, interactor = graders
             # Isolation ``nested`` is in a lane of the tenant's, as any program that asks for it.
             fresh = grading.program.isolation == "container"
             series = await stack.enter_async_context(Series(executor, fresh=fresh))
-            yield cls(grading, series, artifact, checker)
+            ceiling = executor.config.ceiling
+            yield cls(
+                grading, series, artifact, checker=checker, interactor=interactor, ceiling=ceiling
+            )
 
     async def judge_all(self, judged: Callable[[Judgement], None]) -> None:
         """Run what is to run, and judge each test."""
@@ -122,8 +138,13 @@ class GradingRun:
 
     async def _judge(self, test: GradingTest) -> Judgement:
         program = _program_of(self._grading.program, test)
-        outcome = await self._series.run(program, self._artifact)
-        ruling = await self._ruling(test, outcome)
+        if self._interactor is not None:
+            outcome, ruling = await interact(
+                self._series, program, self._artifact, self._interactor, test, self._ceiling
+            )
+        else:
+            outcome = await self._series.run(program, self._artifact)
+            ruling = await self._ruling(test, outcome)
         return judgement_of(test, outcome, ruling, self._grading.shown_bytes)
 
     async def _ruling(self, test: GradingTest, outcome: Outcome) -> Ruling:
@@ -131,7 +152,7 @@ class GradingRun:
         if outcome.verdict is not Verdict.OK:
             return Ruling(outcome.verdict, outcome.message)
         if self._checker is not None:
-            return await self._checker.check(test, outcome.stdout)
+            return await check(self._checker, test, outcome.stdout)
         if test.expected is None:
             return Ruling(Verdict.ACCEPTED)
         comparison = self._grading.comparison

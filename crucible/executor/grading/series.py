@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from crucible.executor.jobs import Job
     from crucible.executor.nested.lane import Lane
     from crucible.executor.nested.pool import LanePool
+    from crucible.executor.talk import Talk
     from crucible.models import Outcome, Program
 
 #: Times a program is tried whose sandbox was lost, through no fault of a program's.
@@ -49,15 +50,22 @@ class Series:
     async def __aexit__(self, *_: object) -> None:
         self._release()
 
-    async def run(self, program: Program, artifact: Artifact | None = None) -> Outcome:
+    async def run(
+        self, program: Program, artifact: Artifact | None = None, talk: Talk | None = None
+    ) -> Outcome:
         """Run one program, compiled where it has to be; errors as of ``Executor.run``."""
         lost: ExecutorUnavailable | None = None
         for _ in range(TRIES):
             if self._alone:
                 break
             try:
-                return await self._run_once(program, artifact)
-            except (NotStarted, ProgramLost) as error:
+                return await self._run_once(program, artifact, talk)
+            except NotStarted as error:
+                lost = error
+            except ProgramLost as error:
+                if talk is not None:
+                    # The other side has heard some of it already.
+                    raise
                 lost = error
             except ExecutorRefused:
                 if not self._fresh or self._lane is not None:
@@ -65,17 +73,19 @@ class Series:
                 self._alone = True
         if self._alone:
             alone = msgspec.structs.replace(program, isolation="container")
-            return await self._executor.run(alone, artifact)
+            return await self._executor.jobs.run(self._executor.admit(alone), artifact, talk)
         raise lost or ExecutorUnavailable("no lane stayed alive until the program started")
 
-    async def _run_once(self, program: Program, artifact: Artifact | None) -> Outcome:
+    async def _run_once(
+        self, program: Program, artifact: Artifact | None, talk: Talk | None
+    ) -> Outcome:
         started_s = time.monotonic()
         job = self._executor.admit(program)
         lane = await self._lane_for(job)
         try:
             await lane.fit(program.limits)
             job.sandbox_s = time.monotonic() - started_s
-            outcome = await lane.run(program, job.language, artifact)
+            outcome = await lane.run(program, job.language, artifact, talk)
         except BaseException:
             lane.clean = False
             self._release()
