@@ -197,8 +197,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         run_s: seconds from starting the program to its end.
         files: requested output files that were regular files, by name.
         files_omitted: the other requested ones, with the reason: ``missing``, ``too_large``,
-            ``not_a_file`` (a link, folder, socket, device), ``unreadable``, ``too_many`` or
-            ``bad_name`` (not UTF-8, or with control characters).
+            ``not_a_file`` (a link, folder, socket, device), ``unreadable``, ``too_many``,
+            ``bad_name`` (not UTF-8, or with control characters), or ``lost`` with the sandbox.
         isolation: ``container`` or ``nested``, as it was run.
         compile: what came of compiling it; None where its language has no such step.
     """

@@ -10,7 +10,12 @@ from aiohttp import web
 from crucible.api.app_keys import ADMIN, METER, MIGRATION, READINESS
 from crucible.breaker import worst
 from crucible.errors import BrokerError, LegacyError
-from crucible.evaluation.readiness import PROBE_S, sandboxes_of, workers_of
+from crucible.evaluation.readiness import (
+    PROBE_S,
+    compile_cache_bytes_of,
+    sandboxes_of,
+    workers_of,
+)
 from crucible.http.guard import GUARD, Fault
 from crucible.migration.legacy_results import LEGACY_QUEUE
 from crucible.migration.live.readiness import legacy_stats
@@ -60,6 +65,7 @@ async def _measure(app: web.Application) -> Measured:
         dead_letters=None if census is None else census.dead_letters,
         workers=workers_of(heartbeats, listening),
         sandboxes=sandboxes_of(heartbeats),
+        compile_cache_bytes=compile_cache_bytes_of(heartbeats),
         completions=completions,
         circuits=worst(circuits),
         memory_full=memory_full,

@@ -15,6 +15,7 @@ from crucible.cli.flags import with_settings
 from crucible.cli.interrupts import Submission
 from crucible.cli.options import Json
 from crucible.cli.printing import print_json
+from crucible.cli.tests_files import check_together, read_grader, read_tests
 from crucible.settings import Settings
 from crucible.settings.sections import Section
 
@@ -64,6 +65,22 @@ def command(
     stdin: Annotated[
         Path | None, typer.Option(help="A file the program reads on standard input.")
     ] = None,
+    tests: Annotated[
+        Path | None,
+        typer.Option(help="A folder with NAME.in and NAME.out (or .ans), or a JSON file."),
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option(help="exact, trim, tokens, float or sorted; with --tests.")
+    ] = None,
+    checker: Annotated[
+        Path | None, typer.Option(help="A program that judges outputs (testlib); with --tests.")
+    ] = None,
+    interactor: Annotated[
+        Path | None, typer.Option(help="A program that talks to it (testlib); with --tests.")
+    ] = None,
+    stop: Annotated[
+        str | None, typer.Option(help="never, first_failure or group; with --tests.")
+    ] = None,
     priority: Annotated[int | None, typer.Option(help="0 to 9; 9 is most urgent.")] = None,
     eval_id: Annotated[str | None, typer.Option(help="Your own id.")] = None,
     wait: Annotated[
@@ -76,12 +93,16 @@ def command(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Submit a program and print its output; exit code 0 if its verdict is ok.
+    """Submit a program and print its output, or with --tests a table of how each test ended.
+
+    Exit code 0 if its verdict is ok, or accepted.
 
     Ctrl-C prints the evaluation's id and leaves it running; a second one cancels it. Either way the
     exit code is 130.
     """
+    graded = _graded(tests, compare=compare, checker=checker, interactor=interactor, stop=stop)
     body: dict[str, Any] = {
+        **graded,
         "code": _source(file),
         "language": _language(file) if language is None else language,
         "environment": environment,
@@ -96,6 +117,30 @@ def command(
     # Only options that were given are sent; empty strings and zeros are values too.
     given = {name: value for name, value in body.items() if value is not None}
     asyncio.run(_submit(base_url(url, settings), given, cancel_on_interrupt, wait, as_json))
+
+
+def _graded(
+    tests: Path | None,
+    *,
+    compare: str | None,
+    checker: Path | None,
+    interactor: Path | None,
+    stop: str | None,
+) -> dict[str, Any]:
+    """What of a request is about tests."""
+    check_together(tests, compare=compare, checker=checker, interactor=interactor, stop=stop)
+    if tests is None:
+        return {}
+    judged = checker is not None or interactor is not None
+    fields = read_tests(tests, judged=judged)
+    if compare is not None:
+        fields["compare"] = {"mode": compare}
+    if stop is not None:
+        fields["stop"] = stop
+    for name, file in (("checker", checker), ("interactor", interactor)):
+        if file is not None:
+            fields[name] = read_grader(file, _language(str(file)))
+    return fields
 
 
 def _source(file: str) -> str:

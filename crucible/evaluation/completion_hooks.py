@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from crucible.evaluation.completions import CompletionCounter
-    from crucible.executor.hooks import SandboxTaken
+    from crucible.executor.hooks import CompileLookup, SandboxTaken
     from crucible.worker.run import Run
 
 #: Completions of evaluations that did not run.
@@ -25,7 +25,7 @@ _STATUSES = {status.value: status for status in ENDED}
 
 
 class SandboxHooks(NoHooks):
-    """Counts programs that found no sandbox ready (see ``executor.hooks.ExecutorHooks``)."""
+    """Counts programs that found no sandbox ready, or were compiled (``executor.hooks``)."""
 
     def __init__(self, counter: CompletionCounter) -> None:
         self._counter = counter
@@ -33,6 +33,10 @@ class SandboxHooks(NoHooks):
     def sandbox_taken(self, details: SandboxTaken) -> None:
         """A program got a sandbox."""
         self._counter.sandbox_taken(hit=details.hit, waited_s=details.waited_s)
+
+    def compile_looked_up(self, details: CompileLookup) -> None:
+        """It is known whether a program has to be compiled."""
+        self._counter.compile_looked_up(hit=details.hit)
 
 
 class CompletionHooks:

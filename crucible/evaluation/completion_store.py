@@ -60,6 +60,7 @@ class CompletionCounts:
         total_s: the sum of all durations.
         sandboxes: programs that found a sandbox ready (``hit``), and that had to wait (``miss``).
         sandbox_wait_s: the sum of those waits.
+        compiles: programs that the compile cache had (``hit``), and that were compiled (``miss``).
     """
 
     statuses: Counter[str] = field(default_factory=Counter)
@@ -67,6 +68,7 @@ class CompletionCounts:
     total_s: float = 0.0
     sandboxes: Counter[str] = field(default_factory=Counter)
     sandbox_wait_s: float = 0.0
+    compiles: Counter[str] = field(default_factory=Counter)
 
     def read(self, kind: str, label: str, number: int) -> None:
         """Add one field as it is stored; fields of a later version are ignored."""
@@ -80,6 +82,8 @@ class CompletionCounts:
             self.durations[label] = number
         elif kind == "sandbox":
             self.sandboxes[label] = number
+        elif kind == "compile":
+            self.compiles[label] = number
 
     def cumulative(self) -> list[tuple[str, int]]:
         """For each upper bound, how many took no longer (the form of a Prometheus histogram)."""

@@ -79,6 +79,14 @@ class CompletionCounter:
         if not hit:
             self._unwritten["celery sandbox_ms"] += round(waited_s * 1000)
 
+    def compile_looked_up(self, *, hit: bool) -> None:
+        """Count a program whose language has a compiler; in the event loop of ``writing`` only.
+
+        Args:
+            hit: it was not compiled, since the same had been.
+        """
+        self._unwritten[f"celery compile {'hit' if hit else 'miss'}"] += 1
+
     @asynccontextmanager
     async def writing(
         self, broker_url: str, keys: Keys, result_ttl_s: int

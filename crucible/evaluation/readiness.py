@@ -16,6 +16,7 @@ from crucible.broker.redis.translation import translated
 from crucible.errors import BrokerError, MemoryFull
 from crucible.evaluation.announcements import read_announcements
 from crucible.evaluation.completion_store import read_completions
+from crucible.executor.compile_cache import CACHE_BYTES
 from crucible.executor.pool_policy import PoolCounts
 from crucible.redis_keys import Keys
 
@@ -197,6 +198,11 @@ def sandboxes_of(heartbeats: Sequence[Heartbeat]) -> dict[str, int]:
     # Anybody may write a heartbeat; a label of a metric has few values.
     names = PoolCounts.__struct_fields__
     return {name: sum(beat.gauges.get(name, 0) for beat in heartbeats) for name in names}
+
+
+def compile_cache_bytes_of(heartbeats: Sequence[Heartbeat]) -> int:
+    """Bytes of compiled programs that all workers keep."""
+    return sum(beat.gauges.get(CACHE_BYTES, 0) for beat in heartbeats)
 
 
 def status_of(*, ready: bool, served: bool) -> str:

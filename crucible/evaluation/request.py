@@ -19,9 +19,11 @@ from crucible.evaluation.grading_request import (
 from crucible.evaluation.limits import LimitsRequest, checked_limits
 from crucible.evaluation.request_errors import not_finite, with_key
 from crucible.executor.admission import (
+    COMPILE_LIMITS,
     MAX_CODE_BYTES,
     check_arguments,
     check_code,
+    check_compile_memory,
     check_env,
     check_environment,
     check_files,
@@ -198,8 +200,8 @@ def check_request(
     """
     if request.metadata:
         _check_metadata(request.metadata)
-    _, language, limits = _check_program(request, served, ceilings)
-    _compile_limits(request, language, limits, ceilings)
+    environment, language, limits = _check_program(request, served, ceilings)
+    _compile_limits(request, environment, language, limits, ceilings)
     if request.isolation is not None and request.isolation not in isolations:
         raise InputError("isolation", f"may be {' or '.join(isolations)} here")
     stdin = _check_options(request, language)
@@ -278,7 +280,7 @@ def job_from(
         files=tuple(arguments.files),
         output_files=tuple(arguments.output_files),
         limits=limits,
-        compile_limits=_compile_limits(arguments, known, limits, ceilings),
+        compile_limits=_compile_limits(arguments, environment, known, limits, ceilings),
         environment=environment.name,
         isolation=arguments.isolation or isolation,
         eval_id=eval_id,
@@ -327,13 +329,21 @@ def _check_program(
 
 
 def _compile_limits(
-    request: EvalRequest, language: Language, limits: Limits, ceilings: Limits
+    request: EvalRequest,
+    environment: Environment,
+    language: Language,
+    limits: Limits,
+    ceilings: Limits,
 ) -> Limits | None:
-    """What a program's compiler may use, as far as the request names any of it."""
+    """What a program's compiler may use, where the request names any of it."""
     if request.compile_limits is None:
         return None
     usual = compile_defaults(language, limits)
-    return checked_limits(request.compile_limits, ceilings, usual, "compile_limits")
+    asked = checked_limits(request.compile_limits, ceilings, usual, COMPILE_LIMITS)
+    if not language.compile:
+        return None
+    check_compile_memory(environment, asked, request.code, request.files)
+    return asked
 
 
 def _check_options(options: EvalOptions, language: Language) -> bytes:

@@ -22,7 +22,7 @@ from crucible.evaluation.request import job_from
 from crucible.evaluation.result import EvalResult, plain, result_of
 from crucible.evaluation.retry_policy import MAX_RETRIES, RETRIED, retry_delay_s
 from crucible.evaluation.view import now_text
-from crucible.executor import circuits_of, open_executor, pool_of
+from crucible.executor import circuits_of, gauges_of, open_executor
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.served import ServedEnvironments
 from crucible.redis_keys import Keys
@@ -64,10 +64,10 @@ def build_registry(settings: Settings) -> TaskRegistry:
     def circuits() -> dict[str, Circuit]:
         return worst(map(circuits_of, opened))
 
-    def sandboxes() -> dict[str, int]:
+    def gauges() -> dict[str, int]:
         found: Counter[str] = Counter()
         for executor in opened:
-            found.update(pool_of(executor))
+            found.update(gauges_of(executor))
         return dict(found)
 
     @asynccontextmanager
@@ -93,7 +93,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
         lambda: health.trouble,
         circuits,
         CompletionHooks(completions, EVALUATING),
-        gauges=sandboxes,
+        gauges=gauges,
     )
     for name, function in EVALUATING.items():
         # Kept as a dead letter after the last retry: an operator may replay it.

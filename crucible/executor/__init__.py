@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from crucible.grading.models import Grading, Judgement
     from crucible.models import Outcome, Program
 
-__all__ = ["Executor", "ExecutorConfig", "circuits_of", "open_executor", "pool_of"]
+__all__ = ["Executor", "ExecutorConfig", "circuits_of", "gauges_of", "open_executor"]
 
 
 class Executor(Protocol):
@@ -106,13 +106,13 @@ async def open_executor(
 
 
 @runtime_checkable
-class _PoolOwner(Protocol):
-    def pool_counts(self) -> dict[str, int]: ...
+class _Measured(Protocol):
+    def gauges(self) -> dict[str, int]: ...
 
 
-def pool_of(executor: Executor) -> dict[str, int]:
-    """An executor's sandboxes by state (``pool_policy.PoolCounts``); empty where it has none."""
-    return executor.pool_counts() if isinstance(executor, _PoolOwner) else {}
+def gauges_of(executor: Executor) -> dict[str, int]:
+    """An executor's sandboxes by state, and bytes of its cache; empty where it has neither."""
+    return executor.gauges() if isinstance(executor, _Measured) else {}
 
 
 def circuits_of(executor: Executor) -> dict[str, Circuit]:

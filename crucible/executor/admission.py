@@ -54,6 +54,8 @@ MAX_ARGUMENTS = 1000
 #: Of a whole path; and the parts it may have.
 MAX_NAME_BYTES = 255
 MAX_NAME_PARTS = 16
+#: The field of a compiler's limits.
+COMPILE_LIMITS = "compile_limits"
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 #: Taken from the program's reach because they change what starts, not what runs.
 _ENV_REFUSED = frozenset({"LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH"})
@@ -80,8 +82,6 @@ def check_program(
     """
     environment, language = served.find(program.language, program.environment)
     check_limits(program.limits, ceiling)
-    if program.compile_limits is not None:
-        check_limits(program.compile_limits, ceiling, "compile_limits")
     check_environment(environment, program.limits)
     check_code(program.code)
     check_stdin(len(program.stdin))
@@ -90,18 +90,38 @@ def check_program(
     check_files(program.files, language.file_name)
     check_output_files(program.output_files)
     check_memory(program.limits, program.code, len(program.stdin), program.files)
+    if language.compile and program.compile_limits is not None:
+        check_limits(program.compile_limits, ceiling, COMPILE_LIMITS)
+        check_compile_memory(environment, program.compile_limits, program.code, program.files)
     return environment, language
 
 
-def check_environment(environment: Environment, limits: Limits) -> None:
+def check_compile_memory(
+    environment: Environment, limits: Limits, code: str, files: Sequence[SourceFile]
+) -> None:
+    """Refuse limits of a compiler whose sandbox could never start with them.
+
+    Raises:
+        InputError: with the least memory that would do.
+    """
+    check_environment(environment, limits, COMPILE_LIMITS)
+    check_memory(limits, code, 0, files, COMPILE_LIMITS)
+
+
+def check_environment(environment: Environment, limits: Limits, where: str = "limits") -> None:
     """Refuse what an environment cannot do.
+
+    Args:
+        environment: to be asked.
+        limits: what it would have.
+        where: the field they are in.
 
     Raises:
         InputError: naming the field that asks for it.
     """
     if limits.memory_mb < environment.least_memory_mb:
         least = f"must be at least {environment.least_memory_mb}"
-        raise InputError("limits.memory_mb", f"{least} in environment {environment.name!r}")
+        raise InputError(f"{where}.memory_mb", f"{least} in environment {environment.name!r}")
 
 
 def compile_limits_of(program: Program, language: Language, ceiling: Limits = CEILING) -> Limits:
@@ -151,8 +171,21 @@ def check_limits(limits: Limits, ceiling: Limits = CEILING, where: str = "limits
             raise InputError(field, f"must be from {least:g} to {most:g}")
 
 
-def check_memory(limits: Limits, code: str, stdin_bytes: int, files: Sequence[SourceFile]) -> None:
+def check_memory(
+    limits: Limits,
+    code: str,
+    stdin_bytes: int,
+    files: Sequence[SourceFile],
+    where: str = "limits",
+) -> None:
     """Refuse a program whose sandbox has no memory for what it is handed: it could never start.
+
+    Args:
+        limits: of what is to start.
+        code: the source text.
+        stdin_bytes: of its standard input.
+        files: laid beside it.
+        where: the field that the limits are in.
 
     Raises:
         InputError: with the least limit that would do.
@@ -164,7 +197,7 @@ def check_memory(limits: Limits, code: str, stdin_bytes: int, files: Sequence[So
     needed_mb = -(-(2 * size + SANDBOX_BYTES) // (1 << 20))
     if limits.memory_mb < needed_mb:
         raise InputError(
-            "limits.memory_mb",
+            f"{where}.memory_mb",
             f"must be at least {needed_mb} for {size} bytes of code, standard input and files",
         )
 

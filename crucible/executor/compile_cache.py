@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from crucible.executor.languages import Language
     from crucible.models import Limits
 
+#: The gauge of a cache's size.
+CACHE_BYTES = "compile_cache_bytes"
 #: Bytes of an entry beside its artifact and its compiler's words.
 ENTRY_BYTES = 500
 
@@ -142,7 +144,8 @@ class CompileCache:
     async def find(self, key: bytes, limits: Limits) -> Compilation | None:
         """What is there already, or what comes of a compile under way.
 
-        None: the caller is to compile, and to call ``fly`` before it awaits anything.
+        Waits no longer than others' compiles may take by their own limits. None: the caller is to
+        compile, and to call ``fly`` before it awaits anything.
 
         Args:
             key: of ``key_of``.

@@ -12,6 +12,7 @@ import msgspec
 from crucible.environments import EnvironmentState, state_of
 from crucible.errors import ExecutorRefused, InputError
 from crucible.executor.admission import check_program, compile_limits_of
+from crucible.executor.compile_cache import CACHE_BYTES
 from crucible.executor.engine import Engine
 from crucible.executor.environment_pools import EnvironmentPools
 from crucible.executor.grading.grader import grade
@@ -116,9 +117,10 @@ class DockerExecutor:
             return EnvironmentState(name=environment.name)
         return state_of(environment.name, image)
 
-    def pool_counts(self) -> dict[str, int]:
-        """The sandboxes of the pool by state, and the programs that wait for one."""
-        return msgspec.structs.asdict(self.pool.counts)
+    def gauges(self) -> dict[str, int]:
+        """Sandboxes of the pool by state, programs that wait for one, bytes of the cache."""
+        counts: dict[str, int] = msgspec.structs.asdict(self.pool.counts)
+        return {**counts, CACHE_BYTES: self.jobs.cache.size_bytes}
 
     def stats(self) -> dict[str, Any]:
         """What the first pool has now and has done, and what the others have, by environment.
@@ -133,7 +135,8 @@ class DockerExecutor:
         }
         return {
             "environments": others,
-            **self.pool_counts(),
+            **self.gauges(),
+            "compile_cache": msgspec.structs.asdict(self.jobs.cache.totals),
             **msgspec.structs.asdict(self.pool.totals),
             "arrivals_per_s": round(demand.rate_per_s(now_s), 3),
             "expected_during_preparation": round(demand.during_preparation(now_s), 3),

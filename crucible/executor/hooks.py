@@ -41,6 +41,16 @@ class SandboxTaken(msgspec.Struct, frozen=True, kw_only=True):
     age_s: float
 
 
+class CompileLookup(msgspec.Struct, frozen=True, kw_only=True):
+    """It is known whether a program has to be compiled.
+
+    Attributes:
+        hit: the same was compiled before, or is by another program that came first.
+    """
+
+    hit: bool
+
+
 class SandboxRetired(msgspec.Struct, frozen=True, kw_only=True):
     """A container was removed.
 
@@ -92,6 +102,9 @@ class ExecutorHooks(Protocol):
     def sandbox_taken(self, details: SandboxTaken) -> None:
         """A program got a sandbox."""
 
+    def compile_looked_up(self, details: CompileLookup) -> None:
+        """It is known whether a program has to be compiled."""
+
     def sandbox_retired(self, details: SandboxRetired) -> None:
         """A container was removed."""
 
@@ -109,6 +122,9 @@ class NoHooks:
         """Ignore it."""
 
     def sandbox_taken(self, details: SandboxTaken) -> None:
+        """Ignore it."""
+
+    def compile_looked_up(self, details: CompileLookup) -> None:
         """Ignore it."""
 
     def sandbox_retired(self, details: SandboxRetired) -> None:

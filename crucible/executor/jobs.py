@@ -12,10 +12,10 @@ import msgspec
 from crucible.errors import ExecutorUnavailable
 from crucible.executor import frames
 from crucible.executor.compile_cache import CompileCache, key_of
-from crucible.executor.hooks import ProgramEnded
+from crucible.executor.hooks import CompileLookup, ProgramEnded
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.sandbox import NotStarted
-from crucible.executor.verdicts import outcome_of_failed
+from crucible.executor.verdicts import outcome_of_failed, with_all_files
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -84,8 +84,7 @@ class JobRunner:
 
     async def compile(self, job: Job) -> Compilation:
         """Compile a program, unless the same was before."""
-        image_id, key = await self._key_of(job)
-        found = await self.cache.find(key, job.compile_limits)
+        image_id, key, found = await self._look_up(job)
         if found is not None:
             return found
         with self.cache.fly(key, job.compile_limits) as flight:
@@ -98,8 +97,7 @@ class JobRunner:
         A compiler's sandbox is emptied and runs the program as well, where it may be: what was
         compiled has been taken out of it before.
         """
-        image_id, key = await self._key_of(job)
-        found = await self.cache.find(key, job.compile_limits)
+        image_id, key, found = await self._look_up(job)
         if found is not None:
             return await self._run_compiled(job, found)
         with self.cache.fly(key, job.compile_limits) as flight:
@@ -114,8 +112,11 @@ class JobRunner:
         run = partial(self._run_in, job, compilation.artifact, compilation.report)
         return await self._in_a_sandbox(job, job.program.limits, run)
 
-    async def _key_of(self, job: Job) -> tuple[str, bytes]:
-        """The image a job's compiler is in, and the key of what it will make."""
+    async def _look_up(self, job: Job) -> tuple[str, bytes, Compilation | None]:
+        """The image of a job's compiler, the key of what it makes, and that if it is known.
+
+        Where it is not, the caller is to call ``fly`` before it awaits anything.
+        """
         image_id = await self._engine.pinned(self._config.image_of(job.environment))
         program = job.program
         key = key_of(
@@ -126,7 +127,9 @@ class JobRunner:
             files=frames.contents_of(program, job.language),
             executable=[file.name for file in program.files if file.executable],
         )
-        return image_id, key
+        found = await self.cache.find(key, job.compile_limits)
+        self._hooks.compile_looked_up(CompileLookup(hit=found is not None))
+        return image_id, key, found
 
     async def _in_a_sandbox(
         self, job: Job, limits: Limits, work: Callable[[Sandbox], Awaitable[T]]
@@ -215,6 +218,7 @@ class JobRunner:
     def ended(self, job: Job, outcome: Outcome) -> Outcome:
         """An outcome as it is reported, once the observers know of it."""
         program = job.program
+        outcome = with_all_files(outcome, program.output_files)
         self._hooks.program_ended(
             ProgramEnded(
                 language=program.language,

@@ -15,13 +15,21 @@ if TYPE_CHECKING:
 
 #: Bytes of the supervisor's own complaints worth keeping.
 _COMPLAINT_BYTES = 4096
+#: What is omitted was asked for by name or pattern, or found by a pattern.
+_MAX_OMITTED = 2 * frames.OUTPUT_FILES
 
 
 class Output:
-    """What came back from one program, capped on this side too."""
+    """What came back from one program, capped on this side too.
 
-    def __init__(self, cap: int) -> None:
+    Args:
+        cap: bytes of each stream that are kept.
+        file_bytes: bytes that files handed back may have together.
+    """
+
+    def __init__(self, cap: int, file_bytes: int = 0) -> None:
         self.cap = cap
+        self.file_bytes = file_bytes
         self.kept = {frames.STDOUT: bytearray(), frames.STDERR: bytearray()}
         self.files: dict[str, bytes] = {}
         self.files_omitted: dict[str, str] = {}
@@ -61,17 +69,8 @@ class Output:
         if kind in self.kept:
             kept = self.kept[kind]
             kept += payload[: self.cap - len(kept)]
-        elif kind == frames.FILE:
-            name, content = frames.decode_file(payload)
-            self.files[name] = content
-        elif kind == frames.NO_FILE:
-            name, reason = frames.decode_file(payload)
-            self.files_omitted[name] = reason.decode("ascii", "replace")
-        elif kind == frames.ARTIFACT:
-            self.made_bytes += len(payload)
-            if self.made_bytes > 2 * frames.ARTIFACT_BYTES:
-                raise FrameError("more compiled files than were asked for")
-            self.made.append(frames.decode_artifact(payload))
+        elif kind in (frames.FILE, frames.NO_FILE, frames.ARTIFACT):
+            self._take_file(kind, payload)
         elif kind == frames.END:
             self.end = frames.decode_end(payload)
         elif kind == frames.READY:
@@ -79,6 +78,27 @@ class Output:
             self.code = payload
         elif kind == frames.STARTED:
             self.started = True
+
+    def _take_file(self, kind: bytes, payload: bytes) -> None:
+        """Take in a file, or why there is none."""
+        if kind == frames.ARTIFACT:
+            self.made_bytes += len(payload)
+            self.made.append(frames.decode_artifact(payload))
+            if self.made_bytes > 2 * frames.ARTIFACT_BYTES:
+                raise FrameError("more compiled files than may be handed back")
+            return
+        name, content = frames.decode_file(payload)
+        if kind == frames.NO_FILE:
+            self.files_omitted[name] = content.decode("ascii", "replace")
+        else:
+            self.files[name] = content
+            self.file_bytes -= len(content)
+        if (
+            self.file_bytes < 0
+            or len(self.files) > frames.OUTPUT_FILES
+            or len(self.files_omitted) > _MAX_OMITTED
+        ):
+            raise FrameError("more files than may be handed back")
 
 
 class SpokenOutput(Output):

@@ -176,17 +176,18 @@ class Sandbox:
             Interrupted: cancelled while the program ran.
         """
         self._again = False
+        file_bytes = self._config.file_mb << 20
         request = frames.encode_request(
             program,
             language,
             cpus=self._config.cpus,
-            file_bytes=self._config.file_mb << 20,
+            file_bytes=file_bytes,
             artifact=artifact,
             talks=talk is not None,
         )
         cap = program.limits.output_kb * 1024
         if talk is None:
-            return await self._serve(request, program.limits, Output(cap))
+            return await self._serve(request, program.limits, Output(cap, file_bytes))
         return await self._serve_talk(request, program.limits, SpokenOutput(cap, talk), talk)
 
     async def compile(

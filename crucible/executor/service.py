@@ -64,8 +64,8 @@ log = logging.getLogger(__name__)
 
 MSGPACK = "application/msgpack"
 JSON = "application/json"
-#: A program with its standard input and files, base64 included.
-MAX_BODY_BYTES = 64 << 20
+#: A program with its standard input and files, base64 included, and what was compiled of it.
+MAX_BODY_BYTES = 96 << 20
 #: Seconds that running programs have once the service is asked to stop; their own limits end most
 #: of them sooner.
 DRAIN_S = 30.0

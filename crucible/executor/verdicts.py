@@ -13,9 +13,12 @@ import msgspec
 
 from crucible.executor.artifact import Compilation
 from crucible.executor.frames import ARTIFACT_BYTES, ARTIFACT_FILES
+from crucible.executor.jail.collect import is_pattern
 from crucible.models import OWN_END, CompileReport, Outcome, Usage, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crucible.executor.frames import End
     from crucible.executor.output import Output
     from crucible.models import Limits
@@ -146,8 +149,24 @@ def outcome_of_failed(compilation: Compilation) -> Outcome:
         stderr=compilation.report.error,
         output_truncated=compilation.output_truncated,
         message=compilation.message,
+        run_s=compilation.run_s,
         compile=compilation.report,
     )
+
+
+def with_all_files(outcome: Outcome, asked: Sequence[str]) -> Outcome:
+    """An outcome in which every output file that was asked for is there, or has a reason.
+
+    The supervisor says what became of each, unless its sandbox was lost or nothing ran in it.
+    """
+    silent = not outcome.files and not outcome.files_omitted
+    found = {*outcome.files, *outcome.files_omitted}
+    left = [name for name in asked if name not in found and (silent or not is_pattern(name))]
+    if not left:
+        return outcome
+    reason = "missing" if outcome.verdict is Verdict.COMPILE_ERROR else "lost"
+    omitted = {**outcome.files_omitted, **dict.fromkeys(left, reason)}
+    return msgspec.structs.replace(outcome, files_omitted=omitted)
 
 
 _LOST = {

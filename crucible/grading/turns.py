@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import enum
 
-#: A side that used the processor for this share of a turn was computing, and not waiting. Low, since
-#: on a crowded machine one that computes gets only a little of it; one that waits uses none.
+#: A side that used the processor for this share of a turn was computing, and not waiting. Low,
+#: since on a crowded machine one that computes gets only a little; one that waits uses none.
 BUSY_SHARE = 0.02
 
 

@@ -32,6 +32,10 @@ class Completions(Protocol):
     def sandbox_wait_s(self) -> float:
         """The sum of all waits for a sandbox, seconds."""
 
+    @property
+    def compiles(self) -> Mapping[str, int]:
+        """Programs that the compile cache had (``hit``), and that were compiled (``miss``)."""
+
     def cumulative(self) -> Sequence[tuple[str, int]]:
         """For each upper bound of a duration, how many took no longer."""
 
@@ -64,8 +68,14 @@ class CompletionCollector(Collector):
         waits = CounterMetricFamily(
             "sandbox_wait_seconds", "Time that programs spent waiting for a sandbox."
         )
+        compiles = CounterMetricFamily(
+            "compile_cache_lookups",
+            "Programs that were compiled before (hit), or had to be compiled (miss).",
+            labels=["outcome"],
+        )
         celery = self._completions.get("celery")
         for outcome in ("hit", "miss"):
+            compiles.add_metric([outcome], celery.compiles.get(outcome, 0) if celery else 0)
             sandboxes.add_metric([outcome], celery.sandboxes.get(outcome, 0) if celery else 0)
         waits.add_metric([], celery.sandbox_wait_s if celery else 0)
         for queue_system, counts in sorted(self._completions.items()):
@@ -76,3 +86,4 @@ class CompletionCollector(Collector):
         yield durations
         yield sandboxes
         yield waits
+        yield compiles

@@ -40,6 +40,7 @@ class Measured:
         dead_letters: messages that could not be run; None where that is not known.
         workers: workers that live, by kind; unknown ones are absent.
         sandboxes: of all async workers, by state; ``waiting`` are programs without one.
+        compile_cache_bytes: of compiled programs that all async workers keep.
     """
 
     connections: Connections
@@ -52,6 +53,7 @@ class Measured:
     dead_letters: int | None = None
     workers: Mapping[str, int] = field(default_factory=dict)
     sandboxes: Mapping[str, int] = field(default_factory=dict)
+    compile_cache_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,11 @@ class _Gauges(Collector):
         for state, count in measured.sandboxes.items():
             sandboxes.add_metric([state], count)
         yield sandboxes
+        yield GaugeMetricFamily(
+            "compile_cache_bytes",
+            "Bytes of compiled programs that the async workers keep.",
+            value=measured.compile_cache_bytes,
+        )
         yield from _connections(measured.connections)
         yield from _circuits(measured.circuits)
         if measured.copies is not None:

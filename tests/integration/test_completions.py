@@ -27,7 +27,7 @@ from crucible.evaluation.completion_hooks import SandboxHooks
 from crucible.evaluation.completion_store import read_completions
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.record import once_name
-from crucible.executor.hooks import SandboxTaken
+from crucible.executor.hooks import CompileLookup, SandboxTaken
 from crucible.models import Outcome, Program, Status, Verdict
 from crucible.redis_keys import Keys
 
@@ -241,6 +241,22 @@ def _completed(status: str) -> str:
 
 def _count() -> str:
     return 'task_duration_seconds_count{queue_system="celery"}'
+
+
+async def test_compiles_and_what_was_spared_are_shown(redis_url: str) -> None:
+    """Workers count what their compile cache had and had not; every api process shows the sums."""
+    counter = CompletionCounter()
+    hooks = SandboxHooks(counter)
+    async with running_api(redis_url) as client:
+        async with counter.writing(redis_url, Keys(), 60):
+            for hit in (False, True, True):
+                hooks.compile_looked_up(CompileLookup(hit=hit))
+        async with client.get("/metrics") as response:
+            lines = (await response.text()).splitlines()
+    shown = dict(line.rsplit(" ", 1) for line in lines if line.startswith("compile_cache"))
+    assert float(shown['compile_cache_lookups_total{outcome="hit"}']) == 2
+    assert float(shown['compile_cache_lookups_total{outcome="miss"}']) == 1
+    assert float(shown["compile_cache_bytes"]) == 0
 
 
 async def test_programs_that_found_no_sandbox_are_shown(redis_url: str) -> None:

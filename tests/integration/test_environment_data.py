@@ -67,12 +67,19 @@ async def test_packages_are_there(run: Run, module: str, expression: str) -> Non
     assert (outcome.verdict, outcome.stdout) == (Verdict.OK, b"6\n"), outcome
 
 
-async def test_a_plot_comes_back(run: Run) -> None:
-    """matplotlib draws without a display, and what it drew is handed back."""
-    code = "from matplotlib import pyplot\npyplot.plot([1, 3, 2])\npyplot.savefig('plot.png')\n"
-    outcome = await run(code, output_files=("plot.png",))
+@pytest.mark.parametrize("asked", ["out/plot.png", "out/*.png", "**/*.png"])
+async def test_a_plot_comes_back(run: Run, asked: str) -> None:
+    """matplotlib draws without a display, and what it drew is handed back, whole."""
+    code = (
+        "import os\nfrom matplotlib import pyplot\npyplot.plot([1, 3, 2])\n"
+        "os.mkdir('out')\npyplot.savefig('out/plot.png')\n"
+    )
+    outcome = await run(code, output_files=(asked,))
     assert outcome.verdict is Verdict.OK, outcome
-    assert outcome.files["plot.png"].startswith(b"\x89PNG")
+    assert (set(outcome.files), outcome.files_omitted) == ({"out/plot.png"}, {})
+    content = outcome.files["out/plot.png"]
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    assert b"IEND" in content[-12:]
 
 
 async def test_numpy_is_ready_before_the_program(run: Run) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
     from crucible.executor.hooks import (
+        CompileLookup,
         ProgramEnded,
         SandboxReady,
         SandboxRetired,
@@ -71,6 +72,9 @@ class Listener:
 
     def sandbox_taken(self, details: SandboxTaken) -> None:
         self._note("taken", details)
+
+    def compile_looked_up(self, details: CompileLookup) -> None:
+        self._note("compile", details)
 
     def sandbox_retired(self, details: SandboxRetired) -> None:
         self._note("retired", details)

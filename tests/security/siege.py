@@ -70,7 +70,7 @@ def js(code: str, limits: Limits = LONG) -> Program:
 
 def c(code: str, limits: Limits = LONG) -> Program:
     """A C program."""
-    return Program(language="c", code=code, limits=limits)
+    return Program(language="c", code=code, limits=limits, compile_limits=limits)
 
 
 def resident_bytes() -> int:

@@ -60,7 +60,7 @@ TIME = {
             "int main(void) { C(C(C(;))) }",
             SHORT,
         ),
-        {V.TIMEOUT, V.CPU_LIMIT, V.MEMORY_LIMIT},
+        {V.COMPILE_ERROR},
     ),
 }
 

@@ -80,6 +80,7 @@ class Finder:
         self.home = home
         self.left = MAX_ENTRIES
         self.reason = b""
+        self.refused: dict[str, bytes] = {}
         self.listed: dict[str, list[tuple[str, int, float]]] = {}
 
     def entries(self, folder: str) -> "list[tuple[str, int, float]]":
@@ -93,6 +94,7 @@ class Finder:
         """
         if folder not in self.listed:
             self.listed[folder] = self.read_folder(folder)
+        self.reason = self.refused.get(folder, self.reason)
         return self.listed[folder]
 
     def read_folder(self, folder: str) -> "list[tuple[str, int, float]]":
@@ -102,7 +104,7 @@ class Finder:
             here = open_folder(folder, self.home)
         except OSError as error:
             if error.errno != errno.ENOENT:
-                self.reason = reason_of(error)
+                self.refused[folder] = reason_of(error)
             return []
         try:
             with posix.scandir(here) as entries:

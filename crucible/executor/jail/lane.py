@@ -284,6 +284,9 @@ class Ward(Single):
         if self.collect(send=True):
             while self.helpers:
                 self.hear()
+            return
+        for name in self.request["output_files"]:
+            self.omit(name, b"lost")
 
     def lose(self) -> None:
         """Tell the end of a program whose namespaces went with the spawner."""

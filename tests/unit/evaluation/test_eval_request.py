@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crucible.environments import DATA
 from crucible.errors import InputError
 from crucible.evaluation.limits import DEFAULTS, LimitsRequest, checked_limits
 from crucible.evaluation.request import (
@@ -285,6 +286,20 @@ def test_a_compiler_gets_what_is_asked_for_it() -> None:
     assert (limits.wall_time_s, limits.cpu_time_s, limits.disk_mb) == (5, 30, 200)
     plain = program_from("id", "x", "c", {}, served=SERVED, ceilings=CEILINGS)
     assert plain.compile_limits is None
+    script = program_from("id", "x", "sh", options, served=SERVED, ceilings=CEILINGS)
+    assert script.compile_limits is None
+
+
+def test_a_compiler_has_to_have_memory_for_what_it_is_handed() -> None:
+    """Else its sandbox could never start, which no retry would mend."""
+    many = [{"name": "a.h", "content": "a" * (9 << 20)}]
+    body = {"code": "x", "language": "c", "files": many, "compile_limits": {"memory_mb": 16}}
+    assert refused(body).field == "compile_limits.memory_mb"
+    served = ServedEnvironments((DATA,))
+    options = {"compile_limits": {"memory_mb": 32}}
+    with pytest.raises(InputError, match="at least 64 in environment 'data'") as caught:
+        program_from("id", "x", "c", options, served=served, ceilings=CEILINGS)
+    assert caught.value.field == "compile_limits.memory_mb"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from crucible.errors import ExecutorRefused
 from crucible.executor import frames
 from crucible.executor.frames import FrameError, FrameReader, decode_end, decode_file
 from crucible.executor.languages import languages_of
+from crucible.executor.output import Output
 from crucible.models import Program, SourceFile
 
 if TYPE_CHECKING:
@@ -129,6 +130,30 @@ def test_a_file_that_is_not_base64_is_refused() -> None:
     broken = (SourceFile(name="a", content="?", encoding="base64"),)
     with pytest.raises(ExecutorRefused, match="a"):
         request_of(Program(language="sh", code="", files=broken))
+
+
+def test_more_than_was_asked_for_is_no_answer() -> None:
+    """Files and reasons are bounded on this side as well, in bytes and in number."""
+
+    def frame(name: str, content: bytes) -> bytes:
+        return len(name).to_bytes(2, "big") + name.encode() + content
+
+    output = Output(10, file_bytes=8)
+    output.take(frames.FILE, frame("a", b"12345678"))
+    with pytest.raises(FrameError):
+        output.take(frames.FILE, frame("b", b"9"))
+    reasons, made = Output(10), Output(10)
+
+    def take_all(into: Output, kind: bytes, content: bytes) -> None:
+        for number in range(200):
+            into.take(kind, frame(str(number), content))
+
+    with pytest.raises(FrameError):
+        take_all(reasons, frames.NO_FILE, b"missing")
+    with pytest.raises(FrameError):
+        take_all(made, frames.ARTIFACT, b"-" + bytes(1 << 20))
+    with pytest.raises(FrameError):
+        frames.decode_artifact(frame("a", b"?"))
 
 
 @given(st.text(max_size=20), st.binary(max_size=20))
