@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery
-from support.api_rig import running_api
-from support.worker_rig import async_worker, stock_worker
+from support.api_rig import port_of, running_api
+from support.worker_rig import async_worker, crucible, stock_worker
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     import aiohttp
     from stock_rig.child import Child
@@ -116,3 +117,39 @@ async def test_progress_and_cancelling(redis_url: str, kind: str) -> None:
         verdicts = [test["verdict"] for test in view["tests"]]
         assert verdicts == ["accepted", "accepted", "skipped", "skipped", "skipped"]
         assert (view["passed"], view["total"], view["score"]) == (2, 5, 0.4)
+
+
+async def test_the_command(redis_url: str, tmp_path: Path) -> None:
+    """A folder of tests, a checker and a mode; a table, a summary, and an exit code that tells."""
+    problem = tmp_path / "problem"
+    problem.mkdir()
+    for name, given, answer in (("1", "1 2", "3"), ("2", "5 5", "10"), ("10", "0 0", "0")):
+        (problem / f"{name}.in").write_text(given)
+        (problem / f"{name}.out").write_text(f"{answer}\n")
+    right, wrong = tmp_path / "right.py", tmp_path / "wrong.py"
+    right.write_text(ADD)
+    wrong.write_text("a, b = map(int, input().split())\nprint(min(a + b, 3))")
+    checker = tmp_path / "checker.py"
+    checker.write_text("import sys\nsys.exit(open(sys.argv[2]).read() != open(sys.argv[3]).read())")
+
+    async with running_api(redis_url) as client, async_worker(redis_url):
+        url = f"http://127.0.0.1:{port_of(client)}"
+
+        async def submit(*arguments: str, code: int) -> str:
+            given = ("submit", *arguments, "--url", url)
+            async with crucible(given, COLUMNS="200") as command:
+                assert await command.wait(60) == code, command.log
+                return command.log
+
+        passed = await submit(str(right), "--tests", str(problem), "--compare", "exact", code=0)
+        failed = await submit(
+            *(str(wrong), "--tests", str(problem), "--checker", str(checker)),
+            *("--stop", "first_failure", "--limit", "wall_time_s=5"),
+            code=1,
+        )
+        refused = await submit(str(right), "--checker", str(checker), code=2)
+    assert "accepted: 3 of 3 tests passed, score 1" in passed
+    assert passed.index("\n1 ") < passed.index("\n2 ") < passed.index("\n10 ")
+    assert "wrong_answer: 1 of 3 tests passed, score 0.333" in failed
+    assert "skipped: test 2 failed" in failed
+    assert "--tests" in refused
