@@ -34,7 +34,9 @@ def async_worker(queue_url: str, *arguments: str, **environment: str) -> Child:
     return crucible(["worker", *arguments], CELERY_BROKER_URL=queue_url, **environment)
 
 
-def stock_worker(queue_url: str, *, pool: str = "prefork", concurrency: int = 2) -> StockWorker:
+def stock_worker(
+    queue_url: str, *, pool: str = "prefork", concurrency: int = 2, **environment: str
+) -> StockWorker:
     """``celery -A crucible.celery_app worker`` on the same queues."""
     return StockWorker(
         PROJECT,
@@ -43,5 +45,5 @@ def stock_worker(queue_url: str, *, pool: str = "prefork", concurrency: int = 2)
         pool=pool,
         concurrency=concurrency,
         app="crucible.celery_app",
-        environment={"CELERY_BROKER_URL": queue_url},
+        environment={"CELERY_BROKER_URL": queue_url, **environment},
     )
