@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stock": PLAIN | {"worker", "broker"},
     "celery_app": PLAIN | {"evaluation", "stock"},
     "migration": PLAIN | {"broker", "executor", "legacy", "evaluation"},
-    "api": PLAIN | {"http", "broker", "executor", "evaluation", "migration", "telemetry"},
+    "api": PLAIN
+    | {"http", "broker", "executor", "evaluation", "grading", "migration", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
     "up": PLAIN | {"embedded", "executor"},
 }
