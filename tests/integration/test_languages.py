@@ -64,10 +64,11 @@ async def run(
 ) -> Outcome:
     """Run one of the six programs with the limits of its language."""
     known = LANGUAGES[language]
-    # Processor time, so a busy machine does not matter; an endless loop has to use it up.
-    seconds = 1.5
-    limits = msgspec.structs.replace(known.defaults, wall_time_s=60.0, cpu_time_s=seconds)
-    compile_limits = msgspec.structs.replace(known.compile_defaults, wall_time_s=60.0)
+    # Processor time, so a busy machine does not matter; an endless loop has to use it up, and a
+    # virtual machine that was started has to come to its memory limit before.
+    seconds = 5.0 if known.compile else 1.5
+    limits = msgspec.structs.replace(known.defaults, wall_time_s=120.0, cpu_time_s=seconds)
+    compile_limits = msgspec.structs.replace(known.compile_defaults, wall_time_s=300.0)
     (source,) = (PROGRAMS / language).glob(f"{name}.*")
     return await executor.run(
         Program(
@@ -131,7 +132,7 @@ async def test_a_compiler_complains(executor: Executor, language: str) -> None:
         Program(
             language=language,
             code=BROKEN[language],
-            compile_limits=msgspec.structs.replace(known.compile_defaults, wall_time_s=60.0),
+            compile_limits=msgspec.structs.replace(known.compile_defaults, wall_time_s=300.0),
             environment="judge",
         )
     )
