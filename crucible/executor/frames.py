@@ -304,8 +304,8 @@ def encode_piece(data: bytes) -> bytes:
     return len(data).to_bytes(4, "big") + data
 
 
-#: Stops a program that talks; see ``jail``.
-STOP_PIECE = b"\xff" * 4
+#: Stops a program that talks; and the last piece, once it has ended. See ``jail``.
+STOP_PIECE, DONE_PIECE = b"\xff\xff\xff\xff", b"\xff\xff\xff\xfe"
 
 
 def _filled(word: str, blanks: Mapping[str, str]) -> str:

@@ -250,7 +250,7 @@ class Sandbox:
             await asyncio.wait({passing})
             raise
         # The supervisor reads to the end of it, whether or not the program did.
-        talk.end()
+        talk.close()
         _, late = await asyncio.wait({passing}, timeout=_LAST_BYTES_S)
         if late:
             self.clean = False

@@ -33,29 +33,34 @@ class Talk:
         self.used = used
         self.started = started
         self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
-        self._closed = False
+        self._ended = False
 
     def tell(self, data: bytes) -> None:
         """Have the program read something on standard input."""
-        if self._closed:
+        if self._ended:
             return
         for start in range(0, len(data), PIECE_BYTES):
             self._inbox.put_nowait(frames.encode_piece(data[start : start + PIECE_BYTES]))
 
     def end(self) -> None:
         """Close the program's standard input, after what it is still to read."""
-        self._close(frames.encode_piece(b""))
+        if not self._ended:
+            self._ended = True
+            self._inbox.put_nowait(frames.encode_piece(b""))
 
     def stop(self) -> None:
         """Stop the program; its verdict is ``timeout``."""
-        self._close(frames.STOP_PIECE)
+        self._ended = True
+        self._inbox.put_nowait(frames.STOP_PIECE)
 
-    def _close(self, last: bytes) -> None:
-        if not self._closed:
-            self._closed = True
-            self._inbox.put_nowait(last)
+    def close(self) -> None:
+        """The program has ended: nothing is passed on any more."""
+        self._ended = True
+        self._inbox.put_nowait(frames.DONE_PIECE)
 
     async def pass_on(self, write: Callable[[bytes], Awaitable[None]]) -> None:
-        """Write what the program is told until its standard input is closed."""
-        while not (self._closed and self._inbox.empty()):
-            await write(await self._inbox.get())
+        """Write what the program is told, until it has ended."""
+        piece = b""
+        while piece != frames.DONE_PIECE:
+            piece = await self._inbox.get()
+            await write(piece)

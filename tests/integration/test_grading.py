@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,7 +32,9 @@ LIMITS = Limits(memory_mb=64, output_kb=4)
 
 def config(**options: Any) -> ExecutorConfig:
     """Of an executor beside others in this process: each looks after what has its name."""
-    return ExecutorConfig(owner=f"grading-{next(NUMBERS)}", pool_min=1, pool_max=2, **options)
+    return ExecutorConfig(
+        owner=f"grading-{os.getpid()}-{next(NUMBERS)}", pool_min=1, pool_max=2, **options
+    )
 
 
 NUMBERS = itertools.count()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,14 +60,14 @@ HOGS = "print(500, flush=True)\ninput()\nb'x' * (300 << 20)"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def local() -> AsyncIterator[DockerExecutor]:
-    config = ExecutorConfig(owner="interactors-local", pool_min=1, pool_max=2)
+    config = ExecutorConfig(owner=f"interactors-{os.getpid()}-local", pool_min=1, pool_max=2)
     async with DockerExecutor.open(config) as executor:
         yield executor
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def remote() -> AsyncIterator[Executor]:
-    config = ExecutorConfig(owner="interactors-remote", pool_min=1, pool_max=2)
+    config = ExecutorConfig(owner=f"interactors-{os.getpid()}-remote", pool_min=1, pool_max=2)
     async with open_service(config) as url, open_executor(ExecutorConfig(urls=(url,))) as executor:
         yield executor
 
@@ -172,6 +173,18 @@ async def test_an_interactor_that_fails(place: tuple[Executor, Isolation], inter
     (judgement,) = await graded(place, BISECTION, interactor)
     assert judgement.verdict is V.INTERNAL_ERROR, judgement
     assert "the interactor failed" in str(judgement.message)
+
+
+async def test_who_has_ended_waits_for_nobody(local: DockerExecutor) -> None:
+    """A program that is wrong is stopped at once; an interactor that goes on has failed."""
+    place: tuple[Executor, Isolation] = (local, "nested")
+    (wrong,) = await graded(place, "print(-1, flush=True)\nwhile True: print(1)")
+    assert (wrong.verdict, wrong.usage.wall_time_ms < 9000) == (V.PRESENTATION_ERROR, True), wrong
+    (ended,) = await graded(place, "print(7)", "while True: pass")
+    assert ended.verdict is V.INTERNAL_ERROR, ended
+    assert "the interactor failed" in str(ended.message)
+    (right,) = await graded(place, "print(7)\nimport time\ntime.sleep(60)", wall_time_s=0.5)
+    assert right.verdict is V.TIMEOUT, right
 
 
 async def test_much_is_said_both_ways(local: DockerExecutor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +27,7 @@ LIMITS = Limits(wall_time_s=5.0)
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def executor() -> AsyncIterator[DockerExecutor]:
-    config = ExecutorConfig(owner="grading-walls", pool_min=1, pool_max=2)
+    config = ExecutorConfig(owner=f"grading-walls-{os.getpid()}", pool_min=1, pool_max=2)
     async with DockerExecutor.open(config) as opened:
         yield opened
 

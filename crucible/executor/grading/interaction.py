@@ -53,6 +53,10 @@ class Conversation:
         self._changed = asyncio.Event()
         #: When a turn was over its limit.
         self._over_s = 0.0
+        #: Both were stopped for that.
+        self._stopped = False
+        #: Who ended by itself before the other, if either did.
+        self._ended_first: Side | None = None
         self.program = self._talk(Side.PROGRAM)
         self.interactor = self._talk(Side.INTERACTOR)
         #: The sandboxes' own clocks only end what these turns do not.
@@ -85,18 +89,27 @@ class Conversation:
         watching = asyncio.create_task(self._watch())
         try:
             await asyncio.wait({program, interactor}, return_when=asyncio.FIRST_COMPLETED)
-            first_to_end = Side.INTERACTOR if interactor.done() else Side.PROGRAM
-            if first_to_end is Side.PROGRAM and program.result().verdict in _FAILED:
+            if not interactor.done() and program.result().verdict in _FAILED:
                 await asyncio.wait({interactor}, timeout=LAST_WORDS_S)
-                first_to_end = Side.INTERACTOR if interactor.done() else Side.PROGRAM
+            first = Side.INTERACTOR if interactor.done() else Side.PROGRAM
+            if not self._stopped:
+                self._ended_first = first
+                # Whoever is left has a turn of its own to come to an end.
+                self._turns.spoke(first, self._clock_s())
+                self._changed.set()
             program_s = self._turns.program_s(self._clock_s())
-            self.program.end()
-            self.interactor.end()
+            if first is Side.PROGRAM:
+                self.interactor.end()
+            elif _ruling(interactor).verdict is Verdict.ACCEPTED:
+                self.program.end()
+            else:
+                # Nothing it does now counts.
+                self.program.stop()
             outcome, judged = await asyncio.gather(program, interactor)
         finally:
             watching.cancel()
             await asyncio.wait({watching})
-        return self._conclude(outcome, judged, first_to_end, program_s)
+        return self._conclude(outcome, judged, program_s)
 
     async def _watch(self) -> None:
         """Stop both when one is overdue."""
@@ -109,32 +122,42 @@ class Conversation:
             except TimeoutError:
                 self._over_s = self._clock_s()
             if self._turns.overdue(self._over_s) is not None:
+                self._stopped = True
                 self.program.stop()
                 self.interactor.stop()
                 return
 
     def _conclude(
-        self, outcome: Outcome, judged: Outcome, first_to_end: Side, program_s: float
+        self, outcome: Outcome, judged: Outcome, program_s: float
     ) -> tuple[Outcome, Ruling]:
+        usage = msgspec.structs.replace(outcome.usage, wall_time_ms=int(program_s * 1000))
         # By their ends it is known what they used, to the last moment.
         self._turns.used(Side.PROGRAM, outcome.usage.cpu_time_ms / 1000)
         self._turns.used(Side.INTERACTOR, judged.usage.cpu_time_ms / 1000)
-        overdue = self._turns.overdue(self._over_s)
-        usage = msgspec.structs.replace(outcome.usage, wall_time_ms=int(program_s * 1000))
         outcome = msgspec.structs.replace(outcome, usage=usage)
-        if overdue is Overdue.INTERACTOR:
-            return outcome, failure("interactor", f"it was silent for {INTERACTOR_S:g} s")
+        return outcome, self._ruling_on(outcome, judged)
+
+    def _ruling_on(self, outcome: Outcome, judged: Outcome) -> Ruling:
+        """What the test is worth, by how both ended."""
         ruling = ruling_of(judged, "interactor")
-        # Stopped here, it has no end of its own; but a limit it ran into counts.
-        if overdue is not None and outcome.verdict in (*OWN_END, Verdict.TIMEOUT):
-            slow = f"still running after {self._limits.wall_time_s:g} s of its own time"
-            text = slow if overdue is Overdue.PROGRAM else _IDLE
-            return outcome, Ruling(Verdict.TIMEOUT, text)
-        if first_to_end is Side.INTERACTOR and ruling.verdict is not Verdict.ACCEPTED:
-            return outcome, ruling
-        if outcome.verdict is not Verdict.OK:
-            return outcome, Ruling(outcome.verdict, outcome.message)
-        return outcome, ruling
+        own = Ruling(outcome.verdict, outcome.message)
+        if self._ended_first is Side.INTERACTOR and ruling.verdict is not Verdict.ACCEPTED:
+            return ruling
+        # Stopped here, it has no end of its own; but a limit it ran into before counts.
+        if not self._stopped or outcome.verdict not in (*OWN_END, Verdict.TIMEOUT):
+            return ruling if outcome.verdict is Verdict.OK else own
+        if self._ended_first is Side.PROGRAM:
+            silent = failure("interactor", f"it did not end for {INTERACTOR_S:g} s")
+            return silent if outcome.verdict is Verdict.OK else own
+        overdue = self._turns.overdue(self._over_s)
+        if overdue is Overdue.INTERACTOR:
+            return failure("interactor", f"it was silent for {INTERACTOR_S:g} s")
+        slow = f"still running after {self._limits.wall_time_s:g} s of its own time"
+        return Ruling(Verdict.TIMEOUT, slow if overdue is Overdue.PROGRAM else _IDLE)
+
+
+def _ruling(interactor: asyncio.Task[Outcome]) -> Ruling:
+    return ruling_of(interactor.result(), "interactor")
 
 
 async def interact(

@@ -19,7 +19,7 @@ the reason), ``U`` the processor time used so far (of programs that talk), ``X``
 After the end, process 1 exits and takes everything in its pid namespace along; after a request that
 says ``again`` it empties the file systems and takes another. While a program runs whose request
 says ``talks``, pieces of its standard input come in on descriptor 0, each after four bytes of
-length; length 0 is its end, and ``STOP`` stops the program.
+length; length 0 is its end, ``STOP`` stops the program, and after its end comes ``DONE``.
 """
 
 from __future__ import annotations

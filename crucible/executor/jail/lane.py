@@ -375,7 +375,7 @@ def supervise(
                 ward.lose()
             raise
         ward.end()
-        ward.skip_stdin()
+        ward.skip_pieces()
         ward.kernel_memory.close()
         namespaces.close()
 

@@ -26,7 +26,7 @@ from crucible.executor.jail.kernel import (
     write_all,
 )
 from crucible.executor.jail.kernel_memory import KernelMemory
-from crucible.executor.jail.run import CHUNK, Run
+from crucible.executor.jail.run import Run
 from crucible.executor.jail.startup import take_over
 
 TYPE_CHECKING = False
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 #: Seconds that children of a program that has ended may go on writing before they are killed.
 LINGER_S = 0.05
-#: What is sent in the place of a length to have a program stopped that took too long to answer.
-STOP = 0xFFFFFFFF
+#: What is sent in the place of a length: have the program stopped, which took too long to answer;
+#: and nothing more comes for it, which is said once it has ended.
+STOP, DONE = 0xFFFFFFFF, 0xFFFFFFFE
 #: Seconds from the end frame to the exit: the engine's work on it would delay the answer.
 YIELD_S = 0.01
 
@@ -76,6 +77,8 @@ class Single(Run):
         self.pids_base = refused_forks()
         self.kernel_memory = KernelMemory(request["memory_bytes"], self.started, self.cpu_base)
         self.next_count = 0.0
+        #: More pieces may come from the host.
+        self.talks: bool = request["talks"]
         self.highest_before = highest_before
         self.seen_bytes = 0
 
@@ -121,7 +124,7 @@ class Single(Run):
         self.ended = False
         for fd in (*self.pipes, self.wakeup):
             self.poll.register(fd, select.POLLIN)
-        self.poll.register(self.control, select.POLLIN if self.more_stdin else 0)
+        self.poll.register(self.control, select.POLLIN if self.talks else 0)
         if self.stdin:
             self.poll.register(self.stdin_fd, select.POLLOUT)
         next_look = 0.0
@@ -135,8 +138,8 @@ class Single(Run):
 
     def handle(self, fd: int, events: int) -> None:
         """Do what one descriptor is ready for."""
-        if fd == self.control and events & select.POLLIN and self.more_stdin:
-            self.take_stdin()
+        if fd == self.control and events & select.POLLIN and self.talks:
+            self.take_piece()
         elif fd == self.control:
             self.stop("abandoned")
             self.forget(fd)
@@ -148,38 +151,46 @@ class Single(Run):
         elif fd in self.pipes:
             self.read_output(fd)
 
-    def take_stdin(self) -> None:
-        """Take what the host has for the program: a piece of standard input, its end, or a stop."""
-        size = int.from_bytes(read_exactly(self.control, 4), "big")
-        if size in (0, STOP):
-            self.more_stdin = False
-            if size == STOP:
-                self.stop("wall")
-            elif not self.stdin:
-                self.close_stdin()
-        else:
+    def take_piece(self) -> None:
+        """Take what the host has for the program: a piece of standard input, its end, or a stop.
+
+        All of it, whether or not the program reads: a stop may be behind it.
+        """
+        header = read_exactly(self.control, 4)
+        size = int.from_bytes(header, "big")
+        if len(header) < 4:
+            self.talks = False
+            self.stop("abandoned")
+            self.forget(self.control)
+        elif size == STOP:
+            self.stop("wall")
+        elif size == DONE:
+            self.talks = False
+        elif size:
             piece = read_into(self.control, size)
             if self.stdin_fd >= 0:
                 self.stdin = memoryview(bytes(self.stdin) + bytes(piece))
+        else:
+            self.more_stdin = False
+            if not self.stdin:
+                self.close_stdin()
         self.wait_for_stdin()
 
     def wait_for_stdin(self) -> None:
-        """Listen for what can be done next: more be taken, what there is be written."""
-        room = self.more_stdin and len(self.stdin) < CHUNK
-        self.poll.register(self.control, select.POLLIN if room else 0)
+        """Listen for the program to read what there is for it, if there is anything."""
         if self.stdin_fd >= 0 and self.stdin:
             self.poll.register(self.stdin_fd, select.POLLOUT)
         elif self.stdin_fd >= 0:
             self.forget(self.stdin_fd)
 
-    def skip_stdin(self) -> None:
+    def skip_pieces(self) -> None:
         """Read over what the host has still sent for a program that has ended."""
-        while self.more_stdin:
+        while self.talks:
             header = read_exactly(self.control, 4)
             size = int.from_bytes(header, "big")
-            if len(header) < 4 or size in (0, STOP):
-                self.more_stdin = False
-            else:
+            if len(header) < 4 or size == DONE:
+                self.talks = False
+            elif size != STOP:
                 read_into(self.control, size)
 
     def look(self, now: float) -> float:
