@@ -129,10 +129,13 @@ class Solution:
         """Problem and file."""
         return f"{self.problem.name}/{self.path.name}"
 
+    @property
+    def costly(self) -> bool:
+        """Whether each test takes a second of processor time, or much memory: one is enough."""
+        return self.path.stem in ("slow", "hungry", "idle") or self.path.name == "wrong.js"
+
     def request(self, isolation: str) -> dict[str, Any]:
         """The body of ``POST /api/eval``."""
-        # What costs a second of processor time or much memory in each test is to do so once.
-        costly = self.path.stem in ("slow", "hungry", "idle")
         limits = {"wall_time_s": 1} if self.path.stem == "idle" else {}
         return {
             "code": self.path.read_text(),
@@ -140,7 +143,7 @@ class Solution:
             "isolation": isolation,
             "tests": self.problem.tests(),
             "limits": LIMITS | limits,
-            "stop": "first_failure" if costly else "never",
+            "stop": "first_failure" if self.costly else "never",
             **self.problem.judged,
         }
 
@@ -148,7 +151,7 @@ class Solution:
         """The verdict of each test, and the score."""
         small, large, share = self._ends()
         verdicts = [small] * SMALL + [large] * LARGE
-        if self.path.stem in ("slow", "hungry", "idle"):
+        if self.costly:
             first = next(n for n, verdict in enumerate(verdicts) if verdict is not V.ACCEPTED)
             verdicts[first + 1 :] = [V.SKIPPED] * (len(verdicts) - first - 1)
         return verdicts, share
