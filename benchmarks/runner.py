@@ -32,6 +32,7 @@ SCENARIOS = (
     "worker",
     "roundtrip",
     "sandbox",
+    "grading",
     "depth",
     "wait",
     "processes",

@@ -245,6 +245,22 @@ TARGETS = (
         at_least=20,
     ),
     Target(
+        what="20 tests in one request, processor time",
+        scenario="grading",
+        subject="one request",
+        metric="cpu_ms_per_20_tests",
+        against="twenty requests",
+        at_most=0.1,
+    ),
+    Target(
+        what="20 tests in one request, nested, processor time",
+        scenario="grading",
+        subject="one nested request",
+        metric="cpu_ms_per_20_tests",
+        against="twenty requests",
+        at_most=0.1,
+    ),
+    Target(
         what="submit to result, nested, half load, P50 ms",
         scenario="sandbox",
         subject="crucible nested",

@@ -37,6 +37,12 @@ class Verdict(enum.StrEnum):
     INTERNAL_ERROR = "internal_error"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+    # Of a graded program (see ``crucible.grading``); the last of a single test only.
+    ACCEPTED = "accepted"
+    WRONG_ANSWER = "wrong_answer"
+    PRESENTATION_ERROR = "presentation_error"
+    PARTIAL = "partial"
+    SKIPPED = "skipped"
 
 
 class Status(enum.StrEnum):
@@ -52,13 +58,17 @@ class Status(enum.StrEnum):
 
 #: The program came to its own end, whatever its exit code.
 OWN_END = frozenset({Verdict.OK, Verdict.NONZERO_EXIT, Verdict.SIGNALLED})
+#: What a graded program's answers were found to be, where it came to its own end in each test.
+JUDGED = frozenset(
+    {Verdict.ACCEPTED, Verdict.WRONG_ANSWER, Verdict.PRESENTATION_ERROR, Verdict.PARTIAL}
+)
 #: No further change of an evaluation in one of these.
 ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 
 def status_of(verdict: Verdict) -> Status:
     """The status an evaluation has once its program ended with ``verdict``."""
-    if verdict in OWN_END:
+    if verdict in OWN_END or verdict in JUDGED:
         return Status.COMPLETED
     return Status.CANCELLED if verdict is Verdict.CANCELLED else Status.FAILED
 
@@ -245,12 +255,63 @@ class CompileView(msgspec.Struct, frozen=True, kw_only=True):
     cached: bool = False
 
 
+class TestResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one test of a graded evaluation.
+
+    Attributes:
+        id: the test's.
+        verdict: ``accepted``, how it failed, or ``skipped``.
+        points: what it earned.
+        output: the beginning of standard output.
+        error: the beginning of standard error.
+        output_truncated: there was more of either.
+        exit_code: the program's own; null when it did not exit by itself.
+        signal: that ended it, or null.
+        usage: of the program alone.
+        message: one sentence for people, or null.
+        output_encoding: ``base64`` where ``output`` is not text.
+        error_encoding: ``base64`` where ``error`` is not text.
+    """
+
+    __test__ = False
+
+    id: str
+    verdict: Verdict
+    points: float = 0.0
+    output: str = ""
+    error: str = ""
+    output_truncated: bool = False
+    exit_code: int | None = None
+    signal: int | None = None
+    usage: Usage = Usage()
+    message: str | None = None
+    output_encoding: Literal["utf-8", "base64"] = "utf-8"
+    error_encoding: Literal["utf-8", "base64"] = "utf-8"
+
+
+class TestProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the grading of an evaluation is.
+
+    Attributes:
+        tests_done: judged or skipped.
+        tests_total: all.
+        passed: accepted so far.
+    """
+
+    __test__ = False
+
+    tests_done: int
+    tests_total: int
+    passed: int
+
+
 class Evaluation(msgspec.Struct, kw_only=True):
     """An evaluation as a client sees it (``GET /api/eval/{eval_id}``).
 
     ``output`` and ``error`` are text; where the bytes are not UTF-8 they are base64 and
     ``output_encoding`` or ``error_encoding`` says so. ``compile`` is there once a program in a
     language with a compiler has ended; where that refused it, ``error`` is what it wrote.
+    ``tests`` and what follows are of graded ones; ``progress`` is there while one runs.
     """
 
     eval_id: str
@@ -281,3 +342,8 @@ class Evaluation(msgspec.Struct, kw_only=True):
     files_omitted: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     compile: CompileView | msgspec.UnsetType = msgspec.UNSET
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    tests: list[TestResult] | msgspec.UnsetType = msgspec.UNSET
+    passed: int | msgspec.UnsetType = msgspec.UNSET
+    total: int | msgspec.UnsetType = msgspec.UNSET
+    score: float | msgspec.UnsetType = msgspec.UNSET
+    progress: TestProgress | msgspec.UnsetType = msgspec.UNSET

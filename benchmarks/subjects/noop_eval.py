@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.completions import CompletionCounter
-from crucible.evaluation.result import result_of
-from crucible.evaluation.tasks import plain
+from crucible.evaluation.result import plain, result_of
 from crucible.evaluation.view import now_text
 from crucible.models import Outcome, Verdict
 from crucible.redis_keys import Keys

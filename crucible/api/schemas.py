@@ -29,6 +29,7 @@ from crucible.executor.admission import (
     MAX_STDIN_BYTES,
 )
 from crucible.executor.served import ServedEnvironments
+from crucible.grading.models import MAX_TESTS
 from crucible.migration.state import SWITCHES, Change
 from crucible.models import LIMIT_FLOORS, Evaluation, Limits
 
@@ -173,6 +174,13 @@ def _narrow_request(components: dict[str, Schema], settings: Settings) -> None:
     fields["files"]["maxItems"] = fields["output_files"]["maxItems"] = MAX_FILES
     name = {"minLength": 1, "maxLength": MAX_NAME_BYTES}
     fields["output_files"]["items"] |= name
+    tests = next(kind for kind in fields["tests"]["anyOf"] if kind["type"] == "array")
+    tests |= {"minItems": 1, "maxItems": MAX_TESTS}
+    code = {"minLength": 1, "maxLength": MAX_CODE_BYTES, "pattern": "\\S"}
+    components["GraderRequest"]["properties"]["code"] |= code
+    test = components["TestRequest"]["properties"]
+    test["stdin"]["maxLength"] = fields["stdin"]["maxLength"]
+    test["files"]["maxItems"] = MAX_FILES
     components["SourceFile"]["properties"]["name"] |= name
 
 

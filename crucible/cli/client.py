@@ -12,6 +12,7 @@ import typer
 from crucible.cli.flags import with_settings
 from crucible.cli.options import Json
 from crucible.cli.printing import print_bytes, print_json
+from crucible.cli.tests_table import print_graded
 from crucible.client import requests
 from crucible.client.transport import Transport
 from crucible.errors import ApiError
@@ -21,10 +22,14 @@ from crucible.settings import Settings, http_url
 from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 #: Seconds one request waits for the completion before the next one is sent.
 WAIT_SLICE_S = 20.0
+#: The same where somebody watches the progress.
+SEEN_SLICE_S = 0.3
+#: Verdicts of programs that did what was asked of them.
+PASSED = frozenset({Verdict.OK, Verdict.ACCEPTED})
 
 Url = Annotated[
     str | None,
@@ -93,16 +98,27 @@ def path_of(eval_id: str) -> str:
         raise typer.BadParameter(str(error)) from None
 
 
-async def ended(base: str, eval_id: str, wait_s: float | None) -> dict[str, Any]:
-    """The evaluation once it is complete, or after ``wait_s`` seconds (None: no limit)."""
+async def ended(
+    base: str,
+    eval_id: str,
+    wait_s: float | None,
+    seen: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """The evaluation once it is complete, or after ``wait_s`` seconds (None: no limit).
+
+    ``seen`` is called with it a few times a second until then.
+    """
     left = wait_s
+    most_s = WAIT_SLICE_S if seen is None else SEEN_SLICE_S
     while True:
-        slice_s = WAIT_SLICE_S if left is None else min(left, WAIT_SLICE_S)
+        slice_s = most_s if left is None else min(left, most_s)
         found = await ask_api(base, "GET", f"{path_of(eval_id)}?wait={slice_s:g}", wait_s=slice_s)
         if left is not None:
             left -= slice_s
         if found["status"] in ENDED or (left is not None and left <= 0):
             return found
+        if seen is not None:
+            seen(found)
 
 
 async def ask_api(
@@ -121,12 +137,14 @@ async def ask_api(
 
 
 def show(found: dict[str, Any], as_json: bool) -> None:
-    """Print an evaluation; exit code 1 if it is not complete or its verdict is not ok."""
+    """Print an evaluation; exit code 1 if it is not complete, or neither ok nor accepted."""
     if as_json:
         print_json(found)
+    elif found.get("tests"):
+        print_graded(found)
     else:
         _print_output(msgspec.convert(found, Evaluation))
-    if found.get("verdict") != Verdict.OK:
+    if found.get("verdict") not in PASSED:
         raise typer.Exit(1)
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from crucible.cli.client import ask_api, ended, path_of
 from crucible.cli.running import StopSignals
+from crucible.cli.tests_table import Watcher
 from crucible.models import ENDED, Status
 
 if TYPE_CHECKING:
@@ -65,12 +66,13 @@ class Submission:
 
     async def completed(self) -> dict[str, Any]:
         """The evaluation once it is complete; raises ApiError."""
-        waiting = asyncio.create_task(ended(self._base, self._eval_id, None))
-        try:
-            with Console(stderr=True).status(f"{self._eval_id} …"):
+        with Console(stderr=True).status(f"{self._eval_id} …") as status:
+            seen = Watcher(status) if self._body.get("tests") else None
+            waiting = asyncio.create_task(ended(self._base, self._eval_id, None, seen))
+            try:
                 done = await _done_before(waiting, self._signals.stop)
-        finally:
-            await _stop(waiting)
+            finally:
+                await _stop(waiting)
         if not done:
             await self._interrupted()
         return waiting.result()

@@ -16,6 +16,7 @@ from crucible.cli.interrupts import Submission
 from crucible.cli.options import Json
 from crucible.cli.printing import print_json
 from crucible.cli.submit_folder import run_folder
+from crucible.cli.tests_files import check_together, read_grader, read_tests
 from crucible.errors import ApiError
 from crucible.settings import Settings
 from crucible.settings.sections import Section
@@ -68,6 +69,22 @@ def command(
     stdin: Annotated[
         Path | None, typer.Option(help="A file the program reads on standard input.")
     ] = None,
+    tests: Annotated[
+        Path | None,
+        typer.Option(help="A folder with NAME.in and NAME.out (or .ans), or a JSON file."),
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option(help="exact, trim, tokens, float or sorted; with --tests.")
+    ] = None,
+    checker: Annotated[
+        Path | None, typer.Option(help="A program that judges outputs (testlib); with --tests.")
+    ] = None,
+    interactor: Annotated[
+        Path | None, typer.Option(help="A program that talks to it (testlib); with --tests.")
+    ] = None,
+    stop: Annotated[
+        str | None, typer.Option(help="never, first_failure or group; with --tests.")
+    ] = None,
     priority: Annotated[int | None, typer.Option(help="0 to 9; 9 is most urgent.")] = None,
     eval_id: Annotated[str | None, typer.Option(help="Your own id.")] = None,
     wait: Annotated[
@@ -80,15 +97,18 @@ def command(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Submit a program and print its output; exit code 0 if its verdict is ok.
+    """Submit a program and print its output, or with --tests a table of how each test ended.
+
+    Exit code 0 if its verdict is ok, or accepted.
 
     Ctrl-C prints the evaluation's id and leaves it running; a second one cancels it. Either way the
     exit code is 130.
 
     Of a folder every program is run whose language its suffix tells, and a table of them printed;
-    the exit code is 0 if all verdicts are ok.
+    the exit code is 0 if all verdicts are ok, or accepted.
     """
     options = {
+        **_graded(tests, compare=compare, checker=checker, interactor=interactor, stop=stop),
         "environment": environment,
         "args": arg,
         "env": _pairs("--env", env),
@@ -137,6 +157,30 @@ def _programs(folder: Path, language: str | None) -> dict[str, dict[str, Any]]:
         }
         for path in files
     }
+
+
+def _graded(
+    tests: Path | None,
+    *,
+    compare: str | None,
+    checker: Path | None,
+    interactor: Path | None,
+    stop: str | None,
+) -> dict[str, Any]:
+    """What of a request is about tests."""
+    check_together(tests, compare=compare, checker=checker, interactor=interactor, stop=stop)
+    if tests is None:
+        return {}
+    judged = checker is not None or interactor is not None
+    fields = read_tests(tests, judged=judged)
+    if compare is not None:
+        fields["compare"] = {"mode": compare}
+    if stop is not None:
+        fields["stop"] = stop
+    for name, file in (("checker", checker), ("interactor", interactor)):
+        if file is not None:
+            fields[name] = read_grader(file, _language(str(file)))
+    return fields
 
 
 def _source(file: str) -> str:

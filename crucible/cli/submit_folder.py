@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from crucible.cli.client import PASSED
 from crucible.cli.printing import print_json
 from crucible.client import AsyncCrucible
-from crucible.models import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ async def run_folder(
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Run programs and print what became of them; exit code 1 unless all verdicts are ok.
+    """Run programs and print what became of them; exit code 1 unless all are ok, or accepted.
 
     Args:
         base: URL of the API.
@@ -51,7 +51,7 @@ async def run_folder(
         print_json([_plain(name, one) for name, one in ended])
     else:
         _print_table(ended)
-    if any(_verdict(one) != Verdict.OK for _, one in ended):
+    if any(_verdict(one) not in PASSED for _, one in ended):
         raise typer.Exit(1)
 
 
@@ -87,13 +87,13 @@ def _print_table(ended: list[tuple[str, Completed]]) -> None:
         table.add_row(*_row(name, one))
     console = Console()
     console.print(table)
-    good = sum(_verdict(one) == Verdict.OK for _, one in ended)
+    good = sum(_verdict(one) in PASSED for _, one in ended)
     console.print(f"{good} of {len(ended)} ok", style="green" if good == len(ended) else "red")
 
 
 def _row(name: str, completed: Completed) -> tuple[str, ...]:
     evaluation, verdict = completed.evaluation, _verdict(completed)
-    style = "green" if verdict == Verdict.OK else "red"
+    style = "green" if verdict in PASSED else "red"
     shown = f"[{style}]{verdict}[/]"
     if evaluation is None:
         return escape(name), shown, "", "", escape(str(completed.error))
@@ -104,7 +104,7 @@ def _row(name: str, completed: Completed) -> tuple[str, ...]:
 
 def _said(evaluation: Any) -> str:
     """What tells most in one line: the platform's message, else the last line of the error."""
-    if evaluation.verdict == Verdict.OK:
+    if evaluation.verdict in PASSED:
         return ""
     lines = [line for line in evaluation.error.splitlines() if line.strip()]
     return evaluation.message or (lines[-1][:200] if lines else "")

@@ -10,6 +10,12 @@ import msgspec
 from msgspec import Meta
 
 from crucible.errors import InputError
+from crucible.evaluation.grading_request import (
+    CompareRequest,
+    GraderRequest,
+    TestRequest,
+    check_grading,
+)
 from crucible.evaluation.limits import LimitsRequest, checked_limits
 from crucible.evaluation.record import public_id, tenant_of
 from crucible.evaluation.request_errors import not_finite, with_key
@@ -28,6 +34,7 @@ from crucible.executor.admission import (
     compile_defaults,
     from_base64,
 )
+from crucible.grading.models import Stop  # noqa: TC001 - msgspec reads the annotations
 from crucible.models import ISOLATIONS, Isolation, Program, SourceFile
 from crucible.validation import input_error, not_json
 
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
     from crucible.environments import Environment
     from crucible.executor.languages import Language
     from crucible.executor.served import ServedEnvironments
+    from crucible.grading.models import Grading
     from crucible.models import Limits
 
 #: An id is part of Redis keys, URLs and labels.
@@ -63,6 +71,12 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         compile_limits: what its compiler may use, where its language has one.
         environment: the image to run in; None takes the first that has the language.
         isolation: ``container`` or ``nested``; None takes what the installation is set to.
+        tests: run one after the other, each in a fresh file system; 1 to 1000.
+        compare: how outputs are compared with the expected answers.
+        checker: a program that compares instead; where there is one it decides, whatever the mode.
+        interactor: a program that talks to the judged one, and decides.
+        stop: skips the rest after the first test that fails (``first_failure``), or the rest of its
+            group (``group``); ``never`` runs all.
     """
 
     stdin: str = ""
@@ -75,6 +89,11 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     compile_limits: LimitsRequest | None = None
     environment: str | None = None
     isolation: Isolation | None = None
+    tests: list[TestRequest] | None = None
+    compare: CompareRequest | None = None
+    checker: GraderRequest | None = None
+    interactor: GraderRequest | None = None
+    stop: Stop = "never"
 
 
 class EvalRequest(EvalOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,7 +174,15 @@ _encode_in_order = msgspec.json.Encoder(order="deterministic").encode
 def size_of(request: EvalRequest) -> int:
     """About how many bytes of memory a request takes, for bounds on many of them."""
     files = sum(len(file.content) for file in request.files)
-    return 500 + len(request.code) + len(request.stdin) + files
+    tests = sum(map(_size_of_test, request.tests or ()))
+    graders = (request.checker, request.interactor)
+    code = len(request.code) + sum(len(one.code) for one in graders if one)
+    return 500 + code + len(request.stdin) + files + tests
+
+
+def _size_of_test(test: TestRequest) -> int:
+    files = sum(len(file.content) for file in test.files)
+    return 500 + len(test.stdin) + len(test.expected or "") + files
 
 
 def check_request(
@@ -180,6 +207,7 @@ def check_request(
         raise InputError("isolation", f"may be {' or '.join(isolations)} here")
     stdin = _check_options(request, language)
     check_memory(limits, request.code, len(stdin), request.files)
+    check_grading(request, limits, language, served, ceilings)
     if request.language == language.name:
         return request
     return msgspec.structs.replace(request, language=language.name)
@@ -195,6 +223,29 @@ def program_from(
     ceilings: Limits,
     isolation: Isolation = "container",
 ) -> Program:
+    """The program of a task message where only programs are run; arguments as of ``job_from``.
+
+    Raises:
+        InputError: naming the argument that is wrong; ``tests`` where there are some.
+    """
+    program, grading = job_from(
+        eval_id, code, language, options, served=served, ceilings=ceilings, isolation=isolation
+    )
+    if grading is not None:
+        raise InputError("tests", "cannot be graded by the legacy queue, which runs programs only")
+    return program
+
+
+def job_from(
+    eval_id: str,
+    code: str,
+    language: str,
+    options: Mapping[str, Any],
+    *,
+    served: ServedEnvironments,
+    ceilings: Limits,
+    isolation: Isolation = "container",
+) -> tuple[Program, Grading | None]:
     """The program of a task message, checked anew: anybody may write to a queue.
 
     Args:
@@ -205,6 +256,9 @@ def program_from(
         served: the environments it may run in.
         ceilings: the most it may ask for.
         isolation: what it gets where it names none.
+
+    Returns:
+        The program; and all that is needed to grade it, where it has tests.
 
     Raises:
         InputError: naming the argument that is wrong.
@@ -220,7 +274,7 @@ def program_from(
     environment, known, limits = _check_program(arguments, served, ceilings)
     stdin = _check_options(arguments, known)
     check_memory(limits, code, len(stdin), arguments.files)
-    return Program(
+    program = Program(
         language=known.name,
         code=code,
         stdin=stdin,
@@ -235,6 +289,8 @@ def program_from(
         tenant=tenant,
         eval_id=eval_id,
     )
+    grading = check_grading(arguments, limits, known, served, ceilings)
+    return program, grading and msgspec.structs.replace(grading, program=program)
 
 
 def _check_metadata(metadata: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from crucible.models import (
     Isolation,
     Outcome,
     Status,
+    TestResult,
     Usage,
     Verdict,
     status_of,
@@ -61,6 +62,16 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     files_omitted: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     compile: CompileView | msgspec.UnsetType = msgspec.UNSET
+    tests: list[TestResult] | msgspec.UnsetType = msgspec.UNSET
+    passed: int | msgspec.UnsetType = msgspec.UNSET
+    total: int | msgspec.UnsetType = msgspec.UNSET
+    score: float | msgspec.UnsetType = msgspec.UNSET
+
+
+def plain(ended: EvalResult) -> dict[str, Any]:
+    """A result as the JSON types every Celery serializer carries."""
+    converted: dict[str, Any] = msgspec.to_builtins(ended)
+    return converted
 
 
 def result_of(

@@ -9,8 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from crucible.breaker import worst
 from crucible.errors import ExecutorError
 from crucible.evaluation import transitions
@@ -20,9 +18,10 @@ from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.event_hooks import EventHooks
 from crucible.evaluation.executor_health import ExecutorHealth
 from crucible.evaluation.executor_settings import executor_config
+from crucible.evaluation.grading import grade
 from crucible.evaluation.limits import ceilings_of
-from crucible.evaluation.request import program_from
-from crucible.evaluation.result import EvalResult, result_of
+from crucible.evaluation.request import job_from
+from crucible.evaluation.result import EvalResult, plain, result_of
 from crucible.evaluation.retry_policy import MAX_RETRIES, RETRIED, retry_delay_s
 from crucible.evaluation.view import now_text
 from crucible.events.writer import LateSink, open_events
@@ -190,7 +189,7 @@ async def _evaluate(
     ctx: TaskContext, eval_id: str, code: str, language: str, options: Mapping[str, Any]
 ) -> EvalResult:
     platform: Platform = ctx.state
-    program = program_from(
+    program, grading = job_from(
         eval_id,
         code,
         language,
@@ -201,6 +200,8 @@ async def _evaluate(
     )
     started_at = now_text()
     platform.running(ctx, eval_id)
+    if grading is not None:
+        return await grade(ctx, platform.executor, eval_id, grading, started_at)
 
     def ended(outcome: Outcome) -> EvalResult:
         return result_of(
@@ -217,12 +218,6 @@ async def _evaluate(
     except Interrupted as cut:
         ctx.leave(plain(ended(cut.outcome)))
         raise
-
-
-def plain(ended: EvalResult) -> dict[str, Any]:
-    """A result as the JSON types every Celery serializer carries."""
-    converted: dict[str, Any] = msgspec.to_builtins(ended)
-    return converted
 
 
 #: Tasks that run programs, by the names of the contract.

@@ -10,7 +10,7 @@ import msgspec
 from crucible.broker.results.meta import FAILURE, PENDING, RETRY, REVOKED, SUCCESS
 from crucible.evaluation.record import public_id, task_id_of
 from crucible.evaluation.result import EvalResult
-from crucible.models import Evaluation, Status, Timing, Verdict
+from crucible.models import Evaluation, Status, TestProgress, Timing, Verdict
 
 if TYPE_CHECKING:
     from crucible.broker.results.meta import Meta
@@ -70,8 +70,18 @@ def _add_meta(view: Evaluation, meta: Meta) -> None:
     elif state not in (PENDING, "RECEIVED"):
         view.status = Status.RUNNING
         view.worker = result.get("hostname") if isinstance(result, dict) else None
+        if (progress := _progress_of(result)) is not None:
+            view.progress = progress
     if view.finished_at is None and meta.ready and meta.date_done is not None:
         view.finished_at = _normal_time(meta.date_done)
+
+
+def _progress_of(meta: object) -> TestProgress | None:
+    """How far an evaluation is, from what was stored with ``PROGRESS``; None if it is not that."""
+    try:
+        return msgspec.convert(meta, TestProgress)
+    except msgspec.ValidationError:
+        return None
 
 
 def _add_result(view: Evaluation, result: object) -> bool:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from crucible.executor.config import ExecutorConfig
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from crucible.breaker import Circuit
     from crucible.environments import EnvironmentState
     from crucible.executor.artifact import Artifact, Compilation
     from crucible.executor.hooks import ExecutorHooks
+    from crucible.grading.models import Grading, Judgement
     from crucible.models import Isolation, Outcome, Program
 
 __all__ = ["Executor", "ExecutorConfig", "circuits_of", "gauges_of", "open_executor"]
@@ -42,6 +43,25 @@ class Executor(Protocol):
 
         Raises:
             ExecutorUnavailable: the platform could not run it now; another try may help.
+            ExecutorRefused: it can never run as asked.
+        """
+
+    async def grade(
+        self, grading: Grading, judged: Callable[[Judgement], None]
+    ) -> Compilation | None:
+        """Compile a program, run its tests in one sandbox, and judge each.
+
+        Cancelling the call kills the program.
+
+        Args:
+            grading: what to grade.
+            judged: called with each judgement, in the order of the tests.
+
+        Returns:
+            How compiling it ended, without what was made; None where its language has no compiler.
+
+        Raises:
+            ExecutorUnavailable: the platform could not go on; another try may help.
             ExecutorRefused: it can never run as asked.
         """
 

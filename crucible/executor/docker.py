@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from crucible.executor.admission import check_program, compile_limits_of
 from crucible.executor.compile_cache import CACHE_BYTES
 from crucible.executor.engine import Engine
 from crucible.executor.environment_pools import EnvironmentPools
+from crucible.executor.grading.grader import grade
 from crucible.executor.hooks import NoHooks
 from crucible.executor.jobs import Job, JobRunner
 from crucible.executor.nested.policy import LANE
@@ -23,7 +25,7 @@ from crucible.executor.served import ServedEnvironments
 from crucible.models import ISOLATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from crucible.environments import Environment
     from crucible.executor.artifact import Artifact, Compilation
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from crucible.executor.hooks import ExecutorHooks
     from crucible.executor.nested.pool import LanePool
     from crucible.executor.pool import Pool
+    from crucible.grading.models import Grading, Judgement
     from crucible.models import Isolation, Outcome, Program
 
 
@@ -55,6 +58,9 @@ class DockerExecutor:
         self.config = config
         self._served = ServedEnvironments(config.environments)
         self.pools = pools
+        #: Held by whoever needs two lanes at once: if all lanes were with such, each waiting for
+        #: its second, none would go on.
+        self.two_lanes = asyncio.Semaphore(max(1, config.lanes_max // 2))
         self.jobs = JobRunner(engine, pools, config, hooks)
 
     @classmethod
@@ -165,7 +171,7 @@ class DockerExecutor:
             ExecutorRefused: it can never run as asked.
             ExecutorUnavailable: it cannot run now.
         """
-        job = self._admit(program)
+        job = self.admit(program)
         if job.language.compile and artifact is None:
             return await self.jobs.compile_and_run(job)
         return await self.jobs.run(job, artifact)
@@ -177,12 +183,23 @@ class DockerExecutor:
             ExecutorRefused: it can never be compiled, or its language has no compiler.
             ExecutorUnavailable: it cannot be now.
         """
-        job = self._admit(program)
+        job = self.admit(program)
         if not job.language.compile:
             raise ExecutorRefused(f"language: {job.language.name!r} is not compiled")
         return await self.jobs.compile(job)
 
-    def _admit(self, program: Program) -> Job:
+    async def grade(
+        self, grading: Grading, judged: Callable[[Judgement], None]
+    ) -> Compilation | None:
+        """Grade one program; see ``Executor.grade``."""
+        return await grade(self, grading, judged)
+
+    def admit(self, program: Program) -> Job:
+        """A program with all that is known of where it runs.
+
+        Raises:
+            ExecutorRefused: it can never run as asked.
+        """
         try:
             environment, language = check_program(program, self.config.ceiling, self._served)
         except InputError as error:

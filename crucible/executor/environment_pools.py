@@ -58,7 +58,7 @@ class EnvironmentPools:
         """Open those of the first environment, which keep some ready from the start."""
         first = self._config.environments[0]
         await self._pool_of(first)
-        await self._lanes_of(first)
+        await self.lanes_of(first)
 
     @property
     def pool(self) -> Pool:
@@ -102,8 +102,8 @@ class EnvironmentPools:
             ExecutorError: none can be had.
         """
         nested = program.isolation == "nested"
-        pool: Pool | LanePool = await (self._lanes_of if nested else self._pool_of)(environment)
-        sandbox = await pool.acquire(self._shape(environment, disk_mb), program)
+        pool: Pool | LanePool = await (self.lanes_of if nested else self._pool_of)(environment)
+        sandbox = await pool.acquire(self.shape_of(environment, disk_mb), program)
         try:
             yield sandbox
         except BaseException:
@@ -121,7 +121,8 @@ class EnvironmentPools:
             await self._open(pool)
         return pool
 
-    async def _lanes_of(self, environment: Environment) -> LanePool:
+    async def lanes_of(self, environment: Environment) -> LanePool:
+        """The lanes of an environment, opened at their first use."""
         lanes = self._lanes.get(environment.name)
         if lanes is None:
             usual = self._usual_shape(environment)
@@ -135,9 +136,10 @@ class EnvironmentPools:
         await self._opened.enter_async_context(pool)
 
     def _usual_shape(self, environment: Environment) -> Shape:
-        return self._shape(environment, Limits().disk_mb)
+        return self.shape_of(environment, Limits().disk_mb)
 
-    def _shape(self, environment: Environment, disk_mb: int) -> Shape:
+    def shape_of(self, environment: Environment, disk_mb: int) -> Shape:
+        """What sandboxes of an environment are like."""
         image = self._config.image_of(environment)
         return Shape(disk_mb=disk_mb, image=image, preload=environment.preload)
 

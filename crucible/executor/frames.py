@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from crucible.models import Limits, Program
 
 READY, STARTED, STDOUT, STDERR, END = b"R", b"S", b"O", b"E", b"X"
-FILE, NO_FILE, ARTIFACT = b"F", b"N", b"A"
+FILE, NO_FILE, ARTIFACT, USED = b"F", b"N", b"A", b"U"
 
-_KINDS = frozenset((READY, STARTED, STDOUT, STDERR, FILE, NO_FILE, ARTIFACT, END))
+_KINDS = frozenset((READY, STARTED, STDOUT, STDERR, FILE, NO_FILE, ARTIFACT, USED, END))
 #: Largest frame the supervisor may send: a whole output file with its name.
 MAX_FRAME_BYTES = 64 << 20
 #: Files handed back to a client, at most; and files of a compiler, with all their bytes.
@@ -214,6 +214,7 @@ def encode_request(
     cpus: float,
     file_bytes: int,
     artifact: Artifact | None = None,
+    talks: bool = False,
 ) -> bytes:
     """The bytes that make a waiting supervisor run ``program``.
 
@@ -223,6 +224,7 @@ def encode_request(
         cpus: processors the sandbox may use at once, for the pace of the CPU clock.
         file_bytes: most bytes of output files handed back, all together.
         artifact: what the compiler made of it, where the language has one.
+        talks: more of its standard input comes while it runs.
     """
     made = artifact.files if artifact else ()
     # What the compiler changed goes in the place of what it was given.
@@ -237,6 +239,7 @@ def encode_request(
         executable=sorted(executable),
         stdin=program.stdin,
         output_files=list(program.output_files),
+        talks=talks,
         file_bytes=file_bytes,
     )
     return encode_message(request)
@@ -292,7 +295,17 @@ def _request(
         "file_bytes": 0,
         "artifact_bytes": 0,
         "again": False,
+        "talks": False,
     }
+
+
+def encode_piece(data: bytes) -> bytes:
+    """A piece of standard input for a program that runs; without bytes, its end."""
+    return len(data).to_bytes(4, "big") + data
+
+
+#: Stops a program that talks; and the last piece, once it has ended. See ``jail``.
+STOP_PIECE, DONE_PIECE = b"\xff\xff\xff\xff", b"\xff\xff\xff\xfe"
 
 
 def _filled(word: str, blanks: Mapping[str, str]) -> str:

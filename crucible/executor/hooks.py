@@ -60,7 +60,8 @@ class SandboxRetired(msgspec.Struct, frozen=True, kw_only=True):
         isolation: ``container``, or ``nested`` for a lane; None where that is not known.
         reason: of a removal ``unclean``, ``used_up``, ``too_old``, ``not_needed``, ``idle``,
             ``closing``, ``orphan``; of a restart ``programs`` (it ran as many as a lane may),
-            ``verdict`` (one of them did not come to its own end), ``turn`` (another tenant waits).
+            ``verdict`` (one of them did not come to its own end), ``apart`` (it was lent as one
+            that nobody else has), ``turn`` (another tenant waits).
         uses: programs its container served.
     """
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from crucible.executor.hooks import ExecutorHooks
     from crucible.executor.languages import Language
     from crucible.executor.sandbox import Sandbox
+    from crucible.executor.talk import Talk
     from crucible.models import CompileReport, Limits, Outcome, Program
 
 
@@ -74,9 +75,11 @@ class JobRunner:
         self._hooks = hooks
         self.cache = CompileCache(config.compile_cache_mb << 20)
 
-    async def run(self, job: Job, artifact: Artifact | None = None) -> Outcome:
+    async def run(
+        self, job: Job, artifact: Artifact | None = None, talk: Talk | None = None
+    ) -> Outcome:
         """Run a program in a fresh sandbox; it has no compiler, or is compiled."""
-        work = partial(self._run_in, job, artifact, None)
+        work = partial(self._run_in, job, artifact, None, talk=talk)
         return await self._in_a_sandbox(job, job.program.limits, work)
 
     async def compile(self, job: Job) -> Compilation:
@@ -105,7 +108,7 @@ class JobRunner:
     async def _run_compiled(self, job: Job, compilation: Compilation) -> Outcome:
         """Run a program in a sandbox that did not compile it, if it was compiled."""
         if compilation.artifact is None:
-            return self._ended(job, outcome_of_failed(compilation))
+            return self.ended(job, outcome_of_failed(compilation))
         run = partial(self._run_in, job, compilation.artifact, compilation.report)
         return await self._in_a_sandbox(job, job.program.limits, run)
 
@@ -181,7 +184,7 @@ class JobRunner:
                 job.program, job.language, job.compile_limits, again=again
             )
         except Interrupted as cut:
-            cut.outcome = self._ended(
+            cut.outcome = self.ended(
                 job,
                 msgspec.structs.replace(
                     cut.outcome, stdout=b"", stderr=b"", message="stopped while it was compiled"
@@ -192,22 +195,28 @@ class JobRunner:
         return compilation
 
     async def _run_in(
-        self, job: Job, artifact: Artifact | None, report: CompileReport | None, sandbox: Sandbox
+        self,
+        job: Job,
+        artifact: Artifact | None,
+        report: CompileReport | None,
+        sandbox: Sandbox,
+        talk: Talk | None = None,
     ) -> Outcome:
         """Run in a sandbox that has the program's limits."""
         try:
-            outcome = await sandbox.run(job.program, job.language, artifact)
+            outcome = await sandbox.run(job.program, job.language, artifact, talk)
         except Interrupted as cut:
-            cut.outcome = self._ended(job, msgspec.structs.replace(cut.outcome, compile=report))
+            cut.outcome = self.ended(job, msgspec.structs.replace(cut.outcome, compile=report))
             raise
-        return self._ended(job, msgspec.structs.replace(outcome, compile=report))
+        return self.ended(job, msgspec.structs.replace(outcome, compile=report))
 
     async def _fit(self, job: Job, sandbox: Sandbox, limits: Limits) -> None:
         started_s = time.monotonic()
         await sandbox.fit(limits)
         job.sandbox_s += time.monotonic() - started_s
 
-    def _ended(self, job: Job, outcome: Outcome) -> Outcome:
+    def ended(self, job: Job, outcome: Outcome) -> Outcome:
+        """An outcome as it is reported, once the observers know of it."""
         program = job.program
         outcome = with_all_files(outcome, program.output_files)
         self._hooks.program_ended(

@@ -11,6 +11,7 @@ from crucible.executor.frames import FrameError
 if TYPE_CHECKING:
     from crucible.executor.artifact import ArtifactFile
     from crucible.executor.frames import End
+    from crucible.executor.talk import Talk
 
 #: Bytes of the supervisor's own complaints worth keeping.
 _COMPLAINT_BYTES = 4096
@@ -98,3 +99,26 @@ class Output:
             or len(self.files_omitted) > _MAX_OMITTED
         ):
             raise FrameError("more files than may be handed back")
+
+
+class SpokenOutput(Output):
+    """The same of a program that talks: what it says is passed on when it says it.
+
+    Args:
+        cap: bytes kept of standard output, and of standard error.
+        talk: hears of it.
+    """
+
+    def __init__(self, cap: int, talk: Talk) -> None:
+        super().__init__(cap)
+        self._talk = talk
+
+    def take(self, kind: bytes, payload: bytes) -> None:
+        """Take in one frame; as of ``Output.take``."""
+        super().take(kind, payload)
+        if kind == frames.STDOUT:
+            self._talk.said(payload)
+        elif kind == frames.USED:
+            self._talk.used(int.from_bytes(payload[:8], "big") / 1e6)
+        elif kind == frames.STARTED:
+            self._talk.started()

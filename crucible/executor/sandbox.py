@@ -15,7 +15,7 @@ from crucible.errors import ExecutorUnavailable
 from crucible.executor import frames, jail
 from crucible.executor.frames import FrameError, FrameReader
 from crucible.executor.interrupted import Interrupted
-from crucible.executor.output import Output
+from crucible.executor.output import Output, SpokenOutput
 from crucible.executor.sandbox_options import SUPERVISOR_PIDS, create_body, update_body
 from crucible.executor.verdicts import (
     compilation_of,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from crucible.executor.engine import Attachment, Engine
     from crucible.executor.frames import End
     from crucible.executor.languages import Language
+    from crucible.executor.talk import Talk
     from crucible.models import Isolation, Outcome, Program
 
 #: Seconds for the last bytes of a killed container to arrive.
@@ -156,7 +157,11 @@ class Sandbox:
         return self.clean and self._again
 
     async def run(
-        self, program: Program, language: Language, artifact: Artifact | None = None
+        self,
+        program: Program,
+        language: Language,
+        artifact: Artifact | None = None,
+        talk: Talk | None = None,
     ) -> Outcome:
         """Run one program; the container is of no further use until recycled.
 
@@ -164,6 +169,7 @@ class Sandbox:
             program: what to run.
             language: its entry in the table.
             artifact: what was compiled of it, where the language has a compiler.
+            talk: what it is told while it runs, and who hears what it says.
 
         Raises:
             NotStarted: the sandbox was lost before it had the program.
@@ -179,9 +185,12 @@ class Sandbox:
             cpus=self._config.cpus,
             file_bytes=file_bytes,
             artifact=artifact,
+            talks=talk is not None,
         )
-        output = Output(program.limits.output_kb * 1024, file_bytes)
-        return await self._serve(request, program.limits, output)
+        cap = program.limits.output_kb * 1024
+        if talk is None:
+            return await self._serve(request, program.limits, Output(cap, file_bytes))
+        return await self._serve_talk(request, program.limits, SpokenOutput(cap, talk), talk)
 
     async def compile(
         self, program: Program, language: Language, limits: Limits, *, again: bool
@@ -230,6 +239,26 @@ class Sandbox:
         else:
             outcome = self._conclude(output, output.end, limits)
         return msgspec.structs.replace(outcome, run_s=run_s)
+
+    async def _serve_talk(
+        self, request: bytes, limits: Limits, output: Output, talk: Talk
+    ) -> Outcome:
+        """``_serve``, and pass on what the program is told meanwhile."""
+        passing = asyncio.create_task(talk.pass_on(self._write))
+        try:
+            outcome = await self._serve(request, limits, output)
+        except BaseException:
+            passing.cancel()
+            await asyncio.wait({passing})
+            raise
+        # The supervisor reads to the end of it, whether or not the program did.
+        talk.close()
+        _, late = await asyncio.wait({passing}, timeout=_LAST_BYTES_S)
+        if late:
+            self.clean = False
+            passing.cancel()
+            await asyncio.wait(late)
+        return outcome
 
     async def _body(self) -> dict[str, Any]:
         """What the engine is asked to create."""

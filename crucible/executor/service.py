@@ -4,6 +4,7 @@
 ``POST /run``           a ``Program`` in, its ``Outcome`` out; JSON or msgpack, as asked
 ``POST /compile``       a ``Program`` in, its ``Compilation`` out, the artifact included
 ``POST /run/compiled``  a ``CompiledProgram`` in, its ``Outcome`` out
+``POST /grade``         a ``Grading`` in, a stream of judgements out; msgpack
 ``GET /health``         the process lives
 ``GET /ready``          programs can run now
 ``GET /environments``   the environments served, and which are built
@@ -33,7 +34,9 @@ from crucible.errors import (
 )
 from crucible.executor.artifact import CompiledProgram
 from crucible.executor.docker import DockerExecutor
+from crucible.executor.grading.served import answer_grading
 from crucible.executor.sandbox import ProgramLost
+from crucible.grading.models import Grading
 from crucible.http.bearer import bearer_guard
 from crucible.http.body import read_body
 from crucible.http.guard import GUARD, service_guard
@@ -108,15 +111,32 @@ async def _serve(
         return problem(400, "Not a program", f"not a program: {error}")
     try:
         answer = await work(asked)
-    except ProgramLost as error:
-        return problem(502, "Program lost", str(error))
-    except ExecutorRefused as error:
-        return problem(422, "Program refused", str(error))
     except ExecutorError as error:
-        return unavailable(str(error), RETRY_AFTER_S)
+        return _not_run(error)
     if packed:
         return web.Response(body=_TO_MSGPACK.encode(answer), content_type=MSGPACK)
     return web.Response(body=_TO_JSON.encode(answer), content_type=JSON)
+
+
+async def grade(request: web.Request) -> web.StreamResponse:
+    """Grade one program. A client that hangs up cancels it."""
+    body = await read_body(request)
+    try:
+        grading = msgspec.msgpack.decode(body, type=Grading)
+    except msgspec.DecodeError as error:
+        return problem(400, "Not a grading", f"not a grading: {error}")
+    try:
+        return await answer_grading(request, request.app[EXECUTOR], grading)
+    except ExecutorError as error:
+        return _not_run(error)
+
+
+def _not_run(error: ExecutorError) -> web.Response:
+    if isinstance(error, ProgramLost):
+        return problem(502, "Program lost", str(error))
+    if isinstance(error, ExecutorRefused):
+        return problem(422, "Program refused", str(error))
+    return unavailable(str(error), RETRY_AFTER_S)
 
 
 async def health(_: web.Request) -> web.Response:
@@ -184,6 +204,7 @@ def make_app(
             web.post("/run", run),
             web.post("/compile", compile_program),
             web.post("/run/compiled", run_compiled),
+            web.post("/grade", grade),
             web.get("/health", health),
             web.get("/ready", ready),
             web.get("/environments", environments),

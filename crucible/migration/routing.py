@@ -98,7 +98,9 @@ class Decision:
     failover: QueueSystem | None = None
 
 
-def decide(switches: Switches, eval_id: str, *, celery_open: bool = False) -> Decision:
+def decide(
+    switches: Switches, eval_id: str, *, celery_open: bool = False, graded: bool = False
+) -> Decision:
     """Where the evaluation ``eval_id`` goes.
 
     The same id under the same switches always goes the same way. Raising the percentage moves ids
@@ -108,8 +110,12 @@ def decide(switches: Switches, eval_id: str, *, celery_open: bool = False) -> De
         switches: what the operator set.
         eval_id: the evaluation's id.
         celery_open: the circuit to Celery is open; it is neither waited for nor sent copies.
+        graded: it has tests, which the legacy queue cannot grade: it goes to Celery wherever that
+            answers clients, and is refused elsewhere.
     """
     mode = switches.mode
+    if graded and mode in (Mode.SPLIT, Mode.CELERY_PRIMARY):
+        return Decision(mode=mode, primary=QueueSystem.CELERY)
     match mode:
         case Mode.LEGACY_ONLY:
             return Decision(mode=mode, primary=QueueSystem.LEGACY)

@@ -78,7 +78,7 @@ async def test_other_environments_are_counted_as_well() -> None:
     other = msgspec.structs.replace(DEFAULT, name="other")
     settings = config(environments=(DEFAULT, other), lanes_max=2)
     async with DockerExecutor.open(settings) as executor:
-        for pools in (executor.pools._lanes_of(DEFAULT), executor.pools._lanes_of(other)):
+        for pools in (executor.pools.lanes_of(DEFAULT), executor.pools.lanes_of(other)):
             await pools
         shown = executor.stats()["environments"]["other"]
         assert shown["lanes"]["programs"] == 0

@@ -19,7 +19,8 @@ from support.sandboxes import containers_of, processes_of
 from crucible.environments import DEFAULT, JUDGE
 from crucible.executor import ExecutorConfig
 from crucible.executor.docker import DockerExecutor
-from crucible.executor.frames import ARTIFACT_BYTES
+from crucible.executor.frames import ARTIFACT_BYTES, STARTED
+from crucible.executor.output import Output
 from crucible.models import Limits, Program, SourceFile, Verdict
 
 if TYPE_CHECKING:
@@ -211,12 +212,25 @@ async def compiling(executor: DockerExecutor) -> bool:
     return False
 
 
-async def test_cancelled_while_it_is_compiled(executor: DockerExecutor, make: Make) -> None:
+async def test_cancelled_while_it_is_compiled(
+    executor: DockerExecutor, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The compiler is killed; none of its words are the program's, and files are named as lost."""
+    # The compiler is there before the executor has been told that it starts.
+    known = asyncio.Event()
+    take = Output.take
+
+    def noted(output: Output, kind: bytes, payload: bytes) -> None:
+        take(output, kind, payload)
+        if kind == STARTED:
+            known.set()
+
+    monkeypatch.setattr(Output, "take", noted)
     # A terminal that nobody writes to.
     program = make(f'#include "/dev/ptmx"\n{C_MAIN}', output_files=("a", "*.b"))
     running = asyncio.create_task(cut_short(executor, program))
     async with asyncio.timeout(40):
+        await known.wait()
         while not await compiling(executor):
             assert not running.done(), running.result()
             await asyncio.sleep(0.02)

@@ -19,6 +19,7 @@ from crucible.evaluation.retry_policy import MAX_RETRIES
 from crucible.evaluation.tasks import Platform, evaluate_code
 from crucible.events.writer import LateSink, open_writer
 from crucible.executor.served import ServedEnvironments
+from crucible.grading.models import Grading, Judgement
 from crucible.legacy import LegacyQueue, work
 from crucible.legacy.queue import LIMIT
 from crucible.legacy.service import build_app
@@ -58,6 +59,12 @@ class LocalExecutor:
     async def environments(self) -> list[EnvironmentState]:
         """It has none to show."""
         return []
+
+    async def grade(
+        self, grading: Grading, judged: Callable[[Judgement], None]
+    ) -> Compilation | None:
+        """It has no sandbox for tests."""
+        raise ExecutorUnavailable("this executor does not grade")
 
     async def compile(self, program: Program) -> Compilation:
         """It knows no language with a compiler."""

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from redis.asyncio import Redis
 
 from benchmarks.chaos.outages.runs import LEDGER_VARIABLE, WORKER_VARIABLE, Began, Ended, write
-from crucible.evaluation.result import result_of
-from crucible.evaluation.tasks import plain
+from crucible.evaluation.result import plain, result_of
 from crucible.evaluation.view import now_text
 from crucible.models import Outcome, Verdict
 from crucible.worker import TaskRegistry

@@ -15,8 +15,11 @@ is trusted). Frames go out on descriptor 1: one byte of kind, four bytes of leng
 ``R`` ready, ``S`` request received, ``O`` standard output, ``E`` standard error, ``F`` a file (two
 bytes length of its name, name, content), ``A`` a file that a compiler made (the same, with ``x`` or
 ``-`` before the content: executable or not), ``N`` a file that cannot be handed back (its name, and
-the reason), ``X`` the end as JSON. After the end, process 1 exits and takes everything in its pid
-namespace along; after a request that says ``again`` it empties the file systems and takes another.
+the reason), ``U`` the processor time used so far (of programs that talk), ``X`` the end as JSON.
+After the end, process 1 exits and takes everything in its pid namespace along; after a request that
+says ``again`` it empties the file systems and takes another. While a program runs whose request
+says ``talks``, pieces of its standard input come in on descriptor 0, each after four bytes of
+length; length 0 is its end, ``STOP`` stops the program, and after its end comes ``DONE``.
 """
 
 from __future__ import annotations

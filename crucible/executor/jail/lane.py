@@ -168,7 +168,8 @@ class Ward(Single):
     def emit(self, kind: bytes, payload: bytes) -> None:
         """Send one frame to the host, with others that come at about the same time."""
         self.outbox += kind + len(payload).to_bytes(4, "big") + payload
-        if kind == b"X" or len(self.outbox) > HOLD_BYTES:
+        # Whoever a program talks to waits for what it says.
+        if kind == b"X" or self.request["talks"] or len(self.outbox) > HOLD_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -379,6 +380,7 @@ def supervise(
                 ward.lose()
             raise
         ward.end()
+        ward.skip_pieces()
         namespaces.close()
 
 

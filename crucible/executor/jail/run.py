@@ -50,6 +50,8 @@ class Run:
         self.pipes: dict[int, bytes] = {}
         self.stdin = memoryview(b"")
         self.stdin_fd = -1
+        #: More of standard input may come while the program runs.
+        self.more_stdin = False
 
     def emit(self, kind: bytes, payload: bytes) -> None:
         """Send one frame about this run to the host."""
@@ -113,7 +115,8 @@ class Run:
             posix.set_blocking(fd, False)
         self.stdin = memoryview(stdin)
         self.stdin_fd = ends[0][1]
-        if self.stdin:
+        self.more_stdin = self.request["talks"]
+        if self.stdin or self.more_stdin:
             posix.set_blocking(self.stdin_fd, False)
         else:
             self.close_stdin()
@@ -126,8 +129,11 @@ class Run:
         except BlockingIOError:
             return
         except OSError:
+            # Nobody reads any more, whatever is still to come.
             self.stdin = memoryview(b"")
-        if not self.stdin:
+            self.close_stdin()
+            return
+        if not self.stdin and not self.more_stdin:
             self.close_stdin()
 
     def close_stdin(self) -> None:

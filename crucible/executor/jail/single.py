@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 #: Seconds that children of a program that has ended may go on writing before they are killed.
 LINGER_S = 0.05
+#: What is sent in the place of a length: have the program stopped, which took too long to answer;
+#: and nothing more comes for it, which is said once it has ended.
+STOP, DONE = 0xFFFFFFFF, 0xFFFFFFFE
 #: Seconds from the end frame to the exit: the engine's work on it would delay the answer.
 YIELD_S = 0.01
 
@@ -74,6 +77,8 @@ class Single(Run):
         self.pids_base = refused_forks()
         self.kernel_memory = KernelMemory(request["memory_bytes"], self.started, self.cpu_base)
         self.next_count = 0.0
+        #: More pieces may come from the host.
+        self.talks: bool = request["talks"]
         self.highest_before = highest_before
         self.seen_bytes = 0
 
@@ -119,25 +124,74 @@ class Single(Run):
         self.ended = False
         for fd in (*self.pipes, self.wakeup):
             self.poll.register(fd, select.POLLIN)
-        self.poll.register(self.control, 0)
-        if self.stdin_fd >= 0:
+        self.poll.register(self.control, select.POLLIN if self.talks else 0)
+        if self.stdin:
             self.poll.register(self.stdin_fd, select.POLLOUT)
         next_look = 0.0
         while not self.ended:
             now = time.monotonic()
             if now >= next_look:
                 next_look = now + self.look(now)
-            for fd, _ in self.wait(max(0.0, next_look - now) * 1000 + 1):
-                if fd == self.control:
-                    self.stop("abandoned")
-                    self.forget(fd)
-                elif fd == self.wakeup:
-                    self.hear()
-                elif fd == self.stdin_fd:
-                    self.write_stdin()
-                elif fd in self.pipes:
-                    self.read_output(fd)
+            for fd, events in self.wait(max(0.0, next_look - now) * 1000 + 1):
+                self.handle(fd, events)
             self.reap()
+
+    def handle(self, fd: int, events: int) -> None:
+        """Do what one descriptor is ready for."""
+        if fd == self.control and events & select.POLLIN and self.talks:
+            self.take_piece()
+        elif fd == self.control:
+            self.stop("abandoned")
+            self.forget(fd)
+        elif fd == self.wakeup:
+            self.hear()
+        elif fd == self.stdin_fd:
+            self.write_stdin()
+            self.wait_for_stdin()
+        elif fd in self.pipes:
+            self.read_output(fd)
+
+    def take_piece(self) -> None:
+        """Take what the host has for the program: a piece of standard input, its end, or a stop.
+
+        All of it, whether or not the program reads: a stop may be behind it.
+        """
+        header = read_exactly(self.control, 4)
+        size = int.from_bytes(header, "big")
+        if len(header) < 4:
+            self.talks = False
+            self.stop("abandoned")
+            self.forget(self.control)
+        elif size == STOP:
+            self.stop("wall")
+        elif size == DONE:
+            self.talks = False
+        elif size:
+            piece = read_into(self.control, size)
+            if self.stdin_fd >= 0:
+                self.stdin = memoryview(bytes(self.stdin) + bytes(piece))
+        else:
+            self.more_stdin = False
+            if not self.stdin:
+                self.close_stdin()
+        self.wait_for_stdin()
+
+    def wait_for_stdin(self) -> None:
+        """Listen for the program to read what there is for it, if there is anything."""
+        if self.stdin_fd >= 0 and self.stdin:
+            self.poll.register(self.stdin_fd, select.POLLOUT)
+        elif self.stdin_fd >= 0:
+            self.forget(self.stdin_fd)
+
+    def skip_pieces(self) -> None:
+        """Read over what the host has still sent for a program that has ended."""
+        while self.talks:
+            header = read_exactly(self.control, 4)
+            size = int.from_bytes(header, "big")
+            if len(header) < 4 or size == DONE:
+                self.talks = False
+            elif size != STOP:
+                read_into(self.control, size)
 
     def look(self, now: float) -> float:
         """Check time and counts; seconds until the next look can find anything."""
@@ -156,11 +210,24 @@ class Single(Run):
         if cpu_left_s <= 0:
             self.stop("cpu")
             return 1.0
+        if self.request["talks"]:
+            self.tell_used()
         seen = pids_in_use() or 1
         self.processes = max(self.processes, seen - self.overhead)
         pace_s: float = cpu_left_s / self.request["cpus"]
         self.next_count = now + min(max(0.01, pace_s), 0.25)
-        return min(left_s, self.kernel_memory.pace_s)
+        return min(left_s, self.next_count - now, self.kernel_memory.pace_s)
+
+    def tell_used(self) -> None:
+        """Say how much of the processor a program that talks has used so far."""
+        self.emit(b"U", int((cpu_time() - self.cpu_base) * 1e6).to_bytes(8, "big"))
+
+    def read_output(self, fd: int) -> bool:
+        """Pass on what a pipe holds; as of ``Run.read_output``."""
+        if self.request["talks"] and self.pipes[fd] == b"O":
+            # What was used until it spoke was not used for what it does next.
+            self.tell_used()
+        return super().read_output(fd)
 
     def finish(self) -> None:
         """Let children end their last words, kill what is left, and read the pipes empty."""

@@ -30,6 +30,7 @@ class Lane(Sandbox):
         served: programs since its start.
         good: the last program came to its own end.
         idle_since: monotonic second of its last program's end.
+        kept_apart: whoever has it now is the only one to have it before it is restarted.
     """
 
     isolation: Isolation = "nested"
@@ -43,6 +44,7 @@ class Lane(Sandbox):
         self.served = 0
         self.idle_since = 0.0
         self.good = False
+        self.kept_apart = False
 
     @property
     def reusable(self) -> bool:

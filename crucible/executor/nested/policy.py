@@ -80,16 +80,19 @@ class LanePolicy(msgspec.Struct, frozen=True, kw_only=True):
             return "unclean"
         return "used_up" if uses >= self.uses else ""
 
-    def restart(self, *, good: bool, served: int) -> str:
+    def restart(self, *, good: bool, served: int, apart: bool = False) -> str:
         """Why a lane is restarted after a program; empty where it may serve its tenant again.
 
         Args:
             good: the program came to its own end, with whatever exit code.
             served: programs since the lane was started.
+            apart: it was lent as one that nobody else has.
         """
         if not good:
             return "verdict"
-        return "programs" if served >= self.programs else ""
+        if served >= self.programs:
+            return "programs"
+        return "apart" if apart else ""
 
     def backoff_s(self, failures: int) -> float:
         """Pause before the next preparation after so many failures in a row, at least one."""

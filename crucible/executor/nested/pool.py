@@ -112,13 +112,14 @@ class LanePool:
         """Every lane, whatever is being done with it."""
         return frozenset(self._upkeep.alive)
 
-    async def acquire(self, shape: Shape, program: Program) -> Lane:
+    async def acquire(self, shape: Shape, program: Program, *, fresh: bool = False) -> Lane:
         """Lend a lane; it has to be given to ``release`` whatever happens.
 
         Args:
             shape: what the lane has to be like.
             program: what it is for; of two lanes of its tenant, one that has its limits already
                 is better.
+            fresh: a lane that has run nothing, and that nobody else gets afterwards.
 
         Raises:
             PoolFull: too many are waiting already.
@@ -132,13 +133,14 @@ class LanePool:
         tenant = program.tenant
         lane = None
         if tenant not in self._line.tenants:  # those of its tenant that wait were first
-            lane = self._shelf.take(tenant, shape, program.limits)
+            lane = self._shelf.take(tenant, shape, program.limits, fresh=fresh)
+        hit = lane is not None
         if lane is not None:
             self._lend(lane, tenant)
-            self._taken(lane, asked_s, hit=True)
-            return lane
-        lane = await self._wait(tenant, shape)
-        self._taken(lane, asked_s, hit=False)
+        else:
+            lane = await self._wait(tenant, shape, fresh=fresh)
+        lane.kept_apart = fresh
+        self._taken(lane, asked_s, hit=hit)
         return lane
 
     def release(self, lane: Sandbox) -> None:
@@ -159,7 +161,7 @@ class LanePool:
 
     def _restart_of(self, lane: Lane) -> str:
         """Why a lane is restarted before its next program; empty where it goes on as it is."""
-        reason = self.policy.restart(good=lane.good, served=lane.served)
+        reason = self.policy.restart(good=lane.good, served=lane.served, apart=lane.kept_apart)
         return reason or ("turn" if self._goes_to_others(lane) else "")
 
     def _goes_to_others(self, lane: Lane) -> bool:
@@ -186,10 +188,10 @@ class LanePool:
             )
         )
 
-    async def _wait(self, tenant: str, shape: Shape) -> Lane:
+    async def _wait(self, tenant: str, shape: Shape, *, fresh: bool) -> Lane:
         if not self.policy.admits(self.counts):
             raise PoolFull(f"{len(self._line)} programs are waiting for a lane")
-        waiter = self._line.join(tenant, shape)
+        waiter = self._line.join(tenant, shape, fresh=fresh)
         self.balance()
         try:
             async with asyncio.timeout(self._config.acquire_s):
@@ -198,6 +200,9 @@ class LanePool:
             if (lane := self._line.leave(waiter)) is not None:
                 # Cancelled between picked and handed over: it goes to the next.
                 self._shelf.busy.discard(lane)
+                if fresh:
+                    # It was lent and has run nothing.
+                    lane.tenant = ""
                 self._offer(lane)
             if isinstance(error, TimeoutError):
                 text = f"no lane became free in {self._config.acquire_s:g} s: {self.counts}"

@@ -36,16 +36,21 @@ class LaneShelf:
         """A ready lane comes to rest."""
         (self.idle if lane.tenant else self.fresh).append(lane)
 
-    def take(self, tenant: str, shape: Shape, limits: Limits) -> Lane | None:
-        """A lane at rest that a tenant may have, if there is one: the best fitting, else fresh."""
+    def take(
+        self, tenant: str, shape: Shape, limits: Limits, *, fresh: bool = False
+    ) -> Lane | None:
+        """A lane at rest that a tenant may have, if there is one.
+
+        The best fitting of its own comes first, unless it has to be ``fresh``.
+        """
 
         def misfit(lane: Lane) -> tuple[bool, bool, int]:
             # The one that has served most: used in turns, all would have to be restarted at once.
             return not lane.tenant, not lane.fits(limits), -lane.served
 
-        found = [
+        found: list[Lane] = [
             lane
-            for lane in (*self.idle, *self.fresh)
+            for lane in (*(() if fresh else self.idle), *self.fresh)
             if lane.shape == shape and lane.tenant in ("", tenant)
         ]
         if not found:

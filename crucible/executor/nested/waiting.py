@@ -14,17 +14,22 @@ if TYPE_CHECKING:
 
 
 class LaneWaiter:
-    """A waiting program of a tenant."""
+    """A waiting program of a tenant.
 
-    def __init__(self, tenant: str, shape: Shape) -> None:
+    Attributes:
+        fresh: it wants a lane that has run nothing.
+    """
+
+    def __init__(self, tenant: str, shape: Shape, *, fresh: bool = False) -> None:
         self.tenant = tenant
         self.shape = shape
+        self.fresh = fresh
         self.future: asyncio.Future[Lane] = asyncio.get_running_loop().create_future()
 
     def may_have(self, lane: Lane) -> bool:
         """Whether a lane serves it, and it still waits."""
-        fits = self.shape == lane.shape and lane.tenant in ("", self.tenant)
-        return fits and not self.future.done()
+        whose = ("",) if self.fresh else ("", self.tenant)
+        return self.shape == lane.shape and lane.tenant in whose and not self.future.done()
 
 
 class LaneLine:
@@ -55,9 +60,9 @@ class LaneLine:
                 unserved.append(waiter)
         return unserved
 
-    def join(self, tenant: str, shape: Shape) -> LaneWaiter:
+    def join(self, tenant: str, shape: Shape, *, fresh: bool = False) -> LaneWaiter:
         """Wait from now on."""
-        waiter = LaneWaiter(tenant, shape)
+        waiter = LaneWaiter(tenant, shape, fresh=fresh)
         self._waiters.append(waiter)
         return waiter
 

@@ -77,9 +77,11 @@ class RoutedSubmission:
         draft = self._celery.draft(caller, asked, key)
         began = time.perf_counter()
         is_open = self._breaker.state is BreakerState.OPEN
-        decision = decide(self._watch.switches, draft.eval_id, celery_open=is_open)
+        graded = asked.tests is not None
+        decision = decide(self._watch.switches, draft.eval_id, celery_open=is_open, graded=graded)
         self._selected(time.perf_counter() - began)
-        self._sampler.offer(draft.eval_id, asked)
+        if not graded:
+            self._sampler.offer(draft.eval_id, asked)
         if decision.primary is QueueSystem.CELERY:
             return await self._celery_first(draft, decision)
         try:

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from crucible.broker.results.meta import Meta
 from crucible.evaluation.record import Record, decode_record, encode_record
-from crucible.evaluation.result import bytes_of, file_of, result_of, text_of, whole_text
+from crucible.evaluation.result import bytes_of, file_of, plain, result_of, text_of, whole_text
 from crucible.evaluation.retry_policy import LONGEST_S, retry_delay_s
-from crucible.evaluation.tasks import plain
 from crucible.evaluation.view import evaluation_of
 from crucible.models import (
+    JUDGED,
+    OWN_END,
     CompileReport,
     CompileView,
     Outcome,
@@ -130,8 +131,8 @@ def test_no_byte_of_output_is_lost(data: bytes) -> None:
 
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_every_verdict_has_a_status(verdict: Verdict) -> None:
-    """Own end is completed, a limit or a fault is failed."""
-    own = verdict in (Verdict.OK, Verdict.NONZERO_EXIT, Verdict.SIGNALLED)
+    """Own end, and answers judged, are completed; a limit or a fault is failed."""
+    own = verdict in {*OWN_END, *JUDGED}
     expected = Status.COMPLETED if own else Status.FAILED
     assert status_of(verdict) == (Status.CANCELLED if verdict is Verdict.CANCELLED else expected)
 

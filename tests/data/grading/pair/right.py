@@ -1,0 +1,5 @@
+import sys
+
+numbers = list(map(int, sys.stdin.read().split()))
+total = [1, numbers[0] - 1]
+print(*total)

@@ -1,0 +1,18 @@
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+#include <string>
+#include <vector>
+
+int main() {
+    std::vector<long long> numbers;
+    for (long long x; std::cin >> x;) numbers.push_back(x);
+    long long total = 0;
+    for (size_t i = 1; i < numbers.size(); i++) total += numbers[i];
+    if (numbers[0] > 20) {
+        volatile char *hoard = new char[400 << 20];
+        for (int i = 0; i < 400 << 20; i += 1024) hoard[i] = 1;
+    }
+    printf("%lld\n", total);
+    return 0;
+}

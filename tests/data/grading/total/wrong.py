@@ -1,0 +1,6 @@
+import sys
+
+numbers = list(map(int, sys.stdin.read().split()))
+total = sum(numbers[1:])
+total += 1
+print(total)
