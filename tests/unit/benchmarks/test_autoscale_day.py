@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 
 from benchmarks.autoscale_day import simulate
-
 from crucible.scaling.policy import Policy
 
 
