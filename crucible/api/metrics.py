@@ -53,10 +53,10 @@ async def _measure(app: web.Application) -> Measured:
         readiness.heartbeats(),
         readiness.listening(),
         readiness.memory_full(),
-        asyncio.gather(_census(app[ADMIN]), readiness.ages(KNOWN_QUEUES)),
+        asyncio.gather(_census(app[ADMIN]), readiness.ages(KNOWN_QUEUES), readiness.append_only()),
         _legacy(migration),
     )
-    census, ages = waiting
+    census, ages, append_only = waiting
     load = load_of(heartbeats)
     circuits = [beat.circuits for beat in heartbeats]
     copies = None
@@ -70,6 +70,7 @@ async def _measure(app: web.Application) -> Measured:
             steps=_steps_of(census),
             ages={**{("celery", queue): age_s for queue, age_s in ages.items()}, **legacy.ages},
             load=load,
+            append_only=append_only,
             desired=None if census is None else decide(app, census, ages, load).desired_workers,
         ),
         claimed=None if census is None else census.claimed,

@@ -23,10 +23,10 @@ SECTIONS = (
 )
 
 
-@with_settings(*SECTIONS, "log_level")
+@with_settings(*SECTIONS, "log_level", "log_format")
 def command(settings: Settings) -> None:
     """Serve the HTTP API."""
-    run(_serve(settings), settings.log_level)
+    run(_serve(settings), settings)
 
 
 async def _serve(settings: Settings) -> None:

@@ -27,6 +27,7 @@ PORT = 8003
     Section.CEILINGS,
     "environments",
     "log_level",
+    "log_format",
 )
 def command(
     settings: Settings,
@@ -37,7 +38,7 @@ def command(
     ] = None,
 ) -> None:
     """Serve an executor over HTTP; CRUCIBLE_EXECUTOR_URLS names it to workers."""
-    run(_serve(settings, port, socket), settings.log_level)
+    run(_serve(settings, port, socket), settings)
 
 
 async def _serve(settings: Settings, port: int, socket: Path | None) -> None:

@@ -24,10 +24,10 @@ QueuePort = Annotated[int, typer.Option(help="Port to listen on; 0: any.", min=0
 
 
 @app.command("queue")
-@with_settings("host", "allowed_hosts", "log_level")
+@with_settings("host", "allowed_hosts", "log_level", "log_format")
 def queue(settings: Settings, port: QueuePort = PORT) -> None:
     """Serve the queue; its contents are lost when it stops."""
-    run(_serve_queue(settings, port), settings.log_level)
+    run(_serve_queue(settings, port), settings)
 
 
 async def _serve_queue(settings: Settings, port: int) -> None:
@@ -52,6 +52,7 @@ async def _serve_queue(settings: Settings, port: int) -> None:
     Section.BREAKERS,
     "environments",
     "log_level",
+    "log_format",
 )
 def worker(
     settings: Settings,
@@ -62,7 +63,7 @@ def worker(
     """Poll the queue and run its programs one at a time, without retries."""
     if not settings.queue_service_url:
         raise SettingsError("QUEUE_SERVICE_URL", "is missing; a worker needs a queue to poll")
-    run(_work(settings, name), settings.log_level)
+    run(_work(settings, name), settings)
 
 
 async def _work(settings: Settings, name: str) -> None:

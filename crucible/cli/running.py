@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +12,18 @@ import uvloop
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from crucible.settings import Settings
+
 #: Net allocations of container objects that trigger a garbage collection: a few MiB at most.
 _GC_THRESHOLD = 20_000
-_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
-def run(service: Coroutine[Any, Any, None], log_level: str) -> None:
-    """Run a service on uvloop until it returns."""
-    logging.basicConfig(level=log_level.upper(), format=_FORMAT)
+def run(service: Coroutine[Any, Any, None], settings: Settings) -> None:
+    """Run a service on uvloop until it returns, with its log as the settings say."""
+    # Imported here so that commands that run no service do not load it.
+    from crucible.cli.logs import configure
+
+    configure(settings.log_level, settings.log_format)
     # Requests and tasks in progress are many objects and hardly any cycles: at the default of 700
     # the collector scans all of them constantly, which takes a tenth of the processor time.
     gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])

@@ -43,7 +43,7 @@ def command(
         settings = msgspec.structs.replace(settings, queues=("celery",))
     settings = msgspec.structs.replace(settings, autoscale_min=least, autoscale_max=most)
     base = name or f"crucible{os.getpid()}@{socket.gethostname()}"
-    run(_supervise(settings, tasks, base), settings.log_level)
+    run(_supervise(settings, tasks, base), settings)
 
 
 async def _supervise(settings: Settings, tasks: str | None, base: str) -> None:
@@ -94,5 +94,6 @@ async def _measure(settings: Settings, admin: Admin, client: Redis) -> Measured:
 
 
 def _write(name: str, line: str) -> None:
-    sys.stderr.write(f"{name} | {line}\n")
+    # What is JSON stays JSON; it has the names of process and task in it.
+    sys.stderr.write(f"{line}\n" if line.startswith("{") else f"{name} | {line}\n")
     sys.stderr.flush()

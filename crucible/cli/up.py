@@ -36,11 +36,12 @@ def command(
         context.params[url] is None for url in ("celery_broker_url", "event_bus_url")
     )
     own_bus = own_bus and settings.event_bus is not None
-    run(_up(settings, own_queue, own_bus, sample), settings.log_level)
+    run(_up(settings, own_queue, own_bus, sample), settings)
 
 
 def _write(name: str, line: str) -> None:
-    typer.echo(f"{name:<7}| {line}")
+    # What is JSON stays JSON.
+    typer.echo(line if line.startswith("{") else f"{name:<7}| {line}")
 
 
 async def _up(settings: Settings, own_queue: bool, own_bus: bool, sample: bool) -> None:

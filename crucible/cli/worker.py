@@ -67,7 +67,7 @@ def _bounds(text: str | None) -> tuple[int, int] | None:
     return least, most
 
 
-@with_settings(*SECTIONS, "log_level")
+@with_settings(*SECTIONS, "log_level", "log_format")
 def command(
     settings: Settings,
     tasks: Annotated[
@@ -104,7 +104,7 @@ def command(
         scaled.command(settings, tasks, name, bounds)
         return
     registry = None if tasks is None else _load(tasks)
-    run(_serve(settings, registry, name), settings.log_level)
+    run(_serve(settings, registry, name), settings)
 
 
 def _load(place: str) -> TaskRegistry:

@@ -16,7 +16,7 @@ from crucible.errors import MessageError
 from crucible.evaluation.record import TASK_ID_PREFIX, decode_record, once_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -41,6 +41,27 @@ class FleetLoad:
     busy: int
     claimed: int
     service_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendOnly:
+    """The append-only file of a server.
+
+    Attributes:
+        size_bytes: of the file.
+        failed: the last write or rewrite of it did.
+    """
+
+    size_bytes: int
+    failed: bool
+
+
+def append_only_of(info: Mapping[str, Any]) -> AppendOnly | None:
+    """From the section ``persistence`` of INFO; None where there is no such file."""
+    if not info.get("aof_enabled"):
+        return None
+    statuses = (info.get("aof_last_write_status"), info.get("aof_last_bgrewrite_status"))
+    return AppendOnly(size_bytes=int(info.get("aof_current_size", 0)), failed="err" in statuses)
 
 
 def load_of(heartbeats: Sequence[Heartbeat]) -> FleetLoad:

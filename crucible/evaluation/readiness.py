@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,7 +16,7 @@ from crucible.broker.redis.translation import translated
 from crucible.errors import BrokerError, MemoryFull
 from crucible.evaluation.announcements import read_announcements
 from crucible.evaluation.completion_store import read_completions
-from crucible.evaluation.fleet_load import read_ages
+from crucible.evaluation.fleet_load import AppendOnly, append_only_of, read_ages
 from crucible.evaluation.isolations import read_isolations
 from crucible.evaluation.pool_gauges import lanes_of, sandboxes_of
 from crucible.models import Isolation  # noqa: TC001 - msgspec reads the annotation
@@ -169,6 +169,16 @@ class Readiness:
         except BrokerError:
             return None
         return False
+
+    async def append_only(self) -> AppendOnly | None:
+        """The append-only file of the queue server; None: there is none, or it does not say."""
+        try:
+            async with asyncio.timeout(PROBE_S):
+                with translated():
+                    info: dict[str, Any] = await self._queue.info("persistence")
+        except (BrokerError, TimeoutError):
+            return None
+        return append_only_of(info)
 
     async def completions(self) -> dict[str, CompletionCounts]:
         """Completions by queue system; none while the server does not answer."""

@@ -147,6 +147,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         debian_mirror: Debian archive to build images from; empty means debootstrap's default.
         data_dir: where ``crucible up`` keeps its servers' data.
         log_level: least severity that is logged.
+        log_format: ``human`` for lines, ``json`` for an object a line, with the task it is about.
     """
 
     host: str = "127.0.0.1"
@@ -220,6 +221,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     debian_mirror: str = ""
     data_dir: Path = msgspec.field(default_factory=default_data_dir)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["human", "json"] = "human"
 
     @property
     def event_bus(self) -> str | None:

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 
+class AppendOnly(Protocol):
+    """An append-only file (``evaluation.fleet_load.AppendOnly``)."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+
+    @property
+    def failed(self) -> bool:
+        """The last write or rewrite of it did."""
+
+
 class Load(Protocol):
     """The load of all async workers (``evaluation.fleet_load.FleetLoad``)."""
 
@@ -44,6 +56,7 @@ class Fleet:
         ages: seconds the next message waits, by queue system and queue.
         load: of the async workers.
         desired: workers the autoscale policy wants.
+        append_only: the append-only file of the task queue server.
     """
 
     depths: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -51,6 +64,7 @@ class Fleet:
     ages: Mapping[tuple[str, str], float] = field(default_factory=dict)
     load: Load | None = None
     desired: int | None = None
+    append_only: AppendOnly | None = None
 
 
 class FleetCollector(Collector):
@@ -67,6 +81,7 @@ class FleetCollector(Collector):
         """Every gauge."""
         yield from _queues(self._fleet)
         yield from _workers(self._fleet)
+        yield from _append_only(self._fleet.append_only)
 
 
 def _queues(fleet: Fleet) -> Iterator[Metric]:
@@ -120,3 +135,17 @@ def _workers(fleet: Fleet) -> Iterator[Metric]:
     if fleet.desired is not None:
         desired.add_metric([], fleet.desired)
     yield from (slots, claimed, service, desired)
+
+
+def _append_only(file: AppendOnly | None) -> Iterator[Metric]:
+    size = GaugeMetricFamily(
+        "queue_server_append_only_bytes", "Size of the task queue server's append-only file."
+    )
+    failed = GaugeMetricFamily(
+        "queue_server_append_only_failed",
+        "1 if the last write or rewrite of that file failed, as on a full disk.",
+    )
+    if file is not None:
+        size.add_metric([], file.size_bytes)
+        failed.add_metric([], file.failed)
+    yield from (size, failed)

@@ -37,9 +37,9 @@ async def test_a_burst_is_worked_off_and_the_workers_leave(redis_url: str, tmp_p
             await publisher.send_task("scaled.note", [str(runs), 0.15], queue="celery")
             for _ in range(BURST)
         ]
-        await worker.wait_for_log(r"3 workers instead of 1", START_S)
+        await worker.wait_for_log(r"3 workers instead of \d", START_S)
         pids = await asyncio.gather(*(one.get(120) for one in sent))
-        await worker.wait_for_log(r"1 workers instead of \d", START_S)
+        await worker.wait_for_log(r"1 workers instead of [23]", START_S)
         # One that came while others leave is run as well.
         last = await publisher.send_task("scaled.note", [str(runs), 0.0], queue="celery")
         await last.get(START_S)

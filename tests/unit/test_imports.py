@@ -64,6 +64,7 @@ ONE_ROOM = {
     "typer": {"cli"},
     "rich": {"cli", "client"},
     "prometheus_client": {"telemetry"},
+    "structlog": {"cli"},
 }
 
 

@@ -16,6 +16,7 @@ from crucible.broker.wire.unreadable import identified
 from crucible.errors import MessageError
 from crucible.worker.admission import NotDue, RateLimited
 from crucible.worker.hooks import notify
+from crucible.worker.log_context import running_message
 from crucible.worker.settlements import is_ignored
 
 if TYPE_CHECKING:
@@ -65,6 +66,14 @@ class Execution:
         self._hooks = hooks
 
     async def execute(self, run: Run) -> Settlement | None:
+        """Execute one run, and name it in what is logged meanwhile; see ``_execute``."""
+        try:
+            return await self._execute(run)
+        finally:
+            # A slot runs one message after the other in the same context.
+            running_message.set(None)
+
+    async def _execute(self, run: Run) -> Settlement | None:
         """Execute one run; None when its claim is another worker's.
 
         Raises:
@@ -80,6 +89,7 @@ class Execution:
             message = run.message = run.message or decode(run.claim.raw)
         except MessageError as error:
             return await self._unreadable(run, str(error))
+        running_message.set(message)
         task = run.task = self._task_of(message.task)
         if task is None:
             return await settlements.unregistered(run, message)

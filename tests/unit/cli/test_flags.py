@@ -37,6 +37,7 @@ TYPED: dict[str, tuple[str, Any]] = {
     "claim": ("brpop", "brpop"),
     "docker_runtime": ("runsc", "runsc"),
     "log_level": ("error", "error"),
+    "log_format": ("json", "json"),
     "publish_deadline_s": ("0.5", 0.5),
     "allowed_hosts": ("a.example,b.example", ["a.example", "b.example"]),
     "isolation": ("nested", "nested"),
