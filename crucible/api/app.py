@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 from aiohttp import web
 
 from crucible.api import (
+    batch,
     dead_letters,
     environments,
     evaluations,
@@ -96,6 +97,7 @@ _WAIT = frozenset({"wait"})
 _LIMIT = frozenset({"limit"})
 ROUTES = (
     Route("POST", "/api/eval", evaluations.submit, _WAIT),
+    Route("POST", "/api/eval/batch", batch.submit, _WAIT),
     Route("GET", "/api/eval/{eval_id}", evaluations.show, _WAIT),
     Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
     Route("GET", "/api/environments", environments.environments),

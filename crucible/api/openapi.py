@@ -15,6 +15,16 @@ from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
 from crucible.api.migration import MigrationStatus, MismatchList
+from crucible.api.openapi_batch import batch_paths
+from crucible.api.openapi_forms import (
+    Responses,
+    Schemas,
+    content,
+    limit,
+    response,
+    simple,
+    some,
+)
 from crucible.api.schemas import LETTER_ID, Problem, schemas
 from crucible.broker.admin.census import Census
 from crucible.evaluation.readiness import Report
@@ -23,8 +33,6 @@ from crucible.migration.state import Change
 from crucible.models import Evaluation
 from crucible.settings import Settings
 
-_Schemas = dict[Any, dict[str, Any]]
-_Responses = dict[str, dict[str, Any]]
 _ERRORS = {
     "400": "The body cannot be decoded, or is not JSON.",
     "403": "A browser sent it for a page of another origin.",
@@ -58,25 +66,24 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
     """The OpenAPI 3.1 document of an installation."""
     of, components = schemas(settings)
     errors = {
-        status: _response(text, of[Problem], "application/problem+json")
+        status: response(text, of[Problem], "application/problem+json")
         for status, text in _ERRORS.items()
     }
     paths = {
         **_evaluations(of, errors),
+        **batch_paths(of, errors, _WAIT, _KEY),
         **_operations(of, errors),
         **_migration(of, errors),
-        "/metrics": {"get": _simple("Counters and depths, for Prometheus")},
-        "/health": {"get": _simple("Whether the process lives")},
+        "/metrics": {"get": simple("Counters and depths, for Prometheus")},
+        "/health": {"get": simple("Whether the process lives")},
         "/ready": {
             "get": {
                 "summary": "Whether evaluations would be accepted and run",
                 "responses": {
-                    "200": _response(
+                    "200": response(
                         "They would; `degraded` where no worker is there yet.", of[Report]
                     ),
-                    "503": _response(
-                        "They would not; the failing dependency is named.", of[Report]
-                    ),
+                    "503": response("They would not; the failing dependency is named.", of[Report]),
                 },
             }
         },
@@ -84,7 +91,7 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
     for operations in paths.values():
         for operation in operations.values():
             # Refused before any route is looked at, or by every one of them.
-            operation["responses"] |= _some(errors, "403", "408", "421", "422")
+            operation["responses"] |= some(errors, "403", "408", "421", "422")
     return {
         "openapi": "3.1.0",
         "info": {"title": "Crucible", "version": crucible.__version__},
@@ -93,15 +100,15 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
     }
 
 
-def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
+def _evaluations(of: Schemas, errors: Responses) -> dict[str, Any]:
     """Paths for submitters."""
-    ended = {"200": _response("The evaluation.", of[Evaluation])}
-    accepted = {"202": _response("Queued durably.", of[Accepted])}
+    ended = {"200": response("The evaluation.", of[Evaluation])}
+    accepted = {"202": response("Queued durably.", of[Accepted])}
     stopping = {
-        "200": _response("It has ended, now or before.", of[Evaluation]),
-        "202": _response("Its worker was asked to stop it and has not yet.", of[Evaluation]),
+        "200": response("It has ended, now or before.", of[Evaluation]),
+        "202": response("Its worker was asked to stop it and has not yet.", of[Evaluation]),
     }
-    refused = _some(errors, "400", "409", "413", "415", "422", "503")
+    refused = some(errors, "400", "409", "413", "415", "422", "503")
     language = {"type": "array", "items": of[LanguageShown]}
     environment = {"type": "array", "items": of[EnvironmentShown]}
     return {
@@ -109,7 +116,7 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
             "post": {
                 "summary": "Queue one program",
                 "parameters": [_WAIT, _KEY],
-                "requestBody": {"required": True, "content": _content(of[EvalRequest])},
+                "requestBody": {"required": True, "content": content(of[EvalRequest])},
                 "responses": {**accepted, **ended, **refused},
             }
         },
@@ -117,30 +124,30 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
             "get": {
                 "summary": "The evaluation as it is now",
                 "parameters": [_EVAL_ID, _WAIT],
-                "responses": {**ended, **_some(errors, "404", "422", "503")},
+                "responses": {**ended, **some(errors, "404", "422", "503")},
             },
             "delete": {
                 "summary": "Cancel an evaluation, queued or running",
                 "parameters": [_EVAL_ID],
-                "responses": {**stopping, **_some(errors, "404", "409", "503")},
+                "responses": {**stopping, **some(errors, "404", "409", "503")},
             },
         },
         "/api/languages": {
             "get": {
                 "summary": "The languages programs may be in",
-                "responses": {"200": _response("The languages.", language)},
+                "responses": {"200": response("The languages.", language)},
             }
         },
         "/api/environments": {
             "get": {
                 "summary": "The environments programs may run in",
-                "responses": {"200": _response("The environments.", environment)},
+                "responses": {"200": response("The environments.", environment)},
             }
         },
     }
 
 
-def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
+def _operations(of: Schemas, errors: Responses) -> dict[str, Any]:
     """Paths for operators: queues and dead letters."""
     letter = {"name": "letter_id", "in": "path", "required": True, "schema": {"type": "string"}}
     before = {
@@ -152,10 +159,10 @@ def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
     page = {
         "get": {
             "summary": "The newest dead letters",
-            "parameters": [_limit(dead_letters.LARGEST_PAGE), before],
+            "parameters": [limit(dead_letters.LARGEST_PAGE), before],
             "responses": {
-                "200": _response("A page of them.", of[LetterPage]),
-                **_some(errors, "422", "503"),
+                "200": response("A page of them.", of[LetterPage]),
+                **some(errors, "422", "503"),
             },
         }
     }
@@ -164,22 +171,22 @@ def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
             "summary": "One dead letter",
             "parameters": [letter],
             "responses": {
-                "200": _response("The letter.", of[LetterShown]),
-                **_some(errors, "404", "503"),
+                "200": response("The letter.", of[LetterShown]),
+                **some(errors, "404", "503"),
             },
         },
         "delete": {
             "summary": "Delete a dead letter for good",
             "parameters": [letter],
-            "responses": {"204": {"description": "Deleted."}, **_some(errors, "404", "503")},
+            "responses": {"204": {"description": "Deleted."}, **some(errors, "404", "503")},
         },
     }
     replay = {
         "summary": "Put a dead letter back into its queue",
         "parameters": [letter],
         "responses": {
-            "202": _response("Put back.", of[Replayed]),
-            **_some(errors, "404", "422", "503"),
+            "202": response("Put back.", of[Replayed]),
+            **some(errors, "404", "422", "503"),
         },
     }
     return {
@@ -187,8 +194,8 @@ def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
             "get": {
                 "summary": "How many messages wait in each queue",
                 "responses": {
-                    "200": _response("The census.", of[Census]),
-                    **_some(errors, "503"),
+                    "200": response("The census.", of[Census]),
+                    **some(errors, "503"),
                 },
             }
         },
@@ -198,53 +205,32 @@ def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
     }
 
 
-def _migration(of: _Schemas, errors: _Responses) -> dict[str, Any]:
+def _migration(of: Schemas, errors: Responses) -> dict[str, Any]:
     """Paths for operators: the migration from the legacy queue."""
-    answer = {"200": _response("Where it stands.", of[MigrationStatus])}
+    answer = {"200": response("Where it stands.", of[MigrationStatus])}
     return {
         "/api/v1/migration": {
             "get": {"summary": "Where the migration stands", "responses": answer},
             "put": {
                 "summary": "Set switches; in force in every process within a second",
-                "requestBody": {"required": True, "content": _content(of[Change])},
+                "requestBody": {"required": True, "content": content(of[Change])},
                 "responses": {
                     **answer,
-                    **_some(errors, "400", "409", "413", "415", "422", "503"),
+                    **some(errors, "400", "409", "413", "415", "422", "503"),
                 },
             },
         },
         "/api/v1/migration/mismatches": {
             "get": {
                 "summary": "Outcomes that differ between the queue systems",
-                "parameters": [_limit(migration.LARGEST_PAGE)],
+                "parameters": [limit(migration.LARGEST_PAGE)],
                 "responses": {
-                    "200": _response("The newest first.", of[MismatchList]),
-                    **_some(errors, "422", "503"),
+                    "200": response("The newest first.", of[MismatchList]),
+                    **some(errors, "422", "503"),
                 },
             }
         },
     }
-
-
-def _limit(most: int) -> dict[str, Any]:
-    schema = {"type": "integer", "minimum": 1, "maximum": most}
-    return {"name": "limit", "in": "query", "schema": schema}
-
-
-def _some(errors: _Responses, *statuses: str) -> _Responses:
-    return {status: errors[status] for status in statuses}
-
-
-def _content(schema: dict[str, Any], kind: str = "application/json") -> dict[str, Any]:
-    return {kind: {"schema": schema}}
-
-
-def _response(text: str, schema: dict[str, Any], kind: str = "application/json") -> dict[str, Any]:
-    return {"description": text, "content": _content(schema, kind)}
-
-
-def _simple(summary: str) -> dict[str, Any]:
-    return {"summary": summary, "responses": {"200": {"description": summary}}}
 
 
 async def document(request: web.Request) -> web.Response:

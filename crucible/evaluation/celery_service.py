@@ -15,6 +15,7 @@ from crucible.broker import IdempotencyRecord
 from crucible.broker.results.meta import SUCCESS
 from crucible.broker.wire.ids import new_id
 from crucible.errors import BrokerError, ParameterError, ResultTimeout
+from crucible.evaluation.bulk import Bulk
 from crucible.evaluation.kept_results import decode_kept, lost_evaluation
 from crucible.evaluation.messages import EvalMessages
 from crucible.evaluation.record import (
@@ -39,12 +40,13 @@ from crucible.evaluation.view import evaluation_of, shown
 from crucible.models import ENDED, ISOLATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from crucible.broker import Publisher
     from crucible.broker.control.client import ControlClient
     from crucible.broker.publishing.group_commit import PublishCallback
     from crucible.broker.results.meta import Meta
+    from crucible.errors import CrucibleError
     from crucible.evaluation.record import Record
     from crucible.evaluation.request import EvalRequest
     from crucible.executor.served import ServedEnvironments
@@ -127,6 +129,15 @@ class CeleryService:
         # The same as ``look_up`` would find: this record, and the result just received.
         record = draft.record("celery", submitted.queue)
         return submitted, shown(evaluation_of(draft.eval_id, record, meta))
+
+    async def submit_many(
+        self, caller: Principal, asked: Sequence[EvalRequest], keys: Sequence[str | None]
+    ) -> list[Submitted | CrucibleError]:
+        """See ``EvaluationService``; all go into the next flushes together."""
+        bulk = Bulk(self, caller)
+        for one, key in zip(asked, keys, strict=True):
+            bulk.begin(one, key)
+        return await bulk.outcomes()
 
     def draft(self, caller: Principal, asked: EvalRequest, key: str | None) -> Draft:
         """A submission, checked and given its id; nothing is sent.

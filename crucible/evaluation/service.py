@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from crucible.errors import LegacyRefused, LegacyUnreached, NothingStored, QueueFull
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crucible.errors import CrucibleError
     from crucible.evaluation.request import EvalRequest
     from crucible.identity.principal import Principal
     from crucible.models import Evaluation
@@ -62,6 +65,20 @@ class EvaluationService(Protocol):
             InputError: it could never run.
             ConflictError: the id was used for something else.
             QueueFull: its queue holds as many messages as it may.
+        """
+
+    async def submit_many(
+        self, caller: Principal, asked: Sequence[EvalRequest], keys: Sequence[str | None]
+    ) -> list[Submitted | CrucibleError]:
+        """``submit`` for many at once: what is wrong with one is its own outcome.
+
+        Args:
+            caller: whose they will be.
+            asked: what to run.
+            keys: an ``Idempotency-Key`` or None for each.
+
+        Returns:
+            For each where it was queued, or what ``submit`` would have raised.
         """
 
     async def submit_and_wait(
