@@ -75,13 +75,13 @@ async def submit(request: web.Request) -> web.StreamResponse:
         return batch.refused(of_http(error))
     except InputError as error:
         return batch.refused(translate(error))
-    if batch.overload is not None and not batch.accepted:
+    if batch.overload is not None and not batch.accepted():
         response = not_submitted(batch.overload, named=key is not None)
         return with_members(response, **batch.members())
     if wait_s is None:
         body = msgspec.json.encode(batch.members())
         return web.Response(body=body, status=202, content_type=JSON_TYPE)
-    return await stream_ended(request, batch.lines, batch.accepted, wait_s)
+    return await stream_ended(request, batch.lines, batch.accepted(), wait_s)
 
 
 def _splitter_of(request: web.Request, most: int) -> ItemSplitter:
@@ -99,6 +99,9 @@ def _splitter_of(request: web.Request, most: int) -> ItemSplitter:
 class Batch:
     """The items of one request, and what became of each.
 
+    What is kept of an item is a few strings. Ten thousand objects of the kind that the garbage
+    collector looks at would cost more in its passes than all that is done with them.
+
     Args:
         service: takes them.
         caller: whose they will be.
@@ -107,7 +110,6 @@ class Batch:
 
     Attributes:
         lines: of each item what is said of it, as JSON; empty until that is known.
-        accepted: those that are queued.
         overload: an error for which items that were in order could not be queued.
     """
 
@@ -115,37 +117,33 @@ class Batch:
         self, service: EvaluationService, caller: Principal, key: str | None, most: int
     ) -> None:
         self.lines: list[str] = []
-        self.accepted: list[Awaited] = []
         self.overload: BrokerError | LegacyError | None = None
         self._service = service
         self._caller = caller
         self._key = key
         self._most = most
-        self._waiting: list[tuple[int, BatchItem]] = []
+        #: Of each item; empty where it is not queued.
+        self._eval_ids: list[str] = []
+        self._custom_ids: dict[int, str] = {}
+        #: Not submitted yet; the last ones that came.
+        self._waiting: list[bytes | None] = []
         self._held_bytes = 0
         self._has_begun = False
         self._under_way: deque[asyncio.Task[None]] = deque()
 
-    async def take(self, raw_items: Sequence[bytes | None]) -> None:
-        """Decode more items, and submit those that make up chunks.
+    async def take(self, items: Sequence[bytes | None]) -> None:
+        """Take more items, and submit those that make up chunks.
+
+        Args:
+            items: as sent; None for one that is too large.
 
         Raises:
             TooManyItems: there are more than may be.
         """
-        lines, waiting = self.lines, self._waiting
-        for raw in raw_items:
-            at = len(lines)
-            if at == MAX_ITEMS:
-                raise TooManyItems
-            lines.append("")
-            try:
-                if raw is None:
-                    raise InputError("", f"must not have more than {self._most // 1024} KiB")
-                waiting.append((at, decode_item(raw)))
-                self._held_bytes += len(raw)
-            except InputError as error:
-                named = custom_id_of(raw) if raw is not None else None
-                lines[at] = batch_answers.rejected(error, named, named=False)
+        self._waiting += items
+        if len(self.lines) + len(self._waiting) > MAX_ITEMS:
+            raise TooManyItems
+        self._held_bytes += sum(len(item) for item in items if item is not None)
         if self._has_begun or self._held_bytes > HELD_BYTES:
             self._has_begun = True
             while len(self._waiting) >= CHUNK:
@@ -162,10 +160,24 @@ class Batch:
             await self._under_way.popleft()
 
     async def _submit_chunk(self) -> None:
-        chunk, self._waiting = self._waiting[:CHUNK], self._waiting[CHUNK:]
+        raw_items, self._waiting = self._waiting[:CHUNK], self._waiting[CHUNK:]
+        chunk: list[tuple[int, BatchItem]] = []
+        for at, raw in enumerate(raw_items, len(self.lines)):
+            self.lines.append("")
+            self._eval_ids.append("")
+            try:
+                chunk.append((at, self._decoded(raw)))
+            except InputError as error:
+                named = custom_id_of(raw) if raw is not None else None
+                self.lines[at] = batch_answers.rejected(error, named, named=False)
         self._under_way.append(asyncio.create_task(self._submit(chunk)))
         while len(self._under_way) >= UNDER_WAY:
             await self._under_way.popleft()
+
+    def _decoded(self, raw: bytes | None) -> BatchItem:
+        if raw is None:
+            raise InputError("", f"must not have more than {self._most // 1024} KiB")
+        return decode_item(raw)
 
     async def _submit(self, chunk: Sequence[tuple[int, BatchItem]]) -> None:
         keys = [self._key_of(at, item) for at, item in chunk]
@@ -175,11 +187,13 @@ class Batch:
             if isinstance(outcome, CrucibleError):
                 self._reject(at, item, outcome, named=bool(item.eval_id or key))
                 continue
+            self._eval_ids[at] = outcome.eval_id
+            if item.custom_id is not None:
+                self._custom_ids[at] = item.custom_id
             if outcome.new:
                 self.lines[at] = batch_answers.accepted(outcome, item.custom_id)
             else:
                 self.lines[at] = await self._known(outcome, item)
-            self.accepted.append(Awaited(at, outcome.eval_id, item.custom_id))
 
     def _key_of(self, at: int, item: BatchItem) -> str | None:
         if self._key is None or item.eval_id is not None:
@@ -200,17 +214,19 @@ class Batch:
             return batch_answers.accepted(submitted, item.custom_id)
         return batch_answers.known(evaluation, item.custom_id)
 
+    def accepted(self) -> list[Awaited]:
+        """The items that are queued, in order."""
+        named = self._custom_ids.get
+        return [Awaited(at, one, named(at)) for at, one in enumerate(self._eval_ids) if one]
+
     def members(self) -> dict[str, object]:
         """The members of an answer, ``BatchAccepted``."""
-        accepted, total = len(self.accepted), len(self.lines)
+        total = len(self.lines)
+        accepted = total - self._eval_ids.count("")
         counts = RequestCounts(total=total, accepted=accepted, rejected=total - accepted)
         items = msgspec.Raw(f"[{','.join(self.lines)}]".encode())
         return {"items": items, "request_counts": counts}
 
     def refused(self, response: web.Response) -> web.Response:
-        """The refusal of the whole; what was queued before it was noticed is in it."""
-        if not self.accepted:
-            return response
-        # Those that were decoded and not submitted.
-        del self.lines[max(one.at for one in self.accepted) + 1 :]
-        return with_members(response, **self.members())
+        """The refusal of the whole; what was submitted before it was noticed is in it."""
+        return with_members(response, **self.members()) if self.lines else response
