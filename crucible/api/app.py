@@ -19,20 +19,24 @@ from crucible.api import (
     openapi,
     pages,
     queues,
+    tasks,
 )
 from crucible.api.app_keys import (
     ADMIN,
     FAST_PATH,
+    FLEET,
     METER,
     MIGRATION,
     READINESS,
     SERVED,
     SERVICE,
     SETTINGS,
+    TASKS,
 )
 from crucible.api.callers import identify
 from crucible.api.problems import problems
 from crucible.broker import Publisher
+from crucible.broker.admin.fleet import open_fleet
 from crucible.broker.admin.operator import Admin
 from crucible.broker.control.client import ControlClient
 from crucible.broker.redis.connection import open_client
@@ -40,6 +44,7 @@ from crucible.broker.redis.requirements import require_usable
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import PROBE_S, Readiness
+from crucible.evaluation.task_directory import TaskDirectory
 from crucible.executor.served import ServedEnvironments
 from crucible.http.guard import GUARD, ConnectionGuard, Limits
 from crucible.http.hosts import HOSTS, HostPolicy, host_guard
@@ -110,6 +115,18 @@ ROUTES = (
     Route("GET", "/api/v1/migration", migration.show),
     Route("PUT", "/api/v1/migration", migration.change),
     Route("GET", "/api/v1/migration/mismatches", migration.mismatches, _LIMIT),
+    *(
+        Route(method, f"{prefix}{path}", handler, query)
+        for prefix in ("", "/api/v1")
+        for method, path, handler, query in (
+            ("GET", "/tasks", tasks.list_, _LIMIT | {"cursor"}),
+            ("GET", "/tasks/workers/status", tasks.workers, frozenset[str]()),
+            ("GET", "/tasks/{task_id}", tasks.show, frozenset[str]()),
+            ("DELETE", "/tasks/{task_id}", tasks.cancel, frozenset[str]()),
+            ("GET", "/tasks/{task_id}/result", tasks.result, frozenset[str]()),
+            ("GET", "/workers/status", tasks.workers, frozenset[str]()),
+        )
+    ),
     Route("GET", "/metrics", metrics.show),
     Route("GET", "/health", health.live),
     Route("GET", "/ready", health.ready),
@@ -183,6 +200,14 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         )
         app[METER] = Meter()
         await _add_service(app, stack, publisher, control)
+        app[TASKS] = TaskDirectory(app[SERVICE], publisher, control, app[ADMIN])
+        app[FLEET] = await stack.enter_async_context(
+            open_fleet(
+                settings.celery_broker_url,
+                global_keyprefix=settings.global_keyprefix,
+                scripting=settings.claim == "atomic",
+            )
+        )
         await _require_usable(settings)
         app[READINESS] = await stack.enter_async_context(Readiness.connect(settings, control))
         yield

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from crucible.broker.admin.fleet import Fleet
 from crucible.broker.admin.operator import Admin
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.readiness import Readiness
+from crucible.evaluation.task_directory import TaskDirectory
 from crucible.executor.served import ServedEnvironments
 from crucible.migration.live.migration import Migration
 from crucible.settings import Settings
@@ -27,3 +29,5 @@ MIGRATION = web.AppKey("migration", Migration)
 READINESS = web.AppKey("readiness", Readiness)
 ADMIN = web.AppKey("admin", Admin)
 METER = web.AppKey("meter", Meter)
+TASKS = web.AppKey("tasks", TaskDirectory)
+FLEET = web.AppKey("fleet", Fleet)

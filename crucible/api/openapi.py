@@ -25,6 +25,7 @@ from crucible.api.openapi_forms import (
     simple,
     some,
 )
+from crucible.api.openapi_tasks import task_paths
 from crucible.api.schemas import LETTER_ID, Problem, schemas
 from crucible.broker.admin.census import Census
 from crucible.evaluation.readiness import Report
@@ -74,6 +75,7 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
         **batch_paths(of, errors, _WAIT, _KEY),
         **_operations(of, errors),
         **_migration(of, errors),
+        **task_paths(of, errors),
         "/metrics": {"get": simple("Counters and depths, for Prometheus")},
         "/health": {"get": simple("Whether the process lives")},
         "/ready": {
