@@ -79,6 +79,14 @@ class NotFound(CrucibleError):  # noqa: N818 - the name of the HTTP status
     """Nothing has the id that was asked for: no evaluation, or no dead letter."""
 
 
+class NotEnded(CrucibleError):  # noqa: N818 - a state of the evaluation, named as users see it
+    """What was asked needs an evaluation that has ended."""
+
+
+class ContentGone(CrucibleError):  # noqa: N818 - a state of the evaluation, named as users see it
+    """What an evaluation ran is not kept, or not any more."""
+
+
 class SettingsError(CrucibleError):
     """Configuration that must not start.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 from aiohttp import web
 
 from crucible.api import (
+    attempts,
     batch,
     dead_letters,
     environments,
@@ -23,11 +24,13 @@ from crucible.api import (
 )
 from crucible.api.app_keys import (
     ADMIN,
+    CANCELLATION,
     FAST_PATH,
     FLEET,
     METER,
     MIGRATION,
     READINESS,
+    RETRIES,
     SERVED,
     SERVICE,
     SETTINGS,
@@ -41,9 +44,11 @@ from crucible.broker.admin.operator import Admin
 from crucible.broker.control.client import ControlClient
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
+from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import PROBE_S, Readiness
+from crucible.evaluation.retries import Retries
 from crucible.evaluation.task_directory import TaskDirectory
 from crucible.executor.served import ServedEnvironments
 from crucible.http.guard import GUARD, ConnectionGuard, Limits
@@ -105,6 +110,8 @@ ROUTES = (
     Route("POST", "/api/eval/batch", batch.submit, _WAIT),
     Route("GET", "/api/eval/{eval_id}", evaluations.show, _WAIT),
     Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
+    Route("POST", "/api/eval/{eval_id}/retry", attempts.retry),
+    Route("DELETE", "/api/eval", attempts.cancel_many, attempts.FILTERS | {"cursor"}),
     Route("GET", "/api/environments", environments.environments),
     Route("GET", "/api/languages", environments.languages),
     Route("GET", "/api/v1/queues", queues.show),
@@ -200,6 +207,8 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         )
         app[METER] = Meter()
         await _add_service(app, stack, publisher, control)
+        app[RETRIES] = Retries(app[SERVICE], publisher, app[ADMIN])
+        app[CANCELLATION] = Cancellation(publisher, control, app[ADMIN])
         app[TASKS] = TaskDirectory(app[SERVICE], publisher, control, app[ADMIN])
         app[FLEET] = await stack.enter_async_context(
             open_fleet(

@@ -8,8 +8,10 @@ from aiohttp import web
 
 from crucible.broker.admin.fleet import Fleet
 from crucible.broker.admin.operator import Admin
+from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.readiness import Readiness
+from crucible.evaluation.retries import Retries
 from crucible.evaluation.task_directory import TaskDirectory
 from crucible.executor.served import ServedEnvironments
 from crucible.migration.live.migration import Migration
@@ -31,3 +33,5 @@ ADMIN = web.AppKey("admin", Admin)
 METER = web.AppKey("meter", Meter)
 TASKS = web.AppKey("tasks", TaskDirectory)
 FLEET = web.AppKey("fleet", Fleet)
+RETRIES = web.AppKey("retries", Retries)
+CANCELLATION = web.AppKey("cancellation", Cancellation)

@@ -15,6 +15,7 @@ from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
 from crucible.api.migration import MigrationStatus, MismatchList
+from crucible.api.openapi_attempts import cancel_many, retry_paths
 from crucible.api.openapi_batch import batch_paths
 from crucible.api.openapi_forms import (
     Responses,
@@ -40,6 +41,7 @@ _ERRORS = {
     "404": "Nothing has this id.",
     "408": "It arrived too slowly.",
     "409": "The present state forbids it: an id used before with different content, for one.",
+    "410": "What is asked for is not kept any more.",
     "413": "The body is too large.",
     "415": "The Content-Type is not JSON, or the content coding is not supported.",
     "421": "The Host is no name of this service.",
@@ -120,8 +122,10 @@ def _evaluations(of: Schemas, errors: Responses) -> dict[str, Any]:
                 "parameters": [_WAIT, _KEY],
                 "requestBody": {"required": True, "content": content(of[EvalRequest])},
                 "responses": {**accepted, **ended, **refused},
-            }
+            },
+            "delete": cancel_many(of, errors),
         },
+        **retry_paths(of, errors, _EVAL_ID, _KEY),
         "/api/eval/{eval_id}": {
             "get": {
                 "summary": "The evaluation as it is now",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from crucible.errors import (
     BrokerUnavailable,
     ConflictError,
+    ContentGone,
     CrucibleError,
     InputError,
     LegacyError,
@@ -16,6 +17,7 @@ from crucible.errors import (
     LegacyWrongState,
     MemoryFull,
     MessageError,
+    NotEnded,
     NotFound,
     QueueFull,
     SettingsError,
@@ -36,6 +38,13 @@ log = logging.getLogger(__name__)
 
 #: Seconds a client is asked to wait while the queue server is away or a queue is full.
 RETRY_AFTER_S = 2
+#: Status and title of errors whose text says the rest.
+_PLAIN: dict[type[CrucibleError], tuple[int, str]] = {
+    NotFound: (404, "Not found"),
+    NotEnded: (409, "Not in this state"),
+    LegacyWrongState: (409, "Not in this state"),
+    ContentGone: (410, "Gone"),
+}
 _AWAY = "the queue server does not answer"
 _FULL = "the memory of the queue server is full"
 
@@ -53,10 +62,8 @@ def translate(error: CrucibleError) -> web.Response:
             return problem(422, "Unusable message", str(error))
         case SettingsError():
             return problem(422, "Unusable switches", error.detail, field=error.setting)
-        case NotFound():
-            return problem(404, "Not found", str(error))
-        case LegacyWrongState():
-            return problem(409, "Not in this state", str(error))
+        case NotFound() | NotEnded() | ContentGone() | LegacyWrongState():
+            return problem(*_PLAIN[type(error)], str(error))
         case QueueFull():
             return busy(str(error), queue=error.queue, depth=error.depth)
         case LegacyError() | BrokerUnavailable():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from crucible.api import openapi_batch, openapi_tasks
+from crucible.api import openapi_attempts, openapi_batch, openapi_tasks
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
@@ -81,6 +81,7 @@ TYPES = (
     LetterShown,
     LetterPage, Replayed, Change, MigrationStatus, MismatchList, *openapi_batch.TYPES,
     *openapi_tasks.TYPES,
+    *openapi_attempts.TYPES,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
 LETTER_ID = {"type": "string", "pattern": "^(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}$"}

@@ -100,10 +100,12 @@ class CeleryService:
         return {"celery": self.submitted_total, "legacy": 0}
 
     async def submit(
-        self, caller: Principal, asked: EvalRequest, key: str | None = None
+        self, caller: Principal, asked: EvalRequest, key: str | None = None, retry_of: str = ""
     ) -> Submitted:
         """See ``EvaluationService``."""
-        return await self._submit(self.draft(caller, asked, key))
+        draft = self.draft(caller, asked, key)
+        draft.retry_of = retry_of
+        return await self._submit(draft)
 
     async def _submit(self, draft: Draft) -> Submitted:
         first = await self.publish(draft)

@@ -52,7 +52,7 @@ class EvaluationService(Protocol):
         """Evaluations accepted since the start, by queue system."""
 
     async def submit(
-        self, caller: Principal, asked: EvalRequest, key: str | None = None
+        self, caller: Principal, asked: EvalRequest, key: str | None = None, retry_of: str = ""
     ) -> Submitted:
         """Queue one evaluation; submitting again under the same id is safe.
 
@@ -60,6 +60,7 @@ class EvaluationService(Protocol):
             caller: whose it will be.
             asked: what to run.
             key: the client's ``Idempotency-Key``, instead of an id.
+            retry_of: id of the evaluation it repeats.
 
         Raises:
             InputError: it could never run.

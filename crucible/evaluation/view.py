@@ -32,6 +32,8 @@ def evaluation_of(eval_id: str, record: Record | None, meta: Meta | None) -> Eva
         view.created_at = _text_time(record.created_ms)
         if record.metadata is not None:
             view.metadata = record.metadata
+        if record.retry_of:
+            view.retry_of = record.retry_of
     if view.queue_system == "celery" or (record is not None and record.shadow):
         view.celery_task_id = view.task_id
     if meta is not None:

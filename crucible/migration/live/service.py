@@ -51,10 +51,10 @@ class RoutedService:
         return self._submission.submitted()
 
     def submit(
-        self, caller: Principal, asked: EvalRequest, key: str | None = None
+        self, caller: Principal, asked: EvalRequest, key: str | None = None, retry_of: str = ""
     ) -> Coroutine[Any, Any, Submitted]:
         """See ``EvaluationService``."""
-        return self._submission.submit(caller, asked, key)
+        return self._submission.submit(caller, asked, key, retry_of)
 
     async def submit_many(
         self, caller: Principal, asked: Sequence[EvalRequest], keys: Sequence[str | None]
