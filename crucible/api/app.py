@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
@@ -37,7 +38,7 @@ from crucible.api.app_keys import (
     TASKS,
 )
 from crucible.api.callers import identify
-from crucible.api.problems import problems
+from crucible.api.problems import DRAIN_RATE, problems
 from crucible.broker import Publisher
 from crucible.broker.admin.fleet import open_fleet
 from crucible.broker.admin.operator import Admin
@@ -103,6 +104,8 @@ class Route:
         return checked
 
 
+#: Seconds between two looks at how many evaluations have completed.
+MEASURE_S = 2.0
 _WAIT = frozenset({"wait"})
 _LIMIT = frozenset({"limit"})
 ROUTES = (
@@ -219,7 +222,21 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         )
         await _require_usable(settings)
         app[READINESS] = await stack.enter_async_context(Readiness.connect(settings, control))
-        yield
+        measuring = asyncio.create_task(_measure_drain(app[READINESS]), name="crucible-drain-rate")
+        try:
+            yield
+        finally:
+            measuring.cancel()
+            await asyncio.gather(measuring, return_exceptions=True)
+
+
+async def _measure_drain(readiness: Readiness) -> None:
+    """Keep measuring how fast evaluations complete, for clients that meet a full queue."""
+    while True:
+        counts = (await readiness.completions()).get("celery")
+        if counts is not None:
+            DRAIN_RATE.note(counts.statuses.total())
+        await asyncio.sleep(MEASURE_S)
 
 
 async def _require_usable(settings: Settings) -> None:

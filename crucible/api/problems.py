@@ -22,6 +22,7 @@ from crucible.errors import (
     QueueFull,
     SettingsError,
 )
+from crucible.evaluation.drain_rate import DrainRate
 from crucible.evaluation.service import NOT_QUEUED
 from crucible.http.problems import (
     internal_error,
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds a client is asked to wait while the queue server is away or a queue is full.
+#: Seconds a client is asked to wait while the queue server is away.
 RETRY_AFTER_S = 2
+#: One for the process: what it measures does not depend on who asks.
+DRAIN_RATE = DrainRate()
 #: Status and title of errors whose text says the rest.
 _PLAIN: dict[type[CrucibleError], tuple[int, str]] = {
     NotFound: (404, "Not found"),
@@ -65,12 +68,21 @@ def translate(error: CrucibleError) -> web.Response:
         case NotFound() | NotEnded() | ContentGone() | LegacyWrongState():
             return problem(*_PLAIN[type(error)], str(error))
         case QueueFull():
-            return busy(str(error), queue=error.queue, depth=error.depth)
+            return _queue_full(error)
         case LegacyError() | BrokerUnavailable():
             return busy(_reason_of(error))
         case _:
             log.error("unexpected error: %r", error)
             return internal_error()
+
+
+def _queue_full(error: QueueFull) -> web.Response:
+    """When to come back follows from what waits and how fast evaluations complete."""
+    wait_s = DRAIN_RATE.wait_s(error.depth)
+    response = unavailable(str(error), wait_s, queue=error.queue, depth=error.depth)
+    # Structured fields of the IETF's RateLimit header draft: nothing is left, until in so long.
+    response.headers["RateLimit"] = f'"queue";r=0;t={wait_s}'
+    return response
 
 
 def _reason_of(error: CrucibleError) -> str:

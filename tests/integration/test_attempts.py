@@ -78,7 +78,7 @@ async def test_a_dead_letter_has_the_content(redis_url: str, redis: Redis) -> No
         await submit(client, "print(5)", eval_id="lost", args=["a"])
         [raw] = await queued(redis)
         await redis.delete("evaluation\x06\x163")
-        letter = {"raw": raw, "queue": "evaluation", "reason": "undeliverable"}
+        letter: Any = {"raw": raw, "queue": "evaluation", "reason": "undeliverable"}
         await redis.xadd("crucible:dlq", {**letter, "task_id": "eval-lost"})
         await ask(client, "DELETE", "/api/eval/lost")
         assert (await ask(client, "POST", "/api/eval/lost/retry"))[0] == 202
@@ -121,7 +121,8 @@ async def test_a_long_queue_is_cancelled_call_by_call(
     async with running_api(redis_url) as client:
         async with client.post("/api/eval/batch", json=items) as response:
             assert response.status == 202
-        total, calls, cursor = 0, 0, ""
+        total, calls = 0, 0
+        cursor: str | None = ""
         while cursor is not None:
             path = f"/api/eval?status=queued{cursor and f'&cursor={cursor}'}"
             status, answer = await ask(client, "DELETE", path)
@@ -141,8 +142,8 @@ async def test_tenants_have_no_part_in_one_another(
         await submit(client, "1", eval_id="e")
         [raw] = await queued(redis)
         for task_id in (b"eval-alice:e", b"eval-bob:e", b"somebodys"):
-            letter = {"raw": raw, "queue": "q", "reason": "failed", "task_id": task_id}
-            letter_id = await redis.xadd("crucible:dlq", letter)  # type: ignore[arg-type]
+            letter: Any = {"raw": raw, "queue": "q", "reason": "failed", "task_id": task_id}
+            letter_id: Any = await redis.xadd("crucible:dlq", letter)
         _, page = await ask(client, "GET", "/api/v1/dlq?limit=2")
         assert [one["task_id"] for one in page["dead_letters"]] == ["eval-alice:e"]
         own = page["dead_letters"][0]["id"]

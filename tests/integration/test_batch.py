@@ -181,6 +181,7 @@ async def test_a_full_queue_takes_what_it_has_room_for(redis_url: str) -> None:
         assert answer["items"][4]["error"]["retry_after"] >= 1
         status, problem = await post(client, [{"code": "1"}, {"code": ""}])
         assert (status, problem["status"]) == (503, 503)
+        assert (problem["queue"], problem["depth"]) == ("evaluation", 3)
         assert [one["error"]["status"] for one in problem["items"]] == [503, 422]
 
 
