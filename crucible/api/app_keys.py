@@ -16,6 +16,7 @@ from crucible.evaluation.task_directory import TaskDirectory
 from crucible.executor.served import ServedEnvironments
 from crucible.migration.live.migration import Migration
 from crucible.settings import Settings
+from crucible.telemetry.shared import SharedMetrics
 from crucible.telemetry.submissions import Meter
 
 if TYPE_CHECKING:
@@ -35,3 +36,5 @@ TASKS = web.AppKey("tasks", TaskDirectory)
 FLEET = web.AppKey("fleet", Fleet)
 RETRIES = web.AppKey("retries", Retries)
 CANCELLATION = web.AppKey("cancellation", Cancellation)
+#: Only where several processes serve one port.
+SHARED_METRICS = web.AppKey("shared_metrics", SharedMetrics)

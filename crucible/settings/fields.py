@@ -60,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     Attributes:
         host: address the api, an executor or a legacy queue listens on.
         port: port the api listens on; 0 takes any free one.
+        processes: api processes that listen on the port together.
         allowed_hosts: names under which the service is reached besides loopback's and ``host``;
             ``*`` for any. Requests for other hosts are refused.
         head_timeout_s: seconds the head of a request may take to arrive.
@@ -133,6 +134,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
 
     host: str = "127.0.0.1"
     port: Port = 8000
+    processes: Annotated[int, Meta(ge=1, le=256)] = 1
     allowed_hosts: tuple[str, ...] = ()
     head_timeout_s: Seconds = 10.0
     transfer_grace_s: Seconds = 20.0

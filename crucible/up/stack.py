@@ -75,7 +75,7 @@ async def run_stack(
         SettingsError: the address must not be served.
     """
     check_exposure(settings.host)
-    port = _free_port(settings.host, settings.port)
+    port = free_address(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         stack.enter_context(_locked(settings.data_dir))
         queue_url, bus_url = settings.celery_broker_url, settings.event_bus_url
@@ -165,7 +165,7 @@ def _environ(settings: Settings, port: int, queue_url: str, bus_url: str) -> dic
     return {**os.environ, **as_environ(decided), "CRUCIBLE_CONFIG": os.devnull}
 
 
-def _free_port(host: str, port: int) -> int:
+def free_address(host: str, port: int) -> int:
     """The api's port, which must be known before it starts; for port 0 any free one.
 
     Raises:
