@@ -13,6 +13,7 @@ from crucible.api import (
     environments,
     evaluations,
     health,
+    keys,
     metrics,
     migration,
     openapi,
@@ -29,23 +30,26 @@ from crucible.api.app_keys import (
     SERVICE,
     SETTINGS,
 )
-from crucible.api.callers import identify
+from crucible.api.callers import CALLERS, Callers
 from crucible.api.problems import problems
 from crucible.broker import Publisher
 from crucible.broker.admin.operator import Admin
 from crucible.broker.control.client import ControlClient
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
+from crucible.evaluation.allowance import allowances
 from crucible.evaluation.celery_service import CeleryService
-from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import PROBE_S, Readiness
 from crucible.executor.served import ServedEnvironments
 from crucible.http.guard import GUARD, ConnectionGuard, Limits
 from crucible.http.hosts import HOSTS, HostPolicy, host_guard
 from crucible.http.query import check_query
+from crucible.identity.key_store import check_scripting
+from crucible.identity.key_table import KeyTable
 from crucible.migration.live.migration import open_migration
 from crucible.migration.live.service import RoutedService
 from crucible.redis_keys import Keys
+from crucible.settings import check_exposure, is_loopback
 from crucible.telemetry.submissions import Meter
 
 if TYPE_CHECKING:
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler
 
+    from crucible.api.callers import Need
     from crucible.settings import Settings
 
 
@@ -73,19 +78,22 @@ class Route:
     Attributes:
         method: HTTP method; HEAD comes with GET.
         path: as aiohttp's router has it.
+        need: the scope that its caller must have, see ``callers.Need``.
         handler: answers it.
         query: parameters it knows; others are refused.
     """
 
     method: str
     path: str
+    need: Need
     handler: Handler
     query: frozenset[str] = frozenset()
 
     def checked(self) -> Handler:
-        """The handler behind a check of the query's parameters."""
+        """The handler behind checks of the caller and of the query's parameters."""
 
         async def checked(request: web.Request) -> web.StreamResponse:
+            await request.app[CALLERS].admit(request, self.need)
             check_query(request, self.query)
             return await self.handler(request)
 
@@ -95,27 +103,31 @@ class Route:
 _WAIT = frozenset({"wait"})
 _LIMIT = frozenset({"limit"})
 ROUTES = (
-    Route("POST", "/api/eval", evaluations.submit, _WAIT),
-    Route("GET", "/api/eval/{eval_id}", evaluations.show, _WAIT),
-    Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
-    Route("GET", "/api/environments", environments.environments),
-    Route("GET", "/api/languages", environments.languages),
-    Route("GET", "/api/v1/queues", queues.show),
-    Route("GET", "/api/v1/dlq", dead_letters.list_, _LIMIT | {"before"}),
-    Route("GET", "/api/v1/dlq/{letter_id}", dead_letters.show),
-    Route("DELETE", "/api/v1/dlq/{letter_id}", dead_letters.delete),
-    Route("POST", "/api/v1/dlq/{letter_id}/replay", dead_letters.replay),
-    Route("GET", "/api/v1/migration", migration.show),
-    Route("PUT", "/api/v1/migration", migration.change),
-    Route("GET", "/api/v1/migration/mismatches", migration.mismatches, _LIMIT),
-    Route("GET", "/metrics", metrics.show),
-    Route("GET", "/health", health.live),
-    Route("GET", "/ready", health.ready),
-    Route("GET", "/openapi.json", openapi.document),
-    Route("GET", "/", pages.index),
-    Route("GET", "/docs", pages.docs),
-    Route("GET", "/docs/docs.css", pages.style),
-    Route("GET", "/docs/docs.js", pages.script),
+    Route("POST", "/api/eval", "submit", evaluations.submit, _WAIT),
+    Route("GET", "/api/eval/{eval_id}", "read", evaluations.show, _WAIT),
+    Route("DELETE", "/api/eval/{eval_id}", "submit", evaluations.cancel),
+    Route("GET", "/api/environments", "key", environments.environments),
+    Route("GET", "/api/languages", "key", environments.languages),
+    Route("GET", "/api/v1/queues", "admin", queues.show),
+    Route("GET", "/api/v1/dlq", "admin", dead_letters.list_, _LIMIT | {"before"}),
+    Route("GET", "/api/v1/dlq/{letter_id}", "admin", dead_letters.show),
+    Route("DELETE", "/api/v1/dlq/{letter_id}", "admin", dead_letters.delete),
+    Route("POST", "/api/v1/dlq/{letter_id}/replay", "admin", dead_letters.replay),
+    Route("GET", "/api/v1/keys", "admin", keys.list_),
+    Route("POST", "/api/v1/keys", "admin", keys.create),
+    Route("DELETE", "/api/v1/keys/{key_id}", "admin", keys.revoke),
+    Route("POST", "/api/v1/keys/{key_id}/rotate", "admin", keys.rotate),
+    Route("GET", "/api/v1/migration", "admin", migration.show),
+    Route("PUT", "/api/v1/migration", "admin", migration.change),
+    Route("GET", "/api/v1/migration/mismatches", "admin", migration.mismatches, _LIMIT),
+    Route("GET", "/metrics", "loopback", metrics.show),
+    Route("GET", "/health", "nothing", health.live),
+    Route("GET", "/ready", "nothing", health.ready),
+    Route("GET", "/openapi.json", "nothing", openapi.document),
+    Route("GET", "/", "nothing", pages.index),
+    Route("GET", "/docs", "nothing", pages.docs),
+    Route("GET", "/docs/docs.css", "nothing", pages.style),
+    Route("GET", "/docs/docs.js", "nothing", pages.script),
 )
 
 
@@ -123,7 +135,7 @@ def build_app(settings: Settings) -> web.Application:
     """The application; it opens its connections when it starts and closes them when it stops."""
     hosts = HostPolicy(settings.host, settings.allowed_hosts)
     app = web.Application(
-        middlewares=[problems, host_guard(hosts), identify],
+        middlewares=[problems, host_guard(hosts)],
         client_max_size=settings.max_body_kb * 1024,
     )
     app[SETTINGS], app[HOSTS] = settings, hosts
@@ -179,11 +191,28 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         app[ADMIN] = await stack.enter_async_context(
             Admin.connect(settings.celery_broker_url, **servers)
         )
+        app[CALLERS] = await _callers(settings, stack)
         app[METER] = Meter()
         await _add_service(app, stack, publisher, control)
         await _require_usable(settings)
         app[READINESS] = await stack.enter_async_context(Readiness.connect(settings, control))
         yield
+
+
+async def _callers(settings: Settings, stack: AsyncExitStack) -> Callers:
+    """What identifies callers.
+
+    Raises:
+        SettingsError: the address may not be served, or keys not be used, as things are.
+    """
+    client = await stack.enter_async_context(open_client(settings.celery_broker_url, name="keys"))
+    names = Keys(settings.global_keyprefix, settings.result_prefix)
+    table = await stack.enter_async_context(KeyTable(client, names))
+    if table.known:
+        check_exposure(settings.host, keyed=table.made)
+    if table.made:
+        check_scripting(settings)
+    return Callers(table, loopback=is_loopback(settings.host))
 
 
 async def _require_usable(settings: Settings) -> None:
@@ -193,9 +222,9 @@ async def _require_usable(settings: Settings) -> None:
         RequirementError: it cannot.
     """
     async with open_client(settings.celery_broker_url, command_timeout_s=PROBE_S) as client:
-        keys = Keys(settings.global_keyprefix, settings.result_prefix)
+        names = Keys(settings.global_keyprefix, settings.result_prefix)
         scripting = settings.claim == "atomic"
-        await require_usable(client, keys, scripting=scripting, needs_all_rights=False)
+        await require_usable(client, names, scripting=scripting, needs_all_rights=False)
 
 
 async def _add_service(
@@ -206,10 +235,8 @@ async def _add_service(
     celery = CeleryService(
         publisher,
         control,
-        served=app[SERVED],
-        ceilings=ceilings_of(settings),
+        allowed=allowances(settings, app[SERVED]),
         result_ttl_s=settings.result_ttl_s,
-        isolations=settings.isolations,
     )
     if settings.queue_service_url:
         parts = await stack.enter_async_context(open_migration(settings, publisher, app[SERVED]))

@@ -14,6 +14,7 @@ import msgspec
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
+from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.broker.admin.census import Census
 from crucible.evaluation.limits import ceilings_of
@@ -27,6 +28,8 @@ from crucible.executor.admission import (
     MAX_STDIN_BYTES,
 )
 from crucible.executor.served import ServedEnvironments
+from crucible.identity.key_store import MAX_GRACE_S
+from crucible.identity.keys import KeyMade, KeyRequest, KeyShown
 from crucible.migration.state import SWITCHES, Change
 from crucible.models import LIMIT_FLOORS, Evaluation, Limits
 
@@ -77,7 +80,8 @@ class Problem(msgspec.Struct, kw_only=True):
 TYPES = (
     Problem, EvalRequest, Evaluation, Accepted, LanguageShown, EnvironmentShown, Report, Census,
     LetterShown,
-    LetterPage, Replayed, Change, MigrationStatus, MismatchList,
+    LetterPage, Replayed, Change, MigrationStatus, MismatchList, KeyRequest, KeyShown, KeyMade,
+    KeyList, Rotation,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
 LETTER_ID = {"type": "string", "pattern": "^(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}$"}
@@ -98,6 +102,8 @@ def schemas(settings: Settings) -> tuple[dict[Any, Schema], dict[str, Schema]]:
     for name, schema in components.items():
         _describe(schema, kinds.get(name))
     _narrow_request(components, settings)
+    components["KeyRequest"]["properties"]["scopes"]["uniqueItems"] = True
+    components["Rotation"]["properties"]["grace_s"] |= {"minimum": 0, "maximum": MAX_GRACE_S}
     _narrow_limits(components["LimitsRequest"]["properties"], ceilings_of(settings))
     _narrow_change(components["Change"]["properties"], legacy=bool(settings.queue_service_url))
     # One switch at least; null sets none.

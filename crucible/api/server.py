@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from crucible.api.app import build_app
 from crucible.api.fast_path.server import FastPathRunner
 from crucible.http.listening import allow_files, listen
-from crucible.settings import check_exposure, http_url
+from crucible.settings import http_url
 
 if TYPE_CHECKING:
     import asyncio
@@ -40,7 +40,6 @@ async def serve(
         SettingsError: the address may not be served.
         RequirementError: the address cannot be bound.
     """
-    check_exposure(settings.host)
     allow_files(settings.max_connections + OTHER_FILES)
     runner = FastPathRunner(build_app(settings), access_log=None, shutdown_timeout=SHUTDOWN_S)
     try:
