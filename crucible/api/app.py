@@ -16,6 +16,7 @@ from crucible.api import (
     environments,
     evaluations,
     health,
+    keys,
     metrics,
     migration,
     openapi,
@@ -37,7 +38,7 @@ from crucible.api.app_keys import (
     SETTINGS,
     TASKS,
 )
-from crucible.api.callers import identify
+from crucible.api.callers import CALLERS, Callers
 from crucible.api.problems import DRAIN_RATE, problems
 from crucible.broker import Publisher
 from crucible.broker.admin.fleet import open_fleet
@@ -45,9 +46,9 @@ from crucible.broker.admin.operator import Admin
 from crucible.broker.control.client import ControlClient
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
+from crucible.evaluation.allowance import allowances
 from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
-from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import PROBE_S, Readiness
 from crucible.evaluation.retries import Retries
 from crucible.evaluation.task_directory import TaskDirectory
@@ -55,9 +56,12 @@ from crucible.executor.served import ServedEnvironments
 from crucible.http.guard import GUARD, ConnectionGuard, Limits
 from crucible.http.hosts import HOSTS, HostPolicy, host_guard
 from crucible.http.query import check_query
+from crucible.identity.key_store import check_scripting
+from crucible.identity.key_table import KeyTable
 from crucible.migration.live.migration import open_migration
 from crucible.migration.live.service import RoutedService
 from crucible.redis_keys import Keys
+from crucible.settings import check_exposure, is_loopback
 from crucible.telemetry.submissions import Meter
 
 if TYPE_CHECKING:
@@ -65,6 +69,7 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler
 
+    from crucible.api.callers import Need
     from crucible.settings import Settings
 
 
@@ -85,19 +90,22 @@ class Route:
     Attributes:
         method: HTTP method; HEAD comes with GET.
         path: as aiohttp's router has it.
+        need: the scope that its caller must have, see ``callers.Need``.
         handler: answers it.
         query: parameters it knows; others are refused.
     """
 
     method: str
     path: str
+    need: Need
     handler: Handler
     query: frozenset[str] = frozenset()
 
     def checked(self) -> Handler:
-        """The handler behind a check of the query's parameters."""
+        """The handler behind checks of the caller and of the query's parameters."""
 
         async def checked(request: web.Request) -> web.StreamResponse:
+            await request.app[CALLERS].admit(request, self.need)
             check_query(request, self.query)
             return await self.handler(request)
 
@@ -108,43 +116,48 @@ class Route:
 MEASURE_S = 2.0
 _WAIT = frozenset({"wait"})
 _LIMIT = frozenset({"limit"})
+_TASK_ROUTES: tuple[tuple[str, str, Need, Handler, frozenset[str]], ...] = (
+    ("GET", "/tasks", "read", tasks.list_, _LIMIT | {"cursor"}),
+    ("GET", "/tasks/workers/status", "read", tasks.workers, frozenset()),
+    ("GET", "/tasks/{task_id}", "read", tasks.show, frozenset()),
+    ("DELETE", "/tasks/{task_id}", "submit", tasks.cancel, frozenset()),
+    ("GET", "/tasks/{task_id}/result", "read", tasks.result, frozenset()),
+    ("GET", "/workers/status", "read", tasks.workers, frozenset()),
+)
 ROUTES = (
-    Route("POST", "/api/eval", evaluations.submit, _WAIT),
-    Route("POST", "/api/eval/batch", batch.submit, _WAIT),
-    Route("GET", "/api/eval/{eval_id}", evaluations.show, _WAIT),
-    Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
-    Route("POST", "/api/eval/{eval_id}/retry", attempts.retry),
-    Route("DELETE", "/api/eval", attempts.cancel_many, attempts.FILTERS | {"cursor"}),
-    Route("GET", "/api/environments", environments.environments),
-    Route("GET", "/api/languages", environments.languages),
-    Route("GET", "/api/v1/queues", queues.show),
-    Route("GET", "/api/v1/dlq", dead_letters.list_, _LIMIT | {"before"}),
-    Route("GET", "/api/v1/dlq/{letter_id}", dead_letters.show),
-    Route("DELETE", "/api/v1/dlq/{letter_id}", dead_letters.delete),
-    Route("POST", "/api/v1/dlq/{letter_id}/replay", dead_letters.replay),
-    Route("GET", "/api/v1/migration", migration.show),
-    Route("PUT", "/api/v1/migration", migration.change),
-    Route("GET", "/api/v1/migration/mismatches", migration.mismatches, _LIMIT),
+    Route("POST", "/api/eval", "submit", evaluations.submit, _WAIT),
+    Route("POST", "/api/eval/batch", "submit", batch.submit, _WAIT),
+    Route("GET", "/api/eval/{eval_id}", "read", evaluations.show, _WAIT),
+    Route("DELETE", "/api/eval/{eval_id}", "submit", evaluations.cancel),
+    Route("POST", "/api/eval/{eval_id}/retry", "submit", attempts.retry),
+    Route("DELETE", "/api/eval", "submit", attempts.cancel_many, attempts.FILTERS | {"cursor"}),
+    Route("GET", "/api/environments", "key", environments.environments),
+    Route("GET", "/api/languages", "key", environments.languages),
+    Route("GET", "/api/v1/queues", "admin", queues.show),
+    Route("GET", "/api/v1/dlq", "read", dead_letters.list_, _LIMIT | {"before"}),
+    Route("GET", "/api/v1/dlq/{letter_id}", "read", dead_letters.show),
+    Route("DELETE", "/api/v1/dlq/{letter_id}", "submit", dead_letters.delete),
+    Route("POST", "/api/v1/dlq/{letter_id}/replay", "submit", dead_letters.replay),
+    Route("GET", "/api/v1/keys", "admin", keys.list_),
+    Route("POST", "/api/v1/keys", "admin", keys.create),
+    Route("DELETE", "/api/v1/keys/{key_id}", "admin", keys.revoke),
+    Route("POST", "/api/v1/keys/{key_id}/rotate", "admin", keys.rotate),
+    Route("GET", "/api/v1/migration", "admin", migration.show),
+    Route("PUT", "/api/v1/migration", "admin", migration.change),
+    Route("GET", "/api/v1/migration/mismatches", "admin", migration.mismatches, _LIMIT),
     *(
-        Route(method, f"{prefix}{path}", handler, query)
+        Route(method, f"{prefix}{path}", scope, handler, query)
         for prefix in ("", "/api/v1")
-        for method, path, handler, query in (
-            ("GET", "/tasks", tasks.list_, _LIMIT | {"cursor"}),
-            ("GET", "/tasks/workers/status", tasks.workers, frozenset[str]()),
-            ("GET", "/tasks/{task_id}", tasks.show, frozenset[str]()),
-            ("DELETE", "/tasks/{task_id}", tasks.cancel, frozenset[str]()),
-            ("GET", "/tasks/{task_id}/result", tasks.result, frozenset[str]()),
-            ("GET", "/workers/status", tasks.workers, frozenset[str]()),
-        )
+        for method, path, scope, handler, query in _TASK_ROUTES
     ),
-    Route("GET", "/metrics", metrics.show),
-    Route("GET", "/health", health.live),
-    Route("GET", "/ready", health.ready),
-    Route("GET", "/openapi.json", openapi.document),
-    Route("GET", "/", pages.index),
-    Route("GET", "/docs", pages.docs),
-    Route("GET", "/docs/docs.css", pages.style),
-    Route("GET", "/docs/docs.js", pages.script),
+    Route("GET", "/metrics", "loopback", metrics.show),
+    Route("GET", "/health", "nothing", health.live),
+    Route("GET", "/ready", "nothing", health.ready),
+    Route("GET", "/openapi.json", "nothing", openapi.document),
+    Route("GET", "/", "nothing", pages.index),
+    Route("GET", "/docs", "nothing", pages.docs),
+    Route("GET", "/docs/docs.css", "nothing", pages.style),
+    Route("GET", "/docs/docs.js", "nothing", pages.script),
 )
 
 
@@ -152,7 +165,7 @@ def build_app(settings: Settings) -> web.Application:
     """The application; it opens its connections when it starts and closes them when it stops."""
     hosts = HostPolicy(settings.host, settings.allowed_hosts)
     app = web.Application(
-        middlewares=[problems, host_guard(hosts), identify],
+        middlewares=[problems, host_guard(hosts)],
         client_max_size=settings.max_body_kb * 1024,
     )
     app[SETTINGS], app[HOSTS] = settings, hosts
@@ -208,6 +221,7 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         app[ADMIN] = await stack.enter_async_context(
             Admin.connect(settings.celery_broker_url, **servers)
         )
+        app[CALLERS] = await _callers(settings, stack)
         app[METER] = Meter()
         await _add_service(app, stack, publisher, control)
         app[RETRIES] = Retries(app[SERVICE], publisher, app[ADMIN])
@@ -239,6 +253,22 @@ async def _measure_drain(readiness: Readiness) -> None:
         await asyncio.sleep(MEASURE_S)
 
 
+async def _callers(settings: Settings, stack: AsyncExitStack) -> Callers:
+    """What identifies callers.
+
+    Raises:
+        SettingsError: the address may not be served, or keys not be used, as things are.
+    """
+    client = await stack.enter_async_context(open_client(settings.celery_broker_url, name="keys"))
+    names = Keys(settings.global_keyprefix, settings.result_prefix)
+    table = await stack.enter_async_context(KeyTable(client, names))
+    if table.known:
+        check_exposure(settings.host, keyed=table.made)
+    if table.made:
+        check_scripting(settings)
+    return Callers(table, loopback=is_loopback(settings.host))
+
+
 async def _require_usable(settings: Settings) -> None:
     """Refuse to start on a server that can never work.
 
@@ -246,9 +276,9 @@ async def _require_usable(settings: Settings) -> None:
         RequirementError: it cannot.
     """
     async with open_client(settings.celery_broker_url, command_timeout_s=PROBE_S) as client:
-        keys = Keys(settings.global_keyprefix, settings.result_prefix)
+        names = Keys(settings.global_keyprefix, settings.result_prefix)
         scripting = settings.claim == "atomic"
-        await require_usable(client, keys, scripting=scripting, needs_all_rights=False)
+        await require_usable(client, names, scripting=scripting, needs_all_rights=False)
 
 
 async def _add_service(
@@ -259,10 +289,8 @@ async def _add_service(
     celery = CeleryService(
         publisher,
         control,
-        served=app[SERVED],
-        ceilings=ceilings_of(settings),
+        allowed=allowances(settings, app[SERVED]),
         result_ttl_s=settings.result_ttl_s,
-        isolations=settings.isolations,
     )
     if settings.queue_service_url:
         parts = await stack.enter_async_context(open_migration(settings, publisher, app[SERVED]))

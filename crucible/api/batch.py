@@ -23,7 +23,7 @@ from crucible.api.batch_waiting import Awaited, stream_ended
 from crucible.api.callers import caller_of
 from crucible.api.evaluations import JSON_TYPE, key_of, wait_of
 from crucible.api.problems import not_submitted, translate
-from crucible.errors import BrokerError, CrucibleError, InputError, LegacyError
+from crucible.errors import BrokerError, CrucibleError, InputError, LegacyError, NothingStored
 from crucible.evaluation.batch_item import BatchItem, custom_id_of, decode_item
 from crucible.http.body import BodyTooLarge, body_parts
 from crucible.http.items import ArraySplitter, ItemSplitter, LineSplitter
@@ -44,6 +44,8 @@ HELD_BYTES = 4 << 20
 CHUNK = 250
 #: Chunks under way at a time.
 UNDER_WAY = 3
+#: Times that what the queue server never got is sent again, each with a deadline of its own.
+MORE_TRIES = 2
 #: Between the key of a batch and the number of an item: no header field can have it, so the key of
 #: an item is never that of another request.
 _ITEM_OF_KEY = "\n"
@@ -182,7 +184,7 @@ class Batch:
     async def _submit(self, chunk: Sequence[tuple[int, BatchItem]]) -> None:
         keys = [self._key_of(at, item) for at, item in chunk]
         items = [item for _, item in chunk]
-        outcomes = await self._service.submit_many(self._caller, items, keys)
+        outcomes = await self._submitted(items, keys)
         for (at, item), key, outcome in zip(chunk, keys, outcomes, strict=True):
             if isinstance(outcome, CrucibleError):
                 self._reject(at, item, outcome, named=bool(item.eval_id or key))
@@ -194,6 +196,26 @@ class Batch:
                 self.lines[at] = batch_answers.accepted(outcome, item.custom_id)
             else:
                 self.lines[at] = await self._known(outcome, item)
+
+    async def _submitted(
+        self, items: Sequence[BatchItem], keys: Sequence[str | None]
+    ) -> list[Submitted | CrucibleError]:
+        """How each was submitted; those that the server never got are sent again.
+
+        A server that is slow for a moment must not cost a batch thousands of its items.
+        """
+        outcomes = await self._service.submit_many(self._caller, items, keys)
+        for _ in range(MORE_TRIES):
+            # Of the kinds of this error, such as full memory, none would be over by now.
+            unsent = [at for at, outcome in enumerate(outcomes) if type(outcome) is NothingStored]
+            if not unsent:
+                break
+            again = await self._service.submit_many(
+                self._caller, [items[at] for at in unsent], [keys[at] for at in unsent]
+            )
+            for at, outcome in zip(unsent, again, strict=True):
+                outcomes[at] = outcome
+        return outcomes
 
     def _key_of(self, at: int, item: BatchItem) -> str | None:
         if self._key is None or item.eval_id is not None:

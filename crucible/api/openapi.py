@@ -14,6 +14,7 @@ from crucible.api.app_keys import SETTINGS
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
+from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.openapi_attempts import cancel_many, retry_paths
 from crucible.api.openapi_batch import batch_paths
@@ -31,13 +32,15 @@ from crucible.api.schemas import LETTER_ID, Problem, schemas
 from crucible.broker.admin.census import Census
 from crucible.evaluation.readiness import Report
 from crucible.evaluation.request import EvalRequest
+from crucible.identity.keys import KeyMade, KeyRequest, KeyShown
 from crucible.migration.state import Change
 from crucible.models import Evaluation
 from crucible.settings import Settings
 
 _ERRORS = {
     "400": "The body cannot be decoded, or is not JSON.",
-    "403": "A browser sent it for a page of another origin.",
+    "401": "No key came with it, or none that is valid.",
+    "403": "The key lacks the scope, or a browser sent it for a page of another origin.",
     "404": "Nothing has this id.",
     "408": "It arrived too slowly.",
     "409": "The present state forbids it: an id used before with different content, for one.",
@@ -48,6 +51,13 @@ _ERRORS = {
     "422": "A field or a parameter is invalid; it is named.",
     "503": "The queue server does not answer, or the queue is full; see Retry-After.",
 }
+#: Either of them; without any key made, a service on loopback takes none.
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key, `crk_…`."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "A key."},
+}
+#: Answered to whoever asks; ``/metrics`` only on loopback.
+_OPEN = frozenset({"/health", "/ready", "/metrics"})
 _WAIT = {
     "name": "wait",
     "in": "query",
@@ -76,6 +86,7 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
         **_evaluations(of, errors),
         **batch_paths(of, errors, _WAIT, _KEY),
         **_operations(of, errors),
+        **_keys(of, errors),
         **_migration(of, errors),
         **task_paths(of, errors),
         "/metrics": {"get": simple("Counters and depths, for Prometheus")},
@@ -92,15 +103,19 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
             }
         },
     }
-    for operations in paths.values():
+    for path, operations in paths.items():
         for operation in operations.values():
             # Refused before any route is looked at, or by every one of them.
             operation["responses"] |= some(errors, "403", "408", "421", "422")
+            if path not in _OPEN:
+                operation["responses"] |= some(errors, "401", "503")
+                operation["security"] = [{name: []} for name in _SECURITY]
+    paths["/metrics"]["get"]["responses"] |= some(errors, "401", "503")
     return {
         "openapi": "3.1.0",
         "info": {"title": "Crucible", "version": crucible.__version__},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": _SECURITY},
     }
 
 
@@ -208,6 +223,50 @@ def _operations(of: Schemas, errors: Responses) -> dict[str, Any]:
         "/api/v1/dlq": page,
         "/api/v1/dlq/{letter_id}": one,
         "/api/v1/dlq/{letter_id}/replay": {"post": replay},
+    }
+
+
+def _keys(of: Schemas, errors: Responses) -> dict[str, Any]:
+    """Paths for operators: the keys of clients."""
+    key_id = {"name": "key_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    refused = some(errors, "400", "413", "415", "422", "503")
+    return {
+        "/api/v1/keys": {
+            "get": {
+                "summary": "All keys, without their secrets",
+                "responses": {"200": response("The newest first.", of[KeyList])},
+            },
+            "post": {
+                "summary": "Make a key",
+                "requestBody": {"required": True, "content": content(of[KeyRequest])},
+                "responses": {
+                    "201": response("The key, with its secret this once.", of[KeyMade]),
+                    **refused,
+                },
+            },
+        },
+        "/api/v1/keys/{key_id}": {
+            "delete": {
+                "summary": "Revoke a key; every api process refuses it within a second",
+                "parameters": [key_id],
+                "responses": {
+                    "200": response("The key.", of[KeyShown]),
+                    **some(errors, "404", "503"),
+                },
+            }
+        },
+        "/api/v1/keys/{key_id}/rotate": {
+            "post": {
+                "summary": "Give a key a new secret",
+                "parameters": [key_id],
+                "requestBody": {"required": False, "content": content(of[Rotation])},
+                "responses": {
+                    "200": response("The key, with its new secret this once.", of[KeyMade]),
+                    **some(errors, "404"),
+                    **refused,
+                },
+            }
+        },
     }
 
 

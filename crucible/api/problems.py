@@ -10,6 +10,7 @@ from crucible.errors import (
     ConflictError,
     ContentGone,
     CrucibleError,
+    Forbidden,
     InputError,
     LegacyError,
     LegacyRefused,
@@ -21,6 +22,7 @@ from crucible.errors import (
     NotFound,
     QueueFull,
     SettingsError,
+    Unauthenticated,
 )
 from crucible.evaluation.drain_rate import DrainRate
 from crucible.evaluation.service import NOT_QUEUED
@@ -55,18 +57,16 @@ _FULL = "the memory of the queue server is full"
 def translate(error: CrucibleError) -> web.Response:
     """The response a client gets for an error of ours."""
     match error:
-        case ConflictError():
-            return of_input(error, 409, "Conflict")
-        case InputError(field=""):
-            return of_input(error, 400, "Malformed body")
         case InputError():
-            return of_input(error, 422, "Unprocessable field")
+            return _unusable(error)
         case MessageError():
             return problem(422, "Unusable message", str(error))
         case SettingsError():
             return problem(422, "Unusable switches", error.detail, field=error.setting)
         case NotFound() | NotEnded() | ContentGone() | LegacyWrongState():
             return problem(*_PLAIN[type(error)], str(error))
+        case Unauthenticated() | Forbidden():
+            return _not_allowed(error)
         case QueueFull():
             return _queue_full(error)
         case LegacyError() | BrokerUnavailable():
@@ -74,6 +74,26 @@ def translate(error: CrucibleError) -> web.Response:
         case _:
             log.error("unexpected error: %r", error)
             return internal_error()
+
+
+def _unusable(error: InputError) -> web.Response:
+    if isinstance(error, ConflictError):
+        return of_input(error, 409, "Conflict")
+    if error.field:
+        return of_input(error, 422, "Unprocessable field")
+    return of_input(error, 400, "Malformed body")
+
+
+def _not_allowed(error: Unauthenticated | Forbidden) -> web.Response:
+    """The challenge says what was wrong with the key (RFC 6750, 3)."""
+    challenge = 'Bearer realm="crucible"'
+    if isinstance(error, Forbidden):
+        challenge += f', error="insufficient_scope", scope="{error.scope}"'
+        status, title = 403, "Forbidden"
+    else:
+        challenge += ', error="invalid_token"' if error.given else ""
+        status, title = 401, "Unauthorized"
+    return problem(status, title, str(error), headers={"WWW-Authenticate": challenge})
 
 
 def _queue_full(error: QueueFull) -> web.Response:

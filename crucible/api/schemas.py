@@ -15,6 +15,7 @@ from crucible.api import openapi_attempts, openapi_batch, openapi_tasks
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
+from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.openapi_batch import narrow_batch
 from crucible.broker.admin.census import Census
@@ -29,6 +30,8 @@ from crucible.executor.admission import (
     MAX_STDIN_BYTES,
 )
 from crucible.executor.served import ServedEnvironments
+from crucible.identity.key_store import MAX_GRACE_S
+from crucible.identity.keys import KeyMade, KeyRequest, KeyShown
 from crucible.migration.state import SWITCHES, Change
 from crucible.models import LIMIT_FLOORS, Evaluation, Limits
 
@@ -79,9 +82,9 @@ class Problem(msgspec.Struct, kw_only=True):
 TYPES = (
     Problem, EvalRequest, Evaluation, Accepted, LanguageShown, EnvironmentShown, Report, Census,
     LetterShown,
-    LetterPage, Replayed, Change, MigrationStatus, MismatchList, *openapi_batch.TYPES,
-    *openapi_tasks.TYPES,
-    *openapi_attempts.TYPES,
+    LetterPage, Replayed, Change, MigrationStatus, MismatchList, KeyRequest, KeyShown, KeyMade,
+    KeyList, Rotation,
+    *openapi_batch.TYPES, *openapi_tasks.TYPES, *openapi_attempts.TYPES,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
 LETTER_ID = {"type": "string", "pattern": "^(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}$"}
@@ -104,6 +107,8 @@ def schemas(settings: Settings) -> tuple[dict[Any, Schema], dict[str, Schema]]:
     _narrow_request(components["EvalRequest"], components, settings)
     _narrow_request(components["BatchItem"], components, settings)
     narrow_batch(components)
+    components["KeyRequest"]["properties"]["scopes"]["uniqueItems"] = True
+    components["Rotation"]["properties"]["grace_s"] |= {"minimum": 0, "maximum": MAX_GRACE_S}
     _narrow_limits(components["LimitsRequest"]["properties"], ceilings_of(settings))
     _narrow_change(components["Change"]["properties"], legacy=bool(settings.queue_service_url))
     # One switch at least; null sets none.

@@ -12,7 +12,7 @@ from crucible.api.app import build_app
 from crucible.api.app_keys import SHARED_METRICS
 from crucible.api.fast_path.server import FastPathRunner
 from crucible.http.listening import allow_files, listen
-from crucible.settings import check_exposure, http_url
+from crucible.settings import http_url
 from crucible.telemetry.shared import SharedMetrics
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ async def serve(
         SettingsError: the address may not be served.
         RequirementError: the address cannot be bound.
     """
-    check_exposure(settings.host)
     allow_files(settings.max_connections + OTHER_FILES)
     app = build_app(settings)
     if shared is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crucible.cli.client import ApiError, Url, base_url, show
+from crucible.cli.client import Api, ApiError, Url, api_of, show
 from crucible.cli.flags import with_settings
 from crucible.cli.interrupts import Submission
 from crucible.cli.options import Json
@@ -91,7 +91,7 @@ def command(
     }
     # Only options that were given are sent; empty strings and zeros are values too.
     given = {name: value for name, value in body.items() if value is not None}
-    asyncio.run(_submit(base_url(url, settings), given, cancel_on_interrupt, wait, as_json))
+    asyncio.run(_submit(api_of(url, settings), given, cancel_on_interrupt, wait, as_json))
 
 
 def _source(file: str) -> str:
@@ -152,9 +152,9 @@ def _number(text: str) -> float | int | str:
 
 
 async def _submit(
-    base: str, body: Mapping[str, Any], cancel_on_interrupt: bool, wait: bool, as_json: bool
+    api: Api, body: Mapping[str, Any], cancel_on_interrupt: bool, wait: bool, as_json: bool
 ) -> None:
-    submission = Submission(base, body, cancel_on_interrupt)
+    submission = Submission(api, body, cancel_on_interrupt)
     accepted = await submission.send()
     if wait:
         show(await submission.completed(), as_json)

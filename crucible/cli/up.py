@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from crucible.cli import api, worker
+from crucible.cli.client import Api, api_of
 from crucible.cli.flags import with_settings
 from crucible.cli.running import StopSignals, run
 from crucible.evaluation.executor_settings import executor_config
@@ -70,17 +71,19 @@ async def _run(
         settings, own_queue=own_queue, own_event_bus=own_bus, write=_write
     ) as stack:
         if sample:
-            typer.echo(await _sample(stack.url))
+            typer.echo(await _sample(api_of(stack.url, settings)))
         for line in describe(stack):
             typer.echo(line)
         await stop.wait()
 
 
-async def _sample(url: str) -> str:
+async def _sample(where: Api) -> str:
     timeout = aiohttp.ClientTimeout(total=60)
     async with (
         aiohttp.ClientSession(timeout=timeout) as session,
-        session.post(f"{url}/api/eval?wait=30", json=SAMPLE) as response,
+        session.post(
+            f"{where.url}/api/eval?wait=30", json=SAMPLE, headers=where.headers
+        ) as response,
     ):
         answer = await response.read()
     return f"sample     {SAMPLE['code']}\n{msgspec.json.format(answer).decode()}"

@@ -30,28 +30,27 @@ from crucible.evaluation.record import (
 )
 from crucible.evaluation.request import (
     celery_priority,
-    check_request,
     digest_of,
     queue_of,
 )
 from crucible.evaluation.service import Submitted
 from crucible.evaluation.submission import Draft, check_same
 from crucible.evaluation.view import evaluation_of, shown
-from crucible.models import ENDED, ISOLATIONS
+from crucible.models import ENDED
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Mapping, Sequence
 
     from crucible.broker import Publisher
     from crucible.broker.control.client import ControlClient
     from crucible.broker.publishing.group_commit import PublishCallback
     from crucible.broker.results.meta import Meta
     from crucible.errors import CrucibleError
+    from crucible.evaluation.allowance import Allowance
     from crucible.evaluation.record import Record
     from crucible.evaluation.request import EvalRequest
-    from crucible.executor.served import ServedEnvironments
     from crucible.identity.principal import Principal
-    from crucible.models import Evaluation, Isolation, Limits
+    from crucible.models import Evaluation, Tier
 
 #: Seconds a request to cancel waits for a running program to be stopped.
 STOP_WAIT_S = 5.0
@@ -65,10 +64,8 @@ class CeleryService:
     Args:
         publisher: publishes messages and reads results.
         control: sends remote control commands to workers.
-        served: the environments a program may run in.
-        ceilings: the most a program may ask for.
+        allowed: what callers of each tier may ask for.
         result_ttl_s: seconds a result is kept; a submission is remembered for at least as long.
-        isolations: those that a program may ask for.
 
     Attributes:
         submitted_total: submissions that Celery queues took since the start.
@@ -79,16 +76,12 @@ class CeleryService:
         publisher: Publisher,
         control: ControlClient,
         *,
-        served: ServedEnvironments,
-        ceilings: Limits,
+        allowed: Mapping[Tier | None, Allowance],
         result_ttl_s: int,
-        isolations: Collection[Isolation] = ISOLATIONS,
     ) -> None:
         self._publisher = publisher
         self._control = control
-        self._served = served
-        self._ceilings = ceilings
-        self._isolations = isolations
+        self._allowed = allowed
         self._result_ttl_s = result_ttl_s
         self._record_ttl_s = unended_ttl_s(result_ttl_s)
         # A plain number and no metric: this is the hot path, and a scrape can read it.
@@ -147,7 +140,7 @@ class CeleryService:
         Raises:
             InputError: it could never run, or has an id and a key.
         """
-        asked = check_request(asked, self._served, self._ceilings, self._isolations)
+        asked = self._allowed[caller.tier].admit(asked)
         if key and asked.eval_id:
             raise ParameterError("Idempotency-Key", "must not come beside an eval_id")
         field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""

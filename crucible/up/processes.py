@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 
 from crucible.errors import RequirementError
-from crucible.settings import as_environ, check_exposure, http_url
+from crucible.settings import as_environ, http_url
 from crucible.up.service import Service
 from crucible.up.stack import API_STOP_S, READY_S, free_address
 
@@ -41,9 +41,7 @@ async def run_processes(
 
     Raises:
         RequirementError: the port is taken, or none of them starts.
-        SettingsError: the address may not be served.
     """
-    check_exposure(settings.host)
     port = free_address(settings.host, settings.port)
     decided = msgspec.structs.replace(settings, port=port, processes=1)
     # The settings were read here, and are passed on in full.

@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": PLAIN
     | {"http", "broker", "executor", "evaluation", "identity", "migration", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
-    "up": PLAIN | {"embedded", "executor"},
+    "up": PLAIN | {"broker", "embedded", "executor", "identity"},
 }
 #: The entry points may import everything.
 ENTRY = {"cli", "__main__"}
