@@ -14,6 +14,8 @@ from support.faults import Fault, FaultProxy
 from crucible.api import batch
 from crucible.api.batch import CHUNK, MAX_BYTES, MAX_ITEMS
 from crucible.broker.wire.decode import decode
+from crucible.errors import NothingStored
+from crucible.evaluation.celery_service import CeleryService
 from crucible.worker import TaskRegistry
 from crucible.worker.worker import Worker
 
@@ -191,6 +193,26 @@ async def test_a_server_that_is_away_refuses_the_batch(scratch_server: EmbeddedS
             proxy.set(Fault.RESET)
             status, problem = await post(client, [{"code": "1"}] * 3)
     assert (status, problem["request_counts"]["rejected"]) == (503, 3)
+
+
+async def test_what_the_server_never_got_is_sent_again(
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A moment without the server costs no item; only those that were not sent are sent."""
+    real, sizes = CeleryService.submit_many, []
+
+    async def flaky(self: CeleryService, caller: Any, asked: Any, keys: Any) -> Any:
+        sizes.append(len(asked))
+        if len(sizes) > 1:
+            return await real(self, caller, asked, keys)
+        return [NothingStored("slow"), *await real(self, caller, asked[1:], keys[1:])]
+
+    monkeypatch.setattr(CeleryService, "submit_many", flaky)
+    async with running_api(redis_url) as client:
+        _, answer = await post(client, [{"code": f"{n}", "eval_id": f"e{n}"} for n in range(3)])
+    assert (answer["request_counts"]["accepted"], sizes) == (3, [3, 1])
+    assert [one["eval_id"] for one in answer["items"]] == ["e0", "e1", "e2"]
+    assert len(await queued(redis)) == 3
 
 
 async def test_waiting_streams_each_as_it_ends(redis_url: str) -> None:
