@@ -106,11 +106,11 @@ def _named(custom_id: str | None) -> str:
 
 def accepted(submitted: Submitted, custom_id: str | None) -> str:
     """An ``ItemAccepted`` of an evaluation that is new."""
-    eval_id, queue, _, queue_system = submitted
+    eval_id = submitted.eval_id
     # Neither an id (see ``ID_PATTERN``) nor the name of a queue has a character that JSON escapes.
     return (
-        f'{{"eval_id":"{eval_id}","task_id":"eval-{eval_id}","status":"queued","queue":"{queue}",'
-        f'"queue_system":"{queue_system}","href":"/api/eval/{eval_id}"{_named(custom_id)}}}'
+        f'{{"eval_id":"{eval_id}","task_id":"eval-{eval_id}","status":"queued",'
+        f'"queue":"{submitted.queue}","queue_system":"{submitted.queue_system}","href":"/api/eval/{eval_id}"{_named(custom_id)}}}'
     )
 
 
