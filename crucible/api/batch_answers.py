@@ -110,7 +110,8 @@ def accepted(submitted: Submitted, custom_id: str | None) -> str:
     # Neither an id (see ``ID_PATTERN``) nor the name of a queue has a character that JSON escapes.
     return (
         f'{{"eval_id":"{eval_id}","task_id":"eval-{eval_id}","status":"queued",'
-        f'"queue":"{submitted.queue}","queue_system":"{submitted.queue_system}","href":"/api/eval/{eval_id}"{_named(custom_id)}}}'
+        f'"queue":"{submitted.queue}","queue_system":"{submitted.queue_system}",'
+        f'"href":"/api/eval/{eval_id}"{_named(custom_id)}}}'
     )
 
 
