@@ -11,6 +11,8 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
     │   ├── ParameterError        a query parameter or header field, not one of the body
     │   └── ConflictError         the same id was used before with other content
     ├── NotFound                  nothing has the id that was asked for
+    ├── Unauthenticated           no valid key came with a request that needs one
+    ├── Forbidden                 the key lacks a scope
     ├── SettingsError             configuration that must not start; names the setting
     ├── RequirementError          something the machine lacks; carries the remedy
     ├── BrokerError               the queue server
@@ -80,6 +82,41 @@ class ConflictError(InputError):
 
 class NotFound(CrucibleError):  # noqa: N818 - the name of the HTTP status
     """Nothing has the id that was asked for: no evaluation, or no dead letter."""
+
+
+class NotEnded(CrucibleError):  # noqa: N818 - a state of the evaluation, named as users see it
+    """What was asked needs an evaluation that has ended."""
+
+
+class ContentGone(CrucibleError):  # noqa: N818 - a state of the evaluation, named as users see it
+    """What an evaluation ran is not kept, or not any more."""
+
+
+class Unauthenticated(CrucibleError):  # noqa: N818 - the meaning of the HTTP status
+    """No valid key came with a request that needs one.
+
+    Attributes:
+        given: something came that is no valid key.
+    """
+
+    def __init__(self, detail: str, *, given: bool = False) -> None:
+        super().__init__(detail)
+        self.given = given
+
+
+class Forbidden(CrucibleError):  # noqa: N818 - the name of the HTTP status
+    """The key of a request lacks a scope.
+
+    Attributes:
+        scope: which.
+    """
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(scope)
+        self.scope = scope
+
+    def __str__(self) -> str:
+        return f"the key lacks the scope {self.scope}"
 
 
 class SettingsError(CrucibleError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
@@ -9,51 +10,66 @@ from typing import TYPE_CHECKING, TypedDict
 from aiohttp import web
 
 from crucible.api import (
+    attempts,
+    batch,
     dead_letters,
     environments,
     evaluations,
     health,
+    keys,
     metrics,
     migration,
     openapi,
     pages,
     queues,
+    tasks,
 )
 from crucible.api.app_keys import (
     ADMIN,
+    CANCELLATION,
     EVENT_HUB,
     EVENT_WRITER,
     EVENTS,
     FAST_PATH,
+    FLEET,
     METER,
     MIGRATION,
     READINESS,
+    RETRIES,
     SERVED,
     SERVICE,
     SETTINGS,
+    TASKS,
 )
-from crucible.api.callers import identify
+from crucible.api.callers import CALLERS, Callers
 from crucible.api.events import handlers as events
 from crucible.api.events.handlers import render
-from crucible.api.problems import problems
+from crucible.api.problems import DRAIN_RATE, problems
 from crucible.broker import Publisher
+from crucible.broker.admin.fleet import open_fleet
 from crucible.broker.admin.operator import Admin
 from crucible.broker.control.client import ControlClient
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
+from crucible.evaluation.allowance import allowances
+from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.isolations import OfferedIsolations
-from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import PROBE_S, Readiness
+from crucible.evaluation.retries import Retries
+from crucible.evaluation.task_directory import TaskDirectory
 from crucible.events.hub import open_hub
 from crucible.events.writer import NoEvents, open_writer
 from crucible.executor.served import ServedEnvironments
 from crucible.http.guard import GUARD, ConnectionGuard, Limits
 from crucible.http.hosts import HOSTS, HostPolicy, host_guard
 from crucible.http.query import check_query
+from crucible.identity.key_store import check_scripting
+from crucible.identity.key_table import KeyTable
 from crucible.migration.live.migration import open_migration
 from crucible.migration.live.service import RoutedService
 from crucible.redis_keys import Keys
+from crucible.settings import check_exposure, is_loopback
 from crucible.telemetry.submissions import Meter
 
 if TYPE_CHECKING:
@@ -61,6 +77,7 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler
 
+    from crucible.api.callers import Need
     from crucible.settings import Settings
 
 
@@ -81,51 +98,76 @@ class Route:
     Attributes:
         method: HTTP method; HEAD comes with GET.
         path: as aiohttp's router has it.
+        need: the scope that its caller must have, see ``callers.Need``.
         handler: answers it.
         query: parameters it knows; others are refused.
     """
 
     method: str
     path: str
+    need: Need
     handler: Handler
     query: frozenset[str] = frozenset()
 
     def checked(self) -> Handler:
-        """The handler behind a check of the query's parameters."""
+        """The handler behind checks of the caller and of the query's parameters."""
 
         async def checked(request: web.Request) -> web.StreamResponse:
+            await request.app[CALLERS].admit(request, self.need)
             check_query(request, self.query)
             return await self.handler(request)
 
         return checked
 
 
+#: Seconds between two looks at how many evaluations have completed.
+MEASURE_S = 2.0
 _WAIT = frozenset({"wait"})
 _LIMIT = frozenset({"limit"})
+_TASK_ROUTES: tuple[tuple[str, str, Need, Handler, frozenset[str]], ...] = (
+    ("GET", "/tasks", "read", tasks.list_, _LIMIT | {"cursor"}),
+    ("GET", "/tasks/workers/status", "read", tasks.workers, frozenset()),
+    ("GET", "/tasks/{task_id}", "read", tasks.show, frozenset()),
+    ("DELETE", "/tasks/{task_id}", "submit", tasks.cancel, frozenset()),
+    ("GET", "/tasks/{task_id}/result", "read", tasks.result, frozenset()),
+    ("GET", "/workers/status", "read", tasks.workers, frozenset()),
+)
 ROUTES = (
-    Route("POST", "/api/eval", evaluations.submit, _WAIT),
-    Route("GET", "/api/eval/{eval_id}", evaluations.show, _WAIT),
-    Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
-    Route("GET", "/api/eval/{eval_id}/events", events.follow_one),
-    Route("GET", "/api/events", events.follow_all, frozenset({"status"})),
-    Route("GET", "/api/environments", environments.environments),
-    Route("GET", "/api/languages", environments.languages),
-    Route("GET", "/api/v1/queues", queues.show),
-    Route("GET", "/api/v1/dlq", dead_letters.list_, _LIMIT | {"before"}),
-    Route("GET", "/api/v1/dlq/{letter_id}", dead_letters.show),
-    Route("DELETE", "/api/v1/dlq/{letter_id}", dead_letters.delete),
-    Route("POST", "/api/v1/dlq/{letter_id}/replay", dead_letters.replay),
-    Route("GET", "/api/v1/migration", migration.show),
-    Route("PUT", "/api/v1/migration", migration.change),
-    Route("GET", "/api/v1/migration/mismatches", migration.mismatches, _LIMIT),
-    Route("GET", "/metrics", metrics.show),
-    Route("GET", "/health", health.live),
-    Route("GET", "/ready", health.ready),
-    Route("GET", "/openapi.json", openapi.document),
-    Route("GET", "/", pages.index),
-    Route("GET", "/docs", pages.docs),
-    Route("GET", "/docs/docs.css", pages.style),
-    Route("GET", "/docs/docs.js", pages.script),
+    Route("POST", "/api/eval", "submit", evaluations.submit, _WAIT),
+    Route("POST", "/api/eval/batch", "submit", batch.submit, _WAIT),
+    Route("GET", "/api/eval/{eval_id}", "read", evaluations.show, _WAIT),
+    Route("DELETE", "/api/eval/{eval_id}", "submit", evaluations.cancel),
+    Route("POST", "/api/eval/{eval_id}/retry", "submit", attempts.retry),
+    Route("DELETE", "/api/eval", "submit", attempts.cancel_many, attempts.FILTERS | {"cursor"}),
+    Route("GET", "/api/eval/{eval_id}/events", "read", events.follow_one),
+    Route("GET", "/api/events", "read", events.follow_all, frozenset({"status"})),
+    Route("GET", "/api/environments", "key", environments.environments),
+    Route("GET", "/api/languages", "key", environments.languages),
+    Route("GET", "/api/v1/queues", "admin", queues.show),
+    Route("GET", "/api/v1/dlq", "read", dead_letters.list_, _LIMIT | {"before"}),
+    Route("GET", "/api/v1/dlq/{letter_id}", "read", dead_letters.show),
+    Route("DELETE", "/api/v1/dlq/{letter_id}", "submit", dead_letters.delete),
+    Route("POST", "/api/v1/dlq/{letter_id}/replay", "submit", dead_letters.replay),
+    Route("GET", "/api/v1/keys", "admin", keys.list_),
+    Route("POST", "/api/v1/keys", "admin", keys.create),
+    Route("DELETE", "/api/v1/keys/{key_id}", "admin", keys.revoke),
+    Route("POST", "/api/v1/keys/{key_id}/rotate", "admin", keys.rotate),
+    Route("GET", "/api/v1/migration", "admin", migration.show),
+    Route("PUT", "/api/v1/migration", "admin", migration.change),
+    Route("GET", "/api/v1/migration/mismatches", "admin", migration.mismatches, _LIMIT),
+    *(
+        Route(method, f"{prefix}{path}", scope, handler, query)
+        for prefix in ("", "/api/v1")
+        for method, path, scope, handler, query in _TASK_ROUTES
+    ),
+    Route("GET", "/metrics", "loopback", metrics.show),
+    Route("GET", "/health", "nothing", health.live),
+    Route("GET", "/ready", "nothing", health.ready),
+    Route("GET", "/openapi.json", "nothing", openapi.document),
+    Route("GET", "/", "nothing", pages.index),
+    Route("GET", "/docs", "nothing", pages.docs),
+    Route("GET", "/docs/docs.css", "nothing", pages.style),
+    Route("GET", "/docs/docs.js", "nothing", pages.script),
 )
 
 
@@ -133,7 +175,7 @@ def build_app(settings: Settings) -> web.Application:
     """The application; it opens its connections when it starts and closes them when it stops."""
     hosts = HostPolicy(settings.host, settings.allowed_hosts)
     app = web.Application(
-        middlewares=[problems, host_guard(hosts), identify],
+        middlewares=[problems, host_guard(hosts)],
         client_max_size=settings.max_body_kb * 1024,
     )
     app[SETTINGS], app[HOSTS] = settings, hosts
@@ -190,12 +232,53 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         app[ADMIN] = await stack.enter_async_context(
             Admin.connect(settings.celery_broker_url, **servers)
         )
+        app[CALLERS] = await _callers(settings, stack)
         app[METER] = Meter()
         await _add_events(app, stack, publisher.keys)
         await _add_service(app, stack, publisher, control)
+        app[RETRIES] = Retries(app[SERVICE], publisher, app[ADMIN])
+        app[CANCELLATION] = Cancellation(publisher, control, app[ADMIN], app[EVENTS])
+        app[TASKS] = TaskDirectory(app[SERVICE], publisher, control, app[ADMIN])
+        app[FLEET] = await stack.enter_async_context(
+            open_fleet(
+                settings.celery_broker_url,
+                global_keyprefix=settings.global_keyprefix,
+                scripting=settings.claim == "atomic",
+            )
+        )
         await _require_usable(settings)
         app[READINESS] = await stack.enter_async_context(Readiness.connect(settings, control))
-        yield
+        measuring = asyncio.create_task(_measure_drain(app[READINESS]), name="crucible-drain-rate")
+        try:
+            yield
+        finally:
+            measuring.cancel()
+            await asyncio.gather(measuring, return_exceptions=True)
+
+
+async def _measure_drain(readiness: Readiness) -> None:
+    """Keep measuring how fast evaluations complete, for clients that meet a full queue."""
+    while True:
+        counts = (await readiness.completions()).get("celery")
+        if counts is not None:
+            DRAIN_RATE.note(counts.statuses.total())
+        await asyncio.sleep(MEASURE_S)
+
+
+async def _callers(settings: Settings, stack: AsyncExitStack) -> Callers:
+    """What identifies callers.
+
+    Raises:
+        SettingsError: the address may not be served, or keys not be used, as things are.
+    """
+    client = await stack.enter_async_context(open_client(settings.celery_broker_url, name="keys"))
+    names = Keys(settings.global_keyprefix, settings.result_prefix)
+    table = await stack.enter_async_context(KeyTable(client, names))
+    if table.known:
+        check_exposure(settings.host, keyed=table.made)
+    if table.made:
+        check_scripting(settings)
+    return Callers(table, loopback=is_loopback(settings.host))
 
 
 async def _add_events(app: web.Application, stack: AsyncExitStack, keys: Keys) -> None:
@@ -230,9 +313,9 @@ async def _require_usable(settings: Settings) -> None:
         RequirementError: it cannot.
     """
     async with open_client(settings.celery_broker_url, command_timeout_s=PROBE_S) as client:
-        keys = Keys(settings.global_keyprefix, settings.result_prefix)
+        names = Keys(settings.global_keyprefix, settings.result_prefix)
         scripting = settings.claim == "atomic"
-        await require_usable(client, keys, scripting=scripting, needs_all_rights=False)
+        await require_usable(client, names, scripting=scripting, needs_all_rights=False)
 
 
 async def _add_service(
@@ -247,10 +330,8 @@ async def _add_service(
     celery = CeleryService(
         publisher,
         control,
-        served=app[SERVED],
-        ceilings=ceilings_of(settings),
+        allowed=allowances(settings, app[SERVED]),
         result_ttl_s=settings.result_ttl_s,
-        isolations=settings.isolations,
         offered=offered,
         events=app[EVENTS],
     )

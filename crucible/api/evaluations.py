@@ -54,7 +54,7 @@ async def submit(request: web.Request) -> web.Response:
         raise web.HTTPUnsupportedMediaType(text=f"the Content-Type must be {JSON_TYPE}")
     wait_s = wait_of(request)
     asked = decode_request(await read_body(request, "CRUCIBLE_MAX_BODY_KB"))
-    service, caller, key = request.app[SERVICE], caller_of(request), _key_of(request)
+    service, caller, key = request.app[SERVICE], caller_of(request), key_of(request)
     ended = None
     try:
         if wait_s is None:
@@ -127,7 +127,8 @@ def wait_of(request: web.Request) -> float | None:
     return min(seconds, request.app[SETTINGS].max_wait_s)
 
 
-def _key_of(request: web.Request) -> str | None:
+def key_of(request: web.Request) -> str | None:
+    """The ``Idempotency-Key``; raises ParameterError where it cannot be one."""
     keys = request.headers.getall(IDEMPOTENCY_KEY, ())
     if not keys:
         return None

@@ -15,6 +15,7 @@ from crucible.broker import IdempotencyRecord
 from crucible.broker.results.meta import SUCCESS
 from crucible.broker.wire.ids import new_id
 from crucible.errors import BrokerError, ParameterError, ResultTimeout
+from crucible.evaluation.bulk import Bulk
 from crucible.evaluation.isolations import OfferedIsolations
 from crucible.evaluation.kept_results import decode_kept, lost_evaluation
 from crucible.evaluation.messages import EvalMessages
@@ -30,7 +31,6 @@ from crucible.evaluation.record import (
 )
 from crucible.evaluation.request import (
     celery_priority,
-    check_request,
     digest_of,
     queue_of,
 )
@@ -39,21 +39,22 @@ from crucible.evaluation.submission import Draft, check_same
 from crucible.evaluation.transitions import Delivery, cancelled, queued
 from crucible.evaluation.view import evaluation_of, shown
 from crucible.events.writer import NoEvents
-from crucible.models import ENDED, ISOLATIONS, Status
+from crucible.models import ENDED, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping, Sequence
 
     from crucible.broker import Publisher
     from crucible.broker.control.client import ControlClient
     from crucible.broker.publishing.group_commit import PublishCallback
     from crucible.broker.results.meta import Meta
+    from crucible.errors import CrucibleError
+    from crucible.evaluation.allowance import Allowance
     from crucible.evaluation.record import Record
     from crucible.evaluation.request import EvalRequest
     from crucible.events.writer import EventSink
-    from crucible.executor.served import ServedEnvironments
     from crucible.identity.principal import Principal
-    from crucible.models import Evaluation, Isolation, Limits
+    from crucible.models import Evaluation, Tier
 
 #: Seconds a request to cancel waits for a running program to be stopped.
 STOP_WAIT_S = 5.0
@@ -67,11 +68,9 @@ class CeleryService:
     Args:
         publisher: publishes messages and reads results.
         control: sends remote control commands to workers.
-        served: the environments a program may run in.
-        ceilings: the most a program may ask for.
+        allowed: what callers of each tier may ask for.
         result_ttl_s: seconds a result is kept; a submission is remembered for at least as long.
-        isolations: those that a program may ask for.
-        offered: those that workers' machines can give it.
+        offered: isolations that workers' machines can give programs.
         events: takes the events of submissions and cancellations; None drops them.
 
     Attributes:
@@ -84,18 +83,14 @@ class CeleryService:
         publisher: Publisher,
         control: ControlClient,
         *,
-        served: ServedEnvironments,
-        ceilings: Limits,
+        allowed: Mapping[Tier | None, Allowance],
         result_ttl_s: int,
-        isolations: Collection[Isolation] = ISOLATIONS,
         offered: OfferedIsolations | None = None,
         events: EventSink | None = None,
     ) -> None:
         self._publisher = publisher
         self._control = control
-        self._served = served
-        self._ceilings = ceilings
-        self._isolations = isolations
+        self._allowed = allowed
         self._offered = offered or OfferedIsolations()
         self._result_ttl_s = result_ttl_s
         self._record_ttl_s = unended_ttl_s(result_ttl_s)
@@ -109,10 +104,12 @@ class CeleryService:
         return {"celery": self.submitted_total, "legacy": 0}
 
     async def submit(
-        self, caller: Principal, asked: EvalRequest, key: str | None = None
+        self, caller: Principal, asked: EvalRequest, key: str | None = None, retry_of: str = ""
     ) -> Submitted:
         """See ``EvaluationService``."""
-        return await self._submit(self.draft(caller, asked, key))
+        draft = self.draft(caller, asked, key)
+        draft.retry_of = retry_of
+        return await self._submit(draft)
 
     async def _submit(self, draft: Draft) -> Submitted:
         first = await self.publish(draft)
@@ -139,13 +136,22 @@ class CeleryService:
         record = draft.record("celery", submitted.queue)
         return submitted, shown(evaluation_of(draft.eval_id, record, meta))
 
+    async def submit_many(
+        self, caller: Principal, asked: Sequence[EvalRequest], keys: Sequence[str | None]
+    ) -> list[Submitted | CrucibleError]:
+        """See ``EvaluationService``; all go into the next flushes together."""
+        bulk = Bulk(self, caller)
+        for one, key in zip(asked, keys, strict=True):
+            bulk.begin(one, key)
+        return await bulk.outcomes()
+
     def draft(self, caller: Principal, asked: EvalRequest, key: str | None) -> Draft:
         """A submission, checked and given its id; nothing is sent.
 
         Raises:
             InputError: it could never run, or has an id and a key.
         """
-        asked = check_request(asked, self._served, self._ceilings, self._isolations)
+        asked = self._allowed[caller.tier].admit(asked)
         if asked.isolation is not None:
             self._offered.check(asked.isolation)
         if key and asked.eval_id:

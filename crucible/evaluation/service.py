@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from crucible.errors import LegacyRefused, LegacyUnreached, NothingStored, QueueFull
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crucible.errors import CrucibleError
     from crucible.evaluation.request import EvalRequest
     from crucible.identity.principal import Principal
     from crucible.models import Evaluation
@@ -49,7 +52,7 @@ class EvaluationService(Protocol):
         """Evaluations accepted since the start, by queue system."""
 
     async def submit(
-        self, caller: Principal, asked: EvalRequest, key: str | None = None
+        self, caller: Principal, asked: EvalRequest, key: str | None = None, retry_of: str = ""
     ) -> Submitted:
         """Queue one evaluation; submitting again under the same id is safe.
 
@@ -57,11 +60,26 @@ class EvaluationService(Protocol):
             caller: whose it will be.
             asked: what to run.
             key: the client's ``Idempotency-Key``, instead of an id.
+            retry_of: id of the evaluation it repeats.
 
         Raises:
             InputError: it could never run.
             ConflictError: the id was used for something else.
             QueueFull: its queue holds as many messages as it may.
+        """
+
+    async def submit_many(
+        self, caller: Principal, asked: Sequence[EvalRequest], keys: Sequence[str | None]
+    ) -> list[Submitted | CrucibleError]:
+        """``submit`` for many at once: what is wrong with one is its own outcome.
+
+        Args:
+            caller: whose they will be.
+            asked: what to run.
+            keys: an ``Idempotency-Key`` or None for each.
+
+        Returns:
+            For each where it was queued, or what ``submit`` would have raised.
         """
 
     async def submit_and_wait(

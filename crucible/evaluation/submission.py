@@ -22,6 +22,7 @@ class Draft:
         digest: fingerprint of the content.
         field: the request field that named the id; empty where the id was generated here.
         created_ms: when, milliseconds since the epoch.
+        retry_of: id of the evaluation it repeats, as clients know it; empty for most.
     """
 
     asked: EvalRequest
@@ -29,6 +30,7 @@ class Draft:
     digest: bytes
     field: str
     created_ms: int
+    retry_of: str = ""
 
     def record(
         self, queue_system: Literal["celery", "legacy"], queue: str, *, shadow: bool = False
@@ -43,6 +45,7 @@ class Draft:
             queue_system,
             asked.metadata,
             shadow,
+            self.retry_of,
         )
 
 

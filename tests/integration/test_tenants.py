@@ -13,8 +13,8 @@ from crucible.broker import Publisher
 from crucible.broker.control.client import ControlClient
 from crucible.broker.wire.decode import decode
 from crucible.errors import NotFound
+from crucible.evaluation.allowance import allowances
 from crucible.evaluation.celery_service import CeleryService
-from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.request import EvalRequest
 from crucible.executor.served import ServedEnvironments
 from crucible.identity.principal import LOCAL, SCOPES, Principal
@@ -53,7 +53,7 @@ async def service(redis_url: str, legacy_url: str = "") -> AsyncIterator[Evaluat
         control = await stack.enter_async_context(ControlClient.connect(redis_url))
         served = ServedEnvironments()
         celery = CeleryService(
-            publisher, control, served=served, ceilings=ceilings_of(settings), result_ttl_s=3600
+            publisher, control, allowed=allowances(settings, served), result_ttl_s=3600
         )
         if not legacy_url:
             yield celery

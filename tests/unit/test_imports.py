@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": PLAIN
     | {"http", "broker", "events", "executor", "evaluation", "identity", "migration", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
-    "up": PLAIN | {"embedded", "executor"},
+    "up": PLAIN | {"broker", "embedded", "executor", "identity"},
     "client": {"models", "errors"},
 }
 #: The entry points may import everything.

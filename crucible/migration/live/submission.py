@@ -64,7 +64,7 @@ class RoutedSubmission:
         return {**self._celery.submitted(), "legacy": self._legacy_total}
 
     async def submit(
-        self, caller: Principal, asked: EvalRequest, key: str | None = None
+        self, caller: Principal, asked: EvalRequest, key: str | None = None, retry_of: str = ""
     ) -> Submitted:
         """Queue one evaluation.
 
@@ -75,6 +75,7 @@ class RoutedSubmission:
             LegacyError: the legacy queue did not accept it.
         """
         draft = self._celery.draft(caller, asked, key)
+        draft.retry_of = retry_of
         began = time.perf_counter()
         is_open = self._breaker.state is BreakerState.OPEN
         decision = decide(self._watch.switches, draft.eval_id, celery_open=is_open)
