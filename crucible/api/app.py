@@ -39,13 +39,17 @@ from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
 from crucible.evaluation.allowance import allowances
 from crucible.evaluation.celery_service import CeleryService
+from crucible.evaluation.in_flight import InFlightSets
 from crucible.evaluation.readiness import PROBE_S, Readiness
+from crucible.evaluation.record import unended_ttl_s
 from crucible.executor.served import ServedEnvironments
+from crucible.http.answers import add_security_fields
 from crucible.http.guard import GUARD, ConnectionGuard, Limits
 from crucible.http.hosts import HOSTS, HostPolicy, host_guard
 from crucible.http.query import check_query
 from crucible.identity.key_store import check_scripting
 from crucible.identity.key_table import KeyTable
+from crucible.identity.rates import KeyRates
 from crucible.migration.live.migration import open_migration
 from crucible.migration.live.service import RoutedService
 from crucible.redis_keys import Keys
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiohttp.typedefs import Handler
+    from redis.asyncio import Redis
 
     from crucible.api.callers import Need
     from crucible.settings import Settings
@@ -142,6 +147,7 @@ def build_app(settings: Settings) -> web.Application:
     app[GUARD] = ConnectionGuard(connection_limits(settings))
     app[SERVED] = ServedEnvironments(settings.served_environments)
     app.cleanup_ctx.append(_connections)
+    app.on_response_prepare.append(add_security_fields)
     for route in ROUTES:
         if route.method == "GET":
             app.router.add_get(route.path, route.checked())  # HEAD as well
@@ -191,21 +197,23 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         app[ADMIN] = await stack.enter_async_context(
             Admin.connect(settings.celery_broker_url, **servers)
         )
-        app[CALLERS] = await _callers(settings, stack)
+        client = await stack.enter_async_context(
+            open_client(settings.celery_broker_url, name="keys")
+        )
+        app[CALLERS] = await _callers(settings, stack, client)
         app[METER] = Meter()
-        await _add_service(app, stack, publisher, control)
+        await _add_service(app, stack, publisher, control, client)
         await _require_usable(settings)
         app[READINESS] = await stack.enter_async_context(Readiness.connect(settings, control))
         yield
 
 
-async def _callers(settings: Settings, stack: AsyncExitStack) -> Callers:
+async def _callers(settings: Settings, stack: AsyncExitStack, client: Redis) -> Callers:
     """What identifies callers.
 
     Raises:
         SettingsError: the address may not be served, or keys not be used, as things are.
     """
-    client = await stack.enter_async_context(open_client(settings.celery_broker_url, name="keys"))
     names = Keys(settings.global_keyprefix, settings.result_prefix)
     table = await stack.enter_async_context(KeyTable(client, names))
     if table.known:
@@ -228,7 +236,11 @@ async def _require_usable(settings: Settings) -> None:
 
 
 async def _add_service(
-    app: web.Application, stack: AsyncExitStack, publisher: Publisher, control: ControlClient
+    app: web.Application,
+    stack: AsyncExitStack,
+    publisher: Publisher,
+    control: ControlClient,
+    client: Redis,
 ) -> None:
     """The service of this installation, and what comes with it: migration or fast path."""
     settings, meter = app[SETTINGS], app[METER]
@@ -236,6 +248,8 @@ async def _add_service(
         publisher,
         control,
         allowed=allowances(settings, app[SERVED]),
+        rates=KeyRates(settings.tier_rules, publisher.keys, unended_ttl_s(settings.result_ttl_s)),
+        in_flight=InFlightSets(client, publisher.keys, publisher.results),
         result_ttl_s=settings.result_ttl_s,
     )
     if settings.queue_service_url:

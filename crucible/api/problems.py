@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from crucible.errors import (
@@ -19,6 +20,7 @@ from crucible.errors import (
     MessageError,
     NotFound,
     QueueFull,
+    QuotaExceeded,
     SettingsError,
     Unauthenticated,
 )
@@ -30,6 +32,7 @@ from crucible.http.problems import (
     problem_middleware,
     unavailable,
 )
+from crucible.identity.rates import RateStatus
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -57,8 +60,8 @@ def translate(error: CrucibleError) -> web.Response:
             return _not_allowed(error)
         case LegacyWrongState():
             return problem(409, "Not in this state", str(error))
-        case QueueFull():
-            return busy(str(error), queue=error.queue, depth=error.depth)
+        case QueueFull() | QuotaExceeded():
+            return _too_much(error)
         case LegacyError() | BrokerUnavailable():
             return busy(_reason_of(error))
         case _:
@@ -84,6 +87,15 @@ def _not_allowed(error: Unauthenticated | Forbidden) -> web.Response:
         challenge += ', error="invalid_token"' if error.given else ""
         status, title = 401, "Unauthorized"
     return problem(status, title, str(error), headers={"WWW-Authenticate": challenge})
+
+
+def _too_much(error: QueueFull | QuotaExceeded) -> web.Response:
+    if isinstance(error, QueueFull):
+        return busy(str(error), queue=error.queue, depth=error.depth)
+    headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    if error.policy:
+        headers |= RateStatus(error.policy, 0, error.reset_s).headers()
+    return problem(429, "Too many requests", str(error), headers=headers)
 
 
 def _reason_of(error: CrucibleError) -> str:

@@ -10,6 +10,7 @@ from crucible.evaluation.record import Record
 
 if TYPE_CHECKING:
     from crucible.evaluation.request import EvalRequest
+    from crucible.identity.rates import KeyRate
 
 
 @dataclass(slots=True)
@@ -22,6 +23,7 @@ class Draft:
         digest: fingerprint of the content.
         field: the request field that named the id; empty where the id was generated here.
         created_ms: when, milliseconds since the epoch.
+        rate: bounds it; None where its caller has none.
     """
 
     asked: EvalRequest
@@ -29,6 +31,7 @@ class Draft:
     digest: bytes
     field: str
     created_ms: int
+    rate: KeyRate | None = None
 
     def record(
         self, queue_system: Literal["celery", "legacy"], queue: str, *, shadow: bool = False
