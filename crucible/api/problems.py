@@ -94,7 +94,7 @@ def _too_much(error: QueueFull | QuotaExceeded) -> web.Response:
         return busy(str(error), queue=error.queue, depth=error.depth)
     headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     if error.policy:
-        headers |= RateStatus(error.policy, 0, error.reset_s).headers()
+        headers |= RateStatus.of(error.policy, 0, error.reset_s).headers()
     return problem(429, "Too many requests", str(error), headers=headers)
 
 

@@ -26,24 +26,27 @@ def policy_of(rules: TierRules) -> str:
 
 
 class RateStatus(NamedTuple):
-    """What is left to a key (IETF RateLimit header fields, draft 11).
+    """What is left to a key, as header fields say it (IETF RateLimit, draft 11).
 
     Attributes:
-        policy: what it may.
-        remaining: submissions that could follow at once.
-        reset_s: seconds until all of it is free again.
+        policy: the value of ``RateLimit-Policy``.
+        left: the value of ``RateLimit``.
+        text: both fields as they are sent.
     """
 
     policy: str
-    remaining: int
-    reset_s: float
+    left: str
+    text: str
+
+    @classmethod
+    def of(cls, policy: str, remaining: int, reset_s: float) -> RateStatus:
+        """From what a key may, what is left of it, and when it is wholly free again."""
+        left = f'"submit";r={remaining};t={math.ceil(reset_s)}'
+        return cls(policy, left, f"RateLimit-Policy: {policy}\r\nRateLimit: {left}\r\n")
 
     def headers(self) -> dict[str, str]:
-        """The header fields that say so."""
-        return {
-            "RateLimit-Policy": self.policy,
-            "RateLimit": f'"submit";r={self.remaining};t={math.ceil(self.reset_s)}',
-        }
+        """Both fields by name."""
+        return {"RateLimit-Policy": self.policy, "RateLimit": self.left}
 
 
 class KeyRate:
@@ -62,6 +65,8 @@ class KeyRate:
         self._policy = policy
         self._clock = clock
         self._blocked_until = self._free_at = -math.inf
+        self._state: QuotaState | None = None
+        self._status = RateStatus.of(policy, 0, 0.0)
 
     def check(self) -> None:
         """Refuse what the server would refuse as well, without asking it.
@@ -88,8 +93,11 @@ class KeyRate:
             self._free_at = now + error.reset_s
 
     def status(self, state: QuotaState) -> RateStatus:
-        """What is left, for the client."""
-        return RateStatus(self._policy, state.remaining, state.reset_s)
+        """What is left, for the client; rendered once for all submissions of a flush."""
+        if state is not self._state:
+            self._state = state
+            self._status = RateStatus.of(self._policy, state.remaining, state.reset_s)
+        return self._status
 
 
 class KeyRates:

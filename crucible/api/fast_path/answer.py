@@ -28,9 +28,7 @@ def accepted(eval_id: str, queue: str, rate: RateStatus | None = None) -> bytes:
         f'{{"eval_id":"{eval_id}","task_id":"eval-{eval_id}","status":"queued","queue":"{queue}",'
         f'"queue_system":"celery","href":"/api/eval/{eval_id}"}}'
     )
-    fields = ""
-    if rate is not None:
-        fields = "".join(f"{name}: {value}\r\n" for name, value in rate.headers().items())
+    fields = "" if rate is None else rate.text
     return (
         f"HTTP/1.1 202 Accepted\r\nLocation: /api/eval/{eval_id}\r\n{fields}"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"

@@ -59,7 +59,9 @@ for index = 1, tonumber(ARGV[4]) do
     local key = KEYS[tonumber(ARGV[at])]
     local count = redis.pcall('ZCARD', key)
     if type(count) ~= 'number' then count = 0 end
-    sets[index] = { key = key, ttl = tonumber(ARGV[at + 1]), count = count }
+    local ttl = tonumber(ARGV[at + 1])
+    local forgotten_at = EPOCH_S + math.floor(now / 1000000) + ttl
+    sets[index] = { key = key, ttl = ttl, count = count, forgotten_at = forgotten_at }
     at = at + 2
 end
 for index = 1, tonumber(ARGV[5]) do
@@ -89,8 +91,8 @@ local function charge(quota, key)
     local set = quota.set
     if set then
         set.count = set.count + 1
-        set.charged = true
-        redis.pcall('ZADD', set.key, EPOCH_S + set.ttl + math.floor(now / 1000000), key)
+        set[#set + 1] = set.forgotten_at
+        set[#set + 1] = key
     end
 end
 
@@ -156,7 +158,10 @@ for index, rate in ipairs(rates) do
     levels[index] = math.floor(rate.level)
 end
 for index, set in ipairs(sets) do
-    if set.charged then
+    for first = 1, #set, 1000 do
+        redis.pcall('ZADD', set.key, unpack(set, first, math.min(first + 999, #set)))
+    end
+    if #set > 0 then
         redis.pcall('ZREMRANGEBYSCORE', set.key, '-inf', EPOCH_S + math.floor(now / 1000000))
         redis.pcall('EXPIRE', set.key, set.ttl)
     end
