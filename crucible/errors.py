@@ -86,12 +86,17 @@ class Unauthenticated(CrucibleError):  # noqa: N818 - the meaning of the HTTP st
     """No valid key came with a request that needs one.
 
     Attributes:
+        detail: one sentence for people.
         given: something came that is no valid key.
     """
 
-    def __init__(self, detail: str, *, given: bool = False) -> None:
-        super().__init__(detail)
+    def __init__(self, detail: str, given: bool = False) -> None:
+        super().__init__(detail, given)
+        self.detail = detail
         self.given = given
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class Forbidden(CrucibleError):  # noqa: N818 - the name of the HTTP status
@@ -191,9 +196,9 @@ class QuotaExceeded(BrokerError):  # noqa: N818 - a state of the sender, named a
     """
 
     def __init__(
-        self, retry_after_s: float, reset_s: float, *, in_flight: bool = False, policy: str = ""
+        self, retry_after_s: float, reset_s: float, in_flight: bool = False, policy: str = ""
     ) -> None:
-        super().__init__(retry_after_s, reset_s)
+        super().__init__(retry_after_s, reset_s, in_flight, policy)
         self.retry_after_s = retry_after_s
         self.reset_s = reset_s
         self.in_flight = in_flight

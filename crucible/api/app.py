@@ -220,7 +220,11 @@ async def _callers(settings: Settings, stack: AsyncExitStack, client: Redis) -> 
         check_exposure(settings.host, keyed=table.made)
     if table.made:
         check_scripting(settings)
-    return Callers(table, loopback=is_loopback(settings.host))
+    return Callers(
+        table,
+        loopback=is_loopback(settings.host),
+        trusting=bool(settings.queue_service_url),
+    )
 
 
 async def _require_usable(settings: Settings) -> None:

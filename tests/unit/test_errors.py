@@ -17,6 +17,8 @@ SAMPLES = {
     errors.SettingsError: ("CRUCIBLE_PORT", "too high"),
     errors.RequirementError: ("no engine", "install docker.io"),
     errors.QueueFull: ("batch", 7),
+    errors.QuotaExceeded: (1.5, 20.0, True, '"submit";q=1;w=1'),
+    errors.Unauthenticated: ("the key is not valid", True),
     errors.TaskFailed: ("ValueError", ["bang", 42], "builtins", "Traceback"),
 }
 TREE = [
