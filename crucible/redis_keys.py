@@ -166,7 +166,7 @@ TABLE = (
             "keys of clients by id, their secrets as SHA-256; `version` counts changes; also the "
             "channel of changes"),
     KeyInfo(KEYS_USED, "hash", "api", "one field a key", "key id → when it was last used"),
-    KeyInfo(f"{RATE_PREFIX}key:<key id>, {RATE_PREFIX}tenant:<tenant>", "string", "api",
+    KeyInfo(f"{RATE_PREFIX}key:<key id>, {RATE_PREFIX}tenant:<tenant>:<tier>", "string", "api",
             "TTL: until the rate is wholly free again",
             "microseconds, on the server's clock, from which on nothing of a rate is used (GCRA)"),
     KeyInfo(f"{IN_FLIGHT_PREFIX}<tenant>", "zset", "api, workers",
@@ -350,9 +350,9 @@ class Keys:
         """What a key has used of its rate."""
         return f"{self.prefix}{RATE_PREFIX}key:{key_id}"
 
-    def rate_of_tenant(self, tenant: str) -> str:
-        """What all keys of a tenant have used of their common rate."""
-        return f"{self.prefix}{RATE_PREFIX}tenant:{tenant}"
+    def rate_of_tenant(self, tenant: str, tier: str) -> str:
+        """What all keys of a tenant that are of one tier have used of their common rate."""
+        return f"{self.prefix}{RATE_PREFIX}tenant:{tenant}:{tier}"
 
     def in_flight(self, tenant: str) -> str:
         """The evaluations of a tenant that have not ended."""

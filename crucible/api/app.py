@@ -54,18 +54,22 @@ from crucible.broker.redis.requirements import require_usable
 from crucible.evaluation.allowance import allowances
 from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
+from crucible.evaluation.in_flight import InFlightSets
 from crucible.evaluation.isolations import OfferedIsolations
 from crucible.evaluation.readiness import PROBE_S, Readiness
+from crucible.evaluation.record import unended_ttl_s
 from crucible.evaluation.retries import Retries
 from crucible.evaluation.task_directory import TaskDirectory
 from crucible.events.hub import open_hub
 from crucible.events.writer import NoEvents, open_writer
 from crucible.executor.served import ServedEnvironments
+from crucible.http.answers import add_security_fields
 from crucible.http.guard import GUARD, ConnectionGuard, Limits
 from crucible.http.hosts import HOSTS, HostPolicy, host_guard
 from crucible.http.query import check_query
 from crucible.identity.key_store import check_scripting
 from crucible.identity.key_table import KeyTable
+from crucible.identity.rates import KeyRates
 from crucible.migration.live.migration import open_migration
 from crucible.migration.live.service import RoutedService
 from crucible.redis_keys import Keys
@@ -76,6 +80,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiohttp.typedefs import Handler
+    from redis.asyncio import Redis
 
     from crucible.api.callers import Need
     from crucible.settings import Settings
@@ -183,6 +188,7 @@ def build_app(settings: Settings) -> web.Application:
     app[SERVED] = ServedEnvironments(settings.served_environments)
     app.cleanup_ctx.append(_connections)
     app.on_shutdown.append(_end_streams)
+    app.on_response_prepare.append(add_security_fields)
     for route in ROUTES:
         if route.method == "GET":
             app.router.add_get(route.path, route.checked())  # HEAD as well
@@ -232,10 +238,13 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         app[ADMIN] = await stack.enter_async_context(
             Admin.connect(settings.celery_broker_url, **servers)
         )
-        app[CALLERS] = await _callers(settings, stack)
+        client = await stack.enter_async_context(
+            open_client(settings.celery_broker_url, name="keys")
+        )
+        app[CALLERS] = await _callers(settings, stack, client)
         app[METER] = Meter()
         await _add_events(app, stack, publisher.keys)
-        await _add_service(app, stack, publisher, control)
+        await _add_service(app, stack, publisher, control, client)
         app[RETRIES] = Retries(app[SERVICE], publisher, app[ADMIN])
         app[CANCELLATION] = Cancellation(publisher, control, app[ADMIN], app[EVENTS])
         app[TASKS] = TaskDirectory(app[SERVICE], publisher, control, app[ADMIN])
@@ -265,20 +274,23 @@ async def _measure_drain(readiness: Readiness) -> None:
         await asyncio.sleep(MEASURE_S)
 
 
-async def _callers(settings: Settings, stack: AsyncExitStack) -> Callers:
+async def _callers(settings: Settings, stack: AsyncExitStack, client: Redis) -> Callers:
     """What identifies callers.
 
     Raises:
         SettingsError: the address may not be served, or keys not be used, as things are.
     """
-    client = await stack.enter_async_context(open_client(settings.celery_broker_url, name="keys"))
     names = Keys(settings.global_keyprefix, settings.result_prefix)
     table = await stack.enter_async_context(KeyTable(client, names))
     if table.known:
         check_exposure(settings.host, keyed=table.made)
     if table.made:
         check_scripting(settings)
-    return Callers(table, loopback=is_loopback(settings.host))
+    return Callers(
+        table,
+        loopback=is_loopback(settings.host),
+        trusting=bool(settings.queue_service_url),
+    )
 
 
 async def _add_events(app: web.Application, stack: AsyncExitStack, keys: Keys) -> None:
@@ -319,7 +331,11 @@ async def _require_usable(settings: Settings) -> None:
 
 
 async def _add_service(
-    app: web.Application, stack: AsyncExitStack, publisher: Publisher, control: ControlClient
+    app: web.Application,
+    stack: AsyncExitStack,
+    publisher: Publisher,
+    control: ControlClient,
+    client: Redis,
 ) -> None:
     """The service of this installation, and what comes with it: migration or fast path."""
     settings, meter = app[SETTINGS], app[METER]
@@ -331,6 +347,8 @@ async def _add_service(
         publisher,
         control,
         allowed=allowances(settings, app[SERVED]),
+        rates=KeyRates(settings.tier_rules, publisher.keys, unended_ttl_s(settings.result_ttl_s)),
+        in_flight=InFlightSets(client, publisher.keys, publisher.results),
         result_ttl_s=settings.result_ttl_s,
         offered=offered,
         events=app[EVENTS],

@@ -50,6 +50,8 @@ _ERRORS = {
     "415": "The Content-Type is not JSON, or the content coding is not supported.",
     "421": "The Host is no name of this service.",
     "422": "A field or a parameter is invalid; it is named.",
+    "429": "The rate of the key or its tenant is used up, or too much of the tenant is in flight; "
+    "see Retry-After and RateLimit.",
     "503": "The queue server does not answer, or the queue is full; see Retry-After.",
 }
 #: Either of them; without any key made, a service on loopback takes none.
@@ -129,7 +131,7 @@ def _evaluations(of: Schemas, errors: Responses) -> dict[str, Any]:
         "200": response("It has ended, now or before.", of[Evaluation]),
         "202": response("Its worker was asked to stop it and has not yet.", of[Evaluation]),
     }
-    refused = some(errors, "400", "409", "413", "415", "422", "503")
+    refused = some(errors, "400", "409", "413", "415", "422", "429", "503")
     language = {"type": "array", "items": of[LanguageShown]}
     environment = {"type": "array", "items": of[EnvironmentShown]}
     return {

@@ -31,7 +31,7 @@ def retry_paths(of: Schemas, errors: Responses, eval_id: Any, key: Any) -> dict[
                 "responses": {
                     "202": response("Queued durably.", of[RetryAccepted]),
                     "200": response("Retried under this key before.", of[Evaluation]),
-                    **some(errors, "404", "409", "410", "422", "503"),
+                    **some(errors, "404", "409", "410", "422", "429", "503"),
                 },
             }
         }

@@ -42,7 +42,7 @@ def batch_paths(
                 "responses": {
                     "202": response("What became of each, in order.", of[BatchAccepted]),
                     "200": response(ended, lines, NDJSON),
-                    **some(errors, "400", "413", "415", "422", "503"),
+                    **some(errors, "400", "413", "415", "422", "429", "503"),
                 },
             }
         }

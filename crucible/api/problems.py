@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from crucible.errors import (
@@ -21,6 +22,7 @@ from crucible.errors import (
     NotEnded,
     NotFound,
     QueueFull,
+    QuotaExceeded,
     SettingsError,
     Unauthenticated,
 )
@@ -33,6 +35,7 @@ from crucible.http.problems import (
     problem_middleware,
     unavailable,
 )
+from crucible.identity.rates import RateStatus
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -69,6 +72,8 @@ def translate(error: CrucibleError) -> web.Response:
             return _not_allowed(error)
         case QueueFull():
             return _queue_full(error)
+        case QuotaExceeded():
+            return _quota_exceeded(error)
         case LegacyError() | BrokerUnavailable():
             return busy(_reason_of(error))
         case _:
@@ -103,6 +108,13 @@ def _queue_full(error: QueueFull) -> web.Response:
     # Structured fields of the IETF's RateLimit header draft: nothing is left, until in so long.
     response.headers["RateLimit"] = f'"queue";r=0;t={wait_s}'
     return response
+
+
+def _quota_exceeded(error: QuotaExceeded) -> web.Response:
+    headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    if error.policy:
+        headers |= RateStatus.of(error.policy, 0, error.reset_s).headers()
+    return problem(429, "Too many requests", str(error), headers=headers)
 
 
 def _reason_of(error: CrucibleError) -> str:

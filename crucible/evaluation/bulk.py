@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from crucible.errors import CrucibleError
+from crucible.errors import BrokerError, CrucibleError, QuotaExceeded
 from crucible.evaluation.record import decode_record, public_id
 from crucible.evaluation.service import Submitted
 from crucible.evaluation.submission import check_same
 
 if TYPE_CHECKING:
     from crucible.broker.publishing.group_commit import PublishResult
-    from crucible.errors import BrokerError
     from crucible.evaluation.celery_service import CeleryService
     from crucible.evaluation.request import EvalRequest
     from crucible.evaluation.submission import Draft
     from crucible.identity.principal import Principal
+
+#: How often those are sent again that were refused because too much was in flight.
+MORE_TRIES = 4
 
 
 class Bulk:
@@ -47,13 +49,48 @@ class Bulk:
 
     async def outcomes(self) -> list[Submitted | CrucibleError]:
         """How each ended, in order. The deadline is the group commit's: each has one."""
-        if self._pending:
-            self._done = asyncio.get_running_loop().create_future()
-            await self._done
+        await self._settled()
+        for _ in range(MORE_TRIES):
+            refused = self._over_in_flight()
+            if not refused or not await self._has_room(refused[0]):
+                break
+            self._send_again(refused)
+            await self._settled()
         return [
             entry if isinstance(entry, CrucibleError) else self._outcome(entry)
             for entry in self._entries
         ]
+
+    async def _settled(self) -> None:
+        if self._pending:
+            self._done = asyncio.get_running_loop().create_future()
+            await self._done
+
+    def _over_in_flight(self) -> list[_Entry]:
+        """Those refused because as many are in flight as may be: some may have ended meanwhile."""
+        return [
+            entry
+            for entry in self._entries
+            if isinstance(entry, _Entry)
+            and isinstance(entry.error, QuotaExceeded)
+            and entry.error.in_flight
+        ]
+
+    async def _has_room(self, refused: _Entry) -> bool:
+        try:
+            return await self._service.release_ended(refused.draft)
+        except BrokerError:
+            return False  # what each was refused for is its outcome
+
+    def _send_again(self, refused: list[_Entry]) -> None:
+        for entry in refused:
+            entry.error = None
+            try:
+                self._service.send(entry.draft, entry)
+            except BrokerError as error:
+                entry.error = error
+            else:
+                self._pending += 1
 
     def ended(self) -> None:
         """One more is known."""
@@ -94,6 +131,10 @@ class _Entry:
     def set_result(self, result: PublishResult) -> None:
         """The queue server answered."""
         self.error, self.existing = result.error, result.existing
+        rate = self.draft.rate
+        if isinstance(self.error, QuotaExceeded) and rate is not None:
+            # What comes next is refused here for as long as the server would refuse it.
+            rate.refused(self.error)
         self._bulk.ended()
 
     def set_exception(self, error: BrokerError) -> None:

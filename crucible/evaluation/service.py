@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from crucible.errors import LegacyRefused, LegacyUnreached, NothingStored, QueueFull
+from crucible.errors import LegacyRefused, LegacyUnreached, NothingStored, QueueFull, QuotaExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from crucible.errors import CrucibleError
     from crucible.evaluation.request import EvalRequest
     from crucible.identity.principal import Principal
+    from crucible.identity.rates import RateStatus
     from crucible.models import Evaluation
 
 #: A submission that failed with one of these is in no queue; after any other ``BrokerError`` or
 #: ``LegacyError`` it may be in one.
-NOT_QUEUED = (NothingStored, QueueFull, LegacyUnreached, LegacyRefused)
+NOT_QUEUED = (NothingStored, QueueFull, QuotaExceeded, LegacyUnreached, LegacyRefused)
 
 
 class Submitted(NamedTuple):
@@ -32,12 +33,14 @@ class Submitted(NamedTuple):
         queue: the queue its message is in.
         new: not submitted before.
         queue_system: which queue system took it.
+        rate: what is left to the caller's key; None where it has no rate, or none was asked.
     """
 
     eval_id: str
     queue: str
     new: bool
     queue_system: Literal["celery", "legacy"] = "celery"
+    rate: RateStatus | None = None
 
 
 class EvaluationService(Protocol):
@@ -66,6 +69,7 @@ class EvaluationService(Protocol):
             InputError: it could never run.
             ConflictError: the id was used for something else.
             QueueFull: its queue holds as many messages as it may.
+            QuotaExceeded: the caller's rate is used up, or too much of its tenant is in flight.
         """
 
     async def submit_many(

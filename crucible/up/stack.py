@@ -83,9 +83,9 @@ async def run_stack(
         queue_url, bus_url = settings.celery_broker_url, settings.event_bus_url
         if own_queue:
             queue_url = await _server(stack, settings.data_dir, "queue", QUEUE_PORT)
+        await _check_exposure(settings, queue_url)
         if own_event_bus:
             bus_url = await _server(stack, settings.data_dir, "event-bus", EVENT_BUS_PORT)
-        await _check_exposure(settings, queue_url)
         environ = _environ(settings, port, queue_url, bus_url)
         # The worker is entered first and left last: the api stops before the worker drains.
         worker_s = settings.drain_s + 10.0
@@ -100,7 +100,7 @@ async def run_stack(
 
 
 async def _check_exposure(settings: Settings, queue_url: str) -> None:
-    """Refuse an address that may not be served before anything starts that serves it."""
+    """Refuse an address that may not be served; the queue server says whether there are keys."""
     if is_loopback(settings.host):
         return
     async with open_client(queue_url, name="keys") as client:

@@ -14,6 +14,7 @@ from support.keyed import Made, key_store, make_key
 from crucible.api.app import ROUTES
 from crucible.api.openapi import description
 from crucible.broker.wire.decode import decode
+from crucible.embedded.server import free_port
 from crucible.errors import SettingsError
 from crucible.identity.secret import new_secret
 
@@ -314,3 +315,13 @@ async def test_without_scripts_there_are_no_keys(redis_url: str) -> None:
     with pytest.raises(SettingsError, match="CRUCIBLE_CLAIM"):
         async with running_api(redis_url, claim="brpop"):
             pass
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_keys_that_were_never_read_let_nobody_in(host: str) -> None:
+    """An api that starts while the queue server is away does not know whether there are any."""
+    async with running_api(f"redis://127.0.0.1:{free_port()}/0", host=host) as client:
+        assert await status_of(client, "GET", "/health") == 200
+        assert await status_of(client, "GET", "/api/languages") == 503
+        key = Made("", new_secret())
+        assert await status_of(client, "POST", "/api/eval", key, json=PROGRAM) == 503

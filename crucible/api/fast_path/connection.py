@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from crucible.api.fast_path.answer import accepted
 from crucible.api.fast_path.head import first_request
 from crucible.api.problems import busy, not_submitted
+from crucible.errors import BrokerError, QuotaExceeded
 from crucible.evaluation.record import public_id
 from crucible.evaluation.request import decode_request
 from crucible.http.answers import rendered
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from crucible.api.callers import Callers
     from crucible.api.fast_path.head import Found
     from crucible.broker.publishing.group_commit import PublishResult
-    from crucible.errors import BrokerError
     from crucible.evaluation.celery_service import CeleryService
     from crucible.evaluation.submission import Draft
     from crucible.http.guard import ConnectionGuard
@@ -184,13 +184,27 @@ class Connection(GuardedHandler):
         draft = self._draft
         assert draft is not None
         if outcome.error is not None:
-            self._refuse(outcome.error)
+            self._refused(draft, outcome.error)
         elif outcome.existing is None:
-            self._answer(accepted(public_id(draft.eval_id), self._service.accepted(draft)))
+            rate = None
+            if draft.rate is not None and outcome.quota is not None:
+                rate = draft.rate.status(outcome.quota)
+            queue = self._service.accepted(draft)
+            self._answer(accepted(public_id(draft.eval_id), queue, rate))
         elif self._close or self._force_close:
             self._answer(rendered(busy("the service is stopping; this id was submitted before")))
         else:
             self._repeat()
+
+    def _refused(self, draft: Draft, error: BrokerError) -> None:
+        """Its own result is an error, whatever became of the rest of the flush."""
+        if isinstance(error, QuotaExceeded) and draft.rate is not None:
+            if error.in_flight and not self._close:
+                # The handler looks whether some have ended meanwhile.
+                self._repeat()
+                return
+            draft.rate.refused(error)
+        self._refuse(error)
 
     def _refuse(self, error: BrokerError) -> None:
         draft = self._draft
