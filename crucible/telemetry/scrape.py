@@ -180,6 +180,8 @@ class _Gauges(Collector):
                 family.add_metric([state], count)
             yield family
         yield from _circuits(measured.circuits)
+        if measured.events is not None:
+            yield from _events(measured.events)
 
 
 def _connections(connections: Connections) -> Iterator[Metric]:
