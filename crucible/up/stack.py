@@ -81,6 +81,9 @@ async def run_stack(
     async with AsyncExitStack() as stack:
         stack.enter_context(_locked(settings.data_dir))
         queue_url, bus_url = settings.celery_broker_url, settings.event_bus_url
+        if own_queue and not (settings.data_dir / "queue").exists():
+            # A server without data has no keys: it need not be started to be asked for them.
+            check_exposure(settings.host, keyed=False)
         if own_queue:
             queue_url = await _server(stack, settings.data_dir, "queue", QUEUE_PORT)
         await _check_exposure(settings, queue_url)

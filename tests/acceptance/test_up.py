@@ -194,11 +194,10 @@ async def test_what_is_missing_is_one_clear_line(
 
 
 async def test_another_address_is_refused_without_keys(tmp_path: Path) -> None:
-    """The queue server is started to look for keys, and stopped; nothing else is."""
+    """Where there is no data yet there is no key either, so nothing is started to look."""
     async with up(tmp_path, free_port(), CRUCIBLE_HOST="0.0.0.0") as stack:
         assert await stack.wait(START_S) == 1
-    started, refused = stack.lines
-    assert "the queue server on port" in started
+    (refused,) = stack.lines
     assert refused.startswith("crucible: CRUCIBLE_HOST: ")
     assert "crucible keys create" in refused
 

@@ -209,3 +209,38 @@ async def test_what_has_ended_leaves_the_set(redis_url: str, redis: Redis) -> No
         async with asyncio.timeout(20):
             while await redis.zcard(Keys().in_flight("acme")):
                 await asyncio.sleep(0.05)
+
+
+async def batch(client: aiohttp.ClientSession, key: Made, count: int) -> tuple[int, Any]:
+    """Status and body of the answer to a batch of programs."""
+    items = [PROGRAM] * count
+    async with client.post("/api/eval/batch", json=items, headers=key.headers) as response:
+        return response.status, await response.json()
+
+
+async def test_a_batch_is_charged_by_the_item(redis_url: str, redis: Redis) -> None:
+    """What the rate allows is queued, and each of the others says why it is not."""
+    key = await make_key(redis_url, "acme")
+    async with running_api(redis_url, **tiers(rate=SLOW, burst=3)) as client:
+        status, answer = await batch(client, key, 5)
+        assert (status, answer["request_counts"]["accepted"]) == (202, 3)
+        assert [item["status"] for item in answer["items"]] == ["queued"] * 3 + ["rejected"] * 2
+        for item in answer["items"][3:]:
+            assert item["error"]["status"] == 429
+            assert 990 <= item["error"]["retry_after"] <= 1000
+        status, problem = await batch(client, key, 2)
+        assert (status, problem["request_counts"]["accepted"]) == (429, 0)
+    assert len(await queued(redis)) == 3
+
+
+async def test_a_batch_finds_ends_that_nobody_counted(redis_url: str, redis: Redis) -> None:
+    """They make room for its items; items for which there is none are rejected."""
+    key = await make_key(redis_url, "acme")
+    async with running_api(redis_url, **tiers(in_flight=2)) as client:
+        status, answer = await batch(client, key, 3)
+        assert (status, answer["request_counts"]["accepted"]) == (202, 2)
+        assert answer["items"][2]["error"]["status"] == 429
+        for item in answer["items"][:2]:
+            assert await redis.delete(Keys().idempotency(f"eval:acme:{item['eval_id']}")) == 1
+        status, answer = await batch(client, key, 3)
+        assert (status, answer["request_counts"]["accepted"]) == (202, 2)
