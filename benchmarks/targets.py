@@ -162,6 +162,13 @@ TARGETS = (
         users_figure="256-512 MB",
     ),
     Target(
+        what="batch submission over HTTP, per second",
+        scenario="batch",
+        subject="crucible http batch",
+        metric="messages_per_s",
+        at_least=60_000,
+    ),
+    Target(
         what="batch sending",
         scenario="batch",
         subject="crucible send_batch",

@@ -11,6 +11,8 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
     │   ├── ParameterError        a query parameter or header field, not one of the body
     │   └── ConflictError         the same id was used before with other content
     ├── NotFound                  nothing has the id that was asked for
+    ├── Unauthenticated           no valid key came with a request that needs one
+    ├── Forbidden                 the key lacks a scope
     ├── SettingsError             configuration that must not start; names the setting
     ├── RequirementError          something the machine lacks; carries the remedy
     ├── BrokerError               the queue server
@@ -18,7 +20,8 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
     │   │   └── NothingStored     unavailable, and nothing happened: not sent, or refused
     │   │       ├── MemoryFull    the server has no memory left
     │   │       └── NotPermitted  the server's ACL does not let this user do it
-    │   └── QueueFull             a queue holds as many messages as it may
+    │   ├── QueueFull             a queue holds as many messages as it may
+    │   └── QuotaExceeded         the sender has used up its rate, or has too much in flight
     ├── MessageError              bytes that are not a task message
     ├── TaskError                 a task has no result; raised to whoever waits for it
     │   ├── TaskFailed            the task raised
@@ -80,6 +83,46 @@ class ConflictError(InputError):
 
 class NotFound(CrucibleError):  # noqa: N818 - the name of the HTTP status
     """Nothing has the id that was asked for: no evaluation, or no dead letter."""
+
+
+class NotEnded(CrucibleError):  # noqa: N818 - a state of the evaluation, named as users see it
+    """What was asked needs an evaluation that has ended."""
+
+
+class ContentGone(CrucibleError):  # noqa: N818 - a state of the evaluation, named as users see it
+    """What an evaluation ran is not kept, or not any more."""
+
+
+class Unauthenticated(CrucibleError):  # noqa: N818 - the meaning of the HTTP status
+    """No valid key came with a request that needs one.
+
+    Attributes:
+        detail: one sentence for people.
+        given: something came that is no valid key.
+    """
+
+    def __init__(self, detail: str, given: bool = False) -> None:
+        super().__init__(detail, given)
+        self.detail = detail
+        self.given = given
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class Forbidden(CrucibleError):  # noqa: N818 - the name of the HTTP status
+    """The key of a request lacks a scope.
+
+    Attributes:
+        scope: which.
+    """
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(scope)
+        self.scope = scope
+
+    def __str__(self) -> str:
+        return f"the key lacks the scope {self.scope}"
 
 
 class SettingsError(CrucibleError):
@@ -151,6 +194,31 @@ class QueueFull(BrokerError):  # noqa: N818 - a state of the queue, named as use
 
     def __str__(self) -> str:
         return f"queue {self.queue} is full: {self.depth} messages are waiting"
+
+
+class QuotaExceeded(BrokerError):  # noqa: N818 - a state of the sender, named as users see it
+    """The sender has used up its rate, or has as much in flight as it may.
+
+    Attributes:
+        retry_after_s: seconds until it may try again.
+        reset_s: seconds until its rate is wholly free again.
+        in_flight: it has as much in flight as it may; its rate would allow more.
+        policy: what it may, as the HTTP field ``RateLimit-Policy`` says it; empty where unknown.
+    """
+
+    def __init__(
+        self, retry_after_s: float, reset_s: float, in_flight: bool = False, policy: str = ""
+    ) -> None:
+        super().__init__(retry_after_s, reset_s, in_flight, policy)
+        self.retry_after_s = retry_after_s
+        self.reset_s = reset_s
+        self.in_flight = in_flight
+        self.policy = policy
+
+    def __str__(self) -> str:
+        if self.in_flight:
+            return "as many evaluations as allowed are queued or running"
+        return f"the rate is used up; the next is allowed in {self.retry_after_s:.3g} s"
 
 
 class MessageError(CrucibleError):

@@ -17,6 +17,9 @@ Isolation = Literal["container", "nested"]
 ISOLATIONS: tuple[Isolation, ...] = ("container", "nested")
 #: Whose programs are that come without a key.
 LOCAL_TENANT = "local"
+#: Which queue a key's evaluations go to, and how much it may ask for.
+Tier = Literal["premium", "standard", "bulk"]
+TIERS: tuple[Tier, ...] = ("premium", "standard", "bulk")
 #: A tenant's name is part of Redis keys and labels.
 TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z"
 
@@ -347,3 +350,4 @@ class Evaluation(msgspec.Struct, kw_only=True):
     total: int | msgspec.UnsetType = msgspec.UNSET
     score: float | msgspec.UnsetType = msgspec.UNSET
     progress: TestProgress | msgspec.UnsetType = msgspec.UNSET
+    retry_of: str | msgspec.UnsetType = msgspec.UNSET

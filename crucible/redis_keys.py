@@ -31,6 +31,11 @@ ENVIRONMENT_PREFIX = "crucible:environment:"
 ISOLATIONS = "crucible:isolations"
 COMPLETIONS_LETTER = "crucible:ends:letter"
 #: The channel of changes is named like the key.
+KEYS = "crucible:keys"
+KEYS_USED = "crucible:keys:used"
+RATE_PREFIX = "crucible:rate:"
+IN_FLIGHT_PREFIX = "crucible:inflight:"
+#: The channel of changes is named like the key.
 MIGRATION = "crucible:migration"
 MIGRATION_AUDIT = "crucible:migration:audit"
 MISMATCHES = "crucible:migration:mismatches"
@@ -73,6 +78,8 @@ AUDIT_LIMIT, MISMATCH_LIMIT, SAMPLE_LIMIT = 1000, 1000, 500
 #: about to be sent, and how long it is remembered that it was (celery 5.7 ``backends/redis.py``
 #: with its default settings).
 CHORD_MARK_TTL_S, CHORD_SENDING_TTL_S, CHORD_SENT_TTL_S = 6, 21, 300
+#: Keys that are valid at once, and revoked ones that are still listed.
+KEY_LIMIT, REVOKED_KEY_LIMIT = 10_000, 1000
 #: Seconds an announcement of an environment lasts: three of its repetitions may be missed.
 ENVIRONMENT_TTL_S = 100
 #: The same of isolations.
@@ -154,6 +161,17 @@ TABLE = (
             "worker's process → when, and which isolations its machine can give programs"),
     KeyInfo(COMPLETIONS_LETTER, "string", "workers, api", "one",
             "id of the last dead letter that was looked at for completions"),
+    KeyInfo(KEYS, "hash", "api, `crucible keys`",
+            f"{KEY_LIMIT} keys and the last {REVOKED_KEY_LIMIT} revoked ones",
+            "keys of clients by id, their secrets as SHA-256; `version` counts changes; also the "
+            "channel of changes"),
+    KeyInfo(KEYS_USED, "hash", "api", "one field a key", "key id → when it was last used"),
+    KeyInfo(f"{RATE_PREFIX}key:<key id>, {RATE_PREFIX}tenant:<tenant>:<tier>", "string", "api",
+            "TTL: until the rate is wholly free again",
+            "microseconds, on the server's clock, from which on nothing of a rate is used (GCRA)"),
+    KeyInfo(f"{IN_FLIGHT_PREFIX}<tenant>", "zset", "api, workers",
+            "the in-flight maximum of the tenant's tier",
+            "idempotency records of evaluations that have not ended → when they are forgotten"),
     KeyInfo(MIGRATION, "string", "api, `crucible migration`", "one",
             "the switches of a migration; also the channel of their changes"),
     KeyInfo(MIGRATION_AUDIT, "stream", "api, `crucible migration`", f"MAXLEN ~ {AUDIT_LIMIT}",
@@ -317,6 +335,28 @@ class Keys:
     def isolations(self) -> str:
         """What workers announced of isolations."""
         return f"{self.prefix}{ISOLATIONS}"
+
+    @property
+    def api_keys(self) -> str:
+        """The keys of clients, and the channel of their changes."""
+        return f"{self.prefix}{KEYS}"
+
+    @property
+    def api_keys_used(self) -> str:
+        """When keys of clients were last used."""
+        return f"{self.prefix}{KEYS_USED}"
+
+    def rate_of_key(self, key_id: str) -> str:
+        """What a key has used of its rate."""
+        return f"{self.prefix}{RATE_PREFIX}key:{key_id}"
+
+    def rate_of_tenant(self, tenant: str, tier: str) -> str:
+        """What all keys of a tenant that are of one tier have used of their common rate."""
+        return f"{self.prefix}{RATE_PREFIX}tenant:{tenant}:{tier}"
+
+    def in_flight(self, tenant: str) -> str:
+        """The evaluations of a tenant that have not ended."""
+        return f"{self.prefix}{IN_FLIGHT_PREFIX}{tenant}"
 
     @property
     def completions_letter(self) -> str:

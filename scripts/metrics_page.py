@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 from crucible.evaluation.completion_store import CompletionCounts
 from crucible.telemetry.fleet import Fleet
-from crucible.telemetry.scrape import Connections, Events, Measured, collectors
+from crucible.telemetry.scrape import (
+    Connections,
+    Events,
+    Measured,
+    collectors,
+    process_metrics,
+)
 from crucible.telemetry.submissions import Meter
 
 if TYPE_CHECKING:
@@ -54,7 +60,8 @@ def families() -> list[Metric]:
             written=0, dropped=0, waiting=0, write_lag_s=0, streams=0, cut={}, follow_lag_s=0
         ),
     )
-    return [*meter.registry.collect(), *collectors(measured).collect()]
+    own = process_metrics(meter.registry, measured.connections, measured.copies)
+    return [*own, *collectors(measured).collect()]
 
 
 def exposed_name(family: Metric) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -10,63 +11,84 @@ from typing import TYPE_CHECKING, TypedDict
 from aiohttp import web
 
 from crucible.api import (
+    attempts,
     autoscale,
+    batch,
     dead_letters,
     environments,
     evaluations,
     health,
+    keys,
     metrics,
     migration,
     openapi,
     pages,
     queues,
+    tasks,
 )
 from crucible.api.app_keys import (
     ADMIN,
     AUTOSCALER,
+    CANCELLATION,
     EVENT_HUB,
     EVENT_WRITER,
     EVENTS,
     FAST_PATH,
+    FLEET,
     METER,
     MIGRATION,
     READINESS,
+    RETRIES,
     SERVED,
     SERVICE,
     SETTINGS,
+    TASKS,
 )
-from crucible.api.callers import caller_of, identify
+from crucible.api.callers import CALLERS, Callers, caller_of
 from crucible.api.events import handlers as events
 from crucible.api.events.handlers import render
-from crucible.api.problems import problems
+from crucible.api.problems import DRAIN_RATE, problems
 from crucible.broker import Publisher
+from crucible.broker.admin.fleet import open_fleet
 from crucible.broker.admin.operator import Admin
 from crucible.broker.control.client import ControlClient
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
 from crucible.compat.context import CONTEXT, FacadeContext
 from crucible.compat.facades import FACADES, served_facades
+from crucible.evaluation.allowance import allowances
+from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
+from crucible.evaluation.in_flight import InFlightSets
 from crucible.evaluation.isolations import OfferedIsolations
-from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import PROBE_S, Readiness
+from crucible.evaluation.record import unended_ttl_s
+from crucible.evaluation.retries import Retries
+from crucible.evaluation.task_directory import TaskDirectory
 from crucible.events.hub import open_hub
 from crucible.events.writer import NoEvents, open_writer
 from crucible.executor.served import ServedEnvironments
+from crucible.http.answers import add_security_fields
 from crucible.http.guard import GUARD, ConnectionGuard, Limits
 from crucible.http.hosts import HOSTS, HostPolicy, host_guard
 from crucible.http.query import check_query
+from crucible.identity.key_store import check_scripting
+from crucible.identity.key_table import KeyTable
+from crucible.identity.rates import KeyRates
 from crucible.migration.live.migration import open_migration
 from crucible.migration.live.service import RoutedService
 from crucible.redis_keys import Keys
 from crucible.scaling.policy import Autoscaler
+from crucible.settings import check_exposure, is_loopback
 from crucible.telemetry.submissions import Meter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiohttp.typedefs import Handler
+    from redis.asyncio import Redis
 
+    from crucible.api.callers import Need
     from crucible.settings import Settings
 
 
@@ -87,60 +109,95 @@ class Route:
     Attributes:
         method: HTTP method; HEAD comes with GET.
         path: as aiohttp's router has it.
+        need: the scope that its caller must have, see ``callers.Need``.
         handler: answers it.
         query: parameters it knows; others are refused.
     """
 
     method: str
     path: str
+    need: Need
     handler: Handler
     query: frozenset[str] = frozenset()
 
     def checked(self) -> Handler:
-        """The handler behind a check of the query's parameters."""
+        """The handler behind checks of the caller and of the query's parameters."""
 
         async def checked(request: web.Request) -> web.StreamResponse:
+            await request.app[CALLERS].admit(request, self.need)
             check_query(request, self.query)
             return await self.handler(request)
 
         return checked
 
 
+#: Seconds between two looks at how many evaluations have completed.
+MEASURE_S = 2.0
 _WAIT = frozenset({"wait"})
 _LIMIT = frozenset({"limit"})
-ROUTES = (
-    Route("POST", "/api/eval", evaluations.submit, _WAIT),
-    Route("GET", "/api/eval/{eval_id}", evaluations.show, _WAIT),
-    Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
-    Route("GET", "/api/eval/{eval_id}/events", events.follow_one),
-    Route("GET", "/api/events", events.follow_all, frozenset({"status"})),
-    Route("GET", "/api/environments", environments.environments),
-    Route("GET", "/api/languages", environments.languages),
-    Route("GET", "/api/v1/queues", queues.show),
-    Route("GET", "/api/v1/autoscale", autoscale.show),
-    Route("GET", "/api/v1/dlq", dead_letters.list_, _LIMIT | {"before"}),
-    Route("GET", "/api/v1/dlq/{letter_id}", dead_letters.show),
-    Route("DELETE", "/api/v1/dlq/{letter_id}", dead_letters.delete),
-    Route("POST", "/api/v1/dlq/{letter_id}/replay", dead_letters.replay),
-    Route("GET", "/api/v1/migration", migration.show),
-    Route("PUT", "/api/v1/migration", migration.change),
-    Route("GET", "/api/v1/migration/mismatches", migration.mismatches, _LIMIT),
-    Route("GET", "/metrics", metrics.show),
-    Route("GET", "/health", health.live),
-    Route("GET", "/ready", health.ready),
-    Route("GET", "/openapi.json", openapi.document),
-    Route("GET", "/", pages.index),
-    Route("GET", "/docs", pages.docs),
-    Route("GET", "/docs/docs.css", pages.style),
-    Route("GET", "/docs/docs.js", pages.script),
+_TASK_ROUTES: tuple[tuple[str, str, Need, Handler, frozenset[str]], ...] = (
+    ("GET", "/tasks", "read", tasks.list_, _LIMIT | {"cursor"}),
+    ("GET", "/tasks/workers/status", "read", tasks.workers, frozenset()),
+    ("GET", "/tasks/{task_id}", "read", tasks.show, frozenset()),
+    ("DELETE", "/tasks/{task_id}", "submit", tasks.cancel, frozenset()),
+    ("GET", "/tasks/{task_id}/result", "read", tasks.result, frozenset()),
+    ("GET", "/workers/status", "read", tasks.workers, frozenset()),
 )
+ROUTES = (
+    Route("POST", "/api/eval", "submit", evaluations.submit, _WAIT),
+    Route("POST", "/api/eval/batch", "submit", batch.submit, _WAIT),
+    Route("GET", "/api/eval/{eval_id}", "read", evaluations.show, _WAIT),
+    Route("DELETE", "/api/eval/{eval_id}", "submit", evaluations.cancel),
+    Route("POST", "/api/eval/{eval_id}/retry", "submit", attempts.retry),
+    Route("DELETE", "/api/eval", "submit", attempts.cancel_many, attempts.FILTERS | {"cursor"}),
+    Route("GET", "/api/eval/{eval_id}/events", "read", events.follow_one),
+    Route("GET", "/api/events", "read", events.follow_all, frozenset({"status"})),
+    Route("GET", "/api/environments", "key", environments.environments),
+    Route("GET", "/api/languages", "key", environments.languages),
+    Route("GET", "/api/v1/queues", "admin", queues.show),
+    Route("GET", "/api/v1/autoscale", "loopback", autoscale.show),
+    Route("GET", "/api/v1/dlq", "read", dead_letters.list_, _LIMIT | {"before"}),
+    Route("GET", "/api/v1/dlq/{letter_id}", "read", dead_letters.show),
+    Route("DELETE", "/api/v1/dlq/{letter_id}", "submit", dead_letters.delete),
+    Route("POST", "/api/v1/dlq/{letter_id}/replay", "submit", dead_letters.replay),
+    Route("GET", "/api/v1/keys", "admin", keys.list_),
+    Route("POST", "/api/v1/keys", "admin", keys.create),
+    Route("DELETE", "/api/v1/keys/{key_id}", "admin", keys.revoke),
+    Route("POST", "/api/v1/keys/{key_id}/rotate", "admin", keys.rotate),
+    Route("GET", "/api/v1/migration", "admin", migration.show),
+    Route("PUT", "/api/v1/migration", "admin", migration.change),
+    Route("GET", "/api/v1/migration/mismatches", "admin", migration.mismatches, _LIMIT),
+    *(
+        Route(method, f"{prefix}{path}", scope, handler, query)
+        for prefix in ("", "/api/v1")
+        for method, path, scope, handler, query in _TASK_ROUTES
+    ),
+    Route("GET", "/metrics", "loopback", metrics.show),
+    Route("GET", "/health", "nothing", health.live),
+    Route("GET", "/ready", "nothing", health.ready),
+    Route("GET", "/openapi.json", "nothing", openapi.document),
+    Route("GET", "/", "nothing", pages.index),
+    Route("GET", "/docs", "nothing", pages.docs),
+    Route("GET", "/docs/docs.css", "nothing", pages.style),
+    Route("GET", "/docs/docs.js", "nothing", pages.script),
+)
+
+
+def admitted(handler: Handler, need: Need) -> Handler:
+    """A facade's handler behind the check of its caller."""
+
+    async def checked(request: web.Request) -> web.StreamResponse:
+        await request.app[CALLERS].admit(request, need)
+        return await handler(request)
+
+    return checked
 
 
 def build_app(settings: Settings) -> web.Application:
     """The application; it opens its connections when it starts and closes them when it stops."""
     hosts = HostPolicy(settings.host, settings.allowed_hosts)
     app = web.Application(
-        middlewares=[problems, host_guard(hosts), identify],
+        middlewares=[problems, host_guard(hosts)],
         client_max_size=settings.max_body_kb * 1024,
     )
     app[SETTINGS], app[HOSTS] = settings, hosts
@@ -150,7 +207,10 @@ def build_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(_connections)
     app.on_shutdown.append(_end_streams)
     for name in served_facades(settings.compat):
-        app.router.add_routes(FACADES[name].routes)
+        for facade in FACADES[name].routes:
+            need: Need = "read" if facade.method == "GET" else "submit"
+            app.router.add_route(facade.method, facade.path, admitted(facade.handler, need))
+    app.on_response_prepare.append(add_security_fields)
     for route in ROUTES:
         if route.method == "GET":
             app.router.add_get(route.path, route.checked())  # HEAD as well
@@ -200,12 +260,59 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         app[ADMIN] = await stack.enter_async_context(
             Admin.connect(settings.celery_broker_url, **servers)
         )
+        client = await stack.enter_async_context(
+            open_client(settings.celery_broker_url, name="keys")
+        )
+        app[CALLERS] = await _callers(settings, stack, client)
         app[METER] = Meter()
         await _add_events(app, stack, publisher.keys)
-        await _add_service(app, stack, publisher, control)
+        await _add_service(app, stack, publisher, control, client)
+        app[RETRIES] = Retries(app[SERVICE], publisher, app[ADMIN])
+        app[CANCELLATION] = Cancellation(publisher, control, app[ADMIN], app[EVENTS])
+        app[TASKS] = TaskDirectory(app[SERVICE], publisher, control, app[ADMIN])
+        app[FLEET] = await stack.enter_async_context(
+            open_fleet(
+                settings.celery_broker_url,
+                global_keyprefix=settings.global_keyprefix,
+                scripting=settings.claim == "atomic",
+            )
+        )
         await _require_usable(settings)
         app[READINESS] = await stack.enter_async_context(Readiness.connect(settings, control))
-        yield
+        measuring = asyncio.create_task(_measure_drain(app[READINESS]), name="crucible-drain-rate")
+        try:
+            yield
+        finally:
+            measuring.cancel()
+            await asyncio.gather(measuring, return_exceptions=True)
+
+
+async def _measure_drain(readiness: Readiness) -> None:
+    """Keep measuring how fast evaluations complete, for clients that meet a full queue."""
+    while True:
+        counts = (await readiness.completions()).get("celery")
+        if counts is not None:
+            DRAIN_RATE.note(counts.statuses.total())
+        await asyncio.sleep(MEASURE_S)
+
+
+async def _callers(settings: Settings, stack: AsyncExitStack, client: Redis) -> Callers:
+    """What identifies callers.
+
+    Raises:
+        SettingsError: the address may not be served, or keys not be used, as things are.
+    """
+    names = Keys(settings.global_keyprefix, settings.result_prefix)
+    table = await stack.enter_async_context(KeyTable(client, names))
+    if table.known:
+        check_exposure(settings.host, keyed=table.made)
+    if table.made:
+        check_scripting(settings)
+    return Callers(
+        table,
+        loopback=is_loopback(settings.host),
+        trusting=bool(settings.queue_service_url),
+    )
 
 
 async def _add_events(app: web.Application, stack: AsyncExitStack, keys: Keys) -> None:
@@ -240,13 +347,17 @@ async def _require_usable(settings: Settings) -> None:
         RequirementError: it cannot.
     """
     async with open_client(settings.celery_broker_url, command_timeout_s=PROBE_S) as client:
-        keys = Keys(settings.global_keyprefix, settings.result_prefix)
+        names = Keys(settings.global_keyprefix, settings.result_prefix)
         scripting = settings.claim == "atomic"
-        await require_usable(client, keys, scripting=scripting, needs_all_rights=False)
+        await require_usable(client, names, scripting=scripting, needs_all_rights=False)
 
 
 async def _add_service(
-    app: web.Application, stack: AsyncExitStack, publisher: Publisher, control: ControlClient
+    app: web.Application,
+    stack: AsyncExitStack,
+    publisher: Publisher,
+    control: ControlClient,
+    client: Redis,
 ) -> None:
     """The service of this installation, and what comes with it: migration or fast path."""
     settings, meter = app[SETTINGS], app[METER]
@@ -254,13 +365,14 @@ async def _add_service(
     offered = await stack.enter_async_context(
         OfferedIsolations.watching(settings.celery_broker_url, keys)
     )
+    allowed = allowances(settings, app[SERVED])
     celery = CeleryService(
         publisher,
         control,
-        served=app[SERVED],
-        ceilings=ceilings_of(settings),
+        allowed=allowed,
+        rates=KeyRates(settings.tier_rules, publisher.keys, unended_ttl_s(settings.result_ttl_s)),
+        in_flight=InFlightSets(client, publisher.keys, publisher.results),
         result_ttl_s=settings.result_ttl_s,
-        isolations=settings.isolations,
         offered=offered,
         events=app[EVENTS],
     )
@@ -277,7 +389,7 @@ async def _add_service(
     app[CONTEXT] = FacadeContext(
         service=app[SERVICE],
         served=app[SERVED],
-        ceilings=ceilings_of(settings),
+        ceilings_of=lambda request: allowed[caller_of(request).tier].ceilings,
         caller_of=caller_of,
         versions=functools.partial(environments.versions, app),
     )

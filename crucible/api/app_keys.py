@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from crucible.broker.admin.fleet import Fleet
 from crucible.broker.admin.operator import Admin
+from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.readiness import Readiness
+from crucible.evaluation.retries import Retries
+from crucible.evaluation.task_directory import TaskDirectory
 from crucible.events.hub import EventHub
 from crucible.events.writer import EventWriter
 from crucible.executor.served import ServedEnvironments
 from crucible.migration.live.migration import Migration
 from crucible.scaling.policy import Autoscaler
 from crucible.settings import Settings
+from crucible.telemetry.shared import SharedMetrics
 from crucible.telemetry.submissions import Meter
 
 if TYPE_CHECKING:
@@ -38,3 +43,9 @@ EVENT_HUB = web.AppKey("event_hub", EventHub)
 #: What the policy wanted lately.
 AUTOSCALER = web.AppKey("autoscaler", Autoscaler)
 METER = web.AppKey("meter", Meter)
+TASKS = web.AppKey("tasks", TaskDirectory)
+FLEET = web.AppKey("fleet", Fleet)
+RETRIES = web.AppKey("retries", Retries)
+CANCELLATION = web.AppKey("cancellation", Cancellation)
+#: Only where several processes serve one port.
+SHARED_METRICS = web.AppKey("shared_metrics", SharedMetrics)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
 
 from crucible.api.app_keys import ADMIN, EVENTS
+from crucible.api.callers import caller_of
 from crucible.broker.claiming.deadletters import DeadLetter, is_letter_id, shown
 from crucible.errors import NotFound, ParameterError
+from crucible.evaluation.record import TASK_ID_PREFIX
+from crucible.evaluation.task_directory import is_visible
 from crucible.evaluation.transitions import queued_again, replayed, scoped_of
 from crucible.http.answers import json_answer
 from crucible.http.query import limit_of
 from crucible.validation import quoted
 
+if TYPE_CHECKING:
+    from crucible.identity.principal import Principal
+
 #: Dead letters in one answer, by default and at most.
 PAGE, LARGEST_PAGE = 50, 1000
+#: Pages that are looked through for letters of one tenant.
+_LOOKS = 20
 
 
 class LetterShown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,11 +79,27 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 async def list_(request: web.Request) -> web.Response:
     """``GET /api/v1/dlq[?limit=&before=]``: the newest dead letters first."""
-    limit = limit_of(request, PAGE, LARGEST_PAGE)
-    before = request.query.get("before", "")
-    letters = await request.app[ADMIN].dead_letters.page(limit, _checked_id("before", before))
-    more = letters[-1].letter_id if len(letters) == limit else None
-    return json_answer({"dead_letters": [shown(letter) for letter in letters], "before": more})
+    limit, caller = limit_of(request, PAGE, LARGEST_PAGE), caller_of(request)
+    before = _checked_id("before", request.query.get("before", ""))
+    found: list[DeadLetter] = []
+    # Letters of others are passed over; a page may have fewer than asked for, or none.
+    for _ in range(1 if "admin" in caller.scopes else _LOOKS):
+        letters = await request.app[ADMIN].dead_letters.page(limit - len(found), before)
+        more = len(letters) == limit - len(found)
+        found += [letter for letter in letters if _is_visible(caller, letter)]
+        if letters:
+            before = letters[-1].letter_id
+        if not more or len(found) == limit:
+            break
+    following = before if more else None
+    return json_answer({"dead_letters": [shown(one) for one in found], "before": following})
+
+
+def _is_visible(caller: Principal, letter: DeadLetter) -> bool:
+    """Whether a caller may know of a letter: that of an evaluation of its own, or an admin any."""
+    if "admin" in caller.scopes:
+        return True
+    return letter.task_id.startswith(TASK_ID_PREFIX) and is_visible(caller, letter.task_id)
 
 
 async def show(request: web.Request) -> web.Response:
@@ -105,7 +129,7 @@ async def _letter_of(request: web.Request) -> DeadLetter:
     letter_id = request.match_info["letter_id"]
     letters = request.app[ADMIN].dead_letters
     letter = await letters.get(letter_id)
-    if letter is None:
+    if letter is None or not _is_visible(caller_of(request), letter):
         raise NotFound(f"no dead letter has the id {quoted(letter_id)}")
     return letter
 

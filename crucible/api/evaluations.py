@@ -54,7 +54,7 @@ async def submit(request: web.Request) -> web.Response:
         raise web.HTTPUnsupportedMediaType(text=f"the Content-Type must be {JSON_TYPE}")
     wait_s = wait_of(request)
     asked = decode_request(await read_body(request, "CRUCIBLE_MAX_BODY_KB"))
-    service, caller, key = request.app[SERVICE], caller_of(request), _key_of(request)
+    service, caller, key = request.app[SERVICE], caller_of(request), key_of(request)
     ended = None
     try:
         if wait_s is None:
@@ -63,11 +63,12 @@ async def submit(request: web.Request) -> web.Response:
             submitted, ended = await service.submit_and_wait(caller, asked, key, wait_s)
     except (BrokerError, LegacyError) as error:
         return not_submitted(error, named=bool(asked.eval_id or key))
+    rate = {} if submitted.rate is None else submitted.rate.headers()
     if ended is not None:
-        return _json(ended)
+        return _json(ended, headers=rate)
     eval_id = submitted.eval_id
     if not submitted.new:
-        return _json(await service.look_up(caller, eval_id))
+        return _json(await service.look_up(caller, eval_id), headers=rate)
     accepted = Accepted(
         eval_id=eval_id,
         task_id=task_id_of(eval_id),
@@ -80,7 +81,7 @@ async def submit(request: web.Request) -> web.Response:
         body=_encode(accepted),
         status=202,
         content_type=JSON_TYPE,
-        headers={"Location": accepted.href},
+        headers={"Location": accepted.href, **rate},
     )
 
 
@@ -127,7 +128,8 @@ def wait_of(request: web.Request) -> float | None:
     return min(seconds, request.app[SETTINGS].max_wait_s)
 
 
-def _key_of(request: web.Request) -> str | None:
+def key_of(request: web.Request) -> str | None:
+    """The ``Idempotency-Key``; raises ParameterError where it cannot be one."""
     keys = request.headers.getall(IDEMPOTENCY_KEY, ())
     if not keys:
         return None
@@ -143,5 +145,7 @@ def _key_of(request: web.Request) -> str | None:
     return key
 
 
-def _json(value: Evaluation, status: int = 200) -> web.Response:
-    return web.Response(body=_encode(value), status=status, content_type=JSON_TYPE)
+def _json(
+    value: Evaluation, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    return web.Response(body=_encode(value), status=status, content_type=JSON_TYPE, headers=headers)

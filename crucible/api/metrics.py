@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
 
-from crucible.api.app_keys import ADMIN, EVENT_HUB, EVENT_WRITER, METER, MIGRATION, READINESS
+from crucible.api.app_keys import (
+    ADMIN,
+    EVENT_HUB,
+    EVENT_WRITER,
+    METER,
+    MIGRATION,
+    READINESS,
+    SHARED_METRICS,
+)
 from crucible.api.autoscale import decide
 from crucible.breaker import worst
 from crucible.errors import BrokerError, LegacyError
@@ -20,7 +29,14 @@ from crucible.migration.legacy_results import LEGACY_QUEUE
 from crucible.migration.live.readiness import legacy_stats
 from crucible.settings import KNOWN_QUEUES
 from crucible.telemetry.fleet import Fleet
-from crucible.telemetry.scrape import CONTENT_TYPE, Connections, Events, Measured, exposition
+from crucible.telemetry.scrape import (
+    CONTENT_TYPE,
+    Connections,
+    Events,
+    Measured,
+    exposition,
+    process_metrics,
+)
 
 if TYPE_CHECKING:
     from crucible.breaker import Circuit
@@ -32,6 +48,10 @@ if TYPE_CHECKING:
 #: Downstreams of circuits that are shown: anybody may write a heartbeat, and a label of a metric
 #: has few values.
 _CIRCUITS = 100
+log = logging.getLogger(__name__)
+
+#: Seconds between two writes; what a process counted after its last one is lost if it is killed.
+SHARE_S = 1.0
 #: Messages waiting, by queue system and queue.
 Depths = dict[tuple[str, str], int]
 
@@ -40,9 +60,26 @@ async def show(request: web.Request) -> web.Response:
     """``GET /metrics``: what this process counted, and what can be measured now."""
     measured = await _measure(request.app)
     return web.Response(
-        body=exposition(request.app[METER].registry, measured),
+        body=exposition(request.app[METER].registry, measured, request.app.get(SHARED_METRICS)),
         headers={"Content-Type": CONTENT_TYPE},
     )
+
+
+async def share(app: web.Application) -> None:
+    """Keep what this process counts where the others of its port find it, now and then."""
+    while True:
+        shared = app[SHARED_METRICS]
+        try:
+            shared.write(_own(app))
+        except OSError as error:
+            log.warning("the metrics of this process cannot be shared: %s", error)
+        await asyncio.sleep(SHARE_S)
+
+
+def _own(app: web.Application) -> list[Any]:
+    migration = app.get(MIGRATION)
+    copies = None if migration is None else migration.shadow.totals
+    return process_metrics(app[METER].registry, _connections(app[GUARD]), copies)
 
 
 async def _measure(app: web.Application) -> Measured:

@@ -15,30 +15,53 @@ from crucible.api.autoscale import Autoscale
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
-from crucible.api.events.frames import CONTENT_TYPE, EventShown, Resync
+from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
+from crucible.api.openapi_attempts import cancel_many, retry_paths
+from crucible.api.openapi_batch import batch_paths
+from crucible.api.openapi_events import event_paths
+from crucible.api.openapi_forms import (
+    Responses,
+    Schemas,
+    content,
+    limit,
+    response,
+    simple,
+    some,
+)
+from crucible.api.openapi_tasks import task_paths
 from crucible.api.schemas import LETTER_ID, Problem, schemas
 from crucible.broker.admin.census import Census
 from crucible.evaluation.readiness import Report
 from crucible.evaluation.request import EvalRequest
+from crucible.identity.keys import KeyMade, KeyRequest, KeyShown
 from crucible.migration.state import Change
-from crucible.models import Evaluation, Status
+from crucible.models import Evaluation
 from crucible.settings import Settings
 
-_Schemas = dict[Any, dict[str, Any]]
-_Responses = dict[str, dict[str, Any]]
 _ERRORS = {
     "400": "The body cannot be decoded, or is not JSON.",
-    "403": "A browser sent it for a page of another origin.",
+    "401": "No key came with it, or none that is valid.",
+    "403": "The key lacks the scope, or a browser sent it for a page of another origin.",
     "404": "Nothing has this id.",
     "408": "It arrived too slowly.",
     "409": "The present state forbids it: an id used before with different content, for one.",
+    "410": "What is asked for is not kept any more.",
     "413": "The body is too large.",
     "415": "The Content-Type is not JSON, or the content coding is not supported.",
     "421": "The Host is no name of this service.",
     "422": "A field or a parameter is invalid; it is named.",
+    "429": "The rate of the key or its tenant is used up, or too much of the tenant is in flight; "
+    "see Retry-After and RateLimit.",
     "503": "The queue server does not answer, or the queue is full; see Retry-After.",
 }
+#: Either of them; without any key made, a service on loopback takes none.
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key, `crk_…`."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "A key."},
+}
+#: Answered to whoever asks; ``/metrics`` only on loopback.
+_OPEN = frozenset({"/health", "/ready", "/metrics"})
 _WAIT = {
     "name": "wait",
     "in": "query",
@@ -60,51 +83,56 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
     """The OpenAPI 3.1 document of an installation."""
     of, components = schemas(settings)
     errors = {
-        status: _response(text, of[Problem], "application/problem+json")
+        status: response(text, of[Problem], "application/problem+json")
         for status, text in _ERRORS.items()
     }
     paths = {
         **_evaluations(of, errors),
-        **_events(of, errors),
+        **event_paths(of, errors, _EVAL_ID),
+        **batch_paths(of, errors, _WAIT, _KEY),
         **_operations(of, errors),
+        **_keys(of, errors),
         **_migration(of, errors),
-        "/metrics": {"get": _simple("Counters and depths, for Prometheus")},
-        "/health": {"get": _simple("Whether the process lives")},
+        **task_paths(of, errors),
+        "/metrics": {"get": simple("Counters and depths, for Prometheus")},
+        "/health": {"get": simple("Whether the process lives")},
         "/ready": {
             "get": {
                 "summary": "Whether evaluations would be accepted and run",
                 "responses": {
-                    "200": _response(
+                    "200": response(
                         "They would; `degraded` where no worker is there yet.", of[Report]
                     ),
-                    "503": _response(
-                        "They would not; the failing dependency is named.", of[Report]
-                    ),
+                    "503": response("They would not; the failing dependency is named.", of[Report]),
                 },
             }
         },
     }
-    for operations in paths.values():
+    for path, operations in paths.items():
         for operation in operations.values():
             # Refused before any route is looked at, or by every one of them.
-            operation["responses"] |= _some(errors, "403", "408", "421", "422")
+            operation["responses"] |= some(errors, "403", "408", "421", "422")
+            if path not in _OPEN:
+                operation["responses"] |= some(errors, "401", "503")
+                operation["security"] = [{name: []} for name in _SECURITY]
+    paths["/metrics"]["get"]["responses"] |= some(errors, "401", "503")
     return {
         "openapi": "3.1.0",
         "info": {"title": "Crucible", "version": crucible.__version__},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": _SECURITY},
     }
 
 
-def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
+def _evaluations(of: Schemas, errors: Responses) -> dict[str, Any]:
     """Paths for submitters."""
-    ended = {"200": _response("The evaluation.", of[Evaluation])}
-    accepted = {"202": _response("Queued durably.", of[Accepted])}
+    ended = {"200": response("The evaluation.", of[Evaluation])}
+    accepted = {"202": response("Queued durably.", of[Accepted])}
     stopping = {
-        "200": _response("It has ended, now or before.", of[Evaluation]),
-        "202": _response("Its worker was asked to stop it and has not yet.", of[Evaluation]),
+        "200": response("It has ended, now or before.", of[Evaluation]),
+        "202": response("Its worker was asked to stop it and has not yet.", of[Evaluation]),
     }
-    refused = _some(errors, "400", "409", "413", "415", "422", "503")
+    refused = some(errors, "400", "409", "413", "415", "422", "429", "503")
     language = {"type": "array", "items": of[LanguageShown]}
     environment = {"type": "array", "items": of[EnvironmentShown]}
     return {
@@ -112,76 +140,40 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
             "post": {
                 "summary": "Queue one program",
                 "parameters": [_WAIT, _KEY],
-                "requestBody": {"required": True, "content": _content(of[EvalRequest])},
+                "requestBody": {"required": True, "content": content(of[EvalRequest])},
                 "responses": {**accepted, **ended, **refused},
-            }
+            },
+            "delete": cancel_many(of, errors),
         },
+        **retry_paths(of, errors, _EVAL_ID, _KEY),
         "/api/eval/{eval_id}": {
             "get": {
                 "summary": "The evaluation as it is now",
                 "parameters": [_EVAL_ID, _WAIT],
-                "responses": {**ended, **_some(errors, "404", "422", "503")},
+                "responses": {**ended, **some(errors, "404", "422", "503")},
             },
             "delete": {
                 "summary": "Cancel an evaluation, queued or running",
                 "parameters": [_EVAL_ID],
-                "responses": {**stopping, **_some(errors, "404", "409", "503")},
+                "responses": {**stopping, **some(errors, "404", "409", "503")},
             },
         },
         "/api/languages": {
             "get": {
                 "summary": "The languages programs may be in",
-                "responses": {"200": _response("The languages.", language)},
+                "responses": {"200": response("The languages.", language)},
             }
         },
         "/api/environments": {
             "get": {
                 "summary": "The environments programs may run in",
-                "responses": {"200": _response("The environments.", environment)},
+                "responses": {"200": response("The environments.", environment)},
             }
         },
     }
 
 
-def _events(of: _Schemas, errors: _Responses) -> dict[str, Any]:
-    """Paths of server-sent events. Their schema describes the data of one event."""
-    data = {"oneOf": [of[EventShown], of[Resync]]}
-    resume = {
-        "name": "Last-Event-ID",
-        "in": "header",
-        "schema": {"type": "string", "pattern": "^([0-9]{1,19}-[0-9]{1,19})?$"},
-        "description": "Goes on behind this event; an event `resync` says where that is "
-        "impossible.",
-    }
-    statuses = "|".join(status.value for status in Status)
-    status = {
-        "name": "status",
-        "in": "query",
-        "schema": {"type": "string", "pattern": f"^({statuses})(,({statuses}))*$"},
-        "description": "Only events with one of these, separated by commas.",
-    }
-    text = "Events `evaluation` and `resync`, as they happen; a comment every 15 s without any."
-    stream = {"200": _response(text, data, CONTENT_TYPE)}
-    seen = {"204": {"description": "The client has seen the end, and need not ask again."}}
-    return {
-        "/api/eval/{eval_id}/events": {
-            "get": {
-                "summary": "Follow an evaluation up to its end",
-                "parameters": [_EVAL_ID, resume],
-                "responses": {**stream, **seen, **_some(errors, "404", "422", "503")},
-            }
-        },
-        "/api/events": {
-            "get": {
-                "summary": "Follow all evaluations",
-                "parameters": [status, resume],
-                "responses": {**stream, **_some(errors, "422", "503")},
-            }
-        },
-    }
-
-
-def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
+def _operations(of: Schemas, errors: Responses) -> dict[str, Any]:
     """Paths for operators: queues and dead letters."""
     letter = {"name": "letter_id", "in": "path", "required": True, "schema": {"type": "string"}}
     before = {
@@ -193,10 +185,10 @@ def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
     page = {
         "get": {
             "summary": "The newest dead letters",
-            "parameters": [_limit(dead_letters.LARGEST_PAGE), before],
+            "parameters": [limit(dead_letters.LARGEST_PAGE), before],
             "responses": {
-                "200": _response("A page of them.", of[LetterPage]),
-                **_some(errors, "422", "503"),
+                "200": response("A page of them.", of[LetterPage]),
+                **some(errors, "422", "503"),
             },
         }
     }
@@ -205,22 +197,22 @@ def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
             "summary": "One dead letter",
             "parameters": [letter],
             "responses": {
-                "200": _response("The letter.", of[LetterShown]),
-                **_some(errors, "404", "503"),
+                "200": response("The letter.", of[LetterShown]),
+                **some(errors, "404", "503"),
             },
         },
         "delete": {
             "summary": "Delete a dead letter for good",
             "parameters": [letter],
-            "responses": {"204": {"description": "Deleted."}, **_some(errors, "404", "503")},
+            "responses": {"204": {"description": "Deleted."}, **some(errors, "404", "503")},
         },
     }
     replay = {
         "summary": "Put a dead letter back into its queue",
         "parameters": [letter],
         "responses": {
-            "202": _response("Put back.", of[Replayed]),
-            **_some(errors, "404", "422", "503"),
+            "202": response("Put back.", of[Replayed]),
+            **some(errors, "404", "422", "503"),
         },
     }
     return {
@@ -228,8 +220,8 @@ def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
             "get": {
                 "summary": "How many messages wait in each queue",
                 "responses": {
-                    "200": _response("The census.", of[Census]),
-                    **_some(errors, "503"),
+                    "200": response("The census.", of[Census]),
+                    **some(errors, "503"),
                 },
             }
         },
@@ -237,8 +229,8 @@ def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
             "get": {
                 "summary": "How many workers there should be",
                 "responses": {
-                    "200": _response("The decision, and what it was made from.", of[Autoscale]),
-                    **_some(errors, "503"),
+                    "200": response("The decision, and what it was made from.", of[Autoscale]),
+                    **some(errors, "503"),
                 },
             }
         },
@@ -248,53 +240,76 @@ def _operations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
     }
 
 
-def _migration(of: _Schemas, errors: _Responses) -> dict[str, Any]:
-    """Paths for operators: the migration from the legacy queue."""
-    answer = {"200": _response("Where it stands.", of[MigrationStatus])}
+def _keys(of: Schemas, errors: Responses) -> dict[str, Any]:
+    """Paths for operators: the keys of clients."""
+    key_id = {"name": "key_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    refused = some(errors, "400", "413", "415", "422", "503")
     return {
-        "/api/v1/migration": {
-            "get": {"summary": "Where the migration stands", "responses": answer},
-            "put": {
-                "summary": "Set switches; in force in every process within a second",
-                "requestBody": {"required": True, "content": _content(of[Change])},
+        "/api/v1/keys": {
+            "get": {
+                "summary": "All keys, without their secrets",
+                "responses": {"200": response("The newest first.", of[KeyList])},
+            },
+            "post": {
+                "summary": "Make a key",
+                "requestBody": {"required": True, "content": content(of[KeyRequest])},
                 "responses": {
-                    **answer,
-                    **_some(errors, "400", "409", "413", "415", "422", "503"),
+                    "201": response("The key, with its secret this once.", of[KeyMade]),
+                    **refused,
                 },
             },
         },
-        "/api/v1/migration/mismatches": {
-            "get": {
-                "summary": "Outcomes that differ between the queue systems",
-                "parameters": [_limit(migration.LARGEST_PAGE)],
+        "/api/v1/keys/{key_id}": {
+            "delete": {
+                "summary": "Revoke a key; every api process refuses it within a second",
+                "parameters": [key_id],
                 "responses": {
-                    "200": _response("The newest first.", of[MismatchList]),
-                    **_some(errors, "422", "503"),
+                    "200": response("The key.", of[KeyShown]),
+                    **some(errors, "404", "503"),
+                },
+            }
+        },
+        "/api/v1/keys/{key_id}/rotate": {
+            "post": {
+                "summary": "Give a key a new secret",
+                "parameters": [key_id],
+                "requestBody": {"required": False, "content": content(of[Rotation])},
+                "responses": {
+                    "200": response("The key, with its new secret this once.", of[KeyMade]),
+                    **some(errors, "404"),
+                    **refused,
                 },
             }
         },
     }
 
 
-def _limit(most: int) -> dict[str, Any]:
-    schema = {"type": "integer", "minimum": 1, "maximum": most}
-    return {"name": "limit", "in": "query", "schema": schema}
-
-
-def _some(errors: _Responses, *statuses: str) -> _Responses:
-    return {status: errors[status] for status in statuses}
-
-
-def _content(schema: dict[str, Any], kind: str = "application/json") -> dict[str, Any]:
-    return {kind: {"schema": schema}}
-
-
-def _response(text: str, schema: dict[str, Any], kind: str = "application/json") -> dict[str, Any]:
-    return {"description": text, "content": _content(schema, kind)}
-
-
-def _simple(summary: str) -> dict[str, Any]:
-    return {"summary": summary, "responses": {"200": {"description": summary}}}
+def _migration(of: Schemas, errors: Responses) -> dict[str, Any]:
+    """Paths for operators: the migration from the legacy queue."""
+    answer = {"200": response("Where it stands.", of[MigrationStatus])}
+    return {
+        "/api/v1/migration": {
+            "get": {"summary": "Where the migration stands", "responses": answer},
+            "put": {
+                "summary": "Set switches; in force in every process within a second",
+                "requestBody": {"required": True, "content": content(of[Change])},
+                "responses": {
+                    **answer,
+                    **some(errors, "400", "409", "413", "415", "422", "503"),
+                },
+            },
+        },
+        "/api/v1/migration/mismatches": {
+            "get": {
+                "summary": "Outcomes that differ between the queue systems",
+                "parameters": [limit(migration.LARGEST_PAGE)],
+                "responses": {
+                    "200": response("The newest first.", of[MismatchList]),
+                    **some(errors, "422", "503"),
+                },
+            }
+        },
+    }
 
 
 async def document(request: web.Request) -> web.Response:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from crucible.errors import (
     BrokerUnavailable,
     ConflictError,
+    ContentGone,
     CrucibleError,
+    Forbidden,
     InputError,
     LegacyError,
     LegacyRefused,
@@ -16,10 +19,14 @@ from crucible.errors import (
     LegacyWrongState,
     MemoryFull,
     MessageError,
+    NotEnded,
     NotFound,
     QueueFull,
+    QuotaExceeded,
     SettingsError,
+    Unauthenticated,
 )
+from crucible.evaluation.drain_rate import DrainRate
 from crucible.evaluation.service import NOT_QUEUED
 from crucible.http.problems import (
     internal_error,
@@ -28,14 +35,24 @@ from crucible.http.problems import (
     problem_middleware,
     unavailable,
 )
+from crucible.identity.rates import RateStatus
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 log = logging.getLogger(__name__)
 
-#: Seconds a client is asked to wait while the queue server is away or a queue is full.
+#: Seconds a client is asked to wait while the queue server is away.
 RETRY_AFTER_S = 2
+#: One for the process: what it measures does not depend on who asks.
+DRAIN_RATE = DrainRate()
+#: Status and title of errors whose text says the rest.
+_PLAIN: dict[type[CrucibleError], tuple[int, str]] = {
+    NotFound: (404, "Not found"),
+    NotEnded: (409, "Not in this state"),
+    LegacyWrongState: (409, "Not in this state"),
+    ContentGone: (410, "Gone"),
+}
 _AWAY = "the queue server does not answer"
 _FULL = "the memory of the queue server is full"
 
@@ -43,27 +60,61 @@ _FULL = "the memory of the queue server is full"
 def translate(error: CrucibleError) -> web.Response:
     """The response a client gets for an error of ours."""
     match error:
-        case ConflictError():
-            return of_input(error, 409, "Conflict")
-        case InputError(field=""):
-            return of_input(error, 400, "Malformed body")
         case InputError():
-            return of_input(error, 422, "Unprocessable field")
+            return _unusable(error)
         case MessageError():
             return problem(422, "Unusable message", str(error))
         case SettingsError():
             return problem(422, "Unusable switches", error.detail, field=error.setting)
-        case NotFound():
-            return problem(404, "Not found", str(error))
-        case LegacyWrongState():
-            return problem(409, "Not in this state", str(error))
+        case NotFound() | NotEnded() | ContentGone() | LegacyWrongState():
+            return problem(*_PLAIN[type(error)], str(error))
+        case Unauthenticated() | Forbidden():
+            return _not_allowed(error)
         case QueueFull():
-            return busy(str(error), queue=error.queue, depth=error.depth)
+            return _queue_full(error)
+        case QuotaExceeded():
+            return _quota_exceeded(error)
         case LegacyError() | BrokerUnavailable():
             return busy(_reason_of(error))
         case _:
             log.error("unexpected error: %r", error)
             return internal_error()
+
+
+def _unusable(error: InputError) -> web.Response:
+    if isinstance(error, ConflictError):
+        return of_input(error, 409, "Conflict")
+    if error.field:
+        return of_input(error, 422, "Unprocessable field")
+    return of_input(error, 400, "Malformed body")
+
+
+def _not_allowed(error: Unauthenticated | Forbidden) -> web.Response:
+    """The challenge says what was wrong with the key (RFC 6750, 3)."""
+    challenge = 'Bearer realm="crucible"'
+    if isinstance(error, Forbidden):
+        challenge += f', error="insufficient_scope", scope="{error.scope}"'
+        status, title = 403, "Forbidden"
+    else:
+        challenge += ', error="invalid_token"' if error.given else ""
+        status, title = 401, "Unauthorized"
+    return problem(status, title, str(error), headers={"WWW-Authenticate": challenge})
+
+
+def _queue_full(error: QueueFull) -> web.Response:
+    """When to come back follows from what waits and how fast evaluations complete."""
+    wait_s = DRAIN_RATE.wait_s(error.depth)
+    response = unavailable(str(error), wait_s, queue=error.queue, depth=error.depth)
+    # Structured fields of the IETF's RateLimit header draft: nothing is left, until in so long.
+    response.headers["RateLimit"] = f'"queue";r=0;t={wait_s}'
+    return response
+
+
+def _quota_exceeded(error: QuotaExceeded) -> web.Response:
+    headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    if error.policy:
+        headers |= RateStatus.of(error.policy, 0, error.reset_s).headers()
+    return problem(429, "Too many requests", str(error), headers=headers)
 
 
 def _reason_of(error: CrucibleError) -> str:

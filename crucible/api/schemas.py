@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from crucible.api import openapi_attempts, openapi_batch, openapi_tasks
 from crucible.api.autoscale import Autoscale
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
 from crucible.api.events.frames import EventShown, Resync
+from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
+from crucible.api.openapi_batch import narrow_batch
 from crucible.broker.admin.census import Census
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import Report
@@ -30,6 +33,8 @@ from crucible.executor.admission import (
 )
 from crucible.executor.served import ServedEnvironments
 from crucible.grading.models import MAX_TESTS
+from crucible.identity.key_store import MAX_GRACE_S
+from crucible.identity.keys import KeyMade, KeyRequest, KeyShown
 from crucible.migration.state import SWITCHES, Change
 from crucible.models import LIMIT_FLOORS, Evaluation, Limits
 
@@ -81,7 +86,9 @@ TYPES = (
     Problem, EvalRequest, Evaluation, Accepted, LanguageShown, EnvironmentShown, Report, Census,
     Autoscale,
     LetterShown,
-    LetterPage, Replayed, Change, MigrationStatus, MismatchList, EventShown, Resync,
+    LetterPage, Replayed, Change, MigrationStatus, MismatchList, KeyRequest, KeyShown, KeyMade,
+    KeyList, Rotation, EventShown, Resync,
+    *openapi_batch.TYPES, *openapi_tasks.TYPES, *openapi_attempts.TYPES,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
 LETTER_ID = {"type": "string", "pattern": "^(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}$"}
@@ -101,7 +108,11 @@ def schemas(settings: Settings) -> tuple[dict[Any, Schema], dict[str, Schema]]:
     kinds: dict[str, type] = {kind.__name__: kind for kind in TYPES} | {"LimitsRequest": Limits}
     for name, schema in components.items():
         _describe(schema, kinds.get(name))
-    _narrow_request(components, settings)
+    _narrow_request(components["EvalRequest"], components, settings)
+    _narrow_request(components["BatchItem"], components, settings)
+    narrow_batch(components)
+    components["KeyRequest"]["properties"]["scopes"]["uniqueItems"] = True
+    components["Rotation"]["properties"]["grace_s"] |= {"minimum": 0, "maximum": MAX_GRACE_S}
     _narrow_limits(components["LimitsRequest"]["properties"], ceilings_of(settings))
     _narrow_change(components["Change"]["properties"], legacy=bool(settings.queue_service_url))
     # One switch at least; null sets none.
@@ -156,8 +167,8 @@ def _in_one_line(text: str) -> str:
     return " ".join(text.split()).replace("``", "`")
 
 
-def _narrow_request(components: dict[str, Schema], settings: Settings) -> None:
-    fields = components["EvalRequest"]["properties"]
+def _narrow_request(request: Schema, components: dict[str, Schema], settings: Settings) -> None:
+    fields = request["properties"]
     fields["code"] |= {"minLength": 1, "maxLength": MAX_CODE_BYTES, "pattern": "\\S"}
     fields["stdin"]["maxLength"] = -(-MAX_STDIN_BYTES // 3) * 4  # in base64
     served = ServedEnvironments(settings.served_environments)

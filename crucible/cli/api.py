@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from crucible.cli.flags import with_settings
 from crucible.cli.running import StopSignals, run
 from crucible.settings import Settings
@@ -24,13 +29,27 @@ SECTIONS = (
 
 
 @with_settings(*SECTIONS, "log_level", "log_format")
-def command(settings: Settings) -> None:
-    """Serve the HTTP API."""
-    run(_serve(settings), settings)
+def command(
+    settings: Settings,
+    shared: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Serve the HTTP API; with --processes by several processes on one port."""
+    run(_serve(settings, shared), settings)
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, shared: Path | None) -> None:
     # Imported here so that other commands do not load the HTTP server.
+    stop = StopSignals().stop
+    if settings.processes > 1:
+        from crucible.up.processes import run_processes
+
+        await run_processes(settings, stop, _write)
+        return
     from crucible.api.server import serve
 
-    await serve(settings, StopSignals().stop)
+    await serve(settings, stop, shared=shared)
+
+
+def _write(name: str, line: str) -> None:
+    """One log for all of them, where that of one would be."""
+    typer.echo(f"{name:<7}| {line}", err=True)

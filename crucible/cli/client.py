@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 import typer
@@ -42,7 +42,7 @@ EvalId = Annotated[str, typer.Argument(help="The evaluation's id, as submit prin
 @with_settings(Section.LISTENING)
 def status(settings: Settings, eval_id: EvalId, url: Url = None, as_json: Json = False) -> None:
     """Print the status of an evaluation."""
-    found = asyncio.run(ask_api(base_url(url, settings), "GET", path_of(eval_id)))
+    found = asyncio.run(ask_api(api_of(url, settings), "GET", path_of(eval_id)))
     if as_json:
         print_json(found)
     else:
@@ -53,7 +53,7 @@ def status(settings: Settings, eval_id: EvalId, url: Url = None, as_json: Json =
 @with_settings(Section.LISTENING)
 def cancel(settings: Settings, eval_id: EvalId, url: Url = None, as_json: Json = False) -> None:
     """Cancel a queued or running evaluation; exit code 1 if it had finished before."""
-    found = asyncio.run(ask_api(base_url(url, settings), "DELETE", path_of(eval_id)))
+    found = asyncio.run(ask_api(api_of(url, settings), "DELETE", path_of(eval_id)))
     if as_json:
         print_json(found)
     elif found["status"] == Status.CANCELLED:
@@ -75,15 +75,30 @@ def result(
     as_json: Json = False,
 ) -> None:
     """Print a program's output; exit code 1 if it is not finished or its verdict is not ok."""
-    found = asyncio.run(ended(base_url(url, settings), eval_id, wait))
+    found = asyncio.run(ended(api_of(url, settings), eval_id, wait))
     show(found, as_json)
 
 
-def base_url(url: str | None, settings: Settings) -> str:
-    """Where the API is: ``url``, else from the settings."""
-    if url:
-        return url.rstrip("/")
-    return http_url(settings.host, settings.port)
+class Api(NamedTuple):
+    """The API that commands ask.
+
+    Attributes:
+        url: where it is.
+        key: the key they ask it with; empty for none.
+    """
+
+    url: str
+    key: str = ""
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"Api({self.url!r})"
+
+
+def api_of(url: str | None, settings: Settings) -> Api:
+    """The API at ``url``, else where the settings say; with the key of the settings."""
+    where = url.rstrip("/") if url else http_url(settings.host, settings.port)
+    return Api(where, settings.api_key)
 
 
 def path_of(eval_id: str) -> str:
@@ -99,7 +114,7 @@ def path_of(eval_id: str) -> str:
 
 
 async def ended(
-    base: str,
+    api: Api,
     eval_id: str,
     wait_s: float | None,
     seen: Callable[[dict[str, Any]], None] | None = None,
@@ -112,7 +127,7 @@ async def ended(
     most_s = WAIT_SLICE_S if seen is None else SEEN_SLICE_S
     while True:
         slice_s = most_s if left is None else min(left, most_s)
-        found = await ask_api(base, "GET", f"{path_of(eval_id)}?wait={slice_s:g}", wait_s=slice_s)
+        found = await ask_api(api, "GET", f"{path_of(eval_id)}?wait={slice_s:g}", wait_s=slice_s)
         if left is not None:
             left -= slice_s
         if found["status"] in ENDED or (left is not None and left <= 0):
@@ -122,11 +137,11 @@ async def ended(
 
 
 async def ask_api(
-    base: str, method: str, path: str, body: Mapping[str, Any] | None = None, wait_s: float = 0
+    api: Api, method: str, path: str, body: Mapping[str, Any] | None = None, wait_s: float = 0
 ) -> dict[str, Any]:
     """One answer of the API, which is asked once; raises ApiError."""
     content = None if body is None else msgspec.json.encode(body)
-    async with Transport(base, None, retry_for_s=0) as transport:
+    async with Transport(api.url, api.key, retry_for_s=0) as transport:
         answer = await transport.ask(method, path, body=content, wait_s=wait_s)
     try:
         return msgspec.json.decode(answer.content, type=dict[str, Any])

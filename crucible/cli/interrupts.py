@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 from rich.console import Console
 
-from crucible.cli.client import ask_api, ended, path_of
+from crucible.cli.client import Api, ask_api, ended, path_of
 from crucible.cli.running import StopSignals
 from crucible.cli.tests_table import Watcher
 from crucible.models import ENDED, Status
@@ -31,13 +31,13 @@ class Submission:
     From then on SIGINT is handled here: both methods end with ``typer.Exit(130)`` after one.
 
     Args:
-        base: URL of the API.
+        api: the API.
         body: the request.
         cancel_on_interrupt: cancel on the first SIGINT instead of the second.
     """
 
-    def __init__(self, base: str, body: Mapping[str, Any], cancel_on_interrupt: bool) -> None:
-        self._base = base
+    def __init__(self, api: Api, body: Mapping[str, Any], cancel_on_interrupt: bool) -> None:
+        self._api = api
         self._body = body
         self._cancel_at_once = cancel_on_interrupt
         self._eval_id = ""
@@ -49,7 +49,7 @@ class Submission:
         After a first SIGINT its answer is waited for all the same, since it has the id.
         """
         signals = self._signals
-        sending = asyncio.create_task(ask_api(self._base, "POST", "/api/eval", self._body))
+        sending = asyncio.create_task(ask_api(self._api, "POST", "/api/eval", self._body))
         try:
             if not await _done_before(sending, signals.stop):
                 _say("waiting for the API to answer with the id; Ctrl-C again does not wait")
@@ -68,7 +68,7 @@ class Submission:
         """The evaluation once it is complete; raises ApiError."""
         with Console(stderr=True).status(f"{self._eval_id} …") as status:
             seen = Watcher(status) if self._body.get("tests") else None
-            waiting = asyncio.create_task(ended(self._base, self._eval_id, None, seen))
+            waiting = asyncio.create_task(ended(self._api, self._eval_id, None, seen))
             try:
                 done = await _done_before(waiting, self._signals.stop)
             finally:
@@ -90,7 +90,7 @@ class Submission:
         raise typer.Exit(EXIT_CODE)
 
     async def _cancel(self) -> None:
-        found = await ask_api(self._base, "DELETE", path_of(self._eval_id))
+        found = await ask_api(self._api, "DELETE", path_of(self._eval_id))
         if found["status"] in ENDED and found["status"] != Status.CANCELLED:
             _say(f"{self._eval_id} was {found['status']} before it could be cancelled")
             _say(f"  its output:   {self._command('result')}")
@@ -100,7 +100,7 @@ class Submission:
 
     def _command(self, name: str) -> str:
         # With the address, which may have been given as a flag of this command.
-        return shlex.join(["crucible", name, self._eval_id, "--url", self._base])
+        return shlex.join(["crucible", name, self._eval_id, "--url", self._api.url])
 
 
 async def _done_before(task: asyncio.Task[Any], event: asyncio.Event) -> bool:

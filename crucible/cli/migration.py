@@ -14,7 +14,7 @@ from crucible.cli.options import Json
 from crucible.cli.printing import print_json
 from crucible.cli.sides import SECTIONS, Reason, who, with_sides
 from crucible.errors import BrokerError, LegacyError
-from crucible.settings import Settings, http_url
+from crucible.settings import Settings
 from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
@@ -152,14 +152,14 @@ def rollback(
 
 
 async def _roll_back_by_api(settings: Settings, change: Change) -> None:
-    from crucible.cli.client import ask_api
+    from crucible.cli.client import api_of, ask_api
     from crucible.errors import ApiError
 
-    base = http_url(settings.host, settings.port)
+    api = api_of(None, settings)
     body = {"force_legacy_queue": True, "reason": change.reason, "by": change.by}
-    answer = await ask_api(base, "PUT", "/api/v1/migration", body)
+    answer = await ask_api(api, "PUT", "/api/v1/migration", body)
     if answer.get("mode") != "legacy_only":
-        raise ApiError(f"the api at {base} is in mode {answer.get('mode')}")
+        raise ApiError(f"the api at {api.url} is in mode {answer.get('mode')}")
 
 
 def _change(settings: Settings, change: Change, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crucible.cli.client import Url, base_url, show
+from crucible.cli.client import Api, Url, api_of, show
 from crucible.cli.flags import with_settings
 from crucible.cli.interrupts import Submission
 from crucible.cli.options import Json
@@ -117,13 +117,13 @@ def command(
         "priority": priority,
         **_stdin(stdin),
     }
-    base = base_url(url, settings)
+    api = api_of(url, settings)
     if Path(file).is_dir():
         if eval_id is not None:
             raise typer.BadParameter("is of one program, not of a folder", param_hint="--eval-id")
         shared = {name: value for name, value in options.items() if value is not None}
         programs = _programs(Path(file), language)
-        asyncio.run(run_folder(base, programs, shared, wait=wait, as_json=as_json))
+        asyncio.run(run_folder(api, programs, shared, wait=wait, as_json=as_json))
         return
     body: dict[str, Any] = {
         "code": _source(file),
@@ -133,7 +133,7 @@ def command(
     }
     # Only options that were given are sent; empty strings and zeros are values too.
     given = {name: value for name, value in body.items() if value is not None}
-    asyncio.run(_submit(base, given, cancel_on_interrupt, wait, as_json))
+    asyncio.run(_submit(api, given, cancel_on_interrupt, wait, as_json))
 
 
 def _programs(folder: Path, language: str | None) -> dict[str, dict[str, Any]]:
@@ -241,9 +241,9 @@ def _number(text: str) -> float | int | str:
 
 
 async def _submit(
-    base: str, body: Mapping[str, Any], cancel_on_interrupt: bool, wait: bool, as_json: bool
+    api: Api, body: Mapping[str, Any], cancel_on_interrupt: bool, wait: bool, as_json: bool
 ) -> None:
-    submission = Submission(base, body, cancel_on_interrupt)
+    submission = Submission(api, body, cancel_on_interrupt)
     accepted = await submission.send()
     if wait:
         show(await submission.completed(), as_json)

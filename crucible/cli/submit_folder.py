@@ -17,11 +17,12 @@ from crucible.client import AsyncCrucible
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from crucible.cli.client import Api
     from crucible.client import Completed
 
 
 async def run_folder(
-    base: str,
+    api: Api,
     programs: Mapping[str, dict[str, Any]],
     options: dict[str, Any],
     *,
@@ -31,7 +32,7 @@ async def run_folder(
     """Run programs and print what became of them; exit code 1 unless all are ok, or accepted.
 
     Args:
-        base: URL of the API.
+        api: the API.
         programs: code and language by name.
         options: of all of them.
         wait: whether to wait for them; else only their ids are printed.
@@ -39,7 +40,7 @@ async def run_folder(
     """
     requests: Any = [{**options, **program} for program in programs.values()]
     names = list(programs)
-    async with AsyncCrucible(base) as client:
+    async with AsyncCrucible(api.url, api.key) as client:
         if not wait:
             _print_accepted(names, await client.batch(requests), as_json)
             return

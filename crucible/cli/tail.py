@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from crucible.cli.client import Url, base_url, path_of
+from crucible.cli.client import Api, Url, api_of, path_of
 from crucible.cli.flags import with_settings
 from crucible.cli.options import Json
 from crucible.client import AsyncCrucible, Event, Resync
@@ -42,11 +42,11 @@ def command(
         path_of(eval_id)
         if status is not None:
             raise typer.BadParameter("is for all evaluations, not for one", param_hint="--status")
-    asyncio.run(_tail(base_url(url, settings), eval_id, status, as_json))
+    asyncio.run(_tail(api_of(url, settings), eval_id, status, as_json))
 
 
-async def _tail(base: str, eval_id: str | None, status: str | None, as_json: bool) -> None:
-    async with AsyncCrucible(base, retry_for_s=RETRY_FOR_S) as client:
+async def _tail(api: Api, eval_id: str | None, status: str | None, as_json: bool) -> None:
+    async with AsyncCrucible(api.url, api.key, retry_for_s=RETRY_FOR_S) as client:
         async for event in client.events(eval_id, status=status):
             if isinstance(event, Resync):
                 typer.echo("crucible: events may be missing here", err=True)

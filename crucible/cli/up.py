@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-import aiohttp
 import msgspec
 import typer
 
 from crucible.cli import api, worker
+from crucible.cli.client import Api, api_of, ask_api
 from crucible.cli.flags import with_settings
 from crucible.cli.running import StopSignals, run
 from crucible.evaluation.executor_settings import executor_config
@@ -72,17 +72,13 @@ async def _run(
         settings, own_queue=own_queue, own_event_bus=own_bus, write=_write
     ) as stack:
         if sample:
-            typer.echo(await _sample(stack.url))
+            typer.echo(await _sample(api_of(stack.url, settings)))
         for line in describe(stack):
             typer.echo(line)
         await stop.wait()
 
 
-async def _sample(url: str) -> str:
-    timeout = aiohttp.ClientTimeout(total=60)
-    async with (
-        aiohttp.ClientSession(timeout=timeout) as session,
-        session.post(f"{url}/api/eval?wait=30", json=SAMPLE) as response,
-    ):
-        answer = await response.read()
-    return f"sample     {SAMPLE['code']}\n{msgspec.json.format(answer).decode()}"
+async def _sample(where: Api) -> str:
+    answer = await ask_api(where, "POST", "/api/eval?wait=30", SAMPLE, wait_s=30)
+    shown = msgspec.json.format(msgspec.json.encode(answer)).decode()
+    return f"sample     {SAMPLE['code']}\n{shown}"

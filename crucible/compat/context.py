@@ -23,14 +23,14 @@ class FacadeContext:
     Attributes:
         service: runs evaluations.
         served: environments and their languages.
-        ceilings: the most a program may ask for.
+        ceilings_of: the most a program of a request's caller may ask for.
         caller_of: who makes a request.
         versions: the version of each language, as workers report it.
     """
 
     service: EvaluationService
     served: ServedEnvironments
-    ceilings: Limits
+    ceilings_of: Callable[[web.Request], Limits]
     caller_of: Callable[[web.Request], Principal]
     versions: Callable[[], Awaitable[Mapping[str, str | None]]]
 

@@ -49,7 +49,9 @@ async def run(request: web.Request) -> web.Response:
     language = LANGUAGES.get(asked.language)
     if language is None:
         return _answer(-400, "unsupported language", None, status=400)
-    limits = limits_within(request.app[CONTEXT].ceilings, wall_time_s=RUN_S, cpu_time_s=RUN_S)
+    limits = limits_within(
+        request.app[CONTEXT].ceilings_of(request), wall_time_s=RUN_S, cpu_time_s=RUN_S
+    )
     fields: dict[str, Any] = {
         "code": f"{asked.preload}\n{asked.code}" if asked.preload else asked.code,
         "language": language,

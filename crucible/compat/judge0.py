@@ -160,7 +160,7 @@ async def about(request: web.Request) -> web.Response:
 
 async def config_info(request: web.Request) -> web.Response:
     """``GET /config_info``."""
-    most = request.app[CONTEXT].ceilings
+    most = request.app[CONTEXT].ceilings_of(request)
     return web.json_response(
         {
             "maintenance_mode": False,
@@ -269,7 +269,7 @@ def _fields(request: web.Request, asked: Submission) -> dict[str, Any]:
             errors[name] = ["is not supported here"]
     if errors:
         raise RefusedSubmission(errors)
-    ceilings = request.app[CONTEXT].ceilings
+    ceilings = request.app[CONTEXT].ceilings_of(request)
     limits = limits_within(
         ceilings,
         cpu_time_s=CPU_S if asked.cpu_time_limit is None else asked.cpu_time_limit,

@@ -63,7 +63,9 @@ def _fields(request: web.Request, asked: Execute) -> dict[str, Any]:
         known = ", ".join(LANGUAGES)
         raise InputError("language", f"{asked.language[:40]} is not served; served are {known}")
     limits = limits_within(
-        request.app[CONTEXT].ceilings, wall_time_s=asked.timeout, cpu_time_s=asked.timeout
+        request.app[CONTEXT].ceilings_of(request),
+        wall_time_s=asked.timeout,
+        cpu_time_s=asked.timeout,
     )
     return {
         "code": asked.generated_code,

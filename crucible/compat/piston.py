@@ -125,7 +125,7 @@ def _language(request: web.Request, asked: Execute, versions: Any) -> str:
 def _fields(request: web.Request, asked: Execute, language: str) -> dict[str, Any]:
     if not asked.files:
         raise InputError("", "files must contain at least one file")
-    ceilings = request.app[CONTEXT].ceilings
+    ceilings = request.app[CONTEXT].ceilings_of(request)
     program, *others = asked.files
     code = _content(program, 0)
     try:

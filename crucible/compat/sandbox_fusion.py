@@ -94,7 +94,7 @@ async def ping(request: web.Request) -> web.Response:
 
 
 def _fields(request: web.Request, asked: RunCode) -> dict[str, Any]:
-    ceilings = request.app[CONTEXT].ceilings
+    ceilings = request.app[CONTEXT].ceilings_of(request)
     run = limits_within(
         ceilings,
         wall_time_s=asked.run_timeout,

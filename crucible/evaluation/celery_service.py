@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from crucible.broker import IdempotencyRecord
 from crucible.broker.results.meta import SUCCESS
 from crucible.broker.wire.ids import new_id
-from crucible.errors import BrokerError, ParameterError, ResultTimeout
+from crucible.errors import BrokerError, ParameterError, QuotaExceeded, ResultTimeout
+from crucible.evaluation.bulk import Bulk
 from crucible.evaluation.isolations import OfferedIsolations
 from crucible.evaluation.kept_results import decode_kept, lost_evaluation
 from crucible.evaluation.messages import EvalMessages
@@ -25,12 +26,12 @@ from crucible.evaluation.record import (
     public_id,
     scoped_id,
     task_id_of,
+    tenant_of,
     unended_ttl_s,
     unknown,
 )
 from crucible.evaluation.request import (
     celery_priority,
-    check_request,
     digest_of,
     queue_of,
 )
@@ -39,21 +40,24 @@ from crucible.evaluation.submission import Draft, check_same
 from crucible.evaluation.transitions import Delivery, cancelled, queued
 from crucible.evaluation.view import evaluation_of, shown
 from crucible.events.writer import NoEvents
-from crucible.models import ENDED, ISOLATIONS, Status
+from crucible.models import ENDED, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping, Sequence
 
     from crucible.broker import Publisher
     from crucible.broker.control.client import ControlClient
-    from crucible.broker.publishing.group_commit import PublishCallback
+    from crucible.broker.publishing.group_commit import PublishCallback, PublishResult
     from crucible.broker.results.meta import Meta
+    from crucible.errors import CrucibleError
+    from crucible.evaluation.allowance import Allowance
+    from crucible.evaluation.in_flight import InFlightSets
     from crucible.evaluation.record import Record
     from crucible.evaluation.request import EvalRequest
     from crucible.events.writer import EventSink
-    from crucible.executor.served import ServedEnvironments
     from crucible.identity.principal import Principal
-    from crucible.models import Evaluation, Isolation, Limits
+    from crucible.identity.rates import KeyRates, RateStatus
+    from crucible.models import Evaluation, Tier
 
 #: Seconds a request to cancel waits for a running program to be stopped.
 STOP_WAIT_S = 5.0
@@ -67,11 +71,11 @@ class CeleryService:
     Args:
         publisher: publishes messages and reads results.
         control: sends remote control commands to workers.
-        served: the environments a program may run in.
-        ceilings: the most a program may ask for.
+        allowed: what callers of each tier may ask for.
+        rates: of keys.
+        in_flight: what has not ended of each tenant.
         result_ttl_s: seconds a result is kept; a submission is remembered for at least as long.
-        isolations: those that a program may ask for.
-        offered: those that workers' machines can give it.
+        offered: isolations that workers' machines can give programs.
         events: takes the events of submissions and cancellations; None drops them.
 
     Attributes:
@@ -84,18 +88,18 @@ class CeleryService:
         publisher: Publisher,
         control: ControlClient,
         *,
-        served: ServedEnvironments,
-        ceilings: Limits,
+        allowed: Mapping[Tier | None, Allowance],
+        rates: KeyRates,
+        in_flight: InFlightSets,
         result_ttl_s: int,
-        isolations: Collection[Isolation] = ISOLATIONS,
         offered: OfferedIsolations | None = None,
         events: EventSink | None = None,
     ) -> None:
         self._publisher = publisher
         self._control = control
-        self._served = served
-        self._ceilings = ceilings
-        self._isolations = isolations
+        self._allowed = allowed
+        self._rates = rates
+        self._in_flight = in_flight
         self._offered = offered or OfferedIsolations()
         self._result_ttl_s = result_ttl_s
         self._record_ttl_s = unended_ttl_s(result_ttl_s)
@@ -109,17 +113,20 @@ class CeleryService:
         return {"celery": self.submitted_total, "legacy": 0}
 
     async def submit(
-        self, caller: Principal, asked: EvalRequest, key: str | None = None
+        self, caller: Principal, asked: EvalRequest, key: str | None = None, retry_of: str = ""
     ) -> Submitted:
         """See ``EvaluationService``."""
-        return await self._submit(self.draft(caller, asked, key))
+        draft = self.draft(caller, asked, key)
+        draft.retry_of = retry_of
+        return await self._submit(draft)
 
     async def _submit(self, draft: Draft) -> Submitted:
-        first = await self.publish(draft)
+        eval_id = public_id(draft.eval_id)
+        first, rate = await self.publish(draft)
         if first is None:
-            return Submitted(public_id(draft.eval_id), queue_of(draft.asked.priority), True)
+            return Submitted(eval_id, queue_of(draft.asked.priority), True, rate=rate)
         check_same(draft, first)
-        return Submitted(public_id(draft.eval_id), first.queue, False, first.queue_system)
+        return Submitted(eval_id, first.queue, False, first.queue_system, rate)
 
     async def submit_and_wait(
         self, caller: Principal, asked: EvalRequest, key: str | None, timeout: float
@@ -139,13 +146,26 @@ class CeleryService:
         record = draft.record("celery", submitted.queue)
         return submitted, shown(evaluation_of(draft.eval_id, record, meta))
 
+    async def submit_many(
+        self, caller: Principal, asked: Sequence[EvalRequest], keys: Sequence[str | None]
+    ) -> list[Submitted | CrucibleError]:
+        """See ``EvaluationService``; all go into the next flushes together."""
+        bulk = Bulk(self, caller)
+        for one, key in zip(asked, keys, strict=True):
+            bulk.begin(one, key)
+        return await bulk.outcomes()
+
     def draft(self, caller: Principal, asked: EvalRequest, key: str | None) -> Draft:
         """A submission, checked and given its id; nothing is sent.
 
         Raises:
             InputError: it could never run, or has an id and a key.
+            QuotaExceeded: a submission of the caller was refused just now, and so would this be.
         """
-        asked = check_request(asked, self._served, self._ceilings, self._isolations)
+        rate = self._rates.of(caller)
+        if rate is not None:
+            rate.check()
+        asked = self._allowed[caller.tier].admit(asked)
         if asked.isolation is not None:
             self._offered.check(asked.isolation)
         if key and asked.eval_id:
@@ -153,7 +173,8 @@ class CeleryService:
         field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""
         eval_id = asked.eval_id or (str(uuid.uuid5(_KEY_NAMESPACE, key)) if key else new_id())
         scoped = scoped_id(caller.tenant, eval_id)
-        return Draft(asked, scoped, digest_of(asked), field, time.time_ns() // 1_000_000)
+        now_ms = time.time_ns() // 1_000_000
+        return Draft(asked, scoped, digest_of(asked), field, now_ms, rate=rate)
 
     def begin(
         self, caller: Principal, asked: EvalRequest, key: str | None, told: PublishCallback
@@ -169,11 +190,21 @@ class CeleryService:
 
         Raises:
             InputError: it could never run.
+            QuotaExceeded: the caller's rate is used up.
             BrokerUnavailable: this process is closing.
         """
         draft = self.draft(caller, asked, key)
-        self._publisher.begin(*self._parts(draft), told)
+        self.send(draft, told)
         return draft
+
+    def send(self, draft: Draft, told: PublishCallback) -> None:
+        """Add a draft to the next flush, as ``begin`` does; again where it was refused.
+
+        Raises:
+            BrokerUnavailable: this process is closing.
+        """
+        quota = None if draft.rate is None else draft.rate.quota
+        self._publisher.begin(*self._parts(draft), told, quota)
 
     def accepted(self, draft: Draft) -> str:
         """Count a submission that was begun and has been queued; the queue it is in."""
@@ -182,20 +213,44 @@ class CeleryService:
         self.events.add(queued(draft, queue))
         return queue
 
-    async def publish(self, draft: Draft) -> Record | None:
-        """Queue a draft; where its id is known nothing is pushed, and the record is returned.
+    async def publish(self, draft: Draft) -> tuple[Record | None, RateStatus | None]:
+        """Queue a draft; where its id is known nothing is pushed.
+
+        Returns:
+            The record of the submission that used its id first, None where this one did; and what
+            is left to the caller's key, where it has a rate.
 
         Raises:
             BrokerError: as ``submit``.
         """
-        raw, queue, priority, once = self._parts(draft)
-        previous = await self._publisher.publish(
-            raw, queue=queue, priority=priority, idempotency=once
-        )
-        if previous is None:
-            self.accepted(draft)
-            return None
-        return decode_record(previous)
+        result = await self._published(draft)
+        # Some may have ended a moment ago, or not have been seen to end.
+        full = isinstance(result.error, QuotaExceeded) and result.error.in_flight
+        if full and await self.release_ended(draft):
+            result = await self._published(draft)
+        if result.error is not None:
+            if isinstance(result.error, QuotaExceeded) and draft.rate is not None:
+                draft.rate.refused(result.error)
+            raise result.error
+        status = None
+        if draft.rate is not None and result.quota is not None:
+            status = draft.rate.status(result.quota)
+        if result.existing is not None:
+            return decode_record(result.existing), status
+        self.accepted(draft)
+        return None, status
+
+    async def _published(self, draft: Draft) -> PublishResult:
+        quota = None if draft.rate is None else draft.rate.quota
+        return await self._publisher.add(*self._parts(draft), quota)
+
+    async def release_ended(self, draft: Draft) -> bool:
+        """Whether there is room for a draft again that had too much in flight before it.
+
+        Raises:
+            BrokerError: the server does not answer.
+        """
+        return await self._in_flight.release_ended(tenant_of(draft.eval_id))
 
     def _parts(self, draft: Draft) -> tuple[bytes, str, int, IdempotencyRecord]:
         """Message, queue, Celery priority and idempotency record."""

@@ -14,6 +14,7 @@ from redis.exceptions import WatchError
 
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.translation import translated
+from crucible.evaluation.in_flight import release
 from crucible.evaluation.record import TASK_ID_PREFIX, decode_record, once_name
 from crucible.models import Status
 
@@ -120,6 +121,8 @@ class CompletionStore:
     async def shorten(self, completions: Sequence[Completion]) -> dict[str, float]:
         """Have the records of what completed expire together with the results.
 
+        From then on it is no longer in flight.
+
         Returns:
             When those without a duration were accepted, seconds since the epoch, as far as they
             have a record.
@@ -129,6 +132,7 @@ class CompletionStore:
             async with self._client.pipeline(transaction=False) as pipe:
                 for one in completions:
                     self._shorten(pipe, self._record(one.eval_id))
+                release(pipe, self._keys, [one.eval_id for one in completions])
                 if unknown:
                     pipe.mget([self._record(eval_id) for eval_id in unknown])
                 answers = await pipe.execute()

@@ -34,6 +34,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
         queue_system: which queue system took it.
         metadata: the client's own, returned as it came.
         shadow: Celery was sent a copy of what the legacy queue runs.
+        retry_of: id of the evaluation it repeats, as clients know it.
     """
 
     digest: bytes
@@ -43,6 +44,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     queue_system: Literal["celery", "legacy"] = "celery"
     metadata: dict[str, Any] | None = None
     shadow: bool = False
+    retry_of: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()

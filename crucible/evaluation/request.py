@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -114,6 +114,7 @@ class EvalRequest(EvalOptions, frozen=True, kw_only=True, forbid_unknown_fields=
     metadata: dict[str, Any] | None = None
 
 
+_Request = TypeVar("_Request", bound=EvalRequest)
 _request_decoder = msgspec.json.Decoder(EvalRequest)
 _option_defaults = EvalOptions()
 #: Every option and its default.
@@ -128,8 +129,13 @@ def decode_request(body: bytes) -> EvalRequest:
     Raises:
         InputError: not JSON (``field`` is empty), or of the wrong shape (``field`` is named).
     """
+    return decode_as(body, _request_decoder)
+
+
+def decode_as(body: bytes, decoder: msgspec.json.Decoder[_Request]) -> _Request:
+    """The same for a kind of request with further fields."""
     try:
-        return _request_decoder.decode(body)
+        return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise with_key(input_error(error), body) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from crucible.errors import LegacyRefused, LegacyUnreached, NothingStored, QueueFull
+from crucible.errors import LegacyRefused, LegacyUnreached, NothingStored, QueueFull, QuotaExceeded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crucible.errors import CrucibleError
     from crucible.evaluation.request import EvalRequest
     from crucible.identity.principal import Principal
+    from crucible.identity.rates import RateStatus
     from crucible.models import Evaluation
 
 #: A submission that failed with one of these is in no queue; after any other ``BrokerError`` or
 #: ``LegacyError`` it may be in one.
-NOT_QUEUED = (NothingStored, QueueFull, LegacyUnreached, LegacyRefused)
+NOT_QUEUED = (NothingStored, QueueFull, QuotaExceeded, LegacyUnreached, LegacyRefused)
 
 
 class Submitted(NamedTuple):
@@ -29,12 +33,14 @@ class Submitted(NamedTuple):
         queue: the queue its message is in.
         new: not submitted before.
         queue_system: which queue system took it.
+        rate: what is left to the caller's key; None where it has no rate, or none was asked.
     """
 
     eval_id: str
     queue: str
     new: bool
     queue_system: Literal["celery", "legacy"] = "celery"
+    rate: RateStatus | None = None
 
 
 class EvaluationService(Protocol):
@@ -49,7 +55,7 @@ class EvaluationService(Protocol):
         """Evaluations accepted since the start, by queue system."""
 
     async def submit(
-        self, caller: Principal, asked: EvalRequest, key: str | None = None
+        self, caller: Principal, asked: EvalRequest, key: str | None = None, retry_of: str = ""
     ) -> Submitted:
         """Queue one evaluation; submitting again under the same id is safe.
 
@@ -57,11 +63,27 @@ class EvaluationService(Protocol):
             caller: whose it will be.
             asked: what to run.
             key: the client's ``Idempotency-Key``, instead of an id.
+            retry_of: id of the evaluation it repeats.
 
         Raises:
             InputError: it could never run.
             ConflictError: the id was used for something else.
             QueueFull: its queue holds as many messages as it may.
+            QuotaExceeded: the caller's rate is used up, or too much of its tenant is in flight.
+        """
+
+    async def submit_many(
+        self, caller: Principal, asked: Sequence[EvalRequest], keys: Sequence[str | None]
+    ) -> list[Submitted | CrucibleError]:
+        """``submit`` for many at once: what is wrong with one is its own outcome.
+
+        Args:
+            caller: whose they will be.
+            asked: what to run.
+            keys: an ``Idempotency-Key`` or None for each.
+
+        Returns:
+            For each where it was queued, or what ``submit`` would have raised.
         """
 
     async def submit_and_wait(

@@ -10,6 +10,7 @@ from crucible.evaluation.record import Record
 
 if TYPE_CHECKING:
     from crucible.evaluation.request import EvalRequest
+    from crucible.identity.rates import KeyRate
 
 
 @dataclass(slots=True)
@@ -22,6 +23,8 @@ class Draft:
         digest: fingerprint of the content.
         field: the request field that named the id; empty where the id was generated here.
         created_ms: when, milliseconds since the epoch.
+        retry_of: id of the evaluation it repeats, as clients know it; empty for most.
+        rate: bounds it; None where its caller has none.
     """
 
     asked: EvalRequest
@@ -29,6 +32,8 @@ class Draft:
     digest: bytes
     field: str
     created_ms: int
+    retry_of: str = ""
+    rate: KeyRate | None = None
 
     def record(
         self, queue_system: Literal["celery", "legacy"], queue: str, *, shadow: bool = False
@@ -43,6 +48,7 @@ class Draft:
             queue_system,
             asked.metadata,
             shadow,
+            self.retry_of,
         )
 
 

@@ -19,6 +19,7 @@ from crucible.evaluation.event_hooks import EventHooks
 from crucible.evaluation.executor_health import ExecutorHealth
 from crucible.evaluation.executor_settings import executor_config
 from crucible.evaluation.grading import grade
+from crucible.evaluation.kept_requests import kept_request
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.request import job_from
 from crucible.evaluation.result import EvalResult, plain, result_of
@@ -124,7 +125,7 @@ async def evaluate_code(
     """Run one program in a sandbox of its own.
 
     Returns:
-        An ``EvalResult`` as plain JSON types.
+        An ``EvalResult`` as plain JSON types, and what was run (``kept_requests``).
 
     Raises:
         InputError: the message asks for something that cannot run.
@@ -140,7 +141,8 @@ async def evaluate_code(
         raise _retry(ctx, error) from error
     except ExecutorError as error:
         raise error.after(ctx.retries) from error
-    return plain(ended)
+    priority = int(ctx.delivery_info.get("priority") or 0)
+    return plain(ended) | kept_request(code, language, options, priority)
 
 
 def _retry(ctx: TaskContext, error: ExecutorError) -> BaseException:
@@ -216,7 +218,9 @@ async def _evaluate(
     try:
         return ended(await platform.executor.run(program))
     except Interrupted as cut:
-        ctx.leave(plain(ended(cut.outcome)))
+        priority = int(ctx.delivery_info.get("priority") or 0)
+        left = plain(ended(cut.outcome))
+        ctx.leave(left | kept_request(code, language, options, priority))
         raise
 
 

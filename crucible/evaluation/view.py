@@ -32,6 +32,8 @@ def evaluation_of(eval_id: str, record: Record | None, meta: Meta | None) -> Eva
         view.created_at = _text_time(record.created_ms)
         if record.metadata is not None:
             view.metadata = record.metadata
+        if record.retry_of:
+            view.retry_of = record.retry_of
     if view.queue_system == "celery" or (record is not None and record.shadow):
         view.celery_task_id = view.task_id
     if meta is not None:
@@ -57,23 +59,23 @@ def _add_meta(view: Evaluation, meta: Meta) -> None:
             view.message = "the task stored something that is not the result of an evaluation"
     elif state == FAILURE:
         view.status, view.verdict = Status.FAILED, Verdict.INTERNAL_ERROR
-        view.message = _exception_text(result)
+        view.message = exception_text(result)
     elif state == REVOKED:
         if isinstance(result, dict):
             _add_result(view, result.get("left"))
-        expired = "expired" in _exception_text(result)
+        expired = "expired" in exception_text(result)
         view.status = Status.FAILED if expired else Status.CANCELLED
         view.verdict = Verdict.EXPIRED if expired else Verdict.CANCELLED
     elif state == RETRY:
         view.status = Status.RETRYING
-        view.message = _exception_text(result)
+        view.message = exception_text(result)
     elif state not in (PENDING, "RECEIVED"):
         view.status = Status.RUNNING
         view.worker = result.get("hostname") if isinstance(result, dict) else None
         if (progress := _progress_of(result)) is not None:
             view.progress = progress
     if view.finished_at is None and meta.ready and meta.date_done is not None:
-        view.finished_at = _normal_time(meta.date_done)
+        view.finished_at = utc_text(meta.date_done)
 
 
 def _progress_of(meta: object) -> TestProgress | None:
@@ -140,7 +142,8 @@ def _split(error: dict[str, Any]) -> tuple[object, int | None]:
             return message, None
 
 
-def _exception_text(result: object) -> str:
+def exception_text(result: object) -> str:
+    """A stored exception in one line."""
     if not isinstance(result, dict):
         return str(result)
     message, _ = _split(result)
@@ -157,7 +160,7 @@ def _text_time(ms: int) -> str:
     return _text_of(datetime.fromtimestamp(ms / 1000, UTC))
 
 
-def _normal_time(text: str) -> str | None:
+def utc_text(text: str) -> str | None:
     """Celery's ``date_done``, which 5.3 writes without an offset, as the contract writes it."""
     try:
         moment = datetime.fromisoformat(text)

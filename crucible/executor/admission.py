@@ -190,7 +190,9 @@ def check_memory(
     Raises:
         InputError: with the least limit that would do.
     """
-    size = len(code) + stdin_bytes + sum(len(file.content) for file in files)
+    size = len(code) + stdin_bytes
+    if files:  # most have none, and a sum of nothing takes as long as the rest
+        size += sum(len(file.content) for file in files)
     if size < ALWAYS_FITS_BYTES:
         return
     size = _bytes_of(code) + stdin_bytes + sum(map(_file_bytes, files))

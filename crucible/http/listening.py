@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-async def listen(runner: web.AppRunner, host: str, port: int, *, backlog: int = 128) -> int:
+async def listen(
+    runner: web.AppRunner, host: str, port: int, *, backlog: int = 128, reuse_port: bool = False
+) -> int:
     """Listen on a TCP port.
 
     Args:
@@ -23,6 +25,7 @@ async def listen(runner: web.AppRunner, host: str, port: int, *, backlog: int = 
         host: address to bind.
         port: port to bind; 0 takes any free one.
         backlog: connections the kernel completes before they are accepted.
+        reuse_port: other processes listen on it too, and the kernel chooses one for each client.
 
     Returns:
         The port.
@@ -31,7 +34,8 @@ async def listen(runner: web.AppRunner, host: str, port: int, *, backlog: int = 
         RequirementError: the address cannot be bound.
     """
     with _address_named(host, port):
-        await web.TCPSite(runner, host, port, backlog=backlog).start()
+        site = web.TCPSite(runner, host, port, backlog=backlog, reuse_port=reuse_port or None)
+        await site.start()
     return int(runner.addresses[0][1])
 
 

@@ -80,6 +80,19 @@ def problem(
     )
 
 
+def document_of(response: web.Response) -> dict[str, Any]:
+    """The members of a problem document."""
+    assert isinstance(response.body, bytes)
+    document: dict[str, Any] = msgspec.json.decode(response.body)
+    return document
+
+
+def with_members(response: web.Response, **members: Any) -> web.Response:
+    """The same problem with further members."""
+    response.body = msgspec.json.encode(document_of(response) | members)
+    return response
+
+
 def unavailable(detail: str, retry_after_s: int, **kind_and_members: Any) -> web.Response:
     """The 503 of a service that can be asked again soon.
 

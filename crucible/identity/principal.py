@@ -6,14 +6,11 @@ from typing import Literal
 
 import msgspec
 
-from crucible.models import LOCAL_TENANT
+from crucible.models import LOCAL_TENANT, Tier
 
 #: What a key allows: submitting and cancelling, reading, operating the installation.
 Scope = Literal["submit", "read", "admin"]
 SCOPES: tuple[Scope, ...] = ("submit", "read", "admin")
-#: Which queue a key's evaluations go to, and how much it may ask for.
-Tier = Literal["premium", "standard", "bulk"]
-TIERS: tuple[Tier, ...] = ("premium", "standard", "bulk")
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -32,5 +29,5 @@ class Principal(msgspec.Struct, frozen=True):
     tier: Tier | None = None
 
 
-#: Whoever asks over loopback while no key exists.
+#: Whoever asks over loopback while no key was ever made.
 LOCAL = Principal("", LOCAL_TENANT, frozenset(SCOPES))

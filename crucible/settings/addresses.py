@@ -7,15 +7,21 @@ import ipaddress
 from crucible.errors import SettingsError
 
 
-def check_exposure(host: str) -> None:
+def check_exposure(host: str, *, keyed: bool) -> None:
     """Refuse to serve anything but loopback without API keys.
 
+    Args:
+        host: address to listen on.
+        keyed: a key was made, so that only who has one is served.
+
     Raises:
-        SettingsError: ``host`` is not a loopback address.
+        SettingsError: ``host`` is not a loopback address, and there are no keys.
     """
-    if not is_loopback(host):
+    if not keyed and not is_loopback(host):
         raise SettingsError(
-            "CRUCIBLE_HOST", f"{host!r}: only a loopback address is served without API keys"
+            "CRUCIBLE_HOST",
+            f"{host!r}: only a loopback address is served without API keys; "
+            "`crucible keys create` makes one",
         )
 
 

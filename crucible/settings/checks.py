@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from crucible.environments import served_environments
 from crucible.errors import SettingsError
 from crucible.settings.fields import env_name
+from crucible.settings.tiers import tiers_of
 from crucible.settings.urls import (
     EXECUTOR_SCHEMES,
     LEGACY_SCHEMES,
@@ -40,7 +41,8 @@ def check(settings: Settings) -> None:
         detail = f"{settings.isolation} is not among CRUCIBLE_ISOLATIONS"
         raise SettingsError("CRUCIBLE_ISOLATION", detail)
     _check_queues(settings.queues)
-    served_environments(settings.environments, settings.own_environments)
+    served = served_environments(settings.environments, settings.own_environments)
+    _check_tiers(settings, [one.name for one in served])
     check_switches(
         celery_enabled=settings.celery_enabled,
         celery_percentage=settings.celery_percentage,
@@ -48,6 +50,13 @@ def check(settings: Settings) -> None:
         dual_write=settings.dual_write,
         queue_service_url=settings.queue_service_url,
     )
+
+
+def _check_tiers(settings: Settings, environments: list[str]) -> None:
+    for tier, rules in tiers_of(settings.tiers, environments).items():
+        if not set(rules.isolations) & set(settings.isolations):
+            detail = f"{tier}.isolations has none of CRUCIBLE_ISOLATIONS"
+            raise SettingsError("CRUCIBLE_TIERS", detail)
 
 
 def check_switches(

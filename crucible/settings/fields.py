@@ -14,8 +14,9 @@ import msgspec
 from msgspec import Meta
 
 from crucible.environments import Environment, EnvironmentTable, served_environments
-from crucible.models import ISOLATIONS, LIMIT_FLOORS, Isolation
+from crucible.models import ISOLATIONS, LIMIT_FLOORS, Isolation, Tier
 from crucible.redis_keys import EVENT_LIMIT
+from crucible.settings.tiers import TierRules, TierTable, tiers_of
 from crucible.settings.urls import mask_url
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -46,9 +47,9 @@ OTHER_NAMES = frozenset(
     {"CRUCIBLE_CONFIG", "CRUCIBLE_DOCKERD_FLAGS", "CRUCIBLE_DOCKERD_LOG", "CRUCIBLE_SOAK"}
 )
 #: Shown as ``***``.
-SECRETS = frozenset({"executor_token", "queue_service_token"})
+SECRETS = frozenset({"api_key", "executor_token", "queue_service_token"})
 #: Tables of the file.
-TABLES = frozenset({"own_environments"})
+TABLES = frozenset({"own_environments", "tiers"})
 
 
 def default_data_dir() -> Path:
@@ -63,8 +64,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     Attributes:
         host: address the api, an executor or a legacy queue listens on.
         port: port the api listens on; 0 takes any free one.
+        processes: api processes that listen on the port together.
         allowed_hosts: names under which the service is reached besides loopback's and ``host``;
             ``*`` for any. Requests for other hosts are refused.
+        api_key: key with which commands of this machine ask the api.
         head_timeout_s: seconds the head of a request may take to arrive.
         transfer_grace_s: seconds a client may take to send a body or to read an answer before
             its rate counts.
@@ -139,6 +142,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         max_pids: ceiling of ``limits.pids``, likewise.
         max_output_kb: ceiling of ``limits.output_kb``, likewise.
         max_disk_mb: ceiling of ``limits.disk_mb``, likewise.
+        tiers: what keys of each tier may do, the ``[tiers.NAME]`` tables of the file; in the
+            environment as JSON.
         environments: environments that are served; a request that names none gets the first with
             its language; empty means the default and this installation's own.
         own_environments: this installation's own, the ``[environments.NAME]`` tables of the file;
@@ -152,7 +157,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
 
     host: str = "127.0.0.1"
     port: Port = 8000
+    processes: Annotated[int, Meta(ge=1, le=256)] = 1
     allowed_hosts: tuple[str, ...] = ()
+    api_key: str = ""
     head_timeout_s: Seconds = 10.0
     transfer_grace_s: Seconds = 20.0
     transfer_rate_kb: Annotated[float, Meta(gt=0.0)] = 4.0
@@ -215,6 +222,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     max_pids: Annotated[int, Meta(ge=LIMIT_FLOORS.pids)] = 256
     max_output_kb: Annotated[int, Meta(ge=LIMIT_FLOORS.output_kb)] = 8192
     max_disk_mb: Annotated[int, Meta(ge=LIMIT_FLOORS.disk_mb)] = 512
+    tiers: dict[str, TierTable] = {}
     environments: tuple[str, ...] = ()
     own_environments: dict[str, EnvironmentTable] = {}
     sandbox_packages_file: str = ""
@@ -250,6 +258,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
             SettingsError: a name is unknown, or a table cannot be used.
         """
         return served_environments(self.environments, self.own_environments)
+
+    @property
+    def tier_rules(self) -> dict[Tier, TierRules]:
+        """What holds for the keys of each tier.
+
+        Raises:
+            SettingsError: a table cannot be used.
+        """
+        return tiers_of(self.tiers, [one.name for one in self.served_environments])
 
     def __hash__(self) -> int:
         """Of all but the tables, which are mutable mappings; equal settings have equal hashes."""

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from crucible.breaker import BreakerState
 from crucible.telemetry.completions import CompletionCollector
 from crucible.telemetry.fleet import FleetCollector
+from crucible.telemetry.shared import Fixed, collected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from crucible.breaker import Circuit
     from crucible.telemetry.completions import Completions
     from crucible.telemetry.fleet import Fleet
+    from crucible.telemetry.shared import SharedMetrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _STATES = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
@@ -100,23 +102,56 @@ class Connections:
     faults: Mapping[str, int]
 
 
-def exposition(counted: CollectorRegistry, measured: Measured) -> bytes:
+def exposition(
+    counted: CollectorRegistry, measured: Measured, shared: SharedMetrics | None = None
+) -> bytes:
     """The text of a scrape.
 
     Args:
         counted: what this process counts.
         measured: what was measured for this scrape.
+        shared: adds what the other processes of one port count.
+
+    Raises:
+        OSError: what the others count cannot be read.
     """
-    return generate_latest(counted) + generate_latest(collectors(measured))
+    own = process_metrics(counted, measured.connections, measured.copies)
+    if shared is not None:
+        shared.write(own)
+        own = shared.merged()
+    now = collectors(measured)
+    now.register(Fixed(own))
+    return generate_latest(now)
 
 
 def collectors(measured: Measured) -> CollectorRegistry:
-    """The metrics that are measured for one scrape."""
+    """The metrics that are measured for one scrape, but for those of single processes."""
     now = CollectorRegistry()
     now.register(CompletionCollector(measured.completions))
     now.register(FleetCollector(measured.fleet))
     now.register(_Gauges(measured))
     return now
+
+
+def process_metrics(
+    counted: CollectorRegistry, connections: Connections, copies: Mapping[str, int] | None
+) -> list[Metric]:
+    """What one process counts and holds.
+
+    Args:
+        counted: its registry.
+        connections: its clients.
+        copies: its dual-write copies; None where there is no legacy queue.
+    """
+    found = [*collected(counted), *_connections(connections)]
+    if copies is not None:
+        family = GaugeMetricFamily(
+            "shadow_copies", "Dual-write copies, by what became of them.", labels=["end"]
+        )
+        for end, count in copies.items():
+            family.add_metric([end], count)
+        found.append(family)
+    return found
 
 
 class _Gauges(Collector):
@@ -140,17 +175,9 @@ class _Gauges(Collector):
             workers.add_metric([kind], count)
         yield workers
         yield from _executors(measured)
-        yield from _connections(measured.connections)
         yield from _circuits(measured.circuits)
         if measured.events is not None:
             yield from _events(measured.events)
-        if measured.copies is not None:
-            copies = GaugeMetricFamily(
-                "shadow_copies", "Dual-write copies, by what became of them.", labels=["end"]
-            )
-            for end, count in measured.copies.items():
-                copies.add_metric([end], count)
-            yield copies
 
 
 def _executors(measured: Measured) -> Iterator[Metric]:

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 import aiohttp
 import msgspec
 
+from crucible.broker.redis.connection import open_client
 from crucible.embedded.server import EmbeddedServer, free_port
 from crucible.errors import ExecutorError, RequirementError
 from crucible.executor.engine import Engine
 from crucible.executor.nested.probe import not_met, probe_nested
-from crucible.settings import as_environ, check_exposure, http_url, mask_url
+from crucible.identity.key_store import KeyStore
+from crucible.redis_keys import Keys
+from crucible.settings import as_environ, check_exposure, http_url, is_loopback, mask_url
 from crucible.up.server import Server
 from crucible.up.service import Service
 
@@ -74,13 +77,16 @@ async def run_stack(
         RequirementError: the port or the data directory is in use, or a child did not start.
         SettingsError: the address must not be served.
     """
-    check_exposure(settings.host)
-    port = _free_port(settings.host, settings.port)
+    port = free_address(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         stack.enter_context(_locked(settings.data_dir))
         queue_url, bus_url = settings.celery_broker_url, settings.event_bus_url
+        if own_queue and not (settings.data_dir / "queue").exists():
+            # A server without data has no keys: it need not be started to be asked for them.
+            check_exposure(settings.host, keyed=False)
         if own_queue:
             queue_url = await _server(stack, settings.data_dir, "queue", QUEUE_PORT)
+        await _check_exposure(settings, queue_url)
         if own_event_bus:
             bus_url = await _server(stack, settings.data_dir, "event-bus", EVENT_BUS_PORT)
         environ = _environ(settings, port, queue_url, bus_url)
@@ -94,6 +100,15 @@ async def run_stack(
         await _ready(url, worker, api)
         yield Stack(url, queue_url, bus_url)
         log.info("stopping the api, then the worker, then the servers")
+
+
+async def _check_exposure(settings: Settings, queue_url: str) -> None:
+    """Refuse an address that may not be served; the queue server says whether there are keys."""
+    if is_loopback(settings.host):
+        return
+    async with open_client(queue_url, name="keys") as client:
+        names = Keys(settings.global_keyprefix, settings.result_prefix)
+        check_exposure(settings.host, keyed=await KeyStore(client, names).version() > 0)
 
 
 async def check_engine(config: ExecutorConfig) -> None:
@@ -165,7 +180,7 @@ def _environ(settings: Settings, port: int, queue_url: str, bus_url: str) -> dic
     return {**os.environ, **as_environ(decided), "CRUCIBLE_CONFIG": os.devnull}
 
 
-def _free_port(host: str, port: int) -> int:
+def free_address(host: str, port: int) -> int:
     """The api's port, which must be known before it starts; for port 0 any free one.
 
     Raises:

@@ -179,7 +179,6 @@ async def test_what_it_starts_has_all_its_settings(tmp_path: Path) -> None:
     [
         ({"CRUCIBLE_DOCKER_URL": "unix:///nonexistent.sock"}, "no Docker engine answers"),
         ({"CRUCIBLE_SANDBOX_IMAGE": "nosuch:tag"}, "the engine has no image nosuch:tag"),
-        ({"CRUCIBLE_HOST": "0.0.0.0"}, "CRUCIBLE_HOST"),
         ({"CELERY_PERCENTAGE": "1.5"}, "CELERY_PERCENTAGE"),
     ],
 )
@@ -192,6 +191,15 @@ async def test_what_is_missing_is_one_clear_line(
     assert len(stack.lines) == 1
     assert stack.lines[0].startswith("crucible: ")
     assert said in stack.lines[0]
+
+
+async def test_another_address_is_refused_without_keys(tmp_path: Path) -> None:
+    """Where there is no data yet there is no key either, so nothing is started to look."""
+    async with up(tmp_path, free_port(), CRUCIBLE_HOST="0.0.0.0") as stack:
+        assert await stack.wait(START_S) == 1
+    (refused,) = stack.lines
+    assert refused.startswith("crucible: CRUCIBLE_HOST: ")
+    assert "crucible keys create" in refused
 
 
 async def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.api_rig import port_of, running_api
 from support.client_tasks import registry
+from support.keyed import make_key
+from support.migration_rig import celery_worker
 from support.worker_rig import START_S, async_worker, crucible
 
-from crucible.client import ApiRefused, ApiUnreached, AsyncCrucible, Crucible
+from crucible.client import ApiRefused, ApiUnreached, AsyncCrucible, Crucible, Event
 from crucible.embedded.server import free_port
 from crucible.errors import ApiError
 from crucible.models import Status, Verdict
@@ -216,3 +218,29 @@ async def test_the_blocking_client(redis_url: str) -> None:
 
     async with service(redis_url) as url:
         await asyncio.to_thread(without_a_loop, url)
+
+
+async def test_with_a_key(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each method asks with the key of the environment; a foreign one finds nothing."""
+    key, foreign = await make_key(redis_url, "acme"), await make_key(redis_url, "other")
+    monkeypatch.setenv("CRUCIBLE_API_KEY", key.secret)
+    async with celery_worker(redis_url), running_api(redis_url) as session:
+        url = f"http://127.0.0.1:{port_of(session)}"
+        async with AsyncCrucible(url) as own, AsyncCrucible(url, foreign.secret) as other:
+            first, refused = await own.batch(["print(1)", {"code": "print(2)", "language": "no"}])
+            assert first.eval_id is not None
+            assert (refused.status, refused.eval_id) == ("rejected", None)
+            assert refused.error is not None
+            assert refused.error["field"] == "language"
+            assert (await own.wait(first.eval_id, timeout=30)).output == "1\n"
+            again = await own.retry(first.eval_id)
+            followed = [event async for event in own.events(again.eval_id)]
+            assert isinstance(followed[-1], Event)
+            assert followed[-1].status == Status.COMPLETED
+            with pytest.raises(ApiRefused) as caught:
+                await other.retry(first.eval_id)
+            assert caught.value.status == 404
+        async with AsyncCrucible(url, "crk_wrong") as nobody:
+            with pytest.raises(ApiRefused) as caught:
+                await nobody.batch(["print(1)"])
+            assert caught.value.status == 401

@@ -180,6 +180,21 @@ async def test_every_transition_is_on_the_bus(redis_url: str) -> None:
     assert all(event.tenant == "local" for event in events)
 
 
+async def test_batches_and_bulk_cancels_are_on_the_bus(redis_url: str) -> None:
+    """As single submissions and cancellations are; an item that is rejected has no event."""
+    items = [{"code": "1", "eval_id": "a"}, {"code": ""}, {"code": "1", "eval_id": "b"}]
+    async with running_api(redis_url) as client:
+        async with client.post("/api/eval/batch", json=items) as response:
+            assert response.status == 202
+        async with client.delete("/api/eval?status=queued") as response:
+            assert (await response.json())["cancelled"] == 2
+    events = [entry.event for entry in await entries_of(redis_url)]
+    for eval_id in ("a", "b"):
+        found = [event.transition.value for event in events if event.eval_id == eval_id]
+        assert found == ["queued", "cancelled"]
+    assert len(events) == 4
+
+
 async def test_all_events_are_those_of_the_tenant(redis_url: str, redis: Redis) -> None:
     """Nothing of another tenant, live or resumed; ``status`` selects."""
     async with running_api(redis_url) as client:

@@ -18,9 +18,9 @@ from support.api_rig import port_of, running_api
 from support.raw_http import LAST, connected, post, raw_post, sent
 
 from crucible.api.problems import translate
-from crucible.errors import BrokerError, BrokerUnavailable, QueueFull
+from crucible.errors import BrokerError, BrokerUnavailable, QueueFull, QuotaExceeded
 from crucible.evaluation.record import decode_record
-from crucible.http.answers import rendered
+from crucible.http.answers import add_security_fields, rendered
 from crucible.redis_keys import EVENTS
 
 if TYPE_CHECKING:
@@ -243,7 +243,12 @@ async def test_a_full_queue_says_so_in_the_same_bytes(redis_server: EmbeddedServ
 
 @pytest.mark.parametrize(
     "error",
-    [QueueFull("evaluation", 3), BrokerUnavailable("no answer"), BrokerError("refused \u20ac")],
+    [
+        QueueFull("evaluation", 3),
+        BrokerUnavailable("no answer"),
+        BrokerError("refused \u20ac"),
+        QuotaExceeded(1.5, 20.0, policy='"submit";q=1;w=1'),
+    ],
     ids=repr,
 )
 async def test_errors_are_rendered_as_aiohttp_renders_them(error: BrokerError) -> None:
@@ -253,6 +258,7 @@ async def test_errors_are_rendered_as_aiohttp_renders_them(error: BrokerError) -
         return translate(error)
 
     app = web.Application()
+    app.on_response_prepare.append(add_security_fields)
     app.router.add_get("/", fail)
     runner = web.AppRunner(app)
     await runner.setup()

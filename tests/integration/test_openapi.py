@@ -45,6 +45,9 @@ def test_patterns_are_those_of_json_schema() -> None:
         ("POST", "/api/eval", '{"code":"x","eval_id":"one"}', 202),
         ("POST", "/api/eval", '{"code":"x","eval_id":"known"}', 200),
         ("POST", "/api/eval", '{"code":"y","eval_id":"known"}', 409),
+        ("POST", "/api/eval/batch", '[{"code":"x"},{"code":""}]', 202),
+        ("POST", "/api/eval/batch?wait=0", '[{"code":"x"}]', 200),
+        ("POST", "/api/eval/batch", "{", 400),
         ("GET", "/api/eval/{eval_id}", None, 404),
         ("GET", "/api/eval/{eval_id}?wait=x", None, 422),
         ("DELETE", "/api/eval/{eval_id}", None, 404),
@@ -65,6 +68,15 @@ def test_patterns_are_those_of_json_schema() -> None:
         ("GET", "/api/v1/migration/mismatches", None, 200),
         ("GET", "/api/v1/migration/mismatches?limit=0", None, 422),
         ("GET", "/ready", None, 200),
+        ("POST", "/api/eval/{eval_id}/retry", None, 404),
+        ("DELETE", "/api/eval?status=queued", None, 200),
+        ("DELETE", "/api/eval", None, 422),
+        ("GET", "/tasks", None, 200),
+        ("GET", "/tasks?cursor=x", None, 422),
+        ("GET", "/tasks/{task_id}", None, 200),
+        ("GET", "/api/v1/tasks/{task_id}/result", None, 202),
+        ("DELETE", "/tasks/{task_id}", None, 200),
+        ("GET", "/workers/status", None, 200),
     ],
 )
 async def test_every_answer_is_described(
@@ -75,7 +87,7 @@ async def test_every_answer_is_described(
     async with running_api(redis_url) as client:
         async with client.post("/api/eval", json={"code": "x", "eval_id": "known"}) as response:
             assert response.status == 202
-        concrete = path.format(eval_id="nobody", letter_id="1-1")
+        concrete = path.format(eval_id="nobody", letter_id="1-1", task_id="eval-known")
         async with client.request(method, concrete, data=body, headers=headers) as response:
             assert response.status == status
             kind = response.content_type

@@ -11,13 +11,16 @@ from support.migration_rig import LegacyInstallation, LocalExecutor, celery_work
 
 from crucible.broker import Publisher
 from crucible.broker.control.client import ControlClient
+from crucible.broker.redis.connection import open_client
 from crucible.broker.wire.decode import decode
 from crucible.errors import NotFound
+from crucible.evaluation.allowance import allowances
 from crucible.evaluation.celery_service import CeleryService
-from crucible.evaluation.limits import ceilings_of
+from crucible.evaluation.in_flight import InFlightSets
 from crucible.evaluation.request import EvalRequest
 from crucible.executor.served import ServedEnvironments
 from crucible.identity.principal import LOCAL, SCOPES, Principal
+from crucible.identity.rates import KeyRates
 from crucible.migration.live.migration import open_migration
 from crucible.migration.live.service import RoutedService
 from crucible.models import Status
@@ -51,9 +54,15 @@ async def service(redis_url: str, legacy_url: str = "") -> AsyncIterator[Evaluat
     async with AsyncExitStack() as stack:
         publisher = await stack.enter_async_context(Publisher.connect(redis_url))
         control = await stack.enter_async_context(ControlClient.connect(redis_url))
+        client = await stack.enter_async_context(open_client(redis_url))
         served = ServedEnvironments()
         celery = CeleryService(
-            publisher, control, served=served, ceilings=ceilings_of(settings), result_ttl_s=3600
+            publisher,
+            control,
+            allowed=allowances(settings, served),
+            rates=KeyRates(settings.tier_rules, publisher.keys, 3600),
+            in_flight=InFlightSets(client, publisher.keys, publisher.results),
+            result_ttl_s=3600,
         )
         if not legacy_url:
             yield celery

@@ -54,11 +54,20 @@ async def test_both_kinds_are_listed_with_what_they_do(redis_url: str) -> None:
             "name": ASYNC,
             "kind": "async",
             **plain,
+            "pool": "asyncio",
             "concurrency": 3,
             "active": 1,
             "queues": ["b", "a"],
         },
-        {"name": STOCK, "kind": "stock", **plain, "concurrency": 2, "active": 0, "queues": ["c"]},
+        {
+            "name": STOCK,
+            "kind": "stock",
+            **plain,
+            "pool": "threads",
+            "concurrency": 2,
+            "active": 0,
+            "queues": ["c"],
+        },
     ]
     assert [line.split() for line in text.splitlines()] == [
         ["name", "kind", "status", "concurrency", "active", "queues"],

@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | {"compat", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
-    "up": PLAIN | {"embedded", "executor", "scaling"},
+    "up": PLAIN | {"broker", "embedded", "executor", "identity", "scaling"},
     "client": {"models", "errors"},
     "compat": PLAIN | {"http", "broker", "executor", "evaluation", "identity"},
 }

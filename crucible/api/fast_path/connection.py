@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from crucible.api.fast_path.answer import accepted
 from crucible.api.fast_path.head import first_request
 from crucible.api.problems import busy, not_submitted
+from crucible.errors import BrokerError, QuotaExceeded
 from crucible.evaluation.record import public_id
 from crucible.evaluation.request import decode_request
 from crucible.http.answers import rendered
 from crucible.http.guard import Fault, Part
 from crucible.http.protocol import GuardedHandler
-from crucible.identity.principal import LOCAL
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from aiohttp.web_server import Server
 
+    from crucible.api.callers import Callers
     from crucible.api.fast_path.head import Found
     from crucible.broker.publishing.group_commit import PublishResult
-    from crucible.errors import BrokerError
     from crucible.evaluation.celery_service import CeleryService
     from crucible.evaluation.submission import Draft
     from crucible.http.guard import ConnectionGuard
@@ -45,11 +45,13 @@ class Submitting(NamedTuple):
         service: takes submissions.
         max_body_bytes: longer bodies are left to aiohttp, which refuses them.
         hosts: names under which the service is reached; other requests are left to aiohttp.
+        callers: identifies clients; whom it cannot identify at once is left to aiohttp.
     """
 
     service: CeleryService
     max_body_bytes: int
     hosts: HostPolicy
+    callers: Callers
 
 
 class Connection(GuardedHandler):
@@ -63,6 +65,7 @@ class Connection(GuardedHandler):
     """
 
     __slots__ = (
+        "_caller_of",
         "_draft",
         "_foreign",
         "_given",
@@ -82,6 +85,7 @@ class Connection(GuardedHandler):
         self._service = submitting.service
         self._max_body_bytes = submitting.max_body_bytes
         self._serves = submitting.hosts.serves
+        self._caller_of = submitting.callers.known
         #: aiohttp was given bytes; the last of them ended inside a request.
         self._given = self._foreign = False
         self._partial = bytearray()
@@ -147,9 +151,12 @@ class Connection(GuardedHandler):
 
     def _begin(self, data: bytes, found: Found) -> bool:
         """Begin a submission; False where the handler has to say what is wrong with it."""
+        caller = self._caller_of(found.head.digest)
+        if caller is None or "submit" not in caller.scopes:
+            return False
         try:
             asked = decode_request(data[found.body_at : found.end])
-            self._draft = self._service.begin(LOCAL, asked, found.head.key, self)
+            self._draft = self._service.begin(caller, asked, found.head.key, self)
         except Exception:  # noqa: BLE001 - nothing was sent: the handler meets the same error and answers it
             return False
         self._raw = data[: found.end]
@@ -177,13 +184,27 @@ class Connection(GuardedHandler):
         draft = self._draft
         assert draft is not None
         if outcome.error is not None:
-            self._refuse(outcome.error)
+            self._refused(draft, outcome.error)
         elif outcome.existing is None:
-            self._answer(accepted(public_id(draft.eval_id), self._service.accepted(draft)))
+            rate = None
+            if draft.rate is not None and outcome.quota is not None:
+                rate = draft.rate.status(outcome.quota)
+            queue = self._service.accepted(draft)
+            self._answer(accepted(public_id(draft.eval_id), queue, rate))
         elif self._close or self._force_close:
             self._answer(rendered(busy("the service is stopping; this id was submitted before")))
         else:
             self._repeat()
+
+    def _refused(self, draft: Draft, error: BrokerError) -> None:
+        """Its own result is an error, whatever became of the rest of the flush."""
+        if isinstance(error, QuotaExceeded) and draft.rate is not None:
+            if error.in_flight and not self._close:
+                # The handler looks whether some have ended meanwhile.
+                self._repeat()
+                return
+            draft.rate.refused(error)
+        self._refuse(error)
 
     def _refuse(self, error: BrokerError) -> None:
         draft = self._draft

@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from crucible.identity.secret import credential_in, digest_of
+
 #: A longer head is left to aiohttp, which has bounds of its own.
 MAX_HEAD_BYTES = 4096
 MAX_FIELDS = 64
@@ -52,12 +54,14 @@ class Head(NamedTuple):
         submits: it is a plain ``POST /api/eval`` of JSON.
         key: its ``Idempotency-Key``.
         host: its ``Host``.
+        digest: hash of the key it came with; empty where that can be none, None without one.
     """
 
     length: int
     submits: bool
     key: str | None
     host: str = ""
+    digest: bytes | None = None
 
 
 class Found(NamedTuple):
@@ -110,4 +114,6 @@ def read_head(text: bytes) -> Head | None:
         and (key is None or 0 < len(key) <= MAX_KEY_LENGTH)
         and _OF_BROWSERS.isdisjoint(fields)
     )
-    return Head(int(length), submits, key, fields["host"])
+    credential = credential_in(fields.get("authorization"), fields.get("x-api-key"))
+    digest = None if credential is None else digest_of(credential) or b""
+    return Head(int(length), submits, key, fields["host"], digest)

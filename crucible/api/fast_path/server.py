@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp.web_protocol import RequestHandler
 
 from crucible.api.app_keys import FAST_PATH, SETTINGS
+from crucible.api.callers import CALLERS
 from crucible.api.fast_path.connection import Connection, Submitting
 from crucible.http.hosts import HOSTS
 from crucible.http.protocol import GuardedRunner, GuardedServer
@@ -75,5 +76,5 @@ class FastPathRunner(GuardedRunner):
             log.warning("this aiohttp lacks what the fast path builds on: submissions are slower")
             return server
         max_body_bytes = self.app[SETTINGS].max_body_kb * 1024
-        submitting = Submitting(service, max_body_bytes, self.app[HOSTS])
+        submitting = Submitting(service, max_body_bytes, self.app[HOSTS], self.app[CALLERS])
         return FastPathServer(server, self._guard, submitting)

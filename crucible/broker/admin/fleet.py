@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -14,12 +16,16 @@ from crucible.broker.redis.translation import translated
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
+
+    from redis.asyncio import Redis
 
 #: Seconds workers have to reply to the first question; stock's commands give them as long.
 REPLY_S = 1.0
 #: Seconds those that replied have for the further questions: it ends when all have replied.
 _FURTHER_S = 3.0
+#: Seconds for which ``Fleet.workers`` does not ask again.
+FRESH_S = 1.0
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +37,8 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
         status: ``online``; ``trouble`` if it cannot run tasks now; ``silent`` if it has a heartbeat
             but did not reply. A stock worker that does not reply is not listed: nothing names it.
         detail: what the trouble is.
+        pool: what runs its tasks: ``asyncio``, or a pool of stock's such as ``prefork``; null if it
+            did not say.
         concurrency: tasks it runs at once; null if it did not say.
         active: tasks it runs now; null if it did not say.
         queues: queues it serves, in its order.
@@ -40,6 +48,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["async", "stock"]
     status: Literal["online", "trouble", "silent"]
     detail: str
+    pool: str | None
     concurrency: int | None
     active: int | None
     queues: list[str]
@@ -64,13 +73,66 @@ async def list_workers(
         BrokerError: the server did not answer.
         ValueError: the URL cannot be used.
     """
+    async with open_fleet(
+        url, global_keyprefix=global_keyprefix, scripting=scripting, timeout_s=timeout_s
+    ) as fleet:
+        return await fleet.ask()
+
+
+@asynccontextmanager
+async def open_fleet(
+    url: str,
+    *,
+    global_keyprefix: str = "",
+    scripting: bool = True,
+    timeout_s: float = REPLY_S,
+) -> AsyncIterator[Fleet]:
+    """Connections to ask workers with, kept; for the arguments see ``list_workers``."""
     async with (
         open_client(url, name="workers") as client,
         ControlClient.connect(
             url, global_keyprefix=global_keyprefix, scripting=scripting
         ) as control,
     ):
-        stats = await control.ask("stats", timeout_s=timeout_s)
+        yield Fleet(client, control, Keys(global_keyprefix), timeout_s)
+
+
+class Fleet:
+    """Asks the workers what they do. Made by ``open_fleet``.
+
+    Args:
+        client: of the queue server.
+        control: reaches the workers.
+        keys: key names.
+        timeout_s: seconds they have to reply.
+    """
+
+    def __init__(self, client: Redis, control: ControlClient, keys: Keys, timeout_s: float) -> None:
+        self._client = client
+        self._control = control
+        self._keys = keys
+        self._timeout_s = timeout_s
+        self._asking = asyncio.Lock()
+        self._asked_at = -math.inf
+        self._known: list[WorkerInfo] = []
+
+    async def workers(self) -> list[WorkerInfo]:
+        """All workers, as they described themselves ``FRESH_S`` seconds ago at most.
+
+        Raises:
+            BrokerError: the server did not answer.
+        """
+        clock = asyncio.get_running_loop().time
+        async with self._asking:
+            if clock() - self._asked_at > FRESH_S:
+                self._known = await self.ask()
+                self._asked_at = clock()
+            return self._known
+
+    async def ask(self) -> list[WorkerInfo]:
+        """Ask all of them now; raises what ``workers`` raises."""
+        control = self._control
+        stats = await control.ask("stats", timeout_s=self._timeout_s)
         active, queues = {}, {}
         if names := list(stats):
             active, queues = await asyncio.gather(
@@ -80,12 +142,12 @@ async def list_workers(
                 )
             )
         with translated():
-            beats = await read_heartbeats(client, Keys(global_keyprefix))
-    alive = {beat.node: beat for beat in beats}
-    return [
-        _described(name, alive.get(name), stats.get(name), active.get(name), queues.get(name))
-        for name in sorted(alive.keys() | stats.keys())
-    ]
+            beats = await read_heartbeats(self._client, self._keys)
+        alive = {beat.node: beat for beat in beats}
+        return [
+            _described(name, alive.get(name), stats.get(name), active.get(name), queues.get(name))
+            for name in sorted(alive.keys() | stats.keys())
+        ]
 
 
 def _described(
@@ -98,6 +160,7 @@ def _described(
         kind="async" if beat else "stock",
         status="trouble" if trouble else replied,
         detail=trouble,
+        pool=_pool(stats),
         concurrency=_concurrency(stats),
         active=len(active) if isinstance(active, list) else None,
         queues=[queue["name"] for queue in queues] if isinstance(queues, list) else [],
@@ -109,3 +172,17 @@ def _concurrency(stats: Mapping[str, Any] | None) -> int | None:
     pool = stats.get("pool") if stats else None
     found = pool.get("max-concurrency") if isinstance(pool, dict) else None
     return found if isinstance(found, int) else None
+
+
+#: Modules of pools, where the last part of their name is not the name of the pool.
+_POOLS = {"slots": "asyncio", "thread": "threads"}
+
+
+def _pool(stats: Mapping[str, Any] | None) -> str | None:
+    """The pool by the name that ``--pool`` has for it (celery ``concurrency/__init__.py``)."""
+    pool = stats.get("pool") if stats else None
+    found = pool.get("implementation") if isinstance(pool, dict) else None
+    if not isinstance(found, str):
+        return None
+    module = found.partition(":")[0].rpartition(".")[2]
+    return _POOLS.get(module, module)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from crucible.broker.admin.census import Census, purge_queue, take_census
+from crucible.broker.admin.listing import Listed, Place, list_messages
 from crucible.broker.claiming.claims import RESULT_TTL_S
 from crucible.broker.claiming.deadletters import DeadLetters
 from crucible.broker.redis.servers import open_stores
@@ -64,6 +65,34 @@ class Admin:
     async def census(self, queues: Sequence[str]) -> Census:
         """How much waits where; see ``take_census``."""
         return await take_census(self._store, self._keys, queues)
+
+    async def messages(
+        self, queues: Sequence[str], place: Place
+    ) -> tuple[list[Listed], Place | None]:
+        """Some of what has not ended, and where to go on; see ``list_messages``."""
+        return await list_messages(self._store, self._keys, queues, place)
+
+    async def results(self, task_ids: str, cursor: int, count: int) -> tuple[list[str], int]:
+        """Ids of tasks that have a stored result, and where to go on; 0 at the end.
+
+        Args:
+            task_ids: a pattern as Redis has them.
+            cursor: 0 at the beginning.
+            count: keys of the server to look at.
+        """
+        pattern = self._keys.result(task_ids)
+        found, keys = await self._results.command(
+            "SCAN", cursor, "MATCH", pattern, "COUNT", count, "TYPE", "string"
+        )
+        prefix = len(self._keys.result(""))
+        return [key.decode(errors="replace")[prefix:] for key in keys], int(found)
+
+    async def values(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values of keys of the queue server; None for those that are not there."""
+        if not keys:
+            return []
+        stored: list[bytes | None] = await self._store.command("MGET", *keys)
+        return stored
 
     async def purge(
         self,

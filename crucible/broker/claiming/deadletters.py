@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from crucible.redis_keys import Keys
 
 
+#: Letters read at once in a search, and how often at most: all that the stream keeps.
+_PAGE, _SEARCHED = 250, 48
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """One dead letter.
@@ -102,6 +106,19 @@ class DeadLetters:
             return None
         rows: Any = await self._store.command("XRANGE", self._keys.dlq, letter_id, letter_id)
         return _letter(*rows[0]) if rows else None
+
+    async def find(self, task_id: str) -> DeadLetter | None:
+        """The newest letter of a task, among the newest ``_SEARCHED`` pages; None without one."""
+        before = ""
+        for _ in range(_SEARCHED):
+            letters = await self.page(_PAGE, before)
+            for letter in letters:
+                if letter.task_id == task_id:
+                    return letter
+            if len(letters) < _PAGE:
+                return None
+            before = letters[-1].letter_id
+        return None
 
     async def replay(self, letter: DeadLetter, *, count_attempt: bool = False) -> bool:
         """Put a letter's message back at the end of its queue; False when it is gone already.

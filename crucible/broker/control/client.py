@@ -135,7 +135,8 @@ class ControlClient:
     ) -> dict[str, Any]:
         """Ask workers and collect their replies by node name.
 
-        Waits ``timeout_s`` seconds, less when all of ``destination`` have replied.
+        Waits ``timeout_s`` seconds, less when all of ``destination``, or all who listen, have
+        replied.
 
         Raises:
             BrokerError: it is not known to be sent.
@@ -147,8 +148,8 @@ class ControlClient:
         try:
             await self._bind(member)
             extra = {"ticket": ticket, "reply_to": reply_to}
-            await self._publish(method, arguments, destination, extra, timeout_s)
-            wanted = len(destination) if destination else None
+            listening = await self._publish(method, arguments, destination, extra, timeout_s)
+            wanted = len(destination) if destination else listening
             return await self._collect(self._keys.step_list(reply_list, 0), wanted, timeout_s)
         finally:
             await self._store.command("SREM", self._keys.reply_binding, member)
@@ -210,13 +211,11 @@ class ControlClient:
         message = Envelope(_EXCHANGE, "", headers, PERSISTENT).pack(dumps(body))
         return int(await self._store.command("PUBLISH", self._channel, message))
 
-    async def _collect(
-        self, reply_list: str, wanted: int | None, timeout_s: float
-    ) -> dict[str, Any]:
+    async def _collect(self, reply_list: str, wanted: int, timeout_s: float) -> dict[str, Any]:
         replies: dict[str, Any] = {}
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
-        while wanted is None or len(replies) < wanted:
+        while len(replies) < wanted:
             left = until - loop.time()
             if left <= 0.001:
                 break

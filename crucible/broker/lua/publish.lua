@@ -1,19 +1,25 @@
 -- Publish everything that waited for one flush.
 --
--- KEYS   step lists in any order, which ARGV names by position; then the keys of idempotency
---        records in their order.
--- ARGV   <number of step lists> <number of limited queues>, for each queue:
---        <limit> <list> <list> <list> <list>
---        then runs to the end: <list> <queue or 0> <ttl ms or 0> <count>, followed
---        without a ttl by <raw> * count: one operation;
+-- KEYS   step lists, rates and sets of what is in flight in any order, which ARGV names by
+--        position; then the keys of idempotency records in their order.
+-- ARGV   <number of keys before the records> <number of limited queues> <of rates> <of sets>
+--        <of quotas>; for each queue: <limit> <list> <list> <list> <list>
+--        for each rate: <key> <interval us> <capacity us>; for each set: <key> <ttl s>
+--        for each quota: <set or 0> <its limit> <number of rates> <rate> * number
+--        then runs to the end: <list> <queue or 0> <ttl ms or 0> <count> <quota or 0>, followed
+--        without a ttl by <raw> * count: one operation, without a quota;
 --        with one by (<value> <raw>) * count: an operation each, with the next record's key.
--- RETURN {results, depths}. One result an operation: the number of messages pushed, or "=<value>"
---        where the idempotency record was there and holds <value>, or "!<error>" where the server
---        refused this operation. One depth a limited queue: messages waiting before.
+-- RETURN {results, depths, levels, counts}. One result an operation: the number of messages pushed,
+--        or "=<value>" where the idempotency record was there and holds <value>, or "~rate" or
+--        "~in flight" where the quota refuses it, or "!<error>" where the server refused this
+--        operation. One depth a limited queue: messages waiting before. One level a rate: what is
+--        used of it in microseconds, and one count a set, both after.
 --
 -- A failure of one operation (a key of another type) must not fail its neighbours, hence pcall.
+-- Nothing is written before the first operation: after a write that takes no memory, the server
+-- would accept pushes although its memory is full.
 
-local record, at = tonumber(ARGV[1]), 3
+local record, at = tonumber(ARGV[1]), 6
 local limits, depths = {}, {}
 for queue = 1, tonumber(ARGV[2]) do
     limits[queue] = tonumber(ARGV[at])
@@ -28,6 +34,67 @@ end
 
 local waiting = {}
 for queue, depth in ipairs(depths) do waiting[queue] = depth end
+
+-- Microseconds since 2023-11-14, the server's clock: small enough for a double to have fractions.
+local EPOCH_S = 1700000000
+local now = 0
+if ARGV[5] ~= '0' then
+    local time = redis.call('TIME')
+    now = (tonumber(time[1]) - EPOCH_S) * 1000000 + tonumber(time[2])
+end
+
+-- `level`: how far ahead of now the moment is from which on nothing of the rate is used. Never more
+-- than its capacity, also where the server's clock was put back.
+local rates, sets, quotas = {}, {}, {}
+for index = 1, tonumber(ARGV[3]) do
+    local key, capacity = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 2])
+    local free_from = tonumber(redis.pcall('GET', key)) or now
+    local level = math.min(capacity, math.max(0, free_from - now))
+    rates[index] = {
+        key = key, interval = tonumber(ARGV[at + 1]), capacity = capacity, level = level
+    }
+    at = at + 3
+end
+for index = 1, tonumber(ARGV[4]) do
+    local key = KEYS[tonumber(ARGV[at])]
+    local count = redis.pcall('ZCARD', key)
+    if type(count) ~= 'number' then count = 0 end
+    local ttl = tonumber(ARGV[at + 1])
+    local forgotten_at = EPOCH_S + math.floor(now / 1000000) + ttl
+    sets[index] = { key = key, ttl = ttl, count = count, forgotten_at = forgotten_at }
+    at = at + 2
+end
+for index = 1, tonumber(ARGV[5]) do
+    local quota = { set = sets[tonumber(ARGV[at])], limit = tonumber(ARGV[at + 1]) }
+    for place = at + 3, at + 2 + tonumber(ARGV[at + 2]) do
+        quota[#quota + 1] = rates[tonumber(ARGV[place])]
+    end
+    quotas[index] = quota
+    at = at + 3 + #quota
+end
+
+-- Why a quota does not allow one more message; nil where it does.
+local function refusal(quota)
+    for _, rate in ipairs(quota) do
+        -- The sum of many intervals is off by a little.
+        if rate.level + rate.interval > rate.capacity + 0.01 then return '~rate' end
+    end
+    if quota.set and quota.set.count >= quota.limit then return '~in flight' end
+end
+
+-- Counts a message that was pushed, with its record.
+local function charge(quota, key)
+    for _, rate in ipairs(quota) do
+        rate.level = rate.level + rate.interval
+        rate.charged = true
+    end
+    local set = quota.set
+    if set then
+        set.count = set.count + 1
+        set[#set + 1] = set.forgotten_at
+        set[#set + 1] = key
+    end
+end
 
 -- How many of `count` messages the queue has room for.
 local function room(queue, count)
@@ -47,16 +114,18 @@ local function push(list, queue, first, last)
 end
 
 -- Pushes ARGV[first + 1] unless `key` is there, and sets `key` to ARGV[first].
-local function push_new(list, queue, key, ttl, first)
+local function push_new(list, queue, key, ttl, quota, first)
     local held = redis.pcall('GET', key)
     if type(held) == 'table' then return '!' .. held.err end
     if held then return '=' .. held end
     if room(queue, 1) == 0 then return 0 end
+    local refused = quota and refusal(quota)
+    if refused then return refused end
     -- The key first: where it may not be written, nothing may be pushed.
     local set = redis.pcall('SET', key, ARGV[first], 'PX', ttl)
     if set.err then return '!' .. set.err end
     local pushed = push(list, queue, first + 1, first + 1)
-    if pushed ~= 1 then redis.call('DEL', key) end
+    if pushed ~= 1 then redis.call('DEL', key) elseif quota then charge(quota, key) end
     return pushed
 end
 
@@ -64,7 +133,8 @@ local results = {}
 while at <= #ARGV do
     local list, queue = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1])
     local ttl, count = ARGV[at + 2], tonumber(ARGV[at + 3])
-    at = at + 4
+    local quota = quotas[tonumber(ARGV[at + 4])]
+    at = at + 5
     if ttl == '0' then
         local taken = room(queue, count)
         if taken > 0 then taken = push(list, queue, at, at + taken - 1) end
@@ -73,10 +143,29 @@ while at <= #ARGV do
     else
         for first = at, at + 2 * count - 2, 2 do
             record = record + 1
-            results[#results + 1] = push_new(list, queue, KEYS[record], ttl, first)
+            results[#results + 1] = push_new(list, queue, KEYS[record], ttl, quota, first)
         end
         at = at + 2 * count
     end
 end
 
-return {results, depths}
+local levels, counts = {}, {}
+for index, rate in ipairs(rates) do
+    if rate.charged then
+        local free_from = string.format('%.3f', now + rate.level)
+        redis.pcall('SET', rate.key, free_from, 'PX', math.ceil(rate.level / 1000) + 1)
+    end
+    levels[index] = math.floor(rate.level)
+end
+for index, set in ipairs(sets) do
+    for first = 1, #set, 1000 do
+        redis.pcall('ZADD', set.key, unpack(set, first, math.min(first + 999, #set)))
+    end
+    if #set > 0 then
+        redis.pcall('ZREMRANGEBYSCORE', set.key, '-inf', EPOCH_S + math.floor(now / 1000000))
+        redis.pcall('EXPIRE', set.key, set.ttl)
+    end
+    counts[index] = set.count
+end
+
+return {results, depths, levels, counts}

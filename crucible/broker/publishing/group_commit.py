@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
+from crucible.broker.publishing.quota import QuotaState  # noqa: TC001 - msgspec reads annotations
 from crucible.errors import BrokerError, BrokerUnavailable, MemoryFull, NothingStored, NotPermitted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from crucible.broker.publishing.quota import Quota
 
 _log = logging.getLogger(__name__)
 
@@ -72,10 +75,20 @@ class Write:
         idempotency: for a single message only.
         callback: receives the result.
         expires_at: loop time by which the result is due.
+        quota: bounds it; only with an idempotency record.
         size: bytes of all messages.
     """
 
-    __slots__ = ("callback", "expires_at", "idempotency", "list_key", "messages", "queue", "size")
+    __slots__ = (
+        "callback",
+        "expires_at",
+        "idempotency",
+        "list_key",
+        "messages",
+        "queue",
+        "quota",
+        "size",
+    )
 
     def __init__(
         self,
@@ -85,6 +98,7 @@ class Write:
         idempotency: IdempotencyRecord | None,
         callback: PublishCallback,
         expires_at: float,
+        quota: Quota | None = None,
     ) -> None:
         self.queue = queue
         self.list_key = list_key
@@ -92,6 +106,7 @@ class Write:
         self.idempotency = idempotency
         self.callback = callback
         self.expires_at = expires_at
+        self.quota = quota
         self.size = len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
 
 
@@ -102,11 +117,13 @@ class PublishResult(msgspec.Struct, frozen=True):
         pushed: messages now in the list.
         existing: the value of the idempotency record that was there; nothing was pushed then.
         error: why not all were pushed.
+        quota: what is left of the quota, where one bounds it.
     """
 
     pushed: int = 0
     existing: bytes | None = None
     error: BrokerError | None = None
+    quota: QuotaState | None = None
 
 
 class Sender(Protocol):
@@ -168,6 +185,7 @@ class GroupCommit:
         list_key: str,
         messages: Sequence[bytes],
         idempotency: IdempotencyRecord | None = None,
+        quota: Quota | None = None,
     ) -> asyncio.Future[PublishResult]:
         """Queue a write for the next flush.
 
@@ -175,7 +193,7 @@ class GroupCommit:
             BrokerUnavailable: the group commit is closed.
         """
         done: asyncio.Future[PublishResult] = self._loop.create_future()
-        self.put(queue, list_key, messages, idempotency, done)
+        self.put(queue, list_key, messages, idempotency, done, quota)
         return done
 
     def put(
@@ -185,6 +203,7 @@ class GroupCommit:
         messages: Sequence[bytes],
         idempotency: IdempotencyRecord | None,
         callback: PublishCallback,
+        quota: Quota | None = None,
     ) -> None:
         """Queue a write for the next flush, whose result ``callback`` receives.
 
@@ -194,7 +213,7 @@ class GroupCommit:
         if self._closed:
             raise NothingStored("the publisher is closed")
         expires_at = self._loop.time() + self._deadline_s
-        write = Write(queue, list_key, messages, idempotency, callback, expires_at)
+        write = Write(queue, list_key, messages, idempotency, callback, expires_at, quota)
         self._waiting.append(write)
         if self._flusher is None:
             self._flusher = self._loop.create_task(self._flush_all(), name="crucible-group-commit")

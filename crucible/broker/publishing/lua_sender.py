@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
 from crucible.broker.publishing.group_commit import PublishResult
+from crucible.broker.publishing.quota_arguments import QuotaArguments, exceeded
 from crucible.broker.redis.link import KeptConnection
 from crucible.broker.redis.scripts import script
 from crucible.broker.redis.translation import state_of, translate, translated
@@ -14,9 +15,10 @@ from crucible.broker.wire.priority import STEPS
 from crucible.errors import BrokerUnavailable, QueueFull
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from crucible.broker.publishing.group_commit import Write
+    from crucible.broker.publishing.quota import Quota, QuotaState
     from crucible.broker.redis.link import Argument, Link
     from crucible.redis_keys import Keys
 
@@ -25,21 +27,23 @@ _DEMOTED = frozenset({"READONLY", "MASTERDOWN"})
 
 
 class _ListBatch:
-    """Writes for one list, in their order: all plain, or all with idempotency records of one TTL.
+    """Writes for one list, in their order: all plain, or all with records of one TTL and quota.
 
     Attributes:
         queue: the list's queue.
         list_key: the list.
         ttl_ms: of the idempotency records; 0 without any.
+        quota: bounds them; None where none does.
         writes: its writes.
     """
 
-    __slots__ = ("list_key", "queue", "ttl_ms", "writes")
+    __slots__ = ("list_key", "queue", "quota", "ttl_ms", "writes")
 
     def __init__(self, write: Write, ttl_ms: int) -> None:
         self.queue = write.queue
         self.list_key = write.list_key
         self.ttl_ms = ttl_ms
+        self.quota = write.quota
         self.writes: list[Write] = []
 
 
@@ -50,11 +54,20 @@ def _by_list(writes: Sequence[Write]) -> list[_ListBatch]:
     for write in writes:
         ttl_ms = 0 if write.idempotency is None else write.idempotency.ttl_ms
         batch = current.get(write.list_key)
-        if batch is None or batch.ttl_ms != ttl_ms:
+        if batch is None or batch.ttl_ms != ttl_ms or batch.quota is not write.quota:
             batch = current[write.list_key] = _ListBatch(write, ttl_ms)
             batches.append(batch)
         batch.writes.append(write)
     return batches
+
+
+class _Call(NamedTuple):
+    """One call of the script: KEYS, ARGV, the limited queues and the quotas in their order."""
+
+    keys: list[Argument]
+    args: list[Argument]
+    queues: Sequence[str]
+    quotas: QuotaArguments
 
 
 class LuaSender:
@@ -82,26 +95,26 @@ class LuaSender:
             BrokerError: the server refused the whole flush.
         """
         batches = _by_list(writes)
-        keys, args, queues = self._arguments(batches)
+        call = self._arguments(batches)
         try:
             with translated():
-                results, depths = await self._script.run(self._connection.call, keys, args)
-                _raise_demotion(results)
+                answer = await self._script.run(self._connection.call, call.keys, call.args)
+                _raise_demotion(answer[0])
         except BrokerUnavailable:
             # redis-py goes on using connections to a server that is a replica by now.
             await self._connection.drop()
             await self._link.forget_idle()
             raise
-        return _by_write(writes, batches, results, dict(zip(queues, depths, strict=True)))
+        results, depths, levels, counts = answer
+        depth_of = dict(zip(call.queues, depths, strict=True))
+        return _by_write(writes, batches, results, depth_of, call.quotas.states(levels, counts))
 
-    def _arguments(
-        self, batches: Sequence[_ListBatch]
-    ) -> tuple[list[Argument], list[Argument], Sequence[str]]:
-        """KEYS and ARGV of the script, and the limited queues in their order."""
-        lists: dict[str, int] = {}
+    def _arguments(self, batches: Sequence[_ListBatch]) -> _Call:
+        """KEYS and ARGV of the script, and what its answer is about."""
+        named: dict[str, int] = {}
 
         def position(key: str) -> int:
-            return lists.setdefault(key, len(lists) + 1)
+            return named.setdefault(key, len(named) + 1)
 
         args: list[Argument] = []
         queues: dict[str, int] = {}
@@ -111,19 +124,22 @@ class LuaSender:
                     queues[batch.queue] = len(queues) + 1
                     args.append(self._limit)
                     args += [position(self._keys.step_list(batch.queue, step)) for step in STEPS]
+        quotas = QuotaArguments([batch.quota for batch in batches if batch.quota is not None])
+        args += quotas.arguments(position)
         record_keys: list[Argument] = []
         for batch in batches:
             head = (position(batch.list_key), queues.get(batch.queue, 0), batch.ttl_ms)
             if batch.ttl_ms:
-                args += (*head, len(batch.writes))
+                args += (*head, len(batch.writes), quotas.number_of(batch.quota))
                 for write in batch.writes:
                     assert write.idempotency is not None
                     record_keys.append(write.idempotency.key)
                     args += (write.idempotency.value, write.messages[0])
             else:
                 messages = [raw for write in batch.writes for raw in write.messages]
-                args += (*head, len(messages), *messages)
-        return [*lists, *record_keys], [len(lists), len(queues), *args], list(queues)
+                args += (*head, len(messages), 0, *messages)
+        header = (len(named), len(queues), *quotas.counts)
+        return _Call([*named, *record_keys], [*header, *args], list(queues), quotas)
 
 
 def _raise_demotion(results: Iterable[Any]) -> None:
@@ -144,6 +160,7 @@ def _by_write(
     batches: Sequence[_ListBatch],
     results: Iterable[Any],
     depths: dict[str, int],
+    states: Mapping[Quota, QuotaState],
 ) -> list[PublishResult]:
     """The script's results in the order of the writes."""
     by_write: dict[Write, PublishResult] = {}
@@ -153,9 +170,11 @@ def _by_write(
         if not batch.ttl_ms:
             by_write.update(_shared_out(batch, next(rest), depth))
             continue
+        state = None if batch.quota is None else states[batch.quota]
+        pushed = _PUSHED if state is None else PublishResult(1, quota=state)
         for write in batch.writes:
             result = next(rest)
-            by_write[write] = _PUSHED if result == 1 else _result(batch, result, 1, depth)
+            by_write[write] = pushed if result == 1 else _result(batch, result, 1, depth, state)
     return [by_write[write] for write in writes]
 
 
@@ -172,13 +191,18 @@ def _shared_out(
             yield write, _result(batch, result, wanted, depth)
 
 
-def _result(batch: _ListBatch, result: Any, wanted: int, depth: int) -> PublishResult:
+def _result(
+    batch: _ListBatch, result: Any, wanted: int, depth: int, state: QuotaState | None = None
+) -> PublishResult:
     """One result of the script; ``wanted`` messages were to be pushed."""
     if isinstance(result, int):
         full = QueueFull(batch.queue, depth) if result < wanted else None
-        return PublishResult(result, error=full)
+        return PublishResult(result, error=full, quota=state)
     mark, text = result[:1], result[1:]
     if mark == b"=":
-        return PublishResult(existing=text)
+        return PublishResult(existing=text, quota=state)
+    if mark == b"~":
+        assert state is not None
+        return PublishResult(error=exceeded(state, in_flight=text == b"in flight"), quota=state)
     # One message, and its record: neither is there.
     return PublishResult(error=translate(ResponseError(text.decode())))

@@ -42,7 +42,13 @@ from crucible.redis_keys import Keys
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from crucible.broker.publishing.group_commit import PublishCallback, PublishHook, Sender
+    from crucible.broker.publishing.group_commit import (
+        PublishCallback,
+        PublishHook,
+        PublishResult,
+        Sender,
+    )
+    from crucible.broker.publishing.quota import Quota
     from crucible.broker.redis.link import Link
     from crucible.errors import BrokerError
 
@@ -163,11 +169,34 @@ class Publisher(SendsCanvases):
                 ``idempotency`` it is safe to try again.
             BrokerError: the server refused.
         """
-        list_key = self._list(queue, priority)
-        result = await self._group_commit.add(queue, list_key, (raw,), idempotency)
+        result = await self.add(raw, queue, priority, idempotency)
         if result.error is not None:
             raise result.error
         return result.existing
+
+    async def add(
+        self,
+        raw: bytes,
+        queue: str,
+        priority: int | None,
+        idempotency: IdempotencyRecord | None,
+        quota: Quota | None = None,
+    ) -> PublishResult:
+        """The same as ``publish``, with all that is known of it; for what a quota bounds.
+
+        Args:
+            raw: the message.
+            queue: its queue.
+            priority: as in ``publish``.
+            idempotency: as in ``publish``.
+            quota: push only if it allows to; only with ``idempotency``, and with scripting.
+
+        Raises:
+            BrokerUnavailable: no answer within the deadline.
+            BrokerError: the server refused the whole flush.
+        """
+        list_key = self._list(queue, priority)
+        return await self._group_commit.add(queue, list_key, (raw,), idempotency, quota)
 
     def begin(
         self,
@@ -176,8 +205,9 @@ class Publisher(SendsCanvases):
         priority: int | None,
         idempotency: IdempotencyRecord | None,
         callback: PublishCallback,
+        quota: Quota | None = None,
     ) -> None:
-        """The same as ``publish`` for callers outside of a coroutine.
+        """The same as ``add`` for callers outside of a coroutine.
 
         Args:
             raw: the message.
@@ -185,11 +215,13 @@ class Publisher(SendsCanvases):
             priority: as in ``publish``.
             idempotency: as in ``publish``.
             callback: receives the result, or an exception where the whole flush failed.
+            quota: as in ``add``.
 
         Raises:
             BrokerUnavailable: closed.
         """
-        self._group_commit.put(queue, self._list(queue, priority), (raw,), idempotency, callback)
+        list_key = self._list(queue, priority)
+        self._group_commit.put(queue, list_key, (raw,), idempotency, callback, quota)
 
     async def recall(self, key: str) -> bytes | None:
         """The value of an idempotency record, None when nothing was published under it.

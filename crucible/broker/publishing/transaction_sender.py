@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 from crucible.broker.publishing.group_commit import PublishResult
 from crucible.broker.redis.translation import translate, translated
 from crucible.broker.wire.priority import STEPS
-from crucible.errors import QueueFull
+from crucible.errors import NothingStored, QueueFull
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,8 @@ class TransactionSender:
 
     WATCH on the idempotency records makes the look and the push one step; another publisher in
     between fails the transaction, and the look is repeated. Depths are not watched, so several
-    publishers at once may overshoot a limit by what they push in the same instant.
+    publishers at once may overshoot a limit by what they push in the same instant. Quotas are
+    refused: rates that are not kept in one step with the push would be those of each process.
 
     Attributes:
         reached: see ``group_commit.Sender``.
@@ -45,6 +46,8 @@ class TransactionSender:
             BrokerError: the server refused the whole flush.
         """
         self.reached = False
+        if any(write.quota is not None for write in writes):
+            raise NothingStored("quotas need a server with scripts")
         with translated():
             async with self._link.connection() as held:
                 while True:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from crucible.errors import BrokerError, LegacyError
+from crucible.errors import BrokerError, CrucibleError, LegacyError
 from crucible.evaluation.record import scoped_id
 from crucible.evaluation.view import shown
 from crucible.migration.live.lookup import Lookup
 from crucible.migration.live.submission import RoutedSubmission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from crucible.broker.control.client import ControlClient
     from crucible.evaluation.celery_service import CeleryService
@@ -50,10 +51,25 @@ class RoutedService:
         return self._submission.submitted()
 
     def submit(
-        self, caller: Principal, asked: EvalRequest, key: str | None = None
+        self, caller: Principal, asked: EvalRequest, key: str | None = None, retry_of: str = ""
     ) -> Coroutine[Any, Any, Submitted]:
         """See ``EvaluationService``."""
-        return self._submission.submit(caller, asked, key)
+        return self._submission.submit(caller, asked, key, retry_of)
+
+    async def submit_many(
+        self, caller: Principal, asked: Sequence[EvalRequest], keys: Sequence[str | None]
+    ) -> list[Submitted | CrucibleError]:
+        """See ``EvaluationService``; each goes where the switches send it, so each by itself."""
+        pairs = zip(asked, keys, strict=True)
+        return await asyncio.gather(*(self._outcome(caller, *pair) for pair in pairs))
+
+    async def _outcome(
+        self, caller: Principal, asked: EvalRequest, key: str | None
+    ) -> Submitted | CrucibleError:
+        try:
+            return await self.submit(caller, asked, key)
+        except CrucibleError as error:
+            return error
 
     async def submit_and_wait(
         self, caller: Principal, asked: EvalRequest, key: str | None, timeout: float

@@ -13,7 +13,13 @@ import time
 from typing import TYPE_CHECKING
 
 from crucible.breaker import BreakerState
-from crucible.errors import BrokerError, BrokerUnavailable, LegacyError, NothingStored
+from crucible.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    LegacyError,
+    NothingStored,
+    QuotaExceeded,
+)
 from crucible.evaluation.record import public_id
 from crucible.evaluation.request import queue_of
 from crucible.evaluation.service import NOT_QUEUED, Submitted
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
     from crucible.evaluation.request import EvalRequest
     from crucible.evaluation.submission import Draft
     from crucible.identity.principal import Principal
+    from crucible.identity.rates import RateStatus
     from crucible.migration.live.migration import Migration
 
 log = logging.getLogger(__name__)
@@ -64,7 +71,7 @@ class RoutedSubmission:
         return {**self._celery.submitted(), "legacy": self._legacy_total}
 
     async def submit(
-        self, caller: Principal, asked: EvalRequest, key: str | None = None
+        self, caller: Principal, asked: EvalRequest, key: str | None = None, retry_of: str = ""
     ) -> Submitted:
         """Queue one evaluation.
 
@@ -75,6 +82,7 @@ class RoutedSubmission:
             LegacyError: the legacy queue did not accept it.
         """
         draft = self._celery.draft(caller, asked, key)
+        draft.retry_of = retry_of
         began = time.perf_counter()
         is_open = self._breaker.state is BreakerState.OPEN
         graded = asked.tests is not None
@@ -101,7 +109,9 @@ class RoutedSubmission:
 
     async def _celery_first(self, draft: Draft, decision: Decision) -> Submitted:
         try:
-            first = await self._guarded_publish(draft)
+            first, rate = await self._guarded_publish(draft)
+        except QuotaExceeded:
+            raise
         except BrokerError as error:
             if decision.failover is not QueueSystem.LEGACY:
                 raise
@@ -110,9 +120,9 @@ class RoutedSubmission:
             return await self._repeated(draft, first)
         queue = queue_of(draft.asked.priority)
         self._follower.follow(draft.eval_id, draft.record("celery", queue))
-        return Submitted(public_id(draft.eval_id), queue, True)
+        return Submitted(public_id(draft.eval_id), queue, True, rate=rate)
 
-    async def _guarded_publish(self, draft: Draft) -> Record | None:
+    async def _guarded_publish(self, draft: Draft) -> tuple[Record | None, RateStatus | None]:
         permit = self._breaker.permit()
         if permit is None:
             raise NothingStored("the queue server failed repeatedly and is not called for now")

@@ -16,7 +16,7 @@ from crucible.settings import Settings, as_environ, env_name, load_settings
 from crucible.settings.fields import TABLES
 from crucible.settings.sections import Section, descriptions, sections
 
-TOKENS = {"queue_service_token", "executor_token"}
+TOKENS = {"api_key", "queue_service_token", "executor_token"}
 WITH_FLAG = [field for field in Settings.__struct_fields__ if field not in TOKENS | TABLES]
 #: A value of each setting that is not its default, as one types it and as it is printed.
 TYPED: dict[str, tuple[str, Any]] = {

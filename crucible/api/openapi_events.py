@@ -1,0 +1,53 @@
+"""Events in the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crucible.api.events.frames import CONTENT_TYPE, EventShown, Resync
+from crucible.api.openapi_forms import Responses, Schemas, response, some
+from crucible.models import Status
+
+
+def event_paths(of: Schemas, errors: Responses, eval_id: dict[str, Any]) -> dict[str, Any]:
+    """Paths of server-sent events. Their schema describes the data of one event.
+
+    Args:
+        of: references to schemas.
+        errors: the error responses.
+        eval_id: the parameter ``eval_id``.
+    """
+    data = {"oneOf": [of[EventShown], of[Resync]]}
+    resume = {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "schema": {"type": "string", "pattern": "^([0-9]{1,19}-[0-9]{1,19})?$"},
+        "description": "Goes on behind this event; an event `resync` says where that is "
+        "impossible.",
+    }
+    statuses = "|".join(status.value for status in Status)
+    status = {
+        "name": "status",
+        "in": "query",
+        "schema": {"type": "string", "pattern": f"^({statuses})(,({statuses}))*$"},
+        "description": "Only events with one of these, separated by commas.",
+    }
+    text = "Events `evaluation` and `resync`, as they happen; a comment every 15 s without any."
+    stream = {"200": response(text, data, CONTENT_TYPE)}
+    seen = {"204": {"description": "The client has seen the end, and need not ask again."}}
+    return {
+        "/api/eval/{eval_id}/events": {
+            "get": {
+                "summary": "Follow an evaluation up to its end",
+                "parameters": [eval_id, resume],
+                "responses": {**stream, **seen, **some(errors, "404", "422", "503")},
+            }
+        },
+        "/api/events": {
+            "get": {
+                "summary": "Follow all evaluations",
+                "parameters": [status, resume],
+                "responses": {**stream, **some(errors, "422", "503")},
+            }
+        },
+    }

@@ -1,0 +1,146 @@
+"""Cancelling many evaluations: those of a tenant that match filters, a part at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from crucible.broker.admin.listing import Listed, Place
+from crucible.broker.results.meta import RETRY, REVOKED, STARTED
+from crucible.broker.wire.retry import attempt_of
+from crucible.evaluation.record import TASK_ID_PREFIX, Record, decode_record, once_name
+from crucible.evaluation.task_directory import is_visible
+from crucible.evaluation.transitions import Delivery, scoped_of
+from crucible.evaluation.transitions import cancelled as cancelled_event
+from crucible.models import Status
+from crucible.settings import KNOWN_QUEUES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crucible.broker import Publisher
+    from crucible.broker.admin.operator import Admin
+    from crucible.broker.control.client import ControlClient
+    from crucible.broker.results.meta import Meta
+    from crucible.events.writer import EventSink
+    from crucible.identity.principal import Principal
+
+#: Parts of queues that one call looks at, some hundred messages each.
+_PARTS = 40
+
+
+class Filters(msgspec.Struct, frozen=True, kw_only=True):
+    """Which evaluations are meant; None is any.
+
+    Attributes:
+        status: ``queued``, ``running`` or ``retrying``.
+        queue: the queue it is in.
+        language: of the program.
+        since: accepted then or later, milliseconds since the epoch.
+        until: accepted before then.
+    """
+
+    status: Status | None = None
+    queue: str | None = None
+    language: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def match(self, one: Listed, record: Record, meta: Meta | None) -> bool:
+        """Whether an evaluation that has not ended is meant."""
+        return (
+            (self.status is None or self.status is _status_of(one, meta))
+            and (self.queue is None or self.queue == one.queue)
+            and (self.language is None or self.language == record.language)
+            and (self.since is None or record.created_ms >= self.since)
+            and (self.until is None or record.created_ms < self.until)
+        )
+
+
+def _status_of(one: Listed, meta: Meta | None) -> Status:
+    state = meta.status if meta is not None else ""
+    if state == RETRY:
+        return Status.RETRYING
+    return Status.RUNNING if one.claimed and state == STARTED else Status.QUEUED
+
+
+class Cancellation:
+    """Cancels what matches.
+
+    Args:
+        publisher: reads results.
+        control: sends remote control commands to workers.
+        admin: reads queues.
+        events: takes the events of those that no worker had.
+    """
+
+    def __init__(
+        self, publisher: Publisher, control: ControlClient, admin: Admin, events: EventSink
+    ) -> None:
+        self._publisher = publisher
+        self._control = control
+        self._admin = admin
+        self._events = events
+
+    async def cancel(
+        self, caller: Principal, filters: Filters, place: Place | None
+    ) -> tuple[int, Place | None]:
+        """Cancel some more of what matches.
+
+        Args:
+            caller: whose evaluations.
+            filters: which of them.
+            place: where to begin; None is the beginning.
+
+        Returns:
+            How many were cancelled: those that wait have ended, workers were asked to stop those
+            that run. And where to go on; None at the end.
+
+        Raises:
+            BrokerError: the server failed; what was cancelled before is.
+        """
+        cancelled = 0
+        at: Place | None = place or Place()
+        for _ in range(_PARTS):
+            if at is None:
+                break
+            listed, at = await self._admin.messages(KNOWN_QUEUES, at)
+            found = await self._matching(caller, filters, listed)
+            if found:
+                ids = [one.message.id for one in found]
+                await self._control.revoke(ids, terminate=True, final=True)
+                await self._say_cancelled([one for one in found if not one.claimed])
+                cancelled += len(found)
+        return cancelled, at
+
+    async def _say_cancelled(self, waiting: Sequence[Listed]) -> None:
+        """Write the events of those that waited: no worker may have them for a long time."""
+        metas = await self._publisher.results.metas([one.message.id for one in waiting])
+        for one, meta in zip(waiting, metas, strict=True):
+            # One that was claimed and ended meanwhile has its event from its worker.
+            if meta is not None and meta.status == REVOKED:
+                scoped, message = scoped_of(one.message.id), one.message
+                attempt = attempt_of(message.headers)
+                delivery = Delivery(scoped, one.queue, None, message.retries, attempt)
+                self._events.add(cancelled_event(delivery))
+
+    async def _matching(
+        self, caller: Principal, filters: Filters, listed: Sequence[Listed]
+    ) -> list[Listed]:
+        own = [
+            one
+            for one in listed
+            if one.message.id.startswith(TASK_ID_PREFIX) and is_visible(caller, one.message.id)
+        ]
+        ids = [one.message.id for one in own]
+        names = [once_name(task_id.removeprefix(TASK_ID_PREFIX)) for task_id in ids]
+        records = await self._admin.values(list(map(self._publisher.keys.idempotency, names)))
+        metas = await self._publisher.results.metas(ids)
+        return [
+            one
+            for one, stored, meta in zip(own, records, metas, strict=True)
+            if stored is not None
+            and not (meta is not None and meta.ready)
+            and filters.match(one, decode_record(stored), meta)
+        ]
