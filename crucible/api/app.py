@@ -18,6 +18,7 @@ from crucible.api import (
     openapi,
     pages,
     queues,
+    webhooks,
 )
 from crucible.api.app_keys import (
     ADMIN,
@@ -31,6 +32,7 @@ from crucible.api.app_keys import (
     SERVED,
     SERVICE,
     SETTINGS,
+    WEBHOOKS,
 )
 from crucible.api.callers import identify
 from crucible.api.events import handlers as events
@@ -55,6 +57,9 @@ from crucible.migration.live.migration import open_migration
 from crucible.migration.live.service import RoutedService
 from crucible.redis_keys import Keys
 from crucible.telemetry.submissions import Meter
+from crucible.webhooks.addresses import AddressPolicy
+from crucible.webhooks.desk import open_desk
+from crucible.webhooks.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -118,6 +123,12 @@ ROUTES = (
     Route("GET", "/api/v1/migration", migration.show),
     Route("PUT", "/api/v1/migration", migration.change),
     Route("GET", "/api/v1/migration/mismatches", migration.mismatches, _LIMIT),
+    Route("POST", "/api/v1/webhooks", webhooks.create),
+    Route("GET", "/api/v1/webhooks", webhooks.list_),
+    Route("DELETE", "/api/v1/webhooks/{webhook_id}", webhooks.delete),
+    Route("POST", "/api/v1/webhooks/{webhook_id}/rotate", webhooks.rotate),
+    Route("GET", "/api/v1/webhooks/{webhook_id}/deliveries", webhooks.deliveries),
+    Route("POST", "/api/v1/webhooks/deliveries/{delivery_id}/replay", webhooks.replay),
     Route("GET", "/metrics", metrics.show),
     Route("GET", "/health", health.live),
     Route("GET", "/ready", health.ready),
@@ -244,6 +255,10 @@ async def _add_service(
     offered = await stack.enter_async_context(
         OfferedIsolations.watching(settings.celery_broker_url, keys)
     )
+    policy = AddressPolicy(settings.webhook_networks)
+    broker_url = settings.celery_broker_url
+    app[WEBHOOKS] = await stack.enter_async_context(open_desk(broker_url, keys, publisher, policy))
+    subscriptions = await stack.enter_async_context(Subscriptions().watching(broker_url, keys))
     celery = CeleryService(
         publisher,
         control,
@@ -253,6 +268,8 @@ async def _add_service(
         isolations=settings.isolations,
         offered=offered,
         events=app[EVENTS],
+        webhooks=subscriptions,
+        addresses=policy,
     )
     if settings.queue_service_url:
         parts = await stack.enter_async_context(

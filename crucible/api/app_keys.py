@@ -15,6 +15,7 @@ from crucible.executor.served import ServedEnvironments
 from crucible.migration.live.migration import Migration
 from crucible.settings import Settings
 from crucible.telemetry.submissions import Meter
+from crucible.webhooks.desk import WebhookDesk
 
 if TYPE_CHECKING:
     from crucible.evaluation.service import EvaluationService
@@ -34,4 +35,5 @@ EVENTS: web.AppKey[EventSink] = web.AppKey("events")
 #: These two only where there is an event bus.
 EVENT_WRITER = web.AppKey("event_writer", EventWriter)
 EVENT_HUB = web.AppKey("event_hub", EventHub)
+WEBHOOKS = web.AppKey("webhooks", WebhookDesk)
 METER = web.AppKey("meter", Meter)

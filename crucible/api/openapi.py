@@ -17,6 +17,13 @@ from crucible.api.evaluations import Accepted
 from crucible.api.events.frames import CONTENT_TYPE, EventShown, Resync
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.schemas import LETTER_ID, Problem, schemas
+from crucible.api.webhooks import (
+    DeliveryList,
+    DeliveryQueued,
+    WebhookCreated,
+    WebhookList,
+    WebhookRequest,
+)
 from crucible.broker.admin.census import Census
 from crucible.evaluation.readiness import Report
 from crucible.evaluation.request import EvalRequest
@@ -67,6 +74,7 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
         **_events(of, errors),
         **_operations(of, errors),
         **_migration(of, errors),
+        **_webhooks(of, errors),
         "/metrics": {"get": _simple("Counters and depths, for Prometheus")},
         "/health": {"get": _simple("Whether the process lives")},
         "/ready": {
@@ -261,6 +269,57 @@ def _migration(of: _Schemas, errors: _Responses) -> dict[str, Any]:
                     "200": _response("The newest first.", of[MismatchList]),
                     **_some(errors, "422", "503"),
                 },
+            }
+        },
+    }
+
+
+def _webhooks(of: _Schemas, errors: _Responses) -> dict[str, Any]:
+    """Paths for those who want to be notified."""
+    one = {"name": "webhook_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    delivery = {**one, "name": "delivery_id"}
+    path = "/api/v1/webhooks"
+    listed = {"200": _response("Those of the tenant.", of[WebhookList])}
+    made = {"201": _response("With its secret, shown once.", of[WebhookCreated])}
+    rotated = {"200": _response("With its new secret, shown once.", of[WebhookCreated])}
+    latest = {"200": _response("The newest first.", of[DeliveryList])}
+    queued = {"202": _response("It is made once more.", of[DeliveryQueued])}
+    missing = _some(errors, "404", "503")
+    return {
+        path: {
+            "get": {"summary": "Webhooks", "responses": {**listed, **_some(errors, "503")}},
+            "post": {
+                "summary": "Register a webhook",
+                "requestBody": {"required": True, "content": _content(of[WebhookRequest])},
+                "responses": {**made, **_some(errors, "400", "409", "413", "415", "422", "503")},
+            },
+        },
+        f"{path}/{{webhook_id}}": {
+            "delete": {
+                "summary": "Forget a webhook",
+                "parameters": [one],
+                "responses": {"204": {"description": "Forgotten."}, **missing},
+            }
+        },
+        f"{path}/{{webhook_id}}/rotate": {
+            "post": {
+                "summary": "Give a webhook a new secret; the old one goes on signing for a day",
+                "parameters": [one],
+                "responses": {**rotated, **missing},
+            }
+        },
+        f"{path}/{{webhook_id}}/deliveries": {
+            "get": {
+                "summary": "The latest deliveries of a webhook, with their attempts",
+                "parameters": [one],
+                "responses": {**latest, **missing},
+            }
+        },
+        f"{path}/deliveries/{{delivery_id}}/replay": {
+            "post": {
+                "summary": "Deliver once more, under the same webhook-id",
+                "parameters": [delivery],
+                "responses": {**queued, **missing, **_some(errors, "409")},
             }
         },
     }

@@ -16,6 +16,14 @@ from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
 from crucible.api.events.frames import EventShown, Resync
 from crucible.api.migration import MigrationStatus, MismatchList
+from crucible.api.webhooks import (
+    DeliveryList,
+    DeliveryQueued,
+    WebhookCreated,
+    WebhookList,
+    WebhookRequest,
+    WebhookShown,
+)
 from crucible.broker.admin.census import Census
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import Report
@@ -30,6 +38,8 @@ from crucible.executor.admission import (
 from crucible.executor.served import ServedEnvironments
 from crucible.migration.state import SWITCHES, Change
 from crucible.models import LIMIT_FLOORS, Evaluation, Limits
+from crucible.webhooks.addresses import MAX_URL_BYTES
+from crucible.webhooks.registration import EVENT_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,9 +89,12 @@ TYPES = (
     Problem, EvalRequest, Evaluation, Accepted, LanguageShown, EnvironmentShown, Report, Census,
     LetterShown,
     LetterPage, Replayed, Change, MigrationStatus, MismatchList, EventShown, Resync,
+    WebhookRequest, WebhookShown, WebhookCreated, WebhookList, DeliveryList, DeliveryQueued,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
 LETTER_ID = {"type": "string", "pattern": "^(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}$"}
+#: URLs of receivers, as ``webhooks.addresses.check_url`` takes them: here without their hosts.
+URL_PATTERN = "^https?://[!-~]+$"
 _NO_NUL = "^[^\\u0000]*$"
 
 
@@ -99,6 +112,11 @@ def schemas(settings: Settings) -> tuple[dict[Any, Schema], dict[str, Schema]]:
     for name, schema in components.items():
         _describe(schema, kinds.get(name))
     _narrow_request(components, settings)
+    url = {"minLength": 1, "maxLength": MAX_URL_BYTES, "pattern": URL_PATTERN}
+    components["WebhookRequest"]["properties"]["url"] |= url
+    components["WebhookRequest"]["properties"]["events"]["anyOf"] = [
+        {"type": "array", "items": {"enum": list(EVENT_TYPES)}, "minItems": 1}, {"type": "null"},
+    ]  # fmt: skip
     _narrow_limits(components["LimitsRequest"]["properties"], ceilings_of(settings))
     _narrow_change(components["Change"]["properties"], legacy=bool(settings.queue_service_url))
     # One switch at least; null sets none.
@@ -162,6 +180,7 @@ def _narrow_request(components: dict[str, Schema], settings: Settings) -> None:
     aliases = [alias for language in languages.values() for alias in language.aliases]
     fields["language"]["enum"] = list(dict.fromkeys([*languages, *aliases]))
     fields["environment"] |= _any_of([one.name for one in served])
+    fields["webhook_url"]["anyOf"][0] |= {"maxLength": MAX_URL_BYTES, "pattern": URL_PATTERN}
     fields["isolation"] |= _any_of(settings.isolations)
     fields["args"]["maxItems"] = MAX_ARGUMENTS
     fields["args"]["items"]["pattern"] = _NO_NUL

@@ -29,6 +29,7 @@ from crucible.cli import (
     submit,
     tail,
     up,
+    webhooks,
     worker,
     workers,
 )
@@ -75,6 +76,7 @@ app.command("queues")(queues.queues)
 app.command("workers")(workers.command)
 app.command("purge")(queues.purge)
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(legacy.app, name="legacy")
 app.add_typer(migration.app, name="migration")
 app.command("compare")(compare.command)

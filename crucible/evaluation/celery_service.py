@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from crucible.broker import IdempotencyRecord
 from crucible.broker.results.meta import SUCCESS
+from crucible.broker.wire.encode import encode_call
 from crucible.broker.wire.ids import new_id
 from crucible.errors import BrokerError, ParameterError, ResultTimeout
 from crucible.evaluation.isolations import OfferedIsolations
@@ -38,8 +39,12 @@ from crucible.evaluation.service import Submitted
 from crucible.evaluation.submission import Draft, check_same
 from crucible.evaluation.transitions import Delivery, cancelled, queued
 from crucible.evaluation.view import evaluation_of, shown
+from crucible.evaluation.webhook_ends import calls_of, end_of
 from crucible.events.writer import NoEvents
 from crucible.models import ENDED, ISOLATIONS, Status
+from crucible.redis_keys import WEBHOOK_DELIVERED_TTL_S
+from crucible.webhooks.addresses import AddressPolicy, check_url
+from crucible.webhooks.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -73,6 +78,8 @@ class CeleryService:
         isolations: those that a program may ask for.
         offered: those that workers' machines can give it.
         events: takes the events of submissions and cancellations; None drops them.
+        webhooks: the webhooks there are; None for none.
+        addresses: says which hosts a ``webhook_url`` may name.
 
     Attributes:
         submitted_total: submissions that Celery queues took since the start.
@@ -90,6 +97,8 @@ class CeleryService:
         isolations: Collection[Isolation] = ISOLATIONS,
         offered: OfferedIsolations | None = None,
         events: EventSink | None = None,
+        webhooks: Subscriptions | None = None,
+        addresses: AddressPolicy | None = None,
     ) -> None:
         self._publisher = publisher
         self._control = control
@@ -102,6 +111,8 @@ class CeleryService:
         # A plain number and no metric: this is the hot path, and a scrape can read it.
         self.submitted_total = 0
         self.events: EventSink = events or NoEvents()
+        self._webhooks = webhooks or Subscriptions()
+        self._addresses = addresses or AddressPolicy()
         self._messages = EvalMessages()
 
     def submitted(self) -> dict[str, int]:
@@ -148,6 +159,8 @@ class CeleryService:
         asked = check_request(asked, self._served, self._ceilings, self._isolations)
         if asked.isolation is not None:
             self._offered.check(asked.isolation)
+        if asked.webhook_url is not None:
+            check_url(asked.webhook_url, self._addresses, "webhook_url")
         if key and asked.eval_id:
             raise ParameterError("Idempotency-Key", "must not come beside an eval_id")
         field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""
@@ -271,4 +284,25 @@ class CeleryService:
         if found.status is Status.CANCELLED and evaluation.status is Status.QUEUED:
             # No worker has it, and perhaps none will for a long time.
             self.events.add(cancelled(Delivery(eval_id, evaluation.queue, None)))
+            await self.notify(eval_id, found)
         return found
+
+    async def notify(self, eval_id: str, found: Evaluation) -> None:
+        """Send the webhooks of an end that no worker may have seen; of a repetition, nothing.
+
+        Args:
+            eval_id: the scoped id.
+            found: the evaluation.
+
+        Raises:
+            BrokerError: they may or may not have been sent.
+        """
+        stored = await self._publisher.recall(self._once_key(eval_id))
+        url = decode_record(stored).webhook_url if stored else None
+        end = end_of(eval_id, found.status, found.verdict, url=url)
+        for call in calls_of([end], self._webhooks):
+            task_id = call.task_id or new_id()
+            key = self._publisher.keys.idempotency(task_id)
+            once = IdempotencyRecord(key, b"1", WEBHOOK_DELIVERED_TTL_S)
+            raw = encode_call(call, task_id)
+            await self._publisher.publish(raw, queue=call.queue, idempotency=once)

@@ -34,6 +34,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
         queue_system: which queue system took it.
         metadata: the client's own, returned as it came.
         shadow: Celery was sent a copy of what the legacy queue runs.
+        webhook_url: where to report the end; None where the submission named none.
     """
 
     digest: bytes
@@ -43,6 +44,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     queue_system: Literal["celery", "legacy"] = "celery"
     metadata: dict[str, Any] | None = None
     shadow: bool = False
+    webhook_url: str | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()

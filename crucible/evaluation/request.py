@@ -59,6 +59,7 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         limits: what it may use.
         environment: the image to run in; None takes the first that has the language.
         isolation: ``container`` or ``nested``; None takes what the installation is set to.
+        webhook_url: where to report the end, once; None reports it to registered webhooks only.
     """
 
     stdin: str = ""
@@ -70,6 +71,7 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     limits: LimitsRequest | None = None
     environment: str | None = None
     isolation: Isolation | None = None
+    webhook_url: str | None = None
 
 
 class EvalRequest(EvalOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):

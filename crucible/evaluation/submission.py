@@ -43,6 +43,7 @@ class Draft:
             queue_system,
             asked.metadata,
             shadow,
+            asked.webhook_url,
         )
 
 
