@@ -13,11 +13,14 @@ from celery import Celery, signals
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.event_hooks import EventHooks, delivery_of
 from crucible.evaluation.tasks import build_registry
+from crucible.evaluation.webhook_hooks import WebhookHooks
 from crucible.models import Status
 from crucible.settings import Settings, load_settings
 from crucible.stock.bridge import Bridge
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crucible.evaluation.transitions import Delivery
 
 
@@ -68,6 +71,8 @@ def create_app(settings: Settings) -> Celery:
             _count_ends(hooks)
         elif isinstance(hooks, EventHooks):
             _write_events(hooks)
+        elif isinstance(hooks, WebhookHooks):
+            _send_webhooks(app, hooks)
 
     def close(**_: Any) -> None:
         bridge.close()
@@ -114,6 +119,36 @@ def _write_events(hooks: EventHooks) -> None:
     signals.task_success.connect(returned, weak=False)
     signals.task_failure.connect(failed, weak=False)
     signals.task_retry.connect(retried, weak=False)
+
+
+def _send_webhooks(app: Celery, hooks: WebhookHooks) -> None:
+    """Send deliveries as async workers do, before the message of the evaluation is acknowledged.
+
+    A worker that is killed before it has sent them runs the evaluation again. What is revoked
+    before it starts is reported by the api that was asked to cancel it.
+    """
+
+    def send(calls: Sequence[Any]) -> None:
+        for call in calls:
+            app.send_task(
+                call.name,
+                kwargs=dict(call.kwargs or {}),
+                task_id=call.task_id,
+                queue=call.queue,
+                ignore_result=True,
+            )
+
+    def returned(sender: Any, result: Any, **_: Any) -> None:
+        request = sender.request
+        arguments = (request.args or (), request.kwargs or {}, request.headers or {})
+        send(hooks.returned(sender.name, *arguments, result))
+
+    def failed(sender: Any, task_id: str, **_: Any) -> None:
+        request = sender.request
+        send(hooks.gave_up(sender.name, task_id, request.kwargs or {}, request.headers or {}))
+
+    signals.task_success.connect(returned, weak=False)
+    signals.task_failure.connect(failed, weak=False)
 
 
 def _delivery(request: Any) -> Delivery:

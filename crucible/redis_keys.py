@@ -44,6 +44,11 @@ COMPARE_RUNS = "crucible:migration:compare_runs"
 SAMPLE = "crucible:migration:sample"
 LEGACY_PROGRAM_PREFIX = "crucible:legacy:program:"
 LEGACY_RESULT_PREFIX = "crucible:legacy:result:"
+#: The channel of changes is named like the key.
+WEBHOOKS = "crucible:webhooks"
+WEBHOOKS_FAILING = "crucible:webhooks:failing"
+WEBHOOK_LOG_PREFIX = "crucible:webhooks:log:"
+WEBHOOK_DELIVERED_PREFIX = "crucible:webhooks:delivered:"
 #: These two are on the event bus.
 EVENTS = "crucible:events"
 EVENT_WRITER_PREFIX = "crucible:events:writer:"
@@ -87,6 +92,12 @@ ISOLATIONS_TTL_S = 100
 #: About how many entries the stream of events keeps unless ``CRUCIBLE_EVENT_LIMIT`` says so, and
 #: seconds the number of a writer's last batch is kept: longer than a writer tries one batch.
 EVENT_LIMIT, EVENT_WRITER_TTL_S = 500_000, 3600
+#: About how many attempts a tenant's log keeps, and the seconds it is kept after the last one.
+WEBHOOK_LOG_LIMIT, WEBHOOK_LOG_TTL_S = 1000, 30 * 86_400
+#: Seconds it is remembered that a delivery was accepted: longer than all its attempts take.
+WEBHOOK_DELIVERED_TTL_S = 2 * 86_400
+#: Webhooks a tenant may register.
+WEBHOOKS_OF_TENANT = 20
 #: Seconds a reply waits to be fetched by a client that may have left.
 REPLY_TTL_S = 300
 #: Seconds after which stock workers of 5.7 may sweep the binding of a client that died.
@@ -188,6 +199,17 @@ TABLE = (
             "what an evaluation of the legacy queue is to run"),
     KeyInfo(f"{LEGACY_RESULT_PREFIX}<eval id>", "string", "api", f"TTL {_RESULT_TTL}",
             "how an evaluation of the legacy queue ended, in the form of a result"),
+    KeyInfo(WEBHOOKS, "hash", "api, workers", f"{WEBHOOKS_OF_TENANT} fields a tenant",
+            "`<tenant>:<webhook id>` → URL, secrets, events; also the channel of changes"),
+    KeyInfo(WEBHOOKS_FAILING, "hash", "api, workers", "one field a webhook",
+            "the same → since when every attempt has failed"),
+    KeyInfo(f"{WEBHOOK_LOG_PREFIX}<tenant>", "stream", _WORKERS,
+            f"MAXLEN ~ {WEBHOOK_LOG_LIMIT}, TTL {WEBHOOK_LOG_TTL_S} s",
+            "attempts of webhook deliveries, and the answers"),
+    KeyInfo(f"{WEBHOOK_DELIVERED_PREFIX}<delivery id>", "string", _WORKERS,
+            f"TTL {WEBHOOK_DELIVERED_TTL_S} s, of an attempt under way its timeout",
+            "an attempt is under way, or was accepted: a message that comes twice is not delivered "
+            "twice"),
     KeyInfo(EVENTS, "stream", "api, workers", "MAXLEN ~ `CRUCIBLE_EVENT_LIMIT`",
             "on the event bus: the transitions of all evaluations; [events.md](events.md)"),
     KeyInfo(f"{EVENT_WRITER_PREFIX}<random>", "string", "api, workers",
@@ -409,3 +431,21 @@ class Keys:
     def legacy_result(self, eval_id: str) -> str:
         """The result of one evaluation of the legacy queue."""
         return f"{self.prefix}{LEGACY_RESULT_PREFIX}{eval_id}"
+
+    @property
+    def webhooks(self) -> str:
+        """The registered webhooks, and the channel of their changes."""
+        return f"{self.prefix}{WEBHOOKS}"
+
+    @property
+    def webhooks_failing(self) -> str:
+        """Since when webhooks fail."""
+        return f"{self.prefix}{WEBHOOKS_FAILING}"
+
+    def webhook_log(self, tenant: str) -> str:
+        """The stream of attempts of a tenant's deliveries."""
+        return f"{self.prefix}{WEBHOOK_LOG_PREFIX}{tenant}"
+
+    def webhook_delivered(self, delivery_id: str) -> str:
+        """That a delivery was accepted."""
+        return f"{self.prefix}{WEBHOOK_DELIVERED_PREFIX}{delivery_id}"

@@ -25,6 +25,7 @@ from crucible.api import (
     pages,
     queues,
     tasks,
+    webhooks,
 )
 from crucible.api.app_keys import (
     ADMIN,
@@ -43,6 +44,7 @@ from crucible.api.app_keys import (
     SERVICE,
     SETTINGS,
     TASKS,
+    WEBHOOKS,
 )
 from crucible.api.callers import CALLERS, Callers, caller_of
 from crucible.api.events import handlers as events
@@ -65,6 +67,7 @@ from crucible.evaluation.readiness import PROBE_S, Readiness
 from crucible.evaluation.record import unended_ttl_s
 from crucible.evaluation.retries import Retries
 from crucible.evaluation.task_directory import TaskDirectory
+from crucible.evaluation.webhook_notifier import WebhookNotifier
 from crucible.events.hub import open_hub
 from crucible.events.writer import NoEvents, open_writer
 from crucible.executor.served import ServedEnvironments
@@ -81,6 +84,9 @@ from crucible.redis_keys import Keys
 from crucible.scaling.policy import Autoscaler
 from crucible.settings import check_exposure, is_loopback
 from crucible.telemetry.submissions import Meter
+from crucible.webhooks.addresses import AddressPolicy
+from crucible.webhooks.desk import open_desk
+from crucible.webhooks.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -167,6 +173,12 @@ ROUTES = (
     Route("GET", "/api/v1/migration", "admin", migration.show),
     Route("PUT", "/api/v1/migration", "admin", migration.change),
     Route("GET", "/api/v1/migration/mismatches", "admin", migration.mismatches, _LIMIT),
+    Route("POST", "/api/v1/webhooks", "submit", webhooks.create),
+    Route("GET", "/api/v1/webhooks", "read", webhooks.list_),
+    Route("DELETE", "/api/v1/webhooks/{webhook_id}", "submit", webhooks.delete),
+    Route("POST", "/api/v1/webhooks/{webhook_id}/rotate", "submit", webhooks.rotate),
+    Route("GET", "/api/v1/webhooks/{webhook_id}/deliveries", "read", webhooks.deliveries),
+    Route("POST", "/api/v1/webhooks/deliveries/{delivery_id}/replay", "submit", webhooks.replay),
     *(
         Route(method, f"{prefix}{path}", scope, handler, query)
         for prefix in ("", "/api/v1")
@@ -266,9 +278,10 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         app[CALLERS] = await _callers(settings, stack, client)
         app[METER] = Meter()
         await _add_events(app, stack, publisher.keys)
-        await _add_service(app, stack, publisher, control, client)
+        notifier = await _add_webhooks(app, stack, publisher)
+        await _add_service(app, stack, publisher, control, client, notifier)
         app[RETRIES] = Retries(app[SERVICE], publisher, app[ADMIN])
-        app[CANCELLATION] = Cancellation(publisher, control, app[ADMIN], app[EVENTS])
+        app[CANCELLATION] = Cancellation(publisher, control, app[ADMIN], app[EVENTS], notifier)
         app[TASKS] = TaskDirectory(app[SERVICE], publisher, control, app[ADMIN])
         app[FLEET] = await stack.enter_async_context(
             open_fleet(
@@ -352,12 +365,26 @@ async def _require_usable(settings: Settings) -> None:
         await require_usable(client, names, scripting=scripting, needs_all_rights=False)
 
 
+async def _add_webhooks(
+    app: web.Application, stack: AsyncExitStack, publisher: Publisher
+) -> WebhookNotifier:
+    """What keeps the webhooks; and what sends those of ends that this process causes."""
+    settings = app[SETTINGS]
+    broker_url = settings.celery_broker_url
+    keys = Keys(settings.global_keyprefix, settings.result_prefix)
+    policy = AddressPolicy(settings.webhook_networks)
+    app[WEBHOOKS] = await stack.enter_async_context(open_desk(broker_url, keys, publisher, policy))
+    subscriptions = await stack.enter_async_context(Subscriptions().watching(broker_url, keys))
+    return WebhookNotifier(publisher, subscriptions)
+
+
 async def _add_service(
     app: web.Application,
     stack: AsyncExitStack,
     publisher: Publisher,
     control: ControlClient,
     client: Redis,
+    notifier: WebhookNotifier,
 ) -> None:
     """The service of this installation, and what comes with it: migration or fast path."""
     settings, meter = app[SETTINGS], app[METER]
@@ -375,6 +402,8 @@ async def _add_service(
         result_ttl_s=settings.result_ttl_s,
         offered=offered,
         events=app[EVENTS],
+        webhooks=notifier,
+        addresses=AddressPolicy(settings.webhook_networks),
     )
     if settings.queue_service_url:
         parts = await stack.enter_async_context(

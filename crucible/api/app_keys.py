@@ -21,6 +21,7 @@ from crucible.scaling.policy import Autoscaler
 from crucible.settings import Settings
 from crucible.telemetry.shared import SharedMetrics
 from crucible.telemetry.submissions import Meter
+from crucible.webhooks.desk import WebhookDesk
 
 if TYPE_CHECKING:
     from crucible.evaluation.service import EvaluationService
@@ -42,6 +43,7 @@ EVENT_WRITER = web.AppKey("event_writer", EventWriter)
 EVENT_HUB = web.AppKey("event_hub", EventHub)
 #: What the policy wanted lately.
 AUTOSCALER = web.AppKey("autoscaler", Autoscaler)
+WEBHOOKS = web.AppKey("webhooks", WebhookDesk)
 METER = web.AppKey("meter", Meter)
 TASKS = web.AppKey("tasks", TaskDirectory)
 FLEET = web.AppKey("fleet", Fleet)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from crucible.api import openapi_attempts, openapi_batch, openapi_tasks
+from crucible.api import openapi_attempts, openapi_batch, openapi_tasks, openapi_webhooks
 from crucible.api.autoscale import Autoscale
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
@@ -20,6 +20,7 @@ from crucible.api.events.frames import EventShown, Resync
 from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.openapi_batch import narrow_batch
+from crucible.api.openapi_webhooks import narrow_webhooks
 from crucible.broker.admin.census import Census
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import Report
@@ -37,6 +38,7 @@ from crucible.identity.key_store import MAX_GRACE_S
 from crucible.identity.keys import KeyMade, KeyRequest, KeyShown
 from crucible.migration.state import SWITCHES, Change
 from crucible.models import LIMIT_FLOORS, Evaluation, Limits
+from crucible.webhooks.addresses import MAX_URL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,10 +90,12 @@ TYPES = (
     LetterShown,
     LetterPage, Replayed, Change, MigrationStatus, MismatchList, KeyRequest, KeyShown, KeyMade,
     KeyList, Rotation, EventShown, Resync,
-    *openapi_batch.TYPES, *openapi_tasks.TYPES, *openapi_attempts.TYPES,
+    *openapi_batch.TYPES, *openapi_tasks.TYPES, *openapi_attempts.TYPES, *openapi_webhooks.TYPES,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
 LETTER_ID = {"type": "string", "pattern": "^(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}$"}
+#: URLs of receivers, as ``webhooks.addresses.check_url`` takes them: here without their hosts.
+URL_PATTERN = "^https?://[!-~]+$"
 _NO_NUL = "^[^\\u0000]*$"
 
 
@@ -113,6 +117,7 @@ def schemas(settings: Settings) -> tuple[dict[Any, Schema], dict[str, Schema]]:
     narrow_batch(components)
     components["KeyRequest"]["properties"]["scopes"]["uniqueItems"] = True
     components["Rotation"]["properties"]["grace_s"] |= {"minimum": 0, "maximum": MAX_GRACE_S}
+    narrow_webhooks(components, URL_PATTERN)
     _narrow_limits(components["LimitsRequest"]["properties"], ceilings_of(settings))
     _narrow_change(components["Change"]["properties"], legacy=bool(settings.queue_service_url))
     # One switch at least; null sets none.
@@ -176,6 +181,7 @@ def _narrow_request(request: Schema, components: dict[str, Schema], settings: Se
     aliases = [alias for language in languages.values() for alias in language.aliases]
     fields["language"]["enum"] = list(dict.fromkeys([*languages, *aliases]))
     fields["environment"] |= _any_of([one.name for one in served])
+    fields["webhook_url"]["anyOf"][0] |= {"maxLength": MAX_URL_BYTES, "pattern": URL_PATTERN}
     fields["isolation"] |= _any_of(settings.isolations)
     fields["args"]["maxItems"] = MAX_ARGUMENTS
     fields["args"]["items"]["pattern"] = _NO_NUL

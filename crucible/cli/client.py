@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
@@ -143,6 +144,8 @@ async def ask_api(
     content = None if body is None else msgspec.json.encode(body)
     async with Transport(api.url, api.key, retry_for_s=0) as transport:
         answer = await transport.ask(method, path, body=content, wait_s=wait_s)
+    if answer.status == HTTPStatus.NO_CONTENT:
+        return {}
     try:
         return msgspec.json.decode(answer.content, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -30,6 +30,7 @@ from crucible.cli import (
     submit,
     tail,
     up,
+    webhooks,
     worker,
     workers,
 )
@@ -77,6 +78,7 @@ app.command("workers")(workers.command)
 app.command("purge")(queues.purge)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(legacy.app, name="legacy")
 app.add_typer(migration.app, name="migration")
 app.command("compare")(compare.command)

@@ -79,11 +79,19 @@ def purge(
 
 async def _purge(settings: Settings, queue: str) -> int:
     from crucible.evaluation.completion_store import counting_cancelled
+    from crucible.evaluation.webhook_ends import pushes_of
     from crucible.redis_keys import Keys
+    from crucible.webhooks.subscriptions import Subscriptions
 
     keys = Keys(settings.global_keyprefix, settings.result_prefix)
     async with (
         connected(settings) as admin,
-        counting_cancelled(settings.celery_broker_url, keys, settings.result_ttl_s) as cancelled,
+        Subscriptions().watching(settings.celery_broker_url, keys) as subscriptions,
+        counting_cancelled(
+            settings.celery_broker_url,
+            keys,
+            settings.result_ttl_s,
+            pushes_of(subscriptions, keys),
+        ) as cancelled,
     ):
         return await admin.purge(queue, cancelled)

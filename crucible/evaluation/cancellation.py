@@ -13,7 +13,8 @@ from crucible.evaluation.record import TASK_ID_PREFIX, Record, decode_record, on
 from crucible.evaluation.task_directory import is_visible
 from crucible.evaluation.transitions import Delivery, scoped_of
 from crucible.evaluation.transitions import cancelled as cancelled_event
-from crucible.models import Status
+from crucible.evaluation.webhook_ends import end_of
+from crucible.models import Status, Verdict
 from crucible.settings import KNOWN_QUEUES
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from crucible.broker.admin.operator import Admin
     from crucible.broker.control.client import ControlClient
     from crucible.broker.results.meta import Meta
+    from crucible.evaluation.webhook_notifier import WebhookNotifier
     from crucible.events.writer import EventSink
     from crucible.identity.principal import Principal
 
@@ -73,15 +75,22 @@ class Cancellation:
         control: sends remote control commands to workers.
         admin: reads queues.
         events: takes the events of those that no worker had.
+        webhooks: sends the webhooks of these.
     """
 
     def __init__(
-        self, publisher: Publisher, control: ControlClient, admin: Admin, events: EventSink
+        self,
+        publisher: Publisher,
+        control: ControlClient,
+        admin: Admin,
+        events: EventSink,
+        webhooks: WebhookNotifier,
     ) -> None:
         self._publisher = publisher
         self._control = control
         self._admin = admin
         self._events = events
+        self._webhooks = webhooks
 
     async def cancel(
         self, caller: Principal, filters: Filters, place: Place | None
@@ -108,26 +117,30 @@ class Cancellation:
             listed, at = await self._admin.messages(KNOWN_QUEUES, at)
             found = await self._matching(caller, filters, listed)
             if found:
-                ids = [one.message.id for one in found]
+                ids = [one.message.id for one, _ in found]
                 await self._control.revoke(ids, terminate=True, final=True)
-                await self._say_cancelled([one for one in found if not one.claimed])
+                await self._report_cancelled([(one, r) for one, r in found if not one.claimed])
                 cancelled += len(found)
         return cancelled, at
 
-    async def _say_cancelled(self, waiting: Sequence[Listed]) -> None:
-        """Write the events of those that waited: no worker may have them for a long time."""
-        metas = await self._publisher.results.metas([one.message.id for one in waiting])
-        for one, meta in zip(waiting, metas, strict=True):
+    async def _report_cancelled(self, waiting: Sequence[tuple[Listed, Record]]) -> None:
+        """Report the ends of those that waited: no worker may have them for a long time."""
+        metas = await self._publisher.results.metas([one.message.id for one, _ in waiting])
+        ends = []
+        for (one, record), meta in zip(waiting, metas, strict=True):
             # One that was claimed and ended meanwhile has its event from its worker.
             if meta is not None and meta.status == REVOKED:
                 scoped, message = scoped_of(one.message.id), one.message
                 attempt = attempt_of(message.headers)
                 delivery = Delivery(scoped, one.queue, None, message.retries, attempt)
                 self._events.add(cancelled_event(delivery))
+                url, verdict = record.webhook_url, Verdict.CANCELLED
+                ends.append(end_of(scoped, Status.CANCELLED, verdict, attempt=attempt, url=url))
+        await self._webhooks.notify(ends)
 
     async def _matching(
         self, caller: Principal, filters: Filters, listed: Sequence[Listed]
-    ) -> list[Listed]:
+    ) -> list[tuple[Listed, Record]]:
         own = [
             one
             for one in listed
@@ -138,9 +151,9 @@ class Cancellation:
         records = await self._admin.values(list(map(self._publisher.keys.idempotency, names)))
         metas = await self._publisher.results.metas(ids)
         return [
-            one
+            (one, record)
             for one, stored, meta in zip(own, records, metas, strict=True)
             if stored is not None
             and not (meta is not None and meta.ready)
-            and filters.match(one, decode_record(stored), meta)
+            and filters.match(one, record := decode_record(stored), meta)
         ]

@@ -39,8 +39,12 @@ from crucible.evaluation.service import Submitted
 from crucible.evaluation.submission import Draft, check_same
 from crucible.evaluation.transitions import Delivery, cancelled, queued
 from crucible.evaluation.view import evaluation_of, shown
+from crucible.evaluation.webhook_ends import end_of
+from crucible.evaluation.webhook_notifier import WebhookNotifier
 from crucible.events.writer import NoEvents
 from crucible.models import ENDED, Status
+from crucible.webhooks.addresses import AddressPolicy, check_url
+from crucible.webhooks.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,6 +81,8 @@ class CeleryService:
         result_ttl_s: seconds a result is kept; a submission is remembered for at least as long.
         offered: isolations that workers' machines can give programs.
         events: takes the events of submissions and cancellations; None drops them.
+        webhooks: sends the webhooks of cancellations; None sends none.
+        addresses: says which hosts a ``webhook_url`` may name.
 
     Attributes:
         submitted_total: submissions that Celery queues took since the start.
@@ -94,6 +100,8 @@ class CeleryService:
         result_ttl_s: int,
         offered: OfferedIsolations | None = None,
         events: EventSink | None = None,
+        webhooks: WebhookNotifier | None = None,
+        addresses: AddressPolicy | None = None,
     ) -> None:
         self._publisher = publisher
         self._control = control
@@ -106,6 +114,8 @@ class CeleryService:
         # A plain number and no metric: this is the hot path, and a scrape can read it.
         self.submitted_total = 0
         self.events: EventSink = events or NoEvents()
+        self._webhooks = webhooks or WebhookNotifier(publisher, Subscriptions())
+        self._addresses = addresses or AddressPolicy()
         self._messages = EvalMessages()
 
     def submitted(self) -> dict[str, int]:
@@ -168,6 +178,8 @@ class CeleryService:
         asked = self._allowed[caller.tier].admit(asked)
         if asked.isolation is not None:
             self._offered.check(asked.isolation)
+        if asked.webhook_url is not None:
+            check_url(asked.webhook_url, self._addresses, "webhook_url")
         if key and asked.eval_id:
             raise ParameterError("Idempotency-Key", "must not come beside an eval_id")
         field = "eval_id" if asked.eval_id else "Idempotency-Key" if key else ""
@@ -326,4 +338,11 @@ class CeleryService:
         if found.status is Status.CANCELLED and evaluation.status is Status.QUEUED:
             # No worker has it, and perhaps none will for a long time.
             self.events.add(cancelled(Delivery(eval_id, evaluation.queue, None)))
+            await self._notify(eval_id, found)
         return found
+
+    async def _notify(self, eval_id: str, found: Evaluation) -> None:
+        """Send the webhooks of an end that no worker may have seen."""
+        stored = await self._publisher.recall(self._once_key(eval_id))
+        url = decode_record(stored).webhook_url if stored else None
+        await self._webhooks.notify([end_of(eval_id, found.status, found.verdict, url=url)])

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.client import Pipeline
 
+    from crucible.broker.canvas.effects import Push
+    from crucible.evaluation.record import Record
     from crucible.redis_keys import Keys
 
 QueueSystem = Literal["celery", "legacy"]
@@ -111,9 +113,18 @@ class CompletionStore:
         client: of the task queue server.
         keys: key names.
         result_ttl_s: seconds a result is kept, and the record with it; 0 for ever.
+        pushes: the messages that a completion causes which no worker saw, by its record; sent in
+            the step that counts it.
     """
 
-    def __init__(self, client: Redis, keys: Keys, result_ttl_s: int) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        result_ttl_s: int,
+        pushes: Callable[[Completion, Record], Sequence[Push]] = lambda completion, record: (),
+    ) -> None:
+        self._pushes = pushes
         self._client = client
         self._keys = keys
         self._result_ttl_s = result_ttl_s
@@ -168,25 +179,51 @@ class CompletionStore:
                 letters = [(one, _detail(row[1])) for row in rows if (one := _lost(*row))]
                 lost = [one for one, _ in letters]
                 increments = increments_of(lost, await self.shorten(lost)) if lost else Counter()
+                pushes = await self._pushes_of(lost)
                 pipe.multi()  # type: ignore[no-untyped-call]  # redis-py left it unannotated
                 self._add(pipe, increments)
                 pipe.set(keys.completions_letter, rows[-1][0])
+                for push in pushes:
+                    pipe.lpush(push.list_key, push.raw)
                 try:
                     await pipe.execute()
                 except WatchError:
                     return []
                 return letters
 
+    async def _pushes_of(self, completions: Sequence[Completion]) -> list[Push]:
+        """What these completions cause; raises BrokerError where the server does not answer."""
+        if not completions:
+            return []
+        with translated():
+            stored: Any = await self._client.mget(
+                [self._record(one.eval_id) for one in completions]
+            )
+        found: list[Push] = []
+        for one, value in zip(completions, stored, strict=True):
+            record = _record_in(value)
+            if record is not None:
+                found += self._pushes(one, record)
+        return found
+
     async def check(self) -> None:
         """Ping the server; raises BrokerError while it does not answer."""
         with translated():
             await self._client.ping()
 
-    async def add(self, increments: Counter[str]) -> None:
-        """Add to what was counted."""
+    async def add(self, increments: Counter[str], dropped: Sequence[Completion] = ()) -> None:
+        """Add to what was counted.
+
+        Args:
+            increments: by field.
+            dropped: completions among them that no worker saw.
+        """
+        pushes = await self._pushes_of(dropped)
         with translated():
             async with self._client.pipeline(transaction=True) as pipe:
                 self._add(pipe, increments)
+                for push in pushes:
+                    pipe.lpush(push.list_key, push.raw)
                 await pipe.execute()
 
     def _add(self, pipe: Pipeline, increments: Counter[str]) -> None:
@@ -230,7 +267,10 @@ def _detail(fields: Mapping[bytes, bytes]) -> str:
 
 @asynccontextmanager
 async def counting_cancelled(
-    broker_url: str, keys: Keys, result_ttl_s: int
+    broker_url: str,
+    keys: Keys,
+    result_ttl_s: int,
+    pushes: Callable[[Completion, Record], Sequence[Push]] = lambda completion, record: (),
 ) -> AsyncIterator[Callable[[Sequence[str]], Awaitable[None]]]:
     """Count evaluations as cancelled that are taken out of their queues.
 
@@ -238,6 +278,7 @@ async def counting_cancelled(
         broker_url: the task queue server.
         keys: key names.
         result_ttl_s: seconds a result is kept, and the record with it; 0 for ever.
+        pushes: as of ``CompletionStore``.
 
     Yields:
         Called with ids of tasks.
@@ -246,7 +287,7 @@ async def counting_cancelled(
         BrokerError: from what is yielded, where the server does not answer.
     """
     async with open_client(broker_url, name="completions") as client:
-        store = CompletionStore(client, keys, result_ttl_s)
+        store = CompletionStore(client, keys, result_ttl_s, pushes)
 
         async def count(task_ids: Sequence[str]) -> None:
             now_s = time.time()
@@ -262,7 +303,7 @@ async def counting_cancelled(
                 if task_id.startswith(TASK_ID_PREFIX)
             ]
             if ended:
-                await store.add(increments_of(ended, await store.shorten(ended)))
+                await store.add(increments_of(ended, await store.shorten(ended)), ended)
 
         yield count
 
@@ -270,12 +311,18 @@ async def counting_cancelled(
 def _accepted_s(eval_ids: Sequence[str], stored: Sequence[bytes | None]) -> dict[str, float]:
     found = {}
     for eval_id, value in zip(eval_ids, stored, strict=True):
-        try:
-            if value is not None:
-                found[eval_id] = decode_record(value).created_ms / 1000
-        except msgspec.DecodeError:
-            continue
+        record = _record_in(value)
+        if record is not None:
+            found[eval_id] = record.created_ms / 1000
     return found
+
+
+def _record_in(value: bytes | None) -> Record | None:
+    """A stored record; None where there is none, or one of another version."""
+    try:
+        return None if value is None else decode_record(value)
+    except msgspec.DecodeError:
+        return None
 
 
 async def read_completions(client: Redis, keys: Keys) -> dict[str, CompletionCounts]:

@@ -31,7 +31,9 @@ from crucible.evaluation.completion_store import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from crucible.broker.canvas.effects import Push
     from crucible.evaluation.completion_store import QueueSystem
+    from crucible.evaluation.record import Record
     from crucible.models import Status
     from crucible.redis_keys import Keys
 
@@ -101,6 +103,7 @@ class CompletionCounter:
         keys: Keys,
         result_ttl_s: int,
         lost: Callable[[Completion, str], None] = lambda completion, detail: None,
+        pushes: Callable[[Completion, Record], Sequence[Push]] = lambda completion, record: (),
     ) -> AsyncIterator[CompletionCounter]:
         """Write what is noted while the context is open, and once more at its end.
 
@@ -110,10 +113,12 @@ class CompletionCounter:
             result_ttl_s: seconds a result is kept, and the record with it; 0 for ever.
             lost: called for each evaluation that became a dead letter because its workers died,
                 with why; by one process only.
+            pushes: the messages that such a one causes; sent in the step that counts it.
         """
         stop = asyncio.Event()
         async with open_client(broker_url, name="completions") as client:
-            writing = self._keep_writing(CompletionStore(client, keys, result_ttl_s), stop, lost)
+            store = CompletionStore(client, keys, result_ttl_s, pushes)
+            writing = self._keep_writing(store, stop, lost)
             task = asyncio.create_task(writing, name="crucible-completions")
             try:
                 yield self

@@ -35,6 +35,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
         metadata: the client's own, returned as it came.
         shadow: Celery was sent a copy of what the legacy queue runs.
         retry_of: id of the evaluation it repeats, as clients know it.
+        webhook_url: where to report the end; None where the submission named none.
     """
 
     digest: bytes
@@ -45,6 +46,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     metadata: dict[str, Any] | None = None
     shadow: bool = False
     retry_of: str = ""
+    webhook_url: str | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -77,6 +77,7 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         interactor: a program that talks to the judged one, and decides.
         stop: skips the rest after the first test that fails (``first_failure``), or the rest of its
             group (``group``); ``never`` runs all.
+        webhook_url: where to report the end, once; None reports it to registered webhooks only.
     """
 
     stdin: str = ""
@@ -94,6 +95,7 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     checker: GraderRequest | None = None
     interactor: GraderRequest | None = None
     stop: Stop = "never"
+    webhook_url: str | None = None
 
 
 class EvalRequest(EvalOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):

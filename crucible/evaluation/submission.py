@@ -49,6 +49,7 @@ class Draft:
             asked.metadata,
             shadow,
             self.retry_of,
+            asked.webhook_url,
         )
 
 

@@ -17,7 +17,7 @@ from crucible.evaluation.completion_hooks import CompletionHooks, SandboxHooks
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.event_hooks import EventHooks
 from crucible.evaluation.executor_health import ExecutorHealth
-from crucible.evaluation.executor_settings import executor_config
+from crucible.evaluation.executor_settings import breaker_policy, executor_config
 from crucible.evaluation.grading import grade
 from crucible.evaluation.kept_requests import kept_request
 from crucible.evaluation.limits import ceilings_of
@@ -25,11 +25,19 @@ from crucible.evaluation.request import job_from
 from crucible.evaluation.result import EvalResult, plain, result_of
 from crucible.evaluation.retry_policy import MAX_RETRIES, RETRIED, retry_delay_s
 from crucible.evaluation.view import now_text
+from crucible.evaluation.webhook_ends import pushes_of
+from crucible.evaluation.webhook_hooks import WebhookHooks
+from crucible.evaluation.webhook_outlet import WebhookOutlet, open_outlet
+from crucible.evaluation.webhook_task import deliver_webhook
 from crucible.events.writer import LateSink, open_events
 from crucible.executor import circuits_of, gauges_of, open_executor
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.served import ServedEnvironments
 from crucible.redis_keys import Keys
+from crucible.webhooks.addresses import AddressPolicy
+from crucible.webhooks.breakers import HostBreakers
+from crucible.webhooks.planning import TASK as DELIVER_WEBHOOK
+from crucible.webhooks.subscriptions import Subscriptions
 from crucible.worker import TaskRegistry
 
 if TYPE_CHECKING:
@@ -53,6 +61,7 @@ class Platform:
         served: the environments they may run in.
         ceilings: the most a program may ask for.
         isolation: what a program gets that names none.
+        webhooks: makes deliveries.
         running: called with the task and the scoped id of an evaluation that is about to run.
     """
 
@@ -60,6 +69,7 @@ class Platform:
     served: ServedEnvironments
     ceilings: Limits
     isolation: Isolation
+    webhooks: WebhookOutlet
     running: Callable[[TaskContext, str], None] = lambda ctx, eval_id: None
 
 
@@ -71,9 +81,11 @@ def build_registry(settings: Settings) -> TaskRegistry:
     sink = LateSink()
     events = EventHooks(sink, EVALUATING)
     served = ServedEnvironments(settings.served_environments)
+    subscriptions, hosts = Subscriptions(), HostBreakers(breaker_policy(settings))
+    policy = AddressPolicy(settings.webhook_networks)
 
     def circuits() -> dict[str, Circuit]:
-        return worst(map(circuits_of, opened))
+        return worst([*map(circuits_of, opened), hosts.circuits()])
 
     def gauges() -> dict[str, int]:
         found: Counter[str] = Counter()
@@ -88,14 +100,27 @@ def build_registry(settings: Settings) -> TaskRegistry:
             open_events(settings.event_bus, keys, settings.event_limit) as writer,
             open_executor(executor_config(settings), SandboxHooks(completions)) as executor,
             health.watching(executor),
-            completions.writing(broker_url, keys, settings.result_ttl_s, _lost_to(sink)),
+            completions.writing(
+                broker_url,
+                keys,
+                settings.result_ttl_s,
+                _lost_to(sink),
+                pushes_of(subscriptions, keys),
+            ),
             announcing(executor, settings.isolations, broker_url, keys),
+            subscriptions.watching(broker_url, keys),
+            open_outlet(settings, keys, policy, hosts) as webhooks,
         ):
             opened.append(executor)
             try:
                 with sink.writing_to(writer):
                     yield Platform(
-                        executor, served, ceilings_of(settings), settings.isolation, events.running
+                        executor,
+                        served,
+                        ceilings_of(settings),
+                        settings.isolation,
+                        webhooks,
+                        events.running,
                     )
             finally:
                 opened.remove(executor)
@@ -104,13 +129,19 @@ def build_registry(settings: Settings) -> TaskRegistry:
         platform,
         lambda: health.trouble,
         circuits,
-        (CompletionHooks(completions, EVALUATING), events),
+        (
+            CompletionHooks(completions, EVALUATING),
+            events,
+            WebhookHooks(subscriptions, EVALUATING),
+        ),
         gauges=gauges,
     )
     for name, function in EVALUATING.items():
         # Kept as a dead letter after the last retry: an operator may replay it.
         registry.task(name, track_started=True, max_retries=MAX_RETRIES, keep_failed=True)(function)
     registry.task("tasks.health_check")(health_check)
+    # It counts its attempts itself: the schedule has an end, a server that is away does not count.
+    registry.task(DELIVER_WEBHOOK, ignore_result=True, max_retries=None)(deliver_webhook)
     return registry
 
 

@@ -26,7 +26,7 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Meta(gt=0.0)]
 
 #: Served strictly in this order by async and stock workers alike.
-QUEUES = ("high_priority", "evaluation", "batch", "maintenance")
+QUEUES = ("high_priority", "evaluation", "batch", "maintenance", "webhooks")
 #: Every queue that Crucible uses, in the order of service.
 KNOWN_QUEUES = (*QUEUES, "gpu_queue", "assessments", "reports", "celery")
 #: The value of ``event_bus_url`` without an event bus; an empty one would count as not set.
@@ -96,6 +96,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         max_body_kb: largest request body, KiB.
         max_wait_s: longest ``?wait=``, seconds.
         isolations: those that submissions may ask for.
+        webhook_networks: private networks that webhooks may go to, such as 10.1.0.0/16.
+        webhook_timeout_s: seconds one request to a receiver may take.
+        webhook_disable_after_s: seconds of failures alone after which a webhook is disabled.
         celery_enabled: new evaluations may go to Celery queues.
         celery_percentage: share of new evaluations sent to Celery, 0.0 to 1.0.
         force_legacy_queue: send all to the legacy queue, whatever the other switches say.
@@ -184,6 +187,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     max_body_kb: Positive = 2048
     max_wait_s: Seconds = 60.0
     isolations: tuple[Isolation, ...] = ISOLATIONS
+    webhook_networks: tuple[str, ...] = ()
+    webhook_timeout_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 15.0
+    webhook_disable_after_s: Seconds = 5 * 86_400.0
     celery_enabled: bool = True
     celery_percentage: Share = 1.0
     force_legacy_queue: bool = False

@@ -17,6 +17,7 @@ class Section(enum.StrEnum):
     TASK_QUEUE = "Task queue"
     EVENT_BUS = "Event bus"
     SUBMISSIONS = "Submissions"
+    WEBHOOKS = "Webhooks"
     MIGRATION = "Migration"
     LEGACY_QUEUE = "Legacy queue"
     BREAKERS = "Circuit breakers"
@@ -36,6 +37,7 @@ _FIRST = {
     "celery_broker_url": Section.TASK_QUEUE,
     "event_bus_url": Section.EVENT_BUS,
     "queue_limit": Section.SUBMISSIONS,
+    "webhook_networks": Section.WEBHOOKS,
     "celery_enabled": Section.MIGRATION,
     "queue_service_url": Section.LEGACY_QUEUE,
     "breaker_failures": Section.BREAKERS,

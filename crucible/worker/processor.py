@@ -91,7 +91,12 @@ class Processor:
         if settlement is None:
             self._unsettled.drop(run.claim)
         else:
-            self._writer.put(settlement)
+            self._put(run, settlement)
+
+    def _put(self, run: Run, settlement: Settlement) -> None:
+        if run.follow_ups:
+            settlement = self._settlements.with_follow_ups(run, settlement)
+        self._writer.put(settlement)
 
     async def _is_ours(self, run: Run) -> bool:
         """Whether the claim of a run is still ours, once the lease has been renewed.

@@ -87,9 +87,10 @@ class RefusedSettlements:
             return
         if run.message is not None:
             try:
-                yield await self._settlements.refused(
+                failure = await self._settlements.refused(
                     run, run.message, str(refused.error), keep=not refused.too_large
                 )
+                yield self._settlements.with_follow_ups(run, failure)
             except BrokerError as error:
                 logger.warning("the failure of task %s is refused too: %s", run.message.id, error)
         yield self._settlements.dead_letter(run, "unsettled", str(refused.error))

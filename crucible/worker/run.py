@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crucible.broker.claiming.claims import Claim
+    from crucible.broker.wire.call import TaskCall
     from crucible.broker.wire.decode import Message
     from crucible.worker.task import Task
 
@@ -56,6 +57,8 @@ class Run:
         abandon: frees its slot from it; set while it runs.
         children: result tuples of the tasks it sent.
         left: what is stored beside REVOKED should it be terminated; None for nothing.
+        follow_ups: tasks to send in the same step that stores its result and ends its claim; hooks
+            set them when they are notified of its end.
     """
 
     claim: Claim
@@ -72,3 +75,4 @@ class Run:
     abandon: Callable[[Run], None] | None = None
     children: list[Any] = field(default_factory=list)
     left: Any = None
+    follow_ups: list[TaskCall] = field(default_factory=list)

@@ -13,6 +13,7 @@ import time
 import traceback as tracebacks
 from typing import TYPE_CHECKING, Any
 
+from crucible.broker.canvas.effects import SettlementEffects
 from crucible.broker.claiming.claims import Destination, Disposition, Settlement
 from crucible.broker.wire.decode import decode
 from crucible.broker.wire.retry import (
@@ -181,6 +182,15 @@ class Settlements:
         meta = self._encoder.revoked(message, why.value, run.left)
         key = self._result_prefix + message.id
         return Settlement(run.claim, key, meta, effects=continuation)
+
+    def with_follow_ups(self, run: Run, settlement: Settlement) -> Settlement:
+        """A settlement that also sends what hooks asked for, if it is the end of its task."""
+        disposition = settlement.disposition
+        final = disposition is None or disposition.to is Destination.DEAD_LETTERS
+        if run.follow_ups and final:
+            effects = settlement.effects = settlement.effects or SettlementEffects()
+            effects.always.extend(self._canvas.follow_ups(run))
+        return settlement
 
     async def unregistered(self, run: Run, message: Message) -> Settlement:
         """Stock stores NotRegistered and drops the message; here it is kept as a dead letter."""

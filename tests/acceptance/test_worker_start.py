@@ -22,7 +22,7 @@ async def test_other_tasks_are_served_from_celery_s_default_queue(redis_url: str
 
 async def test_queues_that_were_named_are_served(redis_url: str) -> None:
     """The evaluation queues can be named too, although they are the default of evaluations."""
-    queues = "high_priority,evaluation,batch,maintenance"
+    queues = "high_priority,evaluation,batch,maintenance,webhooks"
     worker = async_worker(redis_url, *TASKS, PYTHONPATH="tests", CRUCIBLE_QUEUES=queues)
     async with worker, Publisher.connect(redis_url) as publisher:
         result = await publisher.send_task("rig.add", [1, 2], queue="evaluation")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
+from crucible.breaker import BreakerPolicy
 from crucible.errors import ExecutorRefused, ExecutorUnavailable
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.completions import CompletionCounter
@@ -17,6 +18,10 @@ from crucible.evaluation.event_hooks import EventHooks
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.retry_policy import MAX_RETRIES
 from crucible.evaluation.tasks import Platform, evaluate_code
+from crucible.evaluation.webhook_ends import pushes_of
+from crucible.evaluation.webhook_hooks import WebhookHooks
+from crucible.evaluation.webhook_outlet import open_outlet
+from crucible.evaluation.webhook_task import deliver_webhook
 from crucible.events.writer import LateSink, open_writer
 from crucible.executor.served import ServedEnvironments
 from crucible.grading.models import Grading, Judgement
@@ -25,7 +30,11 @@ from crucible.legacy.queue import LIMIT
 from crucible.legacy.service import build_app
 from crucible.models import Isolation, Outcome, Program, Usage, Verdict
 from crucible.redis_keys import Keys
-from crucible.settings import Settings
+from crucible.settings import load_settings
+from crucible.webhooks.addresses import AddressPolicy
+from crucible.webhooks.breakers import HostBreakers
+from crucible.webhooks.planning import TASK as DELIVER_WEBHOOK
+from crucible.webhooks.subscriptions import Subscriptions
 from crucible.worker import TaskRegistry
 from crucible.worker.worker import Worker
 
@@ -170,6 +179,7 @@ async def celery_worker(
     concurrency: int = 2,
     bus_url: str | None = None,
     keep_failed: bool = False,
+    webhook_networks: tuple[str, ...] = ("127.0.0.0/8",),
 ) -> AsyncIterator[Worker]:
     """An async worker in this process that runs evaluations with ``executor``.
 
@@ -177,26 +187,42 @@ async def celery_worker(
     """
     runner, tally, sink = executor or LocalExecutor(), CompletionCounter(), LateSink()
     names = ("tasks.evaluate_code",)
-    events = EventHooks(sink, names)
+    events, subscriptions = EventHooks(sink, names), Subscriptions()
 
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
+        settings = load_settings(
+            {}, flags={"celery_broker_url": queue_url, "webhook_networks": webhook_networks}
+        )
+        policy = AddressPolicy(webhook_networks)
         async with (
             open_writer(bus_url or queue_url, Keys()) as writer,
-            tally.writing(queue_url, Keys(), Settings().result_ttl_s),
+            subscriptions.watching(queue_url, Keys()),
+            tally.writing(
+                queue_url, Keys(), settings.result_ttl_s, pushes=pushes_of(subscriptions, Keys())
+            ),
+            open_outlet(settings, Keys(), policy, HostBreakers(BreakerPolicy())) as webhooks,
         ):
             with sink.writing_to(writer):
-                ceilings = ceilings_of(Settings())
-                yield Platform(runner, ServedEnvironments(), ceilings, "container", events.running)
+                yield Platform(
+                    runner,
+                    ServedEnvironments(),
+                    ceilings_of(settings),
+                    "container",
+                    webhooks,
+                    events.running,
+                )
 
-    registry = TaskRegistry(platform, hooks=(CompletionHooks(tally, names), events))
+    hooks = (CompletionHooks(tally, names), events, WebhookHooks(subscriptions, names))
+    registry = TaskRegistry(platform, hooks=hooks)
+    registry.task(DELIVER_WEBHOOK, ignore_result=True, max_retries=None)(deliver_webhook)
     registry.task(
         "tasks.evaluate_code",
         track_started=True,
         max_retries=MAX_RETRIES,
         keep_failed=keep_failed,
     )(evaluate_code)
-    queues = ("high_priority", "evaluation", "batch")
+    queues = ("high_priority", "evaluation", "batch", "webhooks")
     async with Worker(
         registry, broker_url=queue_url, queues=queues, concurrency=concurrency, drain_s=1.0
     ) as worker:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 #: The platform's queues.
-QUEUES = ("high_priority", "evaluation", "batch", "maintenance")
+QUEUES = ("high_priority", "evaluation", "batch", "maintenance", "webhooks")
 START_S = 60.0
 
 

@@ -26,12 +26,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "broker": PLAIN,
     "events": PLAIN | {"broker"},
     "grading": {"models"},
+    "webhooks": PLAIN | {"broker"},
     "executor": PLAIN | {"http", "grading"},
     "legacy": PLAIN | {"http"},
     "telemetry": PLAIN,
     "images": PLAIN | {"executor"},
     "worker": PLAIN | {"broker"},
-    "evaluation": PLAIN | {"broker", "events", "executor", "grading", "identity", "worker"},
+    "evaluation": PLAIN
+    | {"broker", "events", "executor", "grading", "identity", "webhooks", "worker"},
     "stock": PLAIN | {"worker", "broker"},
     "celery_app": PLAIN | {"evaluation", "stock"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
@@ -47,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "identity",
         "migration",
         "scaling",
+        "webhooks",
     }
     | {"compat", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crucible.broker.canvas.chord_parts import Part
-from crucible.broker.canvas.effects import SettlementEffects
+from crucible.broker.canvas.effects import Effects, SettlementEffects
 from crucible.broker.canvas.signature import as_signature, group
 from crucible.broker.results.meta import FAILURE, REVOKED, SUCCESS, revoked_result
 from crucible.worker.canvas.chords import Failure
@@ -138,6 +138,15 @@ class CanvasDuties:
             index = message.headers.get("group_index")
             part = Part(message.id, message.group, index, state, result)
             await self._chords.count(run, part, body, continuation)
+
+    def follow_ups(self, run: Run) -> Effects:
+        """The messages of what hooks asked to be sent with the run's settlement.
+
+        Raises:
+            TypeError: an argument is of a kind JSON cannot carry.
+        """
+        origin = Origin.of(message_of(run))
+        return Effects(pushes=[self._encoder.message(call, origin) for call in run.follow_ups])
 
     def replaced(self, run: Run, work: Mapping[str, Any]) -> SettlementEffects:
         """The message that takes the task's place, under its id.

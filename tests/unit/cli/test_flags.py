@@ -41,6 +41,7 @@ TYPED: dict[str, tuple[str, Any]] = {
     "publish_deadline_s": ("0.5", 0.5),
     "allowed_hosts": ("a.example,b.example", ["a.example", "b.example"]),
     "isolation": ("nested", "nested"),
+    "webhook_networks": ("10.1.0.0/16,fd00::/8", ["10.1.0.0/16", "fd00::/8"]),
     "isolations": ("nested,container", ["nested", "container"]),
 }
 

@@ -1,0 +1,101 @@
+"""What the end of an evaluation causes: one delivery for each webhook that asks for it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from crucible.broker.wire.call import TaskCall
+from crucible.webhooks.registration import DEFAULT, EventType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from crucible.webhooks.registration import Registration
+
+TASK, QUEUE = "tasks.deliver_webhook", "webhooks"
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of an evaluation, as far as it must be known to notify somebody of it.
+
+    Attributes:
+        tenant: whose evaluation it was.
+        eval_id: its id as clients know it.
+        status: ``completed``, ``failed`` or ``cancelled``.
+        verdict: how the program ended; None where that is not known.
+        ended_ms: when, milliseconds since the epoch.
+        attempt: how often it was started anew after it had ended.
+        url: ``webhook_url`` of its submission.
+    """
+
+    tenant: str
+    eval_id: str
+    status: str
+    verdict: str | None
+    ended_ms: int
+    attempt: int = 0
+    url: str | None = None
+
+    @property
+    def type(self) -> EventType:
+        """The type of event that it is."""
+        if self.status == "completed":
+            return "evaluation.completed"
+        return "evaluation.cancelled" if self.status == "cancelled" else "evaluation.failed"
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One event for one receiver.
+
+    Attributes:
+        id: the ``webhook-id``: the same in every attempt, and where one end is reported twice.
+        webhook: id of the webhook.
+        end: what is reported.
+        url: where it goes, for deliveries of ``DEFAULT``; else the webhook's own counts.
+        tries: attempts made so far.
+        replayed: it was asked for again, and is made even if it was accepted before.
+    """
+
+    id: str
+    webhook: str
+    end: End
+    url: str = ""
+    tries: int = 0
+    replayed: bool = False
+
+
+def deliveries_of(end: End, registrations: Iterable[Registration]) -> list[Delivery]:
+    """The deliveries that an end causes.
+
+    Args:
+        end: of an evaluation.
+        registrations: the webhooks of its tenant that are not disabled.
+    """
+    found = [
+        Delivery(id=_delivery_id(end, one.id), webhook=one.id, end=end)
+        for one in registrations
+        if end.type in one.events
+    ]
+    if end.url:
+        own = Delivery(id=_delivery_id(end, DEFAULT), webhook=DEFAULT, end=end, url=end.url)
+        found.append(own)
+    return found
+
+
+def _delivery_id(end: End, webhook_id: str) -> str:
+    identity = (end.tenant, end.eval_id, end.attempt, webhook_id)
+    return "msg_" + hashlib.blake2b(msgspec.json.encode(identity), digest_size=16).hexdigest()
+
+
+def call_of(delivery: Delivery) -> TaskCall:
+    """The task that makes a delivery."""
+    return TaskCall(
+        TASK,
+        kwargs={"delivery": msgspec.to_builtins(delivery)},
+        task_id=f"webhook-{delivery.id}",
+        queue=QUEUE,
+        ignore_result=True,
+    )
