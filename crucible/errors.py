@@ -30,9 +30,12 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
     │   ├── LegacyRefused         it accepts no new task: draining or full
     │   ├── LegacyTaskUnknown     it has no such task: never had it, dropped it, lost it in a crash
     │   └── LegacyWrongState      the task's status does not allow what was asked
-    └── ExecutorError             platform fault: a program could not be run; never a verdict on it
-        ├── ExecutorUnavailable   temporary: engine gone, no sandbox in time; may be retried
-        └── ExecutorRefused       permanent: unknown language, no image; a retry cannot help
+    ├── ExecutorError             platform fault: a program could not be run; never a verdict on it
+    │   ├── ExecutorUnavailable   temporary: engine gone, no sandbox in time; may be retried
+    │   └── ExecutorRefused       permanent: unknown language, no image; a retry cannot help
+    └── ApiError                  a client and the HTTP API
+        ├── ApiUnreached          the API did not answer, however often it was asked
+        └── ApiRefused            the API answered with a problem document
 
 Foreign exceptions are translated at one place per library: ``broker.redis.translation`` for
 redis-py, ``executor.engine`` for aiodocker, and ``legacy.client`` for the legacy queue's HTTP.
@@ -40,7 +43,7 @@ redis-py, ``executor.engine`` for aiodocker, and ``legacy.client`` for the legac
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 
 class CrucibleError(Exception):
@@ -248,3 +251,42 @@ class ExecutorUnavailable(ExecutorError):  # noqa: N818 - a state of the executo
 
 class ExecutorRefused(ExecutorError):  # noqa: N818 - an answer of the executor
     """Permanent: unknown language or missing image. Trying again cannot help."""
+
+
+class ApiError(CrucibleError):
+    """The API refused a request, or did not answer it."""
+
+
+class ApiUnreached(ApiError):  # noqa: N818 - no answer is a state of the service
+    """The API did not answer, however often it was asked.
+
+    A submission may have been queued all the same: its id is known only where the caller chose it.
+    """
+
+
+class ApiRefused(ApiError):  # noqa: N818 - an answer of the service
+    """The API answered with a problem document.
+
+    Attributes:
+        status: HTTP status.
+        title: the kind of problem.
+        detail: this occurrence, for people; empty where the API said nothing more.
+        field: path of the field that is wrong, or None.
+        errors: every field that is wrong, each with ``detail`` and ``pointer``.
+        retry_after_s: seconds after which the API asks to be tried again, or None.
+    """
+
+    def __init__(
+        self, status: int, problem: dict[str, Any], retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(status, problem, retry_after_s)
+        self.status = status
+        self.title = str(problem.get("title") or "")
+        self.detail = str(problem.get("detail") or "")
+        self.field: str | None = problem.get("field")
+        self.errors: list[dict[str, Any]] = problem.get("errors") or []
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        said = self.detail or self.title or f"HTTP status {self.status}"
+        return f"{self.field}: {said}" if self.field else said

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
-import aiohttp
 import msgspec
 import typer
-from yarl import URL
 
 from crucible.cli.flags import with_settings
 from crucible.cli.options import Json
 from crucible.cli.printing import print_bytes, print_json
-from crucible.errors import CrucibleError
+from crucible.client import requests
+from crucible.client.transport import Transport
+from crucible.errors import ApiError
 from crucible.evaluation.result import bytes_of
 from crucible.models import ENDED, Evaluation, Status, Verdict
 from crucible.settings import Settings, http_url
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 #: Seconds one request waits for the completion before the next one is sent.
 WAIT_SLICE_S = 20.0
-#: Seconds a request may take on top of its wait.
-REQUEST_S = 10.0
 
 Url = Annotated[
     str | None,
@@ -35,10 +32,6 @@ Url = Annotated[
 ]
 
 EvalId = Annotated[str, typer.Argument(help="The evaluation's id, as submit prints it.")]
-
-
-class ApiError(CrucibleError):
-    """The API refused the request or did not answer."""
 
 
 @with_settings(Section.LISTENING)
@@ -94,10 +87,10 @@ def path_of(eval_id: str) -> str:
     Raises:
         typer.BadParameter: no evaluation can have this id.
     """
-    # HTTP clients and proxies would resolve dot segments.
-    if eval_id in ("", ".", "..") or not eval_id.isprintable():
-        raise typer.BadParameter(f"{eval_id!r} is not a valid evaluation id")
-    return f"/api/eval/{quote(eval_id, safe='')}"
+    try:
+        return requests.path_of(eval_id)
+    except ApiError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 async def ended(base: str, eval_id: str, wait_s: float | None) -> dict[str, Any]:
@@ -115,33 +108,16 @@ async def ended(base: str, eval_id: str, wait_s: float | None) -> dict[str, Any]
 async def ask_api(
     base: str, method: str, path: str, body: Mapping[str, Any] | None = None, wait_s: float = 0
 ) -> dict[str, Any]:
-    """One answer of the API; raises ApiError."""
-    timeout = aiohttp.ClientTimeout(total=wait_s + REQUEST_S)
+    """One answer of the API, which is asked once; raises ApiError."""
+    content = None if body is None else msgspec.json.encode(body)
+    async with Transport(base, None, retry_for_s=0) as transport:
+        answer = await transport.ask(method, path, body=content, wait_s=wait_s)
     try:
-        # Encoded: the path must arrive as it was quoted.
-        address = URL(base + path, encoded=True)
-    except ValueError as error:
-        raise ApiError(f"{base} is not the address of an API: {error}") from None
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.request(method, address, json=body) as response,
-        ):
-            return _checked(response.status, await response.read())
-    except (aiohttp.ClientError, TimeoutError) as error:
-        reason = str(error) or type(error).__name__
-        raise ApiError(f"the API at {base} does not answer: {reason}") from None
-
-
-def _checked(status: int, content: bytes) -> dict[str, Any]:
-    try:
-        answer = msgspec.json.decode(content, type=dict[str, Any])
-    except msgspec.DecodeError:
-        raise ApiError(f"the API answered {status} with something that is not JSON") from None
-    if status < 400:
-        return answer
-    field, detail = answer.get("field"), answer.get("detail") or answer.get("title")
-    raise ApiError(f"{field}: {detail}" if field else str(detail))
+        return msgspec.json.decode(answer.content, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ApiError(
+            f"the API answered {answer.status} with something that is not JSON"
+        ) from None
 
 
 def show(found: dict[str, Any], as_json: bool) -> None:

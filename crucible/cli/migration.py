@@ -152,7 +152,8 @@ def rollback(
 
 
 async def _roll_back_by_api(settings: Settings, change: Change) -> None:
-    from crucible.cli.client import ApiError, ask_api
+    from crucible.cli.client import ask_api
+    from crucible.errors import ApiError
 
     base = http_url(settings.host, settings.port)
     body = {"force_legacy_queue": True, "reason": change.reason, "by": change.by}

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crucible.cli.client import ApiError, Url, base_url, show
+from crucible.cli.client import Url, base_url, show
 from crucible.cli.flags import with_settings
 from crucible.cli.interrupts import Submission
 from crucible.cli.options import Json
 from crucible.cli.printing import print_json
+from crucible.cli.submit_folder import run_folder
+from crucible.errors import ApiError
 from crucible.settings import Settings
 from crucible.settings.sections import Section
 
@@ -45,7 +47,9 @@ LANGUAGE_OF_SUFFIX = {
 @with_settings(Section.LISTENING)
 def command(
     settings: Settings,
-    file: Annotated[str, typer.Argument(help="The program; - reads it from standard input.")],
+    file: Annotated[
+        str, typer.Argument(help="The program, a folder of programs, or - for standard input.")
+    ],
     language: Annotated[
         str | None,
         typer.Option("--language", "-l", help="Default: from the file's suffix; python for -."),
@@ -77,21 +81,58 @@ def command(
 
     Ctrl-C prints the evaluation's id and leaves it running; a second one cancels it. Either way the
     exit code is 130.
+
+    Of a folder every program is run whose language its suffix tells, and a table of them printed;
+    the exit code is 0 if all verdicts are ok.
     """
-    body: dict[str, Any] = {
-        "code": _source(file),
-        "language": _language(file) if language is None else language,
+    options = {
         "environment": environment,
         "args": arg,
         "env": _pairs("--env", env),
         "limits": _limits(limit),
         "priority": priority,
-        "eval_id": eval_id,
         **_stdin(stdin),
+    }
+    base = base_url(url, settings)
+    if Path(file).is_dir():
+        if eval_id is not None:
+            raise typer.BadParameter("is of one program, not of a folder", param_hint="--eval-id")
+        shared = {name: value for name, value in options.items() if value is not None}
+        programs = _programs(Path(file), language)
+        asyncio.run(run_folder(base, programs, shared, wait=wait, as_json=as_json))
+        return
+    body: dict[str, Any] = {
+        "code": _source(file),
+        "language": _language(file) if language is None else language,
+        "eval_id": eval_id,
+        **options,
     }
     # Only options that were given are sent; empty strings and zeros are values too.
     given = {name: value for name, value in body.items() if value is not None}
-    asyncio.run(_submit(base_url(url, settings), given, cancel_on_interrupt, wait, as_json))
+    asyncio.run(_submit(base, given, cancel_on_interrupt, wait, as_json))
+
+
+def _programs(folder: Path, language: str | None) -> dict[str, dict[str, Any]]:
+    """The programs of a folder and those below it, by their paths in it.
+
+    Raises:
+        typer.BadParameter: there are none.
+    """
+    suffixes = {
+        suffix
+        for suffix, its_language in LANGUAGE_OF_SUFFIX.items()
+        if language in (None, its_language)
+    }
+    files = sorted(path for path in folder.rglob("*") if path.suffix in suffixes and path.is_file())
+    if not files:
+        raise typer.BadParameter(f"there is no program in {str(folder)!r}", param_hint="FILE")
+    return {
+        str(path.relative_to(folder)): {
+            "code": _source(str(path)),
+            "language": LANGUAGE_OF_SUFFIX[path.suffix],
+        }
+        for path in files
+    }
 
 
 def _source(file: str) -> str:

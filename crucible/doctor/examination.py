@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from crucible.doctor import engine, machine
 from crucible.doctor.check import Check, failed, passed, warned
 from crucible.doctor.isolation import check_nested
-from crucible.doctor.queue_server import check_queue_server
+from crucible.doctor.queue_server import check_queue_server, check_result_server
 from crucible.environments import DEFAULT_NAME
 from crucible.errors import RequirementError, SettingsError
 from crucible.images import (
@@ -35,12 +35,14 @@ async def run_checks(settings: Settings) -> list[Check]:
     """Every requirement of this machine and these settings, in display order."""
     async with asyncio.TaskGroup() as group:
         queue = group.create_task(check_queue_server(settings))
+        results = group.create_task(check_result_server(settings))
         bus = group.create_task(check_event_bus(settings))
         docker = group.create_task(check_engine(settings))
     return [
         machine.check_python(),
         machine.check_server_binary(),
         *queue.result(),
+        *results.result(),
         bus.result(),
         *machine.check_ports(settings),
         machine.check_space("Space for data", settings.data_dir),

@@ -1,4 +1,4 @@
-"""Looks at the task queue server: whether it can carry the queue, and should as it is set up."""
+"""Looks at the servers of queues and results: whether they can carry them as they are set up."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from crucible.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_NAME = "Task queue server set-up"
-
 
 async def check_queue_server(settings: Settings) -> list[Check]:
     """Whether it answers, and what is not as it should be."""
@@ -25,6 +23,21 @@ async def check_queue_server(settings: Settings) -> list[Check]:
     answers = await check_redis("task queue", "celery_broker_url", url)
     if not answers.ok or url == Settings().celery_broker_url:
         return [answers]
+    return [answers, *await _examine("Task queue server set-up", url, settings)]
+
+
+async def check_result_server(settings: Settings) -> list[Check]:
+    """The same of a result server of its own, but for rights: it needs fewer; empty without one."""
+    url = settings.celery_result_backend
+    if not url or url == settings.celery_broker_url:
+        return []
+    answers = await check_redis("result", "celery_result_backend", url)
+    if not answers.ok:
+        return [answers]
+    return [answers, *await _examine("Result server set-up", url, settings, rights=False)]
+
+
+async def _examine(name: str, url: str, settings: Settings, *, rights: bool = True) -> list[Check]:
     try:
         async with (
             asyncio.timeout(ANSWER_S),
@@ -36,14 +49,12 @@ async def check_queue_server(settings: Settings) -> list[Check]:
                 scripting=settings.claim == "atomic",
             )
     except (BrokerError, TimeoutError) as error:
-        return [answers, failed(_NAME, f"cannot be examined: {error}", "see the server's log")]
-    return [answers, *_checks(judge(facts))]
+        return [failed(name, f"cannot be examined: {error}", "see the server's log")]
+    return _checks(name, [one for one in judge(facts) if rights or one.weight is not Weight.RIGHTS])
 
 
-def _checks(findings: Sequence[Finding]) -> list[Check]:
+def _checks(name: str, findings: Sequence[Finding]) -> list[Check]:
     return [
-        (warned if finding.weight is Weight.DOUBT else failed)(
-            _NAME, finding.detail, finding.remedy
-        )
+        (warned if finding.weight is Weight.DOUBT else failed)(name, finding.detail, finding.remedy)
         for finding in findings
     ]

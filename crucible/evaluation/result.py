@@ -11,6 +11,9 @@ import msgspec
 
 from crucible.models import OWN_END, Isolation, Outcome, Status, Usage, Verdict, status_of
 
+#: Control characters that JSON has no short form for.
+_ESCAPED = bytes(set(range(0x20)) - set(b"\b\t\n\f\r"))
+
 
 class RunTiming(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds a worker spent.
@@ -120,7 +123,13 @@ def bytes_of(text: str, encoding: str) -> bytes:
 
 
 def file_of(content: bytes) -> dict[str, str]:
-    """One returned file as JSON."""
+    """One returned file as JSON: text where it is, and no longer than as base64.
+
+    JSON writes control characters in six bytes: 16 MiB of zeros would be an answer of 96 MiB.
+    """
+    escaped = len(content) - len(content.translate(None, _ESCAPED))
+    if escaped * 15 > len(content):
+        return {"content": base64.b64encode(content).decode(), "encoding": "base64"}
     text, encoding = text_of(content)
     return {"content": text, "encoding": encoding}
 

@@ -1,8 +1,8 @@
 """The rules of what a program may look like before a sandbox is spent on it. Pure.
 
 Both the HTTP API, before it queues a program, and the executor, when it is given one, apply them:
-a message on a queue may come from anybody. With two sets of rules a program that only one of them
-accepts would be queued and then end as a platform fault.
+a message on a queue may come from any client. With two sets of rules a program that only one of
+them accepts would be queued and then end as a platform fault.
 
 Limits have a floor (``models.LIMIT_FLOORS``) as well as a ceiling.
 """

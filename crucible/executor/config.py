@@ -15,7 +15,7 @@ from crucible.models import Isolation, Limits  # noqa: TC001 - msgspec reads the
 
 
 def own_name() -> str:
-    """This process, so that another can tell whether it still lives: host:pid:start time."""
+    """This process, so that others can find out whether it is running: host:pid:start time."""
     stat = Path("/proc/self/stat").read_bytes()
     started = stat[stat.rindex(b")") + 2 :].split()[19].decode()
     return f"{socket.gethostname()}:{os.getpid()}:{started}"
@@ -48,7 +48,7 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
         isolation: of programs that name none; lanes are kept ready for ``nested``.
         lanes_max: lanes, each of one tenant, in existence at once.
         lane_programs: programs a lane serves before it is restarted.
-        lane_idle_s: seconds after which a lane that nobody uses goes.
+        lane_idle_s: seconds after which an unused lane is removed.
         engine_s: longest wait for one answer of the engine, in seconds.
         ceiling: most that a program's limits may ask for.
         grace_s: seconds past the wall limit after which the container is killed from outside.

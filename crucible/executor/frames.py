@@ -138,7 +138,7 @@ class FrameReader:
         """Take in bytes; yield every (kind, payload) they complete.
 
         Raises:
-            FrameError: a kind nobody sends, or a frame larger than allowed.
+            FrameError: an unknown kind, or a frame larger than allowed.
         """
         self._buffer += data
         while len(self._buffer) >= 5:

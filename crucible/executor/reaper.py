@@ -1,8 +1,8 @@
 """Removes containers that a dead process left, and only those.
 
 The label ``crucible`` on a container is its owner's name, ``host:pid:start time``. A process of
-this host with that pid and that start time lives; anything else of this host is dead. Containers
-of other hosts, and of owners with names of another form, are nobody's business here.
+this host with that pid and that start time is running; any other owner of this host is dead.
+Containers of other hosts, and of owners with names of another form, are left alone.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Reaper:
             self._hooks.trouble(Trouble(doing="sweep", error=error))
 
     def _strays(self, mine: set[str]) -> set[str]:
-        """Containers of ours that nobody knew at two sweeps in a row.
+        """Containers of this process that were unknown to it at two sweeps in a row.
 
         An engine that answers a creation too late leaves one. Between two sweeps lies more than
         the engine's deadline, so one that is just being created is never taken for a stray.

@@ -71,7 +71,7 @@ class Sandbox:
         jitter: a number in 0..1 of its own, so that not all age at once.
         uses: programs it has served.
         ready_at: monotonic second since which it has been waiting.
-        clean: the last run ended by the book, so that a restart gives a fresh sandbox.
+        clean: the last run ended as planned, so that a restart gives a fresh sandbox.
     """
 
     #: What of the supervisor runs inside, and its processes that count against the limit of pids.
@@ -236,7 +236,7 @@ class Sandbox:
         return True
 
     async def _cut_short(self, output: Output) -> None:
-        """The wall clock has struck outside: kill the container, keep what it wrote."""
+        """The wall limit passed outside: kill the container, keep what it wrote."""
         await self._engine.kill(self.container_id)
         with contextlib.suppress(TimeoutError, ExecutorUnavailable):
             async with asyncio.timeout(_LAST_BYTES_S):
@@ -279,10 +279,10 @@ class Sandbox:
     async def _how_it_ended(self) -> tuple[int | None, bool]:
         """Exit code of process 1, None while it runs; whether its container was out of memory.
 
-        The news of such a kill and of the exit race inside the engine: it is asked again for a
-        moment before a SIGKILL is taken for somebody's.
+        The reports of such a kill and of the exit race inside the engine: it is asked again for a
+        moment before a SIGKILL is attributed to another process.
         """
-        # The engine tells of an exit only once it has seen it.
+        # The engine reports an exit only once it has seen it.
         await self._engine.wait(self.container_id)
         deadline_s = time.monotonic() + _LATE_NEWS_S
         while True:

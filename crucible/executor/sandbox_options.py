@@ -25,8 +25,8 @@ LABEL = "crucible"
 SUPERVISOR_PIDS = 1
 SHM_BYTES = 16 << 20
 _MIB = 1 << 20
-#: Of the sandbox's own network namespace. Connections nobody accepted, and ended ones that wait
-#: for their last packet, are kernel memory as well, and no descriptor limits them.
+#: Of the sandbox's own network namespace. Connections that were not accepted, and closed ones that
+#: wait for their last packet, are kernel memory as well, and no descriptor limits them.
 SYSCTLS = {
     "net.core.somaxconn": "128",
     "net.ipv4.tcp_max_tw_buckets": "1024",
@@ -35,8 +35,8 @@ SYSCTLS = {
 }
 #: Pseudo-terminals of one sandbox. The kernel has 4096 for all of the host.
 MAX_PTYS = 32
-#: What the engine hides by itself, and ``/proc/pressure``: anybody may set triggers there, each of
-#: which has the kernel look several times a second.
+#: What the engine hides by itself, and ``/proc/pressure``: any process may set triggers there,
+#: each of which has the kernel look several times a second.
 MASKED_PATHS = (
     "/proc/acpi",
     "/proc/asound",
@@ -125,7 +125,7 @@ def host_config(limits: Limits, config: ExecutorConfig, *, uid: int) -> dict[str
         "Ulimits": [
             {"Name": "core", "Soft": 0, "Hard": 0},
             {"Name": "nofile", "Soft": 256, "Hard": 256},
-            # One page more than the disk, so that a full disk is told as that and not as a signal.
+            # One page more than the disk, so that a full disk is ENOSPC and not a signal.
             {"Name": "fsize", "Soft": disk_bytes + 4096, "Hard": disk_bytes + 4096},
             {"Name": "memlock", "Soft": 65536, "Hard": 65536},
             {"Name": "msgqueue", "Soft": 65536, "Hard": 65536},
@@ -191,7 +191,7 @@ def create_body(
         "AttachStdout": True,
         "AttachStderr": True,
         "OpenStdin": True,
-        # The supervisor sees its input end when whoever attached is gone, and ends too.
+        # The supervisor's input is closed when the attached process exits, and it exits too.
         "StdinOnce": True,
         "Tty": False,
         "NetworkDisabled": True,

@@ -49,12 +49,12 @@ class Owner(Protocol):
 
 
 class Upkeep:
-    """The work on sandboxes that nobody waits for.
+    """Background work on sandboxes.
 
     Args:
         engine: where they are.
         config: the executor's.
-        hooks: told what happens.
+        hooks: notified of what happens.
         owner: whose they are.
         make: a sandbox that does not exist yet, of a shape and with a user id.
 
@@ -96,7 +96,7 @@ class Upkeep:
         self._spawn(self._prepare(recycled, shape))
 
     def settle(self, sandbox: Sandbox) -> None:
-        """Have a used container come to rest."""
+        """Stop a used container."""
         self.settling += 1
         self._spawn(self._settle(sandbox))
 

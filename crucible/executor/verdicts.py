@@ -1,7 +1,7 @@
 """What an end means: from the supervisor's counts to one of the verdicts.
 
 Exit code 137 proves nothing. An out-of-memory kill is asked of the cgroup, a stop for CPU, wall
-or output is known to whoever did it, and what is left is the program's own end.
+or output is known to the part that caused it, and what is left is the program's own exit.
 """
 
 from __future__ import annotations
@@ -117,6 +117,6 @@ def outcome_of_lost(
 
 
 def interrupted(limits: Limits, stdout: bytes, stderr: bytes, run_s: float) -> Outcome:
-    """The outcome of a program that was stopped because nobody wants it any more."""
+    """The outcome of a program whose run was cancelled."""
     outcome = outcome_of_lost(Verdict.CANCELLED, limits, stdout, stderr, wall_s=run_s)
     return msgspec.structs.replace(outcome, run_s=run_s)

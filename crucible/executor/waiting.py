@@ -54,11 +54,11 @@ class WaitingLine:
 
     @property
     def unserved(self) -> list[Waiter]:
-        """Unusual ones for whom no container is being made."""
+        """Waiters for unusual shapes without a container under way."""
         return [w for w in self._waiters if w.shape != self._default and not w.served]
 
     def has(self, shape: Shape) -> bool:
-        """Whether somebody waits for a sandbox of ``shape``."""
+        """Whether there is a waiter for a sandbox of ``shape``."""
         return any(waiter.shape == shape for waiter in self._waiters)
 
     def join(self, shape: Shape, tenant: str) -> Waiter:
@@ -77,7 +77,7 @@ class WaitingLine:
         return None
 
     def serve(self, sandbox: Sandbox) -> bool:
-        """Hand a sandbox to whoever is next for its shape; whether anybody is."""
+        """Hand a sandbox to the next waiter for its shape; False without one."""
         firsts: dict[str, Waiter] = {}
         for waiter in self._waiters:
             if waiter.shape == sandbox.shape and not waiter.future.done():

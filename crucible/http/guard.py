@@ -220,11 +220,14 @@ class ConnectionGuard:
             self._unfinished_bytes -= transfer.bytes
 
     def unread(self, connection: Guarded, size: int) -> None:
-        """A client does not read its answers, of which so many bytes are held."""
+        """A client does not read its answers, of which so many bytes are held.
+
+        The newest is left alone: it may be larger than the bound, and its client only begins.
+        """
         self.read(connection)
         self._unread[connection] = _Transfer(None, self._clock(), size)
         self._unread_bytes += size
-        while self._unread_bytes > self.limits.held_bytes:
+        while self._unread_bytes > self.limits.held_bytes and len(self._unread) > 1:
             self._end(next(iter(self._unread)), Fault.UNREAD_ANSWERS)
 
     def read(self, connection: Guarded) -> None:

@@ -3,31 +3,63 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Unpack
 
 from celery import exceptions
 
 from crucible.broker.canvas.signature import signature
 from crucible.stock.loop import LoopThread
 from crucible.worker import exceptions as raised
+from crucible.worker.retries import retry_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from celery import Celery
 
+    from crucible.broker.wire.retry import RetryOptions
     from crucible.worker.registry import TaskRegistry
+    from crucible.worker.retries import RetryArguments
     from crucible.worker.task import Task
+
+
+class _OfRequest:
+    """An attribute that stock's request has under the same name."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, context: StockContext, owner: type | None = None) -> Any:
+        return getattr(context.request, self._name)
 
 
 class StockContext:
     """The context of one run in a stock worker; attributes as in ``worker.TaskContext``."""
 
+    properties = _OfRequest()
+    correlation_id = _OfRequest()
+    reply_to = _OfRequest()
+    origin = _OfRequest()
+    eta = _OfRequest()
+    expires = _OfRequest()
+    timelimit = _OfRequest()
+    group_index = _OfRequest()
+    shadow = _OfRequest()
+    ignore_result = _OfRequest()
+    replaced_task_nesting = _OfRequest()
+    stamped_headers = _OfRequest()
+    stamps = _OfRequest()
+    callbacks = _OfRequest()
+    errbacks = _OfRequest()
+    chain = _OfRequest()
+    chord = _OfRequest()
+
     def __init__(self, celery_task: Any, task: Task, state: Any) -> None:
         request = celery_task.request
         self._celery_task = celery_task
         # Celery looks the request up by thread, and the coroutine runs in the loop's thread.
-        self._request = request
+        self.request = request
         self._task = task
         self.args: list[Any] = list(request.args or ())
         self.kwargs: dict[str, Any] = dict(request.kwargs or {})
@@ -40,11 +72,15 @@ class StockContext:
         self.parent_id: str | None = request.parent_id
         self.group: str | None = request.group
         self.state = state
+        hard_s, soft_s = request.timelimit or (None, None)
+        self.time_limit: float | None = task.time_limit if hard_s is None else hard_s
+        self.soft_time_limit: float | None = task.soft_time_limit if soft_s is None else soft_s
+        self.retry_limit: int | None = None
 
     @property
     def delivery_info(self) -> Mapping[str, Any]:
         """Exchange, routing_key, priority, redelivered."""
-        info: Mapping[str, Any] = self._request.delivery_info or {}
+        info: Mapping[str, Any] = self.request.delivery_info or {}
         return info
 
     async def update_state(self, state: str, meta: Any = None) -> None:
@@ -60,13 +96,12 @@ class StockContext:
         exc: BaseException | None = None,
         countdown: float | None = None,
         max_retries: int | None = None,
+        **options: Unpack[RetryArguments],
     ) -> BaseException:
         """The exception to raise to run again; as in ``worker.RunContext.retry``."""
-        limit = self._task.max_retries if max_retries is None else max_retries
-        if limit is not None and self.retries >= limit:
-            return exc or raised.MaxRetriesExceeded(f"Can't retry {self.name}[{self.id}]")
-        delay = self._task.retry_delay_s if countdown is None else countdown
-        return raised.Retry(max(0.0, delay), exc)
+        if max_retries is not None:
+            self.retry_limit = max_retries
+        return retry_of(self, self._task, exc, countdown, max_retries, options)
 
     def replace(self, work: Mapping[str, Any]) -> BaseException:
         """The exception to raise to be replaced; as in ``worker.RunContext.replace``."""
@@ -82,7 +117,7 @@ class StockContext:
 
     async def add_to_chord(self, work: Mapping[str, Any]) -> str:
         """Start one more part of the chord; as in ``worker.RunContext.add_to_chord``."""
-        request, app = self._request, self._celery_task.app
+        request, app = self.request, self._celery_task.app
         if not request.chord:
             raise ValueError("the task is not part of a chord")
         sig = app.signature(dict(work))
@@ -94,8 +129,14 @@ class StockContext:
         result = sig.apply_async(
             args, root_id=self.root_id, parent_id=self.id, add_to_parent=False, **options
         )
-        self._request.children.append(result)
+        self.request.children.append(result)
         return str(result.id)
+
+
+def _given(options: RetryOptions) -> dict[str, Any]:
+    """The options of a next try that are not as they are."""
+    every = {option.name: getattr(options, option.name) for option in fields(options)}
+    return {name: value for name, value in every.items() if value is not None}
 
 
 class Bridge:
@@ -136,10 +177,17 @@ class Bridge:
             result = task.function(context, *args, **kwargs)
             return self._loop.run(result) if inspect.iscoroutine(result) else result
         except raised.Retry as retry:
-            # ctx.retry has already checked max_retries; None keeps stock from checking it again.
+            # ctx.retry has already checked max_retries, and stock must not check it again.
             raise celery_task.retry(
-                exc=retry.exc, countdown=retry.countdown, max_retries=self._unlimited, throw=False
+                exc=retry.exc,
+                eta=retry.eta,
+                countdown=retry.countdown,
+                max_retries=self._unlimited,
+                throw=False,
+                **_given(retry.options),
             ) from retry
+        except raised.MaxRetriesExceeded as exceeded:
+            raise exceptions.MaxRetriesExceededError(*exceeded.args) from exceeded
         except raised.Replaced as replaced:
             return celery_task.replace(celery_task.app.signature(dict(replaced.work)))
         except raised.Ignore as ignore:

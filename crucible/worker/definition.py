@@ -1,4 +1,4 @@
-"""Checking tasks when they are defined, so that a mistake is met there and not in a worker."""
+"""Checking tasks when they are defined, so that a mistake is an error there and not in a worker."""
 
 from __future__ import annotations
 

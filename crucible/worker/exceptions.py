@@ -8,28 +8,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from crucible.broker.wire.retry import UNCHANGED, RetryOptions
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 
 class Retry(Exception):  # noqa: N818 - named as in Celery
     """Raised to run the task again later; made by ``ctx.retry``.
 
     Attributes:
-        countdown: seconds until the next try.
+        countdown: seconds until the next try, unless ``eta`` says when.
         exc: what went wrong, or None.
+        eta: when the next try is due, or None.
+        options: what the next try has of its own.
     """
 
     wire_type: ClassVar = ("Retry", "celery.exceptions")
 
-    def __init__(self, countdown: float = 0.0, exc: BaseException | None = None) -> None:
+    def __init__(
+        self,
+        countdown: float = 0.0,
+        exc: BaseException | None = None,
+        *,
+        eta: datetime | None = None,
+        options: RetryOptions = UNCHANGED,
+    ) -> None:
         super().__init__(*(() if exc is None else (repr(exc),)))
         self.countdown = countdown
         self.exc = exc
+        self.eta = eta
+        self.options = options
 
     def __str__(self) -> str:
+        when = f"in {self.countdown:g}s" if self.eta is None else f"at {self.eta}"
         cause = f": {self.exc!r}" if self.exc is not None else ""
-        return f"Retry in {self.countdown:g}s{cause}"
+        return f"Retry {when}{cause}"
 
 
 class Reject(Exception):  # noqa: N818 - named as in Celery
@@ -64,6 +79,12 @@ class Replaced(Ignore):
     def __init__(self, work: Mapping[str, Any]) -> None:
         super().__init__("replaced by another task")
         self.work = work
+
+
+class ImproperlyConfigured(ValueError):  # noqa: N818 - named as in Celery
+    """A signature that cannot take a task's place."""
+
+    wire_type: ClassVar = ("ImproperlyConfigured", "celery.exceptions")
 
 
 class SoftTimeLimitExceeded(Exception):  # noqa: N818 - named as in Celery

@@ -2,7 +2,7 @@
 
 A chain whose next list is a key of another type, a result larger than the server takes
 (``proto-max-bulk-len``), a right that is missing. The claim is renewed for as long as the worker
-lives, so it must not be left without anybody who works on it.
+runs, so something has to go on working on it.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ serve the same registry.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from crucible.breaker import worst
+from crucible.worker.autoretry import AutoRetry
 from crucible.worker.definition import check
 from crucible.worker.task import Task
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
     from crucible.breaker import Circuit
+    from crucible.worker.autoretry import AutoRetryOptions
     from crucible.worker.hooks import TaskHooks
     from crucible.worker.task import TaskFunction
 
@@ -71,11 +73,15 @@ class TaskRegistry:
         soft_time_limit: float | None = None,
         rate_limit: str | None = None,
         keep_failed: bool = False,
+        **retries: Unpack[AutoRetryOptions],
     ) -> Callable[[TaskFunction], TaskFunction]:
-        """Register the decorated function under ``name``; see ``Task`` for the options.
+        """Register the decorated function under ``name``.
+
+        See ``Task`` for the options, and ``AutoRetry`` for those in ``retries``: which exceptions
+        have the task tried again.
 
         Raises:
-            TypeError: no name, or a function that takes no context.
+            TypeError: no name, a function that takes no context, or an option that is not known.
             ValueError: the name is taken or empty, or an option has no meaning.
         """
         given: object = name
@@ -85,11 +91,13 @@ class TaskRegistry:
                 f'a task needs a name: @registry.task("proj.tasks.{called}"), with parentheses'
             )
 
+        autoretry = AutoRetry.of(name, retries)
+
         def register(function: TaskFunction) -> TaskFunction:
             self.add(
                 Task(
                     name=name,
-                    function=function,
+                    function=autoretry.wrap(function),
                     is_async=inspect.iscoroutinefunction(function),
                     track_started=track_started,
                     ignore_result=ignore_result,

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.broker.claiming.claims import Destination, Disposition, Settlement
 from crucible.broker.wire.decode import decode
-from crucible.broker.wire.retry import deliveries_of, next_try, parse, redelivered
+from crucible.broker.wire.retry import (
+    deliveries_of,
+    next_try,
+    parse,
+    redelivered,
+)
 from crucible.broker.wire.unreadable import identified
 from crucible.errors import MessageError
 from crucible.worker.exceptions import (
@@ -278,14 +283,20 @@ class Settlements:
 
     def _retried(self, run: Run, message: Message, task: Task, retry: Retry) -> Settlement:
         """The task asked for another try: its message is delayed, as the next try."""
+        at_once = retry.eta is None and not retry.countdown
         eta = self._clock.now() + retry.countdown
+        if retry.eta is not None:
+            eta = retry.eta.timestamp()
+        options = retry.options
         traceback = _text(retry)
         meta = b""
         if not is_ignored(message, task):
             meta = self._encoder.retry(message, retry.exc, traceback)
         notify(self._hooks, lambda hook: hook.retried(run, retry.exc or retry, traceback))
-        raw = next_try(run.claim.raw, eta if retry.countdown else None)
-        disposition = Disposition(to=Destination.DELAYED, raw=raw, eta=eta)
+        raw = next_try(run.claim.raw, None if at_once else eta, options)
+        disposition = Disposition(
+            to=Destination.DELAYED, raw=raw, eta=eta, queue=options.queue or ""
+        )
         return Settlement(
             run.claim, self._result_prefix + message.id if meta else "", meta, disposition
         )

@@ -1,7 +1,7 @@
 """Learning at once that a list has something, without taking it and without polling.
 
-``CLIENT TRACKING … BCAST`` makes the server say which keys with some prefix changed, whoever
-changed them and however: a stock producer's plain LPUSH is enough. Nothing is popped by waiting,
+``CLIENT TRACKING … BCAST`` makes the server report which keys with some prefix changed, by
+whatever client and command: a stock producer's plain LPUSH is enough. Nothing is popped by waiting,
 so nothing can be lost by a connection that dies while it waits.
 """
 

@@ -162,7 +162,7 @@ class Worker:
         claims, wake_up = self._parts.claims, self._parts.wake_up
         claims.serve(queues)
         if wake_up is not None:
-            # The server is told which lists to watch only once, when the connection is made.
+            # The lists to watch are named to the server only once, when the connection is made.
             await self._supervisor.stop("wake-up")
             wake_up.watch(claims.list_keys)
             self._supervisor.start("wake-up", wake_up.run, stall_s=_WAKE_UP_STALL_S)

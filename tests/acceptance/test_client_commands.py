@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -13,9 +14,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 from stock_rig.child import Child
+from support.api_rig import port_of, running_api
+from support.client_tasks import registry
 from support.worker_rig import START_S, crucible
 
 from crucible.settings import http_url
+from crucible.worker.worker import Worker
 
 FOUND = {
     "eval_id": "one",
@@ -197,3 +201,29 @@ async def test_a_taken_port_of_a_command_s_own_blames_no_setting(command: list[s
     assert printed.endswith(
         f"crucible: port {port} on 127.0.0.1 is taken (choose another with --port)"
     )
+
+
+async def test_a_folder_is_run(tmp_path: Path, redis_url: str) -> None:
+    """Each program of it once, with a table of them; what is no program is left out."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "a.py").write_text("one")
+    (tmp_path / "below" / "b.sh").write_text("fail")
+    (tmp_path / "notes.txt").write_text("no program")
+    queues = ("high_priority", "evaluation", "batch")
+    async with Worker(registry, broker_url=redis_url, queues=queues), running_api(redis_url) as api:
+        url = f"http://127.0.0.1:{port_of(api)}"
+        table = await run("submit", str(tmp_path), "--url", url, code=1)
+        assert [line.split()[:3] for line in table.splitlines()[1:]] == [
+            ["a.py", "ok", "0"],
+            ["below/b.sh", "nonzero_exit", "1"],
+            ["1", "of", "2"],
+        ]
+        found = json.loads(await run("submit", str(tmp_path), "--url", url, "--json", code=1))
+        assert [one["evaluation"]["output"] for one in found] == ["one", "fail"]
+        (tmp_path / "below" / "b.sh").unlink()
+        assert "1 of 1 ok" in await run("submit", str(tmp_path), "--url", url)
+        refused = await run("submit", str(tmp_path), "--url", url, "--limit", "pids=0", code=1)
+        assert "limits.pids" in refused
+        assert "there is no program" in await run(
+            "submit", str(tmp_path), "--language", "go", "--url", url, code=2
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.store import RedisStore
 from crucible.broker.redis.with_lua.store import LuaStore
 from crucible.broker.redis.without_lua.store import TransactionStore
+from crucible.broker.wire.jsontypes import dumps, loads
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
@@ -80,3 +82,35 @@ async def test_a_failed_part_fails_the_header(redis: Redis, parts: ChordParts) -
     assert ripe is not None
     with pytest.raises(ChordFailed, match="Dependency a raised OSError\\('ledger'\\)"):
         ripe.values()
+
+
+@pytest.mark.parametrize("shared", [None, 7], ids=["no positions", "one position"])
+async def test_parts_of_one_position_are_found_among_many(
+    redis: Redis, parts: ChordParts, shared: int | None
+) -> None:
+    """Whatever their ids, one that is counted anew takes the place of what it was, and no other."""
+    ids = [f"{kind}{number}" for number in range(400) for kind in ("a", "Z", "é", "a-")]
+    random.Random(4).shuffle(ids)
+    await redis.set("celery-taskset-meta-g.s", len(ids) + 1)
+    # What a worker of Celery 5.6 counts: the part alone.
+    rows = {dumps([1, task_id, "SUCCESS", 1]): shared or "+inf" for task_id in ids}
+    await redis.zadd("celery-taskset-meta-g.j", {**rows, dumps([1, "b", "SUCCESS", 1]): 3})
+    await hold(redis, "mine")
+    for task_id in ids[:20]:
+        ripe = await parts.count(Part(task_id, "g", shared, "SUCCESS", 2), "token", "mine")
+    assert ripe is not None
+    values = dict.fromkeys(ids, 1) | dict.fromkeys(ids[:20], 2)
+    assert sorted(ripe.values()) == sorted([*values.values(), 1])
+    assert {loads(part)[1]: loads(part)[3] for part in ripe.parts} == {**values, "b": 1}
+
+
+async def test_a_large_header_is_read_in_its_order(redis: Redis, parts: ChordParts) -> None:
+    """Page by page."""
+    size = 1203
+    await redis.set("celery-taskset-meta-g.s", size)
+    rows = {dumps([1, f"t{number}", "SUCCESS", number]): number for number in range(1, size)}
+    await redis.zadd("celery-taskset-meta-g.j", rows)
+    await hold(redis, "mine")
+    ripe = await parts.count(Part("a", "g", 0, "SUCCESS", 0), "token", "mine")
+    assert ripe is not None
+    assert ripe.values() == list(range(size))

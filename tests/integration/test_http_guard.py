@@ -12,6 +12,9 @@ import pytest
 from support.api_rig import port_of, queued, running_api
 from support.raw_http import PATIENCE_S, Client, connected, post
 
+from crucible.broker.results.meta import SUCCESS, encode_meta
+from crucible.evaluation.record import task_id_of
+
 if TYPE_CHECKING:
     import aiohttp
     from redis.asyncio import Redis
@@ -172,6 +175,20 @@ async def test_a_client_that_does_not_read_is_left(redis_url: str, limits: dict[
                 await asyncio.sleep(0.05)
         async with api.post("/api/eval", json={"code": "x"}) as response:
             assert response.status == 202
+
+
+async def test_an_answer_above_the_bound_arrives(redis_url: str, redis: Redis) -> None:
+    """A result that is larger than all unread answers may be can be fetched all the same."""
+    output = "x" * (12 << 20)
+    async with running_api(redis_url, max_body_kb=512, max_unfinished_mb=1) as api:
+        async with api.post("/api/eval", json={"code": "x"}) as response:
+            eval_id = (await response.json())["eval_id"]
+        result = {"eval_id": eval_id, "status": "completed", "verdict": "ok", "output": output}
+        task_id = task_id_of(eval_id)
+        await redis.set(f"celery-task-meta-{task_id}", encode_meta(task_id, SUCCESS, result))
+        async with api.get(f"/api/eval/{eval_id}") as response:
+            assert len((await response.json())["output"]) == len(output)
+        assert await faults_of(api) == {}
 
 
 @pytest.mark.parametrize("direct", [True, False], ids=["direct", "handler"])

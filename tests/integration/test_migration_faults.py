@@ -32,11 +32,14 @@ from support.migration_rig import (
 from support.worker_rig import crucible
 
 from crucible.evaluation.request import EvalRequest
+from crucible.legacy.client import LegacyClient
+from crucible.legacy.wire import TaskState, TaskView
 from crucible.migration.operations.drain import drain
 from crucible.migration.operations.recover import to_celery, to_legacy
 from crucible.migration.operations.repair import repair
 from crucible.migration.operations.sides import Sides
 from crucible.migration.operations.verify import Verification, verify
+from crucible.models import Program
 from crucible.settings import load_settings
 
 if TYPE_CHECKING:
@@ -230,6 +233,27 @@ async def test_an_api_killed_between_the_writes_of_a_dual_write(redis_url: str) 
         assert (found.accepted, found.unrecorded, found.proved) == (0, 1, True)
         async with running_api(redis_url, queue_service_url=legacy.url, dual_write=True) as other:
             assert (await completed(other, "between"))["output"] == "survived\n"
+
+
+async def test_a_task_that_moves_on_while_it_is_searched_for_is_one(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify asks by state: what starts between two questions is in both."""
+    asked_by_state = LegacyClient.tasks
+
+    async def and_then_taken(
+        self: LegacyClient, status: TaskState | None = None, limit: int = 100
+    ) -> list[TaskView]:
+        found = await asked_by_state(self, status, limit)
+        if status is TaskState.QUEUED:
+            await self.take("a-worker")
+        return found
+
+    async with LegacyInstallation(LocalExecutor(), 0) as legacy:
+        async with LegacyClient(legacy.url) as client:
+            await client.submit("moving", Program(language="python", code="print(1)"))
+        monkeypatch.setattr(LegacyClient, "tasks", and_then_taken)
+        assert (await verified(redis_url, legacy.url)).unrecorded == 1
 
 
 async def test_a_killed_legacy_queue_loses_nothing_for_good(redis_url: str) -> None:

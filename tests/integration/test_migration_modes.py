@@ -140,6 +140,8 @@ async def test_force_in_the_environment_beats_what_is_stored(redis_url: str) -> 
         ({"dual_write": True, "celery_enabled": False}, "CRUCIBLE_DUAL_WRITE"),
         ({"celery_enabled": "yes"}, "celery_enabled"),
         ({"percentage": 0.5}, "percentage"),
+        ({}, "body"),
+        ({"by": "somebody"}, "body"),
     ],
 )
 async def test_bad_switches_are_refused_and_named(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 import pytest_asyncio
 from support.program_faults import describe, load_faults
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
 
 FAULTS = load_faults()
+#: 16 MiB of files in base64, and output.
+LONGEST_ANSWER_BYTES = 32 << 20
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -45,5 +48,6 @@ async def test_a_program_has_its_right_outcome(
         assert shown.output == case.output, describe(outcome)
     if case.output_regex is not None:
         assert re.fullmatch(case.output_regex, shown.output), describe(outcome)
+    assert len(msgspec.json.encode(shown)) < LONGEST_ANSWER_BYTES
     assert outcome.files.keys() == case.returned
     assert outcome.files_omitted == case.omitted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,12 +12,18 @@ from redis.asyncio import Redis
 from support.faults import Fault, FaultProxy
 
 from crucible.broker import IdempotencyRecord, Publisher
+from crucible.broker.publishing.group_commit import PublishResult, Write
+from crucible.broker.publishing.sent_events import SentEvents
+from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.link import Link
 from crucible.broker.results.meta import encode_meta
+from crucible.broker.wire.encode import encode_task
 from crucible.embedded.server import EmbeddedServer, free_port
 from crucible.errors import BrokerUnavailable
+from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
 
@@ -156,3 +162,26 @@ async def test_waiting_survives_the_loss_of_its_subscription(
         assert not waiting.done()
         proxy.set(Fault.PASS)
         assert (await waiting).result == 42
+
+
+class Confirming:
+    """A sender to a server that takes everything."""
+
+    reached = True
+
+    async def send(self, writes: Sequence[Write]) -> Sequence[PublishResult]:
+        return [PublishResult(pushed=len(write.messages)) for write in writes]
+
+
+async def test_events_left_at_the_end_are_logged_with_the_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The server that would take them is gone: the line says so."""
+    raw = encode_task("p.add", [1, 2], task_id="a")
+    ignored: Any = None
+    write = Write("q", "q", [raw], None, ignored, 0.0)
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    async with open_client(url) as client:
+        async with SentEvents(Confirming(), Link(client), Keys(), 0, "gen1@rig") as events:
+            await events.send([write])
+    assert "closing with task-sent events unsent: they were not taken within 1 s" in caplog.text

@@ -32,6 +32,7 @@ async def crowd(redis: Any, call: ScriptCall) -> None:
         pipe.zadd(index, {**{field: number for number, field in enumerate(fields)}, **late})
         pipe.lpush(f"{call.script}:q", *[value] * CROWD)
         pipe.zadd(f"{call.script}:workers", late)
+        pipe.zadd(f"{call.script}:g.j", {f'[1, "{number}",': "+inf" for number in range(CROWD)})
         await pipe.execute()
 
 

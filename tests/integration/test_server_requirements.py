@@ -15,7 +15,7 @@ from support.servers import KINDS, KindOfServer
 from crucible.broker import Publisher
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import Weight, judge, read_facts
-from crucible.doctor.queue_server import check_queue_server
+from crucible.doctor.queue_server import check_queue_server, check_result_server
 from crucible.errors import RequirementError
 from crucible.redis_keys import Keys
 from crucible.settings import Settings, load_settings
@@ -100,6 +100,29 @@ async def test_cluster_mode_is_refused(kind: str, tmp_path: Path) -> None:
         assert any("cluster mode" in detail for detail in details)
 
 
+async def test_a_result_server_of_its_own_is_examined_too(
+    redis_url: str, scratch_server: Any
+) -> None:
+    """By doctor, but for its rights; it is not named where it is the queue server."""
+    url = scratch_server.url
+    assert await check_result_server(settings(redis_url)) == []
+    assert await check_result_server(settings(url, celery_result_backend=url)) == []
+    both = settings(redis_url, celery_result_backend=url)
+    [answers] = await check_result_server(both)
+    assert (answers.name, answers.ok) == ("Result server", True)
+    async with Redis.from_url(url) as redis:
+        await redis.config_set("maxmemory", 100 << 20)
+        await redis.config_set("maxmemory-policy", "allkeys-lru")
+        _, doubt = await check_result_server(both)
+        await redis.config_set("maxmemory", 1)
+        await redis.config_set("maxmemory-policy", "noeviction")
+        full = [check.detail for check in await check_result_server(both) if not check.ok]
+        await redis.config_set("maxmemory", 0)
+    assert (doubt.name, doubt.ok) == ("Result server set-up", True)
+    assert "allkeys-lru" in doubt.detail
+    assert ["OOM" in detail for detail in full] == [True]
+
+
 @pytest.mark.parametrize("state", [State.OOM, State.READONLY, State.NOREPLICAS, State.MISCONF])
 async def test_a_state_is_shown_while_it_lasts(state: State, tmp_path: Path) -> None:
     """``/ready``, ``doctor`` and the answer to a submission say what is the matter."""
@@ -132,6 +155,6 @@ async def set_user(redis: Any, *rules: str) -> None:
     await redis.execute_command("ACL", "SETUSER", "w", "on", ">pw", *rules)
 
 
-def settings(url: str) -> Settings:
+def settings(url: str, **more: str) -> Settings:
     """As ``doctor`` has them."""
-    return load_settings({}, flags={"celery_broker_url": url})
+    return load_settings({}, flags={"celery_broker_url": url, **more})

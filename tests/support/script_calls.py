@@ -93,7 +93,7 @@ def script_calls() -> list[ScriptCall]:
         ScriptCall(
             "count_chord_part",
             [*chord, "count_chord_part:unacked"],
-            ["t", '[1, "t", "SUCCESS", 3]', '[1, "t",', "0", 60, "token", 6, _CLAIM],
+            ["t", '[1, "t", "SUCCESS", 3]', '[1, "t",', "+inf", 60, "token", 6, _CLAIM],
             claims=[_CLAIM],
             strings={"count_chord_part:g.s": "2"},
         ),

@@ -17,6 +17,7 @@ SAMPLES = {
     errors.SettingsError: ("CRUCIBLE_PORT", "too high"),
     errors.RequirementError: ("no engine", "install docker.io"),
     errors.QueueFull: ("batch", 7),
+    errors.ApiRefused: (422, {"field": "code", "detail": "must not be empty"}, 2.0),
     errors.TaskFailed: ("ValueError", ["bang", 42], "builtins", "Traceback"),
 }
 TREE = [

@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"http", "broker", "events", "executor", "evaluation", "identity", "migration", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
     "up": PLAIN | {"embedded", "executor"},
+    "client": {"models", "errors"},
 }
 #: The entry points may import everything.
 ENTRY = {"cli", "__main__"}
@@ -47,7 +48,7 @@ ONE_ROOM = {
     "kombu": set(),
     "aiodocker": {"executor", "images", "doctor"},
     "typer": {"cli"},
-    "rich": {"cli"},
+    "rich": {"cli", "client"},
     "prometheus_client": {"telemetry"},
 }
 

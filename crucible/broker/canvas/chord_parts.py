@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _PATIENCE_S = 60.0
 #: Seconds between looks at a mark that may go away before its time.
 _LOOK_S = 0.5
+#: Parts that are read by one command.
+_PAGE = 500
 #: Member of a failed part's result: the errbacks that were notified of that failure. A chord that
 #: is part of another one has the errbacks of the other as well, and each is notified once. Stock
 #: passes over it.
@@ -160,12 +162,30 @@ class ChordParts:
                 self._keys, counted, ttl_s=self._ttl_s, mark_ttl_s=CHORD_MARK_TTL_S
             )
             if reply.state is ChordState.CLAIMED:
-                return CompleteChord(token, reply.structure, reply.parts)
-            if reply.state is not ChordState.TAKEN or loop.time() >= until:
+                parts = await self._parts(part.group_id, reply.size)
+                if len(parts) == reply.size:
+                    return CompleteChord(token, reply.structure, parts)
+                # Its keys expired meanwhile: it is counted, and looked at, once more.
+            elif reply.state is ChordState.TAKEN:
+                # The header was complete before: this is a repetition. The worker that holds the
+                # mark sends the body, or dies; only then it is ours.
+                await asyncio.sleep(min(max(reply.left_ms, 0) / 1000 + 0.01, _LOOK_S))
+            else:
                 return None
-            # The header was complete before: this is a repetition. The worker that holds the
-            # mark sends the body, or dies; only then it is ours.
-            await asyncio.sleep(min(max(reply.left_ms, 0) / 1000 + 0.01, _LOOK_S))
+            if loop.time() >= until:
+                return None
+
+    async def _parts(self, group_id: str, size: int) -> list[bytes]:
+        """The parts of a complete header, in its order, a page at a time.
+
+        They stay where they are: nothing is added to a complete header, and what replaces a part
+        begins as it does, so that it takes its place.
+        """
+        key = self._keys.chord(group_id).parts
+        parts: list[bytes] = []
+        for start in range(0, size, _PAGE):
+            parts += await self._store.command("ZRANGE", key, start, start + _PAGE - 1)
+        return parts
 
     async def metas(self, task_ids: Sequence[str]) -> list[Meta | None]:
         """What is stored of each task, in order. Raises BrokerError."""

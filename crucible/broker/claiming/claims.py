@@ -259,11 +259,12 @@ class Claims:
         claim = settlement.claim
         if claim is None:
             raise ValueError("only a claimed message can go anywhere")
-        target = self.keys.step_list(claim.queue, claim.step)
+        queue = disposition.queue or claim.queue
+        target = self.keys.step_list(queue, claim.step)
         delayed: DelayedEntry | None = None
         letter: list[str] = []
         if disposition.to is Destination.DELAYED:
-            delayed = DelayedEntry(_delayed_field(claim.step), disposition.eta, quote(claim.queue))
+            delayed = DelayedEntry(_delayed_field(claim.step), disposition.eta, quote(queue))
         elif disposition.to is Destination.DEAD_LETTERS:
             target = self.keys.dlq
             for name, value in (disposition.letter or {}).items():

@@ -40,12 +40,14 @@ class Disposition:
         to: where.
         raw: the message as it goes there.
         eta: when it is due, seconds since the epoch; for ``DELAYED``.
+        queue: the queue it goes to when it is due, empty for its claim's own; for ``DELAYED``.
         letter: further fields of the dead letter; for ``DEAD_LETTERS``.
     """
 
     to: Destination
     raw: bytes
     eta: float = 0.0
+    queue: str = ""
     letter: Mapping[str, str] | None = None
 
 

@@ -13,7 +13,8 @@
 --         {'waiting'}                   others are missing
 --         {'taken', milliseconds}       complete, and another worker is sending the body; the time
 --                                       until that worker's mark runs out
---         {'claimed', group or '', {part ...}}       complete, and the body is ours to send
+--         {'claimed', group or '', size}             complete with so many parts, and the body is
+--                                                    ours to send; they are read a page at a time
 --
 -- The rules are those of celery 5.7 (backends/redis.py), so that both count in the same keys: a part
 -- counts once for its task and position. Celery up to 5.6 does not write .d; a part such a worker
@@ -35,13 +36,42 @@ end
 -- has written something that takes no memory. A claim whose part is not counted cannot be settled.
 redis.call('ZREM', parts, '')
 
-local function left_before()
-  local score = ARGV[4]
-  for _, part in ipairs(redis.call('ZRANGEBYSCORE', parts, score, score)) do
-    if string.sub(part, 1, #ARGV[3]) == ARGV[3] then
-      return part
+local function is_ours(part)
+  return part and string.sub(part, 1, #ARGV[3]) == ARGV[3]
+end
+
+-- The server's own order of members; Lua's < would go by the locale.
+local function precedes(one, other)
+  for at = 1, math.min(#one, #other) do
+    local mine, its = string.byte(one, at), string.byte(other, at)
+    if mine ~= its then
+      return mine < its
     end
   end
+  return #one < #other
+end
+
+local function left_before()
+  local position = ARGV[4]
+  local there = redis.call('ZRANGEBYSCORE', parts, position, position, 'LIMIT', 0, 2)
+  if #there < 2 then
+    return is_ours(there[1]) and there[1]
+  end
+  -- Many have this position, as all have where there are none: search, do not walk.
+  local score = position == '+inf' and math.huge or tonumber(position)
+  local low, high = 0, redis.call('ZCARD', parts)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local part, its = unpack(redis.call('ZRANGE', parts, middle, middle, 'WITHSCORES'))
+    its = its == 'inf' and math.huge or tonumber(its)
+    if its < score or (its == score and precedes(part, ARGV[3])) then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  local found = redis.call('ZRANGE', parts, low, low)[1]
+  return is_ours(found) and found
 end
 
 local before = left_before()
@@ -58,9 +88,9 @@ if tonumber(ARGV[5]) > 0 then
   end
 end
 
-local total = redis.call('GET', size)
+local total, count = redis.call('GET', size), redis.call('ZCARD', parts)
 if not total
-  or redis.call('ZCARD', parts) ~= tonumber(total) + tonumber(redis.call('GET', extra) or 0) then
+  or count ~= tonumber(total) + tonumber(redis.call('GET', extra) or 0) then
   return { 'waiting' }
 end
 local held = redis.call('GET', mark)
@@ -68,4 +98,4 @@ if held and held ~= ARGV[6] then
   return { 'taken', redis.call('PTTL', mark) }
 end
 redis.call('SET', mark, ARGV[6], 'EX', ARGV[7])
-return { 'claimed', redis.call('GET', group) or '', redis.call('ZRANGE', parts, 0, -1) }
+return { 'claimed', redis.call('GET', group) or '', count }

@@ -57,7 +57,9 @@ class SentEvents:
             async with asyncio.timeout(_CLOSE_S):
                 await self._stream.flushed()
         except TimeoutError:
-            logger.warning("closing with task-sent events unsent")
+            logger.warning(
+                "closing with task-sent events unsent: they were not taken within %g s", _CLOSE_S
+            )
         if self._publishing is not None:
             self._publishing.cancel()
             await asyncio.wait([self._publishing])

@@ -116,13 +116,13 @@ class ChordCounted(NamedTuple):
         state: of the chord.
         left_ms: milliseconds until the mark of that worker runs out; for ``TAKEN``.
         structure: the saved structure of the header, empty for a flat one; for ``CLAIMED``.
-        parts: in the header's order; for ``CLAIMED``.
+        size: how many parts there are; for ``CLAIMED``.
     """
 
     state: ChordState
     left_ms: int = 0
     structure: bytes = b""
-    parts: Sequence[bytes] = ()
+    size: int = 0
 
 
 class EffectStore(Commands, Protocol):

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from binascii import b2a_base64
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crucible.broker.wire.call import TaskCall, TaskOptions
-from crucible.broker.wire.decode import decode, payload_of
+from crucible.broker.wire.decode import Message, decode, payload_of
 from crucible.broker.wire.encode import encode_call, expiration
 from crucible.broker.wire.ids import default_reply_to, new_id
 from crucible.broker.wire.jsontypes import dumps
+from crucible.broker.wire.reprs import bounded_repr
 from crucible.errors import MessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 #: Header that counts deliveries which ended with their worker.
 DELIVERIES = "crucible_deliveries"
@@ -21,6 +27,35 @@ LOST = "crucible_lost"
 ATTEMPT = "crucible_attempt"
 #: Everything in the headers that is about earlier deliveries.
 _MARKS = frozenset({"redelivered", DELIVERIES, LOST})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryOptions:
+    """What the next try has of its own; None leaves it as it is.
+
+    Attributes:
+        args: positional arguments.
+        kwargs: keyword arguments.
+        expires: when it expires.
+        time_limit: hard limit in seconds.
+        soft_time_limit: soft limit in seconds.
+        queue: queue it goes to.
+        shadow: the name that events and logs show.
+        headers: headers to add to the message.
+    """
+
+    args: Sequence[Any] | None = None
+    kwargs: Mapping[str, Any] | None = None
+    expires: datetime | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    queue: str | None = None
+    shadow: str | None = None
+    headers: Mapping[str, Any] | None = None
+
+
+#: The next try is this one once more.
+UNCHANGED = RetryOptions()
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -123,28 +158,81 @@ def _unmark(envelope: dict[str, Any]) -> None:
                 part.pop(name, None)
 
 
-def next_try(raw: bytes, eta: float | None) -> bytes:
+def next_try(raw: bytes, eta: float | None, options: RetryOptions = UNCHANGED) -> bytes:
     """The message of the next try, due at ``eta`` (seconds since the epoch; None: at once).
 
-    Body, chain, chord and callbacks stay as they are. Its parent becomes the task itself where it
-    had none, as stock's ``retry`` leaves it; a try is a new publication with a tag of its own, and
-    repeats the origin among the properties, as stock does by accident. A task of protocol 1 becomes
-    one of protocol 2, as from stock: the tries are counted in its headers.
+    What ``options`` does not name stays as it is; so do chain, chord and callbacks. Its parent
+    becomes the task itself where it had none, as stock's ``retry`` leaves it; a try is a new
+    publication with a tag of its own, and repeats the origin among the properties, as stock does by
+    accident. A task of protocol 1 becomes one of protocol 2, as from stock: the tries are counted
+    in its headers.
 
     Raises:
         MessageError: it is no task.
+        TypeError: the arguments of ``options`` are of a kind that JSON cannot carry.
+        ValueError: these arguments are circular.
     """
     envelope = parse(raw)
     _unmark(envelope)
     headers = envelope.get("headers")
     if not isinstance(headers, dict) or "task" not in headers:
-        return _upgraded(raw, headers or {}, eta)
+        return _upgraded(raw, headers or {}, eta, options)
+    if options != UNCHANGED:
+        _change(envelope, raw, options)
     headers["retries"] = (headers.get("retries") or 0) + 1
     headers["eta"] = None if eta is None else _moment(eta).isoformat()
     if not headers.get("parent_id"):
         headers["parent_id"] = headers.get("id")
     envelope["properties"] = _properties(envelope["properties"], headers)
     return dumps(envelope).encode()
+
+
+def _change(envelope: dict[str, Any], raw: bytes, options: RetryOptions) -> None:
+    """Write what the options name into the envelope of a task of protocol 2."""
+    headers: dict[str, Any] = envelope["headers"]
+    if options.args is not None or options.kwargs is not None:
+        _change_body(envelope, raw, options)
+    if options.expires is not None:
+        headers["expires"] = options.expires.isoformat()
+    if options.time_limit is not None or options.soft_time_limit is not None:
+        hard_s, soft_s = headers.get("timelimit") or (None, None)
+        headers["timelimit"] = list(_limits(hard_s, soft_s, options))
+    if options.shadow is not None:
+        headers["shadow"] = options.shadow
+    if options.queue is not None:
+        envelope["properties"]["delivery_info"] |= {"exchange": "", "routing_key": options.queue}
+    headers.update(options.headers or {})
+
+
+def _change_body(envelope: dict[str, Any], raw: bytes, options: RetryOptions) -> None:
+    """Other arguments, as JSON and not compressed: as from stock, whatever the body was before."""
+    message = decode(raw)
+    args, kwargs = _arguments(message, options)
+    body = dumps([args, kwargs, message.embed]).encode()
+    envelope |= {
+        "body": b2a_base64(body, newline=False).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+    }
+    envelope["properties"]["body_encoding"] = "base64"
+    envelope["headers"].pop("compression", None)
+    envelope["headers"] |= {"argsrepr": bounded_repr(args), "kwargsrepr": bounded_repr(kwargs)}
+
+
+def _arguments(
+    message: Message, options: RetryOptions
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    args = message.args if options.args is None else options.args
+    return tuple(args), message.kwargs if options.kwargs is None else options.kwargs
+
+
+def _limits(
+    hard_s: float | None, soft_s: float | None, options: RetryOptions
+) -> tuple[float | None, float | None]:
+    return (
+        hard_s if options.time_limit is None else options.time_limit,
+        soft_s if options.soft_time_limit is None else options.soft_time_limit,
+    )
 
 
 def _properties(before: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
@@ -166,10 +254,12 @@ def _properties(before: dict[str, Any], headers: dict[str, Any]) -> dict[str, An
     return properties
 
 
-def _upgraded(raw: bytes, headers: dict[str, Any], eta: float | None) -> bytes:
+def _upgraded(
+    raw: bytes, headers: dict[str, Any], eta: float | None, changed: RetryOptions
+) -> bytes:
     message = decode(raw)
     fields = payload_of(message)
-    hard_s, soft_s = message.timelimit
+    hard_s, soft_s = _limits(*message.timelimit, changed)
     options: TaskOptions = {
         "retries": message.retries + 1,
         "parent_id": message.id,
@@ -181,16 +271,18 @@ def _upgraded(raw: bytes, headers: dict[str, Any], eta: float | None) -> bytes:
         "group_id": fields.get("taskset"),
         "time_limit": hard_s,
         "soft_time_limit": soft_s,
-        "headers": headers,
+        "shadow": changed.shadow,
+        "headers": {**headers, **(changed.headers or {})},
     }
     if eta is not None:
         options["eta"] = _moment(eta)
-    if message.expires is not None:
+    if changed.expires is not None:
+        options["expires"] = changed.expires
+    elif message.expires is not None:
         options["expires"] = _moment(message.expires)
-    call = TaskCall(
-        message.task, message.args, message.kwargs, None, message.queue, message.priority,
-        None, options,
-    )  # fmt: skip
+    args, kwargs = _arguments(message, changed)
+    queue = changed.queue or message.queue
+    call = TaskCall(message.task, args, kwargs, None, queue, message.priority, None, options)
     return encode_call(call, message.id)
 
 

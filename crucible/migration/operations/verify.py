@@ -246,7 +246,9 @@ class _Search:
         """How many there are; their results are kept, since records may still be written."""
         if self._sides.legacy is None or self._legacy_away:
             return 0
-        count, on_purpose = 0, await self._sides.comparisons()
+        # A task that moves on between two of the questions is in both answers.
+        found: set[str] = set()
+        on_purpose = await self._sides.comparisons()
         try:
             for status in TaskState:
                 views = await self._sides.legacy.tasks(status, 1000)
@@ -254,13 +256,13 @@ class _Search:
                 for ids in _pages(clients):
                     recorded = {one.eval_id for one in await self._sides.read(ids)}
                     unrecorded = [eval_id for eval_id in ids if eval_id not in recorded]
-                    count += len(unrecorded)
+                    found.update(unrecorded)
                     if status in ENDED_STATES:
                         for eval_id in unrecorded:
                             await self._sides.keep_result(eval_id)
         except LegacyError as error:
             log.warning("the legacy queue does not answer: %s", error)
-        return count
+        return len(found)
 
 
 def _missing(one: Recorded, place: Place) -> Missing:

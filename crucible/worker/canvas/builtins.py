@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from crucible.broker.results.meta import Meta
     from crucible.worker.canvas.duties import CanvasDuties
-    from crucible.worker.context import RunContext
+    from crucible.worker.run_context import RunContext
     from crucible.worker.task import Task
 
     ReadResults = Callable[[Sequence[str]], Awaitable[list[Meta | None]]]

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from crucible.broker.canvas.signature import Signature
     from crucible.worker.canvas.outgoing import OutgoingEncoder
-    from crucible.worker.context import Invoke
     from crucible.worker.registry import TaskRegistry
     from crucible.worker.run import Run
+    from crucible.worker.run_context import Invoke
     from crucible.worker.task import Task
 
 logger = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from crucible.broker.canvas.signature import (
     signature,
 )
 from crucible.broker.wire.ids import default_reply_to
+from crucible.worker.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,13 +32,14 @@ def replacement(message: Message, work: Mapping[str, Any]) -> tuple[Signature, d
     had.
 
     Raises:
-        ValueError: ``work`` is part of a chord, an empty chain, or no signature.
+        ImproperlyConfigured: ``work`` is part of a chord, or an empty chain.
+        ValueError: it is no signature.
     """
     sig = clone(as_signature(work))
     if "chord" in sig.options:
-        raise ValueError("a signature that replaces a task must not be part of a chord")
+        raise ImproperlyConfigured("A signature replacing a task must not be part of a chord")
     if sig.kind == "chain" and not sig.parts:
-        raise ValueError("an empty chain cannot replace a task")
+        raise ImproperlyConfigured("Cannot replace with an empty chain")
     sig = _ending_in_a_task(sig)
     embed = message.embed
     last = sig["kwargs"]["tasks"][-1] if sig.kind == "chain" else sig

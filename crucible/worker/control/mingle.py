@@ -65,7 +65,7 @@ class Mingle:
                 raise
 
     async def greet(self) -> None:
-        """Ask everybody once and take over what they know.
+        """Ask all workers once and take over what they know.
 
         Raises:
             BrokerError: the server is gone or refuses.

@@ -57,7 +57,7 @@ class Revocations:
         await self._key.add(ids)
 
     async def store(self, task_ids: Sequence[str]) -> None:
-        """Store REVOKED for those of the tasks that nobody has started.
+        """Store REVOKED for those of the tasks that no worker has started.
 
         Raises:
             BrokerError: it is not known for which it happened.

@@ -1,7 +1,7 @@
 """Task events: what a worker reports of each task, with the names and fields of stock workers.
 
-The event of a task's end is sent once its result is stored and its claim dropped, so that whoever
-receives it finds the result.
+The event of a task's end is sent once its result is stored and its claim dropped, so that a
+receiver of the event finds the result.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from crucible.worker.context import ContextServices, RunContext
 from crucible.worker.execution.cancellation import stop_run
 from crucible.worker.execution.isolate import isolate
 from crucible.worker.run import Stop
+from crucible.worker.run_context import ContextServices, RunContext
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
@@ -50,14 +50,8 @@ class Caller:
 
     async def call(self, run: Run, message: Message, task: Task) -> Any:
         """Call the function a message is for, within its time limits; what it returned."""
-        context = self._context(run, message, task)
-        hard, soft = message.timelimit
-        if hard is None or soft is None:
-            task_hard, task_soft = self._time_limits.get(
-                task.name, (task.time_limit, task.soft_time_limit)
-            )
-            hard = task_hard if hard is None else hard
-            soft = task_soft if soft is None else soft
+        hard, soft = self._limits_of(message, task)
+        context = self._context(run, message, task, (hard, soft))
         if not hard and not soft:
             return await self._start(run, task, context, context.args, context.kwargs)
         run.hard_limit_s = hard
@@ -67,6 +61,17 @@ class Caller:
         finally:
             limits.disarm()
 
+    def _limits_of(self, message: Message, task: Task) -> tuple[float | None, float | None]:
+        """Hard and soft limit of a run: the message's, then remote control's, then the task's."""
+        hard, soft = message.timelimit
+        if hard is None or soft is None:
+            task_hard, task_soft = self._time_limits.get(
+                task.name, (task.time_limit, task.soft_time_limit)
+            )
+            hard = task_hard if hard is None else hard
+            soft = task_soft if soft is None else soft
+        return hard, soft
+
     async def invoke(
         self, run: Run, task: Task, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> Any:
@@ -75,8 +80,15 @@ class Caller:
         context = self._context(run, run.message, task)
         return await self._start(run, task, context, args, kwargs)
 
-    def _context(self, run: Run, message: Message, task: Task) -> RunContext:
-        return RunContext(run, message, task, self._lifespans.get(task.home), self._services)
+    def _context(
+        self,
+        run: Run,
+        message: Message,
+        task: Task,
+        limits: tuple[float | None, float | None] = (None, None),
+    ) -> RunContext:
+        lifespan = self._lifespans.get(task.home)
+        return RunContext(run, message, task, lifespan, self._services, limits)
 
     def _start(
         self,

@@ -59,7 +59,7 @@ class DelayedMessages:
                 self.expect(settlement.disposition.eta)
 
     async def run(self, beat: Callable[[], None]) -> None:
-        """Destination what is due, on time, until cancelled.
+        """Move what is due to its lists, on time, until cancelled.
 
         Raises:
             BrokerError: the server is gone or refuses; run again.

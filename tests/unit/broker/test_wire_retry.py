@@ -13,6 +13,7 @@ from crucible.broker.claiming.lost_replies import LostReplies, read_value
 from crucible.broker.wire.decode import decode
 from crucible.broker.wire.encode import encode_task
 from crucible.broker.wire.retry import (
+    RetryOptions,
     counted_anew,
     deliveries_of,
     next_try,
@@ -142,6 +143,42 @@ def test_a_try_of_protocol_1_is_one_of_protocol_2(headers: dict[str, object] | N
     assert (message.queue, message.priority) == ("q", 5)
     assert message.headers.get("mine") == (headers or {}).get("mine")
     assert "redelivered" not in message.headers
+
+
+@pytest.mark.parametrize("serializer", ["json", "msgpack"])
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_other_arguments_are_json_whatever_the_body_was(
+    serializer: str, compression: str | None
+) -> None:
+    """What the task embeds stays; the reprs are those of the new arguments."""
+    raw = encode_task(
+        "t.x", [1], {"k": 2}, task_id="a", queue="q",
+        options={"serializer": serializer, "compression": compression, "chain": [{"task": "t.y"}]},
+    )  # fmt: skip
+    again = next_try(raw, None, RetryOptions(kwargs={"k": [3.5]}))
+    message = decode(again)
+    assert (message.args, message.kwargs) == ([1], {"k": [3.5]})
+    assert message.embed["chain"] == [{"task": "t.y"}]
+    assert (message.content_type, message.content_encoding) == ("application/json", "utf-8")
+    assert "compression" not in message.headers
+    assert (message.headers["argsrepr"], message.headers["kwargsrepr"]) == ("(1,)", "{'k': [3.5]}")
+    assert next_try(raw, None).split(b'"headers"')[0] == raw.split(b'"headers"')[0]
+
+
+def test_options_of_a_try_that_was_of_protocol_1() -> None:
+    """All of them are written as for any other."""
+    fields = {"task": "t.x", "id": "a", "args": [1], "kwargs": {"k": 2}, "timelimit": [9, 3]}
+    envelope = parse(RAW)
+    envelope["body"] = base64.b64encode(json.dumps(fields).encode()).decode()
+    del envelope["headers"]
+    expires = datetime(2099, 1, 1, tzinfo=UTC)
+    options = RetryOptions(
+        args=[5], expires=expires, soft_time_limit=2, queue="other", shadow="s", headers={"h": 1}
+    )
+    message = decode(next_try(json.dumps(envelope).encode(), None, options))
+    assert (message.args, message.kwargs, message.timelimit) == ([5], {"k": 2}, (9, 2))
+    assert (message.expires, message.queue) == (expires.timestamp(), "other")
+    assert (message.headers["shadow"], message.headers["h"]) == ("s", 1)
 
 
 def test_counting_anew_leaves_no_mark() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from crucible.broker.results.meta import Meta
 from crucible.evaluation.record import Record, decode_record, encode_record
-from crucible.evaluation.result import bytes_of, result_of, text_of, whole_text
+from crucible.evaluation.result import bytes_of, file_of, result_of, text_of, whole_text
 from crucible.evaluation.retry_policy import LONGEST_S, retry_delay_s
 from crucible.evaluation.tasks import plain
 from crucible.evaluation.view import evaluation_of
@@ -164,3 +164,18 @@ def test_files_that_did_not_come_back_are_in_the_view() -> None:
         "x", Outcome(verdict=Verdict.OK), worker="", retry_count=0, started_at="", finished_at=""
     )
     assert "files_omitted" not in msgspec.to_builtins(plain)
+
+
+@given(st.binary(max_size=300) | st.lists(st.integers(0, 40), max_size=300).map(bytes))
+def test_files_arrive_intact_and_are_hardly_longer_than_in_base64(content: bytes) -> None:
+    """Zeros as JSON text are six times as long; quotes and line ends may double."""
+    shown = file_of(content)
+    assert bytes_of(shown["content"], shown["encoding"]) == content
+    assert len(msgspec.json.encode(shown["content"])) <= 6 + 2.4 * len(content)
+
+
+def test_a_file_of_zeros_is_base64_and_text_stays_text() -> None:
+    """Ordinary text has tabs and line ends, and now and then an escape sequence."""
+    assert file_of(bytes(300))["encoding"] == "base64"
+    text = "a\tb\r\n\f" * 20 + "\x1b[31mred\x1b[0m plain again"
+    assert file_of(text.encode()) == {"content": text, "encoding": "utf-8"}

@@ -134,6 +134,16 @@ def test_answers_that_nobody_reads_are_bounded_in_bytes_and_time(
     assert (second.ended, guard.held_bytes) == ([], 0)
 
 
+def test_an_answer_above_the_bound_is_sent_all_the_same(guard: ConnectionGuard) -> None:
+    """A result that was computed can be fetched, whatever it costs the answers before it."""
+    before, large, after = Connection(), Connection(), Connection()
+    guard.unread(before, 1000)
+    guard.unread(large, 10_000)
+    assert (before.ended, large.ended) == ([Fault.UNREAD_ANSWERS], [])
+    guard.unread(after, 100)
+    assert (large.ended, after.ended) == ([Fault.UNREAD_ANSWERS], [])
+
+
 def test_what_waits_behind_an_answer_has_no_deadline(guard: ConnectionGuard, clock: Clock) -> None:
     """The server does not read it, so the client cannot hurry; it counts all the same."""
     connection = Connection()

@@ -55,7 +55,7 @@ class LuaEffects(ScriptRunner):
         if state is ChordState.TAKEN:
             return ChordCounted(state, left_ms=rest[0])
         if state is ChordState.CLAIMED:
-            return ChordCounted(state, structure=rest[0], parts=rest[1])
+            return ChordCounted(state, structure=rest[0], size=rest[1])
         return ChordCounted(state)
 
 

@@ -117,16 +117,15 @@ class TransactionEffects(TransactionClient):
                 pipe.set(chord.mark, counted.token, ex=mark_ttl_s)
             pipe.pttl(chord.mark)
             pipe.get(chord.structure)
-            pipe.zrange(chord.parts, 0, -1)
             try:
-                *_, left_ms, structure, parts = await pipe.execute()
+                *_, left_ms, structure = await pipe.execute()
             except WatchError:
                 return None
         if not complete:
             return ChordCounted(ChordState.WAITING)
         if taken:
             return ChordCounted(ChordState.TAKEN, left_ms=left_ms)
-        return ChordCounted(ChordState.CLAIMED, structure=structure or b"", parts=parts)
+        return ChordCounted(ChordState.CLAIMED, structure=structure or b"", size=count)
 
 
 def _writes(block: EffectBlock) -> Iterator[Write]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from crucible.worker.control.controlled import ControlledWorker
     from crucible.worker.run import Run
 
-#: Tasks listed in one reply; more would be read by nobody and slow the worker down.
+#: Tasks listed in one reply; more would slow the worker down.
 MAX_LISTED = 1000
 #: Priority of timer entries in stock replies (kombu ``asynchronous/timer.py``).
 _TIMER_PRIORITY = 6

@@ -35,7 +35,7 @@ async def revoke(
 ) -> dict[str, str]:
     """Have tasks not run; with ``terminate`` stop those that run here.
 
-    As from 5.6.2 on, a task that nobody started yet is stored as REVOKED at once: clients that
+    As from 5.6.2 on, a task that no worker has started is stored as REVOKED at once: clients that
     wait for it need not wait for its turn. Its event follows when the message is reached.
     """
     ids = _ids(task_id)
