@@ -11,9 +11,10 @@ import msgspec
 import typer
 from yarl import URL
 
-from crucible.cli.client import ApiError, Url, base_url, path_of
+from crucible.cli.client import Url, base_url, path_of
 from crucible.cli.flags import with_settings
 from crucible.cli.options import Json
+from crucible.errors import ApiError
 from crucible.settings import Settings
 from crucible.settings.sections import Section
 
