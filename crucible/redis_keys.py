@@ -38,9 +38,14 @@ COMPARE_RUNS = "crucible:migration:compare_runs"
 SAMPLE = "crucible:migration:sample"
 LEGACY_PROGRAM_PREFIX = "crucible:legacy:program:"
 LEGACY_RESULT_PREFIX = "crucible:legacy:result:"
-#: These two are on the event bus.
+#: The key of the schedule's leases begins with this.
+SCHEDULE_PREFIX = "crucible:schedule:"
+#: These are on the event bus.
 EVENTS = "crucible:events"
 EVENT_WRITER_PREFIX = "crucible:events:writer:"
+HISTORIANS = "crucible:historians"
+#: Consumer group of the historians on the stream of events.
+HISTORIAN_GROUP = "historian"
 #: Channel of remote control requests, after ``/<db>.`` (kombu ``pidbox.py``).
 PIDBOX = "celery.pidbox"
 #: Exchange of replies to them; also the end of the names of the lists they are pushed to.
@@ -77,6 +82,8 @@ ENVIRONMENT_TTL_S = 100
 #: About how many entries the stream of events keeps unless ``CRUCIBLE_EVENT_LIMIT`` says so, and
 #: seconds the number of a writer's last batch is kept: longer than a writer tries one batch.
 EVENT_LIMIT, EVENT_WRITER_TTL_S = 500_000, 3600
+#: Seconds the state of historians is kept once none of them is there.
+HISTORIANS_TTL_S = 3600
 #: Seconds a reply waits to be fetched by a client that may have left.
 REPLY_TTL_S = 300
 #: Seconds after which stock workers of 5.7 may sweep the binding of a client that died.
@@ -165,11 +172,16 @@ TABLE = (
             "what an evaluation of the legacy queue is to run"),
     KeyInfo(f"{LEGACY_RESULT_PREFIX}<eval id>", "string", "api", f"TTL {_RESULT_TTL}",
             "how an evaluation of the legacy queue ended, in the form of a result"),
+    KeyInfo(f"{SCHEDULE_PREFIX}<task>", "string", _WORKERS, "TTL: the interval of the task",
+            "lease of a scheduled task: the worker that sent it last; sent again once it is gone"),
     KeyInfo(EVENTS, "stream", "api, workers", "MAXLEN ~ `CRUCIBLE_EVENT_LIMIT`",
             "on the event bus: the transitions of all evaluations; [events.md](events.md)"),
     KeyInfo(f"{EVENT_WRITER_PREFIX}<random>", "string", "api, workers",
             f"TTL {EVENT_WRITER_TTL_S} s",
             "on the event bus: number of a process's last batch, so that none is appended twice"),
+    KeyInfo(HISTORIANS, "hash", "historians", f"one field a process; TTL {HISTORIANS_TTL_S} s",
+            f"on the event bus: lag, circuit and counts of each; the consumer group of the stream "
+            f"is `{HISTORIAN_GROUP}`"),
     KeyInfo(f"{BINDING_PREFIX}<exchange>", "set", "clients of remote control, stock workers",
             f"that of replies: one member a waiting client, swept after {BINDING_TTL_S} s",
             r"`<routing key>\x06\x16<pattern>\x06\x16<list>`: queues bound to an exchange"),
@@ -351,6 +363,15 @@ class Keys:
     def event_writer(self, writer_id: str) -> str:
         """The number of a writer's last batch, on the event bus."""
         return f"{self.prefix}{EVENT_WRITER_PREFIX}{writer_id}"
+
+    @property
+    def historians(self) -> str:
+        """The state of each historian, on the event bus."""
+        return f"{self.prefix}{HISTORIANS}"
+
+    def schedule(self, task: str) -> str:
+        """The lease of a scheduled task."""
+        return f"{self.prefix}{SCHEDULE_PREFIX}{task}"
 
     def legacy_program(self, eval_id: str) -> str:
         """What one evaluation of the legacy queue was asked to run."""

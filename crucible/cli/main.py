@@ -21,6 +21,7 @@ from crucible.cli import (
     doctor,
     environments,
     executor,
+    historian,
     images,
     legacy,
     migration,
@@ -66,6 +67,7 @@ app.command("up")(up.command)
 app.command("api")(api.command)
 app.command("worker")(worker.command)
 app.command("executor")(executor.command)
+app.add_typer(historian.app, name="historian")
 app.command("submit")(submit.command)
 app.command("status")(client.status)
 app.command("result")(client.result)

@@ -16,6 +16,7 @@ class Section(enum.StrEnum):
     CONNECTIONS = "Connections"
     TASK_QUEUE = "Task queue"
     EVENT_BUS = "Event bus"
+    HISTORY = "History"
     SUBMISSIONS = "Submissions"
     MIGRATION = "Migration"
     LEGACY_QUEUE = "Legacy queue"
@@ -34,6 +35,7 @@ _FIRST = {
     "head_timeout_s": Section.CONNECTIONS,
     "celery_broker_url": Section.TASK_QUEUE,
     "event_bus_url": Section.EVENT_BUS,
+    "history_url": Section.HISTORY,
     "queue_limit": Section.SUBMISSIONS,
     "celery_enabled": Section.MIGRATION,
     "queue_service_url": Section.LEGACY_QUEUE,

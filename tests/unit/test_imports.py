@@ -25,19 +25,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "http": {"errors", "validation"},
     "broker": PLAIN,
     "events": PLAIN | {"broker"},
+    "history": PLAIN | {"broker", "events"},
     "executor": PLAIN | {"http"},
     "legacy": PLAIN | {"http"},
     "telemetry": PLAIN,
     "images": PLAIN | {"executor"},
     "worker": PLAIN | {"broker"},
-    "evaluation": PLAIN | {"broker", "events", "executor", "identity", "worker"},
+    "evaluation": PLAIN | {"broker", "events", "executor", "history", "identity", "worker"},
     "stock": PLAIN | {"worker", "broker"},
     "celery_app": PLAIN | {"evaluation", "stock"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
     "api": PLAIN
-    | {"http", "broker", "events", "executor", "evaluation", "identity", "migration", "telemetry"},
+    | {"http", "broker", "events", "executor", "evaluation", "history", "identity", "migration"}
+    | {"telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
-    "up": PLAIN | {"embedded", "executor"},
+    "up": PLAIN | {"embedded", "executor", "history"},
     "client": {"models", "errors"},
 }
 #: The entry points may import everything.
@@ -50,6 +52,8 @@ ONE_ROOM = {
     "typer": {"cli"},
     "rich": {"cli", "client"},
     "prometheus_client": {"telemetry"},
+    "sqlalchemy": {"history"},
+    "alembic": {"history"},
 }
 
 

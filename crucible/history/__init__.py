@@ -1,0 +1,5 @@
+"""The history of evaluations in SQL: written from the event bus, read by the api.
+
+Needs the extra ``history``, and ``postgres`` for PostgreSQL. Nothing of a submission or of a
+settlement waits for it.
+"""
