@@ -14,6 +14,7 @@ from crucible.api import (
     evaluations,
     event_streams,
     health,
+    history,
     metrics,
     migration,
     openapi,
@@ -26,6 +27,7 @@ from crucible.api.app_keys import (
     EVENT_WRITER,
     EVENTS,
     FAST_PATH,
+    HISTORY,
     METER,
     MIGRATION,
     READINESS,
@@ -41,7 +43,9 @@ from crucible.broker.admin.operator import Admin
 from crucible.broker.control.client import ControlClient
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
+from crucible.errors import RequirementError
 from crucible.evaluation.celery_service import CeleryService
+from crucible.evaluation.executor_settings import breaker_policy
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import PROBE_S, Readiness
 from crucible.events.hub import open_hub
@@ -82,18 +86,20 @@ class Route:
         path: as aiohttp's router has it.
         handler: answers it.
         query: parameters it knows; others are refused.
+        query_prefix: what the names of further ones begin with.
     """
 
     method: str
     path: str
     handler: Handler
     query: frozenset[str] = frozenset()
+    query_prefix: str = ""
 
     def checked(self) -> Handler:
         """The handler behind a check of the query's parameters."""
 
         async def checked(request: web.Request) -> web.StreamResponse:
-            check_query(request, self.query)
+            check_query(request, self.query, self.query_prefix)
             return await self.handler(request)
 
         return checked
@@ -103,6 +109,10 @@ _WAIT = frozenset({"wait"})
 _LIMIT = frozenset({"limit"})
 ROUTES = (
     Route("POST", "/api/eval", evaluations.submit, _WAIT),
+    Route(
+        "GET", "/api/eval", history.list_, history.FILTERS | _LIMIT | {"cursor"}, history.METADATA
+    ),
+    Route("GET", "/api/v1/stats", history.stats, frozenset({"tenant", "since", "until", "bucket"})),
     Route("GET", "/api/eval/{eval_id}", evaluations.show, _WAIT),
     Route("DELETE", "/api/eval/{eval_id}", evaluations.cancel),
     Route("GET", "/api/eval/{eval_id}/events", event_streams.follow_one),
@@ -191,6 +201,7 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         )
         app[METER] = Meter()
         await _add_events(app, stack, publisher.keys)
+        await _add_history(app, stack)
         await _add_service(app, stack, publisher, control)
         await _require_usable(settings)
         app[READINESS] = await stack.enter_async_context(Readiness.connect(settings, control))
@@ -213,6 +224,22 @@ async def _add_events(app: web.Application, stack: AsyncExitStack, keys: Keys) -
     )
     app[EVENTS] = app[EVENT_WRITER] = await stack.enter_async_context(writer)
     app[EVENT_HUB] = await stack.enter_async_context(hub)
+
+
+async def _add_history(app: web.Application, stack: AsyncExitStack) -> None:
+    """What reads the history; nothing without one."""
+    settings = app[SETTINGS]
+    if settings.history is None:
+        return
+    try:
+        # Imported here: SQLAlchemy is an extra, and most of what an api needs memory for.
+        from crucible.history.reader import open_reader
+    except ImportError as error:
+        raise RequirementError(
+            f"the history needs {error.name}", "pip install 'crucible-sandbox[history]'"
+        ) from None
+    reader = open_reader(settings.history, breaker_policy(settings))
+    app[HISTORY] = await stack.enter_async_context(reader)
 
 
 async def _end_streams(app: web.Application) -> None:

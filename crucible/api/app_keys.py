@@ -19,6 +19,7 @@ from crucible.telemetry.submissions import Meter
 if TYPE_CHECKING:
     from crucible.evaluation.service import EvaluationService
     from crucible.events.writer import EventSink
+    from crucible.history.reader import HistoryReader
 
 SETTINGS = web.AppKey("settings", Settings)
 SERVED = web.AppKey("served", ServedEnvironments)
@@ -34,4 +35,6 @@ EVENTS: web.AppKey[EventSink] = web.AppKey("events")
 #: These two only where there is an event bus.
 EVENT_WRITER = web.AppKey("event_writer", EventWriter)
 EVENT_HUB = web.AppKey("event_hub", EventHub)
+#: Only where there is a history.
+HISTORY: web.AppKey[HistoryReader] = web.AppKey("history")
 METER = web.AppKey("meter", Meter)

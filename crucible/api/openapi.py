@@ -9,12 +9,13 @@ import msgspec
 from aiohttp import web
 
 import crucible
-from crucible.api import dead_letters, migration
+from crucible.api import dead_letters, history, migration
 from crucible.api.app_keys import SETTINGS
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
 from crucible.api.event_frames import CONTENT_TYPE, EventShown, Resync
+from crucible.api.history import EvaluationPage, Stats
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.schemas import LETTER_ID, Problem, schemas
 from crucible.broker.admin.census import Census
@@ -113,6 +114,32 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
                 "parameters": [_WAIT, _KEY],
                 "requestBody": {"required": True, "content": _content(of[EvalRequest])},
                 "responses": {**accepted, **ended, **refused},
+            },
+            "get": {
+                "summary": "Evaluations of the history, newest first",
+                "description": "`metadata.KEY=VALUE` selects by a field of the metadata.",
+                "parameters": _list_parameters(),
+                "responses": {
+                    "200": _response("A page of them.", of[EvaluationPage]),
+                    **_some(errors, "422", "503"),
+                },
+            },
+        },
+        "/api/v1/stats": {
+            "get": {
+                "summary": "Counts by status, verdict and bucket of time",
+                "parameters": [
+                    *(_text(name) for name in ("tenant", "since", "until")),
+                    {
+                        "name": "bucket",
+                        "in": "query",
+                        "schema": {"type": "integer", "minimum": 60, "maximum": 31_536_000},
+                    },
+                ],
+                "responses": {
+                    "200": _response("The counts.", of[Stats]),
+                    **_some(errors, "422", "503"),
+                },
             }
         },
         "/api/eval/{eval_id}": {
@@ -140,6 +167,15 @@ def _evaluations(of: _Schemas, errors: _Responses) -> dict[str, Any]:
             }
         },
     }
+
+
+def _list_parameters() -> list[dict[str, Any]]:
+    names = sorted(history.FILTERS | {"cursor"})
+    return [*map(_text, names), _limit(history.LARGEST_PAGE)]
+
+
+def _text(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": {"type": "string", "minLength": 1}}
 
 
 def _events(of: _Schemas, errors: _Responses) -> dict[str, Any]:

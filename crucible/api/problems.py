@@ -9,6 +9,7 @@ from crucible.errors import (
     BrokerUnavailable,
     ConflictError,
     CrucibleError,
+    HistoryError,
     InputError,
     LegacyError,
     LegacyRefused,
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 #: Seconds a client is asked to wait while the queue server is away or a queue is full.
 RETRY_AFTER_S = 2
 _AWAY = "the queue server does not answer"
+_NO_HISTORY = "the database of the history does not answer"
 _FULL = "the memory of the queue server is full"
 
 
@@ -59,7 +61,7 @@ def translate(error: CrucibleError) -> web.Response:
             return problem(409, "Not in this state", str(error))
         case QueueFull():
             return busy(str(error), queue=error.queue, depth=error.depth)
-        case LegacyError() | BrokerUnavailable():
+        case LegacyError() | BrokerUnavailable() | HistoryError():
             return busy(_reason_of(error))
         case _:
             log.error("unexpected error: %r", error)
@@ -69,6 +71,8 @@ def translate(error: CrucibleError) -> web.Response:
 def _reason_of(error: CrucibleError) -> str:
     if isinstance(error, MemoryFull):
         return _FULL
+    if isinstance(error, HistoryError):
+        return _NO_HISTORY
     return _AWAY if isinstance(error, BrokerUnavailable) else str(error)
 
 

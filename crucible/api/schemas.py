@@ -15,6 +15,7 @@ from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
 from crucible.api.event_frames import EventShown, Resync
+from crucible.api.history import EvaluationPage, Stats
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.broker.admin.census import Census
 from crucible.evaluation.limits import ceilings_of
@@ -79,6 +80,7 @@ TYPES = (
     Problem, EvalRequest, Evaluation, Accepted, LanguageShown, EnvironmentShown, Report, Census,
     LetterShown,
     LetterPage, Replayed, Change, MigrationStatus, MismatchList, EventShown, Resync,
+    EvaluationPage, Stats,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
 LETTER_ID = {"type": "string", "pattern": "^(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}$"}

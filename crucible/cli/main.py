@@ -33,6 +33,7 @@ from crucible.cli import (
     worker,
     workers,
 )
+from crucible.cli import list as list_
 from crucible.cli.printing import abandon_output, replace_closed_output
 from crucible.errors import CrucibleError
 
@@ -72,6 +73,7 @@ app.command("submit")(submit.command)
 app.command("status")(client.status)
 app.command("result")(client.result)
 app.command("cancel")(client.cancel)
+app.command("list")(list_.command)
 app.command("tail")(tail.command)
 app.command("queues")(queues.queues)
 app.command("workers")(workers.command)

@@ -17,6 +17,7 @@ from crucible.errors import BrokerError, MemoryFull
 from crucible.evaluation.announcements import read_announcements
 from crucible.evaluation.completion_store import read_completions
 from crucible.executor.pool_policy import PoolCounts
+from crucible.history.state import HISTORY, HistorianState, read_states
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ PROBE_S = 1.0
 #: A node name that no worker has.
 _NO_NODE = "nobody@nowhere"
 _NO_BUS = "off (CRUCIBLE_EVENT_BUS_URL): no events are written, and none can be followed"
+_NO_HISTORIAN = "no historian runs: nothing is written to the history"
 _NOBODY = "no worker is connected: what is accepted waits for one"
 
 
@@ -108,14 +110,22 @@ class Readiness:
                 event_bus = await enter(open_client(url, command_timeout_s=PROBE_S))
             yield cls(settings, queue, event_bus, control)
 
-    async def report(self) -> Report:
-        """Ask all of them at once."""
-        queue, event_bus, heartbeats, listening = await asyncio.gather(
-            self._check_queue(), _check_bus(self._event_bus), self.heartbeats(), self.listening()
+    async def report(self, own: Mapping[str, Circuit]) -> Report:
+        """Ask all of them at once.
+
+        Args:
+            own: circuits of this process, by downstream.
+        """
+        queue, event_bus, heartbeats, listening, historians = await asyncio.gather(
+            self._check_queue(),
+            _check_bus(self._event_bus),
+            self.heartbeats(),
+            self.listening(),
+            self.historians(),
         )
         workers = max(listening or 0, len(heartbeats))
         executor = _executor_of(heartbeats)
-        # Evaluations are accepted and run without the event bus.
+        # Evaluations are accepted and run without the event bus, and without the history.
         ready = queue.ok and executor.ok
         settings = self._settings
         return Report(
@@ -129,10 +139,22 @@ class Readiness:
                 "queue": queue,
                 "event_bus": event_bus,
                 "executor": executor,
+                **({"history": _history_of(historians)} if settings.history else {}),
                 "workers": Dependency(ok=True) if workers else Dependency(ok=False, detail=_NOBODY),
             },
-            circuits=states_of(worst(beat.circuits for beat in heartbeats)),
+            circuits=states_of(
+                worst([*(beat.circuits for beat in heartbeats), *map(circuits_of, historians), own])
+            ),
         )
+
+    async def historians(self) -> list[HistorianState]:
+        """The historians that live; none while the event bus does not answer, or without one."""
+        if self._event_bus is None or self._settings.history is None:
+            return []
+        try:
+            return await read_states(self._event_bus, self._keys)
+        except BrokerError:
+            return []
 
     async def _check_queue(self) -> Dependency:
         """Whether the queue server would take a message now."""
@@ -217,6 +239,19 @@ def status_of(*, ready: bool, served: bool) -> str:
 def states_of(circuits: Mapping[str, Circuit]) -> dict[str, str]:
     """The state of each, as clients read it."""
     return {name: circuit.state.value for name, circuit in circuits.items()}
+
+
+def circuits_of(historian: HistorianState) -> dict[str, Circuit]:
+    """The circuits of a historian by downstream."""
+    return {HISTORY: historian.circuit}
+
+
+def _history_of(historians: Sequence[HistorianState]) -> Dependency:
+    """Whether the history is written, as far as its historians say."""
+    if not historians:
+        return Dependency(ok=False, detail=_NO_HISTORIAN)
+    troubles = [one.trouble for one in historians if one.trouble]
+    return Dependency(ok=len(troubles) < len(historians), detail="; ".join(troubles))
 
 
 async def _check_bus(client: Redis | None) -> Dependency:

@@ -20,7 +20,7 @@ from crucible.errors import BrokerError, HistoryError
 from crucible.history.consumer import HistoryConsumer
 from crucible.history.database import open_database
 from crucible.history.migrate import require_newest
-from crucible.history.state import REPORT_S, HistorianState, report, withdraw
+from crucible.history.state import HISTORY, REPORT_S, HistorianState, report, withdraw
 from crucible.history.writer import HistoryWriter
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Name of the database's circuit.
-DOWNSTREAM = "history"
 #: Milliseconds to wait for an event, and seconds that events are let pile up when there are few: a
 #: commit costs the same for one as for hundreds.
 _BLOCK_MS, _GATHER_S = 500, 0.2
@@ -62,7 +60,7 @@ class Historian:
         self._writer = writer
         self._consumer = HistoryConsumer(client, keys, count)
         self._count = count
-        self._breaker = CircuitBreaker(DOWNSTREAM, HistoryError, policy=policy)
+        self._breaker = CircuitBreaker(HISTORY, HistoryError, policy=policy)
         self._oldest_s: float | None = None
         self._gaps = 0
         self._joined = False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from crucible.events.event import Event, Transition
-from crucible.history.schema import EVAL_ID, NAME, TASK_ID, TENANT, WORD
+from crucible.history.lengths import EVAL_ID, NAME, TASK_ID, TENANT, WORD
 from crucible.models import LOCAL_TENANT
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
-#: Longest text of each kind; what is longer is cut before it is written.
-TENANT, EVAL_ID, NAME, TASK_ID, WORD = 64, 128, 128, 255, 128
+from crucible.history.lengths import EVAL_ID, NAME, TASK_ID, TENANT, WORD
 
 metadata = MetaData()
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from crucible.redis_keys import Keys
 
+#: Name of the database's circuit.
+HISTORY = "history"
 #: Seconds between two reports, after which one counts as dead, and after which it is removed.
 REPORT_S, DEAD_S, _REMOVED_S = 2.0, 10.0, 60.0
 

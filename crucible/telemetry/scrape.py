@@ -41,6 +41,7 @@ class Measured:
         workers: workers that live, by kind; unknown ones are absent.
         sandboxes: of all async workers, by state; ``waiting`` are programs without one.
         events: of this process; None where there is no event bus.
+        history: of all historians; None where there is no history.
     """
 
     connections: Connections
@@ -54,6 +55,7 @@ class Measured:
     workers: Mapping[str, int] = field(default_factory=dict)
     sandboxes: Mapping[str, int] = field(default_factory=dict)
     events: Events | None = None
+    history: History | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,25 @@ class Events:
     streams: int
     cut: Mapping[str, int]
     follow_lag_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What historians write.
+
+    Attributes:
+        historians: that live.
+        lag_s: seconds the oldest event has waited that one of them has taken; None: none lives.
+        written: events, since those that live have started.
+        refused: events that the database refused.
+        gaps: how often events were lost before they were written.
+    """
+
+    historians: int
+    lag_s: float | None
+    written: int
+    refused: int
+    gaps: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +166,8 @@ class _Gauges(Collector):
         yield from _circuits(measured.circuits)
         if measured.events is not None:
             yield from _events(measured.events)
+        if measured.history is not None:
+            yield from _history(measured.history)
         if measured.copies is not None:
             copies = GaugeMetricFamily(
                 "shadow_copies", "Dual-write copies, by what became of them.", labels=["end"]
@@ -194,6 +217,22 @@ def _events(events: Events) -> Iterator[Metric]:
     for reason in ("slow", "gap"):
         cut.add_metric([reason], events.cut.get(reason, 0))
     yield cut
+
+
+def _history(history: History) -> Iterator[Metric]:
+    yield GaugeMetricFamily("historians", "Historians that live.", value=history.historians)
+    if history.lag_s is not None:
+        yield GaugeMetricFamily(
+            "history_lag_seconds", "Age of the oldest event not written yet.", value=history.lag_s
+        )
+    # Of processes that come and go, so they may go down: no counters.
+    for name, text, value in (
+        ("history_events_written", "Events in the database.", history.written),
+        ("history_events_refused", "Events the database refused.", history.refused),
+        ("history_gaps", "How often the bus dropped events before they were written.",
+         history.gaps),
+    ):  # fmt: skip
+        yield GaugeMetricFamily(name, text, value=value)
 
 
 def _circuits(circuits: Mapping[str, Circuit]) -> Iterator[Metric]:
