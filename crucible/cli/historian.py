@@ -1,9 +1,10 @@
-"""``crucible historian``: write the history; ``migrate`` its schema."""
+"""``crucible historian``: write the history; ``migrate`` its schema, ``repair`` what is missing."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from crucible.cli.running import StopSignals, run
 from crucible.errors import SettingsError
 from crucible.settings import Settings
 from crucible.settings.sections import Section
+
+if TYPE_CHECKING:
+    from crucible.evaluation.history_repair import Repaired
 
 app = typer.Typer(
     help="Write the history of evaluations from the event bus to SQL.",
@@ -89,3 +93,35 @@ async def _migrate(url: str, to: str) -> tuple[str | None, str | None]:
 
     async with open_database(url, statement_s=3600.0) as engine:
         return await move(engine, to)
+
+
+@app.command()
+@with_settings("history_url", Section.TASK_QUEUE)
+def repair(settings: Settings, as_json: Json = False) -> None:
+    """Restore what the event bus lost, from the submissions and results that are still kept."""
+    done = asyncio.run(_repair(settings, _history_url(settings)))
+    if as_json:
+        print_json(asdict(done))
+    else:
+        typer.echo(
+            f"looked at {done.looked_at} evaluations: {done.submissions} submissions and "
+            f"{done.ends} ends were missing"
+        )
+
+
+async def _repair(settings: Settings, url: str) -> Repaired:
+    from crucible.broker.redis.connection import open_client
+    from crucible.evaluation.history_repair import Repair
+    from crucible.history.database import open_database
+    from crucible.history.migrate import require_newest
+    from crucible.history.writer import HistoryWriter
+    from crucible.redis_keys import Keys
+
+    keys = Keys(settings.global_keyprefix, settings.result_prefix)
+    async with (
+        open_database(url) as engine,
+        open_client(settings.celery_broker_url) as queue,
+        open_client(settings.result_url) as results,
+    ):
+        await require_newest(engine)
+        return await Repair(queue, results, keys, HistoryWriter(engine)).run()

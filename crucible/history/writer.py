@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 
 from crucible.errors import HistoryError, HistoryUnavailable
 from crucible.history.database import translated
 from crucible.history.rows import batch_of
-from crucible.history.schema import purged
+from crucible.history.schema import evaluations, purged
 from crucible.history.upserts import (
     insert_labels,
     insert_transitions,
@@ -25,11 +24,20 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from crucible.events.event import Event
+    from crucible.history.rows import Key
 
 log = logging.getLogger(__name__)
 
 #: Ids of one look-up; SQLite takes 32 766 parameters.
 _LOOK_UP = 5000
+
+
+class Known(NamedTuple):
+    """What the database has of an evaluation: its submission was seen, and where it stands."""
+
+    submitted: bool
+    seq: int
+    status: str
 
 
 class HistoryWriter:
@@ -68,6 +76,24 @@ class HistoryWriter:
             await self._write_apart(events, error)
         else:
             self.written += len(events)
+
+    async def known(self, keys: Sequence[Key]) -> dict[Key, Known]:
+        """What the database has of some evaluations; those that it has not are left out.
+
+        Args:
+            keys: tenant and id of each, at most some hundreds.
+
+        Raises:
+            HistoryError: it does not answer.
+        """
+        columns = evaluations.c
+        query = select(
+            columns.tenant, columns.eval_id, columns.submitted, columns.seq, columns.status
+        ).where(tuple_(columns.tenant, columns.eval_id).in_(keys))
+        with translated():
+            async with self._engine.begin() as connection:
+                rows = await connection.execute(query)
+                return {(row.tenant, row.eval_id): Known(*row[2:]) for row in rows}
 
     async def _write_apart(self, events: Sequence[Event], error: HistoryError) -> None:
         """Find the one event that the database refuses, so that the others are written."""
@@ -108,8 +134,3 @@ class HistoryWriter:
             )
             gone |= {(tenant, eval_id) for tenant, eval_id in await connection.execute(query)}
         return [event for event in events if (event.tenant, event.eval_id) not in gone]
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
