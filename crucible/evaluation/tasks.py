@@ -13,7 +13,7 @@ import msgspec
 
 from crucible.breaker import worst
 from crucible.errors import ExecutorError
-from crucible.evaluation import transitions
+from crucible.evaluation import maintenance, transitions
 from crucible.evaluation.announcements import announcing
 from crucible.evaluation.completion_hooks import CompletionHooks, SandboxHooks
 from crucible.evaluation.completions import CompletionCounter
@@ -111,6 +111,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
         # Kept as a dead letter after the last retry: an operator may replay it.
         registry.task(name, track_started=True, max_retries=MAX_RETRIES, keep_failed=True)(function)
     registry.task("tasks.health_check")(health_check)
+    maintenance.register(registry, settings)
     return registry
 
 

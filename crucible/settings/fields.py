@@ -116,6 +116,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         default_queue: where a task goes that is sent from a task and names no queue; empty means
             ``celery``, or ``evaluation`` where evaluations are served.
         events: send task events from the start, for Flower.
+        schedule: send the maintenance tasks when they are due, as ``celery beat`` would; several
+            workers agree on one.
         max_deliveries: deliveries of one message before it becomes a dead letter.
         visibility_timeout_s: seconds until stock workers restore a foreign claim; must be the
             same for every worker on the queues.
@@ -191,6 +193,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     concurrency: Count = 0
     default_queue: str = ""
     events: bool = False
+    schedule: bool = False
     max_deliveries: Positive = 5
     visibility_timeout_s: Seconds = 3600.0
     drain_s: Seconds = 30.0

@@ -185,7 +185,7 @@ def _environ(settings: Settings, port: int, queue_url: str, bus_url: str) -> dic
     ``/dev/null`` so that no file overrides a setting that is empty here.
     """
     decided = msgspec.structs.replace(
-        settings, port=port, celery_broker_url=queue_url, event_bus_url=bus_url
+        settings, schedule=True, port=port, celery_broker_url=queue_url, event_bus_url=bus_url
     )
     return {**os.environ, **as_environ(decided), "CRUCIBLE_CONFIG": os.devnull}
 
