@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from crucible.cli.client import Url, ask_api, base_url
 from crucible.cli.flags import with_settings
@@ -71,12 +71,21 @@ def command(
     if as_json:
         print_json(found)
         return
-    table = Table("eval_id", "status", "verdict", "language", "queue", "created", "ms", box=None)
+    table = Table(
+        Column("eval_id", no_wrap=True),
+        "status",
+        "verdict",
+        "language",
+        "queue",
+        "created",
+        "ms",
+        box=None,
+    )
     for one in found:
         timing = one.get("timing_ms") or {}
         row = [one[name] for name in ("eval_id", "status", "verdict", "language", "queue")]
         table.add_row(*(str(cell or "") for cell in [*row, one["created_at"], timing.get("total")]))
-    Console(soft_wrap=True).print(table)
+    Console(width=None if Console().is_terminal else 200).print(table)
 
 
 async def _ask(base: str, filters: dict[str, Any], limit: int) -> list[dict[str, Any]]:
