@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,6 @@ from crucible.history.database import translated
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
-
-# Its lines at every look at a version are of no use to an operator.
-logging.getLogger("alembic").setLevel(logging.WARNING)
 
 #: Any number that no other program on the database locks with.
 _LOCK = 0x6372_7563
