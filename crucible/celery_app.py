@@ -12,6 +12,7 @@ from celery import Celery, signals
 
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.event_hooks import EventHooks, delivery_of
+from crucible.evaluation.schedule import QUEUE, TASKS
 from crucible.evaluation.tasks import build_registry
 from crucible.evaluation.webhook_hooks import WebhookHooks
 from crucible.models import Status
@@ -57,6 +58,14 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "result_backend_always_retry": True,
         "broker_connection_retry_on_startup": True,
         "worker_hijack_root_logger": True,
+        "beat_schedule": {
+            task: {
+                "task": task,
+                "schedule": interval_s,
+                "options": {"queue": QUEUE, "expires": interval_s, "ignore_result": True},
+            }
+            for task, interval_s in TASKS.items()
+        },
     }
 
 

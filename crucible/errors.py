@@ -36,12 +36,15 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
     ├── ExecutorError             platform fault: a program could not be run; never a verdict on it
     │   ├── ExecutorUnavailable   temporary: engine gone, no sandbox in time; may be retried
     │   └── ExecutorRefused       permanent: unknown language, no image; a retry cannot help
+    ├── HistoryError              the database of the history
+    │   └── HistoryUnavailable    it does not answer, or its circuit is open
     └── ApiError                  a client and the HTTP API
         ├── ApiUnreached          the API did not answer, however often it was asked
         └── ApiRefused            the API answered with a problem document
 
 Foreign exceptions are translated at one place per library: ``broker.redis.translation`` for
-redis-py, ``executor.engine`` for aiodocker, and ``legacy.client`` for the legacy queue's HTTP.
+redis-py, ``executor.engine`` for aiodocker, ``history.database`` for SQLAlchemy, and
+``legacy.client`` for the legacy queue's HTTP.
 """
 
 from __future__ import annotations
@@ -319,6 +322,14 @@ class ExecutorUnavailable(ExecutorError):  # noqa: N818 - a state of the executo
 
 class ExecutorRefused(ExecutorError):  # noqa: N818 - an answer of the executor
     """Permanent: unknown language or missing image. Trying again cannot help."""
+
+
+class HistoryError(CrucibleError):
+    """The database of the history refused or failed."""
+
+
+class HistoryUnavailable(HistoryError):  # noqa: N818 - a state of the database, as users see it
+    """The database of the history does not answer, or its circuit is open."""
 
 
 class ApiError(CrucibleError):

@@ -49,9 +49,14 @@ WEBHOOKS = "crucible:webhooks"
 WEBHOOKS_FAILING = "crucible:webhooks:failing"
 WEBHOOK_LOG_PREFIX = "crucible:webhooks:log:"
 WEBHOOK_DELIVERED_PREFIX = "crucible:webhooks:delivered:"
-#: These two are on the event bus.
+#: The key of the schedule's leases begins with this.
+SCHEDULE_PREFIX = "crucible:schedule:"
+#: These are on the event bus.
 EVENTS = "crucible:events"
 EVENT_WRITER_PREFIX = "crucible:events:writer:"
+HISTORIANS = "crucible:historians"
+#: Consumer group of the historians on the stream of events.
+HISTORIAN_GROUP = "historian"
 #: Channel of remote control requests, after ``/<db>.`` (kombu ``pidbox.py``).
 PIDBOX = "celery.pidbox"
 #: Exchange of replies to them; also the end of the names of the lists they are pushed to.
@@ -98,6 +103,8 @@ WEBHOOK_LOG_LIMIT, WEBHOOK_LOG_TTL_S = 1000, 30 * 86_400
 WEBHOOK_DELIVERED_TTL_S = 2 * 86_400
 #: Webhooks a tenant may register.
 WEBHOOKS_OF_TENANT = 20
+#: Seconds the state of historians is kept once none of them is there.
+HISTORIANS_TTL_S = 3600
 #: Seconds a reply waits to be fetched by a client that may have left.
 REPLY_TTL_S = 300
 #: Seconds after which stock workers of 5.7 may sweep the binding of a client that died.
@@ -210,11 +217,16 @@ TABLE = (
             f"TTL {WEBHOOK_DELIVERED_TTL_S} s, of an attempt under way its timeout",
             "an attempt is under way, or was accepted: a message that comes twice is not delivered "
             "twice"),
+    KeyInfo(f"{SCHEDULE_PREFIX}<task>", "string", _WORKERS, "TTL: the interval of the task",
+            "lease of a scheduled task: the worker that sent it last; sent again once it is gone"),
     KeyInfo(EVENTS, "stream", "api, workers", "MAXLEN ~ `CRUCIBLE_EVENT_LIMIT`",
             "on the event bus: the transitions of all evaluations; [events.md](events.md)"),
     KeyInfo(f"{EVENT_WRITER_PREFIX}<random>", "string", "api, workers",
             f"TTL {EVENT_WRITER_TTL_S} s",
             "on the event bus: number of a process's last batch, so that none is appended twice"),
+    KeyInfo(HISTORIANS, "hash", "historians", f"one field a process; TTL {HISTORIANS_TTL_S} s",
+            f"on the event bus: lag, circuit and counts of each; the consumer group of the stream "
+            f"is `{HISTORIAN_GROUP}`"),
     KeyInfo(f"{BINDING_PREFIX}<exchange>", "set", "clients of remote control, stock workers",
             f"that of replies: one member a waiting client, swept after {BINDING_TTL_S} s",
             r"`<routing key>\x06\x16<pattern>\x06\x16<list>`: queues bound to an exchange"),
@@ -423,6 +435,15 @@ class Keys:
     def event_writer(self, writer_id: str) -> str:
         """The number of a writer's last batch, on the event bus."""
         return f"{self.prefix}{EVENT_WRITER_PREFIX}{writer_id}"
+
+    @property
+    def historians(self) -> str:
+        """The state of each historian, on the event bus."""
+        return f"{self.prefix}{HISTORIANS}"
+
+    def schedule(self, task: str) -> str:
+        """The lease of a scheduled task."""
+        return f"{self.prefix}{SCHEDULE_PREFIX}{task}"
 
     def legacy_program(self, eval_id: str) -> str:
         """What one evaluation of the legacy queue was asked to run."""

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import secrets
+import shutil
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
@@ -13,9 +20,8 @@ from crucible.embedded.server import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
-    import pytest
+    from support.postgres import PostgresServer
 
 # A busy machine must not decide a test.
 settings.register_profile(
@@ -56,3 +62,39 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     """A client of the test's database, for looking behind the scenes."""
     async with Redis.from_url(redis_url) as client:
         yield client
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres() -> AsyncIterator[PostgresServer]:
+    """One PostgreSQL server for the session; tests make databases of it."""
+    async with _postgres() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def scratch_postgres() -> AsyncIterator[PostgresServer]:
+    """A PostgreSQL server of the test's own, for tests that kill it."""
+    async with _postgres() as server:
+        yield server
+
+
+@asynccontextmanager
+async def _postgres() -> AsyncIterator[PostgresServer]:
+    from support.postgres import PostgresServer
+
+    # Not below pytest's own directory, which its user could not enter.
+    directory = Path(tempfile.mkdtemp(prefix="crucible-postgres-"))
+    try:
+        async with PostgresServer(directory) as server:
+            yield server
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def history_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database of the history, of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/history.sqlite"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return asyncio.run(server.create(f"history_{secrets.token_hex(6)}"))

@@ -18,6 +18,7 @@ from crucible.api import (
     environments,
     evaluations,
     health,
+    history,
     keys,
     metrics,
     migration,
@@ -36,6 +37,7 @@ from crucible.api.app_keys import (
     EVENTS,
     FAST_PATH,
     FLEET,
+    HISTORY,
     METER,
     MIGRATION,
     READINESS,
@@ -58,9 +60,11 @@ from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
 from crucible.compat.context import CONTEXT, FacadeContext
 from crucible.compat.facades import FACADES, served_facades
+from crucible.errors import RequirementError
 from crucible.evaluation.allowance import allowances
 from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
+from crucible.evaluation.executor_settings import breaker_policy
 from crucible.evaluation.in_flight import InFlightSets
 from crucible.evaluation.isolations import OfferedIsolations
 from crucible.evaluation.readiness import PROBE_S, Readiness
@@ -118,6 +122,7 @@ class Route:
         need: the scope that its caller must have, see ``callers.Need``.
         handler: answers it.
         query: parameters it knows; others are refused.
+        query_prefix: what the names of further ones begin with.
     """
 
     method: str
@@ -125,13 +130,14 @@ class Route:
     need: Need
     handler: Handler
     query: frozenset[str] = frozenset()
+    query_prefix: str = ""
 
     def checked(self) -> Handler:
         """The handler behind checks of the caller and of the query's parameters."""
 
         async def checked(request: web.Request) -> web.StreamResponse:
             await request.app[CALLERS].admit(request, self.need)
-            check_query(request, self.query)
+            check_query(request, self.query, self.query_prefix)
             return await self.handler(request)
 
         return checked
@@ -152,6 +158,8 @@ _TASK_ROUTES: tuple[tuple[str, str, Need, Handler, frozenset[str]], ...] = (
 ROUTES = (
     Route("POST", "/api/eval", "submit", evaluations.submit, _WAIT),
     Route("POST", "/api/eval/batch", "submit", batch.submit, _WAIT),
+    Route("GET", "/api/eval", "read", history.list_, history.LISTED, history.METADATA),
+    Route("GET", "/api/v1/stats", "read", history.stats, history.COUNTED),
     Route("GET", "/api/eval/{eval_id}", "read", evaluations.show, _WAIT),
     Route("DELETE", "/api/eval/{eval_id}", "submit", evaluations.cancel),
     Route("POST", "/api/eval/{eval_id}/retry", "submit", attempts.retry),
@@ -278,6 +286,7 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         app[CALLERS] = await _callers(settings, stack, client)
         app[METER] = Meter()
         await _add_events(app, stack, publisher.keys)
+        await _add_history(app, stack)
         notifier = await _add_webhooks(app, stack, publisher)
         await _add_service(app, stack, publisher, control, client, notifier)
         app[RETRIES] = Retries(app[SERVICE], publisher, app[ADMIN])
@@ -344,6 +353,22 @@ async def _add_events(app: web.Application, stack: AsyncExitStack, keys: Keys) -
     )
     app[EVENTS] = app[EVENT_WRITER] = await stack.enter_async_context(writer)
     app[EVENT_HUB] = await stack.enter_async_context(hub)
+
+
+async def _add_history(app: web.Application, stack: AsyncExitStack) -> None:
+    """What reads the history; nothing without one."""
+    settings = app[SETTINGS]
+    if settings.history is None:
+        return
+    try:
+        # Imported here: SQLAlchemy is an extra, and most of what an api needs memory for.
+        from crucible.history.reader import open_reader
+    except ImportError as error:
+        raise RequirementError(
+            f"the history needs {error.name}", "pip install 'crucible-sandbox[history]'"
+        ) from None
+    reader = open_reader(settings.history, breaker_policy(settings))
+    app[HISTORY] = await stack.enter_async_context(reader)
 
 
 async def _end_streams(app: web.Application) -> None:

@@ -26,6 +26,7 @@ from crucible.webhooks.desk import WebhookDesk
 if TYPE_CHECKING:
     from crucible.evaluation.service import EvaluationService
     from crucible.events.writer import EventSink
+    from crucible.history.reader import HistoryReader
 
 SETTINGS = web.AppKey("settings", Settings)
 SERVED = web.AppKey("served", ServedEnvironments)
@@ -44,6 +45,8 @@ EVENT_HUB = web.AppKey("event_hub", EventHub)
 #: What the policy wanted lately.
 AUTOSCALER = web.AppKey("autoscaler", Autoscaler)
 WEBHOOKS = web.AppKey("webhooks", WebhookDesk)
+#: Only where there is a history.
+HISTORY: web.AppKey[HistoryReader] = web.AppKey("history")
 METER = web.AppKey("meter", Meter)
 TASKS = web.AppKey("tasks", TaskDirectory)
 FLEET = web.AppKey("fleet", Fleet)

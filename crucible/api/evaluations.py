@@ -10,8 +10,9 @@ from aiohttp import web
 from crucible.api.app_keys import SERVICE, SETTINGS
 from crucible.api.callers import caller_of
 from crucible.api.fast_path.head import MAX_KEY_LENGTH
+from crucible.api.history import past
 from crucible.api.problems import not_submitted
-from crucible.errors import BrokerError, LegacyError, ParameterError
+from crucible.errors import BrokerError, LegacyError, NotFound, ParameterError
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.request import decode_request
 from crucible.http.body import read_body
@@ -89,7 +90,14 @@ async def show(request: web.Request) -> web.Response:
     """``GET /api/eval/{eval_id}``: the evaluation now; with ``?wait=`` once it has ended."""
     caller, eval_id = caller_of(request), request.match_info["eval_id"]
     service, wait_s = request.app[SERVICE], wait_of(request)
-    evaluation = await service.look_up(caller, eval_id)
+    try:
+        evaluation = await service.look_up(caller, eval_id)
+    except NotFound:
+        # Its result has expired, or it was never there.
+        known = await past(request, eval_id)
+        if known is None:
+            raise
+        return _json(known)
     if wait_s and evaluation.status not in ENDED and await service.wait(caller, eval_id, wait_s):
         evaluation = await service.look_up(caller, eval_id)
     return _json(evaluation)

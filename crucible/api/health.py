@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import crucible
-from crucible.api.app_keys import MIGRATION, READINESS
+from crucible.api.app_keys import HISTORY, MIGRATION, READINESS
 from crucible.http.answers import json_answer
 from crucible.migration.live.readiness import with_legacy
 
@@ -26,7 +26,9 @@ async def ready(request: web.Request) -> web.Response:
     Without any worker it is 200 with ``status: degraded``: what is accepted waits, and an api that
     could not be ready before its workers are would block a rollout of both.
     """
-    report = await request.app[READINESS].report()
+    history = request.app.get(HISTORY)
+    own = {} if history is None else {history.breaker.name: history.breaker.circuit}
+    report = await request.app[READINESS].report(own)
     migration = request.app.get(MIGRATION)
     if migration is not None:
         report = await with_legacy(report, migration)

@@ -13,6 +13,7 @@ from crucible.api.app_keys import (
     ADMIN,
     EVENT_HUB,
     EVENT_WRITER,
+    HISTORY,
     METER,
     MIGRATION,
     READINESS,
@@ -23,7 +24,7 @@ from crucible.breaker import worst
 from crucible.errors import BrokerError, LegacyError
 from crucible.evaluation.fleet_load import load_of
 from crucible.evaluation.pool_gauges import compile_cache_bytes_of, lanes_of, sandboxes_of
-from crucible.evaluation.readiness import PROBE_S, workers_of
+from crucible.evaluation.readiness import PROBE_S, circuits_of, workers_of
 from crucible.http.guard import GUARD, Fault
 from crucible.migration.legacy_results import LEGACY_QUEUE
 from crucible.migration.live.readiness import legacy_stats
@@ -33,15 +34,21 @@ from crucible.telemetry.scrape import (
     CONTENT_TYPE,
     Connections,
     Events,
+    History,
     Measured,
     exposition,
     process_metrics,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crucible.breaker import Circuit
     from crucible.broker.admin.census import Census
     from crucible.broker.admin.operator import Admin
+    from crucible.broker.claiming.liveness import Heartbeat
+    from crucible.evaluation.readiness import Readiness
+    from crucible.history.state import HistorianState
     from crucible.http.guard import ConnectionGuard
     from crucible.migration.live.migration import Migration
 
@@ -85,17 +92,20 @@ def _own(app: web.Application) -> list[Any]:
 async def _measure(app: web.Application) -> Measured:
     readiness, migration = app[READINESS], app.get(MIGRATION)
     # All at once: a server that hangs delays each of them by its deadline.
-    completions, heartbeats, listening, memory_full, waiting, legacy = await asyncio.gather(
+    completions, processes, memory_full, waiting, legacy = await asyncio.gather(
         readiness.completions(),
-        readiness.heartbeats(),
-        readiness.listening(),
+        _processes(readiness),
         readiness.memory_full(),
         asyncio.gather(_census(app[ADMIN]), readiness.ages(KNOWN_QUEUES), readiness.append_only()),
         _legacy(migration),
     )
     census, ages, append_only = waiting
+    heartbeats, listening, historians = processes
     load = load_of(heartbeats)
-    circuits = [beat.circuits for beat in heartbeats]
+    circuits = [beat.circuits for beat in heartbeats] + list(map(circuits_of, historians))
+    history = app.get(HISTORY)
+    if history is not None:
+        circuits.append({history.breaker.name: history.breaker.circuit})
     copies = None
     if migration is not None:
         circuits += [legacy.circuits, migration.circuits()]
@@ -121,6 +131,7 @@ async def _measure(app: web.Application) -> Measured:
         memory_full=memory_full,
         copies=copies,
         events=_events(app),
+        history=_history(historians) if history is not None else None,
     )
 
 
@@ -136,6 +147,25 @@ def _events(app: web.Application) -> Events | None:
         streams=hub.clients,
         cut=hub.totals,
         follow_lag_s=hub.lag_s,
+    )
+
+
+async def _processes(
+    readiness: Readiness,
+) -> tuple[list[Heartbeat], int | None, list[HistorianState]]:
+    """Heartbeats of workers, how many listen, and the historians."""
+    return await asyncio.gather(
+        readiness.heartbeats(), readiness.listening(), readiness.historians()
+    )
+
+
+def _history(historians: Sequence[HistorianState]) -> History:
+    return History(
+        historians=len(historians),
+        lag_s=max((one.lag_s for one in historians), default=None),
+        written=sum(one.written for one in historians),
+        refused=sum(one.refused for one in historians),
+        gaps=sum(one.gaps for one in historians),
     )
 
 

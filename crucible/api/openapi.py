@@ -29,6 +29,7 @@ from crucible.api.openapi_forms import (
     simple,
     some,
 )
+from crucible.api.openapi_history import history_list, stats_paths
 from crucible.api.openapi_tasks import task_paths
 from crucible.api.openapi_webhooks import webhook_paths
 from crucible.api.schemas import LETTER_ID, Problem, schemas
@@ -145,8 +146,10 @@ def _evaluations(of: Schemas, errors: Responses) -> dict[str, Any]:
                 "requestBody": {"required": True, "content": content(of[EvalRequest])},
                 "responses": {**accepted, **ended, **refused},
             },
+            "get": history_list(of, errors),
             "delete": cancel_many(of, errors),
         },
+        **stats_paths(of, errors),
         **retry_paths(of, errors, _EVAL_ID, _KEY),
         "/api/eval/{eval_id}": {
             "get": {

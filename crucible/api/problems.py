@@ -12,6 +12,7 @@ from crucible.errors import (
     ContentGone,
     CrucibleError,
     Forbidden,
+    HistoryError,
     InputError,
     LegacyError,
     LegacyRefused,
@@ -54,6 +55,7 @@ _PLAIN: dict[type[CrucibleError], tuple[int, str]] = {
     ContentGone: (410, "Gone"),
 }
 _AWAY = "the queue server does not answer"
+_NO_HISTORY = "the database of the history does not answer"
 _FULL = "the memory of the queue server is full"
 
 
@@ -74,7 +76,7 @@ def translate(error: CrucibleError) -> web.Response:
             return _queue_full(error)
         case QuotaExceeded():
             return _quota_exceeded(error)
-        case LegacyError() | BrokerUnavailable():
+        case LegacyError() | BrokerUnavailable() | HistoryError():
             return busy(_reason_of(error))
         case _:
             log.error("unexpected error: %r", error)
@@ -120,6 +122,8 @@ def _quota_exceeded(error: QuotaExceeded) -> web.Response:
 def _reason_of(error: CrucibleError) -> str:
     if isinstance(error, MemoryFull):
         return _FULL
+    if isinstance(error, HistoryError):
+        return _NO_HISTORY
     return _AWAY if isinstance(error, BrokerUnavailable) else str(error)
 
 

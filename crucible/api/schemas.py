@@ -17,6 +17,7 @@ from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
 from crucible.api.events.frames import EventShown, Resync
+from crucible.api.history import EvaluationPage, Stats
 from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.openapi_batch import narrow_batch
@@ -91,6 +92,7 @@ TYPES = (
     LetterPage, Replayed, Change, MigrationStatus, MismatchList, KeyRequest, KeyShown, KeyMade,
     KeyList, Rotation, EventShown, Resync,
     *openapi_batch.TYPES, *openapi_tasks.TYPES, *openapi_attempts.TYPES, *openapi_webhooks.TYPES,
+    EvaluationPage, Stats,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
 LETTER_ID = {"type": "string", "pattern": "^(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}$"}

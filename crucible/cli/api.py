@@ -18,6 +18,7 @@ SECTIONS = (
     Section.CONNECTIONS,
     Section.TASK_QUEUE,
     Section.EVENT_BUS,
+    Section.HISTORY,
     Section.SUBMISSIONS,
     Section.MIGRATION,
     Section.LEGACY_QUEUE,

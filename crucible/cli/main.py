@@ -21,6 +21,7 @@ from crucible.cli import (
     doctor,
     environments,
     executor,
+    historian,
     images,
     keys,
     legacy,
@@ -34,6 +35,7 @@ from crucible.cli import (
     worker,
     workers,
 )
+from crucible.cli import list as list_
 from crucible.cli.printing import abandon_output, replace_closed_output
 from crucible.errors import CrucibleError
 
@@ -68,10 +70,12 @@ app.command("up")(up.command)
 app.command("api")(api.command)
 app.command("worker")(worker.command)
 app.command("executor")(executor.command)
+app.add_typer(historian.app, name="historian")
 app.command("submit")(submit.command)
 app.command("status")(client.status)
 app.command("result")(client.result)
 app.command("cancel")(client.cancel)
+app.command("list")(list_.command)
 app.command("tail")(tail.command)
 app.command("queues")(queues.queues)
 app.command("workers")(workers.command)

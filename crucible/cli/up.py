@@ -28,7 +28,7 @@ def command(
         bool, typer.Option("--sample", help="Run a sample program first and print its result.")
     ] = False,
 ) -> None:
-    """Start servers, api and worker; Ctrl-C drains and stops them. Data is kept.
+    """Start servers, api, worker and historian; Ctrl-C drains and stops them. Data is kept.
 
     A server is started for each of --celery-broker-url and --event-bus-url that is not given.
     """
@@ -62,12 +62,13 @@ async def _run(
     settings: Settings, own_queue: bool, own_bus: bool, sample: bool, stop: asyncio.Event
 ) -> None:
     # Imported here so that other commands do not load what only this one needs.
-    from crucible.up.stack import check_engine, describe, offered, run_stack
+    from crucible.up.stack import check_engine, describe, offered, run_stack, with_history
 
     if not settings.executor_urls:
         config = executor_config(settings)
         await check_engine(config)
         settings = await offered(settings, config)
+    settings = await with_history(settings)
     async with run_stack(
         settings, own_queue=own_queue, own_event_bus=own_bus, write=_write
     ) as stack:

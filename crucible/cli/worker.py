@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 import traceback
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -159,6 +160,7 @@ def _warn_of_unknown(queue: str) -> None:
 
 async def _serve(settings: Settings, registry: TaskRegistry | None, name: str | None) -> None:
     from crucible.evaluation.executor_settings import concurrency_of
+    from crucible.evaluation.schedule import scheduling
     from crucible.evaluation.tasks import build_registry
     from crucible.worker.worker import Worker
 
@@ -166,6 +168,7 @@ async def _serve(settings: Settings, registry: TaskRegistry | None, name: str | 
     concurrency = concurrency_of(settings)
     queues = _queues(settings, registry)
     default_queue = settings.default_queue or _default_queue(registry)
+    evaluating = registry is None
     if registry is None:
         registry = build_registry(settings)
     else:
@@ -188,5 +191,8 @@ async def _serve(settings: Settings, registry: TaskRegistry | None, name: str | 
         events=settings.events,
         default_queue=default_queue,
     )
-    async with worker:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(worker)
+        if evaluating and settings.schedule:
+            await stack.enter_async_context(scheduling(settings, worker.hostname))
         await worker.run(signals.stop, signals.hurry)

@@ -19,6 +19,7 @@ from crucible.evaluation.completion_store import read_completions
 from crucible.evaluation.fleet_load import AppendOnly, append_only_of, read_ages
 from crucible.evaluation.isolations import read_isolations
 from crucible.evaluation.pool_gauges import lanes_of, sandboxes_of
+from crucible.history.state import HISTORY, HistorianState, read_states
 from crucible.models import Isolation  # noqa: TC001 - msgspec reads the annotation
 from crucible.redis_keys import Keys
 
@@ -38,6 +39,7 @@ PROBE_S = 1.0
 #: A node name that no worker has.
 _NO_NODE = "nobody@nowhere"
 _NO_BUS = "off (CRUCIBLE_EVENT_BUS_URL): no events are written, and none can be followed"
+_NO_HISTORIAN = "no historian runs: nothing is written to the history"
 _NOBODY = "no worker is connected: what is accepted waits for one"
 
 
@@ -119,18 +121,23 @@ class Readiness:
                 event_bus = await enter(open_client(url, command_timeout_s=PROBE_S))
             yield cls(settings, queue, event_bus, control)
 
-    async def report(self) -> Report:
-        """Ask all of them at once."""
-        queue, event_bus, heartbeats, listening, isolations = await asyncio.gather(
+    async def report(self, own: Mapping[str, Circuit]) -> Report:
+        """Ask all of them at once.
+
+        Args:
+            own: circuits of this process, by downstream.
+        """
+        queue, event_bus, heartbeats, listening, isolations, historians = await asyncio.gather(
             self._check_queue(),
             _check_bus(self._event_bus),
             self.heartbeats(),
             self.listening(),
             self.isolations(),
+            self.historians(),
         )
         workers = max(listening or 0, len(heartbeats))
         executor = _executor_of(heartbeats)
-        # Evaluations are accepted and run without the event bus.
+        # Evaluations are accepted and run without the event bus, and without the history.
         ready = queue.ok and executor.ok
         settings = self._settings
         return Report(
@@ -144,13 +151,25 @@ class Readiness:
                 "queue": queue,
                 "event_bus": event_bus,
                 "executor": executor,
+                **({"history": _history_of(historians)} if settings.history else {}),
                 "workers": Dependency(ok=True) if workers else Dependency(ok=False, detail=_NOBODY),
             },
-            circuits=states_of(worst(beat.circuits for beat in heartbeats)),
+            circuits=states_of(
+                worst([*(beat.circuits for beat in heartbeats), *map(circuits_of, historians), own])
+            ),
             isolations=isolations,
             sandboxes=sandboxes_of(heartbeats),
             lanes=lanes_of(heartbeats),
         )
+
+    async def historians(self) -> list[HistorianState]:
+        """The historians that live; none while the event bus does not answer, or without one."""
+        if self._event_bus is None or self._settings.history is None:
+            return []
+        try:
+            return await read_states(self._event_bus, self._keys)
+        except BrokerError:
+            return []
 
     async def _check_queue(self) -> Dependency:
         """Whether the queue server would take a message now."""
@@ -253,6 +272,19 @@ def status_of(*, ready: bool, served: bool) -> str:
 def states_of(circuits: Mapping[str, Circuit]) -> dict[str, str]:
     """The state of each, as clients read it."""
     return {name: circuit.state.value for name, circuit in circuits.items()}
+
+
+def circuits_of(historian: HistorianState) -> dict[str, Circuit]:
+    """The circuits of a historian by downstream."""
+    return {HISTORY: historian.circuit}
+
+
+def _history_of(historians: Sequence[HistorianState]) -> Dependency:
+    """Whether the history is written, as far as its historians say."""
+    if not historians:
+        return Dependency(ok=False, detail=_NO_HISTORIAN)
+    troubles = [one.trouble for one in historians if one.trouble]
+    return Dependency(ok=len(troubles) < len(historians), detail="; ".join(troubles))
 
 
 async def _check_bus(client: Redis | None) -> Dependency:

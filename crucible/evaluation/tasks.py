@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.breaker import worst
 from crucible.errors import ExecutorError
-from crucible.evaluation import transitions
+from crucible.evaluation import maintenance, transitions
 from crucible.evaluation.announcements import announcing
 from crucible.evaluation.completion_hooks import CompletionHooks, SandboxHooks
 from crucible.evaluation.completions import CompletionCounter
@@ -142,6 +142,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
     registry.task("tasks.health_check")(health_check)
     # It counts its attempts itself: the schedule has an end, a server that is away does not count.
     registry.task(DELIVER_WEBHOOK, ignore_result=True, max_retries=None)(deliver_webhook)
+    maintenance.register(registry, settings)
     return registry
 
 

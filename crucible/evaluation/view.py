@@ -29,7 +29,7 @@ def evaluation_of(eval_id: str, record: Record | None, meta: Meta | None) -> Eva
     if record is not None:
         view.queue, view.language = record.queue, record.language
         view.queue_system = record.queue_system
-        view.created_at = _text_time(record.created_ms)
+        view.created_at = text_time(record.created_ms)
         if record.metadata is not None:
             view.metadata = record.metadata
         if record.retry_of:
@@ -156,7 +156,8 @@ def now_text() -> str:
     return _text_of(datetime.now(UTC))
 
 
-def _text_time(ms: int) -> str:
+def text_time(ms: int) -> str:
+    """Milliseconds since the epoch as the contract writes times."""
     return _text_of(datetime.fromtimestamp(ms / 1000, UTC))
 
 

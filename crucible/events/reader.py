@@ -114,7 +114,7 @@ class EventReader:
         # Servers before 7.0 do not say how many there ever were.
         trimmed = bool(state.get("entries-added", -1) != state["length"])
         return Page(
-            _entries(rows),
+            entries_of(rows),
             Position.of_entry(rows[-1][0]) if rows else last,
             gap=_is_gap(after, first, last, trimmed=trimmed),
             first=first,
@@ -129,7 +129,7 @@ class EventReader:
         """
         with translated():
             rows: Any = await self._client.xrange(self._name, str(position), str(position))
-        found = _entries(rows)
+        found = entries_of(rows)
         return found[0] if found else None
 
     async def wait(self, after: Position, block_ms: int) -> bool:
@@ -153,7 +153,8 @@ def _is_gap(after: Position, first: Position | None, last: Position, *, trimmed:
     return trimmed or after != START
 
 
-def _entries(rows: Sequence[Any]) -> list[Entry]:
+def entries_of(rows: Sequence[Any]) -> list[Entry]:
+    """Entries as the bus returned them, without those of other versions."""
     found = []
     for entry_id, fields in rows:
         value = fields.get(FORMAT)

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 PATH_SHOWN = 200
 
 
-def check_query(request: web.Request, known: Collection[str]) -> None:
+def check_query(request: web.Request, known: Collection[str], prefix: str = "") -> None:
     """Refuse what a query has and the route does not know, such as a misspelt name.
 
     Args:
         request: its query is read.
         known: names of the parameters of its route.
+        prefix: what the names of further ones begin with; empty where there are none.
 
     Raises:
         ParameterError: naming the parameter.
@@ -28,7 +29,9 @@ def check_query(request: web.Request, known: Collection[str]) -> None:
     if "?" not in request.raw_path:  # most have none, and parsing a URL is not cheap
         return
     for name in request.query:
-        if name not in known:
+        if name not in known and not (
+            prefix and len(name) > len(prefix) and name.startswith(prefix)
+        ):
             have = f"; have {', '.join(sorted(known))}" if known else "; there are none here"
             raise ParameterError(name[:PATH_SHOWN], f"is no parameter of this path{have}")
         if len(request.query.getall(name)) > 1:

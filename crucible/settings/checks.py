@@ -12,6 +12,7 @@ from crucible.settings.fields import env_name
 from crucible.settings.tiers import tiers_of
 from crucible.settings.urls import (
     EXECUTOR_SCHEMES,
+    HISTORY_SCHEMES,
     LEGACY_SCHEMES,
     REDIS_SCHEMES,
     fault_of,
@@ -99,6 +100,7 @@ def _check_urls(settings: Settings) -> None:
     for field in ("celery_broker_url", "celery_result_backend"):
         _check_url(field, getattr(settings, field), REDIS_SCHEMES)
     _check_url("event_bus_url", settings.event_bus or "", REDIS_SCHEMES)
+    _check_url("history_url", settings.history or "", HISTORY_SCHEMES)
     _check_url("queue_service_url", settings.queue_service_url, LEGACY_SCHEMES)
     for url in settings.executor_urls:
         _check_url("executor_urls", url, EXECUTOR_SCHEMES)

@@ -31,6 +31,8 @@ QUEUES = ("high_priority", "evaluation", "batch", "maintenance", "webhooks")
 KNOWN_QUEUES = (*QUEUES, "gpu_queue", "assessments", "reports", "celery")
 #: The value of ``event_bus_url`` without an event bus; an empty one would count as not set.
 NO_EVENT_BUS = "off"
+#: The value of ``history_url`` without a history, where there would be one by default.
+NO_HISTORY = "off"
 #: Settings whose environment variable has no ``CRUCIBLE_`` prefix.
 FOREIGN_NAMES = frozenset(
     {
@@ -91,6 +93,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
             port of its own as well; ``all``; or ``none``.
         max_event_streams: clients that follow events of one api process; 0 means no limit.
         max_event_streams_per_tenant: the same of one tenant; 0 means no limit.
+        history_url: the database of the history, ``sqlite:///FILE`` or ``postgresql://…``; empty
+            means there is none, except for ``crucible up``, which keeps one in ``data_dir`` unless
+            this is ``off``.
+        history_batch: events that are written to the history in one transaction.
+        history_days_premium: days the history of evaluations in ``high_priority`` is kept; 0 means
+            for ever.
+        history_days_standard: the same of ``evaluation`` and all other queues.
+        history_days_bulk: the same of ``batch``.
         queue_limit: messages a queue may hold before submissions get 503; 0 means no limit.
         publish_deadline_s: seconds after which a submission fails if the server does not answer.
         max_body_kb: largest request body, KiB.
@@ -114,6 +124,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         default_queue: where a task goes that is sent from a task and names no queue; empty means
             ``celery``, or ``evaluation`` where evaluations are served.
         events: send task events from the start, for Flower.
+        schedule: send the maintenance tasks when they are due, as ``celery beat`` would; several
+            workers agree on one.
         max_deliveries: deliveries of one message before it becomes a dead letter.
         visibility_timeout_s: seconds until stock workers restore a foreign claim; must be the
             same for every worker on the queues.
@@ -182,6 +194,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     compat: str = "all"
     max_event_streams: Count = 2048
     max_event_streams_per_tenant: Count = 2048
+    history_url: str = ""
+    history_batch: Annotated[int, Meta(ge=1, le=10_000)] = 2000
+    history_days_premium: Count = 365
+    history_days_standard: Count = 90
+    history_days_bulk: Count = 30
     queue_limit: Count = 1_000_000
     publish_deadline_s: Annotated[float, Meta(gt=0.0, lt=2.0)] = 1.5
     max_body_kb: Positive = 2048
@@ -203,6 +220,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     concurrency: Count = 0
     default_queue: str = ""
     events: bool = False
+    schedule: bool = False
     max_deliveries: Positive = 5
     visibility_timeout_s: Seconds = 3600.0
     drain_s: Seconds = 30.0
@@ -241,6 +259,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     def event_bus(self) -> str | None:
         """URL of the event bus; None where there is none."""
         return None if self.event_bus_url == NO_EVENT_BUS else self.event_bus_url
+
+    @property
+    def history(self) -> str | None:
+        """URL of the history's database; None where there is none."""
+        return None if self.history_url in ("", NO_HISTORY) else self.history_url
 
     @property
     def result_url(self) -> str:

@@ -16,6 +16,7 @@ class Section(enum.StrEnum):
     CONNECTIONS = "Connections"
     TASK_QUEUE = "Task queue"
     EVENT_BUS = "Event bus"
+    HISTORY = "History"
     SUBMISSIONS = "Submissions"
     WEBHOOKS = "Webhooks"
     MIGRATION = "Migration"
@@ -36,6 +37,7 @@ _FIRST = {
     "head_timeout_s": Section.CONNECTIONS,
     "celery_broker_url": Section.TASK_QUEUE,
     "event_bus_url": Section.EVENT_BUS,
+    "history_url": Section.HISTORY,
     "queue_limit": Section.SUBMISSIONS,
     "webhook_networks": Section.WEBHOOKS,
     "celery_enabled": Section.MIGRATION,

@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel", "redis+socket")
 LEGACY_SCHEMES = ("http", "https")
+HISTORY_SCHEMES = ("sqlite", "postgresql")
 EXECUTOR_SCHEMES = ("http", "https", "unix")
 
 #: What is wrong with a list of addresses, of which Celery takes the next when one does not answer.
@@ -56,6 +57,8 @@ def fault_of(url: str, schemes: tuple[str, ...]) -> str:
         return f"must start with {', '.join(schemes)} and ://"
     if schemes == REDIS_SCHEMES and scheme != "sentinel" and names_several(url):
         return SEVERAL
+    if scheme == "sqlite" and not re.fullmatch(r"sqlite:///[^?]+", url):
+        return "names no file, such as sqlite:////var/lib/crucible/history.sqlite"
     several = url.split(";") if scheme == "sentinel" else [url]
     try:
         parts = [urlsplit(one if "://" in one else f"sentinel://{one}") for one in several]

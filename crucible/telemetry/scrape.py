@@ -47,6 +47,7 @@ class Measured:
         lanes: the same of lanes.
         compile_cache_bytes: of compiled programs that all async workers keep.
         events: of this process; None where there is no event bus.
+        history: of all historians; None where there is no history.
     """
 
     connections: Connections
@@ -62,6 +63,7 @@ class Measured:
     lanes: Mapping[str, int] = field(default_factory=dict)
     compile_cache_bytes: int = 0
     events: Events | None = None
+    history: History | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,25 @@ class Events:
     streams: int
     cut: Mapping[str, int]
     follow_lag_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What historians write.
+
+    Attributes:
+        historians: that live.
+        lag_s: seconds the oldest event has waited that one of them has taken; None: none lives.
+        written: events, since those that live have started.
+        refused: events that the database refused.
+        gaps: how often events were lost before they were written.
+    """
+
+    historians: int
+    lag_s: float | None
+    written: int
+    refused: int
+    gaps: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +199,8 @@ class _Gauges(Collector):
         yield from _circuits(measured.circuits)
         if measured.events is not None:
             yield from _events(measured.events)
+        if measured.history is not None:
+            yield from _history(measured.history)
 
 
 def _executors(measured: Measured) -> Iterator[Metric]:
@@ -238,6 +261,22 @@ def _events(events: Events) -> Iterator[Metric]:
     for reason in ("slow", "gap"):
         cut.add_metric([reason], events.cut.get(reason, 0))
     yield cut
+
+
+def _history(history: History) -> Iterator[Metric]:
+    yield GaugeMetricFamily("historians", "Historians that live.", value=history.historians)
+    if history.lag_s is not None:
+        yield GaugeMetricFamily(
+            "history_lag_seconds", "Age of the oldest event not written yet.", value=history.lag_s
+        )
+    # Of processes that come and go, so they may go down: no counters.
+    for name, text, value in (
+        ("history_events_written", "Events in the database.", history.written),
+        ("history_events_refused", "Events the database refused.", history.refused),
+        ("history_gaps", "How often the bus dropped events before they were written.",
+         history.gaps),
+    ):  # fmt: skip
+        yield GaugeMetricFamily(name, text, value=value)
 
 
 def _circuits(circuits: Mapping[str, Circuit]) -> Iterator[Metric]:

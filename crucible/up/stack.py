@@ -90,6 +90,10 @@ async def run_stack(
         if own_event_bus:
             bus_url = await _server(stack, settings.data_dir, "event-bus", EVENT_BUS_PORT)
         environ = _environ(settings, port, queue_url, bus_url)
+        if settings.history is not None and settings.event_bus is not None:
+            # Before the worker, so that it is stopped after the last event of one.
+            historian = Service("historian", ["historian"], environ, write, stop_s=API_STOP_S)
+            await stack.enter_async_context(historian)
         # The worker is entered first and left last: the api stops before the worker drains.
         worker_s = settings.drain_s + 10.0
         worker = Service("worker", ["worker"], environ, write, stop_s=worker_s)
@@ -99,7 +103,7 @@ async def run_stack(
         url = http_url(settings.host, port)
         await _ready(url, worker, api)
         yield Stack(url, queue_url, bus_url)
-        log.info("stopping the api, then the worker, then the servers")
+        log.info("stopping the api, then the worker, then the historian and the servers")
 
 
 async def _check_exposure(settings: Settings, queue_url: str) -> None:
@@ -131,6 +135,27 @@ async def check_engine(config: ExecutorConfig) -> None:
                     f"the engine has no image {image}",
                     f"crucible environments build {environment.name}",
                 ) from None
+
+
+async def with_history(settings: Settings) -> Settings:
+    """The settings with a history in the data directory where none is named and it is not off.
+
+    Raises:
+        RequirementError: the database there is of a newer version, or cannot be used.
+    """
+    if settings.history_url:
+        return settings
+    try:
+        # Imported here: without the extra ``history`` all but the history works.
+        from crucible.history.own import own_url, prepare_own
+    except ImportError as error:
+        log.info(
+            "no history is kept: %s is missing; pip install 'crucible-sandbox[history]'", error.name
+        )
+        return settings
+    url = own_url(settings.data_dir)
+    await prepare_own(url)
+    return msgspec.structs.replace(settings, history_url=url)
 
 
 async def offered(settings: Settings, config: ExecutorConfig) -> Settings:
@@ -175,7 +200,7 @@ def _environ(settings: Settings, port: int, queue_url: str, bus_url: str) -> dic
     ``/dev/null`` so that no file overrides a setting that is empty here.
     """
     decided = msgspec.structs.replace(
-        settings, port=port, celery_broker_url=queue_url, event_bus_url=bus_url
+        settings, schedule=True, port=port, celery_broker_url=queue_url, event_bus_url=bus_url
     )
     return {**os.environ, **as_environ(decided), "CRUCIBLE_CONFIG": os.devnull}
 

@@ -80,7 +80,7 @@ async def test_one_command_serves_drains_and_finds_its_data_again(tmp_path: Path
             while (await call("GET", f"{url}/slow"))["status"] != "running":
                 await asyncio.sleep(0.05)
         children = await server_pids(first)
-        assert len(children) == 4
+        assert len(children) == 5
         first.send_signal(signal.SIGINT)
         assert await first.wait(60) == 0
         assert not any(Path(f"/proc/{pid}").exists() for pid in children)

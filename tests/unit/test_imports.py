@@ -27,13 +27,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": PLAIN | {"broker"},
     "grading": {"models"},
     "webhooks": PLAIN | {"broker"},
+    "history": PLAIN | {"broker", "events"},
     "executor": PLAIN | {"http", "grading"},
     "legacy": PLAIN | {"http"},
     "telemetry": PLAIN,
     "images": PLAIN | {"executor"},
     "worker": PLAIN | {"broker"},
     "evaluation": PLAIN
-    | {"broker", "events", "executor", "grading", "identity", "webhooks", "worker"},
+    | {"broker", "events", "executor", "grading", "history", "identity", "webhooks", "worker"},
     "stock": PLAIN | {"worker", "broker"},
     "celery_app": PLAIN | {"evaluation", "stock"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
@@ -46,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "executor",
         "evaluation",
         "grading",
+        "history",
         "identity",
         "migration",
         "scaling",
@@ -53,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | {"compat", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
-    "up": PLAIN | {"broker", "embedded", "executor", "identity", "scaling"},
+    "up": PLAIN | {"broker", "embedded", "executor", "history", "identity", "scaling"},
     "client": {"models", "errors"},
     "compat": PLAIN | {"http", "broker", "executor", "evaluation", "identity"},
 }
@@ -68,6 +70,8 @@ ONE_ROOM = {
     "rich": {"cli", "client"},
     "prometheus_client": {"telemetry"},
     "structlog": {"cli"},
+    "sqlalchemy": {"history"},
+    "alembic": {"history"},
 }
 
 

@@ -28,6 +28,7 @@ TYPED: dict[str, tuple[str, Any]] = {
     "celery_percentage": ("0.25", 0.25),
     "celery_broker_url": ("redis://h:1/2", "redis://h:1/2"),
     "celery_result_backend": ("unix:///r.sock", "unix:///r.sock"),
+    "history_url": ("sqlite:////srv/h.sqlite", "sqlite:////srv/h.sqlite"),
     "event_bus_url": ("redis://h:1/3", "redis://h:1/3"),
     "queue_service_url": ("http://h:2", "http://h:2"),
     "executor_urls": ("http://a:1,http://b:2", ["http://a:1", "http://b:2"]),

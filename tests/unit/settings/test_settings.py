@@ -185,7 +185,7 @@ def test_a_misspelt_variable_is_an_error(name: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["CRUCIBLE_SERVICE_HOST", "CRUCIBLE_PORT_8000_TCP", "CRUCIBLE_HISTORY_URL"]
+    "name", ["CRUCIBLE_SERVICE_HOST", "CRUCIBLE_PORT_8000_TCP", "CRUCIBLE_SIDECAR_NAME"]
 )
 def test_a_variable_that_is_no_setting_is_mentioned(
     name: str, caplog: pytest.LogCaptureFixture

@@ -1,0 +1,132 @@
+"""``crucible historian``: write the history; ``migrate`` its schema, ``repair`` what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crucible.cli.flags import with_settings
+from crucible.cli.options import Json
+from crucible.cli.printing import print_json
+from crucible.cli.running import StopSignals, run
+from crucible.errors import SettingsError
+from crucible.settings import Settings
+from crucible.settings.sections import Section
+
+if TYPE_CHECKING:
+    from crucible.evaluation.history_repair import Repaired
+
+app = typer.Typer(
+    help="Write the history of evaluations from the event bus to SQL.",
+    invoke_without_command=True,
+)
+
+
+def _history_url(settings: Settings) -> str:
+    if settings.history is None:
+        raise SettingsError(
+            "CRUCIBLE_HISTORY_URL",
+            "is not set: there is no history; sqlite:///FILE or postgresql://USER@HOST/DATABASE",
+        )
+    return settings.history
+
+
+@app.callback()
+@with_settings(
+    Section.HISTORY,
+    Section.EVENT_BUS,
+    Section.BREAKERS,
+    "global_keyprefix",
+    "log_level",
+    "log_format",
+)
+def command(settings: Settings, context: typer.Context) -> None:
+    """Write the history of evaluations from the event bus to SQL, until SIGTERM.
+
+    Several of them share the work.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    run(_serve(settings, _history_url(settings)), settings)
+
+
+async def _serve(settings: Settings, url: str) -> None:
+    # Imported here so that other commands do not load SQLAlchemy.
+    from crucible.evaluation.executor_settings import breaker_policy
+    from crucible.history.historian import open_historian
+    from crucible.redis_keys import Keys
+
+    if settings.event_bus is None:
+        raise SettingsError("CRUCIBLE_EVENT_BUS_URL", "is off: there are no events to write")
+    signals = StopSignals()
+    keys = Keys(settings.global_keyprefix, settings.result_prefix)
+    async with open_historian(
+        url,
+        settings.event_bus,
+        keys,
+        count=settings.history_batch,
+        policy=breaker_policy(settings),
+    ) as historian:
+        await historian.run(signals.stop)
+
+
+@app.command()
+@with_settings("history_url")
+def migrate(
+    settings: Settings,
+    to: Annotated[
+        str, typer.Argument(help="A version; head is the newest, base removes all tables.")
+    ] = "head",
+    as_json: Json = False,
+) -> None:
+    """Bring the database's schema to this version of crucible, or to another one."""
+    before, after = asyncio.run(_migrate(_history_url(settings), to))
+    if as_json:
+        print_json({"before": before, "after": after})
+    elif before == after:
+        typer.echo(f"the schema's version is {after or 'none'} already")
+    else:
+        typer.echo(f"the schema's version was {before or 'none'} and is {after or 'none'} now")
+
+
+async def _migrate(url: str, to: str) -> tuple[str | None, str | None]:
+    from crucible.history.database import open_database
+    from crucible.history.migrate import migrate as move
+
+    async with open_database(url, statement_s=3600.0) as engine:
+        return await move(engine, to)
+
+
+@app.command()
+@with_settings("history_url", Section.TASK_QUEUE)
+def repair(settings: Settings, as_json: Json = False) -> None:
+    """Restore what the event bus lost, from the submissions and results that are still kept."""
+    done = asyncio.run(_repair(settings, _history_url(settings)))
+    if as_json:
+        print_json(asdict(done))
+    else:
+        typer.echo(
+            f"looked at {done.looked_at} evaluations: {done.submissions} submissions and "
+            f"{done.ends} ends were missing"
+        )
+
+
+async def _repair(settings: Settings, url: str) -> Repaired:
+    from crucible.broker.redis.connection import open_client
+    from crucible.evaluation.history_repair import Repair
+    from crucible.history.database import open_database
+    from crucible.history.migrate import require_newest
+    from crucible.history.writer import HistoryWriter
+    from crucible.redis_keys import Keys
+
+    keys = Keys(settings.global_keyprefix, settings.result_prefix)
+    async with (
+        open_database(url) as engine,
+        open_client(settings.celery_broker_url) as queue,
+        open_client(settings.result_url) as results,
+    ):
+        await require_newest(engine)
+        return await Repair(queue, results, keys, HistoryWriter(engine)).run()

@@ -1,0 +1,1 @@
+"""Alembic's environment: one module a revision below ``versions``."""
