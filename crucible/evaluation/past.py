@@ -30,8 +30,7 @@ def past_evaluation(row: Mapping[str, Any]) -> Evaluation:
     fields["task_id"] = task_id_of(row["eval_id"])
     fields["isolation"] = row["isolation"] or "container"
     fields["queue"], fields["language"] = row["queue"] or "", row["language"] or ""
-    if row["queue_system"] == "celery":
-        fields["celery_task_id"] = fields["task_id"]
+    fields["celery_task_id"] = row["celery_task_id"]
     if row["metadata"] is not None:
         fields["metadata"] = msgspec.json.decode(row["metadata"])
     if row["wall_time_ms"] is not None:
