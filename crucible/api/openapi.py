@@ -62,8 +62,10 @@ _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A key, `crk_…`."},
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "A key."},
 }
-#: Answered to whoever asks; ``/metrics`` only on loopback.
-_OPEN = frozenset({"/health", "/ready", "/metrics"})
+#: Answered to whoever asks on loopback, and elsewhere to keys.
+_LOOPBACK = frozenset({"/metrics", "/api/v1/autoscale"})
+#: Answered without a key.
+_OPEN = _LOOPBACK | {"/health", "/ready"}
 _WAIT = {
     "name": "wait",
     "in": "query",
@@ -118,7 +120,8 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
             if path not in _OPEN:
                 operation["responses"] |= some(errors, "401", "503")
                 operation["security"] = [{name: []} for name in _SECURITY]
-    paths["/metrics"]["get"]["responses"] |= some(errors, "401", "503")
+            elif path in _LOOPBACK:
+                operation["responses"] |= some(errors, "401", "503")
     return {
         "openapi": "3.1.0",
         "info": {"title": "Crucible", "version": crucible.__version__},

@@ -156,7 +156,12 @@ async def test_no_route_is_answered_without_a_key(redis_url: str, route: Any) ->
     """Whatever the OpenAPI document has; only metrics are open to the machine itself."""
     await make_key(redis_url, "acme")
     path = route.path.format(
-        eval_id="x", letter_id="1-1", key_id="key_0123456789ab", task_id="eval-x"
+        eval_id="x",
+        letter_id="1-1",
+        key_id="key_0123456789ab",
+        task_id="eval-x",
+        webhook_id="x",
+        delivery_id="x",
     )
     async with running_api(redis_url) as client:
         status = await status_of(client, route.method, path, json=PROGRAM)
@@ -189,6 +194,12 @@ async def test_another_tenants_key_finds_nothing(redis_url: str) -> None:
     async with running_api(redis_url) as client:
         body = {"code": f"print({secret_text!r})", "eval_id": "victim", "metadata": {"a": "b"}}
         assert await status_of(client, "POST", "/api/eval", owner, json=body) == 202
+        receiver = {"url": "https://acme.example/"}
+        async with client.post(
+            "/api/v1/webhooks", json=receiver, headers=owner.headers
+        ) as response:
+            assert response.status == 201
+            webhook_id = (await response.json())["id"]
         for path, operations in description()["paths"].items():
             for method in operations:
                 for eval_id in ("victim", "acme:victim", "acme%3Avictim"):
@@ -197,6 +208,8 @@ async def test_another_tenants_key_finds_nothing(redis_url: str) -> None:
                         letter_id="1-1",
                         key_id=owner.id,
                         task_id=f"eval-{eval_id}",
+                        webhook_id=webhook_id,
+                        delivery_id="msg_0123456789ab",
                     )
                     async with client.request(
                         method, concrete, headers=from_start, json=PROGRAM
