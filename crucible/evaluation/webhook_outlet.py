@@ -129,7 +129,8 @@ def body_of(end: End, evaluation: Evaluation | None) -> bytes:
     else:
         data = msgspec.to_builtins(evaluation)
         # Of any size; whoever wants them asks for the evaluation.
-        data.pop("files", None)
+        for name in ("files", "tests"):
+            data.pop(name, None)
         for name in ("output", "error"):
             text = data.get(name) or ""
             if len(text) > MAX_OUTPUT:
