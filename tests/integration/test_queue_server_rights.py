@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 from support.api_rig import running_api
+from support.history_rig import migrated, rows_of
 
+from crucible.breaker import BreakerPolicy
 from crucible.broker import Publisher
 from crucible.broker.admin.fleet import list_workers
 from crucible.broker.admin.operator import Admin
 from crucible.broker.control.client import ControlClient
 from crucible.embedded.server import EmbeddedServer
 from crucible.errors import TaskFailed
+from crucible.history.historian import open_historian
+from crucible.history.schema import evaluations
+from crucible.redis_keys import Keys
 from crucible.worker import TaskRegistry
 from crucible.worker.worker import Worker
+
+if TYPE_CHECKING:
+    import aiohttp
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "queue-server.md"
@@ -64,11 +73,46 @@ def tasks() -> TaskRegistry:
     return registry
 
 
+async def use_webhooks(client: aiohttp.ClientSession) -> None:
+    """Register one, list, rotate, look at its deliveries, delete it."""
+    path = "/api/v1/webhooks"
+    async with client.post(path, json={"url": "https://receiver.example/"}) as response:
+        assert response.status == 201
+        one = f"{path}/{(await response.json())['id']}"
+    for method, asked, status in (
+        ("GET", path, 200),
+        ("POST", f"{one}/rotate", 200),
+        ("POST", f"{path}/default/rotate", 200),
+        ("GET", f"{one}/deliveries", 200),
+        ("DELETE", one, 204),
+    ):
+        async with client.request(method, asked) as response:
+            assert response.status == status
+
+
+async def write_history(bus_url: str, directory: Path) -> None:
+    """A historian that writes what the bus has, and leaves."""
+    url, stop = f"sqlite:///{directory}/history.sqlite", asyncio.Event()
+    policy = BreakerPolicy()
+    async with (
+        migrated(url) as engine,
+        open_historian(url, bus_url, Keys(), count=100, policy=policy) as historian,
+        asyncio.timeout(60),
+    ):
+        working = asyncio.create_task(historian.run(stop))
+        while not await rows_of(engine, evaluations):
+            await asyncio.sleep(0.05)
+        stop.set()
+        await working
+
+
 @pytest.mark.parametrize("claim", ["atomic", "brpop"])
 async def test_the_rights_listed_are_enough(
-    server: EmbeddedServer, claim: Literal["atomic", "brpop"]
+    server: EmbeddedServer, claim: Literal["atomic", "brpop"], tmp_path: Path
 ) -> None:
-    """Sending, delays, retries, chords, dead letters, control, operators, api: nothing denied."""
+    """Sending, delays, retries, chords, dead letters, control, operators, api, webhooks, history:
+    nothing denied.
+    """
     url = server.url.replace("redis://", "redis://crucible:secret@")
     scripting = claim == "atomic"
     worker = Worker(tasks(), broker_url=url, queues=["celery"], claim=claim, events=True)
@@ -108,6 +152,8 @@ async def test_the_rights_listed_are_enough(
                 assert (await response.json())["dependencies"]["queue"]["ok"]
             async with client.get("/metrics") as response:
                 assert response.status == 200
+            await use_webhooks(client)
+        await write_history(url, tmp_path)
         denied: Any = await admin.acl_log()
     assert [entry["object"] for entry in denied] == []
 
