@@ -60,8 +60,9 @@ _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A key, `crk_…`."},
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "A key."},
 }
-#: Answered to whoever asks; ``/metrics`` only on loopback.
-_OPEN = frozenset({"/health", "/ready", "/metrics"})
+#: Answered to whoever asks on loopback, and to whoever asks everywhere.
+_LOOPBACK = ("/metrics", "/api/v1/autoscale")
+_OPEN = frozenset({"/health", "/ready", *_LOOPBACK})
 _WAIT = {
     "name": "wait",
     "in": "query",
@@ -115,7 +116,8 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
             if path not in _OPEN:
                 operation["responses"] |= some(errors, "401", "503")
                 operation["security"] = [{name: []} for name in _SECURITY]
-    paths["/metrics"]["get"]["responses"] |= some(errors, "401", "503")
+    for path in _LOOPBACK:
+        paths[path]["get"]["responses"] |= some(errors, "401", "503")
     return {
         "openapi": "3.1.0",
         "info": {"title": "Crucible", "version": crucible.__version__},
