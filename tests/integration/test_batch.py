@@ -189,7 +189,7 @@ async def test_a_full_queue_takes_what_it_has_room_for(redis_url: str) -> None:
 
 async def test_a_server_that_is_away_refuses_the_batch(scratch_server: EmbeddedServer) -> None:
     async with FaultProxy("127.0.0.1", scratch_server.port) as proxy:
-        async with running_api(proxy.url()) as client:
+        async with running_api(proxy.url(), publish_deadline_s=0.5) as client:
             proxy.set(Fault.RESET)
             status, problem = await post(client, [{"code": "1"}] * 3)
     assert (status, problem["request_counts"]["rejected"]) == (503, 3)
