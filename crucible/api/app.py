@@ -51,7 +51,7 @@ from crucible.api.app_keys import (
 from crucible.api.callers import CALLERS, Callers, caller_of
 from crucible.api.events import handlers as events
 from crucible.api.events.handlers import render
-from crucible.api.problems import DRAIN_RATE, problems
+from crucible.api.problems import DRAIN_RATE, not_submitted, problems
 from crucible.broker import Publisher
 from crucible.broker.admin.fleet import open_fleet
 from crucible.broker.admin.operator import Admin
@@ -60,7 +60,7 @@ from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
 from crucible.compat.context import CONTEXT, FacadeContext
 from crucible.compat.facades import FACADES, served_facades
-from crucible.errors import RequirementError
+from crucible.errors import BrokerUnavailable, NothingStored, RequirementError
 from crucible.evaluation.allowance import allowances
 from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
@@ -136,7 +136,12 @@ class Route:
         """The handler behind checks of the caller and of the query's parameters."""
 
         async def checked(request: web.Request) -> web.StreamResponse:
-            await request.app[CALLERS].admit(request, self.need)
+            try:
+                await request.app[CALLERS].admit(request, self.need)
+            except BrokerUnavailable as error:
+                if self.need == "submit" and request.method == "POST":
+                    return not_submitted(NothingStored(str(error)), named=False)
+                raise
             check_query(request, self.query, self.query_prefix)
             return await self.handler(request)
 

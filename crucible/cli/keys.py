@@ -71,10 +71,11 @@ def list_(settings: Settings, as_json: Json = False) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table(
-        "id", "name", "tenant", "tier", "scopes", "key", "last used", "revoked",
-        box=None, header_style="bold",
-    )  # fmt: skip
+    table = Table(box=None, header_style="bold")
+    # What is copied into the next command is never cut.
+    table.add_column("id", no_wrap=True, min_width=max((len(key.id) for key in found), default=0))
+    for name in ("name", "tenant", "tier", "scopes", "key", "last used", "revoked"):
+        table.add_column(name, overflow="fold")
     for key in found:
         table.add_row(
             key.id,

@@ -25,6 +25,15 @@ CHUNKED = (b"Host: localhost", b"Content-Type: application/json", b"Transfer-Enc
 LONG = b"x" * 9000
 
 
+#: An id of each kind that nothing has.
+IDS = {
+    "eval_id": "nobody",
+    "letter_id": "1-1",
+    "task_id": "eval-nobody",
+    "key_id": "key_000000000000",
+}
+
+
 def ask(target: bytes, *fields: bytes) -> bytes:
     """A request for something there may be."""
     return b"GET %s HTTP/1.1\r\n%s%s\r\n" % (target, HOST, b"".join(f + b"\r\n" for f in fields))
@@ -148,7 +157,7 @@ async def test_one_thing_names_an_evaluation(
 @pytest.mark.parametrize("path", [route.path for route in ROUTES if route.method == "GET"])
 async def test_whatever_can_be_read_has_a_head(redis_url: str, path: str) -> None:
     """HEAD has the status and type of GET and no body."""
-    path = path.format(eval_id="nobody", letter_id="1-1")
+    path = path.format(**IDS)
     async with running_api(redis_url) as api:
         async with api.get(path) as response:
             expected = (response.status, response.content_type)
@@ -189,7 +198,7 @@ async def test_a_page_of_another_origin_may_do_nothing(
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 async def test_a_parameter_that_nobody_knows_is_refused(redis_url: str, route: Route) -> None:
     """A misspelt one is named; so is one that comes twice."""
-    path = route.path.format(eval_id="nobody", letter_id="1-1")
+    path = route.path.format(**IDS)
     async with running_api(redis_url) as api:
         twice = [f"{name}=1&{name}=1" for name in route.query]
         for query in ("wiat=5", *twice):
