@@ -112,6 +112,21 @@ class Servers(TypedDict):
     scripting: bool
 
 
+def admitted(handler: Handler, need: Need) -> Handler:
+    """A handler behind the check of its caller."""
+
+    async def admitted(request: web.Request) -> web.StreamResponse:
+        try:
+            await request.app[CALLERS].admit(request, need)
+        except BrokerUnavailable as error:
+            if need == "submit" and request.method == "POST":
+                return not_submitted(NothingStored(str(error)), named=False)
+            raise
+        return await handler(request)
+
+    return admitted
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One line of the API.
@@ -136,16 +151,10 @@ class Route:
         """The handler behind checks of the caller and of the query's parameters."""
 
         async def checked(request: web.Request) -> web.StreamResponse:
-            try:
-                await request.app[CALLERS].admit(request, self.need)
-            except BrokerUnavailable as error:
-                if self.need == "submit" and request.method == "POST":
-                    return not_submitted(NothingStored(str(error)), named=False)
-                raise
             check_query(request, self.query, self.query_prefix)
             return await self.handler(request)
 
-        return checked
+        return admitted(checked, self.need)
 
 
 #: Seconds between two looks at how many evaluations have completed.
@@ -206,16 +215,6 @@ ROUTES = (
     Route("GET", "/docs/docs.css", "nothing", pages.style),
     Route("GET", "/docs/docs.js", "nothing", pages.script),
 )
-
-
-def admitted(handler: Handler, need: Need) -> Handler:
-    """A facade's handler behind the check of its caller."""
-
-    async def checked(request: web.Request) -> web.StreamResponse:
-        await request.app[CALLERS].admit(request, need)
-        return await handler(request)
-
-    return checked
 
 
 def build_app(settings: Settings) -> web.Application:

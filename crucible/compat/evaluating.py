@@ -99,14 +99,18 @@ def seconds_of(evaluation: Evaluation) -> float:
     return (evaluation.usage.wall_time_ms if evaluation.usage else 0) / 1000
 
 
-def language_of(context_names: dict[str, str], name: str) -> str:
+def language_of(names: dict[str, str], name: str) -> str:
     """A language by our name.
+
+    Args:
+        names: ours by those of the facade.
+        name: as the client calls it.
 
     Raises:
         InputError: the facade has no such language.
     """
-    found = context_names.get(name)
+    found = names.get(name)
     if found is None:
-        known = ", ".join(sorted(context_names))
+        known = ", ".join(sorted(names))
         raise InputError("language", f"is unknown here; known are {known}")
     return found

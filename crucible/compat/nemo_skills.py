@@ -52,11 +52,6 @@ async def execute(request: web.Request) -> web.Response:
     return web.json_response(_answer(found, asked))
 
 
-async def health(request: web.Request) -> web.Response:
-    """``GET /health``, where the facade has a port of its own."""
-    return web.json_response({"status": "healthy"})
-
-
 def _fields(request: web.Request, asked: Execute) -> dict[str, Any]:
     language = LANGUAGES.get(asked.language)
     if language is None:
@@ -105,5 +100,3 @@ def _error(status: int, text: str) -> web.Response:
 
 
 ROUTES = (web.post("/execute", execute),)
-#: Paths that are ours on the api's own port.
-OWN_PORT_ROUTES = (web.get("/health", health),)
