@@ -27,7 +27,7 @@ from crucible.executor.jail.kernel import (
 )
 from crucible.executor.jail.kernel_memory import KernelMemory
 from crucible.executor.jail.run import Run
-from crucible.executor.jail.startup import take_over
+from crucible.executor.jail.startup import listen_for_ends, take_over
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -287,7 +287,8 @@ class Single(Run):
 
 def boot() -> "dict[str, Any] | None":
     """Prepare, say so, run what is asked; in the child that is the program, its request."""
-    control, frames, wakeup = take_over()
+    control, frames = take_over()
+    wakeup = listen_for_ends()
     posix.mkdir(WORK, 0o755)
     posix.chdir(WORK)
     write_account()
