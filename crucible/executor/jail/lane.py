@@ -173,7 +173,7 @@ class Ward(Single):
     def emit(self, kind: bytes, payload: bytes) -> None:
         """Send one frame to the host, with others that come at about the same time."""
         self.outbox += kind + len(payload).to_bytes(4, "big") + payload
-        # Whoever a program talks to waits for what it says.
+        # Somebody waits for each piece of a program that talks.
         if kind == b"X" or self.request["talks"] or len(self.outbox) > HOLD_BYTES:
             self.flush()
 
@@ -222,7 +222,7 @@ class Ward(Single):
             self.namespaces.attach(message, descriptors)
 
     def one_more(self) -> bool:
-        """Have one more process to be told; whether there is one."""
+        """Have one more process that waits for a request; whether there is one."""
         self.refused = False
         before = self.namespaces.number
         self.namespaces.channel.close()
@@ -295,7 +295,7 @@ class Ward(Single):
             self.omit(name, b"lost")
 
     def lose(self) -> None:
-        """Tell the end of a program whose namespaces went with the spawner."""
+        """Report the end of a program whose namespaces went with the spawner."""
         self.status = _signal.SIGKILL
         self.close_stdin()
         self.read_rest()

@@ -273,7 +273,7 @@ class Single(Run):
         try:
             self.write_files(0o777, 0o644)
         except OSError:
-            # The files do not fit: told as the end of a program that filled its disk.
+            # The files do not fit: reported as the end of a program that filled its disk.
             self.status, self.disk_full = 1 << 8, True
             self.conclude()
             return False
