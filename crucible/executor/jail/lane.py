@@ -63,8 +63,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Bytes of anonymous and shared memory that a lane may have more than at its start, and seconds
-#: that what a program left may take to be freed.
+#: that what a program left may take to be freed. Each processor may hold back changes of so many
+#: pages from the kernel's counters.
 LEFT_BYTES, FREED_S = 2 << 20, 0.1
+PROCESSOR_PAGES = 64
 #: Frames are held back so many milliseconds, or up to so many bytes: those of a small program are
 #: one message then, and each message costs the engine as much as it costs here.
 HOLD_MS, HOLD_BYTES = 2.0, 65536
@@ -308,7 +310,7 @@ class Ward(Single):
 
     def peak_bytes(self) -> int:
         """Highest memory while this program ran, of what is its own."""
-        return super().peak_bytes() - self.left_bytes
+        return max(0, super().peak_bytes() - self.left_bytes)
 
 
 def is_full_disk(fd: int) -> bool:
@@ -452,9 +454,12 @@ class LaneMemory:
 
     Attributes:
         idle_bytes: what was in use before the first.
+        left_bytes: what the counters may have grown by although nothing was left.
     """
 
     def __init__(self) -> None:
+        page_bytes = PROCESSOR_PAGES * posix.sysconf("SC_PAGE_SIZE")
+        self.left_bytes = LEFT_BYTES + page_bytes * posix.sysconf("SC_NPROCESSORS_ONLN")
         self.idle_bytes = self.used_bytes = memory_in_use()
         self.held_bytes = memory_held()
 
@@ -464,9 +469,9 @@ class LaneMemory:
         The kernel frees some of it, such as shared memory segments, after the namespaces are gone.
         """
         used_bytes = memory_in_use()
-        if used_bytes > self.used_bytes + LEFT_BYTES:
+        if used_bytes > self.used_bytes + self.left_bytes:
             until = time.monotonic() + FREED_S
-            while memory_held() > self.held_bytes + LEFT_BYTES:
+            while memory_held() > self.held_bytes + self.left_bytes:
                 if time.monotonic() > until:
                     return False
                 time.sleep(0.001)

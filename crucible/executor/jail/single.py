@@ -195,8 +195,7 @@ class Single(Run):
 
     def look(self, now: float) -> float:
         """Check time and counts; seconds until the next look can find anything."""
-        if self.highest_before:
-            self.seen_bytes = max(self.seen_bytes, memory_in_use())
+        self.seen_bytes = max(self.seen_bytes, memory_in_use())
         left_s: float = self.started + self.request["wall_s"] - now
         if left_s <= 0:
             self.stop("wall")
@@ -260,11 +259,12 @@ class Single(Run):
     def peak_bytes(self) -> int:
         """Highest memory while this program ran.
 
-        The kernel has one highest value for the life of a sandbox. A program that did not exceed
-        those before it is known by what was seen while it ran.
+        The kernel has one highest value for the life of a sandbox, and none in cgroup v2 before
+        Linux 5.19. A program that did not exceed those before it, or that has none, is known by
+        what was seen while it ran.
         """
         highest = highest_memory()
-        if self.highest_before and highest == self.highest_before:
+        if highest == self.highest_before:
             return max(self.seen_bytes, memory_in_use())
         return highest
 
