@@ -113,7 +113,9 @@ class Namespaces:
     def attach(self, message: bytes, descriptors: "list[int]") -> "list[int]":
         """Take over the channel of a process that was started; the other descriptors with it."""
         self.number = message[1]
-        self.channel = _socket.socket(fileno=descriptors[0])
+        # All given, so that the kernel is not asked.
+        kind = _socket.AF_UNIX, _socket.SOCK_STREAM, 0
+        self.channel = _socket.socket(*kind, descriptors[0])
         if not self.channel.recv(1):
             raise SpawnerLostError
         return descriptors[1:]
@@ -266,12 +268,12 @@ class Ward(Single):
         if posix.WIFEXITED(self.status) and posix.WEXITSTATUS(self.status) == NO_ROOM:
             self.disk_full = True
         until = time.monotonic() + LINGER_S
-        while self.reason == "exit" and self.others_alive() and time.monotonic() < until:
+        while (alive := self.others_alive()) and self.reason == "exit" and time.monotonic() < until:
             select.poll().poll(2)
             for fd in list(self.pipes):
                 self.read_output(fd)
         self.disk_full = self.disk_full or any(map(is_full_disk, self.namespaces.disks))
-        if self.others_alive():
+        if alive:
             self.kill_rest()
         self.read_rest()
 

@@ -38,6 +38,8 @@ LINGER_S = 0.05
 #: What is sent in the place of a length: have the program stopped, which took too long to answer;
 #: and nothing more comes for it, which is said once it has ended.
 STOP, DONE = 0xFFFFFFFF, 0xFFFFFFFE
+#: Seconds from the start to the first look at time and counts; many programs have ended by then.
+FIRST_LOOK_S = 0.01
 #: Seconds from the end frame to the exit: the engine's work on it would delay the answer.
 YIELD_S = 0.01
 
@@ -127,7 +129,7 @@ class Single(Run):
         self.poll.register(self.control, select.POLLIN if self.talks else 0)
         if self.stdin:
             self.poll.register(self.stdin_fd, select.POLLOUT)
-        next_look = 0.0
+        next_look = self.started + FIRST_LOOK_S
         while not self.ended:
             now = time.monotonic()
             if now >= next_look:
