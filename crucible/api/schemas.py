@@ -184,6 +184,7 @@ def _narrow_request(request: Schema, components: dict[str, Schema], settings: Se
     fields["language"]["enum"] = list(dict.fromkeys([*languages, *aliases]))
     fields["environment"] |= _any_of([one.name for one in served])
     fields["webhook_url"]["anyOf"][0] |= {"maxLength": MAX_URL_BYTES, "pattern": URL_PATTERN}
+    fields["result_ttl_s"]["anyOf"][0] |= {"minimum": 1, "maximum": settings.max_result_ttl_s}
     fields["isolation"] |= _any_of(settings.isolations)
     fields["args"]["maxItems"] = MAX_ARGUMENTS
     fields["args"]["items"]["pattern"] = _NO_NUL

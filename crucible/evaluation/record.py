@@ -36,6 +36,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
         shadow: Celery was sent a copy of what the legacy queue runs.
         retry_of: id of the evaluation it repeats, as clients know it.
         webhook_url: where to report the end; None where the submission named none.
+        result_ttl_s: seconds its result is kept; None where the submission named none.
     """
 
     digest: bytes
@@ -47,6 +48,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     shadow: bool = False
     retry_of: str = ""
     webhook_url: str | None = None
+    result_ttl_s: int | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -50,6 +50,7 @@ class Draft:
             shadow,
             self.retry_of,
             asked.webhook_url,
+            asked.result_ttl_s,
         )
 
 
