@@ -15,7 +15,7 @@ from crucible.api import openapi_attempts, openapi_batch, openapi_tasks, openapi
 from crucible.api.autoscale import Autoscale
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
-from crucible.api.evaluations import Accepted
+from crucible.api.evaluations import Accepted, Forgotten
 from crucible.api.events.frames import EventShown, Resync
 from crucible.api.history import EvaluationPage, Stats
 from crucible.api.keys import KeyList, Rotation
@@ -86,8 +86,8 @@ class Problem(msgspec.Struct, kw_only=True):
 
 
 TYPES = (
-    Problem, EvalRequest, Evaluation, Accepted, LanguageShown, EnvironmentShown, Report, Census,
-    Autoscale,
+    Problem, EvalRequest, Evaluation, Accepted, Forgotten, LanguageShown, EnvironmentShown, Report,
+    Census, Autoscale,
     LetterShown,
     LetterPage, Replayed, Change, MigrationStatus, MismatchList, KeyRequest, KeyShown, KeyMade,
     KeyList, Rotation, EventShown, Resync,

@@ -289,6 +289,8 @@ class CeleryService:
         if stored is None and meta is None:
             raise unknown(public_id(eval_id))
         record = decode_record(stored) if stored else None
+        if record is not None and record.purged:
+            raise unknown(public_id(eval_id))
         if record is not None and record.queue_system == "legacy":
             return await self._look_up_legacy(eval_id, record, meta)
         return evaluation_of(eval_id, record, meta)

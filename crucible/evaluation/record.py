@@ -37,6 +37,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
         retry_of: id of the evaluation it repeats, as clients know it.
         webhook_url: where to report the end; None where the submission named none.
         result_ttl_s: seconds its result is kept; None where the submission named none.
+        purged: it was forgotten on request; no other field but ``result_ttl_s`` says anything then.
     """
 
     digest: bytes
@@ -49,6 +50,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     retry_of: str = ""
     webhook_url: str | None = None
     result_ttl_s: int | None = None
+    purged: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -8,7 +8,7 @@ from sqlalchemy import and_, case, func, not_, or_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from crucible.history.rows import STATE, SUBMISSION
-from crucible.history.schema import attempts, evaluations, labels, transitions
+from crucible.history.schema import attempts, evaluations, labels, purged, transitions
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -81,6 +81,11 @@ def insert_transitions(dialect: str) -> _Insert:
 def insert_labels(dialect: str) -> _Insert:
     """Rows of ``labels``; those that are there stay."""
     return _insert(dialect, labels).on_conflict_do_nothing()
+
+
+def insert_purged(dialect: str) -> _Insert:
+    """Rows of ``purged``; those that are there stay."""
+    return _insert(dialect, purged).on_conflict_do_nothing()
 
 
 def _insert(dialect: str, table: Table) -> _Insert:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select, text, tuple_
 
 from crucible.errors import HistoryError, HistoryUnavailable
 from crucible.history.database import translated
@@ -124,6 +124,9 @@ class HistoryWriter:
         self, connection: AsyncConnection, events: Sequence[Event]
     ) -> Sequence[Event]:
         """Events of evaluations that were not forgotten on request."""
+        if connection.dialect.name == "postgresql":
+            # Whoever forgets one waits for this transaction; SQLite has one writer anyway.
+            await connection.execute(text("LOCK TABLE purged IN SHARE MODE"))
         if (await connection.execute(select(purged.c.tenant).limit(1))).first() is None:
             return events
         ids = sorted({event.eval_id for event in events})
