@@ -19,8 +19,8 @@ from crucible.broker.redis.connection import open_client
 from crucible.errors import BrokerError, HistoryError
 from crucible.history.consumer import HistoryConsumer
 from crucible.history.database import open_database
-from crucible.history.migrate import require_newest
 from crucible.history.state import HISTORY, REPORT_S, HistorianState, report, withdraw
+from crucible.history.version import require_newest
 from crucible.history.writer import HistoryWriter
 
 if TYPE_CHECKING:
