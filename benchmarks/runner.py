@@ -37,6 +37,7 @@ SCENARIOS = (
     "wait",
     "processes",
     "migration",
+    "history",
     "endurance",
     "soak",
 )

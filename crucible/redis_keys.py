@@ -105,6 +105,8 @@ WEBHOOK_DELIVERED_TTL_S = 2 * 86_400
 WEBHOOKS_OF_TENANT = 20
 #: Seconds the state of historians is kept once none of them is there.
 HISTORIANS_TTL_S = 3600
+#: Seconds it is remembered of an evaluation that it was forgotten on request.
+PURGED_TTL_S = 30 * 86_400
 #: Seconds a reply waits to be fetched by a client that may have left.
 REPLY_TTL_S = 300
 #: Seconds after which stock workers of 5.7 may sweep the binding of a client that died.
@@ -156,7 +158,7 @@ TABLE = (
             "dispatch mark: who sends the chord's body, or that it was sent"),
     KeyInfo(f"{IDEMPOTENCY_PREFIX}<name>", "string", "publishers",
             f"TTL of the publication; of an evaluation at least a week until it ends, then "
-            f"{_RESULT_TTL}",
+            f"{_RESULT_TTL}; of one that was forgotten {PURGED_TTL_S} s",
             "idempotency record: what was published under this name"),
     KeyInfo(f"{WORKER_PREFIX}<worker id>", "string", _WORKERS, f"TTL {WORKER_TTL_S:g} s",
             "heartbeat: the node name, or JSON with its troubles, circuits and gauges"),

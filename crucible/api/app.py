@@ -37,6 +37,7 @@ from crucible.api.app_keys import (
     EVENTS,
     FAST_PATH,
     FLEET,
+    FORGETTER,
     HISTORY,
     METER,
     MIGRATION,
@@ -65,6 +66,7 @@ from crucible.evaluation.allowance import allowances
 from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.executor_settings import breaker_policy
+from crucible.evaluation.forgetting import open_forgetter
 from crucible.evaluation.in_flight import InFlightSets
 from crucible.evaluation.isolations import OfferedIsolations
 from crucible.evaluation.readiness import PROBE_S, Readiness
@@ -175,7 +177,7 @@ ROUTES = (
     Route("GET", "/api/eval", "read", history.list_, history.LISTED, history.METADATA),
     Route("GET", "/api/v1/stats", "read", history.stats, history.COUNTED),
     Route("GET", "/api/eval/{eval_id}", "read", evaluations.show, _WAIT),
-    Route("DELETE", "/api/eval/{eval_id}", "submit", evaluations.cancel),
+    Route("DELETE", "/api/eval/{eval_id}", "submit", evaluations.cancel, frozenset({"purge"})),
     Route("POST", "/api/eval/{eval_id}/retry", "submit", attempts.retry),
     Route("DELETE", "/api/eval", "submit", attempts.cancel_many, attempts.FILTERS | {"cursor"}),
     Route("GET", "/api/eval/{eval_id}/events", "read", events.follow_one),
@@ -295,6 +297,10 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         await _add_service(app, stack, publisher, control, client, notifier)
         app[RETRIES] = Retries(app[SERVICE], publisher, app[ADMIN])
         app[CANCELLATION] = Cancellation(publisher, control, app[ADMIN], app[EVENTS], notifier)
+        names = Keys(settings.global_keyprefix, settings.result_prefix)
+        app[FORGETTER] = await stack.enter_async_context(
+            open_forgetter(settings, names, app[SERVICE], app[ADMIN], app.get(HISTORY))
+        )
         app[TASKS] = TaskDirectory(app[SERVICE], publisher, control, app[ADMIN])
         app[FLEET] = await stack.enter_async_context(
             open_fleet(

@@ -10,6 +10,7 @@ from crucible.broker.admin.fleet import Fleet
 from crucible.broker.admin.operator import Admin
 from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
+from crucible.evaluation.forgetting import Forgetter
 from crucible.evaluation.readiness import Readiness
 from crucible.evaluation.retries import Retries
 from crucible.evaluation.task_directory import TaskDirectory
@@ -51,6 +52,7 @@ METER = web.AppKey("meter", Meter)
 TASKS = web.AppKey("tasks", TaskDirectory)
 FLEET = web.AppKey("fleet", Fleet)
 RETRIES = web.AppKey("retries", Retries)
+FORGETTER = web.AppKey("forgetter", Forgetter)
 CANCELLATION = web.AppKey("cancellation", Cancellation)
 #: Only where several processes serve one port.
 SHARED_METRICS = web.AppKey("shared_metrics", SharedMetrics)

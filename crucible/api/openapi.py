@@ -14,7 +14,7 @@ from crucible.api.app_keys import SETTINGS
 from crucible.api.autoscale import Autoscale
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
-from crucible.api.evaluations import Accepted
+from crucible.api.evaluations import Accepted, Forgotten
 from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.openapi_attempts import cancel_many, retry_paths
@@ -73,6 +73,12 @@ _WAIT = {
     "description": "Seconds to wait for the evaluation to end.",
 }
 _EVAL_ID = {"name": "eval_id", "in": "path", "required": True, "schema": {"type": "string"}}
+_PURGE = {
+    "name": "purge",
+    "in": "query",
+    "schema": {"type": "string", "enum": ["true", "false"]},
+    "description": "Forget the evaluation: its result, history, events and deliveries.",
+}
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -135,7 +141,10 @@ def _evaluations(of: Schemas, errors: Responses) -> dict[str, Any]:
     ended = {"200": response("The evaluation.", of[Evaluation])}
     accepted = {"202": response("Queued durably.", of[Accepted])}
     stopping = {
-        "200": response("It has ended, now or before.", of[Evaluation]),
+        "200": response(
+            "It has ended, now or before; or is forgotten.",
+            {"anyOf": [of[Evaluation], of[Forgotten]]},
+        ),
         "202": response("Its worker was asked to stop it and has not yet.", of[Evaluation]),
     }
     refused = some(errors, "400", "409", "413", "415", "422", "429", "503")
@@ -161,9 +170,9 @@ def _evaluations(of: Schemas, errors: Responses) -> dict[str, Any]:
                 "responses": {**ended, **some(errors, "404", "422", "503")},
             },
             "delete": {
-                "summary": "Cancel an evaluation, queued or running",
-                "parameters": [_EVAL_ID],
-                "responses": {**stopping, **some(errors, "404", "409", "503")},
+                "summary": "Cancel an evaluation, queued or running; or forget it, whatever it is",
+                "parameters": [_EVAL_ID, _PURGE],
+                "responses": {**stopping, **some(errors, "404", "409", "422", "503")},
             },
         },
         "/api/languages": {

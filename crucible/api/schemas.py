@@ -15,7 +15,7 @@ from crucible.api import openapi_attempts, openapi_batch, openapi_tasks, openapi
 from crucible.api.autoscale import Autoscale
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
-from crucible.api.evaluations import Accepted
+from crucible.api.evaluations import Accepted, Forgotten
 from crucible.api.events.frames import EventShown, Resync
 from crucible.api.history import EvaluationPage, Stats
 from crucible.api.keys import KeyList, Rotation
@@ -86,8 +86,8 @@ class Problem(msgspec.Struct, kw_only=True):
 
 
 TYPES = (
-    Problem, EvalRequest, Evaluation, Accepted, LanguageShown, EnvironmentShown, Report, Census,
-    Autoscale,
+    Problem, EvalRequest, Evaluation, Accepted, Forgotten, LanguageShown, EnvironmentShown, Report,
+    Census, Autoscale,
     LetterShown,
     LetterPage, Replayed, Change, MigrationStatus, MismatchList, KeyRequest, KeyShown, KeyMade,
     KeyList, Rotation, EventShown, Resync,
@@ -184,6 +184,7 @@ def _narrow_request(request: Schema, components: dict[str, Schema], settings: Se
     fields["language"]["enum"] = list(dict.fromkeys([*languages, *aliases]))
     fields["environment"] |= _any_of([one.name for one in served])
     fields["webhook_url"]["anyOf"][0] |= {"maxLength": MAX_URL_BYTES, "pattern": URL_PATTERN}
+    fields["result_ttl_s"]["anyOf"][0] |= {"minimum": 1, "maximum": settings.max_result_ttl_s}
     fields["isolation"] |= _any_of(settings.isolations)
     fields["args"]["maxItems"] = MAX_ARGUMENTS
     fields["args"]["items"]["pattern"] = _NO_NUL

@@ -104,6 +104,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
                 broker_url,
                 keys,
                 settings.result_ttl_s,
+                settings.result_url,
                 _lost_to(sink),
                 pushes_of(subscriptions, keys),
             ),
@@ -233,6 +234,9 @@ async def _evaluate(
         isolation=platform.isolation,
     )
     started_at = now_text()
+    ttl_s = options.get("result_ttl_s")
+    if ttl_s is not None:
+        ctx.keep_result(ttl_s)
     platform.running(ctx, eval_id)
     if grading is not None:
         return await grade(ctx, platform.executor, eval_id, grading, started_at)

@@ -27,7 +27,7 @@ class HistorianState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         at_s: when it reported, seconds since the epoch.
-        lag_s: age of the oldest event that it has taken and not written; 0 where there is none.
+        lag_s: age of the oldest event that no historian has written; 0 where there is none.
         written: events it has written since it started.
         refused: events the database refused.
         gaps: how often events were lost before a historian could read them.

@@ -86,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
             ``result_backend_transport_options``, as its versions from 5.5 on read it.
         result_ttl_s: seconds a result is kept, and what is remembered of its evaluation; 0 means
             for ever.
+        max_result_ttl_s: longest ``result_ttl_s`` of a submission, seconds.
         result_extended: keep name, arguments, worker, retries and queue with each result.
         event_bus_url: the event bus server; ``off`` for no events.
         event_limit: events the bus keeps, about; the oldest go first.
@@ -188,6 +189,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     result_keyprefix: str = ""
     claim: Literal["atomic", "brpop"] = "atomic"
     result_ttl_s: Count = 86_400
+    max_result_ttl_s: Positive = 7 * 86_400
     result_extended: bool = False
     event_bus_url: str = "redis://127.0.0.1:6379/0"
     event_limit: Annotated[int, Meta(ge=1000)] = EVENT_LIMIT
@@ -195,7 +197,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     max_event_streams: Count = 2048
     max_event_streams_per_tenant: Count = 2048
     history_url: str = ""
-    history_batch: Annotated[int, Meta(ge=1, le=10_000)] = 2000
+    history_batch: Annotated[int, Meta(ge=1, le=10_000)] = 3000
     history_days_premium: Count = 365
     history_days_standard: Count = 90
     history_days_bulk: Count = 30
