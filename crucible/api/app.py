@@ -53,6 +53,7 @@ from crucible.api.callers import CALLERS, Callers, caller_of
 from crucible.api.events import handlers as events
 from crucible.api.events.handlers import render
 from crucible.api.problems import DRAIN_RATE, not_submitted, problems
+from crucible.api.traces import add_tracing
 from crucible.broker import Publisher
 from crucible.broker.admin.fleet import open_fleet
 from crucible.broker.admin.operator import Admin
@@ -231,6 +232,7 @@ def build_app(settings: Settings) -> web.Application:
     app[AUTOSCALER] = Autoscaler(autoscale.policy_of(settings))
     app[SERVED] = ServedEnvironments(settings.served_environments)
     app.cleanup_ctx.append(_connections)
+    add_tracing(app, settings)
     app.on_shutdown.append(_end_streams)
     for name in served_facades(settings.compat):
         for facade in FACADES[name].routes:

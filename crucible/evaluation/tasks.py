@@ -31,6 +31,7 @@ from crucible.evaluation.webhook_outlet import WebhookOutlet, open_outlet
 from crucible.evaluation.webhook_task import deliver_webhook
 from crucible.events.writer import LateSink, open_events
 from crucible.executor import circuits_of, gauges_of, open_executor
+from crucible.executor.hooks import HookGroup
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.served import ServedEnvironments
 from crucible.redis_keys import Keys
@@ -41,12 +42,13 @@ from crucible.webhooks.subscriptions import Subscriptions
 from crucible.worker import TaskRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from crucible.breaker import Circuit
     from crucible.evaluation.completion_store import Completion
     from crucible.events.writer import EventSink
     from crucible.executor import Executor
+    from crucible.executor.hooks import ExecutorHooks
     from crucible.models import Isolation, Limits, Outcome
     from crucible.settings import Settings
     from crucible.worker import TaskContext
@@ -73,9 +75,15 @@ class Platform:
     running: Callable[[TaskContext, str], None] = lambda ctx, eval_id: None
 
 
-def build_registry(settings: Settings) -> TaskRegistry:
-    """The registry that workers serve, with its executor opened and closed beside the worker."""
+def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) -> TaskRegistry:
+    """The registry that workers serve, with its executor opened and closed beside the worker.
+
+    Args:
+        settings: of the worker.
+        observers: notified of what its executor does, where that is in this process.
+    """
     health, completions = ExecutorHealth(), CompletionCounter()
+    sandboxes = HookGroup(SandboxHooks(completions), *observers)
     opened: list[Executor] = []
     keys = Keys(settings.global_keyprefix, settings.result_prefix)
     sink = LateSink()
@@ -98,7 +106,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
         broker_url = settings.celery_broker_url
         async with (
             open_events(settings.event_bus, keys, settings.event_limit) as writer,
-            open_executor(executor_config(settings), SandboxHooks(completions)) as executor,
+            open_executor(executor_config(settings), sandboxes) as executor,
             health.watching(executor),
             completions.writing(
                 broker_url,

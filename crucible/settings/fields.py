@@ -166,6 +166,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
             in the environment as JSON.
         sandbox_packages_file: list of packages to add to the default environment.
         debian_mirror: Debian archive to build images from; empty means debootstrap's default.
+        otlp_endpoint: receiver of traces over OTLP/HTTP, such as http://127.0.0.1:4318; empty means
+            that nothing is traced.
+        trace_sample_rate: share of requests that are traced, 0.0 to 1.0, where their clients do not
+            say so with a ``traceparent``.
         data_dir: where ``crucible up`` keeps its servers' data.
         log_level: least severity that is logged.
         log_format: ``human`` for lines, ``json`` for an object a line, with the task it is about.
@@ -253,6 +257,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     own_environments: dict[str, EnvironmentTable] = {}
     sandbox_packages_file: str = ""
     debian_mirror: str = ""
+    otlp_endpoint: str = ""
+    trace_sample_rate: Share = 0.01
     data_dir: Path = msgspec.field(default_factory=default_data_dir)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["human", "json"] = "human"

@@ -10,19 +10,29 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "crucible"
 
-PLAIN = {"models", "settings", "environments", "errors", "breaker", "redis_keys", "validation"}
+PLAIN = {
+    "models",
+    "settings",
+    "environments",
+    "errors",
+    "breaker",
+    "redis_keys",
+    "tracing",
+    "validation",
+}
 #: What each room may import of ``crucible`` besides itself; everything else is an error.
 MAY_IMPORT: dict[str, set[str]] = {
     "models": set(),
     "errors": set(),
     "breaker": {"errors"},
     "redis_keys": set(),
+    "tracing": set(),
     "validation": {"errors"},
     "environments": {"errors"},
     "settings": {"environments", "errors", "models", "redis_keys"},
     "embedded": {"errors"},
     "identity": PLAIN | {"broker"},
-    "http": {"errors", "validation"},
+    "http": {"errors", "tracing", "validation"},
     "broker": PLAIN,
     "events": PLAIN | {"broker"},
     "grading": {"models"},
@@ -30,13 +40,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "history": PLAIN | {"broker", "events"},
     "executor": PLAIN | {"http", "grading"},
     "legacy": PLAIN | {"http"},
-    "telemetry": PLAIN,
+    "telemetry": PLAIN | {"broker", "events", "executor", "worker"},
     "images": PLAIN | {"executor"},
     "worker": PLAIN | {"broker"},
     "evaluation": PLAIN
     | {"broker", "events", "executor", "grading", "history", "identity", "webhooks", "worker"},
     "stock": PLAIN | {"worker", "broker"},
-    "celery_app": PLAIN | {"evaluation", "stock"},
+    "celery_app": PLAIN | {"evaluation", "stock", "telemetry"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
     "scaling": PLAIN,
     "api": PLAIN
@@ -69,6 +79,7 @@ ONE_ROOM = {
     "typer": {"cli"},
     "rich": {"cli", "client"},
     "prometheus_client": {"telemetry"},
+    "opentelemetry": {"telemetry"},
     "structlog": {"cli"},
     "sqlalchemy": {"history"},
     "alembic": {"history"},
