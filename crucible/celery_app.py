@@ -13,9 +13,9 @@ from celery import Celery, signals
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.event_hooks import EventHooks, delivery_of
 from crucible.evaluation.schedule import QUEUE, TASKS
-from crucible.evaluation.tasks import build_registry
 from crucible.evaluation.webhook_hooks import WebhookHooks
 from crucible.models import Status
+from crucible.platform_tasks import build_registry
 from crucible.settings import Settings, load_settings
 from crucible.stock.bridge import Bridge
 
@@ -75,7 +75,7 @@ def create_app(settings: Settings) -> Celery:
     app.conf.update(configuration(settings))
     registry = build_registry(settings)
     bridge = Bridge(app, registry)
-    for hooks in registry.hooks:
+    for hooks in registry.all_hooks():
         if isinstance(hooks, CompletionHooks):
             _count_ends(hooks)
         elif isinstance(hooks, EventHooks):

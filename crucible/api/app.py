@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 from aiohttp import web
 
 from crucible.api import (
+    assessments,
     attempts,
     autoscale,
     batch,
@@ -168,7 +169,17 @@ _TASK_ROUTES: tuple[tuple[str, str, Need, Handler, frozenset[str]], ...] = (
     ("DELETE", "/tasks/{task_id}", "submit", tasks.cancel, frozenset()),
     ("GET", "/tasks/{task_id}/result", "read", tasks.result, frozenset()),
     ("GET", "/workers/status", "read", tasks.workers, frozenset()),
-)
+    ("POST", "/assessments", "submit", assessments.create, frozenset()),
+    ("GET", "/assessments", "read", assessments.list_, _LIMIT),
+    ("GET", "/assessments/{assessment_id}", "read", assessments.show, frozenset()),
+    ("DELETE", "/assessments/{assessment_id}", "submit", assessments.cancel, frozenset()),
+    ("POST", "/assessments/{assessment_id}/cases", "submit", assessments.add_cases, frozenset()),
+    ("POST", "/assessments/{assessment_id}/start", "submit", assessments.start, frozenset()),
+    (
+        "GET", "/assessments/{assessment_id}/report", "read", assessments.report,
+        assessments.REPORT_QUERY,
+    ),
+)  # fmt: skip
 ROUTES = (
     Route("POST", "/api/eval", "submit", evaluations.submit, _WAIT),
     Route("POST", "/api/eval/batch", "submit", batch.submit, _WAIT),
@@ -293,6 +304,9 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         await _add_history(app, stack)
         notifier = await _add_webhooks(app, stack, publisher)
         await _add_service(app, stack, publisher, control, client, notifier)
+        app[assessments.ASSESSMENTS] = await assessments.open_assessments(
+            stack, settings, app[SERVED], publisher, control
+        )
         app[RETRIES] = Retries(app[SERVICE], publisher, app[ADMIN])
         app[CANCELLATION] = Cancellation(publisher, control, app[ADMIN], app[EVENTS], notifier)
         app[TASKS] = TaskDirectory(app[SERVICE], publisher, control, app[ADMIN])

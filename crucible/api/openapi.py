@@ -17,6 +17,7 @@ from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted
 from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
+from crucible.api.openapi_assessments import assessment_paths
 from crucible.api.openapi_attempts import cancel_many, retry_paths
 from crucible.api.openapi_batch import batch_paths
 from crucible.api.openapi_events import event_paths
@@ -99,6 +100,7 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
         **_migration(of, errors),
         **task_paths(of, errors),
         **webhook_paths(of, errors),
+        **assessment_paths(of, errors),
         "/metrics": {"get": simple("Counters and depths, for Prometheus")},
         "/health": {"get": simple("Whether the process lives")},
         "/ready": {

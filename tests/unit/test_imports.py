@@ -35,12 +35,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": PLAIN | {"broker"},
     "evaluation": PLAIN
     | {"broker", "events", "executor", "grading", "history", "identity", "webhooks", "worker"},
+    "assessments": PLAIN | {"broker", "evaluation", "events", "executor", "identity", "worker"},
+    "platform_tasks": PLAIN | {"assessments", "evaluation", "worker"},
     "stock": PLAIN | {"worker", "broker"},
-    "celery_app": PLAIN | {"evaluation", "stock"},
+    "celery_app": PLAIN | {"evaluation", "platform_tasks", "stock"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
     "scaling": PLAIN,
     "api": PLAIN
     | {
+        "assessments",
         "http",
         "broker",
         "events",
