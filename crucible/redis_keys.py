@@ -53,6 +53,8 @@ WEBHOOK_DELIVERED_PREFIX = "crucible:webhooks:delivered:"
 SCHEDULE_PREFIX = "crucible:schedule:"
 ASSESSMENT_PREFIX = "crucible:assessment:"
 ASSESSMENTS_PREFIX = "crucible:assessments:"
+WORKFLOW_PREFIX = "crucible:workflow:"
+WORKFLOW_LEASE_PREFIX = "crucible:workflows:lease:"
 #: These are on the event bus.
 EVENTS = "crucible:events"
 EVENT_WRITER_PREFIX = "crucible:events:writer:"
@@ -235,6 +237,10 @@ TABLE = (
             "which task runs it"),
     KeyInfo(f"{ASSESSMENT_PREFIX}report:<id>", "hash", _WORKERS, "four fields; TTL 14 days",
             "its reports, compressed"),
+    KeyInfo(f"{WORKFLOW_PREFIX}<id>", "hash", "api, workers", "200 steps; TTL 7 days",
+            "a workflow: its steps, and how those stand that do not wait any more"),
+    KeyInfo(f"{WORKFLOW_LEASE_PREFIX}<id>", "string", _WORKERS, "TTL 10 s, renewed",
+            "which task runs it"),
     KeyInfo(EVENTS, "stream", "api, workers", "MAXLEN ~ `CRUCIBLE_EVENT_LIMIT`",
             "on the event bus: the transitions of all evaluations; [events.md](events.md)"),
     KeyInfo(f"{EVENT_WRITER_PREFIX}<random>", "string", "api, workers",
@@ -495,3 +501,11 @@ class Keys:
         """A part of one assessment, such as its ``head``, ``cases`` or ``runs``."""
         # The part comes first: behind an id with a tenant it could be another's id.
         return f"{self.prefix}{ASSESSMENT_PREFIX}{part}:{assessment_id}"
+
+    def workflow(self, workflow_id: str) -> str:
+        """One workflow."""
+        return f"{self.prefix}{WORKFLOW_PREFIX}{workflow_id}"
+
+    def workflow_lease(self, workflow_id: str) -> str:
+        """The lease of who runs it."""
+        return f"{self.prefix}{WORKFLOW_LEASE_PREFIX}{workflow_id}"

@@ -28,6 +28,7 @@ from crucible.api import (
     queues,
     tasks,
     webhooks,
+    workflows,
 )
 from crucible.api.app_keys import (
     ADMIN,
@@ -217,6 +218,9 @@ ROUTES = (
         for prefix in ("", "/api/v1")
         for method, path, scope, handler, query in _TASK_ROUTES
     ),
+    Route("POST", "/api/v1/workflows", "submit", workflows.submit),
+    Route("GET", "/api/v1/workflows/{workflow_id}", "read", workflows.show),
+    Route("DELETE", "/api/v1/workflows/{workflow_id}", "submit", workflows.cancel),
     Route("GET", "/metrics", "loopback", metrics.show),
     Route("GET", "/health", "nothing", health.live),
     Route("GET", "/ready", "nothing", health.ready),
@@ -306,6 +310,9 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         await _add_service(app, stack, publisher, control, client, notifier)
         app[assessments.ASSESSMENTS] = await assessments.open_assessments(
             stack, settings, app[SERVED], publisher, control
+        )
+        app[workflows.WORKFLOWS] = await workflows.open_workflows(
+            stack, settings, app[SERVED], publisher, control, app[SERVICE]
         )
         app[RETRIES] = Retries(app[SERVICE], publisher, app[ADMIN])
         app[CANCELLATION] = Cancellation(publisher, control, app[ADMIN], app[EVENTS], notifier)

@@ -33,6 +33,7 @@ from crucible.api.openapi_forms import (
 from crucible.api.openapi_history import history_list, stats_paths
 from crucible.api.openapi_tasks import task_paths
 from crucible.api.openapi_webhooks import webhook_paths
+from crucible.api.openapi_workflows import workflow_paths
 from crucible.api.schemas import LETTER_ID, Problem, schemas
 from crucible.broker.admin.census import Census
 from crucible.evaluation.readiness import Report
@@ -101,6 +102,7 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
         **task_paths(of, errors),
         **webhook_paths(of, errors),
         **assessment_paths(of, errors),
+        **workflow_paths(of, errors),
         "/metrics": {"get": simple("Counters and depths, for Prometheus")},
         "/health": {"get": simple("Whether the process lives")},
         "/ready": {

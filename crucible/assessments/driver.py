@@ -206,7 +206,7 @@ class Driver:
         if now < self._renewed_at + RENEW_S:
             return
         self._renewed_at = now
-        if not await self._store.lease(self._id, self._holder, LEASE_S):
+        if not await self._store.lease(self._id).take(self._holder, LEASE_S):
             raise Taken("another worker runs this assessment")
 
     async def _note(self, now: float, last: bool = False) -> None:

@@ -197,7 +197,7 @@ class AssessmentService:
         """Whether nobody runs an assessment that was started, as after a purge."""
         if now_ms() - head.updated_ms < _STUCK_S * 1000:
             return False
-        return not await self._store.leased(head.id)
+        return not await self._store.lease(head.id).held()
 
     async def look_up(self, caller: Principal, assessment_id: str) -> Head:
         """One assessment.

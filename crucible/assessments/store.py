@@ -10,8 +10,6 @@ import zlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import WatchError
-
 from crucible.assessments.record import (
     KEPT_S,
     MAX_KEPT,
@@ -28,7 +26,8 @@ from crucible.assessments.record import (
 from crucible.assessments.suite import MAX_CASES, MAX_RUNS, MAX_SUITE_BYTES, check_ids
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.translation import translated
-from crucible.errors import BrokerUnavailable, ConflictError, InputError, NotEnded, NotFound
+from crucible.errors import ConflictError, InputError, NotEnded, NotFound
+from crucible.evaluation.leases import Lease, changed
 from crucible.evaluation.record import public_id, tenant_of
 from crucible.validation import quoted
 
@@ -39,12 +38,11 @@ if TYPE_CHECKING:
 
     from crucible.assessments.record import Run
     from crucible.assessments.suite import Case
+    from crucible.evaluation.leases import Change
     from crucible.redis_keys import Keys
 
     Value = str | int | float | bytes
 
-#: How often a change is tried that another one came before.
-_TRIES = 10
 #: Entries read with one command.
 _CHUNK = 500
 
@@ -240,22 +238,8 @@ class AssessmentStore:
             message=message,
         )
 
-    async def _changed(self, change: Callable[[Any], Any]) -> bool:
-        """Whether a change was made; it is tried again where another one came before it."""
-        for _ in range(_TRIES):
-            with translated():
-                async with self._redis.pipeline(transaction=True) as pipe:
-                    write = await change(pipe)
-                    if write is None:
-                        return False
-                    pipe.multi()
-                    write()
-                    try:
-                        await pipe.execute()
-                    except WatchError:
-                        continue
-                    return True
-        raise BrokerUnavailable("the assessment changes too often at this moment")
+    async def _changed(self, change: Change) -> bool:
+        return await changed(self.client, change)
 
     # Cases and runs
 
@@ -326,29 +310,9 @@ class AssessmentStore:
             raw = await self._redis.hmget(key, names) if names else []
         return [None if one is None else decode_run(one) for one in raw]
 
-    # The lease of who runs it
-
-    async def lease(self, assessment_id: str, holder: str, ttl_s: float) -> bool:
-        """Whether ``holder`` has the lease, from now on for ``ttl_s`` seconds."""
-        key, ttl_ms = self._keys.assessment(assessment_id, "lease"), round(ttl_s * 1000)
-        with translated():
-            if await self._redis.set(key, holder, nx=True, px=ttl_ms):
-                return True
-            if await self._redis.get(key) != holder.encode():
-                return False
-            return bool(await self._redis.pexpire(key, ttl_ms))
-
-    async def release(self, assessment_id: str, holder: str) -> None:
-        """Give the lease back."""
-        key = self._keys.assessment(assessment_id, "lease")
-        with translated():
-            if await self._redis.get(key) == holder.encode():
-                await self._redis.delete(key)
-
-    async def leased(self, assessment_id: str) -> bool:
-        """Whether anybody runs it."""
-        with translated():
-            return bool(await self._redis.exists(self._keys.assessment(assessment_id, "lease")))
+    def lease(self, assessment_id: str) -> Lease:
+        """Of who runs it."""
+        return Lease(self.client, self._keys.assessment(assessment_id, "lease"))
 
     # Reports
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,25 +15,18 @@ from crucible.assessments.junit import junit_report
 from crucible.assessments.making import made_recommendations, made_report
 from crucible.assessments.messages import PROCESS, RECOMMEND, REPORT, process, reporting
 from crucible.assessments.record import OVER, Head, Stage, now_ms
-from crucible.assessments.store import AssessmentStore, open_store
-from crucible.broker import Publisher
-from crucible.broker.control.client import ControlClient
+from crucible.assessments.store import AssessmentStore
 from crucible.broker.wire.ids import new_id
 from crucible.errors import BrokerError, InputError
-from crucible.evaluation.allowance import allowances
-from crucible.evaluation.celery_service import CeleryService
-from crucible.evaluation.in_flight import InFlightSets
-from crucible.evaluation.record import public_id, unended_ttl_s
-from crucible.events.writer import open_events
-from crucible.executor.served import ServedEnvironments
-from crucible.identity.rates import KeyRates
+from crucible.evaluation.inner_service import open_inner_service
+from crucible.evaluation.record import public_id
 from crucible.redis_keys import Keys
 from crucible.worker import Ignore, TaskRegistry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from crucible.evaluation.allowance import Allowance
+    from crucible.evaluation.inner_service import InnerService
     from crucible.settings import Settings
     from crucible.worker import TaskContext
 
@@ -46,26 +39,25 @@ _AGAIN_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """What the tasks need while a worker lives; nothing is connected before one runs.
+    """What the tasks need while a worker lives.
 
     Attributes:
         store: keeps assessments.
-        service: takes evaluations.
-        allowed: what programs of suites may use.
+        inner: takes evaluations.
     """
 
     store: AssessmentStore
-    service: CeleryService
-    allowed: Allowance
+    inner: InnerService
 
 
 def build_registry(settings: Settings) -> TaskRegistry:
     """The tasks of assessments, with what they need opened and closed beside the worker."""
+    keys = Keys(settings.global_keyprefix, settings.result_prefix)
 
     @asynccontextmanager
     async def office() -> AsyncIterator[Office]:
-        async with AsyncExitStack() as stack:
-            yield await open_office(stack, settings)
+        async with open_inner_service(settings) as inner:
+            yield Office(AssessmentStore(inner.client, keys), inner)
 
     registry = TaskRegistry(office)
     # Nothing but the server's silence has them fail, and that they wait for themselves.
@@ -73,49 +65,6 @@ def build_registry(settings: Settings) -> TaskRegistry:
     registry.task(RECOMMEND, max_retries=None)(generate_recommendations)
     registry.task(REPORT, max_retries=None)(generate_report)
     return registry
-
-
-async def open_office(stack: AsyncExitStack, settings: Settings) -> Office:
-    """Open what the tasks need; ``stack`` closes it."""
-    keys = Keys(settings.global_keyprefix, settings.result_prefix)
-    url, scripting = settings.celery_broker_url, settings.claim == "atomic"
-    store = await stack.enter_async_context(open_store(url, keys))
-    publisher = await stack.enter_async_context(
-        Publisher.connect(
-            url,
-            result_url=settings.result_url,
-            global_keyprefix=settings.global_keyprefix,
-            result_keyprefix=settings.result_prefix,
-            queue_limit=settings.queue_limit,
-            deadline_s=settings.publish_deadline_s,
-            scripting=scripting,
-        )
-    )
-    control = await stack.enter_async_context(
-        ControlClient.connect(
-            url,
-            result_url=settings.result_url,
-            global_keyprefix=settings.global_keyprefix,
-            result_keyprefix=settings.result_prefix,
-            result_ttl_s=settings.result_ttl_s,
-            scripting=scripting,
-        )
-    )
-    events = await stack.enter_async_context(
-        open_events(settings.event_bus, keys, settings.event_limit)
-    )
-    # What the tier of its key allows was checked when a suite was made.
-    allowed = allowances(settings, ServedEnvironments(settings.served_environments))
-    service = CeleryService(
-        publisher,
-        control,
-        allowed=allowed,
-        rates=KeyRates({}, keys, unended_ttl_s(settings.result_ttl_s)),
-        in_flight=InFlightSets(store.client, keys, publisher.results),
-        result_ttl_s=settings.result_ttl_s,
-        events=events,
-    )
-    return Office(store, service, allowed[None])
 
 
 async def process_assessment(ctx: TaskContext, assessment_id: str) -> dict[str, Any]:
@@ -151,10 +100,10 @@ async def _process(ctx: TaskContext, office: Office, assessment_id: str) -> dict
             stage=Stage.RUNNING,
             started_ms=head.started_ms or now_ms(),
         )
-        done = await Driver(ctx, office.store, office.service, head, holder).turn()
+        done = await Driver(ctx, office.store, office.inner.service, head, holder).turn()
     finally:
         # Before the next turn begins, perhaps in another worker.
-        await office.store.release(assessment_id, holder)
+        await office.store.lease(assessment_id).release(holder)
     if not done:
         raise ctx.replace(process(assessment_id))
     await note(ctx, office.store, assessment_id, "writing reports", "all runs have ended")
@@ -164,7 +113,7 @@ async def _process(ctx: TaskContext, office: Office, assessment_id: str) -> dict
 async def _wait_for_lease(store: AssessmentStore, assessment_id: str, holder: str) -> None:
     """Have the lease, or see that somebody who lives has it."""
     give_up_at = asyncio.get_running_loop().time() + _LEASE_WAIT_S
-    while not await store.lease(assessment_id, holder, LEASE_S):
+    while not await store.lease(assessment_id).take(holder, LEASE_S):
         if asyncio.get_running_loop().time() > give_up_at:
             raise Taken("another worker runs this assessment")
         await asyncio.sleep(_LEASE_LOOK_S)
@@ -184,7 +133,7 @@ async def generate_recommendations(ctx: TaskContext, assessment_id: str) -> list
     office: Office = ctx.state
 
     async def recommend() -> list[dict[str, Any]]:
-        found = await made_recommendations(office.store, office.allowed, assessment_id)
+        found = await made_recommendations(office.store, office.inner.allowed, assessment_id)
         await office.store.keep_report(assessment_id, "recommendations", msgspec.json.encode(found))
         plain: list[dict[str, Any]] = msgspec.to_builtins(found)
         return plain
@@ -210,7 +159,7 @@ async def generate_report(ctx: TaskContext, assessment_id: str) -> dict[str, Any
 
     async def report() -> dict[str, Any]:
         store = office.store
-        made = await made_report(store, office.allowed, assessment_id)
+        made = await made_report(store, office.inner.allowed, assessment_id)
         # Thousands of lines of text take a while; claims are renewed meanwhile.
         html = await asyncio.to_thread(html_report, made)
         junit = await asyncio.to_thread(junit_report, made)

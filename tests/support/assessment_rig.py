@@ -13,6 +13,7 @@ from crucible.redis_keys import Keys
 from crucible.settings import KNOWN_QUEUES, load_settings
 from crucible.worker import TaskRegistry
 from crucible.worker.worker import Worker
+from crucible.workflows.tasks import build_registry as workflow_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,7 +31,8 @@ class Programs:
     """Evaluates programs that are JSON objects of what comes of them, and counts them.
 
     ``{"verdict": "timeout"}`` ends so; ``{"hold": true}`` waits until ``released``;
-    ``{"by_turn": ["ok", "signalled"]}`` ends differently at each repetition.
+    ``{"by_turn": ["ok", "signalled"]}`` ends differently at each repetition; ``{"say": "x"}``
+    prints it, and what it reads behind ``<``; ``{"show": true}`` prints all it was given.
     """
 
     def __init__(self) -> None:
@@ -40,7 +42,7 @@ class Programs:
         self.registry.task("tasks.evaluate_code", track_started=True)(self._evaluate)
 
     async def _evaluate(
-        self, ctx: TaskContext, eval_id: str, code: str, language: str, **_: Any
+        self, ctx: TaskContext, eval_id: str, code: str, language: str = "python", **given: Any
     ) -> dict[str, Any]:
         asked = json.loads(code)
         self.ran.append(eval_id)
@@ -57,14 +59,24 @@ class Programs:
             "verdict": verdict,
             "usage": usage,
             "error": asked.get("error", ""),
+            "output": _output(asked, given),
             "exit_code": 0 if verdict == "ok" else 3 if own else None,
         }
+
+
+def _output(asked: dict[str, Any], given: dict[str, Any]) -> str:
+    if asked.get("show"):
+        return json.dumps(given)
+    stdin = given.get("stdin", "")
+    return str(asked.get("say", "")) + (f"<{stdin}" if stdin else "")
 
 
 def case(verdict: str = "ok", **more: Any) -> dict[str, Any]:
     """A case of a suite whose program ends with ``verdict``."""
     own = {
-        name: more.pop(name) for name in ("by_turn", "hold", "ms", "kb", "error") if name in more
+        name: more.pop(name)
+        for name in ("by_turn", "hold", "ms", "kb", "error", "say", "show")
+        if name in more
     }
     return {"code": json.dumps({"verdict": verdict, **own}), **more}
 
@@ -80,6 +92,7 @@ async def serving(
     registry = TaskRegistry()
     registry.include(programs.registry)
     registry.include(assessment_tasks(settings))
+    registry.include(workflow_tasks(settings))
     async with Worker(
         registry, broker_url=url, queues=QUEUES, concurrency=concurrency, default_queue="evaluation"
     ) as worker:

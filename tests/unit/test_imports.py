@@ -36,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": PLAIN
     | {"broker", "events", "executor", "grading", "history", "identity", "webhooks", "worker"},
     "assessments": PLAIN | {"broker", "evaluation", "events", "executor", "identity", "worker"},
-    "platform_tasks": PLAIN | {"assessments", "evaluation", "worker"},
+    "workflows": PLAIN | {"broker", "evaluation", "identity", "worker"},
+    "platform_tasks": PLAIN | {"assessments", "evaluation", "worker", "workflows"},
     "stock": PLAIN | {"worker", "broker"},
     "celery_app": PLAIN | {"evaluation", "platform_tasks", "stock"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
@@ -55,6 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "migration",
         "scaling",
         "webhooks",
+        "workflows",
     }
     | {"compat", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
