@@ -70,8 +70,10 @@ async def create(request: web.Request) -> web.Response:
 
 async def add_cases(request: web.Request) -> web.Response:
     """``POST /assessments/{id}/cases``: add cases to a draft."""
-    asked = decode_cases(await read_body(request, "CRUCIBLE_MAX_BODY_KB"))
     service, caller = request.app[ASSESSMENTS], caller_of(request)
+    # Before the body is looked at: another tenant's assessment is unknown, whatever is sent.
+    await service.look_up(caller, _id_of(request))
+    asked = decode_cases(await read_body(request, "CRUCIBLE_MAX_BODY_KB"))
     return json_answer(
         shown_of(await service.add_cases(caller, _id_of(request), asked.at, asked.cases))
     )

@@ -46,7 +46,7 @@ WINDOW, REFILL = 128, 32
 TURN_S, QUIET_S = 120.0, 2.0
 #: Seconds of the lease, and between its renewals. A dead worker's message comes back after some
 #: 15 s, so the lease of the dead has ended by then.
-LEASE_S, RENEW_S = 10.0, 2.0
+LEASE_S, RENEW_S = 10, 2.0
 #: Seconds between two updates of the progress, and until what was refused is submitted again.
 NOTE_S, AGAIN_S = 0.5, 1.0
 #: Seconds of one wait for an evaluation.

@@ -133,8 +133,8 @@ class AssessmentStore:
                 raise InputError("at", f"must be {found.cases}, the number of cases so far")
             size = int(await pipe.hget(head, "size") or 0)
             new = [one.id for one in cases]
-            known = await pipe.smismember(ids, new)
-            check_ids(new, at, {one for one, there in zip(new, known, strict=True) if there})
+            taken = await pipe.smembers(ids)
+            check_ids(new, at, {one for one in new if one.encode() in taken})
 
             def write() -> None:
                 self._append(pipe, assessment_id, cases, found.repetitions, size)
@@ -194,8 +194,8 @@ class AssessmentStore:
     async def newest(self, tenant: str, limit: int) -> list[str]:
         """Public ids of a tenant's assessments, the newest first."""
         with translated():
-            found = await self._redis.zrevrange(self._keys.assessments(tenant), 0, limit - 1)
-        return [one.decode() for one in found]
+            found = await self._redis.zrange(self._keys.assessments(tenant), -limit, -1)
+        return [one.decode() for one in reversed(found)]
 
     async def move(
         self, assessment_id: str, stages: Sequence[Stage], **fields: Value

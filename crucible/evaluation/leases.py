@@ -61,15 +61,14 @@ class Lease:
         self._client: Any = client
         self._key = key
 
-    async def take(self, holder: str, ttl_s: float) -> bool:
+    async def take(self, holder: str, ttl_s: int) -> bool:
         """Whether ``holder`` has it, from now on for ``ttl_s`` seconds."""
-        ttl_ms = round(ttl_s * 1000)
         with translated():
-            if await self._client.set(self._key, holder, nx=True, px=ttl_ms):
+            if await self._client.set(self._key, holder, nx=True, ex=ttl_s):
                 return True
             if await self._client.get(self._key) != holder.encode():
                 return False
-            return bool(await self._client.pexpire(self._key, ttl_ms))
+            return bool(await self._client.expire(self._key, ttl_s))
 
     async def release(self, holder: str) -> None:
         """Give it back."""

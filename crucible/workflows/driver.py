@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 #: Seconds of one turn, and of silence after which it ends.
 TURN_S, QUIET_S = 120.0, 2.0
 #: Seconds of the lease, which ends before a dead worker's message comes back.
-LEASE_S = 10.0
+LEASE_S = 10
 #: Seconds of one wait, and until what was refused is submitted again.
 _TICK_S, _WAIT_S, _AGAIN_S = 0.5, 5.0, 1.0
 _PASSED = frozenset({Verdict.OK, Verdict.ACCEPTED})
