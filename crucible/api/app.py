@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 from aiohttp import web
 
 from crucible.api import (
+    assessments,
     attempts,
     autoscale,
     batch,
@@ -27,6 +28,7 @@ from crucible.api import (
     queues,
     tasks,
     webhooks,
+    workflows,
 )
 from crucible.api.app_keys import (
     ADMIN,
@@ -171,7 +173,17 @@ _TASK_ROUTES: tuple[tuple[str, str, Need, Handler, frozenset[str]], ...] = (
     ("DELETE", "/tasks/{task_id}", "submit", tasks.cancel, frozenset()),
     ("GET", "/tasks/{task_id}/result", "read", tasks.result, frozenset()),
     ("GET", "/workers/status", "read", tasks.workers, frozenset()),
-)
+    ("POST", "/assessments", "submit", assessments.create, frozenset()),
+    ("GET", "/assessments", "read", assessments.list_, _LIMIT),
+    ("GET", "/assessments/{assessment_id}", "read", assessments.show, frozenset()),
+    ("DELETE", "/assessments/{assessment_id}", "submit", assessments.cancel, frozenset()),
+    ("POST", "/assessments/{assessment_id}/cases", "submit", assessments.add_cases, frozenset()),
+    ("POST", "/assessments/{assessment_id}/start", "submit", assessments.start, frozenset()),
+    (
+        "GET", "/assessments/{assessment_id}/report", "read", assessments.report,
+        assessments.REPORT_QUERY,
+    ),
+)  # fmt: skip
 ROUTES = (
     Route("POST", "/api/eval", "submit", evaluations.submit, _WAIT),
     Route("POST", "/api/eval/batch", "submit", batch.submit, _WAIT),
@@ -209,6 +221,9 @@ ROUTES = (
         for prefix in ("", "/api/v1")
         for method, path, scope, handler, query in _TASK_ROUTES
     ),
+    Route("POST", "/api/v1/workflows", "submit", workflows.submit),
+    Route("GET", "/api/v1/workflows/{workflow_id}", "read", workflows.show),
+    Route("DELETE", "/api/v1/workflows/{workflow_id}", "submit", workflows.cancel),
     Route("GET", "/metrics", "loopback", metrics.show),
     Route("GET", "/health", "nothing", health.live),
     Route("GET", "/ready", "nothing", health.ready),
@@ -297,6 +312,12 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         await _add_history(app, stack)
         notifier = await _add_webhooks(app, stack, publisher)
         await _add_service(app, stack, publisher, control, client, notifier)
+        app[assessments.ASSESSMENTS] = await assessments.open_assessments(
+            stack, settings, app[SERVED], publisher, control
+        )
+        app[workflows.WORKFLOWS] = await workflows.open_workflows(
+            stack, settings, app[SERVED], publisher, control, app[SERVICE]
+        )
         app[RETRIES] = Retries(app[SERVICE], publisher, app[ADMIN])
         app[CANCELLATION] = Cancellation(publisher, control, app[ADMIN], app[EVENTS], notifier)
         names = Keys(settings.global_keyprefix, settings.result_prefix)

@@ -26,9 +26,20 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Meta(gt=0.0)]
 
 #: Served strictly in this order by async and stock workers alike.
-QUEUES = ("high_priority", "evaluation", "batch", "maintenance", "webhooks")
+QUEUES = (
+    "high_priority",
+    "evaluation",
+    "batch",
+    "maintenance",
+    "webhooks",
+    "assessments",
+    "reports",
+)
 #: Every queue that Crucible uses, in the order of service.
-KNOWN_QUEUES = (*QUEUES, "gpu_queue", "assessments", "reports", "celery")
+KNOWN_QUEUES = (
+    "high_priority", "evaluation", "batch", "maintenance", "webhooks", "gpu_queue", "assessments",
+    "reports", "celery",
+)  # fmt: skip
 #: The value of ``event_bus_url`` without an event bus; an empty one would count as not set.
 NO_EVENT_BUS = "off"
 #: The value of ``history_url`` without a history, where there would be one by default.

@@ -161,6 +161,8 @@ async def test_no_route_is_answered_without_a_key(redis_url: str, route: Any) ->
         key_id="key_0123456789ab",
         task_id="eval-x",
         webhook_id="x",
+        assessment_id="x",
+        workflow_id="x",
         delivery_id="x",
     )
     async with running_api(redis_url) as client:
@@ -210,6 +212,8 @@ async def test_another_tenants_key_finds_nothing(redis_url: str) -> None:
                         task_id=f"eval-{eval_id}",
                         webhook_id=webhook_id,
                         delivery_id="msg_0123456789ab",
+                        assessment_id="acme:one",
+                        workflow_id="acme:one",
                     )
                     async with client.request(
                         method, concrete, headers=from_start, json=PROGRAM

@@ -45,12 +45,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": PLAIN | {"broker"},
     "evaluation": PLAIN
     | {"broker", "events", "executor", "grading", "history", "identity", "webhooks", "worker"},
+    "assessments": PLAIN | {"broker", "evaluation", "events", "executor", "identity", "worker"},
+    "workflows": PLAIN | {"broker", "evaluation", "identity", "worker"},
+    "platform_tasks": PLAIN | {"assessments", "evaluation", "worker", "workflows"},
     "stock": PLAIN | {"worker", "broker"},
-    "celery_app": PLAIN | {"evaluation", "stock", "telemetry"},
+    "celery_app": PLAIN | {"evaluation", "platform_tasks", "stock", "telemetry"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
     "scaling": PLAIN,
     "api": PLAIN
     | {
+        "assessments",
         "http",
         "broker",
         "events",
@@ -62,6 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "migration",
         "scaling",
         "webhooks",
+        "workflows",
     }
     | {"compat", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
