@@ -12,6 +12,7 @@ from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.readiness import Readiness
 from crucible.evaluation.retries import Retries
+from crucible.evaluation.session_service import SessionService
 from crucible.evaluation.task_directory import TaskDirectory
 from crucible.events.hub import EventHub
 from crucible.events.writer import EventWriter
@@ -44,6 +45,7 @@ EVENT_WRITER = web.AppKey("event_writer", EventWriter)
 EVENT_HUB = web.AppKey("event_hub", EventHub)
 #: What the policy wanted lately.
 AUTOSCALER = web.AppKey("autoscaler", Autoscaler)
+SESSIONS = web.AppKey("sessions", SessionService)
 WEBHOOKS = web.AppKey("webhooks", WebhookDesk)
 #: Only where there is a history.
 HISTORY: web.AppKey[HistoryReader] = web.AppKey("history")

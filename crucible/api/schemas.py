@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from crucible.api import openapi_attempts, openapi_batch, openapi_tasks, openapi_webhooks
+from crucible.api import (
+    openapi_attempts,
+    openapi_batch,
+    openapi_sessions,
+    openapi_tasks,
+    openapi_webhooks,
+)
 from crucible.api.autoscale import Autoscale
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
@@ -21,6 +27,7 @@ from crucible.api.history import EvaluationPage, Stats
 from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.openapi_batch import narrow_batch
+from crucible.api.openapi_sessions import narrow_sessions
 from crucible.api.openapi_webhooks import narrow_webhooks
 from crucible.broker.admin.census import Census
 from crucible.evaluation.limits import ceilings_of
@@ -92,6 +99,7 @@ TYPES = (
     LetterPage, Replayed, Change, MigrationStatus, MismatchList, KeyRequest, KeyShown, KeyMade,
     KeyList, Rotation, EventShown, Resync,
     *openapi_batch.TYPES, *openapi_tasks.TYPES, *openapi_attempts.TYPES, *openapi_webhooks.TYPES,
+    *openapi_sessions.TYPES,
     EvaluationPage, Stats,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
@@ -120,6 +128,7 @@ def schemas(settings: Settings) -> tuple[dict[Any, Schema], dict[str, Schema]]:
     components["KeyRequest"]["properties"]["scopes"]["uniqueItems"] = True
     components["Rotation"]["properties"]["grace_s"] |= {"minimum": 0, "maximum": MAX_GRACE_S}
     narrow_webhooks(components, URL_PATTERN)
+    narrow_sessions(components, settings)
     _narrow_limits(components["LimitsRequest"]["properties"], ceilings_of(settings))
     _narrow_change(components["Change"]["properties"], legacy=bool(settings.queue_service_url))
     # One switch at least; null sets none.

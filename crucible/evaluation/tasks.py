@@ -34,6 +34,7 @@ from crucible.executor import circuits_of, gauges_of, open_executor
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.served import ServedEnvironments
 from crucible.redis_keys import Keys
+from crucible.sessions.host import serving_sessions
 from crucible.webhooks.addresses import AddressPolicy
 from crucible.webhooks.breakers import HostBreakers
 from crucible.webhooks.planning import TASK as DELIVER_WEBHOOK
@@ -109,6 +110,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
             ),
             announcing(executor, settings.isolations, broker_url, keys),
             subscriptions.watching(broker_url, keys),
+            serving_sessions(executor, broker_url, keys, settings.sessions),
             open_outlet(settings, keys, policy, hosts) as webhooks,
         ):
             opened.append(executor)

@@ -31,10 +31,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "executor": PLAIN | {"http", "grading"},
     "legacy": PLAIN | {"http"},
     "telemetry": PLAIN,
+    "sessions": PLAIN | {"broker", "executor"},
     "images": PLAIN | {"executor"},
     "worker": PLAIN | {"broker"},
     "evaluation": PLAIN
-    | {"broker", "events", "executor", "grading", "history", "identity", "webhooks", "worker"},
+    | {"broker", "events", "executor", "grading", "history", "identity", "sessions"}
+    | {"webhooks", "worker"},
     "stock": PLAIN | {"worker", "broker"},
     "celery_app": PLAIN | {"evaluation", "stock"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
@@ -51,13 +53,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "identity",
         "migration",
         "scaling",
+        "sessions",
         "webhooks",
     }
     | {"compat", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
     "up": PLAIN | {"broker", "embedded", "executor", "history", "identity", "scaling"},
     "client": {"models", "errors"},
-    "compat": PLAIN | {"http", "broker", "executor", "evaluation", "identity"},
+    "compat": PLAIN | {"http", "broker", "executor", "evaluation", "identity", "sessions"},
 }
 #: The entry points may import everything.
 ENTRY = {"cli", "__main__"}
