@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from crucible.errors import InputError
+from crucible.errors import InputError, NotFound, SessionQuota, SessionUnavailable
 from crucible.executor.admission import (
     check_code,
     check_environment,
@@ -36,6 +40,10 @@ IDLE_S, TOTAL_S = 300.0, 1800.0
 #: The least of either.
 LEAST_S = 1.0
 CELL_S = 10.0
+#: Seconds between two looks at a session that another request opens.
+OPENING_LOOK_S = 0.05
+#: Seconds to wait for room before a session makes room that was not used for so many.
+ROOM_S, UNUSED_S = 2.0, 10.0
 
 
 class SessionLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,8 +121,83 @@ class SessionService:
         """
         idle_s = _seconds("idle_timeout_s", asked.idle_timeout_s, IDLE_S, self._idle_s)
         spec = self._spec(caller, asked)
-        most = SESSIONS_OF_LOCAL if caller.tier is None else self._most[caller.tier]
-        return await self._desk.open(spec, idle_s, most)
+        return await self._desk.open(spec, idle_s, self._most_of(caller))
+
+    async def open_named(
+        self, caller: Principal, asked: SessionRequest, name: str, wait_s: float
+    ) -> tuple[Record, bool]:
+        """The session that a facade's client calls so, opened where there is none any more.
+
+        Where there is no room, that of the caller's named sessions makes room which was not used
+        for longest.
+
+        Args:
+            caller: who asks.
+            asked: what a new one is to be like.
+            name: the client's.
+            wait_s: seconds to wait for it.
+
+        Returns:
+            The session, and whether it is new.
+
+        Raises:
+            CrucibleError: as ``open``.
+        """
+        session_id = _id_of(name)
+        until_s = time.monotonic() + wait_s
+        while True:
+            try:
+                record = await self._desk.look_up(caller.tenant, session_id)
+                if record.status == "open":
+                    return record, False
+            except NotFound:
+                pass
+            if await self._desk.turn_to_open(caller.tenant, session_id):
+                break
+            if time.monotonic() > until_s:
+                raise SessionUnavailable("another request is opening this session")
+            await asyncio.sleep(OPENING_LOOK_S)
+        try:
+            return await self._opened(caller, asked, session_id, name, until_s), True
+        finally:
+            await self._desk.opened(caller.tenant, session_id)
+
+    async def _opened(
+        self, caller: Principal, asked: SessionRequest, session_id: str, name: str, until_s: float
+    ) -> Record:
+        idle_s = _seconds("idle_timeout_s", asked.idle_timeout_s, IDLE_S, self._idle_s)
+        spec, most = self._spec(caller, asked), self._most_of(caller)
+        while True:
+            left_s = until_s - time.monotonic()
+            try:
+                return await self._desk.open(
+                    spec,
+                    idle_s,
+                    most,
+                    session_id=session_id,
+                    name=name,
+                    wait_s=max(0.1, min(ROOM_S, left_s)),
+                )
+            except (SessionUnavailable, SessionQuota):
+                if left_s <= ROOM_S:
+                    raise
+                await self._make_room(caller, name)
+
+    async def _make_room(self, caller: Principal, name: str) -> None:
+        """Close the named session that was not used for longest, if it was not just now."""
+        before = (datetime.now(UTC) - timedelta(seconds=UNUSED_S)).isoformat()
+        unused = [
+            (one.last_used_at, one.id)
+            for one in await self._desk.of_tenant(caller.tenant)
+            if one.name and one.name != name and one.last_used_at and one.last_used_at < before
+        ]
+        if unused:
+            await self._desk.close(caller.tenant, min(unused)[1])
+        else:
+            await asyncio.sleep(OPENING_LOOK_S)
+
+    def _most_of(self, caller: Principal) -> int:
+        return SESSIONS_OF_LOCAL if caller.tier is None else self._most[caller.tier]
 
     def _spec(self, caller: Principal, asked: SessionRequest) -> SessionSpec:
         allowance = self._allowed[caller.tier]
@@ -194,6 +277,23 @@ class SessionService:
             BrokerError: the queue server does not answer.
         """
         return await self._desk.close(caller.tenant, session_id)
+
+    async def close_named(self, caller: Principal, name: str) -> None:
+        """End the session that a facade's client calls so.
+
+        Raises:
+            NotFound: the caller has none, or it has ended.
+            BrokerError: the queue server does not answer.
+        """
+        record = await self._desk.look_up(caller.tenant, _id_of(name))
+        if record.status == "ended":
+            raise NotFound(f"the session {name!r} has ended")
+        await self._desk.close(caller.tenant, record.id)
+
+
+def _id_of(name: str) -> str:
+    """The id of a session that a client has named."""
+    return f"x_{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
 def _seconds(name: str, asked: float | None, usual: float, most: float) -> float:

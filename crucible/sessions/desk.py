@@ -54,6 +54,8 @@ PAUSE_S = 0.5
 LOOK_S = 2.0
 #: Seconds past all that a cell may take.
 MARGIN_S = 10.0
+#: Seconds from a worker's taking a session to its first cell.
+STARTING_S = 60.0
 #: Seconds that a session has to end when it is closed.
 CLOSE_S = 10.0
 
@@ -113,13 +115,25 @@ class SessionDesk:
         if waiter is not None and not waiter.done():
             waiter.set_result(answer)
 
-    async def open(self, spec: SessionSpec, idle_s: float, most: int) -> Record:
+    async def open(
+        self,
+        spec: SessionSpec,
+        idle_s: float,
+        most: int,
+        *,
+        session_id: str = "",
+        name: str = "",
+        wait_s: float = OPEN_S,
+    ) -> Record:
         """Open a session.
 
         Args:
             spec: what it is to be like.
             idle_s: seconds without a cell after which it ends.
             most: sessions its tenant may have.
+            session_id: its id; a new one by default.
+            name: what a facade's client calls it.
+            wait_s: seconds to wait for a worker that has room.
 
         Raises:
             SessionQuota: its tenant has as many.
@@ -128,8 +142,9 @@ class SessionDesk:
             BrokerError: the queue server does not answer.
         """
         record = Record(
-            id=f"s_{uuid.uuid4().hex}",
+            id=session_id or f"s_{uuid.uuid4().hex}",
             tenant=spec.tenant,
+            name=name,
             environment=spec.environment,
             isolation=spec.isolation,
             created_at=_now(),
@@ -137,6 +152,7 @@ class SessionDesk:
             total_s=spec.limits.wall_time_s,
         )
         await self._reserve(record, most)
+        asked: Open | None = None
         try:
             with self._call() as (number, answer):
                 asked = Open(
@@ -145,20 +161,33 @@ class SessionDesk:
                     session=record.id,
                     spec=spec,
                     idle_s=idle_s,
-                    until_s=time.time() + OPEN_S,
+                    name=name,
+                    until_s=time.time() + wait_s + STARTING_S,
                 )
                 await self._push(self._keys.sessions_wanted, asked)
-                await asyncio.wait({answer}, timeout=OPEN_S)
-                if not answer.done():
+                await asyncio.wait({answer}, timeout=wait_s)
+                if not answer.done() and await self._withdrawn(asked):
                     raise SessionUnavailable("no worker has room for another session")
+                # A worker has taken it: it is no use to ask another.
+                await asyncio.wait({answer}, timeout=STARTING_S)
+                if not answer.done():
+                    raise SessionUnavailable("a worker took the session and did not open it")
                 if answer.result().refused:
                     raise InputError("", answer.result().refused)
                 if answer.result().busy:
                     raise SessionUnavailable(answer.result().busy)
         except BaseException:
+            if asked is not None:
+                await self._withdrawn(asked)
             await self._forget(record)
             raise
         return await self.look_up(record.tenant, record.id)
+
+    async def _withdrawn(self, asked: Open) -> bool:
+        """Take a wanted session back; False where a worker has taken it already."""
+        with translated():
+            removed: Any = await self._client.lrem(self._keys.sessions_wanted, 1, encode(asked))  # type: ignore[arg-type]  # redis-py's
+        return bool(removed)
 
     async def _reserve(self, record: Record, most: int) -> None:
         """Count a session before it is there, so that two at once cannot both be the last."""
@@ -176,6 +205,25 @@ class SessionDesk:
         if len(await self.of_tenant(record.tenant)) > most:
             await self._forget(record)
             raise SessionQuota(most)
+
+    async def turn_to_open(self, tenant: str, session_id: str) -> bool:
+        """Whether the caller is the one to open a session of a known id; then it has a minute.
+
+        Raises:
+            BrokerError: the queue server does not answer.
+        """
+        key = self._keys.session(tenant, f"{session_id}:opening")
+        with translated():
+            return bool(await self._client.set(key, self._name, nx=True, ex=SESSION_OPENING_TTL_S))
+
+    async def opened(self, tenant: str, session_id: str) -> None:
+        """The turn of ``turn_to_open`` is over.
+
+        Raises:
+            BrokerError: the queue server does not answer.
+        """
+        with translated():
+            await self._client.delete(self._keys.session(tenant, f"{session_id}:opening"))
 
     async def _forget(self, record: Record) -> None:
         with translated():

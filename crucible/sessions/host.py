@@ -58,7 +58,9 @@ class KeptSession:
     """One session here.
 
     Attributes:
+        session: the interpreter.
         record: what is known of it.
+        unanswered: calls that are answered once it has ended.
     """
 
     def __init__(self, session: Session, record: Record) -> None:
@@ -66,7 +68,7 @@ class KeptSession:
         self.record = record
         self._calls: asyncio.Queue[tuple[float, Execute]] = asyncio.Queue(WAITING_CALLS)
         self._until_s = time.monotonic() + record.total_s
-        self.closing: list[Close] = []
+        self.unanswered: list[Execute | Close] = []
 
     def take(self, call: Execute) -> bool:
         """Put a call in line; False where too many are."""
@@ -162,7 +164,7 @@ class SessionHost:
                 if kept is None:
                     self._start(self._say(call, Answer(call=call.call, lost="unknown")))
                 else:
-                    kept.closing.append(call)
+                    kept.unanswered.append(call)
                     kept.session.end("closed")
 
     def _start(self, work: Any) -> None:
@@ -174,6 +176,7 @@ class SessionHost:
         record = Record(
             id=asked.session,
             tenant=asked.spec.tenant,
+            name=asked.name,
             host=self.name,
             status="open",
             environment=asked.spec.environment,
@@ -210,9 +213,10 @@ class SessionHost:
                 continue
             try:
                 result = await kept.session.execute(call.cell)
-            except SessionLost as lost:
+            except SessionLost:
                 kept.record = _after_cell(kept.record)
-                await self._say(call, Answer(call=call.call, lost=lost.reason))
+                # Answered once the end is stored, so that who hears of it finds it.
+                kept.unanswered.append(call)
                 return
             kept.record = _after_cell(kept.record)
             await self._say(call, Answer(call=call.call, result=result), kept.record)
@@ -223,8 +227,7 @@ class SessionHost:
             kept.record, status="ended", reason=reason, ended_at=_now()
         )
         await self._store(record)
-        late: list[Execute | Close] = [*kept.left(), *kept.closing]
-        for waiting in late:
+        for waiting in (*kept.unanswered, *kept.left()):
             await self._say(waiting, Answer(call=waiting.call, lost=reason))
 
     async def _store(self, record: Record) -> None:

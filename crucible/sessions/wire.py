@@ -36,6 +36,7 @@ class Open(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
         reply_to: that api process.
         session: id of the new session.
         spec: what it is to be like.
+        name: what a facade's client calls it; empty for others.
         idle_s: seconds without a cell after which it ends.
         until_s: Unix seconds after which nobody waits for it any more.
     """
@@ -45,6 +46,7 @@ class Open(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
     session: str
     spec: SessionSpec
     idle_s: float
+    name: str = ""
     until_s: float
 
 
@@ -89,6 +91,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: its id.
         tenant: whose it is.
+        name: what a facade's client calls it; empty for others.
         host: the worker that keeps it; empty while none does.
         status: where it stands.
         reason: why it ended.
@@ -104,6 +107,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     tenant: str
+    name: str = ""
     host: str = ""
     status: Literal["opening", "open", "ended"] = "opening"
     reason: Reason | None = None

@@ -41,6 +41,11 @@ Reason = Literal[
     "unknown",
 ]
 
+#: Those of the platform, which say nothing of the cells.
+PLATFORM_REASONS: frozenset[Reason] = frozenset(
+    {"sandbox_lost", "executor_lost", "worker_stopped", "worker_lost", "unknown"}
+)
+
 
 class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a session is to be like.
