@@ -26,6 +26,7 @@ from crucible.api import (
     openapi,
     pages,
     queues,
+    sessions,
     tasks,
     webhooks,
     workflows,
@@ -47,6 +48,7 @@ from crucible.api.app_keys import (
     RETRIES,
     SERVED,
     SERVICE,
+    SESSIONS,
     SETTINGS,
     TASKS,
     WEBHOOKS,
@@ -75,6 +77,7 @@ from crucible.evaluation.isolations import OfferedIsolations
 from crucible.evaluation.readiness import PROBE_S, Readiness
 from crucible.evaluation.record import unended_ttl_s
 from crucible.evaluation.retries import Retries
+from crucible.evaluation.session_service import SessionService
 from crucible.evaluation.task_directory import TaskDirectory
 from crucible.evaluation.webhook_notifier import WebhookNotifier
 from crucible.events.hub import open_hub
@@ -91,6 +94,7 @@ from crucible.migration.live.migration import open_migration
 from crucible.migration.live.service import RoutedService
 from crucible.redis_keys import Keys
 from crucible.scaling.policy import Autoscaler
+from crucible.sessions.desk import SessionDesk
 from crucible.settings import check_exposure, is_loopback
 from crucible.telemetry.submissions import Meter
 from crucible.webhooks.addresses import AddressPolicy
@@ -216,6 +220,11 @@ ROUTES = (
     Route("POST", "/api/v1/webhooks/{webhook_id}/rotate", "submit", webhooks.rotate),
     Route("GET", "/api/v1/webhooks/{webhook_id}/deliveries", "read", webhooks.deliveries),
     Route("POST", "/api/v1/webhooks/deliveries/{delivery_id}/replay", "submit", webhooks.replay),
+    Route("POST", "/api/v1/sessions", "submit", sessions.create),
+    Route("GET", "/api/v1/sessions", "read", sessions.list_),
+    Route("GET", "/api/v1/sessions/{session_id}", "read", sessions.show),
+    Route("DELETE", "/api/v1/sessions/{session_id}", "submit", sessions.close),
+    Route("POST", "/api/v1/sessions/{session_id}/execute", "submit", sessions.execute),
     *(
         Route(method, f"{prefix}{path}", scope, handler, query)
         for prefix in ("", "/api/v1")
@@ -473,8 +482,11 @@ async def _add_service(
         # Nothing to choose between, so nothing is spent on choosing.
         app[SERVICE] = app[FAST_PATH] = celery
     meter.count_submissions(app[SERVICE].submitted)
+    desk = await stack.enter_async_context(SessionDesk.connect(settings.celery_broker_url, keys))
+    app[SESSIONS] = SessionService(desk, allowed, settings)
     app[CONTEXT] = FacadeContext(
         service=app[SERVICE],
+        sessions=app[SESSIONS],
         served=app[SERVED],
         ceilings_of=lambda request: allowed[caller_of(request).tier].ceilings,
         caller_of=caller_of,

@@ -13,6 +13,7 @@ from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.forgetting import Forgetter
 from crucible.evaluation.readiness import Readiness
 from crucible.evaluation.retries import Retries
+from crucible.evaluation.session_service import SessionService
 from crucible.evaluation.task_directory import TaskDirectory
 from crucible.events.hub import EventHub
 from crucible.events.writer import EventWriter
@@ -45,6 +46,7 @@ EVENT_WRITER = web.AppKey("event_writer", EventWriter)
 EVENT_HUB = web.AppKey("event_hub", EventHub)
 #: What the policy wanted lately.
 AUTOSCALER = web.AppKey("autoscaler", Autoscaler)
+SESSIONS = web.AppKey("sessions", SessionService)
 WEBHOOKS = web.AppKey("webhooks", WebhookDesk)
 #: Only where there is a history.
 HISTORY: web.AppKey[HistoryReader] = web.AppKey("history")

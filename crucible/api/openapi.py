@@ -31,6 +31,7 @@ from crucible.api.openapi_forms import (
     some,
 )
 from crucible.api.openapi_history import history_list, stats_paths
+from crucible.api.openapi_sessions import session_paths
 from crucible.api.openapi_tasks import task_paths
 from crucible.api.openapi_webhooks import webhook_paths
 from crucible.api.openapi_workflows import workflow_paths
@@ -109,6 +110,7 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
         **webhook_paths(of, errors),
         **assessment_paths(of, errors),
         **workflow_paths(of, errors),
+        **session_paths(of, errors),
         "/metrics": {"get": simple("Counters and depths, for Prometheus")},
         "/health": {"get": simple("Whether the process lives")},
         "/ready": {

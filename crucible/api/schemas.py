@@ -15,6 +15,7 @@ from crucible.api import (
     openapi_assessments,
     openapi_attempts,
     openapi_batch,
+    openapi_sessions,
     openapi_tasks,
     openapi_webhooks,
     openapi_workflows,
@@ -29,6 +30,7 @@ from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.openapi_assessments import narrow_assessments
 from crucible.api.openapi_batch import narrow_batch
+from crucible.api.openapi_sessions import narrow_sessions
 from crucible.api.openapi_webhooks import narrow_webhooks
 from crucible.api.openapi_workflows import narrow_workflows
 from crucible.broker.admin.census import Census
@@ -103,6 +105,8 @@ TYPES = (
     *openapi_batch.TYPES, *openapi_tasks.TYPES, *openapi_attempts.TYPES, *openapi_webhooks.TYPES,
     EvaluationPage, Stats, *openapi_assessments.TYPES,
     *openapi_workflows.TYPES,
+    *openapi_sessions.TYPES,
+    EvaluationPage, Stats,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
 LETTER_ID = {"type": "string", "pattern": "^(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}$"}
@@ -134,6 +138,7 @@ def schemas(settings: Settings) -> tuple[dict[Any, Schema], dict[str, Schema]]:
     components["KeyRequest"]["properties"]["scopes"]["uniqueItems"] = True
     components["Rotation"]["properties"]["grace_s"] |= {"minimum": 0, "maximum": MAX_GRACE_S}
     narrow_webhooks(components, URL_PATTERN)
+    narrow_sessions(components, settings)
     _narrow_limits(components["LimitsRequest"]["properties"], ceilings_of(settings))
     _narrow_change(components["Change"]["properties"], legacy=bool(settings.queue_service_url))
     # One switch at least; null sets none.

@@ -35,6 +35,7 @@ from crucible.executor.hooks import HookGroup
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.served import ServedEnvironments
 from crucible.redis_keys import Keys
+from crucible.sessions.host import serving_sessions
 from crucible.webhooks.addresses import AddressPolicy
 from crucible.webhooks.breakers import HostBreakers
 from crucible.webhooks.planning import TASK as DELIVER_WEBHOOK
@@ -118,6 +119,7 @@ def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) 
             ),
             announcing(executor, settings.isolations, broker_url, keys),
             subscriptions.watching(broker_url, keys),
+            serving_sessions(executor, broker_url, keys, settings.sessions),
             open_outlet(settings, keys, policy, hosts) as webhooks,
         ):
             opened.append(executor)

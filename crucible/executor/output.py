@@ -110,7 +110,7 @@ class SpokenOutput(Output):
     """
 
     def __init__(self, cap: int, talk: Talk) -> None:
-        super().__init__(cap)
+        super().__init__(cap if talk.kept_bytes is None else talk.kept_bytes)
         self._talk = talk
 
     def take(self, kind: bytes, payload: bytes) -> None:

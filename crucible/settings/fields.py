@@ -158,6 +158,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         isolation: of programs that name none: ``container`` (one made anew for each) or
             ``nested`` (namespaces of its own in a container of its tenant).
         lane_programs: programs a lane, a container of ``nested``, serves before it is restarted.
+        sessions: sessions that a worker keeps at once, each in a sandbox of its own; 0 keeps none.
+        session_idle_s: longest that a session may be without a cell, seconds.
+        session_total_s: longest that a session may exist, seconds.
         pool_min: least number of sandboxes kept ready, of each environment in use.
         pool_max: most sandboxes of an environment, busy ones included; 0 means four times the
             concurrency.
@@ -254,6 +257,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     sandbox_image: str = "crucible-sandbox:latest"
     isolation: Isolation = "container"
     lane_programs: Positive = 64
+    sessions: Count = 4
+    session_idle_s: Seconds = 900.0
+    session_total_s: Seconds = 3600.0
     pool_min: Count = 2
     pool_max: Count = 0
     compile_cache_mb: Count = 256
