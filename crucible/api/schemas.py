@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from crucible.api import openapi_attempts, openapi_batch, openapi_tasks, openapi_webhooks
+from crucible.api import (
+    openapi_attempts,
+    openapi_batch,
+    openapi_console,
+    openapi_tasks,
+    openapi_webhooks,
+)
 from crucible.api.autoscale import Autoscale
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
@@ -92,7 +98,7 @@ TYPES = (
     LetterPage, Replayed, Change, MigrationStatus, MismatchList, KeyRequest, KeyShown, KeyMade,
     KeyList, Rotation, EventShown, Resync,
     *openapi_batch.TYPES, *openapi_tasks.TYPES, *openapi_attempts.TYPES, *openapi_webhooks.TYPES,
-    EvaluationPage, Stats,
+    EvaluationPage, Stats, *openapi_console.TYPES,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
 LETTER_ID = {"type": "string", "pattern": "^(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}$"}

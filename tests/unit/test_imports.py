@@ -53,10 +53,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "scaling",
         "webhooks",
     }
-    | {"compat", "telemetry"},
+    | {"compat", "console", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
     "up": PLAIN | {"broker", "embedded", "executor", "history", "identity", "scaling"},
     "client": {"models", "errors"},
+    "console": {"http"},
     "compat": PLAIN | {"http", "broker", "executor", "evaluation", "identity"},
 }
 #: The entry points may import everything.
