@@ -43,12 +43,12 @@ _OWN = frozenset(
         "authorization", "x-api-key", "x-auth-token", "cookie", "accept-encoding",
     }
 )  # fmt: skip
-#: The one script that Flower has in a page, with either of its values. With its hash instead of
-#: ``unsafe-inline`` nothing that a task is named or returns can run there.
-_INLINE = ("\n  var autorefresh = {};\n", ("0", "1", "True", "False"))
+#: The one script that Flower has in a page, with either of its values; Tornado takes the
+#: indentation away. With its hash instead of ``unsafe-inline`` nothing that a task is named or
+#: returns can run there.
+_INLINE = tuple(f"\n{indent}var autorefresh = {on};\n" for indent in ("", "  ") for on in (0, 1))
 _HASHES = " ".join(
-    f"'sha256-{b64encode(sha256(_INLINE[0].format(value).encode()).digest()).decode()}'"
-    for value in _INLINE[1]
+    f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in _INLINE
 )
 _POLICY = (
     f"default-src 'none'; script-src 'self' {_HASHES}; style-src 'self' 'unsafe-inline'; "

@@ -103,6 +103,6 @@ async def open_tab(browser: Browser, url: str, **options: Any) -> AsyncIterator[
     try:
         console = Console(await context.new_page(), url)
         yield console
-        assert console.faults == []
+        assert not console.faults, console.faults
     finally:
         await context.close()
