@@ -131,7 +131,7 @@ async def test_an_evaluation_is_found_by_its_id(installed: Installation, console
     await console.page.keyboard.press("Enter")
     await expect(console.page.locator("h1")).to_have_text("to-be-found")
     happened = console.page.get_by_role("region", name="What happened")
-    await expect(happened).to_contain_text("Exit code 3.")
+    await expect(happened).to_contain_text("exited with 3.")
     await expect(happened.get_by_role("img", name=re.compile("run [0-9]+ ms"))).to_be_visible()
 
 

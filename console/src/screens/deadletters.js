@@ -2,6 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { api, get } from "../state/api.js";
 import { attempt, notify } from "../state/notices.js";
+import { evaluationOf } from "../state/ids.js";
 import { usePolled } from "../state/polling.js";
 import { plain } from "../state/reveal.js";
 import { hrefOf } from "../state/router.js";
@@ -91,7 +92,7 @@ function Detail({ letter }) {
   const message = typeof letter.message === "string" ? letter.message : JSON.stringify(letter.message, null, 2);
   const body = decoded(letter.message);
   return html`<div class="stack"><p>${plain(letter.detail)}</p>
-    <dl class="facts"><dt>Task</dt><dd class="mono">${plain(letter.task || "–")}</dd><dt>Letter</dt><dd class="mono">${letter.id}</dd>${letter.task_id.startsWith("eval-") ? html`<dt>Evaluation</dt><dd><a class="mono" href=${hrefOf(["evaluations", letter.task_id.slice(5)])}>${plain(letter.task_id.slice(5))}</a></dd>` : null}</dl>
+    <dl class="facts"><dt>Task</dt><dd class="mono">${plain(letter.task || "–")}</dd><dt>Letter</dt><dd class="mono">${letter.id}</dd>${evaluationOf(letter.task_id) ? html`<dt>Evaluation</dt><dd><a class="mono" href=${hrefOf(["evaluations", evaluationOf(letter.task_id)])}>${plain(evaluationOf(letter.task_id))}</a></dd>` : null}</dl>
     ${body ? html`<div class="head-line"><h3>What it asks for</h3><${Copy} text=${body} /></div><${Text} text=${body} label="Decoded body" />` : null}
     <div class="head-line"><h3>Message</h3><${Copy} text=${message} /></div><${Text} text=${message} label="Message" /></div>`;
 }

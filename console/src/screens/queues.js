@@ -34,7 +34,7 @@ export function Queues() {
     <div class="figures">
       <${Figure} name="messages waiting" value=${count(waiting)} />
       <${Figure} name="oldest wait" value=${waiting ? seconds(oldest) : "–"} tone=${oldest > 60 ? "warn" : ""} />
-      <${Figure} name="held by workers" value=${count(census.claimed)} />
+      <${Figure} name="held or delayed" value=${count(census.claimed)} />
       <${Figure} name="ended, last minute" value=${rate(series.rate)} />
       <${Figure} name="dead letters" value=${html`<a href="#/dead-letters">${count(census.dead_letters)}</a>`} tone=${census.dead_letters ? "bad" : ""} />
     </div>

@@ -1,6 +1,7 @@
 // Workers, async and stock: what they run, and how they are.
 import { get } from "../state/api.js";
 import { bytes, count, milliseconds, seconds } from "../state/format.js";
+import { evaluationOf } from "../state/ids.js";
 import { usePolled } from "../state/polling.js";
 import { plain } from "../state/reveal.js";
 import { hrefOf } from "../state/router.js";
@@ -65,7 +66,7 @@ function Worker({ worker }) {
       ${took ? html`<dt>A task takes</dt><dd class="num">${milliseconds(took)} on average</dd>` : null}
       ${"compile_cache_bytes" in worker.gauges ? html`<dt>Compile cache</dt><dd class="num">${bytes(worker.gauges.compile_cache_bytes)}</dd>` : null}</dl>
     ${Object.keys(worker.circuits).length ? html`<${Circuits} circuits=${worker.circuits} />` : null}
-    ${worker.running.length ? html`<h3>Running</h3><ul class="stack tight">${worker.running.slice(0, RUNNING).map((task) => html`<li key=${task.id} class="row"><span class="cut grow mono">${task.id.startsWith("eval-") ? html`<a href=${hrefOf(["evaluations", task.id.slice(5).split("~").pop()])}>${plain(task.id)}</a>` : plain(task.id)}</span><span class="muted small cut">${plain(task.name)}</span>
+    ${worker.running.length ? html`<h3>Running</h3><ul class="stack tight">${worker.running.slice(0, RUNNING).map((task) => html`<li key=${task.id} class="row"><span class="cut grow mono">${evaluationOf(task.id) ? html`<a href=${hrefOf(["evaluations", evaluationOf(task.id)])}>${plain(task.id)}</a>` : plain(task.id)}</span><span class="muted small cut">${plain(task.name)}</span>
       <span class="num small">${task.started_at && task.started_at > 1e9 ? seconds(Date.now() / 1000 - task.started_at) : ""}</span></li>`)}</ul>
       ${worker.running.length > RUNNING ? html`<p class="muted small">and ${worker.running.length - RUNNING} more</p>` : null}` : null}</section>`;
 }

@@ -91,6 +91,9 @@ async function exists(id) {
 
 function Navigation() {
   const here = place.value.path[0];
+  useEffect(() => {
+    document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  }, [here]);
   return html`<nav class="nav" aria-label="Screens">
     ${GROUPS.map(([title, links]) => html`<div class="group">${title}</div>
       ${links.filter(([, , scope]) => !scope || !me.value || may(scope)).map(([name, text]) =>

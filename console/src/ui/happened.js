@@ -9,9 +9,9 @@ import { html } from "../html.js";
 export function Ending({ evaluation }) {
   const verdict = evaluation.verdict ?? evaluation.status;
   const more = [];
-  if (evaluation.message) more.push(plain(evaluation.message));
+  if (evaluation.message) more.push(plain(evaluation.message).replace(/([^.!?])$/, "$1."));
   if (evaluation.signal) more.push(`Signal ${signalName(evaluation.signal)}.`);
-  if (evaluation.exit_code) more.push(`Exit code ${evaluation.exit_code}.`);
+  if (evaluation.exit_code && !evaluation.message?.includes(String(evaluation.exit_code))) more.push(`Exit code ${evaluation.exit_code}.`);
   if (evaluation.total !== undefined && !evaluation.message) more.push(`${evaluation.passed} of ${evaluation.total} tests passed${evaluation.score === undefined ? "" : `, score ${+evaluation.score.toFixed(3)}`}.`);
   return html`<p>${meaningOf(verdict)} <span class="muted">${more.join(" ")}</span></p>`;
 }
