@@ -92,8 +92,13 @@ async def console(installed: Installation) -> AsyncIterator[Console]:
 
 async def test_a_program_runs_and_its_output_appears(console: Console) -> None:
     """Written in the editor, followed by events, explained in words."""
-    run = await console.run("import time\ntime.sleep(0.5)\nprint(6 * 7)\n")
-    await expect(run.get_by_label("Output", exact=True)).to_have_text("42")
+    run = await console.run(
+        "import time\nprint('first', flush=True)\ntime.sleep(3)\nprint(6 * 7)\n"
+    )
+    # While it still runs; all of it once it has ended.
+    await expect(run.get_by_label("Output so far")).to_have_text("first")
+    await expect(run.locator(".badge")).to_have_text("running")
+    await expect(run.get_by_label("Output", exact=True)).to_contain_text("42")
     await expect(run).to_contain_text("The program ended by itself with exit code 0.")
 
 
@@ -281,7 +286,9 @@ async def test_a_line_of_a_megabyte_does_not_hold_up_the_page(
 
 async def test_two_thousand_rows_scroll(installed: Installation, console: Console) -> None:
     """Only rows in view are in the page, and pages follow by themselves."""
-    items = [{"code": f"print({n})", "metadata": {"set": "bulk"}} for n in range(2000)]
+    items = [
+        {"code": f"print({n})", "metadata": {"set": "bulk"}, "priority": 0} for n in range(2000)
+    ]
     async with installed.client.post("/api/eval/batch", json=items) as response:
         assert response.status == 202
     await console.show("evaluations?q=bulk")
@@ -310,7 +317,7 @@ async def test_two_thousand_rows_scroll(installed: Installation, console: Consol
     )
     # A screen that drew every row would need seconds for one step.
     assert slowest < 1000
-    async with installed.client.delete("/api/eval", params={"status": "queued"}) as response:
+    async with installed.client.post("/api/v1/queues/batch/purge") as response:
         assert response.status == 200
 
 

@@ -1,4 +1,5 @@
 // Dead letters: messages that could not be run, why, and putting them back.
+import { useSignal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { api, get } from "../state/api.js";
 import { attempt, notify } from "../state/notices.js";
@@ -18,7 +19,7 @@ const PAGE = 100;
 export function DeadLetters() {
   const [older, setOlder] = useState([]);
   const [selected, setSelected] = useState(new Set());
-  const [current, setCurrent] = useState(-1);
+  const current = useSignal(-1);
   const [opened, setOpened] = useState(null);
   const [progress, setProgress] = useState(null);
   const { data, error, again } = usePolled((signal) => get(`/api/v1/dlq?limit=${PAGE}`, { signal }), EVERY_MS);
@@ -26,20 +27,20 @@ export function DeadLetters() {
   const known = new Set(first.map((one) => one.id));
   const letters = [...first, ...older.flatMap((page) => page.dead_letters).filter((one) => !known.has(one.id))];
   const before = older.length ? older.at(-1).before : data?.before;
-  const toggle = (id) => {
-    const next = new Set(selected);
+  const toggle = (id) => setSelected((old) => {
+    const next = new Set(old);
     if (!next.delete(id)) next.add(id);
-    setSelected(next);
-  };
+    return next;
+  });
   useKeys({
-    j: () => setCurrent(Math.min(letters.length - 1, current + 1)),
-    k: () => setCurrent(Math.max(0, current - 1)),
-    x: () => letters[current] && toggle(letters[current].id),
-    Enter: () => letters[current] && setOpened(opened === letters[current].id ? null : letters[current].id),
+    j: () => (current.value = Math.min(letters.length - 1, current.value + 1)),
+    k: () => (current.value = Math.max(0, current.value - 1)),
+    x: () => letters[current.value] && toggle(letters[current.value].id),
+    Enter: () => letters[current.value] && setOpened((old) => (old === letters[current.value].id ? null : letters[current.value].id)),
   });
   useEffect(() => {
     document.querySelector("tr.current")?.scrollIntoView({ block: "nearest" });
-  }, [current]);
+  }, [current.value]);
   const forEach = async (ids, action, word) => {
     let finished = 0;
     let failed = 0;
@@ -72,7 +73,7 @@ export function DeadLetters() {
       ${progress ? html`<div class="bar" role="status"><span class="num">${progress.finished} of ${progress.total}</span><div class="grow"><${Meter} share=${progress.finished / progress.total} label="Done" /></div></div>`
         : chosen.length ? html`<div class="bar" role="group" aria-label="Selected dead letters"><strong class="num">${chosen.length} selected</strong><button type="button" class="button slim" onClick=${() => replay(chosen)}>Replay</button><button type="button" class="button slim danger" onClick=${() => remove(chosen)}>Delete</button></div>` : null}
       ${letters.length ? html`<div class="scroll" tabindex="0" role="region" aria-label="Dead letters"><table class="rows"><thead><tr><th scope="col" class="fit"><input type="checkbox" aria-label="Select all that are listed" checked=${all} onChange=${() => setSelected(all ? new Set() : new Set(letters.map((one) => one.id)))} /></th><th scope="col">Task</th><th scope="col">Reason</th><th scope="col">Queue</th><th scope="col" class="right">Attempts</th><th scope="col" class="right">When</th><th scope="col"><span class="hidden-label">Actions</span></th></tr></thead>
-        <tbody>${letters.map((letter, index) => html`<${Letter} key=${letter.id} letter=${letter} current=${index === current} chosen=${selected.has(letter.id)} open=${opened === letter.id}
+        <tbody>${letters.map((letter, index) => html`<${Letter} key=${letter.id} letter=${letter} current=${index === current.value} chosen=${selected.has(letter.id)} open=${opened === letter.id}
           onToggle=${() => toggle(letter.id)} onOpen=${() => setOpened(opened === letter.id ? null : letter.id)} onReplay=${() => replay([letter.id])} onRemove=${() => remove([letter.id])} />`)}</tbody></table></div>
         ${before ? html`<div class="bar"><button type="button" class="button slim" onClick=${() => attempt(async () => setOlder([...older, await get(`/api/v1/dlq?limit=${PAGE}&before=${before}`)]))}>Older ones</button></div>` : null}`
         : data ? html`<${Empty} title="No dead letters" command="crucible dlq list">Everything that was accepted has been run, or still can be. From a terminal:<//>` : null}

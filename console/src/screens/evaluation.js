@@ -13,7 +13,7 @@ import { Editor } from "../ui/editor.js";
 import { Ending, Outputs, TestTable, Timeline, Usage } from "../ui/happened.js";
 import { Output, Text, save } from "../ui/output.js";
 import { Badge, Copy, Empty, Problem, Title, When } from "../ui/parts.js";
-import { Progress, Steps, cancel } from "../ui/run.js";
+import { Live, Progress, Steps, cancel } from "../ui/run.js";
 import { html } from "../html.js";
 
 /** What it ran: known here if this tab submitted it, else kept by the service once it has ended. */
@@ -61,7 +61,7 @@ export function Evaluation({ id }) {
       <div class="row wrap"><${Badge} name=${ended ? evaluation.verdict ?? evaluation.status : evaluation.status} /><${Steps} evaluation=${evaluation} />
         ${evaluation.retry_of ? html`<span class="muted">again of <a href=${hrefOf(["evaluations", evaluation.retry_of])}>${evaluation.retry_of}</a></span>` : null}</div>
       ${ended ? html`<${Ending} evaluation=${evaluation} />` : html`<p>${meaningOf(evaluation.status)}</p>`}
-      <${Progress} evaluation=${evaluation} />
+      <${Progress} evaluation=${evaluation} /><${Live} evaluation=${evaluation} />
       ${ended ? html`<${Timeline} evaluation=${evaluation} />` : null}
     </section>
     <div class="columns">

@@ -1,4 +1,5 @@
 // The list of evaluations: it updates itself, its filters are in the URL, and many can be selected.
+import { useSignal } from "@preact/signals";
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { api, get } from "../state/api.js";
 import { milliseconds } from "../state/format.js";
@@ -92,11 +93,12 @@ export function Evaluations() {
   for (const [name, value] of query) if (name.startsWith("metadata.")) filters[name] = value;
   const list = useList(filters);
   const [selected, setSelected] = useState(new Set());
-  const [current, setCurrent] = useState(-1);
+  // A signal: keys may come faster than the page is drawn.
+  const current = useSignal(-1);
   const rows = useMemo(() => list.rows.map((one) => ({ ...one, id: one.eval_id })), [list.rows]);
   useEffect(() => {
     setSelected(new Set());
-    setCurrent(-1);
+    current.value = -1;
   }, [JSON.stringify(filters)]);
   const toggle = useCallback((id) => setSelected((old) => {
     const next = new Set(old);
@@ -105,10 +107,10 @@ export function Evaluations() {
   }), []);
   const open = (row) => go(["evaluations", row.id]);
   useKeys({
-    j: () => setCurrent((at) => Math.min(rows.length - 1, at + 1)),
-    k: () => setCurrent((at) => Math.max(0, at - 1)),
-    x: () => rows[current] && toggle(rows[current].id),
-    Enter: () => rows[current] && open(rows[current]),
+    j: () => (current.value = Math.min(rows.length - 1, current.value + 1)),
+    k: () => (current.value = Math.max(0, current.value - 1)),
+    x: () => rows[current.value] && toggle(rows[current.value].id),
+    Enter: () => rows[current.value] && open(rows[current.value]),
     Escape: () => setSelected(new Set()),
   });
   const set = (name) => (value) => replaceQuery({ [name]: value });
@@ -130,10 +132,10 @@ export function Evaluations() {
         list.again();
       }} />` : null}
       ${list.held ? html`<button type="button" class="button primary newer" onClick=${() => list.top(true)}>Show newer evaluations</button>` : null}
-      ${rows.length ? html`<${Rows} rows=${rows} columns="evals" current=${current} selected=${selected} label="Evaluations" onOpen=${open} onEnd=${list.more} onTop=${list.top}
+      ${rows.length ? html`<${Rows} rows=${rows} columns="evals" current=${current.value} selected=${selected} label="Evaluations" onOpen=${open} onEnd=${list.more} onTop=${list.top}
           head=${html`<${Head} rows=${rows} selected=${selected} setSelected=${setSelected} />`} draw=${(row, index) => html`<${Row} row=${row} chosen=${selected.has(row.id)} onToggle=${() => {
             toggle(row.id);
-            setCurrent(index);
+            current.value = index;
           }} />`} />`
         : html`<${Nothing} list=${list} filtered=${filtered} />`}
     </section>

@@ -1,6 +1,6 @@
 // What a program wrote: text and nothing else. Long output is drawn only where it is looked at, and
 // a line too long to draw is cut until somebody asks for more.
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { bytes } from "../state/format.js";
 import { bytesOf, nameOf, revealed } from "../state/reveal.js";
 import { html } from "../html.js";
@@ -21,8 +21,11 @@ function Line({ text }) {
 }
 
 /** The lines in view of many. */
-function Lines({ lines, label }) {
+function Lines({ lines, label, follow = false }) {
   const box = useRef(null);
+  useEffect(() => {
+    if (follow) box.current.scrollTop = box.current.scrollHeight;
+  }, [lines, follow]);
   const [top, setTop] = useState(0);
   const height = 420;
   const first = Math.max(0, Math.floor(top / LINE) - AHEAD);
@@ -35,9 +38,9 @@ function Lines({ lines, label }) {
 }
 
 /** A text in a box. */
-export function Text({ text, label }) {
+export function Text({ text, label, follow }) {
   const lines = useMemo(() => text.replace(/\n$/, "").split("\n"), [text]);
-  return html`<${Lines} lines=${lines} label=${label} />`;
+  return html`<${Lines} lines=${lines} label=${label} follow=${follow} />`;
 }
 
 function save(name, content) {

@@ -4,6 +4,7 @@ import { useEvaluation } from "../state/evaluation.js";
 import { attempt, notify } from "../state/notices.js";
 import { hrefOf } from "../state/router.js";
 import { ENDED } from "../state/words.js";
+import { Text } from "./output.js";
 import { Badge, Meter, Problem } from "./parts.js";
 import { Ending, Outputs, TestTable, Ticks } from "./happened.js";
 import { html } from "../html.js";
@@ -21,6 +22,12 @@ export function Progress({ evaluation }) {
   return html`<div class="stack tight"><${Meter} share=${progress.tests_done / progress.tests_total} label="Tests done" />
     <${Ticks} done=${progress.tests_done} total=${progress.tests_total} />
     <p class="muted num">${progress.tests_done} of ${progress.tests_total} tests done, ${progress.passed} passed</p></div>`;
+}
+
+/** What a program has written so far; the whole of it comes with its end. */
+export function Live({ evaluation }) {
+  if (ENDED.has(evaluation.status) || !evaluation.output) return null;
+  return html`<section class="stack tight"><h3>Output so far</h3><${Text} text=${evaluation.output} label="Output so far" follow /></section>`;
 }
 
 export async function cancel(id) {
@@ -42,6 +49,7 @@ export function Run({ id }) {
       }}>Cancel</button>`}
       <a class="button slim" href=${hrefOf(["evaluations", id])}>What happened</a></div></div>
     <${Progress} evaluation=${evaluation} />
+    <${Live} evaluation=${evaluation} />
     ${ended ? html`<${Ending} evaluation=${evaluation} />${evaluation.tests ? html`<${TestTable} evaluation=${evaluation} />` : html`<${Outputs} evaluation=${evaluation} />`}` : null}
   </section>`;
 }

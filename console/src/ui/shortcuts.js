@@ -1,5 +1,5 @@
 // Keys of the whole console. Screens add their own with useKeys.
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { go } from "../state/router.js";
 
 const GOALS = { s: "submit", e: "evaluations", q: "queues", w: "workers", d: "dead-letters", m: "migration", a: "assessments", h: "webhooks", k: "keys" };
@@ -19,10 +19,12 @@ const typing = (target) => target.closest?.("input, textarea, select, [contented
 
 /** Call `handlers[key]` when a key is pressed that nobody types with. */
 export function useKeys(handlers) {
+  const latest = useRef(handlers);
+  latest.current = handlers;
   useEffect(() => {
     const pressed = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || document.querySelector("dialog[open]")) return;
-      const handler = handlers[event.key];
+      const handler = latest.current[event.key];
       if (!handler || event.defaultPrevented) return;
       if (event.key === "Enter" && event.target.closest?.("a, button, summary")) return;
       event.preventDefault();
@@ -30,7 +32,7 @@ export function useKeys(handlers) {
     };
     document.addEventListener("keydown", pressed);
     return () => document.removeEventListener("keydown", pressed);
-  });
+  }, []);
 }
 
 let waiting = 0;
