@@ -15,6 +15,7 @@ from crucible.api import (
     attempts,
     autoscale,
     batch,
+    console,
     dead_letters,
     environments,
     evaluations,
@@ -25,10 +26,14 @@ from crucible.api import (
     migration,
     openapi,
     pages,
+    principal,
     queues,
+    recent,
     sessions,
+    sides,
     tasks,
     webhooks,
+    workers,
     workflows,
 )
 from crucible.api.app_keys import (
@@ -44,6 +49,7 @@ from crucible.api.app_keys import (
     HISTORY,
     METER,
     MIGRATION,
+    PURGED,
     READINESS,
     RETRIES,
     SERVED,
@@ -66,10 +72,12 @@ from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
 from crucible.compat.context import CONTEXT, FacadeContext
 from crucible.compat.facades import FACADES, served_facades
+from crucible.console import pages as console_pages
 from crucible.errors import BrokerUnavailable, NothingStored, RequirementError
 from crucible.evaluation.allowance import allowances
 from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
+from crucible.evaluation.completion_store import counting_cancelled
 from crucible.evaluation.executor_settings import breaker_policy
 from crucible.evaluation.forgetting import open_forgetter
 from crucible.evaluation.in_flight import InFlightSets
@@ -79,6 +87,7 @@ from crucible.evaluation.record import unended_ttl_s
 from crucible.evaluation.retries import Retries
 from crucible.evaluation.session_service import SessionService
 from crucible.evaluation.task_directory import TaskDirectory
+from crucible.evaluation.webhook_ends import pushes_of
 from crucible.evaluation.webhook_notifier import WebhookNotifier
 from crucible.events.hub import open_hub
 from crucible.events.writer import NoEvents, open_writer
@@ -196,12 +205,18 @@ ROUTES = (
     Route("GET", "/api/eval/{eval_id}", "read", evaluations.show, _WAIT),
     Route("DELETE", "/api/eval/{eval_id}", "submit", evaluations.cancel, frozenset({"purge"})),
     Route("POST", "/api/eval/{eval_id}/retry", "submit", attempts.retry),
+    Route("GET", "/api/eval/{eval_id}/request", "read", attempts.content),
     Route("DELETE", "/api/eval", "submit", attempts.cancel_many, attempts.FILTERS | {"cursor"}),
     Route("GET", "/api/eval/{eval_id}/events", "read", events.follow_one),
     Route("GET", "/api/events", "read", events.follow_all, frozenset({"status"})),
     Route("GET", "/api/environments", "key", environments.environments),
     Route("GET", "/api/languages", "key", environments.languages),
+    Route("GET", "/api/v1/me", "key", principal.show),
+    Route("GET", "/api/v1/workers", "admin", workers.list_),
+    Route("POST", "/api/v1/flower", "admin", console.admit_to_flower),
     Route("GET", "/api/v1/queues", "admin", queues.show),
+    Route("GET", "/api/v1/queues/recent", "admin", recent.show),
+    Route("POST", "/api/v1/queues/{queue}/purge", "admin", queues.purge),
     Route("GET", "/api/v1/autoscale", "loopback", autoscale.show),
     Route("GET", "/api/v1/dlq", "read", dead_letters.list_, _LIMIT | {"before"}),
     Route("GET", "/api/v1/dlq/{letter_id}", "read", dead_letters.show),
@@ -213,6 +228,7 @@ ROUTES = (
     Route("POST", "/api/v1/keys/{key_id}/rotate", "admin", keys.rotate),
     Route("GET", "/api/v1/migration", "admin", migration.show),
     Route("PUT", "/api/v1/migration", "admin", migration.change),
+    Route("GET", "/api/v1/migration/sides", "admin", sides.show),
     Route("GET", "/api/v1/migration/mismatches", "admin", migration.mismatches, _LIMIT),
     Route("POST", "/api/v1/webhooks", "submit", webhooks.create),
     Route("GET", "/api/v1/webhooks", "read", webhooks.list_),
@@ -237,7 +253,7 @@ ROUTES = (
     Route("GET", "/health", "nothing", health.live),
     Route("GET", "/ready", "nothing", health.ready),
     Route("GET", "/openapi.json", "nothing", openapi.document),
-    Route("GET", "/", "nothing", pages.index),
+    Route("GET", "/", "nothing", console_pages.index),
     Route("GET", "/docs", "nothing", pages.docs),
     Route("GET", "/docs/docs.css", "nothing", pages.style),
     Route("GET", "/docs/docs.js", "nothing", pages.script),
@@ -263,6 +279,7 @@ def build_app(settings: Settings) -> web.Application:
             need: Need = "read" if facade.method == "GET" else "submit"
             app.router.add_route(facade.method, facade.path, admitted(facade.handler, need))
     app.on_response_prepare.append(add_security_fields)
+    console.add_console(app)
     for route in ROUTES:
         if route.method == "GET":
             app.router.add_get(route.path, route.checked())  # HEAD as well
@@ -343,6 +360,7 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         )
         await _require_usable(settings)
         app[READINESS] = await stack.enter_async_context(Readiness.connect(settings, control))
+        await stack.enter_async_context(recent.sampling(app))
         measuring = asyncio.create_task(_measure_drain(app[READINESS]), name="crucible-drain-rate")
         try:
             yield
@@ -442,6 +460,9 @@ async def _add_webhooks(
     policy = AddressPolicy(settings.webhook_networks)
     app[WEBHOOKS] = await stack.enter_async_context(open_desk(broker_url, keys, publisher, policy))
     subscriptions = await stack.enter_async_context(Subscriptions().watching(broker_url, keys))
+    app[PURGED] = await stack.enter_async_context(
+        counting_cancelled(broker_url, keys, settings.result_ttl_s, pushes_of(subscriptions, keys))
+    )
     return WebhookNotifier(publisher, subscriptions)
 
 

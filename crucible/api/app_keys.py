@@ -26,6 +26,8 @@ from crucible.telemetry.submissions import Meter
 from crucible.webhooks.desk import WebhookDesk
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from crucible.evaluation.service import EvaluationService
     from crucible.events.writer import EventSink
     from crucible.history.reader import HistoryReader
@@ -39,6 +41,8 @@ FAST_PATH = web.AppKey("fast_path", CeleryService)
 MIGRATION = web.AppKey("migration", Migration)
 READINESS = web.AppKey("readiness", Readiness)
 ADMIN = web.AppKey("admin", Admin)
+#: Called with the ids of tasks that were deleted from a queue.
+PURGED: web.AppKey[Callable[[Sequence[str]], Awaitable[None]]] = web.AppKey("purged")
 #: Takes events of this process.
 EVENTS: web.AppKey[EventSink] = web.AppKey("events")
 #: These two only where there is an event bus.

@@ -20,6 +20,7 @@ from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.openapi_assessments import assessment_paths
 from crucible.api.openapi_attempts import cancel_many, retry_paths
 from crucible.api.openapi_batch import batch_paths
+from crucible.api.openapi_console import console_paths
 from crucible.api.openapi_events import event_paths
 from crucible.api.openapi_forms import (
     Responses,
@@ -106,6 +107,7 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
         **_operations(of, errors),
         **_keys(of, errors),
         **_migration(of, errors),
+        **console_paths(of, errors, _EVAL_ID),
         **task_paths(of, errors),
         **webhook_paths(of, errors),
         **assessment_paths(of, errors),

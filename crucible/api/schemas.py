@@ -15,6 +15,7 @@ from crucible.api import (
     openapi_assessments,
     openapi_attempts,
     openapi_batch,
+    openapi_console,
     openapi_sessions,
     openapi_tasks,
     openapi_webhooks,
@@ -103,10 +104,8 @@ TYPES = (
     LetterPage, Replayed, Change, MigrationStatus, MismatchList, KeyRequest, KeyShown, KeyMade,
     KeyList, Rotation, EventShown, Resync,
     *openapi_batch.TYPES, *openapi_tasks.TYPES, *openapi_attempts.TYPES, *openapi_webhooks.TYPES,
-    EvaluationPage, Stats, *openapi_assessments.TYPES,
-    *openapi_workflows.TYPES,
-    *openapi_sessions.TYPES,
-    EvaluationPage, Stats,
+    EvaluationPage, Stats, *openapi_assessments.TYPES, *openapi_workflows.TYPES,
+    *openapi_sessions.TYPES, *openapi_console.TYPES,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
 LETTER_ID = {"type": "string", "pattern": "^(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}$"}

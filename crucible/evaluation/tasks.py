@@ -21,6 +21,7 @@ from crucible.evaluation.executor_settings import breaker_policy, executor_confi
 from crucible.evaluation.grading import grade
 from crucible.evaluation.kept_requests import kept_request
 from crucible.evaluation.limits import ceilings_of
+from crucible.evaluation.live_output import showing_output
 from crucible.evaluation.request import job_from
 from crucible.evaluation.result import EvalResult, plain, result_of
 from crucible.evaluation.retry_policy import MAX_RETRIES, RETRIED, retry_delay_s
@@ -262,7 +263,8 @@ async def _evaluate(
         )
 
     try:
-        return ended(await platform.executor.run(program))
+        async with showing_output(ctx):
+            return ended(await platform.executor.run(program))
     except Interrupted as cut:
         priority = int(ctx.delivery_info.get("priority") or 0)
         left = plain(ended(cut.outcome))

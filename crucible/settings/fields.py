@@ -81,6 +81,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         allowed_hosts: names under which the service is reached besides loopback's and ``host``;
             ``*`` for any. Requests for other hosts are refused.
         api_key: key with which commands of this machine ask the api.
+        flower_url: a Flower that the api passes ``/flower/`` on to, started with
+            ``--url_prefix=flower``; empty means there is none.
         head_timeout_s: seconds the head of a request may take to arrive.
         transfer_grace_s: seconds a client may take to send a body or to read an answer before
             its rate counts.
@@ -194,6 +196,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     processes: Annotated[int, Meta(ge=1, le=256)] = 1
     allowed_hosts: tuple[str, ...] = ()
     api_key: str = ""
+    flower_url: str = ""
     head_timeout_s: Seconds = 10.0
     transfer_grace_s: Seconds = 20.0
     transfer_rate_kb: Annotated[float, Meta(gt=0.0)] = 4.0

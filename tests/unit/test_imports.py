@@ -71,10 +71,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "webhooks",
         "workflows",
     }
-    | {"compat", "telemetry"},
+    | {"compat", "console", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
     "up": PLAIN | {"broker", "embedded", "executor", "history", "identity", "scaling"},
     "client": {"models", "errors"},
+    "console": {"http"},
     "compat": PLAIN | {"http", "broker", "executor", "evaluation", "identity", "sessions"},
 }
 #: The entry points may import everything.
