@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -96,6 +97,7 @@ class Historian:
             gaps=self._gaps,
             circuit=self._breaker.circuit,
             trouble=self._trouble,
+            host=socket.gethostname(),
         )
 
     async def run(self, stop: asyncio.Event) -> None:

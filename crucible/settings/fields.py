@@ -362,11 +362,22 @@ def masked_value(field: str, value: object) -> object:
 
 
 def as_environ(settings: Settings) -> dict[str, str]:
-    """Every setting as environment variables, tokens included, for a child process.
+    """Every setting as environment variables, tokens included.
 
     An empty value counts as unset there, so the setting takes its default.
     """
     return {env_name(name): _text(getattr(settings, name)) for name in settings.__struct_fields__}
+
+
+def child_environ(settings: Settings) -> dict[str, str]:
+    """The environment of a child process that has the settings as they were read here.
+
+    No file overrides one there: neither ``crucible.toml`` nor one that a ``<NAME>_FILE`` names.
+    """
+    decided = as_environ(settings)
+    files = {f"{name}_FILE" for name in decided} - decided.keys()
+    ours = {name: value for name, value in os.environ.items() if name not in files}
+    return {**ours, **decided, "CRUCIBLE_CONFIG": os.devnull}
 
 
 def _text(value: object) -> str:
