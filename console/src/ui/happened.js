@@ -47,7 +47,7 @@ export function Usage({ evaluation, limits }) {
     ["Memory", usage.memory_peak_kb / (most.memory_mb * 1024), kib(usage.memory_peak_kb), kib(most.memory_mb * 1024)],
     ...(usage.processes ? [["Processes", usage.processes / most.pids, String(usage.processes), String(most.pids)]] : []),
   ];
-  return html`<div class="meters">${rows.map(([name, share, used, limit]) => html`<span key=${name}>${name}</span><${Meter} share=${share} label=${`${name}: ${used} of ${limit}`} /><span class="num">${used} <span class="muted">of ${limit}</span></span>`)}</div>`;
+  return html`<div class="meters">${rows.map(([name, share, used, limit]) => html`<span key=${name}>${name}</span><${Meter} full share=${share} label=${`${name}: ${used} of ${limit}`} /><span class="num">${used} <span class="muted">of ${limit}</span></span>`)}</div>`;
 }
 
 export function Outputs({ evaluation }) {
