@@ -324,6 +324,7 @@ async def test_two_thousand_rows_scroll(installed: Installation, console: Consol
     ]
     async with installed.client.post("/api/eval/batch", json=items) as response:
         assert response.status == 202
+    await _listed(installed.client, "bulk", 2000)
     await console.show("evaluations?q=bulk")
     listed = console.page.get_by_role("status").filter(has_text="listed")
     table = console.page.get_by_role("table", name="Evaluations")
@@ -410,6 +411,20 @@ async def test_the_keyboard_goes_everywhere(console: Console) -> None:
     await console.page.keyboard.press("Tab")
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert await console.page.evaluate(outline) != "none"
+
+
+async def _listed(client: aiohttp.ClientSession, word: str, wanted: int) -> None:
+    """Return once the history has so many evaluations."""
+    found = 0
+    while found < wanted:
+        found, query = 0, {"q": word, "limit": "500"}
+        while True:
+            async with client.get("/api/eval", params=query) as response:
+                page = await response.json()
+            found += len(page["items"])
+            if page["next_cursor"] is None:
+                break
+            query["cursor"] = page["next_cursor"]
 
 
 async def test_the_first_load_is_small(installed: Installation) -> None:
