@@ -5,7 +5,9 @@
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS wheels
-USER root
+# No process runs in this stage or its children: they only make files.
+# hadolint ignore=DL3002
+USER 0
 COPY dist/wheels /wheels
 # The base may have no pip: a wheel of pip runs from the archive that it is.
 SHELL ["/bin/sh", "-eu", "-c"]
@@ -25,7 +27,7 @@ RUN set -- /wheels/pip-*.whl; python3 "$1/pip" --python /opt/crucible/bin/python
 
 # What every process has in common: a user without rights, and nothing it may write but /data.
 FROM ${BASE} AS process
-USER root
+USER 0
 RUN mkdir -p /data && chown 10001:10001 /data
 ENV PATH=/opt/crucible/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
