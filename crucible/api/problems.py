@@ -6,6 +6,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
+from crucible.api.key_refusals import count_refusal
 from crucible.errors import (
     BrokerUnavailable,
     ConflictError,
@@ -71,10 +72,12 @@ def translate(error: CrucibleError) -> web.Response:
         case NotFound() | NotEnded() | ContentGone() | LegacyWrongState():
             return problem(*_PLAIN[type(error)], str(error))
         case Unauthenticated() | Forbidden():
+            count_refusal(error)
             return _not_allowed(error)
         case QueueFull():
             return _queue_full(error)
         case QuotaExceeded():
+            count_refusal(error)
             return _quota_exceeded(error)
         case LegacyError() | BrokerUnavailable() | HistoryError():
             return busy(_reason_of(error))
