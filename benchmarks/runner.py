@@ -38,6 +38,7 @@ SCENARIOS = (
     "wait",
     "processes",
     "migration",
+    "history",
     "endurance",
     "soak",
 )

@@ -13,9 +13,9 @@ from celery import Celery, signals
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.event_hooks import EventHooks, delivery_of
 from crucible.evaluation.schedule import QUEUE, TASKS
-from crucible.evaluation.tasks import build_registry
 from crucible.evaluation.webhook_hooks import WebhookHooks
 from crucible.models import Status
+from crucible.platform_tasks import build_registry
 from crucible.settings import Settings, load_settings
 from crucible.stock.bridge import Bridge
 from crucible.telemetry.traces import start_tracing
@@ -78,7 +78,7 @@ def create_app(settings: Settings) -> Celery:
     tracing = start_tracing(settings, "crucible-stock-worker")
     registry = build_registry(settings, () if tracing is None else (tracing.sandboxes,))
     bridge = Bridge(app, registry)
-    for hooks in registry.hooks:
+    for hooks in registry.all_hooks():
         if isinstance(hooks, CompletionHooks):
             _count_ends(hooks)
         elif isinstance(hooks, EventHooks):

@@ -124,7 +124,7 @@ async def _repair(settings: Settings, url: str) -> Repaired:
     from crucible.broker.redis.connection import open_client
     from crucible.evaluation.history_repair import Repair
     from crucible.history.database import open_database
-    from crucible.history.migrate import require_newest
+    from crucible.history.version import require_newest
     from crucible.history.writer import HistoryWriter
     from crucible.redis_keys import Keys
 

@@ -163,7 +163,7 @@ def _warn_of_unknown(queue: str) -> None:
 async def _serve(settings: Settings, registry: TaskRegistry | None, name: str | None) -> None:
     from crucible.evaluation.executor_settings import concurrency_of
     from crucible.evaluation.schedule import scheduling
-    from crucible.evaluation.tasks import build_registry
+    from crucible.platform_tasks import build_registry
     from crucible.telemetry.traces import start_tracing
     from crucible.worker.worker import Worker
 

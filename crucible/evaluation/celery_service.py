@@ -279,7 +279,8 @@ class CeleryService:
         asked, eval_id = draft.asked, draft.eval_id
         queue, priority = queue_of(asked.priority), celery_priority(asked.priority)
         record = encode_record(draft.record("celery", queue))
-        once = IdempotencyRecord(self._once_key(eval_id), record, self._record_ttl_s)
+        ttl_s = max(self._record_ttl_s, asked.result_ttl_s or 0)
+        once = IdempotencyRecord(self._once_key(eval_id), record, ttl_s)
         raw = self._messages.render(eval_id, asked, traceparent=draft.traceparent)
         return raw, queue, priority, once
 
@@ -299,6 +300,8 @@ class CeleryService:
         if stored is None and meta is None:
             raise unknown(public_id(eval_id))
         record = decode_record(stored) if stored else None
+        if record is not None and record.purged:
+            raise unknown(public_id(eval_id))
         if record is not None and record.queue_system == "legacy":
             return await self._look_up_legacy(eval_id, record, meta)
         return evaluation_of(eval_id, record, meta)

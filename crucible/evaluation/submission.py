@@ -58,6 +58,7 @@ class Draft:
             shadow,
             self.retry_of,
             asked.webhook_url,
+            asked.result_ttl_s,
         )
 
 
@@ -69,7 +70,9 @@ def check_same(draft: Draft, first: Record) -> None:
         first: the record of the submission that used its id first.
 
     Raises:
-        ConflictError: their contents differ.
+        ConflictError: their contents differ, or the first one was forgotten.
     """
+    if first.purged:
+        raise ConflictError(draft.field or "eval_id", "was used before, and forgotten on request")
     if first.digest != draft.digest:
         raise ConflictError(draft.field or "eval_id", "was used before with different content")

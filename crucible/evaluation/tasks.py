@@ -21,6 +21,7 @@ from crucible.evaluation.executor_settings import breaker_policy, executor_confi
 from crucible.evaluation.grading import grade
 from crucible.evaluation.kept_requests import kept_request
 from crucible.evaluation.limits import ceilings_of
+from crucible.evaluation.live_output import showing_output
 from crucible.evaluation.request import job_from
 from crucible.evaluation.result import EvalResult, plain, result_of
 from crucible.evaluation.retry_policy import MAX_RETRIES, RETRIED, retry_delay_s
@@ -35,6 +36,7 @@ from crucible.executor.hooks import HookGroup
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.served import ServedEnvironments
 from crucible.redis_keys import Keys
+from crucible.sessions.host import serving_sessions
 from crucible.webhooks.addresses import AddressPolicy
 from crucible.webhooks.breakers import HostBreakers
 from crucible.webhooks.planning import TASK as DELIVER_WEBHOOK
@@ -112,11 +114,13 @@ def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) 
                 broker_url,
                 keys,
                 settings.result_ttl_s,
+                settings.result_url,
                 _lost_to(sink),
                 pushes_of(subscriptions, keys),
             ),
             announcing(executor, settings.isolations, broker_url, keys),
             subscriptions.watching(broker_url, keys),
+            serving_sessions(executor, broker_url, keys, settings.sessions),
             open_outlet(settings, keys, policy, hosts) as webhooks,
         ):
             opened.append(executor)
@@ -241,6 +245,9 @@ async def _evaluate(
         isolation=platform.isolation,
     )
     started_at = now_text()
+    ttl_s = options.get("result_ttl_s")
+    if ttl_s is not None:
+        ctx.keep_result(ttl_s)
     platform.running(ctx, eval_id)
     if grading is not None:
         return await grade(ctx, platform.executor, eval_id, grading, started_at)
@@ -256,7 +263,8 @@ async def _evaluate(
         )
 
     try:
-        return ended(await platform.executor.run(program))
+        async with showing_output(ctx):
+            return ended(await platform.executor.run(program))
     except Interrupted as cut:
         priority = int(ctx.delivery_info.get("priority") or 0)
         left = plain(ended(cut.outcome))

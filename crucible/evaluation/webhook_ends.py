@@ -82,6 +82,8 @@ def pushes_of(
     """
 
     def pushes(completion: Completion, record: Record) -> list[Push]:
+        if record.purged:
+            return []
         verdict = Verdict.INTERNAL_ERROR
         if completion.status == Status.CANCELLED:
             verdict = Verdict.CANCELLED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import aiohttp
@@ -19,7 +19,7 @@ from crucible.models import Isolation
 from crucible.tracing import TRACEPARENT, current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from crucible.breaker import BreakerPolicy
@@ -90,6 +90,33 @@ class RemoteService:
                 if response.status != 200:
                     _refuse(self.url, response.status, await response.read())
                 return await self._hear(response, told)
+
+    @asynccontextmanager
+    async def stream(
+        self, what: str, body: bytes, silent_s: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Have the service do something for as long as the context is open.
+
+        Args:
+            what: the path.
+            body: msgpack.
+            silent_s: seconds without a byte after which reading its answer fails.
+
+        Raises:
+            ExecutorError: as of ``ask``.
+        """
+        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_S, sock_read=silent_s)
+        headers = {"Content-Type": MSGPACK}
+        async with AsyncExitStack() as stack:
+            with self._permitted(), self._translated():
+                response = await stack.enter_async_context(
+                    self.session.post(
+                        f"{self.base}/{what}", data=body, headers=headers, timeout=timeout
+                    )
+                )
+                if response.status != 200:
+                    _refuse(self.url, response.status, await response.read())
+            yield response
 
     async def _hear(
         self, response: aiohttp.ClientResponse, told: Callable[[Judgement], None]

@@ -5,6 +5,7 @@
 ``POST /compile``       a ``Program`` in, its ``Compilation`` out, the artifact included
 ``POST /run/compiled``  a ``CompiledProgram`` in, its ``Outcome`` out
 ``POST /grade``         a ``Grading`` in, a stream of judgements out; msgpack
+``POST /sessions``      a ``SessionSpec`` in, a session out (``sessions.served``)
 ``GET /health``         the process lives
 ``GET /ready``          programs can run now
 ``GET /environments``   the environments served, and which are built
@@ -36,6 +37,7 @@ from crucible.executor.artifact import CompiledProgram
 from crucible.executor.docker import DockerExecutor
 from crucible.executor.grading.served import answer_grading
 from crucible.executor.sandbox import ProgramLost
+from crucible.executor.sessions.served import OPEN_SESSIONS, answer_cell, answer_session
 from crucible.grading.models import Grading
 from crucible.http.bearer import bearer_guard
 from crucible.http.body import read_body
@@ -133,6 +135,14 @@ async def grade(request: web.Request) -> web.StreamResponse:
         return _not_run(error)
 
 
+async def open_session(request: web.Request) -> web.StreamResponse:
+    """Open a session. A client that hangs up ends it."""
+    try:
+        return await answer_session(request, request.app[EXECUTOR])
+    except ExecutorError as error:
+        return _not_run(error)
+
+
 def _not_run(error: ExecutorError) -> web.Response:
     if isinstance(error, ProgramLost):
         return problem(502, "Program lost", str(error))
@@ -206,6 +216,7 @@ def make_app(
         client_max_size=MAX_BODY_BYTES,
         middlewares=[*traces, problem_middleware(_translate), *guards],
     )
+    app[OPEN_SESSIONS] = {}
     app[EXECUTOR], app[GUARD] = executor, service_guard(MAX_BODY_BYTES)
     app.add_routes(
         [
@@ -213,6 +224,8 @@ def make_app(
             web.post("/compile", compile_program),
             web.post("/run/compiled", run_compiled),
             web.post("/grade", grade),
+            web.post("/sessions", open_session),
+            web.post("/sessions/{session_id}/execute", answer_cell),
             web.get("/health", health),
             web.get("/ready", ready),
             web.get("/environments", environments),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -19,8 +20,8 @@ from crucible.broker.redis.connection import open_client
 from crucible.errors import BrokerError, HistoryError
 from crucible.history.consumer import HistoryConsumer
 from crucible.history.database import open_database
-from crucible.history.migrate import require_newest
 from crucible.history.state import HISTORY, REPORT_S, HistorianState, report, withdraw
+from crucible.history.version import require_newest
 from crucible.history.writer import HistoryWriter
 
 if TYPE_CHECKING:
@@ -71,12 +72,13 @@ class Historian:
         self._consumer = HistoryConsumer(client, keys, count)
         self._count = count
         self._breaker = CircuitBreaker(HISTORY, HistoryError, policy=policy)
+        self._ahead: Taken | None = None
         self._written = written
-        self._oldest_s: float | None = None
         self._gaps = 0
         self._joined = False
         self._adopted_s = 0.0
         self._trouble = ""
+        self._lag_s = 0.0
 
     @property
     def name(self) -> str:
@@ -89,17 +91,18 @@ class Historian:
         now_s = time.time()
         return HistorianState(
             at_s=now_s,
-            lag_s=0.0 if self._oldest_s is None else max(0.0, now_s - self._oldest_s),
+            lag_s=self._lag_s,
             written=self._writer.written,
             refused=self._writer.refused,
             gaps=self._gaps,
             circuit=self._breaker.circuit,
             trouble=self._trouble,
+            host=socket.gethostname(),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Write until ``stop`` is set; a batch that is being written is finished."""
-        while not stop.is_set():
+        while not stop.is_set() or self._ahead is not None:
             try:
                 full = await self._step(stop)
             except BrokerError as error:
@@ -114,14 +117,34 @@ class Historian:
         """Take and write one batch; whether there is more at once."""
         if not self._joined:
             await self._join()
-        taken = await self._take()
+        taken, self._ahead = self._ahead, None
+        if taken is None:
+            taken = await self._take()
         if not taken.ids:
             return False
-        self._oldest_s = taken.oldest_s
-        if await self._write(taken, stop):
+        is_full = len(taken.ids) >= self._count
+        if is_full and not stop.is_set():
+            written = await self._write_and_take(taken, stop)
+        else:
+            written = await self._write(taken, stop)
+        if written:
             await self._consumer.acknowledge(taken)
-            self._oldest_s = None
-        return len(taken.ids) >= self._count
+        return is_full
+
+    async def _write_and_take(self, taken: Taken, stop: asyncio.Event) -> bool:
+        """Write a batch, and take the next one while the database works: there is a backlog."""
+        written, ahead = await asyncio.gather(
+            self._write(taken, stop), self._take(), return_exceptions=True
+        )
+        if isinstance(written, BaseException):
+            raise written
+        if isinstance(ahead, BrokerError):
+            self._note(f"the event bus does not answer: {ahead}")
+        elif isinstance(ahead, BaseException):
+            raise ahead
+        elif ahead.ids:
+            self._ahead = ahead
+        return written
 
     async def _join(self) -> None:
         if await self._consumer.join():
@@ -169,10 +192,21 @@ class Historian:
             log.info("events are written again")
         self._trouble = trouble
 
+    async def lag_s(self) -> float:
+        """Seconds since the oldest event that is not written, whoever is to write it.
+
+        Raises:
+            BrokerError: the bus does not answer.
+        """
+        oldest_s = await self._consumer.oldest_s()
+        self._lag_s = 0.0 if oldest_s is None else max(0.0, time.time() - oldest_s)
+        return self._lag_s
+
     async def keep_reporting(self) -> None:
         """Report the state until cancelled."""
         while True:
             with suppress(BrokerError):
+                await self.lag_s()
                 await report(self._client, self._keys, self.name, self.state)
             await asyncio.sleep(REPORT_S)
 

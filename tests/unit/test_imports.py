@@ -40,17 +40,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "history": PLAIN | {"broker", "events"},
     "executor": PLAIN | {"http", "grading"},
     "legacy": PLAIN | {"http"},
+    "sessions": PLAIN | {"broker", "executor"},
     "telemetry": PLAIN | {"broker", "events", "executor", "worker"},
     "images": PLAIN | {"executor"},
     "worker": PLAIN | {"broker"},
     "evaluation": PLAIN
-    | {"broker", "events", "executor", "grading", "history", "identity", "webhooks", "worker"},
+    | {"broker", "events", "executor", "grading", "history", "identity", "sessions"}
+    | {"webhooks", "worker"},
+    "assessments": PLAIN | {"broker", "evaluation", "events", "executor", "identity", "worker"},
+    "workflows": PLAIN | {"broker", "evaluation", "identity", "worker"},
+    "platform_tasks": PLAIN | {"assessments", "evaluation", "worker", "workflows"},
     "stock": PLAIN | {"worker", "broker"},
-    "celery_app": PLAIN | {"evaluation", "stock", "telemetry"},
+    "celery_app": PLAIN | {"evaluation", "platform_tasks", "stock", "telemetry"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
     "scaling": PLAIN,
     "api": PLAIN
     | {
+        "assessments",
         "http",
         "broker",
         "events",
@@ -61,13 +67,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "identity",
         "migration",
         "scaling",
+        "sessions",
         "webhooks",
+        "workflows",
     }
-    | {"compat", "telemetry"},
+    | {"compat", "console", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
     "up": PLAIN | {"broker", "embedded", "executor", "history", "identity", "scaling"},
     "client": {"models", "errors"},
-    "compat": PLAIN | {"http", "broker", "executor", "evaluation", "identity"},
+    "console": {"http"},
+    "compat": PLAIN | {"http", "broker", "executor", "evaluation", "identity", "sessions"},
 }
 #: The entry points may import everything.
 ENTRY = {"cli", "__main__"}
