@@ -462,7 +462,13 @@ async def _add_webhooks(
     app[WEBHOOKS] = await stack.enter_async_context(open_desk(broker_url, keys, publisher, policy))
     subscriptions = await stack.enter_async_context(Subscriptions().watching(broker_url, keys))
     app[PURGED] = await stack.enter_async_context(
-        counting_cancelled(broker_url, keys, settings.result_ttl_s, pushes_of(subscriptions, keys))
+        counting_cancelled(
+            broker_url,
+            keys,
+            settings.result_ttl_s,
+            settings.celery_result_backend,
+            pushes_of(subscriptions, keys),
+        )
     )
     return WebhookNotifier(publisher, subscriptions)
 

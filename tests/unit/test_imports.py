@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"webhooks", "worker"},
     "assessments": PLAIN | {"broker", "evaluation", "events", "executor", "identity", "worker"},
     "workflows": PLAIN | {"broker", "evaluation", "identity", "worker"},
-    "platform_tasks": PLAIN | {"assessments", "evaluation", "worker", "workflows"},
+    "platform_tasks": PLAIN | {"assessments", "evaluation", "executor", "worker", "workflows"},
     "stock": PLAIN | {"worker", "broker"},
     "celery_app": PLAIN | {"evaluation", "platform_tasks", "stock", "telemetry"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
