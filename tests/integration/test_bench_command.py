@@ -83,6 +83,23 @@ async def test_a_run_of_the_features_end_to_end(tmp_path: Path) -> None:
     assert (code, "--features" in output) == (1, True)
 
 
+async def test_budgets_end_to_end(tmp_path: Path) -> None:
+    """A tiny run of two paths beside their probes; with ``--report`` nothing fails."""
+    result = tmp_path / "budgets.json"
+    size = ("--repeats", "2", "--scale", "0.05", "--json", str(result))
+    paths = ("--subjects", "task,submission")
+    code, output = await bench("budgets", "--report", *paths, *size, cwd=ROOT)
+    assert code == 0, output
+    found = {one["path"]: one for one in json.loads(result.read_text())}
+    assert found.keys() == {"submission", "task"}
+    for one in found.values():
+        assert one["ratio"]["repeats"] == 2
+        assert min(one["us"]["low"], one["probe_us"]["low"]) > 0
+        assert one["noise"] >= 0
+    code, output = await bench("budgets", "--subjects", "nothing", cwd=ROOT)
+    assert (code, "nothing" in output, "Traceback" in output) == (1, True, False)
+
+
 async def test_an_endurance_run_end_to_end(tmp_path: Path) -> None:
     """One worker process lives through all parts, and its memory is looked at after each."""
     result = tmp_path / "endurance.json"
