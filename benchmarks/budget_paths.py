@@ -93,7 +93,7 @@ class Http:
     async def __call__(self, where: Where) -> AsyncIterator[Measure]:
         """Start server and load generator."""
         url = f"{where.redis}/{self.database}"
-        fields = await _key_fields(url) if self.keyed else {}
+        fields = await key_fields(url) if self.keyed else {}
         mine, others = cores_apart()
         job = {"redis": url, "environment": self.environment}
         async with (
@@ -119,7 +119,7 @@ class Http:
             yield measure
 
 
-async def _key_fields(url: str) -> dict[str, str]:
+async def key_fields(url: str) -> dict[str, str]:
     """The header of a key whose rate is never used up."""
     async with open_client(url, name="keys") as client:
         await client.flushdb()
@@ -210,8 +210,9 @@ class History:
 
 
 _NO_EVENTS = {"CRUCIBLE_EVENT_BUS_URL": "off"}
+#: Keys of this tier have a rate that is never used up.
 _FREE = dict.fromkeys(("rate", "burst", "tenant_rate", "tenant_burst", "in_flight"), 1_000_000)
-_FREE_RATES = json.dumps({"premium": _FREE})
+FREE_RATES = json.dumps({"premium": _FREE})
 
 #: The names that ``budgets.toml`` has.
 PROBES = {
@@ -223,7 +224,7 @@ PATHS = {
     "submission": HotPath("POST /api/eval", Http("crucible_api", _NO_EVENTS)),
     "submission_full": HotPath(
         "POST /api/eval with key, rate and event",
-        Http("crucible_api", {"CRUCIBLE_TIERS": _FREE_RATES}, keyed=True, database=1),
+        Http("crucible_api", {"CRUCIBLE_TIERS": FREE_RATES}, keyed=True, database=1),
     ),
     "batch_item": HotPath("an item of POST /api/eval/batch", batches),
     "task": HotPath("a no-op task from claim to settlement", Counted("crucible_noop", 20_000)),

@@ -76,7 +76,7 @@ async def test_a_run_of_the_features_end_to_end(tmp_path: Path) -> None:
     found = json.loads(result.read_text())
     assert found["failures"] == []
     figures = {(f["subject"], f["metric"]): f["values"][0] for f in found["figures"]}
-    assert len({subject for subject, _ in figures}) == 3
+    assert len({subject for subject, _ in figures}) == 6
     for (subject, metric), value in figures.items():
         assert (value == 0) if metric == "error_share" else (value > 0), (subject, metric)
     code, output = await bench("batch", "--features", cwd=ROOT)
