@@ -41,23 +41,34 @@ CLIENT_KEYS, TRACES, ALL = "keys and rates", "1 % traces", "history+metrics+even
 
 @asynccontextmanager
 async def servers_stage(bench: Bench, scenario: Scenario) -> AsyncIterator[Stage]:
-    """A queue server, and an api for each subject, all at once."""
-    mine, others = cores_apart()
+    """A queue server, and an api for each subject that is measured, until the end."""
+    _, others = cores_apart()
     async with redis_stage(bench, scenario) as stage, AsyncExitStack() as stack:
         os.sched_setaffinity(stage.redis_pid, others)
-        for number, label in enumerate(stage.subjects):
-            redis = f"{stage.redis.rpartition('/')[0]}/{number}"
-            job = {"directory": str(bench.directory), "redis": redis}
-            server = await stack.enter_async_context(stage.driven(label, job=job, cores=others))
-            os.sched_setaffinity(server.facts["pid"], mine)
-            stage.more[label] = server
+        stage.more["servers"] = stack
         stage.more["load"] = await stack.enter_async_context(Driven("load", cores=others))
         yield stage
 
 
+async def _server(stage: Stage, label: str) -> Driven:
+    """The server of a subject; it is started for its first turn."""
+    if label not in stage.more:
+        mine, others = cores_apart()
+        # Each has a database of its own: the keys of one are none of another's.
+        number = list(stage.subjects).index(label)
+        redis = f"{stage.redis.rpartition('/')[0]}/{number}"
+        job = {"directory": str(stage.bench.directory), "redis": redis}
+        starting = stage.driven(label, job=job, cores=others)
+        server = await stage.more["servers"].enter_async_context(starting)
+        os.sched_setaffinity(server.facts["pid"], mine)
+        stage.more[label] = server
+    found: Driven = stage.more[label]
+    return found
+
+
 async def measure(stage: Stage, label: str) -> None:
     """One turn of one server: its highest rate, then processor time at the rate of all."""
-    server = stage.more[label]
+    server = await _server(stage, label)
     await _emptied(server.facts["redis"])
     await server.run()  # all of its processes live
     answer = await _load(stage, server, seconds=CLOSED * stage.bench.seconds)
