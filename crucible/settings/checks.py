@@ -42,7 +42,8 @@ def check(settings: Settings) -> None:
     if settings.isolation not in settings.isolations:
         detail = f"{settings.isolation} is not among CRUCIBLE_ISOLATIONS"
         raise SettingsError("CRUCIBLE_ISOLATION", detail)
-    _check_networks(settings.webhook_networks)
+    _check_networks("webhook_networks", settings.webhook_networks)
+    _check_networks("model_networks", settings.model_networks)
     _check_queues(settings.queues)
     served = served_environments(settings.environments, settings.own_environments)
     _check_tiers(settings, [one.name for one in served])
@@ -111,12 +112,12 @@ def _check_url(field: str, url: str, schemes: tuple[str, ...]) -> None:
         raise SettingsError(env_name(field), f"{mask_url(url)!r}: {fault}")
 
 
-def _check_networks(networks: tuple[str, ...]) -> None:
+def _check_networks(setting: str, networks: tuple[str, ...]) -> None:
     for text in networks:
         try:
             ipaddress.ip_network(text, strict=False)
         except ValueError as error:
-            raise SettingsError(env_name("webhook_networks"), str(error)) from None
+            raise SettingsError(env_name(setting), str(error)) from None
 
 
 def _check_queues(queues: tuple[str, ...]) -> None:

@@ -43,6 +43,7 @@ TYPED: dict[str, tuple[str, Any]] = {
     "allowed_hosts": ("a.example,b.example", ["a.example", "b.example"]),
     "isolation": ("nested", "nested"),
     "webhook_networks": ("10.1.0.0/16,fd00::/8", ["10.1.0.0/16", "fd00::/8"]),
+    "model_networks": ("10.1.0.0/16", ["10.1.0.0/16"]),
     "isolations": ("nested,container", ["nested", "container"]),
 }
 
