@@ -44,6 +44,7 @@ TYPED: dict[str, tuple[str, Any]] = {
     "isolation": ("nested", "nested"),
     "webhook_networks": ("10.1.0.0/16,fd00::/8", ["10.1.0.0/16", "fd00::/8"]),
     "model_networks": ("10.1.0.0/16", ["10.1.0.0/16"]),
+    "resources": ("gpu0=1,slots=2", ["gpu0=1", "slots=2"]),
     "isolations": ("nested,container", ["nested", "container"]),
 }
 
