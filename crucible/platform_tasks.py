@@ -10,13 +10,21 @@ from crucible.pipelines.tasks import register as register_pipeline
 from crucible.workflows.tasks import build_registry as workflow_tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crucible.executor.hooks import ExecutorHooks
     from crucible.settings import Settings
     from crucible.worker import TaskRegistry
 
 
-def build_registry(settings: Settings) -> TaskRegistry:
-    """The registry that workers serve, with what its tasks need opened beside the worker."""
-    registry = evaluation_tasks(settings)
+def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) -> TaskRegistry:
+    """The registry that workers serve, with what its tasks need opened beside the worker.
+
+    Args:
+        settings: of the worker.
+        observers: notified of what its executor does, where that is in this process.
+    """
+    registry = evaluation_tasks(settings, observers)
     # Beside evaluations: the same executor runs its safety tests.
     register_pipeline(registry, settings)
     registry.include(assessment_tasks(settings))

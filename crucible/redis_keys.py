@@ -49,6 +49,12 @@ WEBHOOKS = "crucible:webhooks"
 WEBHOOKS_FAILING = "crucible:webhooks:failing"
 WEBHOOK_LOG_PREFIX = "crucible:webhooks:log:"
 WEBHOOK_DELIVERED_PREFIX = "crucible:webhooks:delivered:"
+SESSIONS_WANTED = "crucible:sessions:wanted"
+SESSION_CALLS_PREFIX = "crucible:sessions:calls:"
+SESSION_ANSWERS_PREFIX = "crucible:sessions:answers:"
+SESSION_HOST_PREFIX = "crucible:sessions:host:"
+SESSIONS_OF_PREFIX = "crucible:sessions:of:"
+SESSION_PREFIX = "crucible:session:"
 #: The key of the schedule's leases begins with this.
 SCHEDULE_PREFIX = "crucible:schedule:"
 ASSESSMENT_PREFIX = "crucible:assessment:"
@@ -109,8 +115,18 @@ WEBHOOK_LOG_LIMIT, WEBHOOK_LOG_TTL_S = 1000, 30 * 86_400
 WEBHOOK_DELIVERED_TTL_S = 2 * 86_400
 #: Webhooks a tenant may register.
 WEBHOOKS_OF_TENANT = 20
+#: Calls for sessions that may wait in one list, and seconds a list of them is kept after the last.
+SESSION_CALLS_LIMIT, SESSION_CALLS_TTL_S = 1000, 900
+#: Seconds an api process has to fetch answers of its sessions.
+SESSION_ANSWERS_TTL_S = 60
+#: Seconds a heartbeat of a worker with sessions lasts, and it is remembered that one is opened.
+SESSION_HOST_TTL_S, SESSION_OPENING_TTL_S = 9.0, 60
+#: Seconds it is remembered of a session how it ended.
+SESSION_KEPT_TTL_S = 3600
 #: Seconds the state of historians is kept once none of them is there.
 HISTORIANS_TTL_S = 3600
+#: Seconds it is remembered of an evaluation that it was forgotten on request.
+PURGED_TTL_S = 30 * 86_400
 #: Seconds a reply waits to be fetched by a client that may have left.
 REPLY_TTL_S = 300
 #: Seconds after which stock workers of 5.7 may sweep the binding of a client that died.
@@ -162,7 +178,7 @@ TABLE = (
             "dispatch mark: who sends the chord's body, or that it was sent"),
     KeyInfo(f"{IDEMPOTENCY_PREFIX}<name>", "string", "publishers",
             f"TTL of the publication; of an evaluation at least a week until it ends, then "
-            f"{_RESULT_TTL}",
+            f"{_RESULT_TTL}; of one that was forgotten {PURGED_TTL_S} s",
             "idempotency record: what was published under this name"),
     KeyInfo(f"{WORKER_PREFIX}<worker id>", "string", _WORKERS, f"TTL {WORKER_TTL_S:g} s",
             "heartbeat: the node name, or JSON with its troubles, circuits and gauges"),
@@ -223,6 +239,27 @@ TABLE = (
             f"TTL {WEBHOOK_DELIVERED_TTL_S} s, of an attempt under way its timeout",
             "an attempt is under way, or was accepted: a message that comes twice is not delivered "
             "twice"),
+    KeyInfo(SESSIONS_WANTED, "list", "api",
+            f"{SESSION_CALLS_LIMIT} entries, TTL {SESSION_CALLS_TTL_S} s",
+            "sessions that are to be opened, by whichever worker has room"),
+    KeyInfo(f"{SESSION_CALLS_PREFIX}<worker>", "list", "api",
+            f"{SESSION_CALLS_LIMIT} entries, TTL {SESSION_CALLS_TTL_S} s",
+            "cells for the sessions of one worker, and those to be closed"),
+    KeyInfo(f"{SESSION_ANSWERS_PREFIX}<api process>", "list", _WORKERS,
+            f"one entry a call, TTL {SESSION_ANSWERS_TTL_S} s", "what came of them"),
+    KeyInfo(f"{SESSION_HOST_PREFIX}<worker>", "string", _WORKERS,
+            f"TTL {SESSION_HOST_TTL_S:g} s",
+            "heartbeat of a worker that keeps sessions: how many; without it they are lost"),
+    KeyInfo(f"{SESSIONS_OF_PREFIX}<tenant>", "zset", "api, workers",
+            "the maximum of the tenant's tier; TTL: the longest life of the newest, and "
+            f"{SESSION_CALLS_TTL_S} s",
+            "ids of a tenant's sessions → when they were asked for"),
+    KeyInfo(f"{SESSION_PREFIX}<tenant>:<session id>", "string", "api, workers",
+            f"TTL: its longest life; once it has ended {SESSION_KEPT_TTL_S} s",
+            "a session: its worker, what it is like, how it ended"),
+    KeyInfo(f"{SESSION_PREFIX}<tenant>:<session id>:opening", "string", "api",
+            f"TTL {SESSION_OPENING_TTL_S} s; deleted once it is open",
+            "who opens a session that a facade's client has named"),
     KeyInfo(f"{SCHEDULE_PREFIX}<task>", "string", _WORKERS, "TTL: the interval of the task",
             "lease of a scheduled task: the worker that sent it last; sent again once it is gone"),
     KeyInfo(f"{ASSESSMENTS_PREFIX}<tenant>", "zset", "api", "1000 entries, TTL 14 days",
@@ -524,3 +561,28 @@ class Keys:
     def reservations(self) -> str:
         """Who has which resources, and who waits for them."""
         return f"{self.prefix}{RESERVATIONS}"
+
+    @property
+    def sessions_wanted(self) -> str:
+        """The list of sessions to be opened."""
+        return f"{self.prefix}{SESSIONS_WANTED}"
+
+    def session_calls(self, host: str) -> str:
+        """The list of calls for sessions of one worker."""
+        return f"{self.prefix}{SESSION_CALLS_PREFIX}{host}"
+
+    def session_answers(self, api: str) -> str:
+        """The list of answers for one api process."""
+        return f"{self.prefix}{SESSION_ANSWERS_PREFIX}{api}"
+
+    def session_host(self, host: str) -> str:
+        """The heartbeat of a worker that keeps sessions."""
+        return f"{self.prefix}{SESSION_HOST_PREFIX}{host}"
+
+    def sessions_of(self, tenant: str) -> str:
+        """The ids of a tenant's sessions."""
+        return f"{self.prefix}{SESSIONS_OF_PREFIX}{tenant}"
+
+    def session(self, tenant: str, session_id: str) -> str:
+        """What is known of one session."""
+        return f"{self.prefix}{SESSION_PREFIX}{tenant}:{session_id}"

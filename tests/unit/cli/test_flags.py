@@ -45,6 +45,8 @@ TYPED: dict[str, tuple[str, Any]] = {
     "webhook_networks": ("10.1.0.0/16,fd00::/8", ["10.1.0.0/16", "fd00::/8"]),
     "model_networks": ("10.1.0.0/16", ["10.1.0.0/16"]),
     "resources": ("gpu0=1,slots=2", ["gpu0=1", "slots=2"]),
+    "otlp_endpoint": ("http://h:4318", "http://h:4318"),
+    "trace_sample_rate": ("0.5", 0.5),
     "isolations": ("nested,container", ["nested", "container"]),
 }
 
