@@ -88,6 +88,7 @@ def register(registry: TaskRegistry, settings: Settings) -> None:
     pipeline = Pipeline(settings)
     options: dict[str, Any] = {
         "max_retries": None,
+        "resumes": True,
         "soft_time_limit": TIME_LIMIT_S,
         "time_limit": TIME_LIMIT_S + 60,
     }

@@ -73,6 +73,7 @@ class TaskRegistry:
         soft_time_limit: float | None = None,
         rate_limit: str | None = None,
         keep_failed: bool = False,
+        resumes: bool = False,
         **retries: Unpack[AutoRetryOptions],
     ) -> Callable[[TaskFunction], TaskFunction]:
         """Register the decorated function under ``name``.
@@ -107,6 +108,7 @@ class TaskRegistry:
                     soft_time_limit=soft_time_limit,
                     rate_limit=rate_limit,
                     keep_failed=keep_failed,
+                    resumes=resumes,
                     home=self,
                 )
             )

@@ -75,6 +75,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "workflows",
     }
     | {"compat", "console", "telemetry"},
+    "testing": PLAIN
+    | {"api", "broker", "embedded", "evaluation", "executor", "platform_tasks", "webhooks"}
+    | {"worker"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
     "up": PLAIN | {"broker", "embedded", "executor", "history", "identity", "scaling"},
     "client": {"models", "errors"},
