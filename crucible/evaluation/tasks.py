@@ -32,6 +32,7 @@ from crucible.evaluation.webhook_outlet import WebhookOutlet, open_outlet
 from crucible.evaluation.webhook_task import deliver_webhook
 from crucible.events.writer import LateSink, open_events
 from crucible.executor import circuits_of, gauges_of, open_executor
+from crucible.executor.gpus import count_of
 from crucible.executor.hooks import HookGroup
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.served import ServedEnvironments
@@ -101,6 +102,8 @@ def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) 
         found: Counter[str] = Counter()
         for executor in opened:
             found.update(gauges_of(executor))
+        if settings.gpus:
+            found["gpus"] = count_of(settings.gpus)
         return dict(found)
 
     @asynccontextmanager

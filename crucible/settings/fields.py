@@ -162,6 +162,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         executor_urls: executor services; empty means containers are started here.
         executor_token: bearer token of the executor services.
         docker_url: the engine; empty means its default socket.
+        gpus: devices that programs of this worker get, by index or UUID; ``all``; or
+            ``simulated:N``, which are declared only. A worker with some serves ``gpu_queue`` too.
         docker_runtime: ``runc``, ``crun``, ``runsc``; empty means the engine's default.
         sandbox_image: image that programs of the default environment run in.
         isolation: of programs that name none: ``container`` (one made anew for each) or
@@ -269,6 +271,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     executor_urls: tuple[str, ...] = ()
     executor_token: str = ""
     docker_url: str = ""
+    gpus: tuple[str, ...] = ()
     docker_runtime: Literal["", "runc", "crun", "runsc"] = ""
     sandbox_image: str = "crucible-sandbox:latest"
     isolation: Isolation = "container"

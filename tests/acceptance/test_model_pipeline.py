@@ -89,7 +89,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "CRUCIBLE_MODEL_CACHE_DIR": str(tmp_path / "models"),
         "CRUCIBLE_MODEL_DIR": str(EXAMPLE.resolve()),
         "CRUCIBLE_RESOURCES": "slots=4,gpu0=1",
-        "CRUCIBLE_QUEUES": "evaluation,batch,assessments,reports,gpu_queue",
+        "CRUCIBLE_GPUS": "simulated:1",
     }
 
 

@@ -37,6 +37,7 @@ TYPED: dict[str, tuple[str, Any]] = {
     "pool_max": ("40", 40),
     "claim": ("brpop", "brpop"),
     "docker_runtime": ("runsc", "runsc"),
+    "gpus": ("0,1", ["0", "1"]),
     "log_level": ("error", "error"),
     "log_format": ("json", "json"),
     "publish_deadline_s": ("0.5", 0.5),
