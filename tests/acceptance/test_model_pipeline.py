@@ -171,16 +171,17 @@ async def test_what_is_wrong_leaves_nothing_reserved(
         assert not await redis.keys("crucible:pipeline:*")
 
 
-async def test_killed_workers_change_nothing(redis_url: str, redis: Redis, tmp_path: Path) -> None:
-    """SIGKILL at two moments of a pipeline: the same report, each run once, nothing reserved."""
+async def test_a_killed_worker_changes_nothing(
+    redis_url: str, redis: Redis, tmp_path: Path
+) -> None:
+    """SIGKILL in the middle of a pipeline: the same report, each run once, nothing reserved."""
     async with model_host() as host, Publisher.connect(redis_url) as publisher:
         options = {"sha256": SHA256, "resources": RESERVED}
         sent = await publisher.send_task(TASK, [host.url, SUITE], options, queue="assessments")
-        for moment in (1, 4):
-            async with async_worker(redis_url, **environment(tmp_path)) as worker:
-                await _until_runs(redis, moment)
-                os.kill(worker.pid, signal.SIGKILL)
-                await worker.wait(10)
+        async with async_worker(redis_url, **environment(tmp_path)) as worker:
+            await _until_runs(redis, 2)
+            os.kill(worker.pid, signal.SIGKILL)
+            await worker.wait(10)
         async with async_worker(redis_url, **environment(tmp_path)):
             assert told(await sent.get(timeout=WAIT_S)) == EXPECTED
         assert await redis.hlen("crucible:reservations") == 0

@@ -78,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": PLAIN
     | {"api", "broker", "embedded", "evaluation", "executor", "platform_tasks", "webhooks"}
     | {"worker"},
-    "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
+    "doctor": PLAIN | {"broker", "executor", "embedded", "history", "images"},
     "up": PLAIN | {"broker", "embedded", "executor", "history", "identity", "scaling"},
     "client": {"models", "errors"},
     "console": {"http"},
