@@ -105,6 +105,8 @@ def command(
 ) -> None:
     """Run tasks until SIGTERM, which lets running tasks finish; a second SIGTERM stops them."""
     bounds = _bounds(autoscale)
+    if bounds is None and (settings.worker_max_tasks or settings.worker_max_memory_mb):
+        bounds = 1, 1  # who replaces a process has to outlive it
     if bounds is not None:
         scaled.command(settings, tasks, name, bounds)
         return

@@ -150,6 +150,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         max_deliveries: deliveries of one message before it becomes a dead letter.
         visibility_timeout_s: seconds until stock workers restore a foreign claim; must be the
             same for every worker on the queues.
+        worker_max_tasks: tasks after which a worker process is replaced, by one that is ready
+            before it goes; 0 for never.
+        worker_max_memory_mb: the same by its resident memory, MiB.
         drain_s: seconds running programs may take to finish after SIGTERM.
         autoscale_min: workers that autoscaling keeps at least; 0 where something else starts the
             first one.
@@ -261,6 +264,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     schedule: bool = False
     max_deliveries: Positive = 5
     visibility_timeout_s: Seconds = 3600.0
+    worker_max_tasks: Count = 0
+    worker_max_memory_mb: Count = 0
     drain_s: Seconds = 30.0
     autoscale_min: Count = 1
     autoscale_max: Positive = 10
