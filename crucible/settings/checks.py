@@ -33,6 +33,9 @@ def check(settings: Settings) -> None:
     _check_urls(settings)
     if settings.pool_max and settings.pool_max < settings.pool_min:
         raise SettingsError("CRUCIBLE_POOL_MAX", "must not be below CRUCIBLE_POOL_MIN")
+    if 0 < settings.task_time_limit_s < settings.task_soft_time_limit_s:
+        detail = "must not be below CRUCIBLE_TASK_SOFT_TIME_LIMIT_S"
+        raise SettingsError("CRUCIBLE_TASK_TIME_LIMIT_S", detail)
     if settings.autoscale_max < settings.autoscale_min:
         raise SettingsError("CRUCIBLE_AUTOSCALE_MAX", "must not be below CRUCIBLE_AUTOSCALE_MIN")
     if settings.autoscale_down >= settings.autoscale_up:

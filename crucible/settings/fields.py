@@ -150,6 +150,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         max_deliveries: deliveries of one message before it becomes a dead letter.
         visibility_timeout_s: seconds until stock workers restore a foreign claim; must be the
             same for every worker on the queues.
+        task_soft_time_limit_s: seconds after which a task of the platform that runs no program is
+            asked to end; 0 for never. Programs have limits of their own.
+        task_time_limit_s: seconds after which it is stopped; 0 for never.
         worker_max_tasks: tasks after which a worker process is replaced, by one that is ready
             before it goes; 0 for never.
         worker_max_memory_mb: the same by its resident memory, MiB.
@@ -264,6 +267,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     schedule: bool = False
     max_deliveries: Positive = 5
     visibility_timeout_s: Seconds = 3600.0
+    task_soft_time_limit_s: Count = 600
+    task_time_limit_s: Count = 900
     worker_max_tasks: Count = 0
     worker_max_memory_mb: Count = 0
     drain_s: Seconds = 30.0
