@@ -46,7 +46,7 @@ def source_of(model_id: str, store_url: str, folder: str) -> Source:
             raise InputError(
                 "model_id",
                 f"{quoted(model_id)} is no URL, and there is no object store "
-                "(CRUCIBLE_OBJECT_STORE_URL)",
+                "(CRUCIBLE_MODEL_URL)",
             )
         if ".." in model_id.split("/") or model_id.startswith("/"):
             raise InputError("model_id", "must be a name within the object store")

@@ -184,7 +184,7 @@ class Pipeline:
         tenant: str,
     ) -> Order:
         settings = self._settings
-        source_of(model_id, settings.object_store_url, settings.model_dir)
+        source_of(model_id, settings.model_url, settings.model_dir)
         if sha256 is not None and not (len(sha256) == 64 and sha256.isalnum()):
             raise InputError("sha256", "must be 64 hexadecimal digits")
         wanted = dict(resources or {})
@@ -274,7 +274,7 @@ class Pipeline:
                 # Another machine may have downloaded it.
                 artifact = await _fetched(ctx, tools, order, before["artifact"]["sha256"])
                 source = source_of(
-                    order.model_id, tools.settings.object_store_url, tools.settings.model_dir
+                    order.model_id, tools.settings.model_url, tools.settings.model_dir
                 )
                 path = tools.cache.path(artifact.sha256)
                 file = await asyncio.to_thread(artifact_file, path, source.name)
@@ -377,7 +377,7 @@ class Pipeline:
 
 async def _fetched(ctx: TaskContext, tools: Tools, order: Order, sha256: str | None) -> Any:
     settings = tools.settings
-    source = source_of(order.model_id, settings.object_store_url, settings.model_dir)
+    source = source_of(order.model_id, settings.model_url, settings.model_dir)
 
     async def on_bytes(at: int, total: int | None) -> None:
         share = 100 * at / total if total else 0.0

@@ -123,7 +123,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         webhook_networks: private networks that webhooks may go to, such as 10.1.0.0/16.
         webhook_timeout_s: seconds one request to a receiver may take.
         webhook_disable_after_s: seconds of failures alone after which a webhook is disabled.
-        object_store_url: where models are that are named without a URL, ``https://…`` or
+        model_url: where models are that are named without a URL, ``https://…`` or
             ``file:///…``; empty for nowhere.
         model_dir: folder that ``file://`` models may be in; empty for none.
         model_networks: private networks that models may be downloaded from.
@@ -245,7 +245,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     webhook_networks: tuple[str, ...] = ()
     webhook_timeout_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 15.0
     webhook_disable_after_s: Seconds = 5 * 86_400.0
-    object_store_url: str = ""
+    model_url: str = ""
     model_dir: str = ""
     model_networks: tuple[str, ...] = ()
     model_max_mb: Positive = 1024

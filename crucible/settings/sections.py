@@ -42,7 +42,7 @@ _FIRST = {
     "history_url": Section.HISTORY,
     "queue_limit": Section.SUBMISSIONS,
     "webhook_networks": Section.WEBHOOKS,
-    "object_store_url": Section.MODELS,
+    "model_url": Section.MODELS,
     "celery_enabled": Section.MIGRATION,
     "queue_service_url": Section.LEGACY_QUEUE,
     "breaker_failures": Section.BREAKERS,

@@ -155,7 +155,7 @@ async def test_what_is_wrong_leaves_nothing_reserved(
             (host.url.replace("classifier", "none"), SUITE, {}, "404"),
             ("http://10.1.2.3/x", SUITE, {}, "private"),
             ("file:///etc/passwd", SUITE, {}, "CRUCIBLE_MODEL_DIR"),
-            ("no-store", SUITE, {}, "CRUCIBLE_OBJECT_STORE_URL"),
+            ("no-store", SUITE, {}, "CRUCIBLE_MODEL_URL"),
             (host.url, SUITE, {"resources": {"gpu9": 1}}, "resources.gpu9"),
             (host.url, SUITE, {"resources": {"slots": 5}}, "resources.slots"),
             (host.url, many, {}, "cases[37].language"),
