@@ -72,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "workflows",
     }
     | {"compat", "console", "telemetry"},
-    "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
+    "doctor": PLAIN | {"broker", "executor", "embedded", "history", "images"},
     "up": PLAIN | {"broker", "embedded", "executor", "history", "identity", "scaling"},
     "client": {"models", "errors"},
     "console": {"http"},
