@@ -88,6 +88,7 @@ from crucible.evaluation.record import unended_ttl_s
 from crucible.evaluation.retries import Retries
 from crucible.evaluation.session_service import SessionService
 from crucible.evaluation.task_directory import TaskDirectory
+from crucible.evaluation.task_history import TaskHistory
 from crucible.evaluation.webhook_ends import pushes_of
 from crucible.evaluation.webhook_notifier import WebhookNotifier
 from crucible.events.hub import open_hub
@@ -96,6 +97,7 @@ from crucible.executor.served import ServedEnvironments
 from crucible.http.answers import add_security_fields
 from crucible.http.guard import GUARD, ConnectionGuard, Limits
 from crucible.http.hosts import HOSTS, HostPolicy, host_guard
+from crucible.http.preferences import add_applied
 from crucible.http.query import check_query
 from crucible.identity.key_store import check_scripting
 from crucible.identity.key_table import KeyTable
@@ -181,7 +183,7 @@ MEASURE_S = 2.0
 _WAIT = frozenset({"wait"})
 _LIMIT = frozenset({"limit"})
 _TASK_ROUTES: tuple[tuple[str, str, Need, Handler, frozenset[str]], ...] = (
-    ("GET", "/tasks", "read", tasks.list_, _LIMIT | {"cursor"}),
+    ("GET", "/tasks", "read", tasks.list_, _LIMIT | {"state", "cursor"}),
     ("GET", "/tasks/workers/status", "read", tasks.workers, frozenset()),
     ("GET", "/tasks/{task_id}", "read", tasks.show, frozenset()),
     ("DELETE", "/tasks/{task_id}", "submit", tasks.cancel, frozenset()),
@@ -207,7 +209,7 @@ ROUTES = (
     Route("DELETE", "/api/eval/{eval_id}", "submit", evaluations.cancel, frozenset({"purge"})),
     Route("POST", "/api/eval/{eval_id}/retry", "submit", attempts.retry),
     Route("GET", "/api/eval/{eval_id}/request", "read", attempts.content),
-    Route("DELETE", "/api/eval", "submit", attempts.cancel_many, attempts.FILTERS | {"cursor"}),
+    Route("DELETE", "/api/eval", "submit", attempts.cancel_many, *attempts.QUERY),
     Route("GET", "/api/eval/{eval_id}/events", "read", events.follow_one),
     Route("GET", "/api/events", "read", events.follow_all, frozenset({"status"})),
     Route("GET", "/api/environments", "key", environments.environments),
@@ -279,7 +281,7 @@ def build_app(settings: Settings) -> web.Application:
         for facade in FACADES[name].routes:
             need: Need = "read" if facade.method == "GET" else "submit"
             app.router.add_route(facade.method, facade.path, admitted(facade.handler, need))
-    app.on_response_prepare.append(add_security_fields)
+    app.on_response_prepare.extend((add_security_fields, add_applied))
     console.add_console(app)
     for route in ROUTES:
         if route.method == "GET":
@@ -351,7 +353,8 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         app[FORGETTER] = await stack.enter_async_context(
             open_forgetter(settings, names, app[SERVICE], app[ADMIN], app.get(HISTORY))
         )
-        app[TASKS] = TaskDirectory(app[SERVICE], publisher, control, app[ADMIN])
+        past = TaskHistory(app[HISTORY], publisher.results) if HISTORY in app else None
+        app[TASKS] = TaskDirectory(app[SERVICE], publisher, control, app[ADMIN], past)
         app[FLEET] = await stack.enter_async_context(
             open_fleet(
                 settings.celery_broker_url,

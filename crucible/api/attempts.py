@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,23 +9,19 @@ import msgspec
 from crucible.api.app_keys import CANCELLATION, RETRIES, SERVICE
 from crucible.api.callers import caller_of
 from crucible.api.evaluations import Accepted, key_of
+from crucible.api.history import FILTERS, METADATA, filters_of
 from crucible.api.problems import not_submitted
 from crucible.broker.admin.listing import Place
 from crucible.errors import BrokerError, LegacyError, ParameterError
-from crucible.evaluation.cancellation import Filters
 from crucible.evaluation.record import task_id_of
 from crucible.http.answers import json_answer
 from crucible.http.cursors import next_cursor, place_of
-from crucible.models import ENDED, Status
-from crucible.settings import KNOWN_QUEUES
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-#: Statuses of evaluations that can be cancelled.
-CANCELLABLE = tuple(status.value for status in Status if status not in ENDED)
-#: Parameters of ``DELETE /api/eval`` that say which evaluations are meant.
-FILTERS = frozenset({"status", "queue", "language", "since", "until"})
+#: Parameters of ``DELETE /api/eval``, and what the names of further ones begin with.
+QUERY = FILTERS | {"cursor"}, METADATA
 
 
 class RetryAccepted(Accepted, frozen=True, kw_only=True):
@@ -82,47 +76,15 @@ async def content(request: web.Request) -> web.Response:
 
 async def cancel_many(request: web.Request) -> web.Response:
     """``DELETE /api/eval?…``: cancel what matches the filters, a bounded part in one call."""
-    filters, place = _filters_of(request), place_of(request, Place)
-    cancellation = request.app[CANCELLATION]
-    count, following = await cancellation.cancel(caller_of(request), filters, place)
-    cursor = None if following is None else next_cursor(request, following)
-    return json_answer(Cancelled(cancelled=count, cursor=cursor))
-
-
-def _filters_of(request: web.Request) -> Filters:
     query = request.query
-    if FILTERS.isdisjoint(query):
+    if (FILTERS - {"tenant"}).isdisjoint(query) and not any(
+        name.startswith(METADATA) for name in query
+    ):
         # A forgotten parameter must not end everything.
         raise ParameterError(
             "status", f"or another filter is required: {', '.join(sorted(FILTERS))}"
         )
-    status, queue = query.get("status"), query.get("queue")
-    if status is not None and status not in CANCELLABLE:
-        raise ParameterError("status", f"must be {', '.join(CANCELLABLE)}: others have ended")
-    if queue is not None and queue not in KNOWN_QUEUES:
-        raise ParameterError("queue", f"must be one of {', '.join(KNOWN_QUEUES)}")
-    return Filters(
-        status=None if status is None else Status(status),
-        queue=queue,
-        language=query.get("language"),
-        since=_moment(request, "since"),
-        until=_moment(request, "until"),
-    )
-
-
-def _moment(request: web.Request, name: str) -> int | None:
-    """A moment in milliseconds since the epoch: ISO 8601, or seconds."""
-    text = request.query.get(name)
-    if text is None:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            moment = datetime.fromisoformat(text)
-            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError):
-            seconds = math.nan
-    if not math.isfinite(seconds):
-        raise ParameterError(name, "must be a time: 2026-01-31T12:00:00Z, or seconds") from None
-    return round(seconds * 1000)
+    filters, place = filters_of(request), place_of(request, Place)
+    count, following = await request.app[CANCELLATION].cancel(filters, place)
+    cursor = None if following is None else next_cursor(request, following)
+    return json_answer(Cancelled(cancelled=count, cursor=cursor))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
@@ -11,11 +12,16 @@ from crucible.identity.key_table import FIRST_READ_S, KeyTable
 from crucible.identity.principal import LOCAL, Principal, Scope
 from crucible.identity.secret import credential_in, digest_of
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 #: What a route asks of its caller: a scope; any key; nothing where only this machine can ask, else
 #: the scope ``admin``; nothing.
 Need = Scope | Literal["key", "loopback", "nothing"]
 
 _CALLER = web.RequestKey("caller", Principal)
+#: Hash of the key that it came with; None without one.
+_DIGEST: web.RequestKey[bytes | None] = web.RequestKey("digest")
 _AUTHORIZATION, _API_KEY = "Authorization", "X-API-Key"
 #: Fields a key may come in; the last is that of Judge0's clients.
 _FIELDS = (_AUTHORIZATION, _API_KEY, "X-Auth-Token")
@@ -35,6 +41,8 @@ class Callers:
         self.table = table
         self._loopback = loopback
         self._trusting = trusting
+        self._watches: dict[object, tuple[web.Request, Callable[[], None]]] = {}
+        table.watchers.append(self._look)
 
     def known(self, digest: bytes | None) -> Principal | None:
         """The caller, as far as it can be said at once.
@@ -93,7 +101,28 @@ class Callers:
         scope = "admin" if need == "loopback" else need
         if scope != "key" and scope not in caller.scopes:
             raise Forbidden(scope)
-        request[_CALLER] = caller
+        request[_CALLER], request[_DIGEST] = caller, digest
+
+    def still_admitted(self, request: web.Request) -> bool:
+        """Whether the key of a request that was admitted is neither revoked nor expired."""
+        return self.known(request[_DIGEST]) is not None
+
+    @contextmanager
+    def watching(self, request: web.Request, lost: Callable[[], None]) -> Iterator[None]:
+        """Call ``lost`` when the key of a request becomes invalid; at once where it is."""
+        watch = object()
+        self._watches[watch] = request, lost
+        try:
+            if not self.still_admitted(request):
+                lost()
+            yield
+        finally:
+            del self._watches[watch]
+
+    def _look(self) -> None:
+        for request, lost in list(self._watches.values()):
+            if not self.still_admitted(request):
+                lost()
 
 
 CALLERS = web.AppKey("callers", Callers)

@@ -17,6 +17,7 @@ from crucible.evaluation.record import task_id_of
 from crucible.evaluation.request import decode_request
 from crucible.http.answers import json_answer
 from crucible.http.body import read_body
+from crucible.http.preferences import preferred_wait
 from crucible.http.problems import IDEMPOTENCY_KEY
 from crucible.models import ENDED, Evaluation
 
@@ -139,18 +140,17 @@ def _is_purge(request: web.Request) -> bool:
 
 
 def wait_of(request: web.Request) -> float | None:
-    """Seconds the client is willing to wait; None without ``?wait=``.
+    """Seconds the client is willing to wait: ``?wait=``, else ``Prefer: wait=``; None without.
 
     Lowered to what the installation allows: the client gets a 202 then, and asks again.
 
     Raises:
         ParameterError: not a number of seconds.
     """
-    if "?" not in request.raw_path:  # most have none, and parsing a URL is not cheap
-        return None
-    text = request.query.get("wait")
+    # Most have no query, and parsing a URL is not cheap.
+    text = request.query.get("wait") if "?" in request.raw_path else None
     if text is None:
-        return None
+        return preferred_wait(request, request.app[SETTINGS].max_wait_s)
     try:
         seconds = float(text)
     except ValueError:

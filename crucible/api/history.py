@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -36,6 +37,8 @@ COUNTED = frozenset({"tenant", "since", "until", "bucket"})
 #: Buckets of one answer at most, and seconds that one is for unless the client says otherwise.
 _MAX_BUCKETS, _BUCKET_S = 1000, 3600
 _MAX_TEXT = 200
+#: Seconds since the epoch; eight digits are a date.
+_SECONDS = re.compile(r"(?![0-9]{8}\Z)[0-9]{1,11}(?:\.[0-9]{1,9})?")
 _NO_HISTORY = "there is no history here: CRUCIBLE_HISTORY_URL is not set"
 
 
@@ -96,7 +99,7 @@ async def list_(request: web.Request) -> web.Response:
     history = request.app.get(HISTORY)
     if history is None:
         return no_history()
-    filters = _filters(request)
+    filters = filters_of(request)
     limit = limit_of(request, PAGE, LARGEST_PAGE)
     rows, cursor = await history.page(filters, limit, request.query.get("cursor"))
     return json_answer(EvaluationPage(items=list(map(past_evaluation, rows)), next_cursor=cursor))
@@ -164,7 +167,13 @@ async def past(request: web.Request, eval_id: str) -> Evaluation | None:
     return None if row is None else past_evaluation(row)
 
 
-def _filters(request: web.Request) -> Filters:
+def filters_of(request: web.Request) -> Filters:
+    """Which evaluations a list, or a cancellation of many, is about.
+
+    Raises:
+        ParameterError: a filter cannot be used.
+        Forbidden: they are another tenant's, and the caller is no admin.
+    """
     query = request.query
     return Filters(
         tenant=_tenant_of(request),
@@ -219,11 +228,13 @@ def _text_of(request: web.Request, name: str) -> str | None:
 
 
 def _time_of(request: web.Request, name: str) -> int | None:
-    """A time, milliseconds since the epoch; text without an offset is UTC."""
+    """A time, milliseconds since the epoch: ISO 8601 (UTC without an offset), or seconds."""
     text = request.query.get(name)
     if text is None:
         return None
     try:
+        if _SECONDS.fullmatch(text):
+            return round(float(text) * 1000)
         # A + in a query is a space, which stands before the offset then.
         moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from crucible.api.attempts import CANCELLABLE, Cancelled, RetryAccepted
+from crucible.api.attempts import Cancelled, RetryAccepted
+from crucible.api.history import FILTERS
 from crucible.api.openapi_forms import Responses, Schemas, parameter, response, some
+from crucible.api.openapi_history import text
 from crucible.models import Evaluation
-from crucible.settings import KNOWN_QUEUES
 
 TYPES = (RetryAccepted, Cancelled)
-_TIME = {"type": "string", "description": "ISO 8601, or seconds since the epoch."}
-_FILTERS = [
-    parameter("status", {"type": "string", "enum": list(CANCELLABLE)}, "Where it stands."),
-    parameter("queue", {"type": "string", "enum": list(KNOWN_QUEUES)}, "The queue it is in."),
-    parameter("language", {"type": "string"}, "Of the program."),
-    parameter("since", _TIME, "Accepted then or later."),
-    parameter("until", _TIME, "Accepted before then."),
-    parameter("cursor", {"type": "string"}, "`cursor` of the answer before."),
-]
+_CURSOR = parameter("cursor", {"type": "string"}, "`cursor` of the answer before.")
 
 
 def retry_paths(of: Schemas, errors: Responses, eval_id: Any, key: Any) -> dict[str, Any]:
@@ -42,7 +35,9 @@ def cancel_many(of: Schemas, errors: Responses) -> dict[str, Any]:
     """The operation ``DELETE /api/eval``."""
     return {
         "summary": "Cancel the evaluations that match; one filter at least",
-        "parameters": _FILTERS,
+        "description": "The filters of the list, and `metadata.KEY=VALUE`. What has ended stays "
+        "as it is.",
+        "parameters": [*map(text, sorted(FILTERS)), _CURSOR],
         "responses": {
             "200": response("How many, and how to go on.", of[Cancelled]),
             **some(errors, "422", "503"),

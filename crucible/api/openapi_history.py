@@ -18,7 +18,7 @@ def history_list(of: Schemas, errors: Responses) -> dict[str, Any]:
     return {
         "summary": "Evaluations of the history, newest first",
         "description": "`metadata.KEY=VALUE` selects by a field of the metadata.",
-        "parameters": [*map(_text, sorted(FILTERS | {"cursor"})), limit(LARGEST_PAGE)],
+        "parameters": [*map(text, sorted(FILTERS | {"cursor"})), limit(LARGEST_PAGE)],
         "responses": {
             "200": response("A page of them.", of[EvaluationPage]),
             **some(errors, "422", "503"),
@@ -34,7 +34,7 @@ def stats_paths(of: Schemas, errors: Responses) -> dict[str, Any]:
             "get": {
                 "summary": "Counts by status, verdict and bucket of time",
                 "parameters": [
-                    *map(_text, ("tenant", "since", "until")),
+                    *map(text, ("tenant", "since", "until")),
                     {"name": "bucket", "in": "query", "schema": bucket},
                 ],
                 "responses": {
@@ -46,5 +46,6 @@ def stats_paths(of: Schemas, errors: Responses) -> dict[str, Any]:
     }
 
 
-def _text(name: str) -> dict[str, Any]:
+def text(name: str) -> dict[str, Any]:
+    """A parameter that is text."""
     return {"name": name, "in": "query", "schema": {"type": "string", "minLength": 1}}

@@ -13,6 +13,7 @@ PREFIXES = ("", "/api/v1")
 _TASK_ID = parameter(
     "task_id", {"type": "string"}, "Of an evaluation `eval-` and its id.", where="path"
 )
+_STATE = parameter("state", {"type": "string", "minLength": 1}, "States, with commas between.")
 _CURSOR = parameter("cursor", {"type": "string"}, "`cursor` of the page before.")
 
 
@@ -47,7 +48,7 @@ def task_paths(of: Schemas, errors: Responses) -> dict[str, Any]:
     listing = {
         "get": {
             "summary": "The tasks that are known: waiting, held by workers, ended",
-            "parameters": [limit(LARGEST_PAGE), _CURSOR],
+            "parameters": [_STATE, limit(LARGEST_PAGE), _CURSOR],
             "responses": {
                 "200": response("A page of them.", of[TaskPage]),
                 **some(errors, "422", "503"),

@@ -9,6 +9,7 @@ import msgspec
 from crucible.api.app_keys import FLEET, TASKS
 from crucible.api.assessment_tasks import assessment_task, cancelled_assessment, is_assessment
 from crucible.api.callers import caller_of
+from crucible.errors import ParameterError
 from crucible.evaluation.task_directory import Page
 from crucible.evaluation.task_view import TaskShown, outcome_of
 from crucible.http.answers import json_answer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 #: Tasks in one answer, by default and at most.
 PAGE, LARGEST_PAGE = 50, 500
+_LONGEST_STATE = 64
 
 
 class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,11 +79,23 @@ class WorkersStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_(request: web.Request) -> web.Response:
-    """``GET /tasks[?limit=&cursor=]``: what waits, what workers hold, what has ended."""
+    """``GET /tasks[?state=&limit=&cursor=]``: what waits, what workers hold, what has ended."""
+    states = _states_of(request)
     limit, place = limit_of(request, PAGE, LARGEST_PAGE), place_of(request, Page)
-    found, following = await request.app[TASKS].page(caller_of(request), limit, place)
+    found, following = await request.app[TASKS].page(caller_of(request), limit, place, states)
     cursor = None if following is None else next_cursor(request, following)
     return json_answer(TaskPage(tasks=found, cursor=cursor))
+
+
+def _states_of(request: web.Request) -> frozenset[str]:
+    """The states that are asked for; none for all. Tasks may have states of their own."""
+    text = request.query.get("state")
+    if text is None:
+        return frozenset()
+    states = frozenset(text.split(","))
+    if not all(0 < len(state) <= _LONGEST_STATE for state in states):
+        raise ParameterError("state", "must be names of states, separated by commas")
+    return states
 
 
 async def show(request: web.Request) -> web.Response:

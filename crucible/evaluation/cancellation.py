@@ -9,11 +9,19 @@ import msgspec
 from crucible.broker.admin.listing import Listed, Place
 from crucible.broker.results.meta import RETRY, REVOKED, STARTED
 from crucible.broker.wire.retry import attempt_of
-from crucible.evaluation.record import TASK_ID_PREFIX, Record, decode_record, once_name
-from crucible.evaluation.task_directory import is_visible
+from crucible.evaluation.record import (
+    TASK_ID_PREFIX,
+    Record,
+    decode_record,
+    once_name,
+    public_id,
+)
+from crucible.evaluation.task_directory import is_of_tenant
 from crucible.evaluation.transitions import Delivery, scoped_of
 from crucible.evaluation.transitions import cancelled as cancelled_event
 from crucible.evaluation.webhook_ends import end_of
+from crucible.events.event import QUEUED, Event, Transition
+from crucible.history.labels import label_rows
 from crucible.models import Status, Verdict
 from crucible.settings import KNOWN_QUEUES
 
@@ -26,38 +34,34 @@ if TYPE_CHECKING:
     from crucible.broker.results.meta import Meta
     from crucible.evaluation.webhook_notifier import WebhookNotifier
     from crucible.events.writer import EventSink
-    from crucible.identity.principal import Principal
+    from crucible.history.filters import Filters
 
 #: Parts of queues that one call looks at, some hundred messages each.
 _PARTS = 40
 
 
-class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """Which evaluations are meant; None is any.
+def is_meant(filters: Filters, one: Listed, record: Record, meta: Meta | None) -> bool:
+    """Whether an evaluation that has not ended fits, as the list of the history would have it."""
+    return (
+        not filters.verdict
+        and (not filters.status or _status_of(one, meta).value in filters.status)
+        and (filters.queue is None or filters.queue == one.queue)
+        and (filters.language is None or filters.language == record.language)
+        and (filters.since_ms is None or record.created_ms >= filters.since_ms)
+        and (filters.until_ms is None or record.created_ms < filters.until_ms)
+        and _has_labels(filters, one, record)
+    )
 
-    Attributes:
-        status: ``queued``, ``running`` or ``retrying``.
-        queue: the queue it is in.
-        language: of the program.
-        since: accepted then or later, milliseconds since the epoch.
-        until: accepted before then.
-    """
 
-    status: Status | None = None
-    queue: str | None = None
-    language: str | None = None
-    since: int | None = None
-    until: int | None = None
-
-    def match(self, one: Listed, record: Record, meta: Meta | None) -> bool:
-        """Whether an evaluation that has not ended is meant."""
-        return (
-            (self.status is None or self.status is _status_of(one, meta))
-            and (self.queue is None or self.queue == one.queue)
-            and (self.language is None or self.language == record.language)
-            and (self.since is None or record.created_ms >= self.since)
-            and (self.until is None or record.created_ms < self.until)
-        )
+def _has_labels(filters: Filters, one: Listed, record: Record) -> bool:
+    asked = filters.labels()
+    if not asked:
+        return True
+    eval_id = public_id(scoped_of(one.message.id))
+    # As it was when it was queued: that event is what the history has its labels of.
+    event = Event(eval_id, QUEUED, record.created_ms, Transition.QUEUED, "queued")
+    event = msgspec.structs.replace(event, metadata=record.metadata)
+    return set(asked) <= {(row["name"], row["value"]) for row in label_rows(event)}
 
 
 def _status_of(one: Listed, meta: Meta | None) -> Status:
@@ -92,14 +96,11 @@ class Cancellation:
         self._events = events
         self._webhooks = webhooks
 
-    async def cancel(
-        self, caller: Principal, filters: Filters, place: Place | None
-    ) -> tuple[int, Place | None]:
+    async def cancel(self, filters: Filters, place: Place | None) -> tuple[int, Place | None]:
         """Cancel some more of what matches.
 
         Args:
-            caller: whose evaluations.
-            filters: which of them.
+            filters: which evaluations, and whose.
             place: where to begin; None is the beginning.
 
         Returns:
@@ -108,14 +109,16 @@ class Cancellation:
 
         Raises:
             BrokerError: the server failed; what was cancelled before is.
+            ParameterError: a filter cannot be used.
         """
+        filters.labels()  # refused before anything is cancelled
         cancelled = 0
         at: Place | None = place or Place()
         for _ in range(_PARTS):
             if at is None:
                 break
             listed, at = await self._admin.messages(KNOWN_QUEUES, at)
-            found = await self._matching(caller, filters, listed)
+            found = await self._matching(filters, listed)
             if found:
                 ids = [one.message.id for one, _ in found]
                 await self._control.revoke(ids, terminate=True, final=True)
@@ -139,12 +142,13 @@ class Cancellation:
         await self._webhooks.notify(ends)
 
     async def _matching(
-        self, caller: Principal, filters: Filters, listed: Sequence[Listed]
+        self, filters: Filters, listed: Sequence[Listed]
     ) -> list[tuple[Listed, Record]]:
         own = [
             one
             for one in listed
-            if one.message.id.startswith(TASK_ID_PREFIX) and is_visible(caller, one.message.id)
+            if one.message.id.startswith(TASK_ID_PREFIX)
+            and is_of_tenant(filters.tenant, one.message.id)
         ]
         ids = [one.message.id for one in own]
         names = [once_name(task_id.removeprefix(TASK_ID_PREFIX)) for task_id in ids]
@@ -155,5 +159,5 @@ class Cancellation:
             for one, stored, meta in zip(own, records, metas, strict=True)
             if stored is not None
             and not (meta is not None and meta.ready)
-            and filters.match(one, record := decode_record(stored), meta)
+            and is_meant(filters, one, record := decode_record(stored), meta)
         ]

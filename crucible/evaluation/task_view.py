@@ -18,7 +18,7 @@ from crucible.broker.results.meta import (
     SUCCESS,
 )
 from crucible.evaluation.view import exception_text, utc_text
-from crucible.models import Status
+from crucible.models import Status, Verdict
 
 if TYPE_CHECKING:
     from crucible.broker.results.meta import Meta
@@ -100,15 +100,18 @@ _STEPS = {
     PENDING: "queued", "RECEIVED": "queued", STARTED: "running", RETRY: "retrying",
     SUCCESS: "completed", FAILURE: "failed", REVOKED: "cancelled",
 }  # fmt: skip
-#: The state of an evaluation without a stored result: it waits, or a legacy queue has it.
+#: The state of an evaluation without a stored result: it waits, a legacy queue has it, or only the
+#: history has it.
 _STATES = {
     Status.QUEUED: PENDING,
     Status.RUNNING: STARTED,
     Status.RETRYING: RETRY,
     Status.COMPLETED: SUCCESS,
-    Status.FAILED: FAILURE,
+    Status.FAILED: SUCCESS,
     Status.CANCELLED: REVOKED,
 }
+#: The same of those that no task brought to an end: a task that was to stop a program succeeds.
+_UNRUN = {Verdict.INTERNAL_ERROR: FAILURE, Verdict.EXPIRED: REVOKED}
 
 
 def task_of(
@@ -146,7 +149,7 @@ def evaluation_task(evaluation: Evaluation, meta: Meta | None, name: str) -> Tas
         meta: what is stored of its task.
         name: of the task.
     """
-    state = meta.status if meta is not None else _STATES[evaluation.status]
+    state = meta.status if meta is not None else _state_of(evaluation)
     return TaskShown(
         task_id=evaluation.task_id,
         name=name,
@@ -162,19 +165,27 @@ def evaluation_task(evaluation: Evaluation, meta: Meta | None, name: str) -> Tas
     )
 
 
+def _state_of(evaluation: Evaluation) -> str:
+    unrun = None if evaluation.verdict is None else _UNRUN.get(evaluation.verdict)
+    return unrun or _STATES[evaluation.status]
+
+
 def outcome_of(shown: TaskShown, meta: Meta | None, evaluation: Evaluation | None) -> TaskOutcome:
     """What became of a task."""
     result: Any = evaluation if shown.ready else None
     if evaluation is None and meta is not None and shown.state == SUCCESS:
         result = meta.result
     failed = meta is not None and meta.ready and shown.state in EXCEPTION
+    error = exception_text(meta.result) if meta is not None and failed else None
+    if meta is None and evaluation is not None and shown.state in EXCEPTION:
+        error = evaluation.message
     return TaskOutcome(
         task_id=shown.task_id,
         state=shown.state,
         status=shown.state,
         ready=shown.ready,
         result=result,
-        error=exception_text(meta.result) if meta is not None and failed else None,
+        error=error,
         traceback=meta.traceback if meta is not None and failed else None,
         date_done=shown.date_done,
     )

@@ -17,7 +17,8 @@ class Subscription:
 
     Attributes:
         cut: why nothing more comes: ``slow``, ``gap`` (entries were trimmed before they were read),
-            or ``closed``; empty while it lives.
+            ``key`` (that of the client is not valid any more), ``left`` or ``closed``; empty while
+            it lives.
     """
 
     __slots__ = ("_changed", "_frames", "_limit", "after", "cut", "eval_id", "statuses", "tenant")
@@ -58,10 +59,10 @@ class Subscription:
         self._changed.set()
 
     def end(self, why: str) -> None:
-        """Nothing more comes; what waits is dropped unless the hub closes in order."""
+        """Nothing more comes; what waits is dropped where the client is not to have it."""
         if not self.cut:
             self.cut = why
-            if why == "slow":
+            if why in ("slow", "key"):
                 self._frames.clear()
             self._changed.set()
 

@@ -33,7 +33,8 @@ def check_query(request: web.Request, known: Collection[str], prefix: str = "") 
             prefix and len(name) > len(prefix) and name.startswith(prefix)
         ):
             have = f"; have {', '.join(sorted(known))}" if known else "; there are none here"
-            raise ParameterError(name[:PATH_SHOWN], f"is no parameter of this path{have}")
+            # A parameter may have no name (``?=x``), an error that names a field must.
+            raise ParameterError(name[:PATH_SHOWN] or "?", f"is no parameter of this path{have}")
         if len(request.query.getall(name)) > 1:
             raise ParameterError(name, "must not be repeated")
 

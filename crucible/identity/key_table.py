@@ -21,6 +21,8 @@ from crucible.errors import BrokerError
 from crucible.identity.key_store import KeyStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis.asyncio import Redis
 
     from crucible.identity.key_store import Snapshot
@@ -63,6 +65,7 @@ class KeyTable:
     Attributes:
         known: the keys were read at least once; before that nobody can be identified.
         made: a key was made once, whether or not it is revoked by now.
+        watchers: called after each change, and with every poll: a key may have expired since.
     """
 
     def __init__(self, client: Redis, keys: Keys) -> None:
@@ -77,6 +80,7 @@ class KeyTable:
         self._used: set[str] = set()
         self._read_once = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self.watchers: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> Self:
         await self._try_refreshing(FIRST_READ_S)
@@ -168,6 +172,11 @@ class KeyTable:
         self.made = snapshot.version > 0
         self.known = True
         self._read_once.set()
+        self._call_watchers()
+
+    def _call_watchers(self) -> None:
+        for watcher in self.watchers:
+            watcher()
 
     async def _try_refreshing(self, timeout: float = READ_TIMEOUT_S) -> None:
         try:
@@ -182,6 +191,7 @@ class KeyTable:
         while True:
             await asyncio.sleep(POLL_S)
             await self._try_refreshing()
+            self._call_watchers()
 
     async def _keep_listening(self) -> None:
         while True:

@@ -93,11 +93,20 @@ async def test_what_matches_is_cancelled_and_nothing_else(redis_url: str) -> Non
             await submit(client, "1", eval_id=f"b{n}", priority=1)
             await submit(client, "1", eval_id=f"e{n}")
         await submit(client, "1", eval_id="js", language="javascript")
+        await submit(client, "1", eval_id="m1", metadata={"run": "r1", "note": "some word"})
+        await submit(client, "1", eval_id="m2")
         assert (await ask(client, "DELETE", "/api/eval"))[0] == 422
-        assert (await ask(client, "DELETE", "/api/eval?status=completed"))[0] == 422
+        assert (await ask(client, "DELETE", "/api/eval?status=done"))[0] == 422
+        assert (await ask(client, "DELETE", "/api/eval?tenant=local"))[0] == 422
         assert (await ask(client, "DELETE", "/api/eval?since=never"))[0] == 422
         for query, count in (
             ("status=running", 0),
+            ("status=completed,failed", 0),
+            ("verdict=ok", 0),
+            ("metadata.run=r2", 0),
+            ("metadata.run=r1&q=e9", 0),
+            ("metadata.run=r1&q=Some+word", 1),
+            ("q=m2", 1),
             ("since=4000-01-01T00:00:00Z", 0),
             ("until=1000", 0),
             ("queue=batch", 3),

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from support.api_rig import port_of, running_api
 from support.event_rig import Sse, following
+from support.keyed import key_store, make_key
 from support.migration_rig import LocalExecutor, celery_worker, completed, submit, until
 from support.raw_http import connected
 
@@ -442,3 +443,29 @@ def test_positions_are_ids_of_streams(text: str) -> None:
 def test_other_texts_are_no_positions(text: str) -> None:
     """None, and no error."""
     assert Position.parse(text) is None
+
+
+@pytest.mark.parametrize("path", ["/api/events", "/api/eval/e/events"])
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+async def test_a_stream_ends_with_its_key(redis_url: str, path: str, how: str) -> None:
+    """Within about a second it says so and ends; others go on."""
+    key, other = [await make_key(redis_url, "acme") for _ in range(2)]
+    async with running_api(redis_url) as client, key_store(redis_url) as store:
+        body = {"code": "1", "eval_id": "e"}
+        async with client.post("/api/eval", json=body, headers=key.headers) as response:
+            assert response.status == 202
+        async with (
+            client.get(path, headers=key.headers) as response,
+            client.get(path, headers=other.headers) as going_on,
+        ):
+            assert (response.status, going_on.status) == (200, 200)
+            if how == "revoked":
+                await store.revoke(key.id)
+            else:
+                await store.rotate(key.id, grace_s=1)
+            async with asyncio.timeout(10):
+                text = (await response.read()).decode()
+            assert text.endswith(": the key is not valid any more\n\n")
+            assert not going_on.content.at_eof()
+        async with client.get(path, headers=key.headers) as response:
+            assert response.status == 401

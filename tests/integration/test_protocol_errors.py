@@ -261,3 +261,11 @@ async def test_malformed_bytes_are_not_repeated_as_python_writes_them(
         got = await sent(port_of(api), [request_])
     detail = msgspec.json.decode(got.partition(b"\r\n\r\n")[2]).get("detail", "")
     assert not re.search(r"bytearray|\bb['\"]|\\x|\\Z", detail)
+
+
+async def test_a_parameter_without_a_name_is_refused_as_one(redis_url: str) -> None:
+    """Not as a body that cannot be read."""
+    async with running_api(redis_url) as client:
+        for method, path in (("GET", "/tasks"), ("DELETE", "/api/eval/e"), ("GET", "/api/eval")):
+            async with client.request(method, f"{path}?=x") as response:
+                assert (response.status, (await response.json())["field"]) == (422, "?")

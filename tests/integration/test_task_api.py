@@ -172,3 +172,16 @@ async def test_workers_of_both_kinds_are_shown(redis_url: str) -> None:
         assert (ours["queues"], ours["status"]) == (["evaluation", "celery"], "online")
         assert (theirs["pool"], theirs["concurrency"]) == ("threads", 2)
         assert "evaluation" in theirs["queues"]
+
+
+async def test_what_has_ended_is_on_the_first_page(redis_url: str) -> None:
+    """Empty queues take no part of the page's work; states select."""
+    async with running_api(redis_url) as client:
+        async with serving(redis_url):
+            for n in range(3):
+                body = {"code": "1", "eval_id": f"e{n}"}
+                async with client.post("/api/eval?wait=20", json=body) as response:
+                    assert response.status == 200
+        for query, count in (("", 3), ("?state=SUCCESS", 3), ("?state=PENDING,FAILURE", 0)):
+            _, page = await ask(client, f"/tasks{query}")
+            assert (len(page["tasks"]), page["cursor"]) == (count, None)

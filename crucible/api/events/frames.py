@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/event-stream"
 #: What keeps proxies and clients from taking an idle stream for a dead one.
 HEARTBEAT = b": heartbeat\n\n"
+#: The last thing on a stream whose key was revoked or has expired.
+KEY_ENDED = b": the key is not valid any more\n\n"
 #: Milliseconds after which a client whose connection ended is to come again.
 _RETRY_MS = 1000
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
-from crucible.api.events.frames import CONTENT_TYPE, resync_frame
+from crucible.api.callers import CALLERS
+from crucible.api.events.frames import CONTENT_TYPE, KEY_ENDED, resync_frame
 from crucible.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Stream:
     def __init__(self, request: web.Request, hub: EventHub) -> None:
         self._request = request
         self._hub = hub
+        self._callers = request.app[CALLERS]
         self._response = web.StreamResponse(
             headers={
                 "Content-Type": CONTENT_TYPE,
@@ -72,11 +74,12 @@ class Stream:
 
     @contextmanager
     def ending(self, subscription: Subscription) -> Iterator[None]:
-        """End a subscription when the client leaves, and when the context closes."""
+        """End a subscription when the client leaves or its key ends, and when this closes."""
         connection = cast("GuardedHandler", self._request.protocol)
         connection.on_lost = lambda: subscription.end("left")
         try:
-            yield
+            with self._callers.watching(self._request, lambda: subscription.end("key")):
+                yield
         finally:
             connection.on_lost = None
             self._hub.unsubscribe(subscription)
@@ -88,6 +91,15 @@ class Stream:
             await self.send(resync_frame("slow", None))
         elif subscription.cut == "gap":
             await self.send(resync_frame("trimmed", self._hub.position))
+        elif subscription.cut == "key":
+            await self.send(KEY_ENDED)
+
+    async def has_lost_key(self) -> bool:
+        """Whether the client's key is not valid any more; it is said then."""
+        if self._callers.still_admitted(self._request):
+            return False
+        await self.send(KEY_ENDED)
+        return True
 
 
 async def catch_up(
@@ -114,6 +126,8 @@ async def catch_up(
     backlog = 0
     while check or after < hub.position:
         check = False
+        if await stream.has_lost_key():
+            return None
         try:
             page = await hub.pages.page(after)
         except BrokerError:

@@ -116,6 +116,7 @@ def read_head(text: bytes) -> Head | None:
         and _JSON.fullmatch(fields.get("content-type", "")) is not None
         and (key is None or 0 < len(key) <= MAX_KEY_LENGTH)
         and _OF_BROWSERS.isdisjoint(fields)
+        and "prefer" not in fields
     )
     credential = credential_in(fields.get("authorization"), fields.get("x-api-key"))
     digest = None if credential is None else digest_of(credential) or b""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.api_rig import port_of, running_api
-from support.history_rig import life, migrated, rows_of
+from support.history_rig import START_MS, end_of, life, migrated, rows_of
 from support.keyed import make_key
 from support.migration_rig import celery_worker
 
@@ -127,3 +127,71 @@ async def test_rows_have_the_ids_that_clients_know(redis_url: str, tmp_path: Pat
         ("acme", "same"),
         ("other", "same"),
     ]
+
+
+async def test_tasks_are_listed_after_their_results_are_gone(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """By Celery's states, newest first, page by page; one by one; of the key's tenant only."""
+    acme = await make_key(redis_url, "acme")
+    other = await make_key(redis_url, "other")
+    events = []
+    for number in range(30):
+        queued, running, _ = life(f"e{number:02}", tenant="acme", at=START_MS + number * 1000)
+        verdict = ("ok", "timeout", "internal_error")[number % 3]
+        ending = {"status": "completed" if verdict == "ok" else "failed"}
+        events += [queued, running, end_of(running, verdict, message="why", **ending)]
+    async with migrated(url_in(tmp_path)) as engine:
+        await HistoryWriter(engine).write(events)
+        async with running_api(redis_url, history_url=url_in(tmp_path)) as client:
+            body = {"code": "1", "eval_id": "waits"}
+            async with client.post("/api/eval", json=body, headers=acme.headers) as response:
+                assert response.status == 202
+
+            async def listed(key: Made, query: str = "") -> dict[str, str]:
+                found: dict[str, str] = {}
+                cursor = ""
+                while True:
+                    page = await get(client, f"/tasks?limit=4{query}{cursor}", key)
+                    for one in page["tasks"]:
+                        assert one["task_id"] not in found
+                        found[one["task_id"]] = one["state"]
+                    if page["cursor"] is None:
+                        return found
+                    cursor = f"&cursor={page['cursor']}"
+
+            states = ("SUCCESS", "SUCCESS", "FAILURE")
+            past = {f"eval-e{n:02}": states[n % 3] for n in reversed(range(30))}
+            assert await listed(acme) == {"eval-waits": "PENDING", **past}
+            assert await listed(acme, "&state=PENDING,STARTED") == {"eval-waits": "PENDING"}
+            for state in ("SUCCESS", "FAILURE"):
+                chosen = {task: one for task, one in past.items() if one == state}
+                assert await listed(acme, f"&state={state}") == chosen
+                assert list(await listed(acme, f"&state={state}")) == list(chosen)
+            assert await listed(acme, "&state=REVOKED") == {}
+            assert await listed(other) == {}
+            await get(client, "/tasks?state=", acme, 422)
+            assert (await get(client, "/tasks/eval-e01", acme))["state"] == "SUCCESS"
+            outcome = await get(client, "/tasks/eval-e02/result", acme)
+            assert (outcome["state"], outcome["error"], outcome["result"]["verdict"]) == (
+                "FAILURE",
+                "why",
+                "internal_error",
+            )
+            await get(client, "/tasks/eval-e01", other, 404)
+
+
+async def test_a_task_that_just_ended_is_listed_once(redis_url: str, tmp_path: Path) -> None:
+    """Although the history has not heard of it yet, and once it has."""
+    async with (
+        migrated(url_in(tmp_path)) as engine,
+        running_api(redis_url, history_url=url_in(tmp_path)) as client,
+    ):
+        async with celery_worker(redis_url):
+            async with client.post("/api/eval?wait=20", json={"code": "1", "eval_id": "e"}) as one:
+                assert (await one.json())["status"] == "completed"
+        for events in ([], life("e")[:1], life("e")):
+            await HistoryWriter(engine).write(events)
+            async with client.get("/tasks") as response:
+                tasks = (await response.json())["tasks"]
+            assert [(one["task_id"], one["state"]) for one in tasks] == [("eval-e", "SUCCESS")]
