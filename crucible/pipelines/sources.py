@@ -45,8 +45,7 @@ def source_of(model_id: str, store_url: str, folder: str) -> Source:
         if not store_url:
             raise InputError(
                 "model_id",
-                f"{quoted(model_id)} is no URL, and there is no object store "
-                "(CRUCIBLE_MODEL_URL)",
+                f"{quoted(model_id)} is no URL, and CRUCIBLE_MODEL_URL does not say where models are",
             )
         if ".." in model_id.split("/") or model_id.startswith("/"):
             raise InputError("model_id", "must be a name within the object store")
