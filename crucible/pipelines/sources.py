@@ -45,7 +45,7 @@ def source_of(model_id: str, store_url: str, folder: str) -> Source:
         if not store_url:
             raise InputError(
                 "model_id",
-                f"{quoted(model_id)} is no URL, and CRUCIBLE_MODEL_URL does not say where models are",
+                f"{quoted(model_id)} is no URL, and CRUCIBLE_MODEL_URL is not set",
             )
         if ".." in model_id.split("/") or model_id.startswith("/"):
             raise InputError("model_id", "must be a name within the object store")
