@@ -28,13 +28,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "grading": {"models"},
     "webhooks": PLAIN | {"broker"},
     "history": PLAIN | {"broker", "events"},
+    "objects": PLAIN,
     "executor": PLAIN | {"http", "grading"},
     "legacy": PLAIN | {"http"},
     "telemetry": PLAIN,
     "images": PLAIN | {"executor"},
     "worker": PLAIN | {"broker"},
     "evaluation": PLAIN
-    | {"broker", "events", "executor", "grading", "history", "identity", "webhooks", "worker"},
+    | {"broker", "events", "executor", "grading", "history", "identity", "webhooks", "worker"}
+    | {"objects"},
     "stock": PLAIN | {"worker", "broker"},
     "celery_app": PLAIN | {"evaluation", "stock"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
@@ -53,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "scaling",
         "webhooks",
     }
-    | {"compat", "telemetry"},
+    | {"compat", "objects", "telemetry"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
     "up": PLAIN | {"broker", "embedded", "executor", "history", "identity", "scaling"},
     "client": {"models", "errors"},
