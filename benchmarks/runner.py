@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SCENARIOS = (
     "limits",
     "submit",
+    "features",
     "batch",
     "worker",
     "roundtrip",

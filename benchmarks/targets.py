@@ -138,6 +138,14 @@ TARGETS = (
         at_least=15,
     ),
     Target(
+        what="submissions with history, metrics, events and 1 % traces, processor time",
+        scenario="features",
+        subject="all with 1 % traces",
+        metric="at_1500_per_s_cpu_us",
+        against="off",
+        at_most=1.1,
+    ),
+    Target(
         what="HTTP submission P99 at half load, ms",
         scenario="submit",
         subject="crucible",

@@ -316,7 +316,8 @@ class Evaluation(msgspec.Struct, kw_only=True):
     language with a compiler has ended; where that refused it, ``error`` is what it wrote.
     ``output_href`` and ``error_href`` are there where ``output`` and ``error`` are the beginning of
     large ones: the path of the whole.
-    ``tests`` and what follows are of graded ones; ``progress`` is there while one runs.
+    ``tests`` and what follows are of graded ones; ``progress`` is there while one runs. While a
+    program runs, ``output`` is the end of what it has written by then, 8 KiB at most.
     """
 
     eval_id: str

@@ -13,6 +13,7 @@ from crucible.evaluation.celery_service import CeleryService
 from crucible.evaluation.forgetting import Forgetter
 from crucible.evaluation.readiness import Readiness
 from crucible.evaluation.retries import Retries
+from crucible.evaluation.session_service import SessionService
 from crucible.evaluation.task_directory import TaskDirectory
 from crucible.events.hub import EventHub
 from crucible.events.writer import EventWriter
@@ -25,6 +26,8 @@ from crucible.telemetry.submissions import Meter
 from crucible.webhooks.desk import WebhookDesk
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from crucible.evaluation.service import EvaluationService
     from crucible.events.writer import EventSink
     from crucible.history.reader import HistoryReader
@@ -39,6 +42,8 @@ FAST_PATH = web.AppKey("fast_path", CeleryService)
 MIGRATION = web.AppKey("migration", Migration)
 READINESS = web.AppKey("readiness", Readiness)
 ADMIN = web.AppKey("admin", Admin)
+#: Called with the ids of tasks that were deleted from a queue.
+PURGED: web.AppKey[Callable[[Sequence[str]], Awaitable[None]]] = web.AppKey("purged")
 #: Takes events of this process.
 EVENTS: web.AppKey[EventSink] = web.AppKey("events")
 #: These two only where there is an event bus.
@@ -46,6 +51,7 @@ EVENT_WRITER = web.AppKey("event_writer", EventWriter)
 EVENT_HUB = web.AppKey("event_hub", EventHub)
 #: What the policy wanted lately.
 AUTOSCALER = web.AppKey("autoscaler", Autoscaler)
+SESSIONS = web.AppKey("sessions", SessionService)
 WEBHOOKS = web.AppKey("webhooks", WebhookDesk)
 #: Only where there is a history.
 HISTORY: web.AppKey[HistoryReader] = web.AppKey("history")

@@ -17,8 +17,10 @@ from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted, Forgotten
 from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
+from crucible.api.openapi_assessments import assessment_paths
 from crucible.api.openapi_attempts import cancel_many, retry_paths
 from crucible.api.openapi_batch import batch_paths
+from crucible.api.openapi_console import console_paths
 from crucible.api.openapi_events import event_paths
 from crucible.api.openapi_forms import (
     Responses,
@@ -31,8 +33,10 @@ from crucible.api.openapi_forms import (
 )
 from crucible.api.openapi_history import history_list, stats_paths
 from crucible.api.openapi_outputs import output_paths
+from crucible.api.openapi_sessions import session_paths
 from crucible.api.openapi_tasks import task_paths
 from crucible.api.openapi_webhooks import webhook_paths
+from crucible.api.openapi_workflows import workflow_paths
 from crucible.api.schemas import LETTER_ID, Problem, schemas
 from crucible.broker.admin.census import Census
 from crucible.evaluation.readiness import Report
@@ -104,8 +108,12 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
         **_operations(of, errors),
         **_keys(of, errors),
         **_migration(of, errors),
+        **console_paths(of, errors, _EVAL_ID),
         **task_paths(of, errors),
         **webhook_paths(of, errors),
+        **assessment_paths(of, errors),
+        **workflow_paths(of, errors),
+        **session_paths(of, errors),
         "/metrics": {"get": simple("Counters and depths, for Prometheus")},
         "/health": {"get": simple("Whether the process lives")},
         "/ready": {

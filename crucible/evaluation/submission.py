@@ -11,6 +11,7 @@ from crucible.evaluation.record import Record
 if TYPE_CHECKING:
     from crucible.evaluation.request import EvalRequest
     from crucible.identity.rates import KeyRate
+    from crucible.tracing import Publication
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class Draft:
         created_ms: when, milliseconds since the epoch.
         retry_of: id of the evaluation it repeats, as clients know it; empty for most.
         rate: bounds it; None where its caller has none.
+        publication: its publication to a Celery queue, where it is traced.
     """
 
     asked: EvalRequest
@@ -34,6 +36,12 @@ class Draft:
     created_ms: int
     retry_of: str = ""
     rate: KeyRate | None = None
+    publication: Publication | None = None
+
+    @property
+    def traceparent(self) -> str:
+        """What its message carries; empty where it is not traced."""
+        return "" if self.publication is None else self.publication.traceparent
 
     def record(
         self, queue_system: Literal["celery", "legacy"], queue: str, *, shadow: bool = False

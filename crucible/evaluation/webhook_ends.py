@@ -53,10 +53,12 @@ def end_of(
     )
 
 
-def calls_of(ends: Iterable[End | None], subscriptions: Subscriptions) -> list[TaskCall]:
-    """The tasks that deliver these ends."""
+def calls_of(
+    ends: Iterable[End | None], subscriptions: Subscriptions, traceparent: str = ""
+) -> list[TaskCall]:
+    """The tasks that deliver these ends; traced where what ended is."""
     return [
-        call_of(delivery)
+        call_of(delivery, traceparent)
         for end in ends
         if end is not None
         for delivery in deliveries_of(end, subscriptions.of(end.tenant))

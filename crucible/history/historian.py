@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -24,13 +25,16 @@ from crucible.history.version import require_newest
 from crucible.history.writer import HistoryWriter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from redis.asyncio import Redis
 
     from crucible.breaker import BreakerPolicy
+    from crucible.events.event import Event
     from crucible.history.consumer import Taken
     from crucible.redis_keys import Keys
+
+    Written = Callable[[Sequence[Event], float], None]
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +54,17 @@ class Historian:
         writer: of the database.
         count: events of one transaction, at most.
         policy: when the database's circuit opens.
+        written: called with each batch that was written, and the seconds that took.
     """
 
     def __init__(
-        self, client: Redis, keys: Keys, writer: HistoryWriter, count: int, policy: BreakerPolicy
+        self,
+        client: Redis,
+        keys: Keys,
+        writer: HistoryWriter,
+        count: int,
+        policy: BreakerPolicy,
+        written: Written | None = None,
     ) -> None:
         self._client = client
         self._keys = keys
@@ -62,6 +73,7 @@ class Historian:
         self._count = count
         self._breaker = CircuitBreaker(HISTORY, HistoryError, policy=policy)
         self._ahead: Taken | None = None
+        self._written = written
         self._gaps = 0
         self._joined = False
         self._adopted_s = 0.0
@@ -85,6 +97,7 @@ class Historian:
             gaps=self._gaps,
             circuit=self._breaker.circuit,
             trouble=self._trouble,
+            host=socket.gethostname(),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -156,6 +169,7 @@ class Historian:
         while True:
             permit = self._breaker.permit()
             if permit is not None:
+                began_s = time.monotonic()
                 try:
                     with permit:
                         await self._writer.write(taken.events)
@@ -163,6 +177,8 @@ class Historian:
                     self._note(f"the database does not take events: {error}")
                 else:
                     self._note("")
+                    if self._written is not None:
+                        self._written(taken.events, time.monotonic() - began_s)
                     return True
             if stop.is_set():
                 return False
@@ -209,7 +225,13 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
 
 @asynccontextmanager
 async def open_historian(
-    url: str, event_bus_url: str, keys: Keys, *, count: int, policy: BreakerPolicy
+    url: str,
+    event_bus_url: str,
+    keys: Keys,
+    *,
+    count: int,
+    policy: BreakerPolicy,
+    written: Written | None = None,
 ) -> AsyncIterator[Historian]:
     """A historian that reports its state while the context is open.
 
@@ -219,6 +241,7 @@ async def open_historian(
         keys: key names.
         count: events of one transaction, at most.
         policy: when the database's circuit opens.
+        written: called with each batch that was written, and the seconds that took.
 
     Raises:
         RequirementError: the schema is not this code's, or a driver is missing.
@@ -226,7 +249,7 @@ async def open_historian(
     """
     async with open_database(url) as engine, open_client(event_bus_url, name="historian") as client:
         await require_newest(engine)
-        historian = Historian(client, keys, HistoryWriter(engine), count, policy)
+        historian = Historian(client, keys, HistoryWriter(engine), count, policy, written)
         reporting = asyncio.create_task(historian.keep_reporting(), name="crucible-historian")
         try:
             yield historian

@@ -33,6 +33,7 @@ class HistorianState(msgspec.Struct, frozen=True, kw_only=True):
         gaps: how often events were lost before a historian could read them.
         circuit: of the database.
         trouble: why it does not write; empty where it does.
+        host: name of its machine or container.
     """
 
     at_s: float
@@ -42,6 +43,7 @@ class HistorianState(msgspec.Struct, frozen=True, kw_only=True):
     gaps: int = 0
     circuit: Circuit = Circuit(BreakerState.CLOSED)
     trouble: str = ""
+    host: str = ""
 
 
 async def report(client: Redis, keys: Keys, name: str, state: HistorianState) -> None:

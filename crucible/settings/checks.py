@@ -15,6 +15,7 @@ from crucible.settings.urls import (
     HISTORY_SCHEMES,
     LEGACY_SCHEMES,
     OBJECT_SCHEMES,
+    OTLP_SCHEMES,
     REDIS_SCHEMES,
     fault_of,
     mask_url,
@@ -103,7 +104,9 @@ def _check_urls(settings: Settings) -> None:
     _check_url("event_bus_url", settings.event_bus or "", REDIS_SCHEMES)
     _check_url("history_url", settings.history or "", HISTORY_SCHEMES)
     _check_url("object_store_url", settings.objects or "", OBJECT_SCHEMES)
+    _check_url("otlp_endpoint", settings.otlp_endpoint, OTLP_SCHEMES)
     _check_url("queue_service_url", settings.queue_service_url, LEGACY_SCHEMES)
+    _check_url("flower_url", settings.flower_url, LEGACY_SCHEMES)
     for url in settings.executor_urls:
         _check_url("executor_urls", url, EXECUTOR_SCHEMES)
 

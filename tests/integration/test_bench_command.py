@@ -66,6 +66,23 @@ async def test_mistakes_are_one_line(tmp_path: Path) -> None:
         assert "Traceback" not in output
 
 
+async def test_a_run_of_the_features_end_to_end(tmp_path: Path) -> None:
+    """Servers with and without them side by side: no submission fails, and the cost is judged."""
+    result = tmp_path / "features.json"
+    size = ("--repeats", "1", "--seconds", "0.4", "--json", str(result))
+    code, output = await bench("submit", "--features", *size, cwd=ROOT)
+    # So short a measurement may come to either verdict.
+    assert code in (0, 1), output
+    found = json.loads(result.read_text())
+    assert found["failures"] == []
+    figures = {(f["subject"], f["metric"]): f["values"][0] for f in found["figures"]}
+    assert len({subject for subject, _ in figures}) == 3
+    for (subject, metric), value in figures.items():
+        assert (value == 0) if metric == "error_share" else (value > 0), (subject, metric)
+    code, output = await bench("batch", "--features", cwd=ROOT)
+    assert (code, "--features" in output) == (1, True)
+
+
 async def test_an_endurance_run_end_to_end(tmp_path: Path) -> None:
     """One worker process lives through all parts, and its memory is looked at after each."""
     result = tmp_path / "endurance.json"
