@@ -126,7 +126,7 @@ def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) 
             announcing(executor, settings.isolations, broker_url, keys),
             subscriptions.watching(broker_url, keys),
             serving_sessions(executor, broker_url, keys, settings.sessions),
-            open_outlet(settings, keys, policy, hosts) as webhooks,
+            open_outlet(settings, keys, policy, hosts, completions.webhook_attempted) as webhooks,
         ):
             opened.append(executor)
             try:

@@ -209,7 +209,13 @@ async def celery_worker(
             tally.writing(
                 queue_url, Keys(), settings.result_ttl_s, pushes=pushes_of(subscriptions, Keys())
             ),
-            open_outlet(settings, Keys(), policy, HostBreakers(BreakerPolicy())) as webhooks,
+            open_outlet(
+                settings,
+                Keys(),
+                policy,
+                HostBreakers(BreakerPolicy()),
+                tally.webhook_attempted,
+            ) as webhooks,
         ):
             with sink.writing_to(writer):
                 yield Platform(
