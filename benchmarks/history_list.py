@@ -42,7 +42,7 @@ PAGES = 300
 _ROWS = {
     "sqlite": "WITH RECURSIVE s(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM s"
     " WHERE n < {last} - 1)",
-    "postgresql": "WITH s AS (SELECT generate_series({first}, {last} - 1) AS n)",
+    "postgresql": "WITH s AS (SELECT generate_series({first}::bigint, {last} - 1) AS n)",
 }
 #: Deterministic, in the same words for both databases. One in ten is another tenant's.
 _EVALUATIONS = """

@@ -42,13 +42,14 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
     │   └── SessionUnavailable    no worker takes it, or the call for it, now
     ├── HistoryError              the database of the history
     │   └── HistoryUnavailable    it does not answer, or its circuit is open
+    ├── ObjectStoreError          the store of large outputs refused, or does not answer
     └── ApiError                  a client and the HTTP API
         ├── ApiUnreached          the API did not answer, however often it was asked
         └── ApiRefused            the API answered with a problem document
 
 Foreign exceptions are translated at one place per library: ``broker.redis.translation`` for
-redis-py, ``executor.engine`` for aiodocker, ``history.database`` for SQLAlchemy, and
-``legacy.client`` for the legacy queue's HTTP.
+redis-py, ``executor.engine`` for aiodocker, ``history.database`` for SQLAlchemy,
+``objects.store`` for obstore, and ``legacy.client`` for the legacy queue's HTTP.
 """
 
 from __future__ import annotations
@@ -372,6 +373,10 @@ class HistoryError(CrucibleError):
 
 class HistoryUnavailable(HistoryError):  # noqa: N818 - a state of the database, as users see it
     """The database of the history does not answer, or its circuit is open."""
+
+
+class ObjectStoreError(CrucibleError):
+    """The object store refused or did not answer, or its circuit is open."""
 
 
 class ApiError(CrucibleError):

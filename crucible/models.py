@@ -314,6 +314,8 @@ class Evaluation(msgspec.Struct, kw_only=True):
     ``output`` and ``error`` are text; where the bytes are not UTF-8 they are base64 and
     ``output_encoding`` or ``error_encoding`` says so. ``compile`` is there once a program in a
     language with a compiler has ended; where that refused it, ``error`` is what it wrote.
+    ``output_href`` and ``error_href`` are there where ``output`` and ``error`` are the beginning of
+    large ones: the path of the whole.
     ``tests`` and what follows are of graded ones; ``progress`` is there while one runs. While a
     program runs, ``output`` is the end of what it has written by then, 8 KiB at most.
     """
@@ -352,3 +354,9 @@ class Evaluation(msgspec.Struct, kw_only=True):
     score: float | msgspec.UnsetType = msgspec.UNSET
     progress: TestProgress | msgspec.UnsetType = msgspec.UNSET
     retry_of: str | msgspec.UnsetType = msgspec.UNSET
+    output_href: str | msgspec.UnsetType = msgspec.UNSET
+    error_href: str | msgspec.UnsetType = msgspec.UNSET
+
+    def links(self) -> tuple[str, ...]:
+        """The paths of large outputs."""
+        return tuple(one for one in (self.output_href, self.error_href) if isinstance(one, str))

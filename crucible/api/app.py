@@ -25,6 +25,7 @@ from crucible.api import (
     metrics,
     migration,
     openapi,
+    outputs,
     pages,
     principal,
     queues,
@@ -49,6 +50,7 @@ from crucible.api.app_keys import (
     HISTORY,
     METER,
     MIGRATION,
+    OBJECTS,
     PURGED,
     READINESS,
     RETRIES,
@@ -83,6 +85,7 @@ from crucible.evaluation.executor_settings import breaker_policy
 from crucible.evaluation.forgetting import open_forgetter
 from crucible.evaluation.in_flight import InFlightSets
 from crucible.evaluation.isolations import OfferedIsolations
+from crucible.evaluation.large_outputs import forget_objects, open_store
 from crucible.evaluation.readiness import PROBE_S, Readiness
 from crucible.evaluation.record import unended_ttl_s
 from crucible.evaluation.retries import Retries
@@ -206,6 +209,7 @@ ROUTES = (
     Route("GET", "/api/eval", "read", history.list_, history.LISTED, history.METADATA),
     Route("GET", "/api/v1/stats", "read", history.stats, history.COUNTED),
     Route("GET", "/api/eval/{eval_id}", "read", evaluations.show, _WAIT),
+    Route("GET", "/api/eval/{eval_id}/output/{name}", "read", outputs.show),
     Route("DELETE", "/api/eval/{eval_id}", "submit", evaluations.cancel, frozenset({"purge"})),
     Route("POST", "/api/eval/{eval_id}/retry", "submit", attempts.retry),
     Route("GET", "/api/eval/{eval_id}/request", "read", attempts.content),
@@ -349,9 +353,12 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         )
         app[RETRIES] = Retries(app[SERVICE], publisher, app[ADMIN])
         app[CANCELLATION] = Cancellation(publisher, control, app[ADMIN], app[EVENTS], notifier)
+        store, objects = open_store(settings), None
+        if store is not None:
+            app[OBJECTS], objects = store, functools.partial(forget_objects, store)
         names = Keys(settings.global_keyprefix, settings.result_prefix)
         app[FORGETTER] = await stack.enter_async_context(
-            open_forgetter(settings, names, app[SERVICE], app[ADMIN], app.get(HISTORY))
+            open_forgetter(settings, names, app[SERVICE], app[ADMIN], app.get(HISTORY), objects)
         )
         past = TaskHistory(app[HISTORY], publisher.results) if HISTORY in app else None
         app[TASKS] = TaskDirectory(app[SERVICE], publisher, control, app[ADMIN], past)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from crucible.evaluation.service import EvaluationService
     from crucible.events.writer import EventSink
     from crucible.history.reader import HistoryReader
+    from crucible.objects.store import ObjectStore
 
 SETTINGS = web.AppKey("settings", Settings)
 SERVED = web.AppKey("served", ServedEnvironments)
@@ -54,6 +55,8 @@ SESSIONS = web.AppKey("sessions", SessionService)
 WEBHOOKS = web.AppKey("webhooks", WebhookDesk)
 #: Only where there is a history.
 HISTORY: web.AppKey[HistoryReader] = web.AppKey("history")
+#: Only where there is an object store.
+OBJECTS: web.AppKey[ObjectStore] = web.AppKey("objects")
 METER = web.AppKey("meter", Meter)
 TASKS = web.AppKey("tasks", TaskDirectory)
 FLEET = web.AppKey("fleet", Fleet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import crucible
-from crucible.api.app_keys import HISTORY, MIGRATION, READINESS
+from crucible.api.app_keys import HISTORY, MIGRATION, OBJECTS, READINESS
 from crucible.http.answers import json_answer
 from crucible.migration.live.readiness import with_legacy
 
@@ -28,6 +28,9 @@ async def ready(request: web.Request) -> web.Response:
     """
     history = request.app.get(HISTORY)
     own = {} if history is None else {history.breaker.name: history.breaker.circuit}
+    objects = request.app.get(OBJECTS)
+    if objects is not None:
+        own[objects.breaker.name] = objects.breaker.circuit
     report = await request.app[READINESS].report(own)
     migration = request.app.get(MIGRATION)
     if migration is not None:

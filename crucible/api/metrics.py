@@ -16,6 +16,7 @@ from crucible.api.app_keys import (
     HISTORY,
     METER,
     MIGRATION,
+    OBJECTS,
     READINESS,
     SHARED_METRICS,
 )
@@ -106,6 +107,9 @@ async def _measure(app: web.Application) -> Measured:
     history = app.get(HISTORY)
     if history is not None:
         circuits.append({history.breaker.name: history.breaker.circuit})
+    objects = app.get(OBJECTS)
+    if objects is not None:
+        circuits.append({objects.breaker.name: objects.breaker.circuit})
     copies = None
     if migration is not None:
         circuits += [legacy.circuits, migration.circuits()]

@@ -32,6 +32,7 @@ from crucible.api.openapi_forms import (
     some,
 )
 from crucible.api.openapi_history import history_list, stats_paths
+from crucible.api.openapi_outputs import output_paths
 from crucible.api.openapi_sessions import session_paths
 from crucible.api.openapi_tasks import task_paths
 from crucible.api.openapi_webhooks import webhook_paths
@@ -183,6 +184,7 @@ def _evaluations(of: Schemas, errors: Responses) -> dict[str, Any]:
                 "responses": {**stopping, **some(errors, "404", "409", "422", "503")},
             },
         },
+        **output_paths(errors, _EVAL_ID),
         "/api/languages": {
             "get": {
                 "summary": "The languages programs may be in",

@@ -23,6 +23,7 @@ from crucible.errors import (
     MessageError,
     NotEnded,
     NotFound,
+    ObjectStoreError,
     QueueFull,
     QuotaExceeded,
     SessionError,
@@ -60,6 +61,7 @@ _PLAIN: dict[type[CrucibleError], tuple[int, str]] = {
 }
 _AWAY = "the queue server does not answer"
 _NO_HISTORY = "the database of the history does not answer"
+_NO_OBJECTS = "the store of large outputs does not answer"
 _FULL = "the memory of the queue server is full"
 
 
@@ -81,7 +83,7 @@ def translate(error: CrucibleError) -> web.Response:
             return _queue_full(error)
         case QuotaExceeded() | SessionError():
             return _used_up(error)
-        case LegacyError() | BrokerUnavailable() | HistoryError():
+        case LegacyError() | BrokerUnavailable() | HistoryError() | ObjectStoreError():
             return busy(_reason_of(error))
         case _:
             log.error("unexpected error: %r", error)
@@ -141,6 +143,8 @@ def _reason_of(error: CrucibleError) -> str:
         return _FULL
     if isinstance(error, HistoryError):
         return _NO_HISTORY
+    if isinstance(error, ObjectStoreError):
+        return _NO_OBJECTS
     return _AWAY if isinstance(error, BrokerUnavailable) else str(error)
 
 

@@ -62,13 +62,20 @@ async def _run(
     settings: Settings, own_queue: bool, own_bus: bool, sample: bool, stop: asyncio.Event
 ) -> None:
     # Imported here so that other commands do not load what only this one needs.
-    from crucible.up.stack import check_engine, describe, offered, run_stack, with_history
+    from crucible.up.stack import (
+        check_engine,
+        describe,
+        offered,
+        run_stack,
+        with_history,
+        with_objects,
+    )
 
     if not settings.executor_urls:
         config = executor_config(settings)
         await check_engine(config)
         settings = await offered(settings, config)
-    settings = await with_history(settings)
+    settings = with_objects(await with_history(settings))
     async with run_stack(
         settings, own_queue=own_queue, own_event_bus=own_bus, write=_write
     ) as stack:

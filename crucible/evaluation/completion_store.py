@@ -66,6 +66,7 @@ class CompletionCounts:
         lanes: of ``sandboxes`` those that were lanes.
         retired: sandboxes that serve nobody any more as they are, by isolation and reason.
         compiles: programs that the compile cache had (``hit``), and that were compiled (``miss``).
+        webhooks: attempts of webhook deliveries by what became of them.
     """
 
     statuses: Counter[str] = field(default_factory=Counter)
@@ -76,6 +77,7 @@ class CompletionCounts:
     lanes: Counter[str] = field(default_factory=Counter)
     retired: Counter[tuple[str, str]] = field(default_factory=Counter)
     compiles: Counter[str] = field(default_factory=Counter)
+    webhooks: Counter[str] = field(default_factory=Counter)
 
     def read(self, kind: str, label: str, number: int) -> None:
         """Add one field as it is stored; fields of a later version are ignored."""
@@ -96,6 +98,8 @@ class CompletionCounts:
             self.retired[isolation, reason] = number
         elif kind == "compile":
             self.compiles[label] = number
+        elif kind == "webhook":
+            self.webhooks[label] = number
 
     def cumulative(self) -> list[tuple[str, int]]:
         """For each upper bound, how many took no longer (the form of a Prometheus histogram)."""

@@ -96,6 +96,14 @@ class CompletionCounter:
         """
         self._unwritten[f"celery compile {'hit' if hit else 'miss'}"] += 1
 
+    def webhook_attempted(self, outcome: str) -> None:
+        """Count an attempt of a webhook delivery; in the event loop of ``writing`` only.
+
+        Args:
+            outcome: ``delivered``, ``retrying`` or ``failed``.
+        """
+        self._unwritten[f"celery webhook {outcome}"] += 1
+
     @asynccontextmanager
     async def writing(
         self,

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.broker.admin.operator import Admin
 from crucible.errors import RequirementError
+from crucible.evaluation.large_outputs import open_orphans
 from crucible.evaluation.schedule import TASKS
+from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,8 +34,8 @@ def register(registry: TaskRegistry, settings: Settings) -> None:
     """
 
     async def cleanup(ctx: TaskContext) -> dict[str, Any]:
-        """Delete evaluations from the history that are older than they are kept."""
-        return {"deleted": await _delete_old(settings)}
+        """Delete evaluations older than they are kept, and objects that no result names."""
+        return {"deleted": await _delete_old(settings), "objects": await _sweep(settings)}
 
     async def process_dlq(ctx: TaskContext) -> dict[str, Any]:
         """Say why messages became dead letters."""
@@ -77,6 +79,12 @@ async def _letters(settings: Settings) -> list[DeadLetter]:
             if len(page) < _PAGE:
                 break
     return letters
+
+
+async def _sweep(settings: Settings) -> int:
+    keys = Keys(settings.global_keyprefix, settings.result_prefix)
+    async with open_orphans(settings, keys) as orphans:
+        return 0 if orphans is None else await orphans.sweep()
 
 
 async def _delete_old(settings: Settings) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import codecs
 import math
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -21,6 +22,9 @@ from crucible.models import (
     Verdict,
     status_of,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Control characters that JSON has no short form for.
 _ESCAPED = bytes(set(range(0x20)) - set(b"\b\t\n\f\r"))
@@ -66,6 +70,8 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
     passed: int | msgspec.UnsetType = msgspec.UNSET
     total: int | msgspec.UnsetType = msgspec.UNSET
     score: float | msgspec.UnsetType = msgspec.UNSET
+    output_object: str | msgspec.UnsetType = msgspec.UNSET
+    error_object: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def plain(ended: EvalResult) -> dict[str, Any]:
@@ -82,10 +88,21 @@ def result_of(
     retry_count: int,
     started_at: str,
     finished_at: str,
+    objects: Mapping[str, str] = MappingProxyType({}),
 ) -> EvalResult:
-    """An executor's outcome as the task's result."""
+    """An executor's outcome as the task's result.
+
+    Args:
+        eval_id: the scoped id.
+        outcome: of its program.
+        worker: node name of the worker.
+        retry_count: how often it was tried before.
+        started_at: when, as text.
+        finished_at: when, as text.
+        objects: names of whole outputs by stream, where the outcome has their beginning only.
+    """
     # Not the program has ended it there, but the output cap or whatever stopped the program.
-    cut = outcome.output_truncated or outcome.verdict not in OWN_END
+    cut = bool(objects) or outcome.output_truncated or outcome.verdict not in OWN_END
     shown = whole_text if cut else bytes
     output, output_encoding = text_of(shown(outcome.stdout))
     error, error_encoding = text_of(shown(outcome.stderr))
@@ -113,6 +130,8 @@ def result_of(
         else msgspec.UNSET,
         files_omitted=outcome.files_omitted or msgspec.UNSET,
         compile=compile_view(outcome.compile) if outcome.compile else msgspec.UNSET,
+        output_object=objects.get("stdout", msgspec.UNSET),
+        error_object=objects.get("stderr", msgspec.UNSET),
     )
 
 

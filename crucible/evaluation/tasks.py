@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crucible.breaker import worst
@@ -20,6 +20,7 @@ from crucible.evaluation.executor_health import ExecutorHealth
 from crucible.evaluation.executor_settings import breaker_policy, executor_config
 from crucible.evaluation.grading import grade
 from crucible.evaluation.kept_requests import kept_request
+from crucible.evaluation.large_outputs import LargeOutputs, large_outputs
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.live_output import showing_output
 from crucible.evaluation.request import job_from
@@ -67,6 +68,7 @@ class Platform:
         ceilings: the most a program may ask for.
         isolation: what a program gets that names none.
         webhooks: makes deliveries.
+        outputs: moves large outputs out of results.
         running: called with the task and the scoped id of an evaluation that is about to run.
     """
 
@@ -75,6 +77,7 @@ class Platform:
     ceilings: Limits
     isolation: Isolation
     webhooks: WebhookOutlet
+    outputs: LargeOutputs = field(default_factory=LargeOutputs)
     running: Callable[[TaskContext, str], None] = lambda ctx, eval_id: None
 
 
@@ -95,8 +98,10 @@ def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) 
     subscriptions, hosts = Subscriptions(), HostBreakers(breaker_policy(settings))
     policy = AddressPolicy(settings.webhook_networks)
 
+    outputs = large_outputs(settings)
+
     def circuits() -> dict[str, Circuit]:
-        return worst([*map(circuits_of, opened), hosts.circuits()])
+        return worst([*map(circuits_of, opened), hosts.circuits(), outputs.circuits()])
 
     def gauges() -> dict[str, int]:
         found: Counter[str] = Counter()
@@ -124,7 +129,7 @@ def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) 
             announcing(executor, settings.isolations, broker_url, keys),
             subscriptions.watching(broker_url, keys),
             serving_sessions(executor, broker_url, keys, settings.sessions),
-            open_outlet(settings, keys, policy, hosts) as webhooks,
+            open_outlet(settings, keys, policy, hosts, completions.webhook_attempted) as webhooks,
         ):
             opened.append(executor)
             try:
@@ -135,6 +140,7 @@ def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) 
                         ceilings_of(settings),
                         settings.isolation,
                         webhooks,
+                        outputs,
                         events.running,
                     )
             finally:
@@ -273,7 +279,8 @@ async def run_program(
     if grading is not None:
         return await grade(ctx, platform.executor, eval_id, grading, started_at)
 
-    def ended(outcome: Outcome) -> EvalResult:
+    async def ended(outcome: Outcome) -> EvalResult:
+        outcome, objects = await platform.outputs.moved(eval_id, outcome)
         return result_of(
             eval_id,
             outcome,
@@ -281,14 +288,15 @@ async def run_program(
             retry_count=ctx.retries,
             started_at=started_at,
             finished_at=now_text(),
+            objects=objects,
         )
 
     try:
         async with showing_output(ctx):
-            return ended(await platform.executor.run(program))
+            return await ended(await platform.executor.run(program))
     except Interrupted as cut:
         priority = int(ctx.delivery_info.get("priority") or 0)
-        left = plain(ended(cut.outcome))
+        left = plain(await ended(cut.outcome))
         ctx.leave(left | kept_request(code, language, options, priority))
         raise
 

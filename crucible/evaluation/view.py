@@ -101,6 +101,11 @@ def _add_result(view: Evaluation, result: object) -> bool:
         return False
     for name in _SHARED:
         setattr(view, name, getattr(ended, name))
+    path = f"/api/eval/{public_id(view.eval_id)}/output"
+    if ended.output_object is not msgspec.UNSET:
+        view.output_href = f"{path}/{ended.output_object}"
+    if ended.error_object is not msgspec.UNSET:
+        view.error_href = f"{path}/{ended.error_object}"
     view.timing_ms = Timing(sandbox=ended.timing_ms.sandbox, run=ended.timing_ms.run)
     return True
 

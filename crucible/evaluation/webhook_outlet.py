@@ -18,7 +18,7 @@ from crucible.models import ENDED
 from crucible.webhooks.delivery import open_deliverer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from redis.asyncio import Redis
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from crucible.webhooks.addresses import AddressPolicy
     from crucible.webhooks.breakers import HostBreakers
     from crucible.webhooks.delivery import Deliverer
+    from crucible.webhooks.log import Outcome
     from crucible.webhooks.planning import Delivery, End
 
 #: Characters of ``output`` and of ``error`` in a body; a multiple of four, for those in base64.
@@ -150,7 +151,11 @@ def body_of(end: End, evaluation: Evaluation | None) -> bytes:
 
 @asynccontextmanager
 async def open_outlet(
-    settings: Settings, keys: Keys, policy: AddressPolicy, breakers: HostBreakers
+    settings: Settings,
+    keys: Keys,
+    policy: AddressPolicy,
+    breakers: HostBreakers,
+    noted: Callable[[Outcome], None] = lambda outcome: None,
 ) -> AsyncIterator[WebhookOutlet]:
     """An outlet with connections of its own.
 
@@ -159,6 +164,7 @@ async def open_outlet(
         keys: key names.
         policy: says which addresses may be called.
         breakers: before the receivers' hosts.
+        noted: called with what became of each attempt.
     """
     broker_url = settings.celery_broker_url
     async with (
@@ -171,6 +177,7 @@ async def open_outlet(
             breakers,
             disable_after_s=settings.webhook_disable_after_s,
             timeout_s=settings.webhook_timeout_s,
+            noted=noted,
         ) as deliverer,
     ):
         yield WebhookOutlet(deliverer, queue, results, keys)

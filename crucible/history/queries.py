@@ -9,14 +9,14 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, exists, func, select, tuple_
+from sqlalchemy import and_, func, select, tuple_
 
 from crucible.history.schema import evaluations, labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement, FromClause, Select
 
     from crucible.history.filters import Filters, Place
 
@@ -67,7 +67,7 @@ def _page(
             and_(_RAW.tenant == walked.c.tenant, _RAW.eval_id == walked.c.eval_id),
         )
         query = query.where(walked.c.name == first[0], walked.c.value == first[1])
-        query = query.where(*(_has(name, value) for name, value in others))
+        query = query.where(*(_has(walked, name, value) for name, value in others))
         order: Any = walked.c
     else:
         query, order = select(evaluations), _RAW
@@ -84,14 +84,24 @@ def _page(
     return query.order_by(order.created_ms.desc(), order.eval_id.desc()).limit(limit)
 
 
-def _has(name: str, value: str) -> ColumnElement[bool]:
+def _has(walked: FromClause, name: str, value: str) -> ColumnElement[bool]:
+    """Whether the evaluation of a label has another one too: one look-up by the whole key.
+
+    As a value and not EXISTS, for which PostgreSQL would read all labels of this value beforehand.
+    """
     other = labels.alias()
-    return exists().where(
-        other.c.tenant == _RAW.tenant,
-        other.c.eval_id == _RAW.eval_id,
-        other.c.name == name,
-        other.c.value == value,
+    wanted = (
+        select(other.c.name)
+        .where(
+            other.c.tenant == walked.c.tenant,
+            other.c.name == name,
+            other.c.value == value,
+            other.c.created_ms == walked.c.created_ms,
+            other.c.eval_id == walked.c.eval_id,
+        )
+        .correlate(walked)
     )
+    return wanted.scalar_subquery().is_not(None)
 
 
 def one_query(tenant: str, eval_id: str) -> Select[Any]:

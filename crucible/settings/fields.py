@@ -44,6 +44,8 @@ KNOWN_QUEUES = (
 NO_EVENT_BUS = "off"
 #: The value of ``history_url`` without a history, where there would be one by default.
 NO_HISTORY = "off"
+#: The same of ``object_store_url``.
+NO_OBJECTS = "off"
 #: Settings whose environment variable has no ``CRUCIBLE_`` prefix.
 FOREIGN_NAMES = frozenset(
     {
@@ -115,6 +117,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
             for ever.
         history_days_standard: the same of ``evaluation`` and all other queues.
         history_days_bulk: the same of ``batch``.
+        object_store_url: where large outputs are kept, ``file:///DIRECTORY`` or
+            ``s3://BUCKET/PREFIX`` (credentials and endpoint from ``AWS_*``); empty means in the
+            results, except for ``crucible up``, which keeps them in ``data_dir`` unless this is
+            ``off``.
+        object_threshold_kb: KiB of one output from which on it is kept there.
         queue_limit: messages a queue may hold before submissions get 503; 0 means no limit.
         publish_deadline_s: seconds after which a submission fails if the server does not answer.
         max_body_kb: largest request body, KiB.
@@ -237,6 +244,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     history_days_premium: Count = 365
     history_days_standard: Count = 90
     history_days_bulk: Count = 30
+    object_store_url: str = ""
+    object_threshold_kb: Positive = 8192
     queue_limit: Count = 1_000_000
     publish_deadline_s: Annotated[float, Meta(gt=0.0, lt=2.0)] = 1.5
     max_body_kb: Positive = 2048
@@ -318,6 +327,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     def history(self) -> str | None:
         """URL of the history's database; None where there is none."""
         return None if self.history_url in ("", NO_HISTORY) else self.history_url
+
+    @property
+    def objects(self) -> str | None:
+        """URL of the object store; None where there is none."""
+        return None if self.object_store_url in ("", NO_OBJECTS) else self.object_store_url
 
     @property
     def result_url(self) -> str:

@@ -17,6 +17,7 @@ class Section(enum.StrEnum):
     TASK_QUEUE = "Task queue"
     EVENT_BUS = "Event bus"
     HISTORY = "History"
+    OBJECTS = "Large outputs"
     SUBMISSIONS = "Submissions"
     WEBHOOKS = "Webhooks"
     MODELS = "Models"
@@ -40,6 +41,7 @@ _FIRST = {
     "celery_broker_url": Section.TASK_QUEUE,
     "event_bus_url": Section.EVENT_BUS,
     "history_url": Section.HISTORY,
+    "object_store_url": Section.OBJECTS,
     "queue_limit": Section.SUBMISSIONS,
     "webhook_networks": Section.WEBHOOKS,
     "model_url": Section.MODELS,

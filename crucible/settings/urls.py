@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel", "redis+socket")
 LEGACY_SCHEMES = ("http", "https")
 HISTORY_SCHEMES = ("sqlite", "postgresql")
+OBJECT_SCHEMES = ("file", "s3")
 OTLP_SCHEMES = ("http", "https")
 EXECUTOR_SCHEMES = ("http", "https", "unix")
 

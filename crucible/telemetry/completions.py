@@ -46,6 +46,10 @@ class Completions(Protocol):
     def compiles(self) -> Mapping[str, int]:
         """Programs that the compile cache had (``hit``), and that were compiled (``miss``)."""
 
+    @property
+    def webhooks(self) -> Mapping[str, int]:
+        """Attempts of webhook deliveries by what became of them."""
+
     def cumulative(self) -> Sequence[tuple[str, int]]:
         """For each upper bound of a duration, how many took no longer."""
 
@@ -91,7 +95,14 @@ class CompletionCollector(Collector):
             "Programs that were compiled before (hit), or had to be compiled (miss).",
             labels=["outcome"],
         )
+        webhooks = CounterMetricFamily(
+            "webhook_deliveries",
+            "Attempts: the receiver took it, it is tried again, or it is given up.",
+            labels=["outcome"],
+        )
         celery = self._completions.get("celery")
+        for outcome in ("delivered", "retrying", "failed"):
+            webhooks.add_metric([outcome], celery.webhooks.get(outcome, 0) if celery else 0)
         for outcome in ("hit", "miss"):
             compiles.add_metric([outcome], celery.compiles.get(outcome, 0) if celery else 0)
             sandboxes.add_metric([outcome], celery.sandboxes.get(outcome, 0) if celery else 0)
@@ -112,3 +123,4 @@ class CompletionCollector(Collector):
         yield retired
         yield waits
         yield compiles
+        yield webhooks

@@ -95,7 +95,7 @@ class History:
 
     Attributes:
         historians: that live.
-        lag_s: seconds the oldest event has waited that one of them has taken; None: none lives.
+        lag_s: seconds the oldest event has waited that none of them has written; None: none lives.
         written: events, since those that live have started.
         refused: events that the database refused.
         gaps: how often events were lost before they were written.
@@ -266,9 +266,11 @@ def _events(events: Events) -> Iterator[Metric]:
 def _history(history: History) -> Iterator[Metric]:
     yield GaugeMetricFamily("historians", "Historians that live.", value=history.historians)
     if history.lag_s is not None:
-        yield GaugeMetricFamily(
-            "history_lag_seconds", "Age of the oldest event not written yet.", value=history.lag_s
-        )
+        # Two names: the second one is that of the contract, the first one has users.
+        for name in ("history_lag_seconds", "crucible_historian_lag_seconds"):
+            yield GaugeMetricFamily(
+                name, "Age of the oldest event not written yet.", value=history.lag_s
+            )
     # Of processes that come and go, so they may go down: no counters.
     for name, text, value in (
         ("history_events_written", "Events in the database.", history.written),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import importlib.util
 import logging
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -155,6 +156,14 @@ async def with_history(settings: Settings) -> Settings:
     url = own_url(settings.data_dir)
     await prepare_own(url)
     return msgspec.structs.replace(settings, history_url=url)
+
+
+def with_objects(settings: Settings) -> Settings:
+    """The settings with an object store in the data directory where none is named."""
+    if settings.object_store_url or importlib.util.find_spec("obstore") is None:
+        return settings
+    url = f"file://{settings.data_dir.absolute()}/objects"
+    return msgspec.structs.replace(settings, object_store_url=url)
 
 
 async def offered(settings: Settings, config: ExecutorConfig) -> Settings:

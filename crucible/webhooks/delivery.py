@@ -22,7 +22,7 @@ from crucible.webhooks.schedule import next_delay_s
 from crucible.webhooks.sender import Answer, Sender
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from aiohttp.abc import AbstractResolver
     from redis.asyncio import Redis
@@ -52,6 +52,7 @@ class Deliverer:
         disable_after_s: seconds of failures alone after which a webhook is disabled.
         timeout_s: seconds one request may take.
         attempts: keeps them.
+        noted: called with what became of each.
 
     Attributes:
         lease_s: seconds an attempt may take before another one is made for it.
@@ -66,6 +67,7 @@ class Deliverer:
         disable_after_s: float,
         timeout_s: float = TOTAL_S,
         attempts: DeliveryLog | None = None,
+        noted: Callable[[Outcome], None] = lambda outcome: None,
     ) -> None:
         self.lease_s = math.ceil(timeout_s) + _LEASE_MARGIN_S
         self._client = client
@@ -74,6 +76,7 @@ class Deliverer:
         self._breakers = breakers
         self._disable_after_s = disable_after_s
         self._store = RegistrationStore(client, keys)
+        self._noted = noted
         self._log = attempts or StreamLog(client, keys)
 
     async def take(self, delivery: Delivery) -> Turn:
@@ -130,6 +133,7 @@ class Deliverer:
         )
         await self._note(webhook, delivery, answer)
         await self._log.add(webhook.tenant, attempt)
+        self._noted(outcome)
         return delay_s
 
     async def _webhook(self, delivery: Delivery) -> Registration | None:
@@ -195,6 +199,7 @@ async def open_deliverer(
     disable_after_s: float = 5 * 86_400.0,
     timeout_s: float = TOTAL_S,
     names: AbstractResolver | None = None,
+    noted: Callable[[Outcome], None] = lambda outcome: None,
 ) -> AsyncIterator[Deliverer]:
     """A deliverer with connections of its own.
 
@@ -206,6 +211,7 @@ async def open_deliverer(
         disable_after_s: seconds of failures alone after which a webhook is disabled.
         timeout_s: seconds one request may take.
         names: resolves names; the system's resolver by default.
+        noted: called with what became of each attempt.
     """
     async with (
         open_client(broker_url, name="webhooks") as client,
@@ -219,6 +225,7 @@ async def open_deliverer(
             breakers or HostBreakers(BreakerPolicy()),
             disable_after_s,
             timeout_s,
+            noted=noted,
         )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from support.api_rig import running_api
 from support.keyed import make_key
-from support.migration_rig import celery_worker, completed, submit
+from support.migration_rig import celery_worker, completed, submit, until
 from support.receiver import listening_receiver, verify
 
 if TYPE_CHECKING:
@@ -126,3 +126,16 @@ async def test_keys_reach_webhooks_of_their_tenant_only(redis_url: str) -> None:
         replay = f"{PATH}/deliveries/{delivery}/replay"
         await asked(client, "POST", replay, 404, headers=other.headers)
         await asked(client, "POST", replay, 403, headers=reader.headers)
+
+
+async def test_attempts_are_counted_by_outcome(redis_url: str) -> None:
+    """By whichever worker made them; every api process shows the same."""
+    async with receiving(redis_url) as (client, received), celery_worker(redis_url):
+        await submit(client, "print(1)", webhook_url=received.url)
+        await received.until(1)
+
+        async def counted() -> bool:
+            async with client.get("/metrics") as response:
+                return 'webhook_deliveries_total{outcome="delivered"} 1.0' in await response.text()
+
+        await until(counted)

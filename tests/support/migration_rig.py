@@ -15,6 +15,7 @@ from crucible.errors import ExecutorRefused, ExecutorUnavailable
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.completions import CompletionCounter
 from crucible.evaluation.event_hooks import EventHooks
+from crucible.evaluation.large_outputs import large_outputs
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.retry_policy import MAX_RETRIES
 from crucible.evaluation.tasks import Platform, evaluate_code
@@ -180,6 +181,7 @@ async def celery_worker(
     bus_url: str | None = None,
     keep_failed: bool = False,
     webhook_networks: tuple[str, ...] = ("127.0.0.0/8",),
+    object_store_url: str = "",
 ) -> AsyncIterator[Worker]:
     """An async worker in this process that runs evaluations with ``executor``.
 
@@ -192,7 +194,13 @@ async def celery_worker(
     @asynccontextmanager
     async def platform() -> AsyncIterator[Platform]:
         settings = load_settings(
-            {}, flags={"celery_broker_url": queue_url, "webhook_networks": webhook_networks}
+            {},
+            flags={
+                "celery_broker_url": queue_url,
+                "webhook_networks": webhook_networks,
+                "object_store_url": object_store_url,
+                "object_threshold_kb": 256,
+            },
         )
         policy = AddressPolicy(webhook_networks)
         async with (
@@ -201,7 +209,13 @@ async def celery_worker(
             tally.writing(
                 queue_url, Keys(), settings.result_ttl_s, pushes=pushes_of(subscriptions, Keys())
             ),
-            open_outlet(settings, Keys(), policy, HostBreakers(BreakerPolicy())) as webhooks,
+            open_outlet(
+                settings,
+                Keys(),
+                policy,
+                HostBreakers(BreakerPolicy()),
+                tally.webhook_attempted,
+            ) as webhooks,
         ):
             with sink.writing_to(writer):
                 yield Platform(
@@ -210,6 +224,7 @@ async def celery_worker(
                     ceilings_of(settings),
                     "container",
                     webhooks,
+                    large_outputs(settings),
                     events.running,
                 )
 

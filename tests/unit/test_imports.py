@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "grading": {"models"},
     "webhooks": PLAIN | {"broker"},
     "history": PLAIN | {"broker", "events"},
+    "objects": PLAIN,
     "executor": PLAIN | {"http", "grading"},
     "legacy": PLAIN | {"http"},
     "sessions": PLAIN | {"broker", "executor"},
@@ -46,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": PLAIN | {"broker"},
     "evaluation": PLAIN
     | {"broker", "events", "executor", "grading", "history", "identity", "sessions"}
-    | {"webhooks", "worker"},
+    | {"objects", "webhooks", "worker"},
     "assessments": PLAIN | {"broker", "evaluation", "events", "executor", "identity", "worker"},
     "workflows": PLAIN | {"broker", "evaluation", "identity", "worker"},
     "pipelines": PLAIN | {"assessments", "broker", "evaluation", "executor", "webhooks", "worker"},
@@ -74,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "webhooks",
         "workflows",
     }
-    | {"compat", "console", "telemetry"},
+    | {"compat", "console", "objects", "telemetry"},
     "testing": PLAIN
     | {"api", "broker", "embedded", "evaluation", "executor", "platform_tasks", "webhooks"}
     | {"worker"},
