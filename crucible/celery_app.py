@@ -7,9 +7,11 @@ Flower. None of it runs on Crucible's own request path.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from celery import Celery, signals
 
+from crucible.broker.redis.connection import read_url
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.event_hooks import EventHooks, delivery_of
 from crucible.evaluation.schedule import QUEUE, TASKS
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's settings for the queues of ``settings``."""
+    broker_url, broker_options = _celery_url(settings.celery_broker_url)
+    result_url, result_options = _celery_url(settings.result_url)
     transport = {
+        **broker_options,
         # The sweeping worker applies its own timeout, so all workers must have the same.
         "visibility_timeout": settings.visibility_timeout_s,
         # Queues strictly in the order of -Q; stock's default is round robin.
@@ -35,10 +40,13 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "global_keyprefix": settings.global_keyprefix,
     }
     return {
-        "broker_url": settings.celery_broker_url,
-        "result_backend": settings.result_url,
+        "broker_url": broker_url,
+        "result_backend": result_url,
         "broker_transport_options": transport,
-        "result_backend_transport_options": {"global_keyprefix": settings.result_keyprefix},
+        "result_backend_transport_options": {
+            **result_options,
+            "global_keyprefix": settings.result_keyprefix,
+        },
         "result_expires": settings.result_ttl_s,
         "result_extended": settings.result_extended,
         "worker_send_task_events": settings.events,
@@ -67,6 +75,25 @@ def configuration(settings: Settings) -> dict[str, Any]:
             for task, interval_s in TASKS.items()
         },
     }
+
+
+def _celery_url(url: str) -> tuple[str, dict[str, Any]]:
+    """A URL as Celery takes it, and its transport options.
+
+    Celery wants what belongs to the sentinels in options: the query of a URL is not read there.
+    """
+    if not url.startswith("sentinel://"):
+        return url, {}
+    target = read_url(url)
+    options: dict[str, Any] = {"master_name": target.master_name}
+    if target.sentinel_options:
+        options["sentinel_kwargs"] = target.sentinel_options
+    user, password = (quote(target.options.get(n, ""), safe="") for n in ("username", "password"))
+    at = f"{user}:{password}@" if password else ""
+    database = target.options["db"]
+    addresses = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                 for host, port in target.sentinels)  # fmt: skip
+    return ";".join(f"sentinel://{at}{address}/{database}" for address in addresses), options
 
 
 def create_app(settings: Settings) -> Celery:
