@@ -11,6 +11,8 @@ SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 BENCH_ARGS ?=
 # More arguments for the outage matrix, such as OUTAGE_ARGS='--only 12-*-both'.
 OUTAGE_ARGS ?= --side-by-side 6
+# Masters of sentinels that are killed in a row.
+FAILOVERS ?= 20
 # Length of the chaos test, its SIGKILLs, and more arguments, such as CHAOS_ARGS='--subject both'.
 MINUTES ?= 3
 KILLS ?= 100
@@ -41,6 +43,7 @@ bench: setup ## measure everything beside bare limits and other systems (15 minu
 chaos: setup ## load, kills and other faults, judged by a ledger; MINUTES=20 KILLS=400 for a long one
 	@$(VENV)/python -m benchmarks.chaos --minutes $(MINUTES) --kills $(KILLS) $(CHAOS_ARGS)
 	@$(VENV)/python -m benchmarks.chaos.outages $(OUTAGE_ARGS)
+	@$(VENV)/python -m benchmarks.chaos.sentinel --rounds $(FAILOVERS)
 
 demo-migration: setup ## from the legacy queue to Celery under load, with things killed on the way (minutes)
 	@$(VENV)/python scripts/demo_migration

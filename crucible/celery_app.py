@@ -7,11 +7,9 @@ Flower. None of it runs on Crucible's own request path.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from celery import Celery, signals
 
-from crucible.broker.redis.connection import read_url
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.event_hooks import EventHooks, delivery_of
 from crucible.evaluation.schedule import QUEUE, TASKS
@@ -20,6 +18,7 @@ from crucible.evaluation.webhook_hooks import WebhookHooks
 from crucible.models import Status
 from crucible.settings import Settings, load_settings
 from crucible.stock.bridge import Bridge
+from crucible.stock.urls import celery_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's settings for the queues of ``settings``."""
-    broker_url, broker_options = _celery_url(settings.celery_broker_url)
-    result_url, result_options = _celery_url(settings.result_url)
+    broker_url, broker_options = celery_url(settings.celery_broker_url)
+    result_url, result_options = celery_url(settings.result_url)
     transport = {
         **broker_options,
         # The sweeping worker applies its own timeout, so all workers must have the same.
@@ -77,29 +76,18 @@ def configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _celery_url(url: str) -> tuple[str, dict[str, Any]]:
-    """A URL as Celery takes it, and its transport options.
-
-    Celery wants what belongs to the sentinels in options: the query of a URL is not read there.
-    """
-    if not url.startswith("sentinel://"):
-        return url, {}
-    target = read_url(url)
-    options: dict[str, Any] = {"master_name": target.master_name}
-    if target.sentinel_options:
-        options["sentinel_kwargs"] = target.sentinel_options
-    user, password = (quote(target.options.get(n, ""), safe="") for n in ("username", "password"))
-    at = f"{user}:{password}@" if password else ""
-    database = target.options["db"]
-    addresses = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-                 for host, port in target.sentinels)  # fmt: skip
-    return ";".join(f"sentinel://{at}{address}/{database}" for address in addresses), options
-
-
 def create_app(settings: Settings) -> Celery:
     """The application, with every platform task registered."""
     app = Celery("crucible")
     app.conf.update(configuration(settings))
+    if settings.celery_broker_url.startswith("sentinel://"):
+        # Celery reads the variable CELERY_BROKER_URL before its broker_url, and these before both.
+        app.conf.broker_read_url = app.conf.broker_write_url = celery_url(
+            settings.celery_broker_url
+        )[0]
+    if settings.result_url.startswith("sentinel://"):
+        # The same with CELERY_RESULT_BACKEND.
+        app.backend_cls = celery_url(settings.result_url)[0]
     registry = build_registry(settings)
     bridge = Bridge(app, registry)
     for hooks in registry.hooks:
