@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from support.faults import FaultProxy
 
 from crucible.broker import Publisher
+from crucible.broker.redis.connection import open_client
 from crucible.embedded.server import find_binary, free_port
 from crucible.errors import BrokerError, BrokerUnavailable
 
@@ -147,6 +148,27 @@ async def test_sentinel_failover(tmp_path: Path) -> None:
             await sentinel.execute_command("SENTINEL", "FAILOVER", "main")
             while await _master_length(urls[1]) < 2:
                 await _try_to_send(publisher)
+
+
+async def test_a_replica_that_a_sentinel_names_is_not_used(tmp_path: Path) -> None:
+    """As for a moment after a failover: it would answer reads without what was accepted."""
+    ports = free_port(), free_port()
+    directories = [tmp_path / str(number) for number in range(2)]
+    for directory in directories:
+        directory.mkdir()
+    configuration = directories[1] / "sentinel.conf"
+    configuration.write_text(
+        f"port {ports[1]}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {ports[0]} 1\n"
+    )
+    replica = ("--port", str(ports[0]), "--replicaof", "127.0.0.1", str(free_port()))
+    urls = [f"redis://127.0.0.1:{port}" for port in ports]
+    async with (
+        server(directories[0], *replica, ready_url=urls[0]),
+        server(directories[1], str(configuration), "--sentinel", ready_url=urls[1]),
+        open_client(f"sentinel://127.0.0.1:{ports[1]}/0?master_name=main") as client,
+    ):
+        with pytest.raises(RedisConnectionError, match="no master any more"):
+            await client.get("a")
 
 
 async def _master_length(url: str) -> int:

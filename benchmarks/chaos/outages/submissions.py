@@ -80,10 +80,10 @@ class Submissions:
         eval_id = str(uuid.uuid4())
         body = {"eval_id": eval_id, "code": f"{seconds:g}", "language": "python"}
         while True:
-            status = 0
+            status, text = 0, ""
             try:
                 async with session.post("/api/eval", json=body) as answer:
-                    status = answer.status
+                    status, text = answer.status, await answer.text()
             except (aiohttp.ClientError, TimeoutError):
                 pass
             if status in (200, _QUEUED):
@@ -91,5 +91,5 @@ class Submissions:
                 return
             self.refused[status] = self.refused.get(status, 0) + 1
             if 400 <= status < 500:
-                raise RuntimeError(f"a submission is answered with {status}")
+                raise RuntimeError(f"a submission is answered with {status}: {text}")
             await asyncio.sleep(_AGAIN_S)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MASTER_NAME = "crucible"
 #: Milliseconds of silence after which a sentinel takes a server for dead.
-DOWN_AFTER_MS = 1000
+DOWN_AFTER_MS = 2000
 #: Seconds between looks at servers that have no way to tell.
 _LOOK_S = 0.02
 _REPLICAS, _SENTINELS, _QUORUM = 2, 3, 2
@@ -122,12 +122,12 @@ class SentinelCluster:
         return f"{hosts}/0?master_name={MASTER_NAME}"
 
     async def master(self) -> DataServer:
-        """The server that a sentinel names, once that one says that it is the master."""
+        """The server that all sentinels name, once that one says that it is the master."""
         while True:
-            for sentinel in self._sentinels:
-                server = self._servers[await self._named_by(sentinel)]
-                if await _role(server) == "master":
-                    return server
+            named = {await self._named_by(sentinel) for sentinel in self._sentinels}
+            server = self._servers[named.pop()]
+            if not named and await _role(server) == "master":
+                return server
             await asyncio.sleep(_LOOK_S)
 
     async def _named_by(self, sentinel: SentinelServer) -> int:

@@ -180,7 +180,7 @@ class Trial:
     ) -> Failovers:
         master = await cluster.master()
         async with Redis.from_url(master.url) as client:
-            statuses = await _settled(client, list(submissions.accepted))
+            statuses = await settled(client, list(submissions.accepted))
         ended = [name for name, child in self._children.items() if child.returncode is not None]
         living = {n: child for n, child in self._children.items() if child.returncode is None}
         codes = await asyncio.gather(*(child.stop(30) for child in living.values()))
@@ -207,21 +207,28 @@ class Trial:
         )
 
 
-async def _settled(client: Any, ids: list[str]) -> dict[str, str]:
+async def settled(client: Any, ids: list[str]) -> dict[str, str]:
     """The stored status of each, once all have ended or nothing moves any more."""
     open_, since = len(ids), time.monotonic()
     while True:
-        values = await client.mget([Keys().result(f"eval-{one}") for one in ids])
-        statuses = {
-            one: "" if value is None else msgspec.json.decode(value)["status"]
-            for one, value in zip(ids, values, strict=True)
-        }
+        stored = await results_of(client, ids)
+        statuses = {one: _status(value) for one, value in stored.items()}
         now = sum(status not in _ENDED for status in statuses.values())
         if now == 0 or time.monotonic() - since > _PATIENCE_S:
             return statuses
         if now != open_:
             open_, since = now, time.monotonic()
         await asyncio.sleep(0.25)
+
+
+async def results_of(client: Any, ids: list[str]) -> dict[str, bytes | None]:
+    """The stored result of each, None where there is none."""
+    values = await client.mget([Keys().result(f"eval-{one}") for one in ids])
+    return dict(zip(ids, values, strict=True))
+
+
+def _status(value: bytes | None) -> str:
+    return "" if value is None else str(msgspec.json.decode(value)["status"])
 
 
 def _after(kill: float, next_kill: float, times: Iterable[float]) -> float | None:
