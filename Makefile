@@ -44,6 +44,7 @@ chaos: setup ## load, kills and other faults, judged by a ledger; MINUTES=20 KIL
 	@$(VENV)/python -m benchmarks.chaos --minutes $(MINUTES) --kills $(KILLS) $(CHAOS_ARGS)
 	@$(VENV)/python -m benchmarks.chaos.outages $(OUTAGE_ARGS)
 	@$(VENV)/python -m benchmarks.chaos.sentinel --rounds $(FAILOVERS)
+	@$(VENV)/python -m benchmarks.chaos.network
 
 demo-migration: setup ## from the legacy queue to Celery under load, with things killed on the way (minutes)
 	@$(VENV)/python scripts/demo_migration

@@ -37,6 +37,10 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
     ├── ExecutorError             platform fault: a program could not be run; never a verdict on it
     │   ├── ExecutorUnavailable   temporary: engine gone, no sandbox in time; may be retried
     │   └── ExecutorRefused       permanent: unknown language, no image; a retry cannot help
+    ├── SessionError              a session, or one that is wanted
+    │   ├── SessionGone           it has ended, and its state with it; says why
+    │   ├── SessionQuota          its tenant has as many as it may
+    │   └── SessionUnavailable    no worker takes it, or the call for it, now
     ├── HistoryError              the database of the history
     │   └── HistoryUnavailable    it does not answer, or its circuit is open
     └── ApiError                  a client and the HTTP API
@@ -342,6 +346,44 @@ class ExecutorUnavailable(ExecutorError):  # noqa: N818 - a state of the executo
 
 class ExecutorRefused(ExecutorError):  # noqa: N818 - an answer of the executor
     """Permanent: unknown language or missing image. Trying again cannot help."""
+
+
+class SessionError(CrucibleError):
+    """A session, or one that is wanted."""
+
+
+class SessionGone(SessionError):  # noqa: N818 - a state, named as clients see it
+    """A session has ended, and its state with it.
+
+    Attributes:
+        reason: why; one of ``executor.sessions.models.Reason``.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the session has ended ({self.reason}), and its state is lost"
+
+
+class SessionQuota(SessionError):  # noqa: N818 - a state, named as clients see it
+    """A tenant has as many sessions as it may.
+
+    Attributes:
+        most: how many that are.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.most = most
+
+    def __str__(self) -> str:
+        return f"{self.most} sessions are open, and more are not allowed at once"
+
+
+class SessionUnavailable(SessionError):  # noqa: N818 - a state, named as clients see it
+    """No worker takes a session, or a call for one, now."""
 
 
 class HistoryError(CrucibleError):

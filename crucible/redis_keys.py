@@ -49,8 +49,18 @@ WEBHOOKS = "crucible:webhooks"
 WEBHOOKS_FAILING = "crucible:webhooks:failing"
 WEBHOOK_LOG_PREFIX = "crucible:webhooks:log:"
 WEBHOOK_DELIVERED_PREFIX = "crucible:webhooks:delivered:"
+SESSIONS_WANTED = "crucible:sessions:wanted"
+SESSION_CALLS_PREFIX = "crucible:sessions:calls:"
+SESSION_ANSWERS_PREFIX = "crucible:sessions:answers:"
+SESSION_HOST_PREFIX = "crucible:sessions:host:"
+SESSIONS_OF_PREFIX = "crucible:sessions:of:"
+SESSION_PREFIX = "crucible:session:"
 #: The key of the schedule's leases begins with this.
 SCHEDULE_PREFIX = "crucible:schedule:"
+ASSESSMENT_PREFIX = "crucible:assessment:"
+ASSESSMENTS_PREFIX = "crucible:assessments:"
+WORKFLOW_PREFIX = "crucible:workflow:"
+WORKFLOW_LEASE_PREFIX = "crucible:workflows:lease:"
 #: These are on the event bus.
 EVENTS = "crucible:events"
 EVENT_WRITER_PREFIX = "crucible:events:writer:"
@@ -103,8 +113,18 @@ WEBHOOK_LOG_LIMIT, WEBHOOK_LOG_TTL_S = 1000, 30 * 86_400
 WEBHOOK_DELIVERED_TTL_S = 2 * 86_400
 #: Webhooks a tenant may register.
 WEBHOOKS_OF_TENANT = 20
+#: Calls for sessions that may wait in one list, and seconds a list of them is kept after the last.
+SESSION_CALLS_LIMIT, SESSION_CALLS_TTL_S = 1000, 900
+#: Seconds an api process has to fetch answers of its sessions.
+SESSION_ANSWERS_TTL_S = 60
+#: Seconds a heartbeat of a worker with sessions lasts, and it is remembered that one is opened.
+SESSION_HOST_TTL_S, SESSION_OPENING_TTL_S = 9.0, 60
+#: Seconds it is remembered of a session how it ended.
+SESSION_KEPT_TTL_S = 3600
 #: Seconds the state of historians is kept once none of them is there.
 HISTORIANS_TTL_S = 3600
+#: Seconds it is remembered of an evaluation that it was forgotten on request.
+PURGED_TTL_S = 30 * 86_400
 #: Seconds a reply waits to be fetched by a client that may have left.
 REPLY_TTL_S = 300
 #: Seconds after which stock workers of 5.7 may sweep the binding of a client that died.
@@ -156,7 +176,7 @@ TABLE = (
             "dispatch mark: who sends the chord's body, or that it was sent"),
     KeyInfo(f"{IDEMPOTENCY_PREFIX}<name>", "string", "publishers",
             f"TTL of the publication; of an evaluation at least a week until it ends, then "
-            f"{_RESULT_TTL}",
+            f"{_RESULT_TTL}; of one that was forgotten {PURGED_TTL_S} s",
             "idempotency record: what was published under this name"),
     KeyInfo(f"{WORKER_PREFIX}<worker id>", "string", _WORKERS, f"TTL {WORKER_TTL_S:g} s",
             "heartbeat: the node name, or JSON with its troubles, circuits and gauges"),
@@ -217,8 +237,47 @@ TABLE = (
             f"TTL {WEBHOOK_DELIVERED_TTL_S} s, of an attempt under way its timeout",
             "an attempt is under way, or was accepted: a message that comes twice is not delivered "
             "twice"),
+    KeyInfo(SESSIONS_WANTED, "list", "api",
+            f"{SESSION_CALLS_LIMIT} entries, TTL {SESSION_CALLS_TTL_S} s",
+            "sessions that are to be opened, by whichever worker has room"),
+    KeyInfo(f"{SESSION_CALLS_PREFIX}<worker>", "list", "api",
+            f"{SESSION_CALLS_LIMIT} entries, TTL {SESSION_CALLS_TTL_S} s",
+            "cells for the sessions of one worker, and those to be closed"),
+    KeyInfo(f"{SESSION_ANSWERS_PREFIX}<api process>", "list", _WORKERS,
+            f"one entry a call, TTL {SESSION_ANSWERS_TTL_S} s", "what came of them"),
+    KeyInfo(f"{SESSION_HOST_PREFIX}<worker>", "string", _WORKERS,
+            f"TTL {SESSION_HOST_TTL_S:g} s",
+            "heartbeat of a worker that keeps sessions: how many; without it they are lost"),
+    KeyInfo(f"{SESSIONS_OF_PREFIX}<tenant>", "zset", "api, workers",
+            "the maximum of the tenant's tier; TTL: the longest life of the newest, and "
+            f"{SESSION_CALLS_TTL_S} s",
+            "ids of a tenant's sessions → when they were asked for"),
+    KeyInfo(f"{SESSION_PREFIX}<tenant>:<session id>", "string", "api, workers",
+            f"TTL: its longest life; once it has ended {SESSION_KEPT_TTL_S} s",
+            "a session: its worker, what it is like, how it ended"),
+    KeyInfo(f"{SESSION_PREFIX}<tenant>:<session id>:opening", "string", "api",
+            f"TTL {SESSION_OPENING_TTL_S} s; deleted once it is open",
+            "who opens a session that a facade's client has named"),
     KeyInfo(f"{SCHEDULE_PREFIX}<task>", "string", _WORKERS, "TTL: the interval of the task",
             "lease of a scheduled task: the worker that sent it last; sent again once it is gone"),
+    KeyInfo(f"{ASSESSMENTS_PREFIX}<tenant>", "zset", "api", "1000 entries, TTL 14 days",
+            "ids of a tenant's assessments → when they were made"),
+    KeyInfo(f"{ASSESSMENT_PREFIX}head:<id>", "hash", "api, workers", "TTL 14 days",
+            "an assessment: what was asked, where it stands"),
+    KeyInfo(f"{ASSESSMENT_PREFIX}cases:<id>, {ASSESSMENT_PREFIX}ids:<id>", "list, set", "api",
+            "10,000 cases, 64 MiB; TTL 14 days", "its cases, and their ids"),
+    KeyInfo(f"{ASSESSMENT_PREFIX}window:<id>", "set", _WORKERS, "128 members",
+            "runs that were submitted and are not known to have ended"),
+    KeyInfo(f"{ASSESSMENT_PREFIX}runs:<id>", "hash", _WORKERS, "50,000 fields; TTL 14 days",
+            "number of a run → how it ended"),
+    KeyInfo(f"{ASSESSMENT_PREFIX}lease:<id>", "string", _WORKERS, "TTL 10 s, renewed",
+            "which task runs it"),
+    KeyInfo(f"{ASSESSMENT_PREFIX}report:<id>", "hash", _WORKERS, "four fields; TTL 14 days",
+            "its reports, compressed"),
+    KeyInfo(f"{WORKFLOW_PREFIX}<id>", "hash", "api, workers", "200 steps; TTL 7 days",
+            "a workflow: its steps, and how those stand that do not wait any more"),
+    KeyInfo(f"{WORKFLOW_LEASE_PREFIX}<id>", "string", _WORKERS, "TTL 10 s, renewed",
+            "which task runs it"),
     KeyInfo(EVENTS, "stream", "api, workers", "MAXLEN ~ `CRUCIBLE_EVENT_LIMIT`",
             "on the event bus: the transitions of all evaluations; [events.md](events.md)"),
     KeyInfo(f"{EVENT_WRITER_PREFIX}<random>", "string", "api, workers",
@@ -470,3 +529,45 @@ class Keys:
     def webhook_delivered(self, delivery_id: str) -> str:
         """That a delivery was accepted."""
         return f"{self.prefix}{WEBHOOK_DELIVERED_PREFIX}{delivery_id}"
+
+    def assessments(self, tenant: str) -> str:
+        """The assessments of a tenant."""
+        return f"{self.prefix}{ASSESSMENTS_PREFIX}{tenant}"
+
+    def assessment(self, assessment_id: str, part: str = "head") -> str:
+        """A part of one assessment, such as its ``head``, ``cases`` or ``runs``."""
+        # The part comes first: behind an id with a tenant it could be another's id.
+        return f"{self.prefix}{ASSESSMENT_PREFIX}{part}:{assessment_id}"
+
+    def workflow(self, workflow_id: str) -> str:
+        """One workflow."""
+        return f"{self.prefix}{WORKFLOW_PREFIX}{workflow_id}"
+
+    def workflow_lease(self, workflow_id: str) -> str:
+        """The lease of who runs it."""
+        return f"{self.prefix}{WORKFLOW_LEASE_PREFIX}{workflow_id}"
+
+    @property
+    def sessions_wanted(self) -> str:
+        """The list of sessions to be opened."""
+        return f"{self.prefix}{SESSIONS_WANTED}"
+
+    def session_calls(self, host: str) -> str:
+        """The list of calls for sessions of one worker."""
+        return f"{self.prefix}{SESSION_CALLS_PREFIX}{host}"
+
+    def session_answers(self, api: str) -> str:
+        """The list of answers for one api process."""
+        return f"{self.prefix}{SESSION_ANSWERS_PREFIX}{api}"
+
+    def session_host(self, host: str) -> str:
+        """The heartbeat of a worker that keeps sessions."""
+        return f"{self.prefix}{SESSION_HOST_PREFIX}{host}"
+
+    def sessions_of(self, tenant: str) -> str:
+        """The ids of a tenant's sessions."""
+        return f"{self.prefix}{SESSIONS_OF_PREFIX}{tenant}"
+
+    def session(self, tenant: str, session_id: str) -> str:
+        """What is known of one session."""
+        return f"{self.prefix}{SESSION_PREFIX}{tenant}:{session_id}"

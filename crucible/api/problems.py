@@ -25,6 +25,9 @@ from crucible.errors import (
     NotReplicated,
     QueueFull,
     QuotaExceeded,
+    SessionError,
+    SessionGone,
+    SessionQuota,
     SettingsError,
     Unauthenticated,
 )
@@ -75,8 +78,8 @@ def translate(error: CrucibleError) -> web.Response:
             return _not_allowed(error)
         case QueueFull():
             return _queue_full(error)
-        case QuotaExceeded():
-            return _quota_exceeded(error)
+        case QuotaExceeded() | SessionError():
+            return _used_up(error)
         case LegacyError() | BrokerUnavailable() | HistoryError():
             return busy(_reason_of(error))
         case _:
@@ -113,11 +116,22 @@ def _queue_full(error: QueueFull) -> web.Response:
     return response
 
 
-def _quota_exceeded(error: QuotaExceeded) -> web.Response:
+def _used_up(error: QuotaExceeded | SessionError) -> web.Response:
+    if isinstance(error, SessionError):
+        return _of_session(error)
     headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     if error.policy:
         headers |= RateStatus.of(error.policy, 0, error.reset_s).headers()
     return problem(429, "Too many requests", str(error), headers=headers)
+
+
+def _of_session(error: SessionError) -> web.Response:
+    if isinstance(error, SessionGone):
+        return problem(410, "Session lost", str(error), code="session_lost", reason=error.reason)
+    if isinstance(error, SessionQuota):
+        headers = {"Retry-After": str(RETRY_AFTER_S)}
+        return problem(429, "Too many sessions", str(error), headers=headers)
+    return busy(str(error))
 
 
 def _reason_of(error: CrucibleError) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from crucible.evaluation.service import EvaluationService
+    from crucible.evaluation.session_service import SessionService
     from crucible.executor.served import ServedEnvironments
     from crucible.identity.principal import Principal
     from crucible.models import Limits
@@ -22,6 +23,7 @@ class FacadeContext:
 
     Attributes:
         service: runs evaluations.
+        sessions: keeps interpreters.
         served: environments and their languages.
         ceilings_of: the most a program of a request's caller may ask for.
         caller_of: who makes a request.
@@ -29,6 +31,7 @@ class FacadeContext:
     """
 
     service: EvaluationService
+    sessions: SessionService
     served: ServedEnvironments
     ceilings_of: Callable[[web.Request], Limits]
     caller_of: Callable[[web.Request], Principal]

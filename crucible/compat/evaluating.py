@@ -28,6 +28,11 @@ class OverloadedError(CrucibleError):
     """The program was not run in the time the client waits for it."""
 
 
+def clamped(value: float, least: float, most: float) -> float:
+    """A number, or the nearest that is allowed; no number at all is the least."""
+    return min(max(value, least), most) if value == value else least
+
+
 def limits_within(ceilings: Limits, **asked: float | None) -> LimitsRequest:
     """Limits as other systems take them: what is too much or too little is the nearest allowed.
 

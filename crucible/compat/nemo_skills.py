@@ -1,4 +1,4 @@
-"""NeMo-Skills' ``/execute`` for programs that keep no session."""
+"""NeMo-Skills' ``/execute``; sessions are in ``nemo_sessions``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from crucible.compat.evaluating import (
     limits_within,
     texts,
 )
+from crucible.compat.nemo_sessions import (
+    PATIENCE_S,
+    delete_session,
+    list_sessions,
+    run_cell,
+)
 from crucible.errors import InputError
 from crucible.http.body import read_body
 
@@ -23,8 +29,6 @@ if TYPE_CHECKING:
     from crucible.models import Evaluation
 
 LANGUAGES = {"python": "python", "shell": "bash"}
-#: Seconds that a client waits on top of the program's own time, less the way back.
-PATIENCE_S = 30.0
 CUT = "<output cut>"
 
 
@@ -42,20 +46,27 @@ async def execute(request: web.Request) -> web.Response:
     """``POST /execute``."""
     try:
         asked = msgspec.json.decode(await read_body(request), type=Execute)
-        found = await evaluate(request, _fields(request, asked), asked.timeout + PATIENCE_S)
+        if asked.language == "ipython":
+            ran = await run_cell(request, asked.generated_code, asked.timeout)
+        else:
+            found = await evaluate(request, _fields(request, asked), asked.timeout + PATIENCE_S)
+            ran = _answer(found, asked)
     except msgspec.DecodeError as error:
         return _error(400, str(error))
     except InputError as error:
         return _error(400, str(error))
     except OverloadedError as error:
-        return _error(503, str(error))
-    return web.json_response(_answer(found, asked))
+        # The status that its client takes for a request to be sent again.
+        return _error(502, str(error))
+    for stream in ("stdout", "stderr"):
+        ran[stream] = _cut(ran[stream], asked.max_output_characters)
+    return web.json_response(ran)
 
 
 def _fields(request: web.Request, asked: Execute) -> dict[str, Any]:
     language = LANGUAGES.get(asked.language)
     if language is None:
-        known = ", ".join(LANGUAGES)
+        known = ", ".join(("ipython", *LANGUAGES))
         raise InputError("language", f"{asked.language[:40]} is not served; served are {known}")
     limits = limits_within(
         request.app[CONTEXT].ceilings_of(request),
@@ -85,8 +96,8 @@ def _answer(found: Evaluation, asked: Execute) -> dict[str, Any]:
         status = "error"
     return {
         "process_status": status,
-        "stdout": _cut(stdout, asked.max_output_characters),
-        "stderr": _cut(stderr, asked.max_output_characters),
+        "stdout": stdout,
+        "stderr": stderr,
         "new_session_created": False,
     }
 
@@ -99,4 +110,8 @@ def _error(status: int, text: str) -> web.Response:
     return web.json_response({"error": text}, status=status)
 
 
-ROUTES = (web.post("/execute", execute),)
+ROUTES = (
+    web.post("/execute", execute),
+    web.get("/sessions", list_sessions),
+    web.delete("/sessions/{session_id}", delete_session),
+)

@@ -1,4 +1,4 @@
-"""SandboxFusion's ``/run_code`` and ``/v1/ping``.
+"""SandboxFusion's ``/run_code`` and ``/v1/ping``; ``/run_jupyter`` is in a module of its own.
 
 Request and answer are those of its server 0.3: a fault of the program is always a 200, and
 ``SandboxError``, which clients try again, is never said of one.
@@ -7,7 +7,6 @@ Request and answer are those of its server 0.3: a fault of the program is always
 from __future__ import annotations
 
 import base64
-import posixpath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,6 +23,8 @@ from crucible.compat.evaluating import (
     seconds_of,
     texts,
 )
+from crucible.compat.sandbox_fusion_forms import files_of, invalid, overloaded, relative
+from crucible.compat.sandbox_fusion_jupyter import run_jupyter
 from crucible.errors import InputError
 from crucible.http.body import read_body
 from crucible.models import Verdict
@@ -51,9 +52,6 @@ LANGUAGES = {
 }
 #: Seconds that a client waits on top of the two limits: verl's, less the way back.
 PATIENCE_S = 9.0
-#: Its clients send placeholders under names with this, and nulls.
-IGNORED = "IGNORE_THIS_FILE"
-WORK = "/tmp/work"  # noqa: S108 - inside a sandbox
 
 
 class RunCode(msgspec.Struct, kw_only=True):
@@ -77,14 +75,13 @@ async def run_code(request: web.Request) -> web.Response:
         patience_s = asked.compile_timeout + asked.run_timeout + PATIENCE_S
         found = await evaluate(request, fields, patience_s)
     except msgspec.ValidationError as error:
-        return _invalid("body", str(error))
+        return invalid("body", str(error))
     except msgspec.DecodeError as error:
-        return _invalid("body", f"is not JSON: {error}")
+        return invalid("body", f"is not JSON: {error}")
     except InputError as error:
-        return _invalid(error.field, error.detail)
+        return invalid(error.field, error.detail)
     except OverloadedError as error:
-        # The status that verl and the client package send again.
-        return web.json_response({"detail": str(error)}, status=504)
+        return overloaded(error)
     return web.json_response(answer(found, asked))
 
 
@@ -110,28 +107,10 @@ def _fields(request: web.Request, asked: RunCode) -> dict[str, Any]:
         "stdin": asked.stdin or "",
         "limits": msgspec.to_builtins(run),
         "compile_limits": msgspec.to_builtins(compiling),
-        "files": [
-            {"name": _relative(name), "content": content, "encoding": "base64"}
-            for name, content in asked.files.items()
-            if content is not None and IGNORED not in name
-        ],
-        "output_files": [_relative(name) for name in asked.fetch_files],
+        "files": msgspec.to_builtins(files_of(asked.files)),
+        "output_files": [relative(name) for name in asked.fetch_files],
     }
     return fields
-
-
-def _relative(name: str) -> str:
-    """A path below the working directory.
-
-    Raises:
-        InputError: it is absolute and elsewhere.
-    """
-    path = posixpath.normpath(name)
-    if not path.startswith("/"):
-        return path
-    if not path.startswith(f"{WORK}/"):
-        raise InputError("files", f"must be below {WORK}: {name[:100]}")
-    return posixpath.relpath(path, WORK)
 
 
 def answer(found: Evaluation, asked: RunCode) -> dict[str, Any]:
@@ -200,12 +179,8 @@ def _files(found: Evaluation) -> dict[str, str]:
     return shown
 
 
-def _invalid(field: str, detail: str) -> web.Response:
-    """A 422 as FastAPI writes it."""
-    where = ["body", *field.split(".")] if field and field != "body" else ["body"]
-    return web.json_response(
-        {"detail": [{"loc": where, "msg": detail, "type": "value_error"}]}, status=422
-    )
-
-
-ROUTES = (web.post("/run_code", run_code), web.get("/v1/ping", ping))
+ROUTES = (
+    web.post("/run_code", run_code),
+    web.post("/run_jupyter", run_jupyter),
+    web.get("/v1/ping", ping),
+)

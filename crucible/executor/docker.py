@@ -42,6 +42,7 @@ class DockerExecutor:
 
     Attributes:
         config: what it was opened with.
+        served: its environments.
         pools: its sandboxes.
         jobs: what is done in them, and the compile cache.
     """
@@ -56,7 +57,7 @@ class DockerExecutor:
         self._engine = engine
         self._nested = NestedTrial(engine, config)
         self.config = config
-        self._served = ServedEnvironments(config.environments)
+        self.served = ServedEnvironments(config.environments)
         self.pools = pools
         #: Held by whoever needs two lanes at once: if all lanes were with such, each waiting for
         #: its second, none would go on.
@@ -120,7 +121,7 @@ class DockerExecutor:
         Raises:
             ExecutorUnavailable: it does not answer.
         """
-        return [await self._state_of(environment) for environment in self._served]
+        return [await self._state_of(environment) for environment in self.served]
 
     async def _state_of(self, environment: Environment) -> EnvironmentState:
         try:
@@ -201,7 +202,7 @@ class DockerExecutor:
             ExecutorRefused: it can never run as asked.
         """
         try:
-            environment, language = check_program(program, self.config.ceiling, self._served)
+            environment, language = check_program(program, self.config.ceiling, self.served)
         except InputError as error:
             raise ExecutorRefused(str(error)) from error
         limits = compile_limits_of(program, language, self.config.ceiling)

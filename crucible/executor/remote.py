@@ -24,6 +24,7 @@ from crucible.executor.admission import compile_limits_of
 from crucible.executor.artifact import Compilation, CompiledProgram
 from crucible.executor.languages import compiled_language
 from crucible.executor.remote_service import NotAccepted, RemoteService, Unreachable
+from crucible.executor.sessions.remote import open_at
 from crucible.models import ISOLATIONS, Outcome
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from crucible.environments import EnvironmentState
     from crucible.executor.artifact import Artifact
     from crucible.executor.config import ExecutorConfig
+    from crucible.executor.sessions.models import SessionSpec
+    from crucible.executor.sessions.remote import RemoteSession
     from crucible.grading.models import Grading, Judgement
     from crucible.models import Isolation, Program
 
@@ -156,6 +159,21 @@ class RemoteExecutor:
         body = _ENCODER.encode(grading)
         deadline_s = self._config.acquire_s + grading.time_s + MARGIN_S
         return await self._on_one(lambda remote: remote.grade(body, deadline_s, judged))
+
+    @asynccontextmanager
+    async def open_session(self, spec: SessionSpec) -> AsyncIterator[RemoteSession]:
+        """A session of the first service that takes it, ended when the context is left.
+
+        Raises:
+            ExecutorRefused: it can never be as asked.
+            ExecutorUnavailable: no service takes it.
+        """
+
+        async def opened(remote: RemoteService) -> RemoteSession:
+            return await stack.enter_async_context(open_at(remote, spec, self._config.acquire_s))
+
+        async with AsyncExitStack() as stack:
+            yield await self._on_one(opened)
 
     async def _ask(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import aiohttp
@@ -16,9 +16,10 @@ from crucible.executor.grading.stream import Ended, MessageReader, StreamError
 from crucible.executor.sandbox import ProgramLost
 from crucible.executor.service import MSGPACK
 from crucible.models import Isolation
+from crucible.tracing import TRACEPARENT, current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from crucible.breaker import BreakerPolicy
@@ -90,6 +91,33 @@ class RemoteService:
                     _refuse(self.url, response.status, await response.read())
                 return await self._hear(response, told)
 
+    @asynccontextmanager
+    async def stream(
+        self, what: str, body: bytes, silent_s: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Have the service do something for as long as the context is open.
+
+        Args:
+            what: the path.
+            body: msgpack.
+            silent_s: seconds without a byte after which reading its answer fails.
+
+        Raises:
+            ExecutorError: as of ``ask``.
+        """
+        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_S, sock_read=silent_s)
+        headers = {"Content-Type": MSGPACK}
+        async with AsyncExitStack() as stack:
+            with self._permitted(), self._translated():
+                response = await stack.enter_async_context(
+                    self.session.post(
+                        f"{self.base}/{what}", data=body, headers=headers, timeout=timeout
+                    )
+                )
+                if response.status != 200:
+                    _refuse(self.url, response.status, await response.read())
+            yield response
+
     async def _hear(
         self, response: aiohttp.ClientResponse, told: Callable[[Judgement], None]
     ) -> Compilation | None:
@@ -117,7 +145,7 @@ class RemoteService:
         return self.session.post(
             f"{self.base}/{what}",
             data=body,
-            headers={"Content-Type": MSGPACK},
+            headers={"Content-Type": MSGPACK, **_trace_headers()},
             timeout=aiohttp.ClientTimeout(total=deadline_s, sock_connect=CONNECT_S),
         )
 
@@ -201,6 +229,11 @@ class RemoteService:
         if response.status != 200:
             raise Unreachable(f"{self.url}: {_detail(answer)}")
         return answer
+
+
+def _trace_headers() -> dict[str, str]:
+    trace = current.get()
+    return {} if trace is None else {TRACEPARENT: trace.traceparent}
 
 
 def _without_credentials(url: str) -> str:

@@ -5,6 +5,7 @@
 ``POST /compile``       a ``Program`` in, its ``Compilation`` out, the artifact included
 ``POST /run/compiled``  a ``CompiledProgram`` in, its ``Outcome`` out
 ``POST /grade``         a ``Grading`` in, a stream of judgements out; msgpack
+``POST /sessions``      a ``SessionSpec`` in, a session out (``sessions.served``)
 ``GET /health``         the process lives
 ``GET /ready``          programs can run now
 ``GET /environments``   the environments served, and which are built
@@ -36,6 +37,7 @@ from crucible.executor.artifact import CompiledProgram
 from crucible.executor.docker import DockerExecutor
 from crucible.executor.grading.served import answer_grading
 from crucible.executor.sandbox import ProgramLost
+from crucible.executor.sessions.served import OPEN_SESSIONS, answer_cell, answer_session
 from crucible.grading.models import Grading
 from crucible.http.bearer import bearer_guard
 from crucible.http.body import read_body
@@ -50,6 +52,7 @@ from crucible.http.problems import (
     unavailable,
 )
 from crucible.http.protocol import GuardedRunner
+from crucible.http.traced import traced
 from crucible.models import Program
 from crucible.settings import http_url, is_loopback
 
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.hooks import ExecutorHooks
     from crucible.models import Outcome
+    from crucible.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +135,14 @@ async def grade(request: web.Request) -> web.StreamResponse:
         return _not_run(error)
 
 
+async def open_session(request: web.Request) -> web.StreamResponse:
+    """Open a session. A client that hangs up ends it."""
+    try:
+        return await answer_session(request, request.app[EXECUTOR])
+    except ExecutorError as error:
+        return _not_run(error)
+
+
 def _not_run(error: ExecutorError) -> web.Response:
     if isinstance(error, ProgramLost):
         return problem(502, "Program lost", str(error))
@@ -184,7 +196,10 @@ def _translate(error: CrucibleError) -> web.Response:
 
 
 def make_app(
-    executor: DockerExecutor, token: str | None = None, hosts: HostPolicy | None = None
+    executor: DockerExecutor,
+    token: str | None = None,
+    hosts: HostPolicy | None = None,
+    tracing: Tracing | None = None,
 ) -> web.Application:
     """The application around an open executor.
 
@@ -193,11 +208,15 @@ def make_app(
         token: bearer token of its clients; None means none.
         hosts: names it is reached under without a token; None on a Unix socket, which no browser
             opens.
+        tracing: continues the traces of its clients.
     """
+    traces = [] if tracing is None else [traced(tracing)]
     guards = [bearer_guard(token)] if token else [host_guard(hosts)] if hosts else []
     app = web.Application(
-        client_max_size=MAX_BODY_BYTES, middlewares=[problem_middleware(_translate), *guards]
+        client_max_size=MAX_BODY_BYTES,
+        middlewares=[*traces, problem_middleware(_translate), *guards],
     )
+    app[OPEN_SESSIONS] = {}
     app[EXECUTOR], app[GUARD] = executor, service_guard(MAX_BODY_BYTES)
     app.add_routes(
         [
@@ -205,6 +224,8 @@ def make_app(
             web.post("/compile", compile_program),
             web.post("/run/compiled", run_compiled),
             web.post("/grade", grade),
+            web.post("/sessions", open_session),
+            web.post("/sessions/{session_id}/execute", answer_cell),
             web.get("/health", health),
             web.get("/ready", ready),
             web.get("/environments", environments),
@@ -225,6 +246,7 @@ async def open_service(
     token: str | None = None,
     hooks: ExecutorHooks | None = None,
     allowed_hosts: Collection[str] = (),
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[str]:
     """Serve an executor; the value is the URL it answers at.
 
@@ -238,7 +260,7 @@ async def open_service(
         executor = await stack.enter_async_context(DockerExecutor.open(config, hooks))
         hosts = HostPolicy(host, allowed_hosts) if unix_socket is None else None
         runner = GuardedRunner(
-            make_app(executor, token, hosts),
+            make_app(executor, token, hosts, tracing),
             access_log=None,
             handler_cancellation=True,
             shutdown_timeout=DRAIN_S,
@@ -262,6 +284,8 @@ async def serve(
     *,
     allowed_hosts: Collection[str] = (),
     listening: Callable[[str], None] | None = None,
+    hooks: ExecutorHooks | None = None,
+    tracing: Tracing | None = None,
 ) -> None:
     """Serve until ``stop`` is set, then let running programs end.
 
@@ -274,6 +298,8 @@ async def serve(
         stop: set to end.
         allowed_hosts: further names it is reached under without a token.
         listening: called with the URL once requests are answered.
+        hooks: notified of what the executor does.
+        tracing: continues the traces of clients.
 
     Raises:
         SettingsError: a token is needed and there is none.
@@ -285,7 +311,9 @@ async def serve(
         port=port,
         unix_socket=unix_socket,
         token=token,
+        hooks=hooks,
         allowed_hosts=allowed_hosts,
+        tracing=tracing,
     ) as url:
         if listening is not None:
             listening(url)

@@ -21,6 +21,8 @@ class Talk:
         said: called with what the program writes on standard output.
         used: called with the seconds of processor time it has used, a few times a second.
         started: called when it begins.
+        kept_bytes: most that is kept of what it writes, beside handing it to ``said``; None keeps
+            as much as any program's.
     """
 
     def __init__(
@@ -28,10 +30,12 @@ class Talk:
         said: Callable[[bytes], None],
         used: Callable[[float], None],
         started: Callable[[], None],
+        kept_bytes: int | None = None,
     ) -> None:
         self.said = said
         self.used = used
         self.started = started
+        self.kept_bytes = kept_bytes
         self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._ended = False
 

@@ -32,9 +32,12 @@ class TierTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         tenant_rate: the same as ``rate`` for all keys of a tenant together.
         tenant_burst: the same as ``burst`` for all keys of a tenant together.
         in_flight: evaluations of a tenant that may be queued or running.
+        sessions: sessions of a tenant that may be open.
         limits: ceilings of ``limits``, where they are below the installation's.
         isolations: those that programs may ask for.
         environments: those that programs may run in.
+        result_ttl_s: the longest that a result may be kept on request, seconds, where that is below
+            the installation's.
     """
 
     rate: _Rate | None = None
@@ -42,9 +45,11 @@ class TierTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     tenant_rate: _Rate | None = None
     tenant_burst: _Count | None = None
     in_flight: _Count | None = None
+    sessions: _Count | None = None
     limits: dict[str, float] | None = None
     isolations: tuple[Isolation, ...] | None = None
     environments: tuple[str, ...] | None = None
+    result_ttl_s: _Count | None = None
 
 
 class TierRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,21 +60,33 @@ class TierRules(msgspec.Struct, frozen=True, kw_only=True):
     tenant_rate: float
     tenant_burst: int
     in_flight: int
+    sessions: int = 16
     limits: dict[str, float] = {}
     isolations: tuple[Isolation, ...] = ISOLATIONS
     environments: tuple[str, ...] | None = None
+    result_ttl_s: int | None = None
 
 
 #: A burst takes the largest batch. A tenant may spend what two of its keys may.
 DEFAULT_TIERS: dict[Tier, TierRules] = {
     "premium": TierRules(
-        rate=5000.0, burst=20_000, tenant_rate=10_000.0, tenant_burst=40_000, in_flight=200_000
+        rate=5000.0,
+        burst=20_000,
+        tenant_rate=10_000.0,
+        tenant_burst=40_000,
+        in_flight=200_000,
+        sessions=64,
     ),
     "standard": TierRules(
         rate=1000.0, burst=10_000, tenant_rate=2000.0, tenant_burst=20_000, in_flight=100_000
     ),
     "bulk": TierRules(
-        rate=1000.0, burst=20_000, tenant_rate=2000.0, tenant_burst=40_000, in_flight=500_000
+        rate=1000.0,
+        burst=20_000,
+        tenant_rate=2000.0,
+        tenant_burst=40_000,
+        in_flight=500_000,
+        sessions=8,
     ),
 }
 

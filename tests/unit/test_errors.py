@@ -21,6 +21,7 @@ SAMPLES = {
     errors.ApiRefused: (422, {"field": "code", "detail": "must not be empty"}, 2.0),
     errors.QuotaExceeded: (1.5, 20.0, True, '"submit";q=1;w=1'),
     errors.Unauthenticated: ("the key is not valid", True),
+    errors.SessionQuota: (3,),
     errors.TaskFailed: ("ValueError", ["bang", 42], "builtins", "Traceback"),
 }
 TREE = [

@@ -24,9 +24,11 @@ def main() -> int:
         print(f"{time.monotonic() - began:6.0f} s  {phase}", flush=True)
 
     found = asyncio.run(Trial(tell).run(asked.seconds))
-    print(f"{found.accepted} accepted, {len(found.lost)} lost, {len(found.results)} "
-          f"with two results, {found.reruns} begun twice, refused {found.refused}, begun by {found.by_worker}, "
-          f"meanwhile {found.meanwhile}")  # fmt: skip
+    print(
+        f"{found.accepted} accepted, {len(found.lost)} lost, {len(found.results)} "
+        f"with two results, {found.reruns} begun twice, refused {found.refused}"
+    )
+    print(f"begun by {found.by_worker}, meanwhile {found.meanwhile}")
     print("; ".join(found.faults) or "well")
     return 1 if found.faults else 0
 

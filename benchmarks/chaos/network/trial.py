@@ -116,7 +116,9 @@ class Trial:
             links = (direct, f"redis://{network.own_address}:{slow.port}/0")
             for host, url, clock_s in zip((near, far), links, CLOCKS_S, strict=True):
                 await self._start_worker(stack, host, url, clock_s)
-            submissions = Submissions(await self._start_api(stack, api, direct))
+            # Beyond loopback the api serves nobody without a key.
+            key = await self._key(direct)
+            submissions = Submissions(await self._start_api(stack, api, direct), key)
             async with submissions.stream(_RATE, _SHORT_S):
                 await self._cut("cut", near.cut, near, submissions, cut_s)
                 await self._cut(
@@ -172,6 +174,15 @@ class Trial:
             CELERY_BROKER_URL=queue_url, CHAOS_CLOCK_S=str(clock_s),
             **{LEDGER_VARIABLE: self._ledger_url, WORKER_VARIABLE: name},
         )  # fmt: skip
+
+    async def _key(self, queue_url: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "crucible", "keys", "create", "network", "--json"),
+            cwd=ROOT, env={**os.environ, "CELERY_BROKER_URL": queue_url},
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+        return str(msgspec.json.decode(output)["key"])
 
     async def _start_api(self, stack: AsyncExitStack, host: Host, queue_url: str) -> str:
         await self._child(
