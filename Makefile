@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: setup run test lint checks bench chaos demo-migration images-check help docs
+.PHONY: setup run test lint checks bench chaos demo-migration images-check release help docs
 VENV := .venv/bin
 # More arguments for pytest, such as make test PYTEST_ARGS='-k retry'.
 PYTEST_ARGS ?=
@@ -52,6 +52,9 @@ demo-migration: setup ## from the legacy queue to Celery under load, with things
 docs: setup ## the pages of docs/ as HTML below .cache/docs
 	@$(VENV)/sphinx-build -q -W --keep-going -b html docs .cache/docs
 	@echo "open .cache/docs/index.html"
+
+release: setup ## sdist, wheel, SBOM and checksums in dist/release
+	@scripts/release
 
 IMAGES ?= default judge data
 images-check: setup ## build every image once more: no id may change (minutes, root)
