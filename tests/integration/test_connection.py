@@ -171,6 +171,42 @@ async def test_a_replica_that_a_sentinel_names_is_not_used(tmp_path: Path) -> No
             await client.get("a")
 
 
+async def test_connections_to_a_living_server_that_is_no_master_any_more_are_closed(
+    tmp_path: Path,
+) -> None:
+    """As after a failover that was none of its fault: also those that wait for a reply."""
+    ports = free_port(), free_port(), free_port()
+    urls = [f"redis://127.0.0.1:{port}" for port in ports]
+    directories = [tmp_path / str(number) for number in range(3)]
+    for directory in directories:
+        directory.mkdir()
+    configuration = directories[2] / "sentinel.conf"
+    configuration.write_text(
+        f"port {ports[2]}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {ports[0]} 1\n"
+    )
+    async with (
+        server(directories[0], "--port", str(ports[0]), ready_url=urls[0]),
+        server(directories[1], "--port", str(ports[1]), ready_url=urls[1]),
+        server(directories[2], str(configuration), "--sentinel", ready_url=urls[2]),
+        Redis.from_url(urls[2]) as sentinels,
+        Redis.from_url(urls[1]) as other,
+        open_client(
+            f"sentinel://127.0.0.1:{ports[2]}/0?master_name=main", command_timeout_s=None
+        ) as client,
+    ):
+        asked: Any = client
+        assert await asked.set("a", 1)
+        waiting = asyncio.ensure_future(asked.brpop("nothing", 0))
+        sentinel: Any = sentinels
+        await sentinel.execute_command("SENTINEL", "REMOVE", "main")
+        await sentinel.execute_command("SENTINEL", "MONITOR", "main", "127.0.0.1", ports[1], 1)
+        async with asyncio.timeout(60):
+            with pytest.raises(RedisConnectionError):
+                await waiting
+        assert await asked.set("b", 1)
+        assert await other.exists("b") == 1
+
+
 async def _master_length(url: str) -> int:
     """Messages in the queue of a server that is the master; 0 of one that is not, or is busy."""
     try:
