@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: setup run test lint checks bench chaos demo-migration images-check help docs
+.PHONY: setup run test lint checks bench chaos demo-migration images-check release help docs
 VENV := .venv/bin
 # More arguments for pytest, such as make test PYTEST_ARGS='-k retry'.
 PYTEST_ARGS ?=
@@ -11,6 +11,8 @@ SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 BENCH_ARGS ?=
 # More arguments for the outage matrix, such as OUTAGE_ARGS='--only 12-*-both'.
 OUTAGE_ARGS ?= --side-by-side 6
+# Masters of sentinels that are killed in a row.
+FAILOVERS ?= 20
 # Length of the chaos test, its SIGKILLs, and more arguments, such as CHAOS_ARGS='--subject both'.
 MINUTES ?= 3
 KILLS ?= 100
@@ -41,6 +43,8 @@ bench: setup ## measure everything beside bare limits and other systems (15 minu
 chaos: setup ## load, kills and other faults, judged by a ledger; MINUTES=20 KILLS=400 for a long one
 	@$(VENV)/python -m benchmarks.chaos --minutes $(MINUTES) --kills $(KILLS) $(CHAOS_ARGS)
 	@$(VENV)/python -m benchmarks.chaos.outages $(OUTAGE_ARGS)
+	@$(VENV)/python -m benchmarks.chaos.sentinel --rounds $(FAILOVERS)
+	@$(VENV)/python -m benchmarks.chaos.network
 
 demo-migration: setup ## from the legacy queue to Celery under load, with things killed on the way (minutes)
 	@$(VENV)/python scripts/demo_migration
@@ -48,6 +52,9 @@ demo-migration: setup ## from the legacy queue to Celery under load, with things
 docs: setup ## the pages of docs/ as HTML below .cache/docs
 	@$(VENV)/sphinx-build -q -W --keep-going -b html docs .cache/docs
 	@echo "open .cache/docs/index.html"
+
+release: setup ## sdist, wheel, SBOM and checksums in dist/release
+	@scripts/release
 
 IMAGES ?= default judge data
 images-check: setup ## build every image once more: no id may change (minutes, root)

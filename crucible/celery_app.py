@@ -18,6 +18,7 @@ from crucible.models import Status
 from crucible.platform_tasks import build_registry
 from crucible.settings import Settings, load_settings
 from crucible.stock.bridge import Bridge
+from crucible.stock.urls import celery_url
 from crucible.telemetry.traces import start_tracing
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's settings for the queues of ``settings``."""
+    broker_url, broker_options = celery_url(settings.celery_broker_url)
+    result_url, result_options = celery_url(settings.result_url)
     transport = {
+        **broker_options,
         # The sweeping worker applies its own timeout, so all workers must have the same.
         "visibility_timeout": settings.visibility_timeout_s,
         # Queues strictly in the order of -Q; stock's default is round robin.
@@ -37,10 +41,13 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "global_keyprefix": settings.global_keyprefix,
     }
     return {
-        "broker_url": settings.celery_broker_url,
-        "result_backend": settings.result_url,
+        "broker_url": broker_url,
+        "result_backend": result_url,
         "broker_transport_options": transport,
-        "result_backend_transport_options": {"global_keyprefix": settings.result_keyprefix},
+        "result_backend_transport_options": {
+            **result_options,
+            "global_keyprefix": settings.result_keyprefix,
+        },
         "result_expires": settings.result_ttl_s,
         "result_extended": settings.result_extended,
         "worker_send_task_events": settings.events,
@@ -75,6 +82,14 @@ def create_app(settings: Settings) -> Celery:
     """The application, with every platform task registered."""
     app = Celery("crucible")
     app.conf.update(configuration(settings))
+    if settings.celery_broker_url.startswith("sentinel://"):
+        # Celery reads the variable CELERY_BROKER_URL before its broker_url, and these before both.
+        app.conf.broker_read_url = app.conf.broker_write_url = celery_url(
+            settings.celery_broker_url
+        )[0]
+    if settings.result_url.startswith("sentinel://"):
+        # The same with CELERY_RESULT_BACKEND.
+        app.backend_cls = celery_url(settings.result_url)[0]
     tracing = start_tracing(settings, "crucible-stock-worker")
     registry = build_registry(settings, () if tracing is None else (tracing.sandboxes,))
     bridge = Bridge(app, registry)

@@ -17,9 +17,10 @@ class of this tree has caught them. ``tests/unit/test_errors.py`` holds the pack
     ├── RequirementError          something the machine lacks; carries the remedy
     ├── BrokerError               the queue server
     │   ├── BrokerUnavailable     no answer in time; what was asked may have happened
-    │   │   └── NothingStored     unavailable, and nothing happened: not sent, or refused
-    │   │       ├── MemoryFull    the server has no memory left
-    │   │       └── NotPermitted  the server's ACL does not let this user do it
+    │   │   ├── NothingStored     unavailable, and nothing happened: not sent, or refused
+    │   │   │   ├── MemoryFull    the server has no memory left
+    │   │   │   └── NotPermitted  the server's ACL does not let this user do it
+    │   │   └── NotReplicated     it happened, and too few replicas know of it
     │   ├── QueueFull             a queue holds as many messages as it may
     │   └── QuotaExceeded         the sender has used up its rate, or has too much in flight
     ├── MessageError              bytes that are not a task message
@@ -177,6 +178,25 @@ class BrokerUnavailable(BrokerError):  # noqa: N818 - a state of the server, nam
 
 class NothingStored(BrokerUnavailable):
     """The queue server was sent nothing, or refused it: what was asked did not happen."""
+
+
+class NotReplicated(BrokerUnavailable):
+    """It is stored, and too few replicas have it: lost if the master fails before they do.
+
+    Attributes:
+        confirmed: replicas that have it.
+        wanted: how many must have it.
+        eval_id: the evaluation, as clients know it; empty for other messages.
+    """
+
+    def __init__(self, confirmed: int, wanted: int, eval_id: str = "") -> None:
+        super().__init__(confirmed, wanted, eval_id)
+        self.confirmed = confirmed
+        self.wanted = wanted
+        self.eval_id = eval_id
+
+    def __str__(self) -> str:
+        return f"{self.confirmed} of {self.wanted} replicas confirmed it in time"
 
 
 class MemoryFull(NothingStored):

@@ -319,6 +319,7 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
                 global_keyprefix=settings.global_keyprefix,
                 result_keyprefix=settings.result_prefix,
                 queue_limit=settings.queue_limit,
+                replicas=settings.replicas,
                 deadline_s=settings.publish_deadline_s,
                 scripting=settings.claim == "atomic",
             )

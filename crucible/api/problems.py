@@ -23,6 +23,7 @@ from crucible.errors import (
     MessageError,
     NotEnded,
     NotFound,
+    NotReplicated,
     ObjectStoreError,
     QueueFull,
     QuotaExceeded,
@@ -157,10 +158,21 @@ def not_submitted(error: CrucibleError, *, named: bool) -> web.Response:
     """
     if not isinstance(error, (BrokerUnavailable, LegacyUnavailable, LegacyRefused)):
         return translate(error)
+    if isinstance(error, NotReplicated):
+        return _not_replicated(error)
     reason = _reason_of(error)
     # "By this request": an earlier one under the same id may be queued.
     known = "nothing was queued by this request"
     return busy(f"{reason}; {known if isinstance(error, NOT_QUEUED) else _in_doubt(named=named)}")
+
+
+def _not_replicated(error: NotReplicated) -> web.Response:
+    """It is most likely to run; whether it is lost with the server its id tells, sent again."""
+    detail = f"it is queued, and {error}: it may be lost if the queue server fails now"
+    if not error.eval_id:
+        return busy(detail)
+    again = "sending the same again with this eval_id is safe"
+    return busy(f"{detail}; {again}", eval_id=error.eval_id)
 
 
 def _in_doubt(*, named: bool) -> str:

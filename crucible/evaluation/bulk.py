@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from crucible.errors import BrokerError, CrucibleError, QuotaExceeded
 from crucible.evaluation.record import decode_record, public_id
 from crucible.evaluation.service import Submitted
-from crucible.evaluation.submission import check_same
+from crucible.evaluation.submission import check_same, with_id
 
 if TYPE_CHECKING:
     from crucible.broker.publishing.group_commit import PublishResult
@@ -101,7 +101,7 @@ class Bulk:
     def _outcome(self, entry: _Entry) -> Submitted | CrucibleError:
         draft, error = entry.draft, entry.error
         if error is not None:
-            return error
+            return with_id(error, draft)
         if entry.existing is None:
             return Submitted(public_id(draft.eval_id), self._service.accepted(draft), True)
         first = decode_record(entry.existing)

@@ -36,7 +36,7 @@ from crucible.evaluation.request import (
     queue_of,
 )
 from crucible.evaluation.service import Submitted
-from crucible.evaluation.submission import Draft, check_same
+from crucible.evaluation.submission import Draft, check_same, with_id
 from crucible.evaluation.transitions import Delivery, cancelled, queued
 from crucible.evaluation.view import evaluation_of, shown
 from crucible.evaluation.webhook_ends import end_of
@@ -253,7 +253,7 @@ class CeleryService:
                 draft.publication.ended(result.error)
             if isinstance(result.error, QuotaExceeded) and draft.rate is not None:
                 draft.rate.refused(result.error)
-            raise result.error
+            raise with_id(result.error, draft)
         status = None
         if draft.rate is not None and result.quota is not None:
             status = draft.rate.status(result.quota)

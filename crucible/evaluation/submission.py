@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from crucible.errors import ConflictError
-from crucible.evaluation.record import Record
+from crucible.errors import ConflictError, NotReplicated
+from crucible.evaluation.record import Record, public_id
 
 if TYPE_CHECKING:
+    from crucible.errors import BrokerError
     from crucible.evaluation.request import EvalRequest
     from crucible.identity.rates import KeyRate
     from crucible.tracing import Publication
@@ -76,3 +77,10 @@ def check_same(draft: Draft, first: Record) -> None:
         raise ConflictError(draft.field or "eval_id", "was used before, and forgotten on request")
     if first.digest != draft.digest:
         raise ConflictError(draft.field or "eval_id", "was used before with different content")
+
+
+def with_id(error: BrokerError, draft: Draft) -> BrokerError:
+    """The error of a submission; one that may exist nevertheless is found again by its id."""
+    if isinstance(error, NotReplicated):
+        return NotReplicated(error.confirmed, error.wanted, public_id(draft.eval_id))
+    return error

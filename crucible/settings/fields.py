@@ -95,6 +95,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         max_connections_per_address: the same from one address; 0 means no limit.
         celery_broker_url: the task queue server.
         celery_result_backend: where results are stored; empty means the task queue server.
+        replicas: replicas of the task queue server that must have a submission before its 202.
         global_keyprefix: put before every key of the task queue.
         claim: ``atomic`` (no loss on kill) or ``brpop`` (for servers without scripting).
         result_keyprefix: put before every key of a result: ``global_keyprefix`` of Celery's
@@ -228,6 +229,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     max_connections_per_address: Count = 1024
     celery_broker_url: str = "redis://127.0.0.1:6380/0"
     celery_result_backend: str = ""
+    replicas: Count = 0
     global_keyprefix: str = ""
     result_keyprefix: str = ""
     claim: Literal["atomic", "brpop"] = "atomic"

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from support.faults import FaultProxy
 
 from crucible.broker import Publisher
+from crucible.broker.redis.connection import open_client
 from crucible.embedded.server import find_binary, free_port
 from crucible.errors import BrokerError, BrokerUnavailable
 
@@ -147,6 +148,63 @@ async def test_sentinel_failover(tmp_path: Path) -> None:
             await sentinel.execute_command("SENTINEL", "FAILOVER", "main")
             while await _master_length(urls[1]) < 2:
                 await _try_to_send(publisher)
+
+
+async def test_a_replica_that_a_sentinel_names_is_not_used(tmp_path: Path) -> None:
+    """As for a moment after a failover: it would answer reads without what was accepted."""
+    ports = free_port(), free_port()
+    directories = [tmp_path / str(number) for number in range(2)]
+    for directory in directories:
+        directory.mkdir()
+    configuration = directories[1] / "sentinel.conf"
+    configuration.write_text(
+        f"port {ports[1]}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {ports[0]} 1\n"
+    )
+    replica = ("--port", str(ports[0]), "--replicaof", "127.0.0.1", str(free_port()))
+    urls = [f"redis://127.0.0.1:{port}" for port in ports]
+    async with (
+        server(directories[0], *replica, ready_url=urls[0]),
+        server(directories[1], str(configuration), "--sentinel", ready_url=urls[1]),
+        open_client(f"sentinel://127.0.0.1:{ports[1]}/0?master_name=main") as client,
+    ):
+        with pytest.raises(RedisConnectionError, match="no master any more"):
+            await client.get("a")
+
+
+async def test_connections_to_a_living_server_that_is_no_master_any_more_are_closed(
+    tmp_path: Path,
+) -> None:
+    """As after a failover that was none of its fault: also those that wait for a reply."""
+    ports = free_port(), free_port(), free_port()
+    urls = [f"redis://127.0.0.1:{port}" for port in ports]
+    directories = [tmp_path / str(number) for number in range(3)]
+    for directory in directories:
+        directory.mkdir()
+    configuration = directories[2] / "sentinel.conf"
+    configuration.write_text(
+        f"port {ports[2]}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {ports[0]} 1\n"
+    )
+    async with (
+        server(directories[0], "--port", str(ports[0]), ready_url=urls[0]),
+        server(directories[1], "--port", str(ports[1]), ready_url=urls[1]),
+        server(directories[2], str(configuration), "--sentinel", ready_url=urls[2]),
+        Redis.from_url(urls[2]) as sentinels,
+        Redis.from_url(urls[1]) as other,
+        open_client(
+            f"sentinel://127.0.0.1:{ports[2]}/0?master_name=main", command_timeout_s=None
+        ) as client,
+    ):
+        asked: Any = client
+        assert await asked.set("a", 1)
+        waiting = asyncio.ensure_future(asked.brpop("nothing", 0))
+        sentinel: Any = sentinels
+        await sentinel.execute_command("SENTINEL", "REMOVE", "main")
+        await sentinel.execute_command("SENTINEL", "MONITOR", "main", "127.0.0.1", ports[1], 1)
+        async with asyncio.timeout(60):
+            with pytest.raises(RedisConnectionError):
+                await waiting
+        assert await asked.set("b", 1)
+        assert await other.exists("b") == 1
 
 
 async def _master_length(url: str) -> int:

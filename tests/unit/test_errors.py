@@ -11,6 +11,7 @@ import pytest
 from crucible import errors
 
 SAMPLES = {
+    errors.NotReplicated: (0, 1, "e"),
     errors.InputError: ("limits.pids", "must be positive"),
     errors.ParameterError: ("wait", "must be a number"),
     errors.ConflictError: ("eval_id", "was used"),

@@ -28,11 +28,13 @@ class Submissions:
     """What was submitted.
 
     Attributes:
+        key: sent with each, where the api wants one.
         accepted: evaluation ids with the time of the answer, seconds since the epoch.
         refused: answers by status; 0 where there was none.
     """
 
     base_url: str
+    key: str = ""
     accepted: dict[str, float] = field(default_factory=dict)
     refused: dict[int, int] = field(default_factory=dict)
     _waiting: set[asyncio.Task[None]] = field(default_factory=set)
@@ -40,8 +42,7 @@ class Submissions:
     @asynccontextmanager
     async def stream(self, rate: float, seconds: float) -> AsyncIterator[None]:
         """Short evaluations, so many a second, as long as the context is open."""
-        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-        async with aiohttp.ClientSession(self.base_url, timeout=timeout) as session:
+        async with self._session() as session:
             coming = asyncio.create_task(self._keep_coming(session, rate, seconds))
             try:
                 yield
@@ -49,6 +50,11 @@ class Submissions:
                 coming.cancel()
                 await asyncio.wait([coming])
                 await self._last()
+
+    def _session(self) -> aiohttp.ClientSession:
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+        return aiohttp.ClientSession(self.base_url, timeout=timeout, headers=headers)
 
     async def _last(self) -> None:
         """Let those that still wait be accepted."""
@@ -62,8 +68,7 @@ class Submissions:
 
     async def submit(self, seconds: list[float]) -> None:
         """Evaluations that take so long each; returns once all were accepted."""
-        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-        async with aiohttp.ClientSession(self.base_url, timeout=timeout) as session:
+        async with self._session() as session:
             await asyncio.gather(*(self._one(session, length) for length in seconds))
 
     async def _keep_coming(
@@ -80,10 +85,10 @@ class Submissions:
         eval_id = str(uuid.uuid4())
         body = {"eval_id": eval_id, "code": f"{seconds:g}", "language": "python"}
         while True:
-            status = 0
+            status, text = 0, ""
             try:
                 async with session.post("/api/eval", json=body) as answer:
-                    status = answer.status
+                    status, text = answer.status, await answer.text()
             except (aiohttp.ClientError, TimeoutError):
                 pass
             if status in (200, _QUEUED):
@@ -91,5 +96,5 @@ class Submissions:
                 return
             self.refused[status] = self.refused.get(status, 0) + 1
             if 400 <= status < 500:
-                raise RuntimeError(f"a submission is answered with {status}")
+                raise RuntimeError(f"a submission is answered with {status}: {text}")
             await asyncio.sleep(_AGAIN_S)

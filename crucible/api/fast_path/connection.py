@@ -19,6 +19,7 @@ from crucible.api.problems import busy, not_submitted
 from crucible.errors import BrokerError, QuotaExceeded
 from crucible.evaluation.record import public_id
 from crucible.evaluation.request import decode_request
+from crucible.evaluation.submission import with_id
 from crucible.http.answers import rendered
 from crucible.http.guard import Fault, Part
 from crucible.http.protocol import GuardedHandler
@@ -230,7 +231,7 @@ class Connection(GuardedHandler):
         assert draft is not None
         if draft.publication is not None:
             draft.publication.ended(error)
-        self._answer(rendered(not_submitted(error, named=bool(draft.field))))
+        self._answer(rendered(not_submitted(with_id(error, draft), named=bool(draft.field))))
 
     def _repeat(self) -> None:
         """The id is known: the handler does it again from the start, and looks its state up."""

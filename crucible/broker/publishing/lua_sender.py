@@ -8,6 +8,7 @@ from redis.exceptions import ResponseError
 
 from crucible.broker.publishing.group_commit import PublishResult
 from crucible.broker.publishing.quota_arguments import QuotaArguments, exceeded
+from crucible.broker.publishing.replication import Replication
 from crucible.broker.redis.link import KeptConnection
 from crucible.broker.redis.scripts import script
 from crucible.broker.redis.translation import state_of, translate, translated
@@ -73,8 +74,9 @@ class _Call(NamedTuple):
 class LuaSender:
     """Sends a flush as one call of ``publish.lua``."""
 
-    def __init__(self, link: Link, keys: Keys, queue_limit: int) -> None:
+    def __init__(self, link: Link, keys: Keys, queue_limit: int, replicas: int = 0) -> None:
         self._link = link
+        self._replication = Replication(replicas) if replicas else None
         # The group commit has one flush under way at a time.
         self._connection = KeptConnection(link)
         self._keys = keys
@@ -100,11 +102,19 @@ class LuaSender:
             with translated():
                 answer = await self._script.run(self._connection.call, call.keys, call.args)
                 _raise_demotion(answer[0])
+                sent = self._results(writes, batches, call, answer)
+                if self._replication is not None:
+                    sent = await self._replication.confirm(self._connection.follow, writes, sent)
+                return sent
         except BrokerUnavailable:
             # redis-py goes on using connections to a server that is a replica by now.
             await self._connection.drop()
             await self._link.forget_idle()
             raise
+
+    def _results(
+        self, writes: Sequence[Write], batches: Sequence[_ListBatch], call: _Call, answer: Any
+    ) -> Sequence[PublishResult]:
         results, depths, levels, counts = answer
         depth_of = dict(zip(call.queues, depths, strict=True))
         return _by_write(writes, batches, results, depth_of, call.quotas.states(levels, counts))

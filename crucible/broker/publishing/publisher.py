@@ -9,7 +9,8 @@
 A publication returns once the server confirmed it. When the server does not answer within the
 deadline it raises ``BrokerUnavailable``; whether the message arrived is then unknown, and sending
 it again may run it twice, unless it carries an ``IdempotencyRecord``: then a repetition finds the
-first one. ``NothingStored`` is a ``BrokerUnavailable`` that is sure: the message did not arrive.
+first one. ``NothingStored`` is a ``BrokerUnavailable`` that is sure: the message did not arrive;
+``NotReplicated`` is one where it did, and might not survive the server.
 
 Messages go through the group commit (``group_commit.py``), one round trip for all that wait.
 """
@@ -98,6 +99,7 @@ class Publisher(SendsCanvases):
         global_keyprefix: str = "",
         result_keyprefix: str = "",
         queue_limit: int = 0,
+        replicas: int = 0,
         deadline_s: float = 1.5,
         result_expires_s: float = 86400,
         scripting: bool = True,
@@ -113,6 +115,8 @@ class Publisher(SendsCanvases):
             global_keyprefix: Celery's broker transport option of that name.
             result_keyprefix: the same for the result backend, as it stands in front of keys.
             queue_limit: messages a queue may hold; 0 is no limit.
+            replicas: that must have a message before its publication returns, else it raises
+                ``NotReplicated``.
             deadline_s: seconds until a publication that got no answer fails.
             result_expires_s: seconds that the keys of a chord are kept, 0 for ever.
             scripting: False for servers without Lua.
@@ -132,7 +136,7 @@ class Publisher(SendsCanvases):
             lookup = await stack.enter_async_context(Lookup(result_link, keys, deadline_s))
             waiter = await stack.enter_async_context(Waiter(result_link, lookup, keys))
             kind = LuaSender if scripting else TransactionSender
-            sender: Sender = kind(link, keys, queue_limit)
+            sender: Sender = kind(link, keys, queue_limit, replicas)
             origin = origin or default_origin()
             if events:
                 events_sender = SentEvents(sender, link, keys, read_url(url).options["db"], origin)

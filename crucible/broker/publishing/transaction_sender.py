@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from crucible.broker.publishing.group_commit import PublishResult
+from crucible.broker.publishing.replication import Replication
 from crucible.broker.redis.translation import translate, translated
 from crucible.broker.wire.priority import STEPS
 from crucible.errors import NothingStored, QueueFull
@@ -33,8 +34,9 @@ class TransactionSender:
 
     reached = False
 
-    def __init__(self, link: Link, keys: Keys, queue_limit: int) -> None:
+    def __init__(self, link: Link, keys: Keys, queue_limit: int, replicas: int = 0) -> None:
         self._link = link
+        self._replication = Replication(replicas) if replicas else None
         self._keys = keys
         self._limit = queue_limit
 
@@ -56,9 +58,23 @@ class TransactionSender:
                     if not plan.commands:
                         # The connection goes back to the pool without its watch.
                         await self._link.calls(held, [("UNWATCH",)])
-                        return results
-                    if await self._commit(held, plan):
-                        return results
+                    elif not await self._commit(held, plan):
+                        continue
+                    return await self._confirmed(held, writes, results)
+
+    async def _confirmed(
+        self, held: Any, writes: Sequence[Write], results: Sequence[PublishResult]
+    ) -> Sequence[PublishResult]:
+        if self._replication is None:
+            return results
+
+        async def call(*command: Argument) -> Any:
+            reply = (await self._link.calls(held, [command]))[0]
+            if isinstance(reply, ResponseError):
+                raise reply
+            return reply
+
+        return await self._replication.confirm(call, writes, results)
 
     async def _look(self, held: Any, writes: Sequence[Write]) -> _Look:
         record_keys = list(

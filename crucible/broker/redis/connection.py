@@ -7,28 +7,25 @@ number as usual; further query fields go to redis-py (``ssl_ca_certs``, ``ssl_ce
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from redis import exceptions as redis_errors
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio.connection import Connection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import (
-    Sentinel,
-    SentinelManagedConnection,
-    SentinelManagedSSLConnection,
-)
 from redis.backoff import NoBackoff
 
+from crucible.broker.redis.deadlined import DeadlinedConnection
+from crucible.broker.redis.sentinel import open_master
 from crucible.settings.urls import SEVERAL, names_several
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from redis.asyncio.connection import AbstractConnection
 
 #: Seconds for one connection attempt.
 CONNECT_TIMEOUT_S = 1.0
@@ -122,49 +119,9 @@ def _read_sentinel_url(url: str) -> Target:
     return Target(_with_cert_reqs(options), hosts, master_name, sentinel_options)
 
 
-class _OurConnection(AbstractConnection):
-    """A connection that can be cancelled, and reports a reset as a ConnectionError on uvloop too.
-
-    With a ``socket_timeout`` redis-py sends inside ``asyncio.wait_for``, which before Python 3.12
-    may swallow the cancellation of the sending task: a loop that is cancelled then never stops. So
-    the timeout is kept here, and redis-py gets none.
-    """
-
-    def __init__(self, *, socket_timeout: float | None = None, **options: Any) -> None:
-        super().__init__(socket_timeout=None, **options)
-        self._deadline_s = socket_timeout
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Send; see redis-py."""
-        try:
-            if self._deadline_s is None:
-                await super().send_packed_command(command, check_health)
-                return
-            async with asyncio.timeout(self._deadline_s):
-                await super().send_packed_command(command, check_health)
-        except TimeoutError as error:
-            raise redis_errors.TimeoutError("the server takes no command") from error
-        except RuntimeError as error:
-            # uvloop refuses to write to a connection that the other side has reset; asyncio's
-            # own loop takes the bytes, and the read that follows tells.
-            raise redis_errors.ConnectionError(str(error)) from error
-
-    async def read_response(
-        self, disable_decoding: bool = False, timeout: float | None = None, **options: Any
-    ) -> Any:
-        """Read; see redis-py. Without a ``timeout`` of its own a read has the connection's."""
-        if timeout is not None or self._deadline_s is None:
-            return await super().read_response(disable_decoding, timeout, **options)
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                return await super().read_response(disable_decoding, **options)
-        except TimeoutError as error:
-            raise redis_errors.TimeoutError("the server did not answer in time") from error
-
-
 @cache
 def _ours(kind: type[AbstractConnection]) -> type[AbstractConnection]:
-    return type(kind.__name__, (_OurConnection, kind), {})
+    return type(kind.__name__, (DeadlinedConnection, kind), {})
 
 
 @asynccontextmanager
@@ -204,13 +161,8 @@ async def open_client(
             yield client
         return
     sentinel_options = {**shared, "socket_timeout": connect_timeout_s, **target.sentinel_options}
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py left it unannotated
-        list(target.sentinels),
-        sentinel_kwargs=sentinel_options,
-        **{**shared, **target.options},
-    )
-    kind = _ours(
-        SentinelManagedSSLConnection if target.options.get("ssl") else SentinelManagedConnection
-    )
-    async with sentinel, sentinel.master_for(target.master_name, connection_class=kind) as client:
+    options = {**shared, **target.options}
+    async with open_master(
+        target.sentinels, target.master_name, options, sentinel_options
+    ) as client:
         yield client

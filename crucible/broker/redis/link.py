@@ -157,6 +157,9 @@ class KeptConnection:
             await self.drop()
             held = self._held = await self._link.acquire()
         self.reached = True
+        return await self._exchange(held, command)
+
+    async def _exchange(self, held: AbstractConnection, command: Sequence[Argument]) -> Any:
         try:
             await held.send_packed_command(_pack(command))
             return await held.read_response()
@@ -166,6 +169,18 @@ class KeptConnection:
             # Its reply may still come, and must not be taken for the next command's.
             await self.drop()
             raise
+
+    async def follow(self, *command: Argument) -> Any:
+        """One more reply over the connection of the call before, and over no other.
+
+        Raises:
+            redis.exceptions.ConnectionError: that connection is gone.
+            redis.exceptions.RedisError: as redis-py has it; callers translate.
+        """
+        held = self._held
+        if held is None:
+            raise redis_errors.ConnectionError("the connection of the call before is gone")
+        return await self._exchange(held, command)
 
     async def drop(self) -> None:
         """Close the connection; the next call opens another."""

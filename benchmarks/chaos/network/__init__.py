@@ -1,0 +1,1 @@
+"""Several machines, as network namespaces: links are cut, healed and slow, and clocks differ."""
