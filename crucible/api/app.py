@@ -53,6 +53,7 @@ from crucible.api.app_keys import (
 from crucible.api.callers import CALLERS, Callers, caller_of
 from crucible.api.events import handlers as events
 from crucible.api.events.handlers import render
+from crucible.api.facades import add_facades
 from crucible.api.problems import DRAIN_RATE, not_submitted, problems
 from crucible.broker import Publisher
 from crucible.broker.admin.fleet import open_fleet
@@ -61,7 +62,6 @@ from crucible.broker.control.client import ControlClient
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
 from crucible.compat.context import CONTEXT, FacadeContext
-from crucible.compat.facades import FACADES, served_facades
 from crucible.errors import BrokerUnavailable, NothingStored, RequirementError
 from crucible.evaluation.allowance import allowances
 from crucible.evaluation.cancellation import Cancellation
@@ -239,10 +239,7 @@ def build_app(settings: Settings) -> web.Application:
     app[SERVED] = ServedEnvironments(settings.served_environments)
     app.cleanup_ctx.append(_connections)
     app.on_shutdown.append(_end_streams)
-    for name in served_facades(settings.compat):
-        for facade in FACADES[name].routes:
-            need: Need = "read" if facade.method == "GET" else "submit"
-            app.router.add_route(facade.method, facade.path, admitted(facade.handler, need))
+    add_facades(app, settings.compat)
     app.on_response_prepare.append(add_security_fields)
     for route in ROUTES:
         if route.method == "GET":

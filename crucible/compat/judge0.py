@@ -60,6 +60,12 @@ class Submission(msgspec.Struct, kw_only=True):
     additional_files: str | None = None
 
 
+class SubmissionBatch(msgspec.Struct, kw_only=True):
+    """The body of ``/submissions/batch``."""
+
+    submissions: list[Submission] = []
+
+
 async def submit(request: web.Request) -> web.Response:
     """``POST /submissions``."""
     try:
@@ -72,8 +78,8 @@ async def submit(request: web.Request) -> web.Response:
         return web.json_response({"error": str(error)}, status=400)
     except RefusedSubmission as refused:
         return web.json_response(refused.errors, status=422)
-    except (BrokerError, LegacyError):
-        return web.json_response({"error": "queue is full"}, status=503)
+    except (BrokerError, LegacyError) as error:
+        return overloaded(error)
 
 
 async def show(request: web.Request) -> web.Response:
@@ -91,10 +97,10 @@ async def show(request: web.Request) -> web.Response:
 async def submit_batch(request: web.Request) -> web.Response:
     """``POST /submissions/batch``."""
     try:
-        body = msgspec.json.decode(await read_body(request), type=dict[str, list[Submission]])
+        body = msgspec.json.decode(await read_body(request), type=SubmissionBatch)
     except msgspec.DecodeError as error:
         return web.json_response({"error": str(error)}, status=400)
-    submissions = body.get("submissions") or []
+    submissions = body.submissions
     if not 0 < len(submissions) <= BATCH:
         text = f"number of submissions in a batch should be between 1 and {BATCH}"
         return web.json_response({"error": text}, status=400)
@@ -389,6 +395,11 @@ def _part(request: web.Request, content: bytes) -> str | None:
     if not content:
         return None
     return base64.b64encode(content).decode() if _in_base64(request) else content.decode()
+
+
+def overloaded(_: Exception) -> web.Response:
+    """The answer while programs cannot be taken."""
+    return web.json_response({"error": "queue is full"}, status=503)
 
 
 ROUTES = (

@@ -72,7 +72,7 @@ async def execute(request: web.Request) -> web.Response:
     except InputError as error:
         return _message(400, str(error))
     except OverloadedError as error:
-        return _message(503, f"Resource temporarily unavailable: {error}")
+        return overloaded(error)
     answer: dict[str, Any] = {
         "language": language,
         "version": versions.get(language) or "*",
@@ -222,9 +222,15 @@ def _message(status: int, text: str) -> web.Response:
     return web.json_response({"message": text}, status=status)
 
 
+def overloaded(error: Exception) -> web.Response:
+    """The answer while programs cannot be taken."""
+    return _message(503, f"Resource temporarily unavailable: {error}")
+
+
+PREFIXES = ("/api/v2", "/api/v2/piston")
 ROUTES = tuple(
     route
-    for prefix in ("/api/v2", "/api/v2/piston")
+    for prefix in PREFIXES
     for route in (
         web.post(f"{prefix}/execute", execute),
         web.get(f"{prefix}/runtimes", runtimes),
