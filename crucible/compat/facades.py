@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from crucible.compat import (
     dify,
     judge0,
+    judge0_submission,
     nemo_skills,
     piston,
+    piston_socket,
     sandbox_fusion,
     sandbox_fusion_forms,
     sandbox_fusion_jupyter,
@@ -49,7 +51,7 @@ FACADES = {
         sandbox_fusion_forms.overloaded,
     ),
     "piston": Facade(
-        piston.ROUTES,
+        (*piston.ROUTES, *piston_socket.ROUTES),
         2000,
         {f"{prefix}/execute": piston.Execute for prefix in piston.PREFIXES},
         piston.overloaded,
@@ -72,7 +74,10 @@ FACADES = {
     "judge0": Facade(
         judge0.ROUTES,
         2358,
-        {"/submissions": judge0.Submission, "/submissions/batch": judge0.SubmissionBatch},
+        {
+            "/submissions": judge0_submission.Submission,
+            "/submissions/batch": judge0.SubmissionBatch,
+        },
         judge0.overloaded,
         empty_refusals=True,
     ),
