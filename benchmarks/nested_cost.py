@@ -21,7 +21,8 @@ from crucible.executor import Executor, ExecutorConfig, open_executor
 from crucible.executor.hooks import NoHooks, SandboxReady
 from crucible.models import Program
 
-#: Where cgroup v1 counts the processor time of all of the engine's containers, in nanoseconds.
+#: Where the processor time of all of the engine's containers is counted: in cgroup v1 in
+#: nanoseconds, in v2 (whose place depends on the engine's ``cgroup-parent``) as ``usage_usec``.
 LANES = Path("/sys/fs/cgroup/cpuacct/docker/cpuacct.usage")
 ENGINE = ("dockerd", "containerd", "containerd-shim")
 #: Seconds for what follows on the last program: its lane's next namespaces, or a restart.
@@ -52,7 +53,8 @@ def processor_ms(lanes: Path) -> dict[str, float]:
             fields = text[text.rindex(")") + 2 :].split()[11:15]
             found[name] += sum(map(int, fields)) * _TICK_MS
     if lanes.exists():
-        found["lanes"] = int(lanes.read_text()) / 1e6
+        words = lanes.read_text().split()
+        found["lanes"] = int(words[0]) / 1e6 if len(words) == 1 else int(words[1]) / 1e3
     # User, nice, system; interrupts; what is idle or waits is left out.
     busy = [int(field) for field in Path("/proc/stat").read_text().split()[1:9]]
     found["whole machine"] = (sum(busy[:3]) + sum(busy[5:7])) * _TICK_MS

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SCENARIOS = (
     "limits",
     "submit",
+    "features",
     "batch",
     "worker",
     "roundtrip",
@@ -37,6 +38,7 @@ SCENARIOS = (
     "wait",
     "processes",
     "migration",
+    "history",
     "endurance",
     "soak",
 )

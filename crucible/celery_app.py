@@ -13,16 +13,18 @@ from celery import Celery, signals
 from crucible.evaluation.completion_hooks import CompletionHooks
 from crucible.evaluation.event_hooks import EventHooks, delivery_of
 from crucible.evaluation.schedule import QUEUE, TASKS
-from crucible.evaluation.tasks import build_registry
 from crucible.evaluation.webhook_hooks import WebhookHooks
 from crucible.models import Status
+from crucible.platform_tasks import build_registry
 from crucible.settings import Settings, load_settings
 from crucible.stock.bridge import Bridge
+from crucible.telemetry.traces import start_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from crucible.evaluation.transitions import Delivery
+    from crucible.telemetry.tracing.tasks import StockSpans
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -73,9 +75,10 @@ def create_app(settings: Settings) -> Celery:
     """The application, with every platform task registered."""
     app = Celery("crucible")
     app.conf.update(configuration(settings))
-    registry = build_registry(settings)
+    tracing = start_tracing(settings, "crucible-stock-worker")
+    registry = build_registry(settings, () if tracing is None else (tracing.sandboxes,))
     bridge = Bridge(app, registry)
-    for hooks in registry.hooks:
+    for hooks in registry.all_hooks():
         if isinstance(hooks, CompletionHooks):
             _count_ends(hooks)
         elif isinstance(hooks, EventHooks):
@@ -83,8 +86,13 @@ def create_app(settings: Settings) -> Celery:
         elif isinstance(hooks, WebhookHooks):
             _send_webhooks(app, hooks)
 
+    if tracing is not None:
+        _trace(tracing.stock)
+
     def close(**_: Any) -> None:
         bridge.close()
+        if tracing is not None:
+            tracing.close()
 
     # weak=False: nothing else holds a reference to the closure.
     signals.worker_process_shutdown.connect(close, weak=False)
@@ -145,6 +153,7 @@ def _send_webhooks(app: Celery, hooks: WebhookHooks) -> None:
                 task_id=call.task_id,
                 queue=call.queue,
                 ignore_result=True,
+                **(call.options or {}),
             )
 
     def returned(sender: Any, result: Any, **_: Any) -> None:
@@ -158,6 +167,19 @@ def _send_webhooks(app: Celery, hooks: WebhookHooks) -> None:
 
     signals.task_success.connect(returned, weak=False)
     signals.task_failure.connect(failed, weak=False)
+
+
+def _trace(spans: StockSpans) -> None:
+    """Record tasks as async workers do."""
+
+    def started(task: Any, **_: Any) -> None:
+        spans.started(task.request, task.name)
+
+    def ended(task_id: str, retval: Any, state: str | None, **_: Any) -> None:
+        spans.ended(task_id, state, retval)
+
+    signals.task_prerun.connect(started, weak=False)
+    signals.task_postrun.connect(ended, weak=False)
 
 
 def _delivery(request: Any) -> Delivery:

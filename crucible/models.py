@@ -314,7 +314,8 @@ class Evaluation(msgspec.Struct, kw_only=True):
     ``output`` and ``error`` are text; where the bytes are not UTF-8 they are base64 and
     ``output_encoding`` or ``error_encoding`` says so. ``compile`` is there once a program in a
     language with a compiler has ended; where that refused it, ``error`` is what it wrote.
-    ``tests`` and what follows are of graded ones; ``progress`` is there while one runs.
+    ``tests`` and what follows are of graded ones; ``progress`` is there while one runs. While a
+    program runs, ``output`` is the end of what it has written by then, 8 KiB at most.
     """
 
     eval_id: str

@@ -57,6 +57,10 @@ SESSIONS_OF_PREFIX = "crucible:sessions:of:"
 SESSION_PREFIX = "crucible:session:"
 #: The key of the schedule's leases begins with this.
 SCHEDULE_PREFIX = "crucible:schedule:"
+ASSESSMENT_PREFIX = "crucible:assessment:"
+ASSESSMENTS_PREFIX = "crucible:assessments:"
+WORKFLOW_PREFIX = "crucible:workflow:"
+WORKFLOW_LEASE_PREFIX = "crucible:workflows:lease:"
 #: These are on the event bus.
 EVENTS = "crucible:events"
 EVENT_WRITER_PREFIX = "crucible:events:writer:"
@@ -119,6 +123,8 @@ SESSION_HOST_TTL_S, SESSION_OPENING_TTL_S = 9.0, 60
 SESSION_KEPT_TTL_S = 3600
 #: Seconds the state of historians is kept once none of them is there.
 HISTORIANS_TTL_S = 3600
+#: Seconds it is remembered of an evaluation that it was forgotten on request.
+PURGED_TTL_S = 30 * 86_400
 #: Seconds a reply waits to be fetched by a client that may have left.
 REPLY_TTL_S = 300
 #: Seconds after which stock workers of 5.7 may sweep the binding of a client that died.
@@ -170,7 +176,7 @@ TABLE = (
             "dispatch mark: who sends the chord's body, or that it was sent"),
     KeyInfo(f"{IDEMPOTENCY_PREFIX}<name>", "string", "publishers",
             f"TTL of the publication; of an evaluation at least a week until it ends, then "
-            f"{_RESULT_TTL}",
+            f"{_RESULT_TTL}; of one that was forgotten {PURGED_TTL_S} s",
             "idempotency record: what was published under this name"),
     KeyInfo(f"{WORKER_PREFIX}<worker id>", "string", _WORKERS, f"TTL {WORKER_TTL_S:g} s",
             "heartbeat: the node name, or JSON with its troubles, circuits and gauges"),
@@ -254,6 +260,24 @@ TABLE = (
             "who opens a session that a facade's client has named"),
     KeyInfo(f"{SCHEDULE_PREFIX}<task>", "string", _WORKERS, "TTL: the interval of the task",
             "lease of a scheduled task: the worker that sent it last; sent again once it is gone"),
+    KeyInfo(f"{ASSESSMENTS_PREFIX}<tenant>", "zset", "api", "1000 entries, TTL 14 days",
+            "ids of a tenant's assessments → when they were made"),
+    KeyInfo(f"{ASSESSMENT_PREFIX}head:<id>", "hash", "api, workers", "TTL 14 days",
+            "an assessment: what was asked, where it stands"),
+    KeyInfo(f"{ASSESSMENT_PREFIX}cases:<id>, {ASSESSMENT_PREFIX}ids:<id>", "list, set", "api",
+            "10,000 cases, 64 MiB; TTL 14 days", "its cases, and their ids"),
+    KeyInfo(f"{ASSESSMENT_PREFIX}window:<id>", "set", _WORKERS, "128 members",
+            "runs that were submitted and are not known to have ended"),
+    KeyInfo(f"{ASSESSMENT_PREFIX}runs:<id>", "hash", _WORKERS, "50,000 fields; TTL 14 days",
+            "number of a run → how it ended"),
+    KeyInfo(f"{ASSESSMENT_PREFIX}lease:<id>", "string", _WORKERS, "TTL 10 s, renewed",
+            "which task runs it"),
+    KeyInfo(f"{ASSESSMENT_PREFIX}report:<id>", "hash", _WORKERS, "four fields; TTL 14 days",
+            "its reports, compressed"),
+    KeyInfo(f"{WORKFLOW_PREFIX}<id>", "hash", "api, workers", "200 steps; TTL 7 days",
+            "a workflow: its steps, and how those stand that do not wait any more"),
+    KeyInfo(f"{WORKFLOW_LEASE_PREFIX}<id>", "string", _WORKERS, "TTL 10 s, renewed",
+            "which task runs it"),
     KeyInfo(EVENTS, "stream", "api, workers", "MAXLEN ~ `CRUCIBLE_EVENT_LIMIT`",
             "on the event bus: the transitions of all evaluations; [events.md](events.md)"),
     KeyInfo(f"{EVENT_WRITER_PREFIX}<random>", "string", "api, workers",
@@ -505,6 +529,23 @@ class Keys:
     def webhook_delivered(self, delivery_id: str) -> str:
         """That a delivery was accepted."""
         return f"{self.prefix}{WEBHOOK_DELIVERED_PREFIX}{delivery_id}"
+
+    def assessments(self, tenant: str) -> str:
+        """The assessments of a tenant."""
+        return f"{self.prefix}{ASSESSMENTS_PREFIX}{tenant}"
+
+    def assessment(self, assessment_id: str, part: str = "head") -> str:
+        """A part of one assessment, such as its ``head``, ``cases`` or ``runs``."""
+        # The part comes first: behind an id with a tenant it could be another's id.
+        return f"{self.prefix}{ASSESSMENT_PREFIX}{part}:{assessment_id}"
+
+    def workflow(self, workflow_id: str) -> str:
+        """One workflow."""
+        return f"{self.prefix}{WORKFLOW_PREFIX}{workflow_id}"
+
+    def workflow_lease(self, workflow_id: str) -> str:
+        """The lease of who runs it."""
+        return f"{self.prefix}{WORKFLOW_LEASE_PREFIX}{workflow_id}"
 
     @property
     def sessions_wanted(self) -> str:

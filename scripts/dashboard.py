@@ -81,6 +81,8 @@ ROWS: dict[str, list[tuple[str, str, list[tuple[str, str]]]]] = {
         ("Events", "s", [
             ("max(event_write_lag_seconds)", "write lag"),
             ("max(event_follow_lag_seconds)", "follow lag")]),
+        ("History", "s", [
+            ("max(history_lag_seconds)", "lag"), ("max(historians)", "historians")]),
         ("Append-only file", "bytes", [("max(queue_server_append_only_bytes)", "size")]),
         ("Connections", "short", [
             ("sum(http_connections)", "open"), ("sum(event_streams)", "event streams")]),

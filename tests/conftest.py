@@ -21,7 +21,7 @@ from crucible.embedded.server import EmbeddedServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from support.postgres import PostgresServer
+    from benchmarks.postgres import PostgresServer
 
 # A busy machine must not decide a test.
 settings.register_profile(
@@ -80,7 +80,7 @@ async def scratch_postgres() -> AsyncIterator[PostgresServer]:
 
 @asynccontextmanager
 async def _postgres() -> AsyncIterator[PostgresServer]:
-    from support.postgres import PostgresServer
+    from benchmarks.postgres import PostgresServer
 
     # Not below pytest's own directory, which its user could not enter.
     directory = Path(tempfile.mkdtemp(prefix="crucible-postgres-"))

@@ -76,6 +76,16 @@ class Command:
         if self._process.poll() is not None:
             raise RuntimeError(f"exited with {self._process.returncode}: {self.log[-2000:]}")
 
+    def wait(self, seconds: float) -> None:
+        """Wait until it has exited by itself.
+
+        Raises:
+            RuntimeError: it failed.
+            subprocess.TimeoutExpired: it goes on.
+        """
+        if self._process.wait(seconds) != 0:
+            raise RuntimeError(f"exited with {self._process.returncode}: {self.log[-2000:]}")
+
     def stop(self) -> None:
         """Terminate it and reap it."""
         if self._process.poll() is None:

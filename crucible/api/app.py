@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, TypedDict
 from aiohttp import web
 
 from crucible.api import (
+    assessments,
     attempts,
     autoscale,
     batch,
+    console,
     dead_letters,
     environments,
     evaluations,
@@ -24,10 +26,15 @@ from crucible.api import (
     migration,
     openapi,
     pages,
+    principal,
     queues,
+    recent,
     sessions,
+    sides,
     tasks,
     webhooks,
+    workers,
+    workflows,
 )
 from crucible.api.app_keys import (
     ADMIN,
@@ -38,9 +45,11 @@ from crucible.api.app_keys import (
     EVENTS,
     FAST_PATH,
     FLEET,
+    FORGETTER,
     HISTORY,
     METER,
     MIGRATION,
+    PURGED,
     READINESS,
     RETRIES,
     SERVED,
@@ -55,6 +64,7 @@ from crucible.api.events import handlers as events
 from crucible.api.events.handlers import render
 from crucible.api.facades import add_facades
 from crucible.api.problems import DRAIN_RATE, not_submitted, problems
+from crucible.api.traces import add_tracing
 from crucible.broker import Publisher
 from crucible.broker.admin.fleet import open_fleet
 from crucible.broker.admin.operator import Admin
@@ -62,11 +72,14 @@ from crucible.broker.control.client import ControlClient
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
 from crucible.compat.context import CONTEXT, FacadeContext
+from crucible.console import pages as console_pages
 from crucible.errors import BrokerUnavailable, NothingStored, RequirementError
 from crucible.evaluation.allowance import allowances
 from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
+from crucible.evaluation.completion_store import counting_cancelled
 from crucible.evaluation.executor_settings import breaker_policy
+from crucible.evaluation.forgetting import open_forgetter
 from crucible.evaluation.in_flight import InFlightSets
 from crucible.evaluation.isolations import OfferedIsolations
 from crucible.evaluation.readiness import PROBE_S, Readiness
@@ -74,6 +87,7 @@ from crucible.evaluation.record import unended_ttl_s
 from crucible.evaluation.retries import Retries
 from crucible.evaluation.session_service import SessionService
 from crucible.evaluation.task_directory import TaskDirectory
+from crucible.evaluation.webhook_ends import pushes_of
 from crucible.evaluation.webhook_notifier import WebhookNotifier
 from crucible.events.hub import open_hub
 from crucible.events.writer import NoEvents, open_writer
@@ -172,21 +186,37 @@ _TASK_ROUTES: tuple[tuple[str, str, Need, Handler, frozenset[str]], ...] = (
     ("DELETE", "/tasks/{task_id}", "submit", tasks.cancel, frozenset()),
     ("GET", "/tasks/{task_id}/result", "read", tasks.result, frozenset()),
     ("GET", "/workers/status", "read", tasks.workers, frozenset()),
-)
+    ("POST", "/assessments", "submit", assessments.create, frozenset()),
+    ("GET", "/assessments", "read", assessments.list_, _LIMIT),
+    ("GET", "/assessments/{assessment_id}", "read", assessments.show, frozenset()),
+    ("DELETE", "/assessments/{assessment_id}", "submit", assessments.cancel, frozenset()),
+    ("POST", "/assessments/{assessment_id}/cases", "submit", assessments.add_cases, frozenset()),
+    ("POST", "/assessments/{assessment_id}/start", "submit", assessments.start, frozenset()),
+    (
+        "GET", "/assessments/{assessment_id}/report", "read", assessments.report,
+        assessments.REPORT_QUERY,
+    ),
+)  # fmt: skip
 ROUTES = (
     Route("POST", "/api/eval", "submit", evaluations.submit, _WAIT),
     Route("POST", "/api/eval/batch", "submit", batch.submit, _WAIT),
     Route("GET", "/api/eval", "read", history.list_, history.LISTED, history.METADATA),
     Route("GET", "/api/v1/stats", "read", history.stats, history.COUNTED),
     Route("GET", "/api/eval/{eval_id}", "read", evaluations.show, _WAIT),
-    Route("DELETE", "/api/eval/{eval_id}", "submit", evaluations.cancel),
+    Route("DELETE", "/api/eval/{eval_id}", "submit", evaluations.cancel, frozenset({"purge"})),
     Route("POST", "/api/eval/{eval_id}/retry", "submit", attempts.retry),
+    Route("GET", "/api/eval/{eval_id}/request", "read", attempts.content),
     Route("DELETE", "/api/eval", "submit", attempts.cancel_many, attempts.FILTERS | {"cursor"}),
     Route("GET", "/api/eval/{eval_id}/events", "read", events.follow_one),
     Route("GET", "/api/events", "read", events.follow_all, frozenset({"status"})),
     Route("GET", "/api/environments", "key", environments.environments),
     Route("GET", "/api/languages", "key", environments.languages),
+    Route("GET", "/api/v1/me", "key", principal.show),
+    Route("GET", "/api/v1/workers", "admin", workers.list_),
+    Route("POST", "/api/v1/flower", "admin", console.admit_to_flower),
     Route("GET", "/api/v1/queues", "admin", queues.show),
+    Route("GET", "/api/v1/queues/recent", "admin", recent.show),
+    Route("POST", "/api/v1/queues/{queue}/purge", "admin", queues.purge),
     Route("GET", "/api/v1/autoscale", "loopback", autoscale.show),
     Route("GET", "/api/v1/dlq", "read", dead_letters.list_, _LIMIT | {"before"}),
     Route("GET", "/api/v1/dlq/{letter_id}", "read", dead_letters.show),
@@ -198,6 +228,7 @@ ROUTES = (
     Route("POST", "/api/v1/keys/{key_id}/rotate", "admin", keys.rotate),
     Route("GET", "/api/v1/migration", "admin", migration.show),
     Route("PUT", "/api/v1/migration", "admin", migration.change),
+    Route("GET", "/api/v1/migration/sides", "admin", sides.show),
     Route("GET", "/api/v1/migration/mismatches", "admin", migration.mismatches, _LIMIT),
     Route("POST", "/api/v1/webhooks", "submit", webhooks.create),
     Route("GET", "/api/v1/webhooks", "read", webhooks.list_),
@@ -215,11 +246,14 @@ ROUTES = (
         for prefix in ("", "/api/v1")
         for method, path, scope, handler, query in _TASK_ROUTES
     ),
+    Route("POST", "/api/v1/workflows", "submit", workflows.submit),
+    Route("GET", "/api/v1/workflows/{workflow_id}", "read", workflows.show),
+    Route("DELETE", "/api/v1/workflows/{workflow_id}", "submit", workflows.cancel),
     Route("GET", "/metrics", "loopback", metrics.show),
     Route("GET", "/health", "nothing", health.live),
     Route("GET", "/ready", "nothing", health.ready),
     Route("GET", "/openapi.json", "nothing", openapi.document),
-    Route("GET", "/", "nothing", pages.index),
+    Route("GET", "/", "nothing", console_pages.index),
     Route("GET", "/docs", "nothing", pages.docs),
     Route("GET", "/docs/docs.css", "nothing", pages.style),
     Route("GET", "/docs/docs.js", "nothing", pages.script),
@@ -238,9 +272,11 @@ def build_app(settings: Settings) -> web.Application:
     app[AUTOSCALER] = Autoscaler(autoscale.policy_of(settings))
     app[SERVED] = ServedEnvironments(settings.served_environments)
     app.cleanup_ctx.append(_connections)
+    add_tracing(app, settings)
     app.on_shutdown.append(_end_streams)
     add_facades(app, settings.compat)
     app.on_response_prepare.append(add_security_fields)
+    console.add_console(app)
     for route in ROUTES:
         if route.method == "GET":
             app.router.add_get(route.path, route.checked())  # HEAD as well
@@ -299,8 +335,18 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         await _add_history(app, stack)
         notifier = await _add_webhooks(app, stack, publisher)
         await _add_service(app, stack, publisher, control, client, notifier)
+        app[assessments.ASSESSMENTS] = await assessments.open_assessments(
+            stack, settings, app[SERVED], publisher, control
+        )
+        app[workflows.WORKFLOWS] = await workflows.open_workflows(
+            stack, settings, app[SERVED], publisher, control, app[SERVICE]
+        )
         app[RETRIES] = Retries(app[SERVICE], publisher, app[ADMIN])
         app[CANCELLATION] = Cancellation(publisher, control, app[ADMIN], app[EVENTS], notifier)
+        names = Keys(settings.global_keyprefix, settings.result_prefix)
+        app[FORGETTER] = await stack.enter_async_context(
+            open_forgetter(settings, names, app[SERVICE], app[ADMIN], app.get(HISTORY))
+        )
         app[TASKS] = TaskDirectory(app[SERVICE], publisher, control, app[ADMIN])
         app[FLEET] = await stack.enter_async_context(
             open_fleet(
@@ -311,6 +357,7 @@ async def _connections(app: web.Application) -> AsyncIterator[None]:
         )
         await _require_usable(settings)
         app[READINESS] = await stack.enter_async_context(Readiness.connect(settings, control))
+        await stack.enter_async_context(recent.sampling(app))
         measuring = asyncio.create_task(_measure_drain(app[READINESS]), name="crucible-drain-rate")
         try:
             yield
@@ -410,6 +457,15 @@ async def _add_webhooks(
     policy = AddressPolicy(settings.webhook_networks)
     app[WEBHOOKS] = await stack.enter_async_context(open_desk(broker_url, keys, publisher, policy))
     subscriptions = await stack.enter_async_context(Subscriptions().watching(broker_url, keys))
+    app[PURGED] = await stack.enter_async_context(
+        counting_cancelled(
+            broker_url,
+            keys,
+            settings.result_ttl_s,
+            settings.celery_result_backend,
+            pushes_of(subscriptions, keys),
+        )
+    )
     return WebhookNotifier(publisher, subscriptions)
 
 

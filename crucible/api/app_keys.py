@@ -10,6 +10,7 @@ from crucible.broker.admin.fleet import Fleet
 from crucible.broker.admin.operator import Admin
 from crucible.evaluation.cancellation import Cancellation
 from crucible.evaluation.celery_service import CeleryService
+from crucible.evaluation.forgetting import Forgetter
 from crucible.evaluation.readiness import Readiness
 from crucible.evaluation.retries import Retries
 from crucible.evaluation.session_service import SessionService
@@ -25,6 +26,8 @@ from crucible.telemetry.submissions import Meter
 from crucible.webhooks.desk import WebhookDesk
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from crucible.evaluation.service import EvaluationService
     from crucible.events.writer import EventSink
     from crucible.history.reader import HistoryReader
@@ -38,6 +41,8 @@ FAST_PATH = web.AppKey("fast_path", CeleryService)
 MIGRATION = web.AppKey("migration", Migration)
 READINESS = web.AppKey("readiness", Readiness)
 ADMIN = web.AppKey("admin", Admin)
+#: Called with the ids of tasks that were deleted from a queue.
+PURGED: web.AppKey[Callable[[Sequence[str]], Awaitable[None]]] = web.AppKey("purged")
 #: Takes events of this process.
 EVENTS: web.AppKey[EventSink] = web.AppKey("events")
 #: These two only where there is an event bus.
@@ -53,6 +58,7 @@ METER = web.AppKey("meter", Meter)
 TASKS = web.AppKey("tasks", TaskDirectory)
 FLEET = web.AppKey("fleet", Fleet)
 RETRIES = web.AppKey("retries", Retries)
+FORGETTER = web.AppKey("forgetter", Forgetter)
 CANCELLATION = web.AppKey("cancellation", Cancellation)
 #: Only where several processes serve one port.
 SHARED_METRICS = web.AppKey("shared_metrics", SharedMetrics)

@@ -74,6 +74,12 @@ async def retry(request: web.Request) -> web.Response:
     return json_answer(accepted, 202, headers={"Location": accepted.href})
 
 
+async def content(request: web.Request) -> web.Response:
+    """``GET /api/eval/{eval_id}/request``: what an evaluation ran, fit to be submitted again."""
+    caller, eval_id = caller_of(request), request.match_info["eval_id"]
+    return json_answer(await request.app[RETRIES].content(caller, eval_id))
+
+
 async def cancel_many(request: web.Request) -> web.Response:
     """``DELETE /api/eval?…``: cancel what matches the filters, a bounded part in one call."""
     filters, place = _filters_of(request), place_of(request, Place)

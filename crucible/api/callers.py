@@ -73,12 +73,13 @@ class Callers:
             raise Unauthenticated("a key is needed: Authorization: Bearer crk_… or X-API-Key")
         raise Unauthenticated("the key is not valid", given=True)
 
-    async def admit(self, request: web.Request, need: Need) -> None:
+    async def admit(self, request: web.Request, need: Need, credential: str | None = None) -> None:
         """Let a request through to its handler, with its caller.
 
         Args:
             request: of which the header was read.
             need: what its route asks.
+            credential: its key, where that came in no field of the header for it.
 
         Raises:
             Unauthenticated: no valid key came with it, and it takes one.
@@ -87,7 +88,8 @@ class Callers:
         """
         if need == "nothing" or (need == "loopback" and self._loopback):
             return
-        caller = await self.identified(_digest_in(request))
+        digest = _digest_in(request) if credential is None else digest_of(credential) or b""
+        caller = await self.identified(digest)
         scope = "admin" if need == "loopback" else need
         if scope != "key" and scope not in caller.scopes:
             raise Forbidden(scope)

@@ -7,7 +7,7 @@ import math
 import msgspec
 from aiohttp import web
 
-from crucible.api.app_keys import SERVICE, SETTINGS
+from crucible.api.app_keys import FORGETTER, SERVICE, SETTINGS
 from crucible.api.callers import caller_of
 from crucible.api.fast_path.head import MAX_KEY_LENGTH
 from crucible.api.history import past
@@ -15,6 +15,7 @@ from crucible.api.problems import not_submitted
 from crucible.errors import BrokerError, LegacyError, NotFound, ParameterError
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.request import decode_request
+from crucible.http.answers import json_answer
 from crucible.http.body import read_body
 from crucible.http.problems import IDEMPOTENCY_KEY
 from crucible.models import ENDED, Evaluation
@@ -42,6 +43,18 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     queue: str
     queue_system: str
     href: str
+
+
+class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a purge.
+
+    Attributes:
+        eval_id: the id, which is unknown from now on.
+        purged: true.
+    """
+
+    eval_id: str
+    purged: bool = True
 
 
 async def submit(request: web.Request) -> web.Response:
@@ -107,11 +120,22 @@ async def cancel(request: web.Request) -> web.Response:
     """``DELETE /api/eval/{eval_id}``: keep it from running, or stop it.
 
     200 with the evaluation if it has ended, now or before; one that had ended otherwise stays as it
-    is, so asking twice does no harm. 202 while its worker has not stopped it yet.
+    is, so asking twice does no harm. 202 while its worker has not stopped it yet. With
+    ``?purge=true`` it is forgotten as well: 200, and 404 from then on.
     """
     caller, eval_id = caller_of(request), request.match_info["eval_id"]
+    if _is_purge(request):
+        await request.app[FORGETTER].forget(caller, eval_id)
+        return json_answer(Forgotten(eval_id=eval_id))
     evaluation = await request.app[SERVICE].cancel(caller, eval_id)
     return _json(evaluation, status=200 if evaluation.status in ENDED else 202)
+
+
+def _is_purge(request: web.Request) -> bool:
+    text = request.query.get("purge", "false")
+    if text not in ("true", "false"):
+        raise ParameterError("purge", "must be true or false")
+    return text == "true"
 
 
 def wait_of(request: web.Request) -> float | None:

@@ -14,12 +14,14 @@ from crucible.api.app_keys import SETTINGS
 from crucible.api.autoscale import Autoscale
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
-from crucible.api.evaluations import Accepted
+from crucible.api.evaluations import Accepted, Forgotten
 from crucible.api.facades import facade_paths
 from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
+from crucible.api.openapi_assessments import assessment_paths
 from crucible.api.openapi_attempts import cancel_many, retry_paths
 from crucible.api.openapi_batch import batch_paths
+from crucible.api.openapi_console import console_paths
 from crucible.api.openapi_events import event_paths
 from crucible.api.openapi_forms import (
     Responses,
@@ -34,6 +36,7 @@ from crucible.api.openapi_history import history_list, stats_paths
 from crucible.api.openapi_sessions import session_paths
 from crucible.api.openapi_tasks import task_paths
 from crucible.api.openapi_webhooks import webhook_paths
+from crucible.api.openapi_workflows import workflow_paths
 from crucible.api.schemas import LETTER_ID, Problem, schemas
 from crucible.broker.admin.census import Census
 from crucible.evaluation.readiness import Report
@@ -75,6 +78,12 @@ _WAIT = {
     "description": "Seconds to wait for the evaluation to end.",
 }
 _EVAL_ID = {"name": "eval_id", "in": "path", "required": True, "schema": {"type": "string"}}
+_PURGE = {
+    "name": "purge",
+    "in": "query",
+    "schema": {"type": "string", "enum": ["true", "false"]},
+    "description": "Forget the evaluation: its result, history, events and deliveries.",
+}
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -99,8 +108,11 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
         **_operations(of, errors),
         **_keys(of, errors),
         **_migration(of, errors),
+        **console_paths(of, errors, _EVAL_ID),
         **task_paths(of, errors),
         **webhook_paths(of, errors),
+        **assessment_paths(of, errors),
+        **workflow_paths(of, errors),
         **session_paths(of, errors),
         "/metrics": {"get": simple("Counters and depths, for Prometheus")},
         "/health": {"get": simple("Whether the process lives")},
@@ -138,7 +150,10 @@ def _evaluations(of: Schemas, errors: Responses) -> dict[str, Any]:
     ended = {"200": response("The evaluation.", of[Evaluation])}
     accepted = {"202": response("Queued durably.", of[Accepted])}
     stopping = {
-        "200": response("It has ended, now or before.", of[Evaluation]),
+        "200": response(
+            "It has ended, now or before; or is forgotten.",
+            {"anyOf": [of[Evaluation], of[Forgotten]]},
+        ),
         "202": response("Its worker was asked to stop it and has not yet.", of[Evaluation]),
     }
     refused = some(errors, "400", "409", "413", "415", "422", "429", "503")
@@ -164,9 +179,9 @@ def _evaluations(of: Schemas, errors: Responses) -> dict[str, Any]:
                 "responses": {**ended, **some(errors, "404", "422", "503")},
             },
             "delete": {
-                "summary": "Cancel an evaluation, queued or running",
-                "parameters": [_EVAL_ID],
-                "responses": {**stopping, **some(errors, "404", "409", "503")},
+                "summary": "Cancel an evaluation, queued or running; or forget it, whatever it is",
+                "parameters": [_EVAL_ID, _PURGE],
+                "responses": {**stopping, **some(errors, "404", "409", "422", "503")},
             },
         },
         "/api/languages": {

@@ -1,4 +1,4 @@
-"""The pages for people: ``/`` points to them, ``/docs`` describes the API and lets one try it.
+"""The page ``/docs``: it describes the API and lets one try it.
 
 Everything comes from this process: no asset of another host, no inline script or style. The
 Content-Security-Policy says so.
@@ -17,7 +17,6 @@ from aiohttp import web
 import crucible
 from crucible.api.app_keys import SETTINGS
 from crucible.api.openapi import description
-from crucible.http.answers import json_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,29 +31,12 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-_LINKS = {
-    "docs": "/docs",
-    "openapi": "/openapi.json",
-    "submit": "/api/eval",
-    "ready": "/ready",
-    "metrics": "/metrics",
-}
 #: Bodies to begin with, by operation.
 _EXAMPLES = {
     ("post", "/api/eval"): {"code": "print(6 * 7)", "language": "python"},
     ("put", "/api/v1/migration"): {"celery_percentage": 1.0, "reason": "all of it"},
 }
 _STATIC = files("crucible.api") / "static"
-
-
-async def index(request: web.Request) -> web.Response:
-    """``GET /``: where to go from here, as a page for browsers and as JSON for programs."""
-    if "text/html" in request.headers.get("Accept", ""):
-        items = "".join(
-            f'<li><a href="{path}">{path}</a> {escape(name)}</li>' for name, path in _LINKS.items()
-        )
-        return _html(f"<h1>Crucible {crucible.__version__}</h1><ul>{items}</ul>")
-    return json_answer({"name": "crucible", "version": crucible.__version__, "links": _LINKS})
 
 
 async def docs(request: web.Request) -> web.Response:

@@ -12,23 +12,28 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from crucible.api import (
+    openapi_assessments,
     openapi_attempts,
     openapi_batch,
+    openapi_console,
     openapi_sessions,
     openapi_tasks,
     openapi_webhooks,
+    openapi_workflows,
 )
 from crucible.api.autoscale import Autoscale
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
-from crucible.api.evaluations import Accepted
+from crucible.api.evaluations import Accepted, Forgotten
 from crucible.api.events.frames import EventShown, Resync
 from crucible.api.history import EvaluationPage, Stats
 from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
+from crucible.api.openapi_assessments import narrow_assessments
 from crucible.api.openapi_batch import narrow_batch
 from crucible.api.openapi_sessions import narrow_sessions
 from crucible.api.openapi_webhooks import narrow_webhooks
+from crucible.api.openapi_workflows import narrow_workflows
 from crucible.broker.admin.census import Census
 from crucible.evaluation.limits import ceilings_of
 from crucible.evaluation.readiness import Report
@@ -93,14 +98,14 @@ class Problem(msgspec.Struct, kw_only=True):
 
 
 TYPES = (
-    Problem, EvalRequest, Evaluation, Accepted, LanguageShown, EnvironmentShown, Report, Census,
-    Autoscale,
+    Problem, EvalRequest, Evaluation, Accepted, Forgotten, LanguageShown, EnvironmentShown, Report,
+    Census, Autoscale,
     LetterShown,
     LetterPage, Replayed, Change, MigrationStatus, MismatchList, KeyRequest, KeyShown, KeyMade,
     KeyList, Rotation, EventShown, Resync,
     *openapi_batch.TYPES, *openapi_tasks.TYPES, *openapi_attempts.TYPES, *openapi_webhooks.TYPES,
-    *openapi_sessions.TYPES,
-    EvaluationPage, Stats,
+    EvaluationPage, Stats, *openapi_assessments.TYPES, *openapi_workflows.TYPES,
+    *openapi_sessions.TYPES, *openapi_console.TYPES,
 )  # fmt: skip
 #: Ids of dead letters, as ``deadletters.is_letter_id`` takes them.
 LETTER_ID = {"type": "string", "pattern": "^(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}$"}
@@ -124,7 +129,11 @@ def schemas(settings: Settings) -> tuple[dict[Any, Schema], dict[str, Schema]]:
         _describe(schema, kinds.get(name))
     _narrow_request(components["EvalRequest"], components, settings)
     _narrow_request(components["BatchItem"], components, settings)
+    _narrow_request(components["CaseRequest"], components, settings)
+    _narrow_request(components["StepRequest"], components, settings)
     narrow_batch(components)
+    narrow_assessments(components)
+    narrow_workflows(components)
     components["KeyRequest"]["properties"]["scopes"]["uniqueItems"] = True
     components["Rotation"]["properties"]["grace_s"] |= {"minimum": 0, "maximum": MAX_GRACE_S}
     narrow_webhooks(components, URL_PATTERN)
@@ -193,6 +202,7 @@ def _narrow_request(request: Schema, components: dict[str, Schema], settings: Se
     fields["language"]["enum"] = list(dict.fromkeys([*languages, *aliases]))
     fields["environment"] |= _any_of([one.name for one in served])
     fields["webhook_url"]["anyOf"][0] |= {"maxLength": MAX_URL_BYTES, "pattern": URL_PATTERN}
+    fields["result_ttl_s"]["anyOf"][0] |= {"minimum": 1, "maximum": settings.max_result_ttl_s}
     fields["isolation"] |= _any_of(settings.isolations)
     fields["args"]["maxItems"] = MAX_ARGUMENTS
     fields["args"]["items"]["pattern"] = _NO_NUL

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from crucible.api.app_keys import FLEET, TASKS
+from crucible.api.assessment_tasks import assessment_task, cancelled_assessment, is_assessment
 from crucible.api.callers import caller_of
 from crucible.evaluation.task_directory import Page
-from crucible.evaluation.task_view import TaskShown  # noqa: TC001 - msgspec reads the annotation
+from crucible.evaluation.task_view import TaskShown, outcome_of
 from crucible.http.answers import json_answer
 from crucible.http.cursors import next_cursor, place_of
 from crucible.http.query import limit_of
@@ -85,21 +86,31 @@ async def list_(request: web.Request) -> web.Response:
 
 async def show(request: web.Request) -> web.Response:
     """``GET /tasks/{task_id}``: the task now."""
-    found = await request.app[TASKS].look_up(caller_of(request), request.match_info["task_id"])
+    task_id = request.match_info["task_id"]
+    if is_assessment(task_id):
+        found, _ = await assessment_task(request, task_id)
+    else:
+        found = await request.app[TASKS].look_up(caller_of(request), task_id)
     return json_answer(found)
 
 
 async def result(request: web.Request) -> web.Response:
     """``GET /tasks/{task_id}/result``: 200 once it has ended, 202 before."""
     task_id = request.match_info["task_id"]
-    outcome = await request.app[TASKS].outcome(caller_of(request), task_id)
+    if is_assessment(task_id):
+        outcome = outcome_of(*await assessment_task(request, task_id), None)
+    else:
+        outcome = await request.app[TASKS].outcome(caller_of(request), task_id)
     return json_answer(outcome, 200 if outcome.ready else 202)
 
 
 async def cancel(request: web.Request) -> web.Response:
     """``DELETE /tasks/{task_id}``: 200 once it has ended, now or before; 202 until it has."""
     task_id = request.match_info["task_id"]
-    found = await request.app[TASKS].cancel(caller_of(request), task_id)
+    if is_assessment(task_id):
+        found = await cancelled_assessment(request, task_id)
+    else:
+        found = await request.app[TASKS].cancel(caller_of(request), task_id)
     return json_answer(found, 200 if found.ready else 202)
 
 

@@ -25,6 +25,7 @@ SECTIONS = (
     Section.BREAKERS,
     Section.CEILINGS,
     Section.AUTOSCALING,
+    Section.TRACING,
     "environments",
 )
 

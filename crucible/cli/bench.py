@@ -38,6 +38,13 @@ def command(
     compare: Annotated[
         Path | None, typer.Option(help="An earlier --json FILE.", show_default=False)
     ] = None,
+    features: Annotated[
+        bool,
+        typer.Option(
+            "--features",
+            help="With submit: what history, metrics, events and traces cost it.",
+        ),
+    ] = False,
     scale: Annotated[
         float, typer.Option(min=0.0001, max=1.0, help="Shrink counts, to test the harness itself.")
     ] = 1.0,
@@ -48,6 +55,10 @@ def command(
     the run and shows what was measured until then.
     """
     _check_here(plot is not None)
+    if features:
+        if scenario != "submit":
+            raise SettingsError("--features", "belongs to: crucible bench submit")
+        scenario = "features"
     from benchmarks import runner
 
     names = tuple(name.strip() for name in (subjects or "").split(",") if name.strip())

@@ -52,18 +52,29 @@ def status(settings: Settings, eval_id: EvalId, url: Url = None, as_json: Json =
 
 
 @with_settings(Section.LISTENING)
-def cancel(settings: Settings, eval_id: EvalId, url: Url = None, as_json: Json = False) -> None:
+def cancel(
+    settings: Settings,
+    eval_id: EvalId,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Forget it too, whatever became of it; for good.")
+    ] = False,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
     """Cancel a queued or running evaluation; exit code 1 if it had finished before."""
-    found = asyncio.run(ask_api(api_of(url, settings), "DELETE", path_of(eval_id)))
+    query = "?purge=true" if purge else ""
+    found = asyncio.run(ask_api(api_of(url, settings), "DELETE", f"{path_of(eval_id)}{query}"))
     if as_json:
         print_json(found)
+    elif purge:
+        typer.echo("forgotten")
     elif found["status"] == Status.CANCELLED:
         typer.echo("cancelled")
     elif found["status"] in ENDED:
         typer.echo(f"{found['status']} ({found['verdict']}) before it could be cancelled")
     else:
         typer.echo("cancelling")
-    if found["status"] in ENDED and found["status"] != Status.CANCELLED:
+    if not purge and found["status"] in ENDED and found["status"] != Status.CANCELLED:
         raise typer.Exit(1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -12,6 +12,9 @@ from crucible.cli.flags import with_settings
 from crucible.cli.options import Json
 from crucible.settings import Settings
 from crucible.settings.sections import Section
+
+if TYPE_CHECKING:
+    from crucible.doctor import Check
 
 _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
@@ -27,6 +30,15 @@ _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", 
 def command(
     settings: Settings,
     as_json: Json = False,
+    live: Annotated[
+        str | None,
+        typer.Option(
+            help="Only whether a process of this machine serves: api, worker, executor or "
+            "historian; for health checks.",
+            metavar="PROCESS",
+            show_default=False,
+        ),
+    ] = None,
     apparmor_profile: Annotated[
         bool,
         typer.Option("--apparmor-profile", help="Print the AppArmor profile of lanes instead."),
@@ -41,7 +53,7 @@ def command(
     # Imported here so that other commands do not load the engine's client.
     from crucible.doctor import run_checks
 
-    checks = asyncio.run(run_checks(settings))
+    checks = asyncio.run(run_checks(settings) if live is None else _live(settings, live))
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(checks)).decode())
     else:
@@ -52,3 +64,13 @@ def command(
                 typer.echo(f"     → {check.remedy}")
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
+
+
+async def _live(settings: Settings, name: str) -> list[Check]:
+    from crucible.doctor import Process, check_live
+
+    if name not in list(Process):
+        raise typer.BadParameter(
+            f"{name!r}: must be one of {', '.join(Process)}", param_hint="--live"
+        )
+    return [await check_live(settings, Process(name))]

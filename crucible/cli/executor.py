@@ -26,6 +26,7 @@ PORT = 8003
     Section.SANDBOXES,
     Section.CEILINGS,
     "environments",
+    Section.TRACING,
     "log_level",
     "log_format",
 )
@@ -46,16 +47,22 @@ async def _serve(settings: Settings, port: int, socket: Path | None) -> None:
 
     from crucible.evaluation.executor_settings import executor_config
     from crucible.executor.service import serve
+    from crucible.telemetry.traces import open_tracing
 
     # The programs run here, whatever the environment says about where others run theirs.
     config = msgspec.structs.replace(executor_config(settings), urls=())
-    await serve(
-        config,
-        settings.host,
-        port,
-        str(socket) if socket else None,
-        settings.executor_token or None,
-        StopSignals().stop,
-        allowed_hosts=settings.allowed_hosts,
-        listening=lambda url: log.info("executor listening on %s", url),
-    )
+    # Which programs are traced is decided where they are submitted.
+    traced = msgspec.structs.replace(settings, trace_sample_rate=0.0)
+    async with open_tracing(traced, "crucible-executor") as tracing:
+        await serve(
+            config,
+            settings.host,
+            port,
+            str(socket) if socket else None,
+            settings.executor_token or None,
+            StopSignals().stop,
+            allowed_hosts=settings.allowed_hosts,
+            listening=lambda url: log.info("executor listening on %s", url),
+            hooks=None if tracing is None else tracing.sandboxes,
+            tracing=None if tracing is None else tracing.requests,
+        )

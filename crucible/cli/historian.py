@@ -39,6 +39,7 @@ def _history_url(settings: Settings) -> str:
     Section.HISTORY,
     Section.EVENT_BUS,
     Section.BREAKERS,
+    Section.TRACING,
     "global_keyprefix",
     "log_level",
     "log_format",
@@ -58,18 +59,23 @@ async def _serve(settings: Settings, url: str) -> None:
     from crucible.evaluation.executor_settings import breaker_policy
     from crucible.history.historian import open_historian
     from crucible.redis_keys import Keys
+    from crucible.telemetry.traces import open_tracing
 
     if settings.event_bus is None:
         raise SettingsError("CRUCIBLE_EVENT_BUS_URL", "is off: there are no events to write")
     signals = StopSignals()
     keys = Keys(settings.global_keyprefix, settings.result_prefix)
-    async with open_historian(
-        url,
-        settings.event_bus,
-        keys,
-        count=settings.history_batch,
-        policy=breaker_policy(settings),
-    ) as historian:
+    async with (
+        open_tracing(settings, "crucible-historian") as tracing,
+        open_historian(
+            url,
+            settings.event_bus,
+            keys,
+            count=settings.history_batch,
+            policy=breaker_policy(settings),
+            written=None if tracing is None else tracing.history.written,
+        ) as historian,
+    ):
         await historian.run(signals.stop)
 
 
@@ -118,7 +124,7 @@ async def _repair(settings: Settings, url: str) -> Repaired:
     from crucible.broker.redis.connection import open_client
     from crucible.evaluation.history_repair import Repair
     from crucible.history.database import open_database
-    from crucible.history.migrate import require_newest
+    from crucible.history.version import require_newest
     from crucible.history.writer import HistoryWriter
     from crucible.redis_keys import Keys
 

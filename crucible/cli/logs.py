@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from crucible.errors import CrucibleError
 from crucible.evaluation.record import TASK_ID_PREFIX, public_id, tenant_of
+from crucible.tracing import current, sampled_in
 from crucible.worker.log_context import running_message
 
 if TYPE_CHECKING:
@@ -31,10 +32,11 @@ def configure(level: str, log_format: LogFormat) -> None:
 
 
 def context_fields() -> dict[str, str | int]:
-    """The fields of the task that runs in this context; none outside of tasks."""
+    """The fields of the task that runs in this context, and of the trace it belongs to."""
     message = running_message.get()
     if message is None:
-        return {}
+        trace = current.get()
+        return {} if trace is None else {"trace_id": trace.trace_id}
     fields: dict[str, str | int] = {"task_id": message.id, "retry_count": message.retries}
     if message.id.startswith(TASK_ID_PREFIX):
         scoped = message.id.removeprefix(TASK_ID_PREFIX)
@@ -42,6 +44,8 @@ def context_fields() -> dict[str, str | int]:
         # Anybody may send a message: its id may name no tenant.
         with contextlib.suppress(CrucibleError):
             fields["tenant"] = tenant_of(scoped)
+    if (found := sampled_in(message.headers)) is not None:
+        fields["trace_id"] = found.trace_id
     return fields
 
 

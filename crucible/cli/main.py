@@ -14,6 +14,7 @@ import typer
 import crucible
 from crucible.cli import (
     api,
+    assess,
     bench,
     client,
     compare,
@@ -72,6 +73,7 @@ app.command("worker")(worker.command)
 app.command("executor")(executor.command)
 app.add_typer(historian.app, name="historian")
 app.command("submit")(submit.command)
+app.command("assess")(assess.command)
 app.command("status")(client.status)
 app.command("result")(client.result)
 app.command("cancel")(client.cancel)

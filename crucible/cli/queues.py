@@ -91,6 +91,7 @@ async def _purge(settings: Settings, queue: str) -> int:
             settings.celery_broker_url,
             keys,
             settings.result_ttl_s,
+            settings.result_url,
             pushes_of(subscriptions, keys),
         ) as cancelled,
     ):

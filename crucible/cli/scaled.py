@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from crucible.cli.running import StopSignals, run
-from crucible.settings import as_environ
+from crucible.settings import child_environ
 from crucible.settings.fields import QUEUES
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ async def _supervise(settings: Settings, tasks: str | None, base: str) -> None:
 
     signals = StopSignals()
     # The settings were read here, and are passed on in full.
-    environ = {**os.environ, **as_environ(settings), "CRUCIBLE_CONFIG": os.devnull}
+    environ = child_environ(settings)
 
     def worker(node: str) -> Service:
         arguments = ["worker", "--name", node, *(["--tasks", tasks] if tasks else [])]

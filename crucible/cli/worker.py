@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import importlib
 import logging
@@ -42,6 +43,7 @@ SECTIONS = (
     Section.SANDBOXES,
     Section.CEILINGS,
     Section.BREAKERS,
+    Section.TRACING,
     "environments",
 )
 
@@ -161,7 +163,8 @@ def _warn_of_unknown(queue: str) -> None:
 async def _serve(settings: Settings, registry: TaskRegistry | None, name: str | None) -> None:
     from crucible.evaluation.executor_settings import concurrency_of
     from crucible.evaluation.schedule import scheduling
-    from crucible.evaluation.tasks import build_registry
+    from crucible.platform_tasks import build_registry
+    from crucible.telemetry.traces import start_tracing
     from crucible.worker.worker import Worker
 
     signals = StopSignals()
@@ -169,12 +172,14 @@ async def _serve(settings: Settings, registry: TaskRegistry | None, name: str | 
     queues = _queues(settings, registry)
     default_queue = settings.default_queue or _default_queue(registry)
     evaluating = registry is None
+    tracing = start_tracing(settings, "crucible-worker")
     if registry is None:
-        registry = build_registry(settings)
+        registry = build_registry(settings, () if tracing is None else (tracing.sandboxes,))
     else:
         concurrency = settings.concurrency or LIBRARY_CONCURRENCY
     worker = Worker(
         registry,
+        hooks=None if tracing is None else tracing.tasks,
         broker_url=settings.celery_broker_url,
         result_url=settings.celery_result_backend or None,
         queues=queues,
@@ -192,6 +197,8 @@ async def _serve(settings: Settings, registry: TaskRegistry | None, name: str | 
         default_queue=default_queue,
     )
     async with AsyncExitStack() as stack:
+        if tracing is not None:
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
         await stack.enter_async_context(worker)
         if evaluating and settings.schedule:
             await stack.enter_async_context(scheduling(settings, worker.hostname))

@@ -2,5 +2,6 @@
 
 from crucible.doctor.check import Check, Severity
 from crucible.doctor.examination import run_checks
+from crucible.doctor.live import Process, check_live
 
-__all__ = ["Check", "Severity", "run_checks"]
+__all__ = ["Check", "Process", "Severity", "check_live", "run_checks"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from crucible.errors import InputError
 from crucible.evaluation.limits import LimitsRequest, ceilings_of
 from crucible.evaluation.request import check_request
 from crucible.executor.served import ServedEnvironments
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from crucible.settings import Settings
     from crucible.settings.tiers import TierRules
 
+#: Seconds a result may be kept on request: seven days.
+MAX_RESULT_TTL_S = 7 * 86_400
+
 
 class Allowance(msgspec.Struct, frozen=True, kw_only=True):
     """What one kind of caller may ask for.
@@ -29,6 +33,7 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
         isolations: those that they may ask for.
         isolation: what those get that name none; None where a worker's default is among those.
         priorities: lowest and highest user priority; what is beyond is moved to the nearest.
+        result_ttl_s: the longest that they may have a result kept, seconds.
         lowered: its ceilings that are below the installation's.
         chooses: the environment is chosen here for requests that name none, because a worker
             might choose one that is not among those served.
@@ -40,6 +45,7 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
     isolation: Isolation | None = None
     priorities: tuple[int, int] = (0, 9)
     lowered: tuple[str, ...] = ()
+    result_ttl_s: int = MAX_RESULT_TTL_S
     chooses: bool = False
 
     def admit(self, asked: EvalRequest) -> EvalRequest:
@@ -49,6 +55,9 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
             InputError: it could never run, or asks for more than the caller may have.
         """
         asked = check_request(asked, self.served, self.ceilings, self.isolations)
+        ttl_s = asked.result_ttl_s
+        if ttl_s is not None and not 1 <= ttl_s <= self.result_ttl_s:
+            raise InputError("result_ttl_s", f"must be between 1 and {self.result_ttl_s}")
         low, high = self.priorities
         if not low <= asked.priority <= high:
             priority = min(max(asked.priority, low), high)
@@ -84,7 +93,12 @@ def allowances(settings: Settings, served: ServedEnvironments) -> Mapping[Tier |
     """
     ceilings = ceilings_of(settings)
     found: dict[Tier | None, Allowance] = {
-        None: Allowance(served=served, ceilings=ceilings, isolations=settings.isolations)
+        None: Allowance(
+            served=served,
+            ceilings=ceilings,
+            isolations=settings.isolations,
+            result_ttl_s=settings.max_result_ttl_s,
+        )
     }
     for tier, rules in settings.tier_rules.items():
         found[tier] = _of_tier(tier, rules, settings, found[None])
@@ -107,6 +121,7 @@ def _of_tier(tier: Tier, rules: TierRules, settings: Settings, all_: Allowance) 
         isolations=isolations,
         isolation=None if settings.isolation in isolations else isolations[0],
         priorities=PRIORITIES[tier],
+        result_ttl_s=min(all_.result_ttl_s, rules.result_ttl_s or all_.result_ttl_s),
         chooses=rules.environments is not None,
         lowered=tuple(n for n, v in limits.items() if v < getattr(all_.ceilings, n)),
     )

@@ -43,6 +43,7 @@ from crucible.evaluation.webhook_ends import end_of
 from crucible.evaluation.webhook_notifier import WebhookNotifier
 from crucible.events.writer import NoEvents
 from crucible.models import ENDED, Status
+from crucible.tracing import current, publishing_many
 from crucible.webhooks.addresses import AddressPolicy, check_url
 from crucible.webhooks.subscriptions import Subscriptions
 
@@ -160,10 +161,11 @@ class CeleryService:
         self, caller: Principal, asked: Sequence[EvalRequest], keys: Sequence[str | None]
     ) -> list[Submitted | CrucibleError]:
         """See ``EvaluationService``; all go into the next flushes together."""
-        bulk = Bulk(self, caller)
-        for one, key in zip(asked, keys, strict=True):
-            bulk.begin(one, key)
-        return await bulk.outcomes()
+        with publishing_many(len(asked)):
+            bulk = Bulk(self, caller)
+            for one, key in zip(asked, keys, strict=True):
+                bulk.begin(one, key)
+            return await bulk.outcomes()
 
     def draft(self, caller: Principal, asked: EvalRequest, key: str | None) -> Draft:
         """A submission, checked and given its id; nothing is sent.
@@ -186,7 +188,11 @@ class CeleryService:
         eval_id = asked.eval_id or (str(uuid.uuid5(_KEY_NAMESPACE, key)) if key else new_id())
         scoped = scoped_id(caller.tenant, eval_id)
         now_ms = time.time_ns() // 1_000_000
-        return Draft(asked, scoped, digest_of(asked), field, now_ms, rate=rate)
+        draft = Draft(asked, scoped, digest_of(asked), field, now_ms, rate=rate)
+        trace = current.get()
+        if trace is not None:
+            draft.publication = trace.publishing(queue_of(asked.priority), task_id_of(scoped))
+        return draft
 
     def begin(
         self, caller: Principal, asked: EvalRequest, key: str | None, told: PublishCallback
@@ -223,6 +229,8 @@ class CeleryService:
         self.submitted_total += 1
         queue = queue_of(draft.asked.priority)
         self.events.add(queued(draft, queue))
+        if draft.publication is not None:
+            draft.publication.ended()
         return queue
 
     async def publish(self, draft: Draft) -> tuple[Record | None, RateStatus | None]:
@@ -241,6 +249,8 @@ class CeleryService:
         if full and await self.release_ended(draft):
             result = await self._published(draft)
         if result.error is not None:
+            if draft.publication is not None:
+                draft.publication.ended(result.error)
             if isinstance(result.error, QuotaExceeded) and draft.rate is not None:
                 draft.rate.refused(result.error)
             raise result.error
@@ -269,8 +279,10 @@ class CeleryService:
         asked, eval_id = draft.asked, draft.eval_id
         queue, priority = queue_of(asked.priority), celery_priority(asked.priority)
         record = encode_record(draft.record("celery", queue))
-        once = IdempotencyRecord(self._once_key(eval_id), record, self._record_ttl_s)
-        return self._messages.render(eval_id, asked), queue, priority, once
+        ttl_s = max(self._record_ttl_s, asked.result_ttl_s or 0)
+        once = IdempotencyRecord(self._once_key(eval_id), record, ttl_s)
+        raw = self._messages.render(eval_id, asked, traceparent=draft.traceparent)
+        return raw, queue, priority, once
 
     def _once_key(self, eval_id: str) -> str:
         return self._publisher.keys.idempotency(once_name(eval_id))
@@ -288,6 +300,8 @@ class CeleryService:
         if stored is None and meta is None:
             raise unknown(public_id(eval_id))
         record = decode_record(stored) if stored else None
+        if record is not None and record.purged:
+            raise unknown(public_id(eval_id))
         if record is not None and record.queue_system == "legacy":
             return await self._look_up_legacy(eval_id, record, meta)
         return evaluation_of(eval_id, record, meta)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -15,7 +15,7 @@ from redis.exceptions import WatchError
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.translation import translated
 from crucible.evaluation.in_flight import release
-from crucible.evaluation.record import TASK_ID_PREFIX, decode_record, once_name
+from crucible.evaluation.record import TASK_ID_PREFIX, decode_record, once_name, task_id_of
 from crucible.models import Status
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class CompletionStore:
         client: of the task queue server.
         keys: key names.
         result_ttl_s: seconds a result is kept, and the record with it; 0 for ever.
+        results: of the result server; None where that is the same.
         pushes: the messages that a completion causes which no worker saw, by its record; sent in
             the step that counts it.
     """
@@ -122,12 +123,14 @@ class CompletionStore:
         client: Redis,
         keys: Keys,
         result_ttl_s: int,
+        results: Redis | None = None,
         pushes: Callable[[Completion, Record], Sequence[Push]] = lambda completion, record: (),
     ) -> None:
         self._pushes = pushes
         self._client = client
         self._keys = keys
         self._result_ttl_s = result_ttl_s
+        self._results = results or client
 
     async def shorten(self, completions: Sequence[Completion]) -> dict[str, float]:
         """Have the records of what completed expire together with the results.
@@ -138,16 +141,41 @@ class CompletionStore:
             When those without a duration were accepted, seconds since the epoch, as far as they
             have a record.
         """
-        unknown = [one.eval_id for one in completions if one.duration_s is None]
+        eval_ids = [one.eval_id for one in completions]
         with translated():
             async with self._client.pipeline(transaction=False) as pipe:
                 for one in completions:
                     self._shorten(pipe, self._record(one.eval_id))
-                release(pipe, self._keys, [one.eval_id for one in completions])
-                if unknown:
-                    pipe.mget([self._record(eval_id) for eval_id in unknown])
+                release(pipe, self._keys, eval_ids)
+                pipe.mget(list(map(self._record, eval_ids)))
                 answers = await pipe.execute()
-        return _accepted_s(unknown, answers[-1]) if unknown else {}
+        records = _records(eval_ids, answers[-1])
+        await self._keep_as_asked(records)
+        return {eval_id: record.created_ms / 1000 for eval_id, record in records.items()}
+
+    async def _keep_as_asked(self, records: Mapping[str, Record]) -> None:
+        """Give results and records the lifetime that submissions asked for; few do.
+
+        An async worker stores the result with it at once. This is for results stored by others: by
+        stock workers, by the api that cancels, and of the legacy queue.
+        """
+        asked = {
+            eval_id: record.result_ttl_s
+            for eval_id, record in records.items()
+            if record.result_ttl_s is not None
+        }
+        if not asked:
+            return
+        with translated():
+            async with self._client.pipeline(transaction=False) as pipe:
+                for eval_id, ttl_s in asked.items():
+                    pipe.expire(self._record(eval_id), ttl_s)
+                    pipe.expire(self._keys.legacy_result(eval_id), ttl_s)
+                await pipe.execute()
+            async with self._results.pipeline(transaction=False) as pipe:
+                for eval_id, ttl_s in asked.items():
+                    pipe.expire(self._keys.result(task_id_of(eval_id)), ttl_s)
+                await pipe.execute()
 
     def _shorten(self, pipe: Pipeline, record: str) -> None:
         if self._result_ttl_s:
@@ -266,10 +294,28 @@ def _detail(fields: Mapping[bytes, bytes]) -> str:
 
 
 @asynccontextmanager
+async def open_servers(broker_url: str, result_url: str) -> AsyncIterator[tuple[Redis, Redis]]:
+    """Clients of the queue server and of the result server, which may be one.
+
+    Args:
+        broker_url: the task queue server.
+        result_url: the result server; empty where that is the same.
+    """
+    async with AsyncExitStack() as stack:
+        client = results = await stack.enter_async_context(
+            open_client(broker_url, name="completions")
+        )
+        if result_url not in ("", broker_url):
+            results = await stack.enter_async_context(open_client(result_url, name="completions"))
+        yield client, results
+
+
+@asynccontextmanager
 async def counting_cancelled(
     broker_url: str,
     keys: Keys,
     result_ttl_s: int,
+    result_url: str = "",
     pushes: Callable[[Completion, Record], Sequence[Push]] = lambda completion, record: (),
 ) -> AsyncIterator[Callable[[Sequence[str]], Awaitable[None]]]:
     """Count evaluations as cancelled that are taken out of their queues.
@@ -278,6 +324,7 @@ async def counting_cancelled(
         broker_url: the task queue server.
         keys: key names.
         result_ttl_s: seconds a result is kept, and the record with it; 0 for ever.
+        result_url: the result server; empty where that is the same.
         pushes: as of ``CompletionStore``.
 
     Yields:
@@ -286,8 +333,8 @@ async def counting_cancelled(
     Raises:
         BrokerError: from what is yielded, where the server does not answer.
     """
-    async with open_client(broker_url, name="completions") as client:
-        store = CompletionStore(client, keys, result_ttl_s, pushes)
+    async with open_servers(broker_url, result_url) as (client, results):
+        store = CompletionStore(client, keys, result_ttl_s, results, pushes)
 
         async def count(task_ids: Sequence[str]) -> None:
             now_s = time.time()
@@ -308,12 +355,12 @@ async def counting_cancelled(
         yield count
 
 
-def _accepted_s(eval_ids: Sequence[str], stored: Sequence[bytes | None]) -> dict[str, float]:
+def _records(eval_ids: Sequence[str], stored: Sequence[bytes | None]) -> dict[str, Record]:
     found = {}
     for eval_id, value in zip(eval_ids, stored, strict=True):
         record = _record_in(value)
         if record is not None:
-            found[eval_id] = record.created_ms / 1000
+            found[eval_id] = record
     return found
 
 

@@ -19,13 +19,13 @@ from collections import Counter, deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from crucible.broker.redis.connection import open_client
 from crucible.errors import BrokerError
 from crucible.evaluation.completion_store import (
     PAGE,
     Completion,
     CompletionStore,
     increments_of,
+    open_servers,
 )
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class CompletionCounter:
         broker_url: str,
         keys: Keys,
         result_ttl_s: int,
+        result_url: str = "",
         lost: Callable[[Completion, str], None] = lambda completion, detail: None,
         pushes: Callable[[Completion, Record], Sequence[Push]] = lambda completion, record: (),
     ) -> AsyncIterator[CompletionCounter]:
@@ -111,13 +112,14 @@ class CompletionCounter:
             broker_url: the task queue server.
             keys: key names.
             result_ttl_s: seconds a result is kept, and the record with it; 0 for ever.
+            result_url: the result server; empty where that is the same.
             lost: called for each evaluation that became a dead letter because its workers died,
                 with why; by one process only.
             pushes: the messages that such a one causes; sent in the step that counts it.
         """
         stop = asyncio.Event()
-        async with open_client(broker_url, name="completions") as client:
-            store = CompletionStore(client, keys, result_ttl_s, pushes)
+        async with open_servers(broker_url, result_url) as (client, results):
+            store = CompletionStore(client, keys, result_ttl_s, results, pushes)
             writing = self._keep_writing(store, stop, lost)
             task = asyncio.create_task(writing, name="crucible-completions")
             try:

@@ -13,6 +13,7 @@ from crucible.broker.claiming.claims import Destination
 from crucible.broker.wire.retry import attempt_of, deliveries_in
 from crucible.evaluation import transitions
 from crucible.evaluation.transitions import Delivery, is_scoped, scoped_of
+from crucible.tracing import onward
 from crucible.worker.run import TurnedAway
 
 if TYPE_CHECKING:
@@ -188,4 +189,5 @@ def delivery_of(
         attempt_of(headers),
         deliveries_in(headers),
         started_ms,
+        onward(headers),
     )

@@ -169,9 +169,10 @@ def _decoded(stored: bytes | None) -> Meta | None:
 
 def _record(stored: bytes | None) -> Record | None:
     try:
-        return None if stored is None else decode_record(stored)
+        record = None if stored is None else decode_record(stored)
     except msgspec.DecodeError:
         return None
+    return None if record is None or record.purged else record
 
 
 async def _pages(client: Redis, prefix: str) -> AsyncIterator[list[str]]:

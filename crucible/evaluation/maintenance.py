@@ -85,8 +85,8 @@ async def _delete_old(settings: Settings) -> int:
     try:
         # Imported here: without a history no worker needs SQLAlchemy.
         from crucible.history.database import open_database
-        from crucible.history.migrate import require_newest
         from crucible.history.retention import Retention
+        from crucible.history.version import require_newest
     except ImportError as error:
         raise RequirementError(
             f"the history needs {error.name}", "pip install 'crucible-sandbox[history]'"

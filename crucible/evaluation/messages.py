@@ -21,13 +21,16 @@ class EvalMessages:
         # The queue follows from the priority.
         self._templates: dict[int, TaskTemplate] = {}
 
-    def render(self, eval_id: str, asked: EvalRequest, task_id: str = "") -> bytes:
+    def render(
+        self, eval_id: str, asked: EvalRequest, task_id: str = "", traceparent: str = ""
+    ) -> bytes:
         """The message of one evaluation.
 
         Args:
             eval_id: its id.
             asked: what to run.
             task_id: id of the task where it is not the evaluation's own.
+            traceparent: of its publication, where it is traced.
         """
         priority = celery_priority(asked.priority)
         template = self._templates.get(priority)
@@ -36,4 +39,5 @@ class EvalMessages:
             template = TaskTemplate(TASK, queue, priority, ignore_result=False)
             self._templates[priority] = template
         arguments = [eval_id, asked.code, asked.language]
-        return template.render(task_id or task_id_of(eval_id), arguments, options_of(asked))
+        options = options_of(asked)
+        return template.render(task_id or task_id_of(eval_id), arguments, options, traceparent)

@@ -36,6 +36,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
         shadow: Celery was sent a copy of what the legacy queue runs.
         retry_of: id of the evaluation it repeats, as clients know it.
         webhook_url: where to report the end; None where the submission named none.
+        result_ttl_s: seconds its result is kept; None where the submission named none.
+        purged: it was forgotten on request; no other field but ``result_ttl_s`` says anything then.
     """
 
     digest: bytes
@@ -47,6 +49,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     shadow: bool = False
     retry_of: str = ""
     webhook_url: str | None = None
+    result_ttl_s: int | None = None
+    purged: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -78,6 +78,8 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         stop: skips the rest after the first test that fails (``first_failure``), or the rest of its
             group (``group``); ``never`` runs all.
         webhook_url: where to report the end, once; None reports it to registered webhooks only.
+        result_ttl_s: seconds its result is kept once it has ended; None keeps it as long as the
+            installation keeps results.
     """
 
     stdin: str = ""
@@ -96,6 +98,7 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     interactor: GraderRequest | None = None
     stop: Stop = "never"
     webhook_url: str | None = None
+    result_ttl_s: int | None = None
 
 
 class EvalRequest(EvalOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -56,6 +56,22 @@ class Retries:
             ContentGone: what it ran is not kept.
             CrucibleError: as ``EvaluationService.submit``.
         """
+        asked = await self.content(caller, eval_id)
+        return await self._service.submit(caller, asked, key, retry_of=eval_id)
+
+    async def content(self, caller: Principal, eval_id: str) -> EvalRequest:
+        """What an evaluation ran, as it would be submitted again.
+
+        Args:
+            caller: whose it is.
+            eval_id: the evaluation.
+
+        Raises:
+            NotFound: the caller has no evaluation with this id.
+            NotEnded: it has not ended.
+            ContentGone: what it ran is not kept.
+            BrokerError: it cannot be read.
+        """
         evaluation = await self._service.look_up(caller, eval_id)
         if evaluation.status not in ENDED:
             raise NotEnded(
@@ -69,7 +85,7 @@ class Retries:
             )
         if not isinstance(evaluation.metadata, msgspec.UnsetType):
             asked = msgspec.structs.replace(asked, metadata=evaluation.metadata)
-        return await self._service.submit(caller, asked, key, retry_of=eval_id)
+        return asked
 
     async def _content(self, task_id: str) -> EvalRequest | None:
         found = request_of_meta(await self._publisher.results.meta(task_id))

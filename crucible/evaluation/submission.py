@@ -11,6 +11,7 @@ from crucible.evaluation.record import Record
 if TYPE_CHECKING:
     from crucible.evaluation.request import EvalRequest
     from crucible.identity.rates import KeyRate
+    from crucible.tracing import Publication
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class Draft:
         created_ms: when, milliseconds since the epoch.
         retry_of: id of the evaluation it repeats, as clients know it; empty for most.
         rate: bounds it; None where its caller has none.
+        publication: its publication to a Celery queue, where it is traced.
     """
 
     asked: EvalRequest
@@ -34,6 +36,12 @@ class Draft:
     created_ms: int
     retry_of: str = ""
     rate: KeyRate | None = None
+    publication: Publication | None = None
+
+    @property
+    def traceparent(self) -> str:
+        """What its message carries; empty where it is not traced."""
+        return "" if self.publication is None else self.publication.traceparent
 
     def record(
         self, queue_system: Literal["celery", "legacy"], queue: str, *, shadow: bool = False
@@ -50,6 +58,7 @@ class Draft:
             shadow,
             self.retry_of,
             asked.webhook_url,
+            asked.result_ttl_s,
         )
 
 
@@ -61,7 +70,9 @@ def check_same(draft: Draft, first: Record) -> None:
         first: the record of the submission that used its id first.
 
     Raises:
-        ConflictError: their contents differ.
+        ConflictError: their contents differ, or the first one was forgotten.
     """
+    if first.purged:
+        raise ConflictError(draft.field or "eval_id", "was used before, and forgotten on request")
     if first.digest != draft.digest:
         raise ConflictError(draft.field or "eval_id", "was used before with different content")

@@ -21,6 +21,7 @@ from crucible.evaluation.executor_settings import breaker_policy, executor_confi
 from crucible.evaluation.grading import grade
 from crucible.evaluation.kept_requests import kept_request
 from crucible.evaluation.limits import ceilings_of
+from crucible.evaluation.live_output import showing_output
 from crucible.evaluation.request import job_from
 from crucible.evaluation.result import EvalResult, plain, result_of
 from crucible.evaluation.retry_policy import MAX_RETRIES, RETRIED, retry_delay_s
@@ -31,6 +32,7 @@ from crucible.evaluation.webhook_outlet import WebhookOutlet, open_outlet
 from crucible.evaluation.webhook_task import deliver_webhook
 from crucible.events.writer import LateSink, open_events
 from crucible.executor import circuits_of, gauges_of, open_executor
+from crucible.executor.hooks import HookGroup
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.served import ServedEnvironments
 from crucible.redis_keys import Keys
@@ -42,12 +44,13 @@ from crucible.webhooks.subscriptions import Subscriptions
 from crucible.worker import TaskRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from crucible.breaker import Circuit
     from crucible.evaluation.completion_store import Completion
     from crucible.events.writer import EventSink
     from crucible.executor import Executor
+    from crucible.executor.hooks import ExecutorHooks
     from crucible.models import Isolation, Limits, Outcome
     from crucible.settings import Settings
     from crucible.worker import TaskContext
@@ -74,9 +77,15 @@ class Platform:
     running: Callable[[TaskContext, str], None] = lambda ctx, eval_id: None
 
 
-def build_registry(settings: Settings) -> TaskRegistry:
-    """The registry that workers serve, with its executor opened and closed beside the worker."""
+def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) -> TaskRegistry:
+    """The registry that workers serve, with its executor opened and closed beside the worker.
+
+    Args:
+        settings: of the worker.
+        observers: notified of what its executor does, where that is in this process.
+    """
     health, completions = ExecutorHealth(), CompletionCounter()
+    sandboxes = HookGroup(SandboxHooks(completions), *observers)
     opened: list[Executor] = []
     keys = Keys(settings.global_keyprefix, settings.result_prefix)
     sink = LateSink()
@@ -99,12 +108,13 @@ def build_registry(settings: Settings) -> TaskRegistry:
         broker_url = settings.celery_broker_url
         async with (
             open_events(settings.event_bus, keys, settings.event_limit) as writer,
-            open_executor(executor_config(settings), SandboxHooks(completions)) as executor,
+            open_executor(executor_config(settings), sandboxes) as executor,
             health.watching(executor),
             completions.writing(
                 broker_url,
                 keys,
                 settings.result_ttl_s,
+                settings.result_url,
                 _lost_to(sink),
                 pushes_of(subscriptions, keys),
             ),
@@ -235,6 +245,9 @@ async def _evaluate(
         isolation=platform.isolation,
     )
     started_at = now_text()
+    ttl_s = options.get("result_ttl_s")
+    if ttl_s is not None:
+        ctx.keep_result(ttl_s)
     platform.running(ctx, eval_id)
     if grading is not None:
         return await grade(ctx, platform.executor, eval_id, grading, started_at)
@@ -250,7 +263,8 @@ async def _evaluate(
         )
 
     try:
-        return ended(await platform.executor.run(program))
+        async with showing_output(ctx):
+            return ended(await platform.executor.run(program))
     except Interrupted as cut:
         priority = int(ctx.delivery_info.get("priority") or 0)
         left = plain(ended(cut.outcome))

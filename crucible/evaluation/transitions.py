@@ -47,6 +47,7 @@ class Delivery(NamedTuple):
         attempt: how often it was started anew after it had ended.
         deliveries: deliveries of this try that ended with their worker.
         started_ms: when it started, milliseconds since the epoch; None before.
+        traceparent: of its trace; empty where it is not traced.
     """
 
     eval_id: str
@@ -56,6 +57,7 @@ class Delivery(NamedTuple):
     attempt: int = 0
     deliveries: int = 0
     started_ms: int | None = None
+    traceparent: str = ""
 
 
 def now_ms() -> int:
@@ -97,6 +99,7 @@ def queued(draft: Draft, queue: str, queue_system: Literal["celery", "legacy"] =
         priority=asked.priority,
         code_bytes=len(code) if code.isascii() else len(code.encode()),
         metadata=asked.metadata,
+        traceparent=draft.traceparent,
     )
 
 
@@ -281,6 +284,7 @@ def _of(delivery: Delivery, seq: int, transition: Transition, status: Status) ->
         delivery.attempt,
         delivery.deliveries,
         delivery.worker,
+        traceparent=delivery.traceparent,
     )
 
 

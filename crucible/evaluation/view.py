@@ -72,10 +72,17 @@ def _add_meta(view: Evaluation, meta: Meta) -> None:
     elif state not in (PENDING, "RECEIVED"):
         view.status = Status.RUNNING
         view.worker = result.get("hostname") if isinstance(result, dict) else None
-        if (progress := _progress_of(result)) is not None:
-            view.progress = progress
+        _add_progress(view, result)
     if view.finished_at is None and meta.ready and meta.date_done is not None:
         view.finished_at = utc_text(meta.date_done)
+
+
+def _add_progress(view: Evaluation, meta: object) -> None:
+    """What a running evaluation reported: tests that are done, or what it has written so far."""
+    if (progress := _progress_of(meta)) is not None:
+        view.progress = progress
+    elif isinstance(meta, dict) and isinstance(shown := meta.get("output"), str):
+        view.output = shown
 
 
 def _progress_of(meta: object) -> TestProgress | None:

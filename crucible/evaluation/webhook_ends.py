@@ -53,10 +53,12 @@ def end_of(
     )
 
 
-def calls_of(ends: Iterable[End | None], subscriptions: Subscriptions) -> list[TaskCall]:
-    """The tasks that deliver these ends."""
+def calls_of(
+    ends: Iterable[End | None], subscriptions: Subscriptions, traceparent: str = ""
+) -> list[TaskCall]:
+    """The tasks that deliver these ends; traced where what ended is."""
     return [
-        call_of(delivery)
+        call_of(delivery, traceparent)
         for end in ends
         if end is not None
         for delivery in deliveries_of(end, subscriptions.of(end.tenant))
@@ -80,6 +82,8 @@ def pushes_of(
     """
 
     def pushes(completion: Completion, record: Record) -> list[Push]:
+        if record.purged:
+            return []
         verdict = Verdict.INTERNAL_ERROR
         if completion.status == Status.CANCELLED:
             verdict = Verdict.CANCELLED

@@ -13,6 +13,7 @@ from crucible.broker.wire.retry import attempt_of
 from crucible.evaluation.transitions import scoped_of
 from crucible.evaluation.webhook_ends import calls_of, end_of, url_in
 from crucible.models import Status, Verdict
+from crucible.tracing import onward
 from crucible.worker.run import TurnedAway
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class WebhookHooks:
             attempt=attempt_of(message.headers),
             url=url_in(_kwargs_of(message)),
         )
-        run.follow_ups = calls_of([end], self._subscriptions)
+        run.follow_ups = calls_of([end], self._subscriptions, onward(message.headers))
 
     # For both kinds of worker
 
@@ -88,7 +89,8 @@ class WebhookHooks:
             return []
         urls = _urls_of(args, kwargs)
         results = result if isinstance(result, list) else [result]
-        return calls_of(_ends(results, urls, attempt_of(headers)), self._subscriptions)
+        ends = _ends(results, urls, attempt_of(headers))
+        return calls_of(ends, self._subscriptions, onward(headers))
 
     def gave_up(
         self, task: str, task_id: str, kwargs: Mapping[str, Any], headers: Mapping[str, Any]
@@ -103,7 +105,7 @@ class WebhookHooks:
             attempt=attempt_of(headers),
             url=url_in(kwargs),
         )
-        return calls_of([end], self._subscriptions)
+        return calls_of([end], self._subscriptions, onward(headers))
 
     def _evaluation(self, run: Run) -> Message | None:
         message = run.message

@@ -84,6 +84,8 @@ class WebhookOutlet:
             return None
         if turn == "later":
             return Again(delivery, body, self._deliverer.lease_s)
+        if await self._is_forgotten(delivery.end):
+            return None
         if body is None:
             delivery, body = await self._first(delivery)
         delay_s = await self._deliverer.attempt(delivery, body.encode())
@@ -102,6 +104,13 @@ class WebhookOutlet:
         if callback is not None:
             return msgspec.structs.replace(delivery, method="PUT"), callback.decode()
         return delivery, body_of(delivery.end, evaluation).decode()
+
+    async def _is_forgotten(self, end: End) -> bool:
+        """Whether the evaluation was forgotten on request, perhaps between two attempts."""
+        scoped = scoped_id(end.tenant, end.eval_id)
+        with translated():
+            stored: Any = await self._queue.get(self._keys.idempotency(once_name(scoped)))
+        return bool(stored) and decode_record(stored).purged
 
     async def _evaluation(self, end: End) -> Evaluation | None:
         """The evaluation as its result says; None where that is gone, or of a later attempt."""

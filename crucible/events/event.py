@@ -85,6 +85,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
         output_bytes: size of its standard output.
         error_bytes: size of its standard error.
         output_truncated: some output was cut.
+        traceparent: of its trace (W3C Trace Context); empty where it is not traced.
     """
 
     eval_id: str
@@ -119,6 +120,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
     output_bytes: int | None = None
     error_bytes: int | None = None
     output_truncated: bool = False
+    traceparent: str = ""
 
     @property
     def terminal(self) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 from crucible.errors import ExecutorRefused, ExecutorUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from aiodocker.stream import Stream
 
@@ -34,20 +34,33 @@ class ContainerGone(ExecutorUnavailable):
 
 
 @contextlib.asynccontextmanager
-async def translated(doing: str, deadline_s: float | None = None) -> AsyncIterator[None]:
+async def translated(doing: str, deadline_s: float) -> AsyncIterator[None]:
     """Turn what the engine's libraries raise into our errors, within a deadline.
 
     Raises:
         ExecutorRefused: the engine understood and will never do it.
         ExecutorUnavailable: it did not answer, or not this time.
     """
+    with translating(doing):
+        try:
+            async with asyncio.timeout(deadline_s):
+                yield
+        except TimeoutError as error:
+            raise ExecutorUnavailable(f"{doing}: no answer in {deadline_s} s") from error
+
+
+@contextlib.contextmanager
+def translating(doing: str) -> Iterator[None]:
+    """Turn what the engine's libraries raise into our errors; the caller keeps the time.
+
+    Raises:
+        ExecutorRefused: the engine understood and will never do it.
+        ExecutorUnavailable: it did not answer, or not this time.
+    """
     try:
-        async with asyncio.timeout(deadline_s):
-            yield
+        yield
     except aiodocker.DockerError as error:
         raise _translate(doing, error) from error
-    except TimeoutError as error:
-        raise ExecutorUnavailable(f"{doing}: no answer in {deadline_s} s") from error
     except (aiohttp.ClientError, OSError, ValueError, AssertionError, RuntimeError) as error:
         # The last three are aiodocker's and aiohttp's own words for a connection lost at a bad
         # moment (no socket found, upgraded connection already gone, session closing).
@@ -86,12 +99,12 @@ class Attachment:
 
     async def write(self, data: bytes) -> None:
         """Write all of ``data`` to descriptor 0."""
-        async with translated("write to sandbox"):
+        with translating("write to sandbox"):
             await self._stream.write_in(data)
 
     async def read(self) -> tuple[int, bytes] | None:
         """The next piece and the descriptor it came from; None once the container has ended."""
-        async with translated("read from sandbox"):
+        with translating("read from sandbox"):
             message = await self._stream.read_out()
         return None if message is None else (message.stream, message.data)
 
@@ -117,7 +130,7 @@ class Engine:
         self._host: EngineHost | None = None
 
     async def __aenter__(self) -> Self:
-        async with translated("connect to the container engine"):
+        with translating("connect to the container engine"):
             self._client = aiodocker.Docker(url=self._url)
         return self
 

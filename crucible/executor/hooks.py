@@ -142,3 +142,44 @@ class NoHooks:
 
     def trouble(self, details: Trouble) -> None:
         """Ignore it."""
+
+
+class HookGroup:
+    """Passes everything on to several observers, in order.
+
+    Args:
+        hooks: they.
+    """
+
+    def __init__(self, *hooks: ExecutorHooks) -> None:
+        self._hooks = hooks
+
+    def sandbox_ready(self, details: SandboxReady) -> None:
+        """A sandbox has become ready."""
+        for one in self._hooks:
+            one.sandbox_ready(details)
+
+    def sandbox_taken(self, details: SandboxTaken) -> None:
+        """A program got a sandbox."""
+        for one in self._hooks:
+            one.sandbox_taken(details)
+
+    def compile_looked_up(self, details: CompileLookup) -> None:
+        """It is known whether a program has to be compiled."""
+        for one in self._hooks:
+            one.compile_looked_up(details)
+
+    def sandbox_retired(self, details: SandboxRetired) -> None:
+        """A container was removed, or a lane is restarted."""
+        for one in self._hooks:
+            one.sandbox_retired(details)
+
+    def program_ended(self, details: ProgramEnded) -> None:
+        """A program has ended."""
+        for one in self._hooks:
+            one.program_ended(details)
+
+    def trouble(self, details: Trouble) -> None:
+        """The platform failed at something."""
+        for one in self._hooks:
+            one.trouble(details)

@@ -9,6 +9,8 @@ from crucible.executor.artifact import Artifact
 from crucible.executor.frames import FrameError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from crucible.executor.artifact import ArtifactFile
     from crucible.executor.frames import End
     from crucible.executor.talk import Talk
@@ -25,9 +27,13 @@ class Output:
     Args:
         cap: bytes of each stream that are kept.
         file_bytes: bytes that files handed back may have together.
+        said: called with each piece of standard output that is kept.
     """
 
-    def __init__(self, cap: int, file_bytes: int = 0) -> None:
+    def __init__(
+        self, cap: int, file_bytes: int = 0, said: Callable[[bytes], None] | None = None
+    ) -> None:
+        self._said = said
         self.cap = cap
         self.file_bytes = file_bytes
         self.kept = {frames.STDOUT: bytearray(), frames.STDERR: bytearray()}
@@ -68,7 +74,10 @@ class Output:
         """
         if kind in self.kept:
             kept = self.kept[kind]
-            kept += payload[: self.cap - len(kept)]
+            piece = payload[: self.cap - len(kept)]
+            kept += piece
+            if self._said is not None and kind == frames.STDOUT and piece:
+                self._said(piece)
         elif kind in (frames.FILE, frames.NO_FILE, frames.ARTIFACT):
             self._take_file(kind, payload)
         elif kind == frames.END:

@@ -16,7 +16,7 @@ from crucible.errors import ExecutorError, ExecutorRefused
 from crucible.executor.hooks import NoHooks, SandboxTaken, Trouble
 from crucible.executor.pool_policy import PoolCounts, PoolPolicy, PoolTotals
 from crucible.executor.upkeep import Upkeep
-from crucible.executor.waiting import PoolClosed, PoolFull, PoolTimeout, WaitingLine
+from crucible.executor.waiting import PoolClosed, PoolFull, PoolTimeout, Waiter, WaitingLine
 
 if TYPE_CHECKING:
     from crucible.executor.config import ExecutorConfig
@@ -152,7 +152,7 @@ class Pool:
     async def _wait(self, shape: Shape, tenant: str) -> Sandbox:
         if not self.policy.admits(self.counts):
             raise PoolFull(f"{len(self._line)} programs are waiting for a sandbox")
-        waiter = self._line.join(shape, tenant)
+        waiter: Waiter[Sandbox] = self._line.join(Waiter(shape, tenant))
         self.balance()
         try:
             async with asyncio.timeout(self._config.acquire_s):
@@ -216,13 +216,13 @@ class Pool:
             self._upkeep.prepare(self._parked.popleft() if self._parked else None, self._default)
 
     def failed(self, error: ExecutorError, shape: Shape) -> None:
-        """The engine could not make one: tell whoever waits, and pause before the next try."""
+        """The engine could not make one: fail the programs waiting, pause before the next try."""
         self._failures += 1
         self.totals.failed_preparations += 1
         pause_s = self.policy.backoff_s(self._failures)
         self._hold_until_s = time.monotonic() + pause_s
         self._hooks.trouble(Trouble(doing="prepare", error=error))
-        # One failure may be chance; a second in a row, or a refusal, is told to those waiting.
+        # One failure may be chance; a second in a row, or a refusal, fails those waiting.
         final = self._failures > 1 or isinstance(error, ExecutorRefused)
         self._line.disappoint(error, shape, final=final)
         asyncio.get_running_loop().call_later(pause_s, self.balance)

@@ -16,6 +16,7 @@ from crucible.executor.grading.stream import Ended, MessageReader, StreamError
 from crucible.executor.sandbox import ProgramLost
 from crucible.executor.service import MSGPACK
 from crucible.models import Isolation
+from crucible.tracing import TRACEPARENT, current
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -144,7 +145,7 @@ class RemoteService:
         return self.session.post(
             f"{self.base}/{what}",
             data=body,
-            headers={"Content-Type": MSGPACK},
+            headers={"Content-Type": MSGPACK, **_trace_headers()},
             timeout=aiohttp.ClientTimeout(total=deadline_s, sock_connect=CONNECT_S),
         )
 
@@ -228,6 +229,11 @@ class RemoteService:
         if response.status != 200:
             raise Unreachable(f"{self.url}: {_detail(answer)}")
         return answer
+
+
+def _trace_headers() -> dict[str, str]:
+    trace = current.get()
+    return {} if trace is None else {TRACEPARENT: trace.traceparent}
 
 
 def _without_credentials(url: str) -> str:

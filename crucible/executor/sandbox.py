@@ -15,6 +15,7 @@ from crucible.errors import ExecutorUnavailable
 from crucible.executor import frames, jail
 from crucible.executor.frames import FrameError, FrameReader
 from crucible.executor.interrupted import Interrupted
+from crucible.executor.live import listener
 from crucible.executor.output import Output, SpokenOutput
 from crucible.executor.sandbox_options import SUPERVISOR_PIDS, create_body, update_body
 from crucible.executor.verdicts import (
@@ -189,7 +190,7 @@ class Sandbox:
         )
         cap = program.limits.output_kb * 1024
         if talk is None:
-            return await self._serve(request, program.limits, Output(cap, file_bytes))
+            return await self._serve(request, program.limits, Output(cap, file_bytes, listener()))
         return await self._serve_talk(request, program.limits, SpokenOutput(cap, talk), talk)
 
     async def compile(

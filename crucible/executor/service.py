@@ -52,6 +52,7 @@ from crucible.http.problems import (
     unavailable,
 )
 from crucible.http.protocol import GuardedRunner
+from crucible.http.traced import traced
 from crucible.models import Program
 from crucible.settings import http_url, is_loopback
 
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from crucible.executor.config import ExecutorConfig
     from crucible.executor.hooks import ExecutorHooks
     from crucible.models import Outcome
+    from crucible.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +196,10 @@ def _translate(error: CrucibleError) -> web.Response:
 
 
 def make_app(
-    executor: DockerExecutor, token: str | None = None, hosts: HostPolicy | None = None
+    executor: DockerExecutor,
+    token: str | None = None,
+    hosts: HostPolicy | None = None,
+    tracing: Tracing | None = None,
 ) -> web.Application:
     """The application around an open executor.
 
@@ -203,10 +208,13 @@ def make_app(
         token: bearer token of its clients; None means none.
         hosts: names it is reached under without a token; None on a Unix socket, which no browser
             opens.
+        tracing: continues the traces of its clients.
     """
+    traces = [] if tracing is None else [traced(tracing)]
     guards = [bearer_guard(token)] if token else [host_guard(hosts)] if hosts else []
     app = web.Application(
-        client_max_size=MAX_BODY_BYTES, middlewares=[problem_middleware(_translate), *guards]
+        client_max_size=MAX_BODY_BYTES,
+        middlewares=[*traces, problem_middleware(_translate), *guards],
     )
     app[OPEN_SESSIONS] = {}
     app[EXECUTOR], app[GUARD] = executor, service_guard(MAX_BODY_BYTES)
@@ -238,6 +246,7 @@ async def open_service(
     token: str | None = None,
     hooks: ExecutorHooks | None = None,
     allowed_hosts: Collection[str] = (),
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[str]:
     """Serve an executor; the value is the URL it answers at.
 
@@ -251,7 +260,7 @@ async def open_service(
         executor = await stack.enter_async_context(DockerExecutor.open(config, hooks))
         hosts = HostPolicy(host, allowed_hosts) if unix_socket is None else None
         runner = GuardedRunner(
-            make_app(executor, token, hosts),
+            make_app(executor, token, hosts, tracing),
             access_log=None,
             handler_cancellation=True,
             shutdown_timeout=DRAIN_S,
@@ -275,6 +284,8 @@ async def serve(
     *,
     allowed_hosts: Collection[str] = (),
     listening: Callable[[str], None] | None = None,
+    hooks: ExecutorHooks | None = None,
+    tracing: Tracing | None = None,
 ) -> None:
     """Serve until ``stop`` is set, then let running programs end.
 
@@ -287,6 +298,8 @@ async def serve(
         stop: set to end.
         allowed_hosts: further names it is reached under without a token.
         listening: called with the URL once requests are answered.
+        hooks: notified of what the executor does.
+        tracing: continues the traces of clients.
 
     Raises:
         SettingsError: a token is needed and there is none.
@@ -298,7 +311,9 @@ async def serve(
         port=port,
         unix_socket=unix_socket,
         token=token,
+        hooks=hooks,
         allowed_hosts=allowed_hosts,
+        tracing=tracing,
     ) as url:
         if listening is not None:
             listening(url)

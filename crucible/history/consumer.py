@@ -131,6 +131,25 @@ class HistoryConsumer:
         with translated():
             await self._client.xack(self._stream, HISTORIAN_GROUP, *taken.ids)
 
+    async def oldest_s(self) -> float | None:
+        """When the oldest entry was appended that is not written, whoever has to write it.
+
+        Seconds since the epoch by the bus's clock; None where all are written.
+        """
+        with translated():
+            try:
+                groups: Any = await self._client.xinfo_groups(self._stream)
+                ours = next(one for one in groups if one["name"] == HISTORIAN_GROUP.encode())
+                after = ours["last-delivered-id"].decode()
+                waiting: Any = await self._client.xrange(self._stream, f"({after}", "+", 1)
+                held: Any = None
+                if ours["pending"]:
+                    held = (await self._client.xpending(self._stream, HISTORIAN_GROUP))["min"]
+            except (ResponseError, StopIteration):
+                return None
+        found = [held] if held else [row[0] for row in waiting]
+        return Position.of_entry(found[0]).ms / 1000 if found else None
+
     async def leave(self) -> None:
         """Leave the group, unless a batch is not acknowledged, which would be lost with us."""
         await self._remove(lambda member: member["name"] == self.name.encode())

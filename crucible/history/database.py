@@ -45,6 +45,7 @@ async def open_database(
             target.set(drivername=_DRIVERS[target.drivername]),
             pool_size=connections,
             max_overflow=0,
+            hide_parameters=True,  # errors are logged, and metadata is the client's
             pool_timeout=CONNECT_S,
             pool_pre_ping=target.drivername == "postgresql",
             connect_args=_connect_args(target, statement_s),

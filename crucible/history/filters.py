@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from crucible.errors import ParameterError
-from crucible.history.rows import words_of
+from crucible.history.labels import words_of
 
 #: Words of one search, and fields of metadata.
 MAX_WORDS = 10

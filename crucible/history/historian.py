@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -19,18 +20,21 @@ from crucible.broker.redis.connection import open_client
 from crucible.errors import BrokerError, HistoryError
 from crucible.history.consumer import HistoryConsumer
 from crucible.history.database import open_database
-from crucible.history.migrate import require_newest
 from crucible.history.state import HISTORY, REPORT_S, HistorianState, report, withdraw
+from crucible.history.version import require_newest
 from crucible.history.writer import HistoryWriter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from redis.asyncio import Redis
 
     from crucible.breaker import BreakerPolicy
+    from crucible.events.event import Event
     from crucible.history.consumer import Taken
     from crucible.redis_keys import Keys
+
+    Written = Callable[[Sequence[Event], float], None]
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +54,17 @@ class Historian:
         writer: of the database.
         count: events of one transaction, at most.
         policy: when the database's circuit opens.
+        written: called with each batch that was written, and the seconds that took.
     """
 
     def __init__(
-        self, client: Redis, keys: Keys, writer: HistoryWriter, count: int, policy: BreakerPolicy
+        self,
+        client: Redis,
+        keys: Keys,
+        writer: HistoryWriter,
+        count: int,
+        policy: BreakerPolicy,
+        written: Written | None = None,
     ) -> None:
         self._client = client
         self._keys = keys
@@ -61,11 +72,13 @@ class Historian:
         self._consumer = HistoryConsumer(client, keys, count)
         self._count = count
         self._breaker = CircuitBreaker(HISTORY, HistoryError, policy=policy)
-        self._oldest_s: float | None = None
+        self._ahead: Taken | None = None
+        self._written = written
         self._gaps = 0
         self._joined = False
         self._adopted_s = 0.0
         self._trouble = ""
+        self._lag_s = 0.0
 
     @property
     def name(self) -> str:
@@ -78,17 +91,18 @@ class Historian:
         now_s = time.time()
         return HistorianState(
             at_s=now_s,
-            lag_s=0.0 if self._oldest_s is None else max(0.0, now_s - self._oldest_s),
+            lag_s=self._lag_s,
             written=self._writer.written,
             refused=self._writer.refused,
             gaps=self._gaps,
             circuit=self._breaker.circuit,
             trouble=self._trouble,
+            host=socket.gethostname(),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Write until ``stop`` is set; a batch that is being written is finished."""
-        while not stop.is_set():
+        while not stop.is_set() or self._ahead is not None:
             try:
                 full = await self._step(stop)
             except BrokerError as error:
@@ -103,14 +117,34 @@ class Historian:
         """Take and write one batch; whether there is more at once."""
         if not self._joined:
             await self._join()
-        taken = await self._take()
+        taken, self._ahead = self._ahead, None
+        if taken is None:
+            taken = await self._take()
         if not taken.ids:
             return False
-        self._oldest_s = taken.oldest_s
-        if await self._write(taken, stop):
+        is_full = len(taken.ids) >= self._count
+        if is_full and not stop.is_set():
+            written = await self._write_and_take(taken, stop)
+        else:
+            written = await self._write(taken, stop)
+        if written:
             await self._consumer.acknowledge(taken)
-            self._oldest_s = None
-        return len(taken.ids) >= self._count
+        return is_full
+
+    async def _write_and_take(self, taken: Taken, stop: asyncio.Event) -> bool:
+        """Write a batch, and take the next one while the database works: there is a backlog."""
+        written, ahead = await asyncio.gather(
+            self._write(taken, stop), self._take(), return_exceptions=True
+        )
+        if isinstance(written, BaseException):
+            raise written
+        if isinstance(ahead, BrokerError):
+            self._note(f"the event bus does not answer: {ahead}")
+        elif isinstance(ahead, BaseException):
+            raise ahead
+        elif ahead.ids:
+            self._ahead = ahead
+        return written
 
     async def _join(self) -> None:
         if await self._consumer.join():
@@ -135,6 +169,7 @@ class Historian:
         while True:
             permit = self._breaker.permit()
             if permit is not None:
+                began_s = time.monotonic()
                 try:
                     with permit:
                         await self._writer.write(taken.events)
@@ -142,6 +177,8 @@ class Historian:
                     self._note(f"the database does not take events: {error}")
                 else:
                     self._note("")
+                    if self._written is not None:
+                        self._written(taken.events, time.monotonic() - began_s)
                     return True
             if stop.is_set():
                 return False
@@ -155,10 +192,21 @@ class Historian:
             log.info("events are written again")
         self._trouble = trouble
 
+    async def lag_s(self) -> float:
+        """Seconds since the oldest event that is not written, whoever is to write it.
+
+        Raises:
+            BrokerError: the bus does not answer.
+        """
+        oldest_s = await self._consumer.oldest_s()
+        self._lag_s = 0.0 if oldest_s is None else max(0.0, time.time() - oldest_s)
+        return self._lag_s
+
     async def keep_reporting(self) -> None:
         """Report the state until cancelled."""
         while True:
             with suppress(BrokerError):
+                await self.lag_s()
                 await report(self._client, self._keys, self.name, self.state)
             await asyncio.sleep(REPORT_S)
 
@@ -177,7 +225,13 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
 
 @asynccontextmanager
 async def open_historian(
-    url: str, event_bus_url: str, keys: Keys, *, count: int, policy: BreakerPolicy
+    url: str,
+    event_bus_url: str,
+    keys: Keys,
+    *,
+    count: int,
+    policy: BreakerPolicy,
+    written: Written | None = None,
 ) -> AsyncIterator[Historian]:
     """A historian that reports its state while the context is open.
 
@@ -187,6 +241,7 @@ async def open_historian(
         keys: key names.
         count: events of one transaction, at most.
         policy: when the database's circuit opens.
+        written: called with each batch that was written, and the seconds that took.
 
     Raises:
         RequirementError: the schema is not this code's, or a driver is missing.
@@ -194,7 +249,7 @@ async def open_historian(
     """
     async with open_database(url) as engine, open_client(event_bus_url, name="historian") as client:
         await require_newest(engine)
-        historian = Historian(client, keys, HistoryWriter(engine), count, policy)
+        historian = Historian(client, keys, HistoryWriter(engine), count, policy, written)
         reporting = asyncio.create_task(historian.keep_reporting(), name="crucible-historian")
         try:
             yield historian

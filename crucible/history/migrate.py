@@ -1,4 +1,4 @@
-"""Moves the schema between versions, and refuses to work with another one than this code's."""
+"""Moves the schema between versions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import text
 
-from crucible.errors import RequirementError, SettingsError
+from crucible.errors import SettingsError
 from crucible.history.database import translated
+from crucible.history.version import VERSIONS, read_version
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -27,55 +26,6 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return config
-
-
-def newest() -> str:
-    """The version of the schema that this code works with."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None
-    return head
-
-
-async def version_of(engine: AsyncEngine) -> str | None:
-    """The version of a database's schema; None where there is none yet.
-
-    Raises:
-        HistoryError: the database does not answer.
-    """
-    with translated():
-        async with engine.connect() as connection:
-            return await connection.run_sync(_version)
-
-
-def _version(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-async def require_newest(engine: AsyncEngine) -> None:
-    """Refuse a database whose schema is not that of this code.
-
-    Raises:
-        RequirementError: it is older, newer or not there; the remedy is what to type.
-        HistoryError: the database does not answer.
-    """
-    found, wanted = await version_of(engine), newest()
-    if found == wanted:
-        return
-    if found is None:
-        raise RequirementError("the history's database has no tables", "crucible historian migrate")
-    if found in _known():
-        raise RequirementError(
-            f"the history's schema is version {found}, this crucible needs {wanted}",
-            "crucible historian migrate",
-        )
-    raise RequirementError(
-        f"the history's schema is version {found}, newer than this crucible knows ({wanted})",
-        f"upgrade crucible, or downgrade with the newer one: crucible historian migrate {wanted}",
-    )
-
-
-def _known() -> list[str]:
-    return [one.revision for one in ScriptDirectory.from_config(_config()).walk_revisions()]
 
 
 async def migrate(engine: AsyncEngine, to: str = "head") -> tuple[str | None, str | None]:
@@ -100,8 +50,8 @@ async def migrate(engine: AsyncEngine, to: str = "head") -> tuple[str | None, st
 
 
 def _migrate(connection: Connection, to: str) -> tuple[str | None, str | None]:
-    config, before = _config(), _version(connection)
-    if before is not None and before not in _known():
+    config, before = _config(), read_version(connection)
+    if before is not None and before not in VERSIONS:
         raise SettingsError(
             "migrate", f"the schema is version {before}, which only a newer crucible knows"
         )
@@ -114,7 +64,7 @@ def _migrate(connection: Connection, to: str) -> tuple[str | None, str | None]:
             command.upgrade(config, to)
     except CommandError as error:
         raise SettingsError("migrate", str(error)) from None
-    return before, _version(connection)
+    return before, read_version(connection)
 
 
 def _is_below(to: str, current: str | None) -> bool:
@@ -123,7 +73,6 @@ def _is_below(to: str, current: str | None) -> bool:
         return False
     if to == "base":
         return True
-    oldest_first = _known()[::-1]
-    if to not in oldest_first or current not in oldest_first:
+    if to not in VERSIONS or current not in VERSIONS:
         return False
-    return oldest_first.index(to) < oldest_first.index(current)
+    return VERSIONS.index(to) < VERSIONS.index(current)

@@ -1,4 +1,4 @@
-"""Reads the history for the api, behind a circuit breaker."""
+"""Reads the history for the api, and forgets on request, behind a circuit breaker."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from crucible.errors import HistoryError, HistoryUnavailable
 from crucible.history.database import open_database, translated
 from crucible.history.filters import Place, cursor_of, place_of
 from crucible.history.queries import counts_query, one_query, page_queries
+from crucible.history.retention import forget
 from crucible.history.state import HISTORY
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from crucible.breaker import BreakerPolicy
+    from crucible.breaker import BreakerPolicy, Permit
     from crucible.history.filters import Filters
     from crucible.history.rows import Row
 
@@ -72,14 +73,23 @@ class HistoryReader:
         """How many were accepted, by ``at`` (milliseconds), ``status`` and ``verdict``."""
         return await self._rows(counts_query(tenant, since_ms, until_ms, bucket_ms))
 
+    async def forget(self, tenant: str, eval_id: str) -> None:
+        """Delete one evaluation for good (see ``retention.forget``)."""
+        with self._permit():
+            async with asyncio.timeout(_READ_S):
+                await forget(self._engine, tenant, eval_id)
+
     async def _rows(self, query: Select[Any]) -> list[Row]:
-        permit = self.breaker.permit()
-        if permit is None:
-            raise HistoryUnavailable("the database of the history has not answered lately")
-        with permit, translated():
+        with self._permit(), translated():
             async with asyncio.timeout(_READ_S), self._engine.connect() as connection:
                 found = await connection.execute(query)
                 return [dict(row) for row in found.mappings()]
+
+    def _permit(self) -> Permit:
+        permit = self.breaker.permit()
+        if permit is None:
+            raise HistoryUnavailable("the database of the history has not answered lately")
+        return permit
 
 
 def _place(row: Row) -> Place:

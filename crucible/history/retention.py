@@ -9,6 +9,8 @@ from sqlalchemy import delete, select
 
 from crucible.history.database import translated
 from crucible.history.schema import attempts, evaluations, labels, purged, transitions
+from crucible.history.upserts import insert_purged
+from crucible.redis_keys import PURGED_TTL_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +21,9 @@ _DAY_MS = 86_400_000
 #: Evaluations of one transaction.
 _BATCH = 500
 #: Days for which late events of what was forgotten on request are left out.
-_PURGED_DAYS = 30
+_PURGED_DAYS = PURGED_TTL_S // 86_400
+#: Tables with rows of evaluations.
+_TABLES = (labels, attempts, transitions, evaluations)
 
 
 class Retention:
@@ -75,7 +79,28 @@ class Retention:
             query = query.where(old.queue == queue)
         async with self._engine.begin() as connection:
             ids = list((await connection.execute(query)).scalars())
-            for table in (labels, attempts, transitions, evaluations):
+            for table in _TABLES:
                 gone = delete(table).where(table.c.tenant == tenant, table.c.eval_id.in_(ids))
                 await connection.execute(gone)
         return len(ids)
+
+
+async def forget(engine: AsyncEngine, tenant: str, eval_id: str) -> None:
+    """Delete one evaluation, and have late events of it not written.
+
+    Args:
+        engine: of the database.
+        tenant: whose evaluation.
+        eval_id: its id.
+
+    Raises:
+        HistoryError: the database does not answer; nothing is deleted, or all of it.
+    """
+    mark = {"tenant": tenant, "eval_id": eval_id, "at_ms": time.time_ns() // 1_000_000}
+    with translated():
+        async with engine.execution_options(writes=True).begin() as connection:
+            # Waits for historians that write without having seen it; see ``HistoryWriter``.
+            await connection.execute(insert_purged(engine.dialect.name), mark)
+            for table in _TABLES:
+                own = (table.c.tenant == tenant, table.c.eval_id == eval_id)
+                await connection.execute(delete(table).where(*own))

@@ -7,17 +7,18 @@ the highest ``seq`` says where the evaluation stands, the original submission sa
 
 from __future__ import annotations
 
-import re
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from crucible.events.event import Event, Transition
-from crucible.history.lengths import EVAL_ID, NAME, TASK_ID, TENANT, WORD
+from crucible.history.fitting import fitted, whole_or_none
+from crucible.history.labels import label_rows
 from crucible.models import LOCAL_TENANT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 Row = dict[str, Any]
 #: Identifies a row of ``evaluations``.
@@ -59,12 +60,8 @@ STATE = (
     "error_bytes",
     "output_truncated",
 )
-_MESSAGE, _METADATA = 2000, 64 * 1024
-_INT32, _INT64 = 2**31 - 1, 2**63 - 1
-#: Labels of one evaluation; more of its metadata is kept, but not searched for.
-_MAX_LABELS = 64
-_WORD = re.compile(r"[^\W_]+")
-_UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}\Z", re.IGNORECASE)
+_METADATA = 64 * 1024
+_seq = attrgetter("seq")
 
 
 class Batch(NamedTuple):
@@ -90,64 +87,72 @@ def is_submission(event: Event) -> bool:
 
 def batch_of(events: Iterable[Event]) -> Batch:
     """The rows of some events, in the order of their keys so that no two writers wait crosswise."""
-    waves: list[dict[Key, Row]] = [{}]
-    transitions: dict[tuple[Any, ...], Row] = {}
-    attempts: dict[tuple[Any, ...], Row] = {}
+    by_evaluation: dict[Key, list[Event]] = {}
+    for event in map(fitted, events):
+        by_evaluation.setdefault((event.tenant, event.eval_id), []).append(event)
+    waves: list[list[Row]] = []
+    transitions: list[Row] = []
+    attempts: list[Row] = []
     labels: dict[tuple[Any, ...], Row] = {}
-    for event in map(cut, events):
-        _fold_into(waves, evaluation_row(event))
-        transition = _transition_row(event)
-        transitions.setdefault(tuple(transition.values())[:5], transition)
-        attempt = _attempt_row(event)
-        if attempt is not None:
-            known = attempts.get(key := tuple(attempt.values())[:6])
-            attempts[key] = attempt if known is None else _fold_attempt(known, attempt)
-        if is_submission(event):
-            labels.update((tuple(row.values()), row) for row in label_rows(event))
-    return Batch(
-        [[wave[key] for key in sorted(wave)] for wave in waves if wave],
-        *([rows[key] for key in sorted(rows)] for rows in (transitions, attempts, labels)),
-    )
+    for key in sorted(by_evaluation):
+        own = by_evaluation[key]
+        for number, part in enumerate(_by_system(own)):
+            if number == len(waves):
+                waves.append([])
+            waves[number].append(_evaluation_row(part))
+        transitions += _transition_rows(own)
+        attempts += _attempt_rows(own)
+        for event in own:
+            if is_submission(event):
+                labels.update((tuple(row.values()), row) for row in label_rows(event))
+    return Batch(waves, transitions, attempts, [labels[key] for key in sorted(labels)])
 
 
-def cut(event: Event) -> Event:
-    """An event that fits the columns: anybody may write to the bus."""
-    return msgspec.structs.replace(
-        event,
-        eval_id=_text(event.eval_id, EVAL_ID),
-        seq=_whole(event.seq, _INT64),
-        at=_whole(event.at, _INT64),
-        status=_text(event.status, 20),
-        tenant=_text(event.tenant, TENANT),
-        queue=_text(event.queue, NAME),
-        retry_count=_whole(event.retry_count, _INT32),
-        attempt=_whole(event.attempt, _INT32),
-        deliveries=_whole(event.deliveries, _INT32),
-        worker=_text_or_none(event.worker, TASK_ID),
-        verdict=_text_or_none(event.verdict, NAME),
-        message=_text_or_none(event.message, _MESSAGE),
-        language=_text(event.language, NAME),
-        environment=_text_or_none(event.environment, NAME),
-        priority=_whole_or_none(event.priority, _INT32),
-        isolation=_text_or_none(event.isolation, 20),
-    )
+def _by_system(events: list[Event]) -> Iterable[list[Event]]:
+    """Events of one evaluation, divided where the queue system changes: those are not folded."""
+    first = events[0].queue_system
+    if all(event.queue_system == first for event in events):
+        return (events,)
+    parts = [[events[0]]]
+    for event in events[1:]:
+        if event.queue_system == parts[-1][0].queue_system:
+            parts[-1].append(event)
+        else:
+            parts.append([event])
+    return parts
 
 
-def evaluation_row(event: Event) -> Row:
-    """The row of ``evaluations`` as one event alone would make it."""
-    submitted = is_submission(event)
-    started_ms = event.at if event.transition is Transition.RUNNING else event.started_ms
+def _evaluation_row(events: list[Event]) -> Row:
+    """The row of ``evaluations`` as events of one queue system make it."""
+    last = max(events, key=_seq)  # the first of several with the same
+    submission = next(filter(is_submission, events), None)
+    if submission is None:
+        submitted: Row = dict.fromkeys(SUBMISSION)
+        submitted["created_ms"] = min(event.at for event in events)
+        submitted["queue"] = next((event.queue for event in events if event.queue), None)
+        submitted["language"] = next((event.language for event in events if event.language), None)
+    else:
+        submitted = {
+            "created_ms": submission.at,
+            "language": submission.language,
+            "environment": submission.environment,
+            "priority": submission.priority,
+            "code_bytes": whole_or_none(submission.code_bytes),
+            "metadata": _json(submission),
+            "queue": submission.queue or None,
+        }
     return {
-        "tenant": event.tenant,
-        "eval_id": event.eval_id,
-        "submitted": submitted,
-        "created_ms": event.at,
-        "language": event.language or None,
-        "environment": event.environment,
-        "priority": event.priority,
-        "code_bytes": event.code_bytes,
-        "metadata": _json(event) if submitted else None,
-        "queue": event.queue or None,
+        "tenant": last.tenant,
+        "eval_id": last.eval_id,
+        "submitted": submission is not None,
+        **submitted,
+        **_state_of(last),
+    }
+
+
+def _state_of(event: Event) -> Row:
+    started_ms = event.at if event.transition is Transition.RUNNING else event.started_ms
+    state: Row = {
         "celery_task_id": task_id_of(event) if event.queue_system == "celery" else None,
         "queue_system": event.queue_system,
         "seq": event.seq,
@@ -158,20 +163,21 @@ def evaluation_row(event: Event) -> Row:
         "worker": event.worker,
         "message": event.message,
         "progress": event.progress,
-        "started_ms": _whole_or_none(started_ms, _INT64),
+        "started_ms": whole_or_none(started_ms),
         "finished_ms": event.at if event.terminal else None,
-        "sandbox_ms": _whole_or_none(event.sandbox_ms, _INT64),
-        "run_ms": _whole_or_none(event.run_ms, _INT64),
-        "wall_time_ms": _whole_or_none(event.wall_time_ms, _INT64),
-        "cpu_time_ms": _whole_or_none(event.cpu_time_ms, _INT64),
-        "memory_peak_kb": _whole_or_none(event.memory_peak_kb, _INT64),
-        "exit_code": _whole_or_none(event.exit_code, _INT64),
-        "signal": _whole_or_none(event.signal, _INT64),
+        "sandbox_ms": whole_or_none(event.sandbox_ms),
+        "run_ms": whole_or_none(event.run_ms),
+        "wall_time_ms": whole_or_none(event.wall_time_ms),
+        "cpu_time_ms": whole_or_none(event.cpu_time_ms),
+        "memory_peak_kb": whole_or_none(event.memory_peak_kb),
+        "exit_code": whole_or_none(event.exit_code),
+        "signal": whole_or_none(event.signal),
         "isolation": event.isolation,
-        "output_bytes": _whole_or_none(event.output_bytes, _INT64),
-        "error_bytes": _whole_or_none(event.error_bytes, _INT64),
+        "output_bytes": whole_or_none(event.output_bytes),
+        "error_bytes": whole_or_none(event.error_bytes),
         "output_truncated": event.output_truncated,
     }
+    return state
 
 
 def task_id_of(event: Event) -> str:
@@ -180,134 +186,68 @@ def task_id_of(event: Event) -> str:
     return f"eval-{scope}{event.eval_id}"
 
 
-def _fold_into(waves: list[dict[Key, Row]], row: Row) -> None:
-    """Fold a row into the one of its evaluation; what cannot be folded is a wave of its own."""
-    key = (row["tenant"], row["eval_id"])
-    for wave in waves[::-1]:
-        known = wave.get(key)
-        if known is None:
-            continue
-        if known["queue_system"] == row["queue_system"]:
-            wave[key] = fold(known, row)
-            return
-        break
-    else:
-        waves[0][key] = row
-        return
-    following = next((wave for wave in waves[waves.index(wave) + 1 :] if key not in wave), None)
-    if following is None:
-        waves.append(following := {})
-    following[key] = row
+def _transition_rows(events: list[Event]) -> list[Row]:
+    """The rows of ``transitions`` of one evaluation, each key once, in order."""
+    found: dict[tuple[int, str, str], Row] = {}
+    for event in events:
+        transition = event.transition._value_  # without the descriptor of enums, for each event
+        key = (event.seq, event.queue_system, transition)
+        if key not in found:
+            found[key] = {
+                "tenant": event.tenant,
+                "eval_id": event.eval_id,
+                "seq": event.seq,
+                "queue_system": event.queue_system,
+                "transition": transition,
+                "at_ms": event.at,
+                "worker": event.worker,
+                "verdict": event.verdict,
+                "message": event.message,
+            }
+    return [found[key] for key in sorted(found)]
 
 
-def fold(known: Row, later: Row) -> Row:
-    """Two rows of one evaluation in one queue system as one."""
-    row = dict(known)
-    if later["seq"] > known["seq"]:
-        row.update((name, later[name]) for name in STATE)
-    if known["submitted"]:
-        return row
-    if later["submitted"]:
-        row.update((name, later[name]) for name in SUBMISSION)
-        row["submitted"] = True
-    else:
-        row["created_ms"] = min(known["created_ms"], later["created_ms"])
-        row["queue"] = known["queue"] or later["queue"]
-        row["language"] = known["language"] or later["language"]
-    return row
+def _attempt_rows(events: list[Event]) -> list[Row]:
+    """The rows of ``attempts`` of one evaluation: of deliveries that a worker had, in order."""
+    found: dict[tuple[Any, ...], list[Event]] = {}
+    for event in events:
+        if event.worker is not None and event.transition is not Transition.QUEUED:
+            key = (event.queue_system, event.attempt, event.retry_count, event.deliveries)
+            found.setdefault(key, []).append(event)
+    return [_attempt_row(found[key]) for key in sorted(found)]
 
 
-def _transition_row(event: Event) -> Row:
+def _attempt_row(events: list[Event]) -> Row:
+    """The last event says how an attempt stands, any says when it started."""
+    last = max(events, key=_seq)
+    running = last.transition in (Transition.RUNNING, Transition.PROGRESS)
+    started_ms = _started_ms(last)
+    if started_ms is None:
+        starts = (_started_ms(event) for event in sorted(events, key=_seq, reverse=True))
+        started_ms = next((one for one in starts if one is not None), None)
     return {
-        "tenant": event.tenant,
-        "eval_id": event.eval_id,
-        "seq": event.seq,
-        "queue_system": event.queue_system,
-        "transition": event.transition.value,
-        "at_ms": event.at,
-        "worker": event.worker,
-        "verdict": event.verdict,
-        "message": event.message,
+        "tenant": last.tenant,
+        "eval_id": last.eval_id,
+        "queue_system": last.queue_system,
+        "attempt": last.attempt,
+        "retry_count": last.retry_count,
+        "deliveries": last.deliveries,
+        "seq": last.seq,
+        "transition": last.transition._value_,
+        "worker": last.worker,
+        "started_ms": started_ms,
+        "ended_ms": None if running else last.at,
+        "verdict": last.verdict,
+        "wall_time_ms": whole_or_none(last.wall_time_ms),
+        "cpu_time_ms": whole_or_none(last.cpu_time_ms),
+        "memory_peak_kb": whole_or_none(last.memory_peak_kb),
+        "message": last.message,
     }
 
 
-def _attempt_row(event: Event) -> Row | None:
-    """The row of ``attempts``; None where no worker had it."""
-    if event.worker is None or event.transition is Transition.QUEUED:
-        return None
-    running = event.transition in (Transition.RUNNING, Transition.PROGRESS)
+def _started_ms(event: Event) -> int | None:
     started_ms = event.at if event.transition is Transition.RUNNING else event.started_ms
-    return {
-        "tenant": event.tenant,
-        "eval_id": event.eval_id,
-        "queue_system": event.queue_system,
-        "attempt": event.attempt,
-        "retry_count": event.retry_count,
-        "deliveries": event.deliveries,
-        "seq": event.seq,
-        "transition": event.transition.value,
-        "worker": event.worker,
-        "started_ms": _whole_or_none(started_ms, _INT64),
-        "ended_ms": None if running else event.at,
-        "verdict": event.verdict,
-        "wall_time_ms": _whole_or_none(event.wall_time_ms, _INT64),
-        "cpu_time_ms": _whole_or_none(event.cpu_time_ms, _INT64),
-        "memory_peak_kb": _whole_or_none(event.memory_peak_kb, _INT64),
-        "message": event.message,
-    }
-
-
-def _fold_attempt(known: Row, row: Row) -> Row:
-    earlier, later = (known, row) if row["seq"] > known["seq"] else (row, known)
-    if later["started_ms"] is None:
-        later["started_ms"] = earlier["started_ms"]
-    return later
-
-
-def label_rows(event: Event) -> Iterator[Row]:
-    """What an evaluation is found by: scalars of its metadata, and words of them and of its id."""
-    pairs = dict.fromkeys(_labels_of(event))
-    for name, value in list(pairs)[:_MAX_LABELS]:
-        yield {
-            "tenant": event.tenant,
-            "name": name,
-            "value": value,
-            "created_ms": event.at,
-            "eval_id": event.eval_id,
-        }
-
-
-def _labels_of(event: Event) -> Iterator[tuple[str, str]]:
-    found = [
-        (name, value)
-        for name, stored in (event.metadata or {}).items()
-        if name and len(name) <= WORD and (value := label_value(stored)) is not None
-    ]
-    yield from ((_text(name, WORD), value) for name, value in found)
-    # Nobody searches for a part of a generated id, and it would be five words.
-    texts = [] if _UUID.match(event.eval_id) else [event.eval_id]
-    for text in (*texts, *(value for _, value in found)):
-        yield from (("", word) for word in words_of(text))
-
-
-def label_value(value: object) -> str | None:
-    """A value of metadata as it is searched for; None for lists, objects and null.
-
-    Args:
-        value: text, a number or a boolean.
-    """
-    if isinstance(value, str):
-        return _text(value, WORD)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return _text(str(value), WORD)
-    return None
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text as they are searched for, each once."""
-    return list(dict.fromkeys(word[:WORD] for word in _WORD.findall(text.casefold())))
+    return whole_or_none(started_ms)
 
 
 def _json(event: Event) -> str | None:
@@ -316,20 +256,3 @@ def _json(event: Event) -> str | None:
     encoded = msgspec.json.encode(event.metadata)
     # Clients may not send this much; others who write to the bus may. Half of it would be no JSON.
     return encoded.decode() if len(encoded) <= _METADATA else None
-
-
-def _text(value: str, length: int) -> str:
-    # PostgreSQL has no NUL in text.
-    return value.replace("\0", "")[:length]
-
-
-def _text_or_none(value: str | None, length: int) -> str | None:
-    return None if value is None else _text(value, length)
-
-
-def _whole(value: int, most: int) -> int:
-    return max(-most, min(value, most))
-
-
-def _whole_or_none(value: int | None, most: int) -> int | None:
-    return None if value is None else _whole(value, most)

@@ -27,12 +27,13 @@ class HistorianState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         at_s: when it reported, seconds since the epoch.
-        lag_s: age of the oldest event that it has taken and not written; 0 where there is none.
+        lag_s: age of the oldest event that no historian has written; 0 where there is none.
         written: events it has written since it started.
         refused: events the database refused.
         gaps: how often events were lost before a historian could read them.
         circuit: of the database.
         trouble: why it does not write; empty where it does.
+        host: name of its machine or container.
     """
 
     at_s: float
@@ -42,6 +43,7 @@ class HistorianState(msgspec.Struct, frozen=True, kw_only=True):
     gaps: int = 0
     circuit: Circuit = Circuit(BreakerState.CLOSED)
     trouble: str = ""
+    host: str = ""
 
 
 async def report(client: Redis, keys: Keys, name: str, state: HistorianState) -> None:

@@ -8,15 +8,16 @@ from sqlalchemy import and_, case, func, not_, or_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from crucible.history.rows import STATE, SUBMISSION
-from crucible.history.schema import attempts, evaluations, labels, transitions
+from crucible.history.schema import attempts, evaluations, labels, purged, transitions
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
 
-_Insert = postgresql.Insert | sqlite.Insert
+#: A statement of either dialect.
+Insert = postgresql.Insert | sqlite.Insert
 
 
-def upsert_evaluations(dialect: str) -> _Insert:
+def upsert_evaluations(dialect: str) -> Insert:
     """Rows of ``evaluations`` (see ``rows.fold``).
 
     Where a copy in another queue system was seen first (dual write), the original submission takes
@@ -50,7 +51,7 @@ def upsert_evaluations(dialect: str) -> _Insert:
     )
 
 
-def upsert_attempts(dialect: str) -> _Insert:
+def upsert_attempts(dialect: str) -> Insert:
     """Rows of ``attempts``: the later event says how it stands, any says when it started."""
     insert, old = _insert(dialect, attempts), attempts.c
     new = insert.excluded
@@ -73,15 +74,20 @@ def upsert_attempts(dialect: str) -> _Insert:
     )
 
 
-def insert_transitions(dialect: str) -> _Insert:
+def insert_transitions(dialect: str) -> Insert:
     """Rows of ``transitions``; those that are there stay."""
     return _insert(dialect, transitions).on_conflict_do_nothing()
 
 
-def insert_labels(dialect: str) -> _Insert:
+def insert_labels(dialect: str) -> Insert:
     """Rows of ``labels``; those that are there stay."""
     return _insert(dialect, labels).on_conflict_do_nothing()
 
 
-def _insert(dialect: str, table: Table) -> _Insert:
+def insert_purged(dialect: str) -> Insert:
+    """Rows of ``purged``; those that are there stay."""
+    return _insert(dialect, purged).on_conflict_do_nothing()
+
+
+def _insert(dialect: str, table: Table) -> Insert:
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select, text, tuple_
 
 from crucible.errors import HistoryError, HistoryUnavailable
 from crucible.history.database import translated
+from crucible.history.insertion import Insertion
 from crucible.history.rows import batch_of
-from crucible.history.schema import evaluations, purged
+from crucible.history.schema import attempts, evaluations, labels, purged, transitions
 from crucible.history.upserts import (
     insert_labels,
     insert_transitions,
@@ -56,10 +57,10 @@ class HistoryWriter:
         self.refused = 0
         self._engine = engine.execution_options(writes=True)
         name = engine.dialect.name
-        self._evaluations = upsert_evaluations(name)
-        self._transitions = insert_transitions(name)
-        self._attempts = upsert_attempts(name)
-        self._labels = insert_labels(name)
+        self._evaluations = Insertion(name, evaluations, upsert_evaluations)
+        self._transitions = Insertion(name, transitions, insert_transitions)
+        self._attempts = Insertion(name, attempts, upsert_attempts)
+        self._labels = Insertion(name, labels, insert_labels)
 
     async def write(self, events: Sequence[Event]) -> None:
         """Write events, all or none; what the database refuses by itself is left out.
@@ -111,19 +112,18 @@ class HistoryWriter:
         async with self._engine.begin() as connection:
             batch = batch_of(await self._not_purged(connection, events))
             for wave in batch.evaluations:
-                await connection.execute(self._evaluations, list(wave))
-            for statement, rows in (
-                (self._transitions, batch.transitions),
-                (self._attempts, batch.attempts),
-                (self._labels, batch.labels),
-            ):
-                if rows:
-                    await connection.execute(statement, list(rows))
+                await self._evaluations.execute(connection, wave)
+            await self._transitions.execute(connection, batch.transitions)
+            await self._attempts.execute(connection, batch.attempts)
+            await self._labels.execute(connection, batch.labels)
 
     async def _not_purged(
         self, connection: AsyncConnection, events: Sequence[Event]
     ) -> Sequence[Event]:
         """Events of evaluations that were not forgotten on request."""
+        if connection.dialect.name == "postgresql":
+            # Whoever forgets one waits for this transaction; SQLite has one writer anyway.
+            await connection.execute(text("LOCK TABLE purged IN SHARE MODE"))
         if (await connection.execute(select(purged.c.tenant).limit(1))).first() is None:
             return events
         ids = sorted({event.eval_id for event in events})

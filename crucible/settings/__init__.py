@@ -2,7 +2,14 @@
 
 from crucible.settings.addresses import check_exposure, http_url, is_loopback
 from crucible.settings.checks import check, check_switches
-from crucible.settings.fields import KNOWN_QUEUES, QUEUES, Settings, as_environ, env_name
+from crucible.settings.fields import (
+    KNOWN_QUEUES,
+    QUEUES,
+    Settings,
+    as_environ,
+    child_environ,
+    env_name,
+)
 from crucible.settings.loading import load_settings
 from crucible.settings.urls import mask_url
 
@@ -14,6 +21,7 @@ __all__ = [
     "check",
     "check_exposure",
     "check_switches",
+    "child_environ",
     "env_name",
     "http_url",
     "is_loopback",

@@ -14,6 +14,7 @@ from crucible.settings.urls import (
     EXECUTOR_SCHEMES,
     HISTORY_SCHEMES,
     LEGACY_SCHEMES,
+    OTLP_SCHEMES,
     REDIS_SCHEMES,
     fault_of,
     mask_url,
@@ -101,7 +102,9 @@ def _check_urls(settings: Settings) -> None:
         _check_url(field, getattr(settings, field), REDIS_SCHEMES)
     _check_url("event_bus_url", settings.event_bus or "", REDIS_SCHEMES)
     _check_url("history_url", settings.history or "", HISTORY_SCHEMES)
+    _check_url("otlp_endpoint", settings.otlp_endpoint, OTLP_SCHEMES)
     _check_url("queue_service_url", settings.queue_service_url, LEGACY_SCHEMES)
+    _check_url("flower_url", settings.flower_url, LEGACY_SCHEMES)
     for url in settings.executor_urls:
         _check_url("executor_urls", url, EXECUTOR_SCHEMES)
 

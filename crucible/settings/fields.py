@@ -26,9 +26,20 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Meta(gt=0.0)]
 
 #: Served strictly in this order by async and stock workers alike.
-QUEUES = ("high_priority", "evaluation", "batch", "maintenance", "webhooks")
+QUEUES = (
+    "high_priority",
+    "evaluation",
+    "batch",
+    "maintenance",
+    "webhooks",
+    "assessments",
+    "reports",
+)
 #: Every queue that Crucible uses, in the order of service.
-KNOWN_QUEUES = (*QUEUES, "gpu_queue", "assessments", "reports", "celery")
+KNOWN_QUEUES = (
+    "high_priority", "evaluation", "batch", "maintenance", "webhooks", "gpu_queue", "assessments",
+    "reports", "celery",
+)  # fmt: skip
 #: The value of ``event_bus_url`` without an event bus; an empty one would count as not set.
 NO_EVENT_BUS = "off"
 #: The value of ``history_url`` without a history, where there would be one by default.
@@ -70,6 +81,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         allowed_hosts: names under which the service is reached besides loopback's and ``host``;
             ``*`` for any. Requests for other hosts are refused.
         api_key: key with which commands of this machine ask the api.
+        flower_url: a Flower that the api passes ``/flower/`` on to, started with
+            ``--url_prefix=flower``; empty means there is none.
         head_timeout_s: seconds the head of a request may take to arrive.
         transfer_grace_s: seconds a client may take to send a body or to read an answer before
             its rate counts.
@@ -86,6 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
             ``result_backend_transport_options``, as its versions from 5.5 on read it.
         result_ttl_s: seconds a result is kept, and what is remembered of its evaluation; 0 means
             for ever.
+        max_result_ttl_s: longest ``result_ttl_s`` of a submission, seconds.
         result_extended: keep name, arguments, worker, retries and queue with each result.
         event_bus_url: the event bus server; ``off`` for no events.
         event_limit: events the bus keeps, about; the oldest go first.
@@ -168,6 +182,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
             in the environment as JSON.
         sandbox_packages_file: list of packages to add to the default environment.
         debian_mirror: Debian archive to build images from; empty means debootstrap's default.
+        otlp_endpoint: receiver of traces over OTLP/HTTP, such as http://127.0.0.1:4318; empty means
+            that nothing is traced.
+        trace_sample_rate: share of requests that are traced, 0.0 to 1.0, where their clients do not
+            say so with a ``traceparent``.
         data_dir: where ``crucible up`` keeps its servers' data.
         log_level: least severity that is logged.
         log_format: ``human`` for lines, ``json`` for an object a line, with the task it is about.
@@ -178,6 +196,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     processes: Annotated[int, Meta(ge=1, le=256)] = 1
     allowed_hosts: tuple[str, ...] = ()
     api_key: str = ""
+    flower_url: str = ""
     head_timeout_s: Seconds = 10.0
     transfer_grace_s: Seconds = 20.0
     transfer_rate_kb: Annotated[float, Meta(gt=0.0)] = 4.0
@@ -191,6 +210,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     result_keyprefix: str = ""
     claim: Literal["atomic", "brpop"] = "atomic"
     result_ttl_s: Count = 86_400
+    max_result_ttl_s: Positive = 7 * 86_400
     result_extended: bool = False
     event_bus_url: str = "redis://127.0.0.1:6379/0"
     event_limit: Annotated[int, Meta(ge=1000)] = EVENT_LIMIT
@@ -198,7 +218,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     max_event_streams: Count = 2048
     max_event_streams_per_tenant: Count = 2048
     history_url: str = ""
-    history_batch: Annotated[int, Meta(ge=1, le=10_000)] = 2000
+    history_batch: Annotated[int, Meta(ge=1, le=10_000)] = 3000
     history_days_premium: Count = 365
     history_days_standard: Count = 90
     history_days_bulk: Count = 30
@@ -257,6 +277,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     own_environments: dict[str, EnvironmentTable] = {}
     sandbox_packages_file: str = ""
     debian_mirror: str = ""
+    otlp_endpoint: str = ""
+    trace_sample_rate: Share = 0.01
     data_dir: Path = msgspec.field(default_factory=default_data_dir)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["human", "json"] = "human"
@@ -340,11 +362,22 @@ def masked_value(field: str, value: object) -> object:
 
 
 def as_environ(settings: Settings) -> dict[str, str]:
-    """Every setting as environment variables, tokens included, for a child process.
+    """Every setting as environment variables, tokens included.
 
     An empty value counts as unset there, so the setting takes its default.
     """
     return {env_name(name): _text(getattr(settings, name)) for name in settings.__struct_fields__}
+
+
+def child_environ(settings: Settings) -> dict[str, str]:
+    """The environment of a child process that has the settings as they were read here.
+
+    No file overrides one there: neither ``crucible.toml`` nor one that a ``<NAME>_FILE`` names.
+    """
+    decided = as_environ(settings)
+    files = {f"{name}_FILE" for name in decided} - decided.keys()
+    ours = {name: value for name, value in os.environ.items() if name not in files}
+    return {**ours, **decided, "CRUCIBLE_CONFIG": os.devnull}
 
 
 def _text(value: object) -> str:

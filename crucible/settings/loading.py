@@ -81,10 +81,35 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, str]:
     # An empty variable means "not set": docker compose and systemd leave them so.
     given = {name: text.strip() for name, text in env.items() if text.strip()}
     names = {env_name(field): field for field in Settings.__struct_fields__}
+    given = _with_files(given, names)
     ours = {name for name in given if name.startswith("CRUCIBLE_")}
     for name in sorted(ours - names.keys() - OTHER_NAMES):
         _refuse_misspelt(name, names)
     return {field: given[name] for name, field in names.items() if name in given}
+
+
+def _with_files(given: dict[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    """Settings whose value is in a file, which ``<NAME>_FILE`` names, as for secrets of containers.
+
+    The whole file is the value, but for white space around it.
+    """
+    found = dict(given)
+    for name in names:
+        variable = f"{name}_FILE"
+        if variable in names or variable not in given:
+            continue
+        if name in given:
+            raise SettingsError(variable, f"{name} is set as well: unset one of them")
+        path = found.pop(variable)
+        try:
+            value = Path(path).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is not text"
+            raise SettingsError(variable, f"{path}: {reason}") from None
+        if not value:
+            raise SettingsError(variable, f"{path} is empty")
+        found[name] = value
+    return found
 
 
 def _refuse_misspelt(name: str, names: Iterable[str]) -> None:

@@ -28,6 +28,7 @@ class Section(enum.StrEnum):
     SANDBOXES = "Sandboxes"
     CEILINGS = "Ceilings of a program's limits"
     IMAGE = "Environments"
+    TRACING = "Tracing"
     PROCESS = "Process"
 
 
@@ -49,6 +50,7 @@ _FIRST = {
     "docker_url": Section.SANDBOXES,
     "max_wall_time_s": Section.CEILINGS,
     "environments": Section.IMAGE,
+    "otlp_endpoint": Section.TRACING,
     "data_dir": Section.PROCESS,
 }
 

@@ -36,6 +36,8 @@ class TierTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         limits: ceilings of ``limits``, where they are below the installation's.
         isolations: those that programs may ask for.
         environments: those that programs may run in.
+        result_ttl_s: the longest that a result may be kept on request, seconds, where that is below
+            the installation's.
     """
 
     rate: _Rate | None = None
@@ -47,6 +49,7 @@ class TierTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     limits: dict[str, float] | None = None
     isolations: tuple[Isolation, ...] | None = None
     environments: tuple[str, ...] | None = None
+    result_ttl_s: _Count | None = None
 
 
 class TierRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,7 @@ class TierRules(msgspec.Struct, frozen=True, kw_only=True):
     limits: dict[str, float] = {}
     isolations: tuple[Isolation, ...] = ISOLATIONS
     environments: tuple[str, ...] | None = None
+    result_ttl_s: int | None = None
 
 
 #: A burst takes the largest batch. A tenant may spend what two of its keys may.

@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel", "redis+socket")
 LEGACY_SCHEMES = ("http", "https")
 HISTORY_SCHEMES = ("sqlite", "postgresql")
+OTLP_SCHEMES = ("http", "https")
 EXECUTOR_SCHEMES = ("http", "https", "unix")
 
 #: What is wrong with a list of addresses, of which Celery takes the next when one does not answer.

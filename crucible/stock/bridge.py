@@ -90,6 +90,9 @@ class StockContext:
     def leave(self, value: Any) -> None:
         """Does nothing: a stock worker kills the process of a task it terminates."""
 
+    def keep_result(self, seconds: int) -> None:
+        """Does nothing: the backend has one lifetime for all results."""
+
     def retry(
         self,
         *,

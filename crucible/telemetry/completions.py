@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from crucible.models import ENDED
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -98,7 +100,9 @@ class CompletionCollector(Collector):
             retired.add_metric(labels, number)
         waits.add_metric([], celery.sandbox_wait_s if celery else 0)
         for queue_system, counts in sorted(self._completions.items()):
-            for status, number in sorted(counts.statuses.items()):
+            # Zeros too: the first one of a status would be no increase otherwise.
+            statuses = {status.value: 0 for status in ENDED} | dict(counts.statuses)
+            for status, number in sorted(statuses.items()):
                 completed.add_metric([queue_system, status], number)
             durations.add_metric([queue_system], counts.cumulative(), counts.total_s)
         yield completed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import tempfile
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import aiohttp
 import msgspec
 
 from crucible.errors import RequirementError
-from crucible.settings import as_environ, http_url
+from crucible.settings import child_environ, http_url
 from crucible.up.service import Service
 from crucible.up.stack import API_STOP_S, READY_S, free_address
 
@@ -45,7 +44,7 @@ async def run_processes(
     port = free_address(settings.host, settings.port)
     decided = msgspec.structs.replace(settings, port=port, processes=1)
     # The settings were read here, and are passed on in full.
-    environ = {**os.environ, **as_environ(decided), "CRUCIBLE_CONFIG": os.devnull}
+    environ = child_environ(decided)
     with (
         tempfile.TemporaryDirectory(prefix="crucible-api-") as shared,
         _reserved(settings.host, port),

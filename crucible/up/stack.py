@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
-import os
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from crucible.executor.engine import Engine
 from crucible.executor.nested.probe import not_met, probe_nested
 from crucible.identity.key_store import KeyStore
 from crucible.redis_keys import Keys
-from crucible.settings import as_environ, check_exposure, http_url, is_loopback, mask_url
+from crucible.settings import check_exposure, child_environ, http_url, is_loopback, mask_url
 from crucible.up.server import Server
 from crucible.up.service import Service
 
@@ -202,7 +201,7 @@ def _environ(settings: Settings, port: int, queue_url: str, bus_url: str) -> dic
     decided = msgspec.structs.replace(
         settings, schedule=True, port=port, celery_broker_url=queue_url, event_bus_url=bus_url
     )
-    return {**os.environ, **as_environ(decided), "CRUCIBLE_CONFIG": os.devnull}
+    return child_environ(decided)
 
 
 def free_address(host: str, port: int) -> int:

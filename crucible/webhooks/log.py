@@ -14,6 +14,8 @@ from crucible.redis_keys import WEBHOOK_LOG_LIMIT, WEBHOOK_LOG_TTL_S
 from crucible.webhooks.planning import Delivery  # noqa: TC001 - msgspec reads the annotation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from redis.asyncio import Redis
 
     from crucible.redis_keys import Keys
@@ -86,10 +88,21 @@ class StreamLog:
         """See ``DeliveryLog``."""
         with translated():
             rows: Any = await self._client.xrevrange(self._keys.webhook_log(tenant))
-        found = []
-        for _, fields in rows:
-            try:
-                found.append(_decode(fields[b"attempt"]))
-            except (msgspec.DecodeError, KeyError):
-                continue  # of another version
-        return found
+        return [attempt for _, attempt in _attempts(rows)]
+
+    async def forget(self, tenant: str, eval_id: str) -> None:
+        """Delete the attempts that were made for one evaluation; raises BrokerError."""
+        key = self._keys.webhook_log(tenant)
+        with translated():
+            rows: Any = await self._client.xrange(key)
+            own = [i for i, one in _attempts(rows) if one.delivery.end.eval_id == eval_id]
+            if own:
+                await self._client.xdel(key, *own)
+
+
+def _attempts(rows: Iterable[Any]) -> Iterator[tuple[bytes, Attempt]]:
+    for entry_id, fields in rows:
+        try:
+            yield entry_id, _decode(fields[b"attempt"])
+        except (msgspec.DecodeError, KeyError):
+            continue  # of another version

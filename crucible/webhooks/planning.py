@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from crucible.broker.wire.call import TaskCall
+from crucible.tracing import TRACEPARENT
 from crucible.webhooks.registration import DEFAULT, EventType
 
 if TYPE_CHECKING:
@@ -92,12 +93,13 @@ def _delivery_id(end: End, webhook_id: str) -> str:
     return "msg_" + hashlib.blake2b(msgspec.json.encode(identity), digest_size=16).hexdigest()
 
 
-def call_of(delivery: Delivery) -> TaskCall:
-    """The task that makes a delivery."""
+def call_of(delivery: Delivery, traceparent: str = "") -> TaskCall:
+    """The task that makes a delivery; ``traceparent`` where it is traced."""
     return TaskCall(
         TASK,
         kwargs={"delivery": msgspec.to_builtins(delivery)},
         task_id=f"webhook-{delivery.id}",
         queue=QUEUE,
         ignore_result=True,
+        options={"headers": {TRACEPARENT: traceparent}} if traceparent else None,
     )

@@ -61,6 +61,12 @@ class TaskContext(TaskRequest, Protocol):
         A stock worker kills a terminated task, which then leaves nothing.
         """
 
+    def keep_result(self, seconds: int) -> None:
+        """Have the result kept for so long from the end of this run on.
+
+        A stock worker keeps every result for as long as its backend is set to.
+        """
+
     def retry(
         self,
         *,

@@ -94,7 +94,7 @@ class Processor:
             self._put(run, settlement)
 
     def _put(self, run: Run, settlement: Settlement) -> None:
-        if run.follow_ups:
+        if run.follow_ups or run.result_ttl_s is not None:
             settlement = self._settlements.with_follow_ups(run, settlement)
         self._writer.put(settlement)
 

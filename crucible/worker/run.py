@@ -57,6 +57,7 @@ class Run:
         abandon: frees its slot from it; set while it runs.
         children: result tuples of the tasks it sent.
         left: what is stored beside REVOKED should it be terminated; None for nothing.
+        result_ttl_s: seconds its result is kept; None as long as this worker keeps results.
         follow_ups: tasks to send in the same step that stores its result and ends its claim; hooks
             set them when they are notified of its end.
     """
@@ -75,4 +76,5 @@ class Run:
     abandon: Callable[[Run], None] | None = None
     children: list[Any] = field(default_factory=list)
     left: Any = None
+    result_ttl_s: int | None = None
     follow_ups: list[TaskCall] = field(default_factory=list)

@@ -106,6 +106,10 @@ class RunContext(MessageFields):
         """
         self.run.left = value
 
+    def keep_result(self, seconds: int) -> None:
+        """Have the result kept for so long from the end of this run on."""
+        self.run.result_ttl_s = seconds
+
     def retry(
         self,
         *,

@@ -184,9 +184,11 @@ class Settlements:
         return Settlement(run.claim, key, meta, effects=continuation)
 
     def with_follow_ups(self, run: Run, settlement: Settlement) -> Settlement:
-        """A settlement that also sends what hooks asked for, if it is the end of its task."""
+        """With what hooks asked to send, and its result's lifetime, if it is the task's end."""
         disposition = settlement.disposition
         final = disposition is None or disposition.to is Destination.DEAD_LETTERS
+        if final:
+            settlement.ttl_s = run.result_ttl_s
         if run.follow_ups and final:
             effects = settlement.effects = settlement.effects or SettlementEffects()
             effects.always.extend(self._canvas.follow_ups(run))

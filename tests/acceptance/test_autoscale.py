@@ -14,7 +14,7 @@ from support.worker_rig import START_S, async_worker, crucible
 from crucible.broker import Publisher
 from crucible.broker.claiming.liveness import CLAIMED, SERVICE_MS, SLOTS, Heartbeat
 from crucible.broker.claiming.liveness import encode_heartbeat as encoded
-from crucible.broker.wire.encode import encode_task
+from crucible.broker.wire.encode import TaskCall, encode_task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 TASKS = ("--tasks", "support.scaled_tasks:registry", "--name", "w@here", "--concurrency", "4")
-BURST = 400
+#: Tasks, and seconds one takes. One process alone would need 15 s, so that there is something left
+#: to do once the others have started.
+BURST, TASK_S = 5000, 0.012
 
 
 async def test_a_burst_is_worked_off_and_the_workers_leave(redis_url: str, tmp_path: Path) -> None:
-    """Up to three processes and back to one; each task is run once, however they come and go."""
+    """Up to four processes and back to one; each task is run once, however they come and go."""
     runs = tmp_path / "runs"
     worker = async_worker(
-        redis_url, *TASKS, "--autoscale", "1,3", PYTHONPATH="tests", CRUCIBLE_AUTOSCALE_HOLD_S="2"
+        redis_url, *TASKS, "--autoscale", "1,4", PYTHONPATH="tests", CRUCIBLE_AUTOSCALE_HOLD_S="2"
     )
     async with worker, Publisher.connect(redis_url) as publisher:
         await worker.wait_for_log(r"w-1@here is ready", START_S)
-        sent = [
-            await publisher.send_task("scaled.note", [str(runs), 0.15], queue="celery")
-            for _ in range(BURST)
-        ]
-        await worker.wait_for_log(r"3 workers instead of \d", START_S)
+        call = TaskCall("scaled.note", [str(runs), TASK_S], queue="celery")
+        sent = await publisher.send_batch([call] * BURST)
+        await worker.wait_for_log(r"4 workers instead of \d", START_S)
         pids = await asyncio.gather(*(one.get(120) for one in sent))
-        await worker.wait_for_log(r"1 workers instead of [23]", START_S)
+        await worker.wait_for_log(r"1 workers instead of [234]", START_S)
         # One that came while others leave is run as well.
         last = await publisher.send_task("scaled.note", [str(runs), 0.0], queue="celery")
         await last.get(START_S)

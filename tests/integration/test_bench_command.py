@@ -66,6 +66,23 @@ async def test_mistakes_are_one_line(tmp_path: Path) -> None:
         assert "Traceback" not in output
 
 
+async def test_a_run_of_the_features_end_to_end(tmp_path: Path) -> None:
+    """Servers with and without them side by side: no submission fails, and the cost is judged."""
+    result = tmp_path / "features.json"
+    size = ("--repeats", "1", "--seconds", "0.4", "--json", str(result))
+    code, output = await bench("submit", "--features", *size, cwd=ROOT)
+    # So short a measurement may come to either verdict.
+    assert code in (0, 1), output
+    found = json.loads(result.read_text())
+    assert found["failures"] == []
+    figures = {(f["subject"], f["metric"]): f["values"][0] for f in found["figures"]}
+    assert len({subject for subject, _ in figures}) == 3
+    for (subject, metric), value in figures.items():
+        assert (value == 0) if metric == "error_share" else (value > 0), (subject, metric)
+    code, output = await bench("batch", "--features", cwd=ROOT)
+    assert (code, "--features" in output) == (1, True)
+
+
 async def test_an_endurance_run_end_to_end(tmp_path: Path) -> None:
     """One worker process lives through all parts, and its memory is looked at after each."""
     result = tmp_path / "endurance.json"
@@ -91,3 +108,16 @@ async def test_a_migration_run_end_to_end(tmp_path: Path) -> None:
         assert max(figures["error_share"]) == 0
         for metric in ("roundtrips_per_s", "submits_per_s", "submit_at_200_per_s_p99_ms"):
             assert figures[metric][0] > 0, metric
+
+
+async def test_a_history_run_end_to_end(tmp_path: Path) -> None:
+    """A historian writes what is fed, in parts and at a steady rate, and its lag is looked at."""
+    result = tmp_path / "history.json"
+    size = ("--subjects", "bare sqlite,sqlite", "--repeats", "1", "--scale", "0.01")
+    code, output = await bench("history", *size, "--json", str(result), cwd=ROOT)
+    assert code in (0, 1), output
+    found = json.loads(result.read_text())["figures"]
+    figures = {f["metric"]: f["values"][0] for f in found if f["subject"] == "sqlite"}
+    for metric in ("evaluations_per_s", "cpu_us_per_evaluation", "resident_mb"):
+        assert figures[metric] > 0
+    assert 0 <= figures["lag_at_2000_per_s_max_s"] < 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -9,10 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from support.api_rig import ended, running_api
-from support.migration_rig import LegacyInstallation, LocalExecutor, celery_worker, until
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
+from grafana_foundation_sdk.models.prometheus import Dataquery
+from support.api_rig import port_of, running_api
+from support.history_rig import migrated
+from support.migration_rig import LegacyInstallation, LocalExecutor, celery_worker, submit
+from support.prometheus import scraping, series_of
 
+from crucible.breaker import BreakerPolicy
 from crucible.embedded.server import EmbeddedServer
+from crucible.history.historian import open_historian
+from crucible.redis_keys import Keys
 from scripts.dashboard import PAGE, dashboard, expressions
 
 if TYPE_CHECKING:
@@ -30,10 +39,11 @@ _WORDS = frozenset(
 )  # fmt: skip
 
 
-def promtool(*arguments: str | Path) -> str:
-    """Run it in the folder of the rules; returns what it printed."""
-    command = ["promtool", *map(str, arguments)]
-    done = subprocess.run(command, cwd=PROMETHEUS, capture_output=True, text=True, timeout=60)
+def tool(*command: str | Path) -> str:
+    """Run a tool of Prometheus' in the folder of the rules; returns what it printed."""
+    done = subprocess.run(
+        [*map(str, command)], cwd=PROMETHEUS, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -51,18 +61,11 @@ def metrics_in(expression: str) -> set[str]:
     return set(found) - _WORDS
 
 
-async def exposed(client: aiohttp.ClientSession) -> set[str]:
-    """Names of the metrics that /metrics shows, with at least one sample each."""
-    async with client.get("/metrics") as response:
-        lines = (await response.text()).splitlines()
-    return {re.split(r"[{ ]", line, maxsplit=1)[0] for line in lines if line[0] != "#"}
-
-
 def test_rules_are_valid_and_each_alert_fires_and_resolves() -> None:
     """Unit tests of rules: figures over time, when it fires, when it no longer does."""
-    assert "11 rules found" in promtool("check", "rules", "alerts.yml")
-    promtool("check", "config", "prometheus.yml")
-    promtool("test", "rules", "alerts_test.yml")
+    assert "12 rules found" in tool("promtool", "check", "rules", "alerts.yml")
+    tool("promtool", "check", "config", "prometheus.yml")
+    tool("promtool", "test", "rules", "alerts_test.yml")
     tested = yaml.safe_load((PROMETHEUS / "alerts_test.yml").read_text())["tests"]
     looked_at: dict[str, set[bool]] = {rule["alert"]: set() for rule in alerts()}
     for test in tested:
@@ -93,32 +96,71 @@ def test_expressions_of_panels_parse(tmp_path: Path) -> None:
     rules = [{"record": f"panel:{n}", "expr": text} for n, text in enumerate(expressions())]
     file = tmp_path / "panels.yml"
     file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
-    assert f"{len(rules)} rules found" in promtool("check", "rules", file)
+    assert f"{len(rules)} rules found" in tool("promtool", "check", "rules", file)
 
 
-async def test_panels_and_alerts_name_only_metrics_there_are(tmp_path: Path) -> None:
-    """Each has a sample in an installation with everything, after one evaluation."""
+def test_grafana_reads_the_dashboard() -> None:
+    """Its own library decodes every panel, and its queries as those of Prometheus."""
+    register_default_plugins()
+    read = Dashboard.from_json(json.loads(PAGE.read_text()))
+    panels = [one for one in read.panels or [] if isinstance(one, Panel)]
+    queries = [target for panel in panels for target in panel.targets or []]
+    assert all(isinstance(one, Dataquery) for one in queries)
+    assert [one.expr for one in queries if isinstance(one, Dataquery)] == expressions()
+
+
+def test_alerts_reach_somebody() -> None:
+    """The routes of Alertmanager's configuration, which its own tool reads."""
+    file = "--config.file=alertmanager.yml"
+    assert "SUCCESS" in tool("amtool", "check-config", "alertmanager.yml")
+    receivers = {
+        severity: tool("amtool", "config", "routes", "test", file, f"severity={severity}").strip()
+        for severity in {rule["labels"]["severity"] for rule in alerts()}
+    }
+    assert receivers == {"critical": "on-call", "warning": "operators"}
+    config = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text())
+    known = {rule["alert"] for rule in alerts()}
+    for rule in config["inhibit_rules"]:
+        for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
+            assert any(re.fullmatch(_pattern_of(matcher), name) for name in known), matcher
+
+
+def _pattern_of(matcher: str) -> str:
+    """The names of alerts that a matcher is for."""
+    return matcher.partition('"')[2].removesuffix('"')
+
+
+async def test_every_panel_shows_something(tmp_path: Path) -> None:
+    """A real Prometheus has a series for each of their expressions, of a loaded installation.
+
+    And for every metric that an alert names: whether it fires is tested above.
+    """
+    database = f"sqlite:///{tmp_path}/history.sqlite"
     async with (
-        EmbeddedServer(tmp_path) as server,
+        migrated(database),
+        EmbeddedServer(tmp_path / "queue") as server,
         LegacyInstallation(LocalExecutor(), 1) as legacy,
-        running_api(server.url, queue_service_url=legacy.url, dual_write=True) as client,
-        celery_worker(server.url, LocalExecutor()),
+        running_api(
+            server.url, queue_service_url=legacy.url, dual_write=True, history_url=database
+        ) as client,
+        open_historian(database, server.url, Keys(), count=100, policy=BreakerPolicy()),
+        celery_worker(server.url, LocalExecutor(), concurrency=1),
+        scraping(tmp_path, port_of(client)) as prometheus,
     ):
-        await ended(client, {"code": "print(1)"})
-        missing = await until_exposed(client, [*expressions(), *(one["expr"] for one in alerts())])
-    assert missing == set()
+        load = asyncio.create_task(_keep_busy(client))
+        named = set().union(*(metrics_in(one["expr"]) for one in alerts()))
+        assert "queue_depth" in named
+        try:
+            found = await series_of(prometheus, [*expressions(), *sorted(named)])
+        finally:
+            load.cancel()
+            await asyncio.gather(load, return_exceptions=True)
+    assert [one for one, number in found.items() if not number] == []
 
 
-async def until_exposed(client: aiohttp.ClientSession, texts: list[str]) -> set[str]:
-    """Names in ``texts`` that are not exposed; a worker's load comes with its next heartbeat."""
-    named = set().union(*(metrics_in(text) for text in texts))
-    assert "queue_depth" in named
-
-    async def all_there() -> bool:
-        return not named - await exposed(client)
-
-    try:
-        await until(all_there)
-    except TimeoutError:
-        return named - await exposed(client)
-    return set()
+async def _keep_busy(client: aiohttp.ClientSession) -> None:
+    """Have programs run and others wait, until cancelled."""
+    while True:
+        for _ in range(5):
+            await submit(client, "import time; time.sleep(0.2)")
+        await asyncio.sleep(0.5)

@@ -92,6 +92,12 @@ def test_patterns_are_those_of_json_schema() -> None:
         ("GET", "/api/v1/tasks/{task_id}/result", None, 202),
         ("DELETE", "/tasks/{task_id}", None, 200),
         ("GET", "/workers/status", None, 200),
+        ("GET", "/api/v1/me", None, 200),
+        ("GET", "/api/v1/workers", None, 200),
+        ("GET", "/api/v1/queues/recent", None, 200),
+        ("POST", "/api/v1/queues/{queue}/purge", None, 200),
+        ("GET", "/api/v1/migration/sides", None, 200),
+        ("GET", "/api/eval/{eval_id}/request", None, 404),
     ],
 )
 async def test_every_answer_is_described(
@@ -102,7 +108,9 @@ async def test_every_answer_is_described(
     async with running_api(redis_url) as client:
         async with client.post("/api/eval", json={"code": "x", "eval_id": "known"}) as response:
             assert response.status == 202
-        concrete = path.format(eval_id="nobody", letter_id="1-1", task_id="eval-known")
+        concrete = path.format(
+            eval_id="nobody", letter_id="1-1", task_id="eval-known", queue="batch"
+        )
         async with client.request(method, concrete, data=body, headers=headers) as response:
             assert response.status == status
             kind = response.content_type

@@ -37,7 +37,7 @@ async def test_a_dead_letter_of_a_dead_worker_is_reported_with_its_count(redis: 
     """In one step, so that it is never counted without; and once."""
     await remember(redis, "lost")
     await redis.xadd(KEYS.dlq, {"task_id": "eval-lost", "detail": "died", "raw": b"x"})
-    store = CompletionStore(redis, KEYS, 60, pushes_of(Subscriptions(), KEYS))
+    store = CompletionStore(redis, KEYS, 60, pushes=pushes_of(Subscriptions(), KEYS))
     for _ in range(2):
         await store.count_letters()
     assert await ends(redis) == [("lost", "failed")]
@@ -47,6 +47,6 @@ async def test_what_is_purged_is_reported_as_cancelled(redis: Redis, redis_url: 
     """It ends without a worker."""
     await remember(redis, "purged")
     pushes = pushes_of(Subscriptions(), KEYS)
-    async with counting_cancelled(redis_url, KEYS, 60, pushes) as cancelled:
+    async with counting_cancelled(redis_url, KEYS, 60, pushes=pushes) as cancelled:
         await cancelled(["eval-purged", "other-task"])
     assert await ends(redis) == [("purged", "cancelled")]

@@ -40,11 +40,11 @@ async def _counted(self: ChordParts, part: Part, token: str, claim: str) -> Comp
     return ripe
 
 
-async def _settled(self: EffectsWriter, settlements: Sequence[Settlement]) -> int:
+async def _settled(self: EffectsWriter, settlements: Sequence[Settlement], ttl_s: int) -> int:
     causes = any(item.effects for item in settlements)
     if causes and _AT == "planned":
         _die()
-    ours = await _settle(self, settlements)
+    ours = await _settle(self, settlements, ttl_s)
     if causes and _AT == "settled":
         _die()
     return ours

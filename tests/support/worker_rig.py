@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 #: The platform's queues.
-QUEUES = ("high_priority", "evaluation", "batch", "maintenance", "webhooks")
+QUEUES = (
+    "high_priority",
+    "evaluation",
+    "batch",
+    "maintenance",
+    "webhooks",
+    "assessments",
+    "reports",
+)
 START_S = 60.0
 
 

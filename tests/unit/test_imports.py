@@ -10,19 +10,29 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "crucible"
 
-PLAIN = {"models", "settings", "environments", "errors", "breaker", "redis_keys", "validation"}
+PLAIN = {
+    "models",
+    "settings",
+    "environments",
+    "errors",
+    "breaker",
+    "redis_keys",
+    "tracing",
+    "validation",
+}
 #: What each room may import of ``crucible`` besides itself; everything else is an error.
 MAY_IMPORT: dict[str, set[str]] = {
     "models": set(),
     "errors": set(),
     "breaker": {"errors"},
     "redis_keys": set(),
+    "tracing": set(),
     "validation": {"errors"},
     "environments": {"errors"},
     "settings": {"environments", "errors", "models", "redis_keys"},
     "embedded": {"errors"},
     "identity": PLAIN | {"broker"},
-    "http": {"errors", "validation"},
+    "http": {"errors", "tracing", "validation"},
     "broker": PLAIN,
     "events": PLAIN | {"broker"},
     "grading": {"models"},
@@ -30,19 +40,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "history": PLAIN | {"broker", "events"},
     "executor": PLAIN | {"http", "grading"},
     "legacy": PLAIN | {"http"},
-    "telemetry": PLAIN,
     "sessions": PLAIN | {"broker", "executor"},
+    "telemetry": PLAIN | {"broker", "events", "executor", "worker"},
     "images": PLAIN | {"executor"},
     "worker": PLAIN | {"broker"},
     "evaluation": PLAIN
     | {"broker", "events", "executor", "grading", "history", "identity", "sessions"}
     | {"webhooks", "worker"},
+    "assessments": PLAIN | {"broker", "evaluation", "events", "executor", "identity", "worker"},
+    "workflows": PLAIN | {"broker", "evaluation", "identity", "worker"},
+    "platform_tasks": PLAIN | {"assessments", "evaluation", "executor", "worker", "workflows"},
     "stock": PLAIN | {"worker", "broker"},
-    "celery_app": PLAIN | {"evaluation", "stock"},
+    "celery_app": PLAIN | {"evaluation", "platform_tasks", "stock", "telemetry"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
     "scaling": PLAIN,
     "api": PLAIN
     | {
+        "assessments",
         "http",
         "broker",
         "events",
@@ -55,11 +69,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "scaling",
         "sessions",
         "webhooks",
+        "workflows",
     }
-    | {"compat", "telemetry"},
-    "doctor": PLAIN | {"broker", "executor", "embedded", "images"},
+    | {"compat", "console", "telemetry"},
+    "doctor": PLAIN | {"broker", "executor", "embedded", "history", "images"},
     "up": PLAIN | {"broker", "embedded", "executor", "history", "identity", "scaling"},
     "client": {"models", "errors"},
+    "console": {"http"},
     "compat": PLAIN | {"http", "broker", "executor", "evaluation", "identity", "sessions"},
 }
 #: The entry points may import everything.
@@ -72,6 +88,7 @@ ONE_ROOM = {
     "typer": {"cli"},
     "rich": {"cli", "client"},
     "prometheus_client": {"telemetry"},
+    "opentelemetry": {"telemetry"},
     "structlog": {"cli"},
     "sqlalchemy": {"history"},
     "alembic": {"history"},

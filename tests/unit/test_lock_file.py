@@ -13,7 +13,9 @@ LOCK = (ROOT / "requirements-dev.lock").read_text("utf-8").splitlines()
 def test_the_lock_names_no_place() -> None:
     """No index, no address, no path, no option: exact versions only."""
     entries = [line for line in LOCK if not line.startswith("#")]
-    pinned = re.compile(r"[a-z0-9.-]+==[a-z0-9.]+( ; python_full_version < \"3\.11\.3\")?")
+    pinned = re.compile(
+        r"[a-z0-9.-]+==([0-9]+!)?[a-z0-9.]+( ; python_full_version < \"3\.11\.3\")?"
+    )
     assert [line for line in entries if not pinned.fullmatch(line)] == []
 
 

@@ -22,6 +22,7 @@ from crucible.evaluation.request import decode_request
 from crucible.http.answers import rendered
 from crucible.http.guard import Fault, Part
 from crucible.http.protocol import GuardedHandler
+from crucible.tracing import active
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from crucible.evaluation.submission import Draft
     from crucible.http.guard import ConnectionGuard
     from crucible.http.hosts import HostPolicy
+    from crucible.tracing import RequestTrace, Tracing
+
+#: Where the status is in an answer.
+_STATUS = slice(9, 12)
 
 
 class Submitting(NamedTuple):
@@ -46,12 +51,14 @@ class Submitting(NamedTuple):
         max_body_bytes: longer bodies are left to aiohttp, which refuses them.
         hosts: names under which the service is reached; other requests are left to aiohttp.
         callers: identifies clients; whom it cannot identify at once is left to aiohttp.
+        tracing: decides which submissions are traced; None where tracing is off.
     """
 
     service: CeleryService
     max_body_bytes: int
     hosts: HostPolicy
     callers: Callers
+    tracing: Tracing | None = None
 
 
 class Connection(GuardedHandler):
@@ -76,6 +83,8 @@ class Connection(GuardedHandler):
         "_raw",
         "_serves",
         "_service",
+        "_trace",
+        "_tracing",
     )
 
     def __init__(
@@ -86,6 +95,8 @@ class Connection(GuardedHandler):
         self._max_body_bytes = submitting.max_body_bytes
         self._serves = submitting.hosts.serves
         self._caller_of = submitting.callers.known
+        self._tracing = submitting.tracing
+        self._trace: RequestTrace | None = None
         #: aiohttp was given bytes; the last of them ended inside a request.
         self._given = self._foreign = False
         self._partial = bytearray()
@@ -154,11 +165,19 @@ class Connection(GuardedHandler):
         caller = self._caller_of(found.head.digest)
         if caller is None or "submit" not in caller.scopes:
             return False
+        trace = None
+        if self._tracing is not None:
+            trace = self._tracing.request("POST", "/api/eval", found.head.traceparent)
         try:
             asked = decode_request(data[found.body_at : found.end])
-            self._draft = self._service.begin(caller, asked, found.head.key, self)
+            if trace is None:
+                self._draft = self._service.begin(caller, asked, found.head.key, self)
+            else:
+                with active(trace):
+                    self._draft = self._service.begin(caller, asked, found.head.key, self)
         except Exception:  # noqa: BLE001 - nothing was sent: the handler meets the same error and answers it
             return False
+        self._trace = trace
         self._raw = data[: found.end]
         # aiohttp sets this while a handler runs, and its shutdown waits for it.
         self._request_in_progress = True
@@ -209,6 +228,8 @@ class Connection(GuardedHandler):
     def _refuse(self, error: BrokerError) -> None:
         draft = self._draft
         assert draft is not None
+        if draft.publication is not None:
+            draft.publication.ended(error)
         self._answer(rendered(not_submitted(error, named=bool(draft.field))))
 
     def _repeat(self) -> None:
@@ -220,6 +241,8 @@ class Connection(GuardedHandler):
         self._go_on()
 
     def _answer(self, answer: bytes) -> None:
+        if self._trace is not None:
+            self._trace.ended(int(answer[_STATUS]))
         self._end()
         transport = self.transport
         if transport is None:
@@ -234,7 +257,7 @@ class Connection(GuardedHandler):
             self._go_on()
 
     def _end(self) -> None:
-        self._draft = None
+        self._draft = self._trace = None
         self._raw = b""
         self._request_in_progress = False
         stopping = self._handler_waiter

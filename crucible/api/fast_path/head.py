@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from crucible.identity.secret import credential_in, digest_of
+from crucible.tracing import TRACEPARENT
 
 #: A longer head is left to aiohttp, which has bounds of its own.
 MAX_HEAD_BYTES = 4096
@@ -55,6 +56,7 @@ class Head(NamedTuple):
         key: its ``Idempotency-Key``.
         host: its ``Host``.
         digest: hash of the key it came with; empty where that can be none, None without one.
+        traceparent: of its trace, as its client sent it.
     """
 
     length: int
@@ -62,6 +64,7 @@ class Head(NamedTuple):
     key: str | None
     host: str = ""
     digest: bytes | None = None
+    traceparent: str | None = None
 
 
 class Found(NamedTuple):
@@ -116,4 +119,4 @@ def read_head(text: bytes) -> Head | None:
     )
     credential = credential_in(fields.get("authorization"), fields.get("x-api-key"))
     digest = None if credential is None else digest_of(credential) or b""
-    return Head(int(length), submits, key, fields["host"], digest)
+    return Head(int(length), submits, key, fields["host"], digest, fields.get(TRACEPARENT))

@@ -10,6 +10,7 @@ from aiohttp.web_protocol import RequestHandler
 from crucible.api.app_keys import FAST_PATH, SETTINGS
 from crucible.api.callers import CALLERS
 from crucible.api.fast_path.connection import Connection, Submitting
+from crucible.api.traces import TRACING
 from crucible.http.hosts import HOSTS
 from crucible.http.protocol import GuardedRunner, GuardedServer
 
@@ -76,5 +77,11 @@ class FastPathRunner(GuardedRunner):
             log.warning("this aiohttp lacks what the fast path builds on: submissions are slower")
             return server
         max_body_bytes = self.app[SETTINGS].max_body_kb * 1024
-        submitting = Submitting(service, max_body_bytes, self.app[HOSTS], self.app[CALLERS])
+        submitting = Submitting(
+            service,
+            max_body_bytes,
+            self.app[HOSTS],
+            self.app[CALLERS],
+            self.app.get(TRACING),
+        )
         return FastPathServer(server, self._guard, submitting)

@@ -28,6 +28,20 @@ _FURTHER_S = 3.0
 FRESH_S = 1.0
 
 
+class RunningTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that a worker runs.
+
+    Attributes:
+        id: its id.
+        name: of the task.
+        started_at: when, seconds since the epoch; null where the worker's clock says nothing.
+    """
+
+    id: str
+    name: str
+    started_at: float | None
+
+
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One worker.
 
@@ -42,6 +56,9 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
         concurrency: tasks it runs at once; null if it did not say.
         active: tasks it runs now; null if it did not say.
         queues: queues it serves, in its order.
+        running: the tasks it runs now.
+        circuits: states of its circuit breakers, by downstream.
+        gauges: what it measures of itself, such as sandboxes by state.
     """
 
     name: str
@@ -52,6 +69,9 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int | None
     active: int | None
     queues: list[str]
+    running: list[RunningTask] = []
+    circuits: dict[str, str] = {}
+    gauges: dict[str, int] = {}
 
 
 async def list_workers(
@@ -164,7 +184,23 @@ def _described(
         concurrency=_concurrency(stats),
         active=len(active) if isinstance(active, list) else None,
         queues=[queue["name"] for queue in queues] if isinstance(queues, list) else [],
+        running=_running(active),
+        circuits={name: one.state.value for name, one in beat.circuits.items()} if beat else {},
+        gauges=beat.gauges if beat else {},
     )
+
+
+def _running(active: Any) -> list[RunningTask]:
+    tasks = active if isinstance(active, list) else []
+    return [
+        RunningTask(
+            id=str(task.get("id", "")),
+            name=str(task.get("name", "")),
+            started_at=start if isinstance(start := task.get("time_start"), float) else None,
+        )
+        for task in tasks
+        if isinstance(task, dict)
+    ]
 
 
 def _concurrency(stats: Mapping[str, Any] | None) -> int | None:

@@ -29,7 +29,13 @@ from typing import TYPE_CHECKING
 
 from crucible.broker.claiming.effects_writer import EffectsWriter
 from crucible.broker.claiming.lost_replies import LostReplies, read_value
-from crucible.broker.claiming.settlement import Claim, Destination, Disposition, Settlement
+from crucible.broker.claiming.settlement import (
+    Claim,
+    Destination,
+    Disposition,
+    Settlement,
+    by_lifetime,
+)
 from crucible.broker.redis.claim_store import DelayedEntry, DelayRow, MessageSettlement
 from crucible.broker.redis.clock import ServerClock
 from crucible.broker.wire.jsontypes import quote
@@ -214,30 +220,39 @@ class Claims:
             BrokerError: nothing is known to have happened; doing it again is safe.
         """
         ours = 0
+        for ttl_s, part in by_lifetime(settlements, self.result_ttl_s):
+            ours += await self._settle(part, ttl_s)
+        return ours
+
+    async def _settle(self, settlements: Sequence[Settlement], ttl_s: int) -> int:
+        """End claims whose results are all kept for ``ttl_s`` seconds."""
+        ours = 0
         with_effects = [item for item in settlements if item.effects is not None]
         if with_effects:
-            ours += await self.effects.settle(with_effects)
+            ours += await self.effects.settle(with_effects, ttl_s)
             settlements = [item for item in settlements if item.effects is None]
         if self._results is not None:
             # Another server: the result first, so that a crash in between repeats the task.
-            await self._store_results(self._results, settlements)
+            await self._store_results(self._results, settlements, ttl_s)
         acknowledged = [item for item in settlements if item.disposition is None]
         for start in range(0, len(acknowledged), MAX_BATCH):
-            ours += await self._acknowledge(acknowledged[start : start + MAX_BATCH])
+            ours += await self._acknowledge(acknowledged[start : start + MAX_BATCH], ttl_s)
         for item in settlements:
             if item.disposition is not None:
-                ours += await self._settle_message(item, item.disposition)
+                ours += await self._settle_message(item, item.disposition, ttl_s)
         return ours
 
-    async def _store_results(self, results: RedisStore, settlements: Sequence[Settlement]) -> None:
+    async def _store_results(
+        self, results: RedisStore, settlements: Sequence[Settlement], ttl_s: int
+    ) -> None:
         stored = [item for item in settlements if item.result_key]
         for start in range(0, len(stored), MAX_BATCH):
             part = stored[start : start + MAX_BATCH]
             result_keys = [item.result_key for item in part]
             metas = [item.meta for item in part]
-            await results.settle_results(self.keys, (), result_keys, metas, self.result_ttl_s)
+            await results.settle_results(self.keys, (), result_keys, metas, ttl_s)
 
-    async def _acknowledge(self, settlements: Sequence[Settlement]) -> int:
+    async def _acknowledge(self, settlements: Sequence[Settlement], ttl_s: int) -> int:
         fields: list[str] = []
         result_keys: list[str] = []
         metas: list[bytes] = []
@@ -250,12 +265,12 @@ class Claims:
                 metas.append(item.meta)
         if not fields and not metas:
             return 0
-        settled = await self._store.settle_results(
-            self.keys, fields, result_keys, metas, self.result_ttl_s
-        )
+        settled = await self._store.settle_results(self.keys, fields, result_keys, metas, ttl_s)
         return settled.ours
 
-    async def _settle_message(self, settlement: Settlement, disposition: Disposition) -> int:
+    async def _settle_message(
+        self, settlement: Settlement, disposition: Disposition, ttl_s: int
+    ) -> int:
         claim = settlement.claim
         if claim is None:
             raise ValueError("only a claimed message can go anywhere")
@@ -281,7 +296,7 @@ class Claims:
             letter,
         )
         return await self._store.settle_message(
-            self.keys, message, self.visibility_timeout_s, self.result_ttl_s
+            self.keys, message, self.visibility_timeout_s, ttl_s
         )
 
     async def delay(self, claims: Sequence[tuple[Claim, float]]) -> list[Claim]:

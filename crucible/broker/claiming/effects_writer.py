@@ -39,16 +39,21 @@ class EffectsWriter:
         self._keys = keys
         self._ttl_s = ttl_s
 
-    async def settle(self, settlements: Sequence[Settlement]) -> int:
+    async def settle(self, settlements: Sequence[Settlement], ttl_s: int) -> int:
         """End claims with all they cause; how many of them were still ours.
+
+        Args:
+            settlements: the claims.
+            ttl_s: seconds their results are kept, 0 for ever.
 
         Raises:
             BrokerError: nothing is known to have happened; doing it again is safe.
         """
         if self._results is not None:
-            return sum([await self._settle_apart(self._results, item) for item in settlements])
+            results = self._results
+            return sum([await self._settle_apart(results, item, ttl_s) for item in settlements])
         blocks = [self._block(item) for item in settlements]
-        return (await self._store.settle_effects(self._keys, blocks, self._ttl_s)).ours
+        return (await self._store.settle_effects(self._keys, blocks, ttl_s)).ours
 
     async def apply(self, effects: Effects) -> None:
         """Make changes that belong to no claim, such as messages sent by a task that runs.
@@ -80,7 +85,7 @@ class EffectsWriter:
         ]
         return EffectBlock(_claim_of(settlement), writes, guarded)
 
-    async def _settle_apart(self, results: EffectStore, settlement: Settlement) -> int:
+    async def _settle_apart(self, results: EffectStore, settlement: Settlement, ttl_s: int) -> int:
         """One settlement whose results and chords are on another server."""
         effects = _effects_of(settlement)
         recorded = EffectBlock(
@@ -88,7 +93,7 @@ class EffectsWriter:
             self._own_result(settlement) + self._records(effects.always),
             [self._guarded(item, self._records(item.effects)) for item in effects.chords],
         )
-        reply = await results.settle_effects(self._keys, [recorded], self._ttl_s)
+        reply = await results.settle_effects(self._keys, [recorded], ttl_s)
         chords = [
             item for item, allowed in zip(effects.chords, reply.allowed, strict=True) if allowed
         ]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from crucible.broker.redis.claim_store import Destination
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from crucible.broker.canvas.effects import SettlementEffects
 
-__all__ = ["Claim", "Destination", "Disposition", "Settlement"]
+__all__ = ["Claim", "Destination", "Disposition", "Settlement", "by_lifetime"]
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +61,7 @@ class Settlement:
         meta: the encoded result.
         disposition: where the message goes; None acknowledges it.
         effects: what else the settlement causes, in the same step; None for most.
+        ttl_s: seconds the result is kept; None for as long as all results.
     """
 
     claim: Claim | None
@@ -68,3 +69,19 @@ class Settlement:
     meta: bytes = b""
     disposition: Disposition | None = None
     effects: SettlementEffects | None = None
+    ttl_s: int | None = None
+
+
+def by_lifetime(
+    settlements: Sequence[Settlement], ttl_s: int
+) -> Iterable[tuple[int, Sequence[Settlement]]]:
+    """Settlements by the seconds their results are kept.
+
+    Args:
+        settlements: in order, which is kept within each group.
+        ttl_s: of those that do not say.
+    """
+    groups: dict[int, list[Settlement]] = {}
+    for item in settlements:
+        groups.setdefault(ttl_s if item.ttl_s is None else item.ttl_s, []).append(item)
+    return groups.items()

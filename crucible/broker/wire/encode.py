@@ -46,7 +46,7 @@ class TaskTemplate:
         soft_time_limit: seconds until the worker tells the task, or None.
     """
 
-    __slots__ = ("_after_args", "_after_kwargs", "_before_tag", "_head")
+    __slots__ = ("_after_args", "_after_kwargs", "_before_tag", "_correlation", "_head")
 
     def __init__(
         self,
@@ -73,16 +73,25 @@ class TaskTemplate:
         self._after_kwargs = (
             f', "origin": {quote(origin or default_origin())}, '
             f'"ignore_result": {dumps(ignore_result)}, "replaced_task_nesting": 0, '
-            '"stamped_headers": null, "stamps": {}}, "properties": {"correlation_id": '
+            '"stamped_headers": null, "stamps": {}'
         )
+        self._correlation = '}, "properties": {"correlation_id": '
         self._before_tag = (
             f', "reply_to": {quote(reply_to or default_reply_to())}, "delivery_mode": 2, '
             f'"delivery_info": {{"exchange": "", "routing_key": {quote(queue)}}}, '
             f'"priority": {dumps(priority or 0)}, "body_encoding": "base64", "delivery_tag": "'
         )
 
-    def render(self, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+    def render(
+        self, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], traceparent: str = ""
+    ) -> bytes:
         """The message for one call.
+
+        Args:
+            task_id: its id.
+            args: positional arguments.
+            kwargs: keyword arguments.
+            traceparent: a further header, where the call is traced.
 
         Raises:
             TypeError: arguments of a kind that JSON cannot carry.
@@ -98,9 +107,15 @@ class TaskTemplate:
             f'{{"body": "{body}{self._head}{shown_id}{self._after_args}{shown_id}'
             f', "parent_id": null, "argsrepr": {quote(bounded_repr(args))}, '
             f'"kwargsrepr": {quote(bounded_repr(kwargs)) if kwargs else _NO_KWARGS}'
-            f"{self._after_kwargs}{shown_id}"
+            f"{self._after_kwargs}{_trace_header(traceparent) if traceparent else ''}"
+            f"{self._correlation}{shown_id}"
             f'{self._before_tag}{new_id()}"}}}}'
         ).encode()
+
+
+def _trace_header(traceparent: str) -> str:
+    """It comes last among the headers, where stock's ``headers=`` option puts it."""
+    return f', "traceparent": {quote(traceparent)}'
 
 
 @lru_cache(maxsize=1024)

@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
 #: Not an exit status: the process ends itself by SIGINT, as an uncaught KeyboardInterrupt does.
 BY_INTERRUPT = 256 + 2
+#: The file of every program that a waiting interpreter becomes.
+MAIN = "main.py"
+COMMAND = ("/usr/bin/python3", MAIN)
 #: What the environment is before the fork.
 _environment: "dict[str, str]" = {}
+#: The program's ``__main__``, made before the fork; the fork takes it out, so that it is freed with
+#: the program.
+_main: "list[Any]" = []
 #: Names of the modules that are there before the fork, in the order of their import.
 _modules: "dict[str, None]" = {}
 
@@ -30,13 +36,52 @@ def warm_up() -> None:
     preload(sys.argv[1:])
     exec(compile("print(6 * 7)", "warm", "exec"), {})  # noqa: S102 - our own constant
     sys.stdout.flush()
-    look_up("exit")
+    # ``posix._exit`` would look for its function in all libraries, once in every fork.
+    look_up("_exit"), look_up("exit")
     environ = sys.modules["os"].environ
     environ.pop("HOSTNAME", None)  # the engine's; no program is given it
     _environment.update(environ)
+    prepare_main()
     _modules.update(dict.fromkeys(sys.modules))
+    settle()
+
+
+def prepare_main() -> None:
+    """Make what ``python3 main.py`` has and does not depend on the program."""
+    main = type(sys)("__main__")
+    path = WORK + "/" + MAIN
+    loader = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path)
+    main.__dict__.update(
+        __file__=path,
+        __builtins__=sys.modules["builtins"],
+        __cached__=None,
+        __loader__=loader,
+        __annotations__={},
+    )
+    sys.modules["__main__"] = main
+    _main.append(main)
+    sys.argv[:] = COMMAND[1:]
+    sys.orig_argv[:] = COMMAND
+    # The frames below the program's, the supervisor's own two modules, each with its call of
+    # exec, are not the program's.
+    frame: Any = sys._getframe()  # noqa: SLF001 - the documented way to one's own frame
+    depth = 0
+    while frame is not None:
+        depth += frame.f_code.co_name == "<module>"
+        frame = frame.f_back
+    sys.setrecursionlimit(sys.getrecursionlimit() + 2 * depth)
+
+
+def settle() -> None:
+    """Have no collection of a fork's look at, and so copy, what is here now."""
     gc.collect()
     gc.freeze()
+    _collections[:] = collections()
+
+
+def is_usual(env: "dict[str, str]") -> bool:
+    """Whether a program's environment is that of the waiting interpreter."""
+    return env == _environment
 
 
 def preload(names: "list[str]") -> None:
@@ -93,31 +138,18 @@ def set_environment(wanted: "dict[str, str]") -> None:
 
 
 def become_python(request: "dict[str, Any]") -> "tuple[str, dict[str, Any]]":
-    """Make this forked interpreter what ``python3 main.py`` would be; its code and namespace."""
-    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-    name = request["argv"][1]
-    path = WORK + "/" + name
-    set_environment(request["env"])
-    sys.argv[:] = [name, *request["argv"][2:]]
-    sys.orig_argv[:] = request["argv"]
+    """Make this forked interpreter what ``python3 main.py`` would be; its path and namespace.
+
+    Each object that is touched here has its page copied, so what can be is there already.
+    """
+    if request["env"] is not None:
+        set_environment(request["env"])
+    if len(request["argv"]) > len(COMMAND):
+        sys.argv[:] = request["argv"][1:]
+        sys.orig_argv[:] = request["argv"]
     sys.path[0] = WORK
-    main = type(sys)("__main__")
-    loader = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path)
-    main.__dict__.update(
-        __file__=path,
-        __builtins__=sys.modules["builtins"],
-        __cached__=None,
-        __loader__=loader,
-        __annotations__={},
-    )
-    sys.modules["__main__"] = main
-    # The supervisor's frames below, each with its call of exec, are not the program's.
-    frame, depth = sys._getframe(1), 1  # noqa: SLF001 - the documented way to one's own frame
-    while frame.f_back is not None:
-        frame, depth = frame.f_back, depth + 1
-    sys.setrecursionlimit(sys.getrecursionlimit() + 2 * depth)
-    _collections[:] = collections()
-    return path, main.__dict__
+    namespace = _main.pop().__dict__
+    return namespace["__file__"], namespace
 
 
 def report(error: BaseException, depth: int) -> int:
@@ -183,7 +215,7 @@ def leave(status: int) -> None:
         posix.kill(posix.getpid(), _signal.SIGINT)
     if not imported and "ctypes" not in _modules:
         # No library has come, so none has anything to flush or to end.
-        posix._exit(status)  # noqa: SLF001 - os._exit under its built-in name
+        call_libc("_exit", status)
     call_libc("exit", status)
 
 
@@ -202,7 +234,7 @@ def collections() -> "list[int]":
     return [generation["collections"] for generation in gc.get_stats()[1:]]
 
 
-#: What that was when the program began.
+#: What that was before the fork.
 _collections: "list[int]" = []
 
 

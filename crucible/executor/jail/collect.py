@@ -55,7 +55,7 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def is_fit(name: str) -> bool:
-    """Whether a name can be told to a client: UTF-8, no control characters, no backslash."""
+    """Whether a name can be sent to a client: UTF-8, no control characters, no backslash."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -114,7 +114,7 @@ def refused_forks() -> int:
 
 
 def highest_memory() -> int:
-    """Most bytes of memory the sandbox ever had; 0 where no cgroup is visible."""
+    """Most bytes of memory the sandbox ever had; 0 where the kernel does not say."""
     return read_number("/memory/memory.max_usage_in_bytes", "/memory.peak") or 0
 
 

@@ -15,6 +15,7 @@ import select
 import time
 
 from crucible.executor.jail.account import ACCOUNT
+from crucible.executor.jail.become import is_usual
 from crucible.executor.jail.kernel import (
     highest_memory,
     memory_in_use,
@@ -62,15 +63,19 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Bytes of anonymous and shared memory that a lane may have more than at its start, and seconds
-#: that what a program left may take to be freed.
+#: that what a program left may take to be freed. Each processor may hold back changes of so many
+#: pages from the kernel's counters.
 LEFT_BYTES, FREED_S = 2 << 20, 0.1
+PROCESSOR_PAGES = 64
 #: Frames are held back so many milliseconds, or up to so many bytes: those of a small program are
 #: one message then, and each message costs the engine as much as it costs here.
 HOLD_MS, HOLD_BYTES = 2.0, 65536
-#: What only the supervisor needs of a request; the rest goes on to whatever becomes the program.
-NOT_THE_PROGRAMS = ("stdin", "output_files")
+#: What of a request goes on to the process that becomes the program.
+THE_PROGRAMS = ("argv", "artifact_bytes", "env", "executable", "files", "memory_bytes", "warm")
 
 
+#: The spawner, in itself and its copies: to free what it has would cost them pages.
+_kept: "list[Spawner]" = []
 #: What the host knows the want of user ids by.
 NO_IDS = "the ids of the lane could not be set"
 
@@ -84,9 +89,10 @@ class Namespaces:
 
     Attributes:
         spawner: what is said to the spawner, and heard of it.
-        channel: to the process that waits in them to be told what to become.
+        channel: to the process that waits in them for a request.
         number: of that process.
         disks: descriptors of the program's file systems; good for nothing but to ask how full.
+        pipes: this side's ends of the program's standard input, output and error.
     """
 
     def __init__(self, spawner: "_socket.socket") -> None:
@@ -94,7 +100,8 @@ class Namespaces:
         message, descriptors = self.hear()
         while message == b"G":  # of those before
             message, descriptors = self.hear()
-        self.disks = self.attach(message, descriptors)
+        own = self.attach(message, descriptors)
+        self.disks, self.pipes = own[:2], own[2:]
 
     def hear(self) -> "tuple[bytes, list[int]]":
         """What the spawner says next."""
@@ -104,15 +111,17 @@ class Namespaces:
         return message, descriptors
 
     def attach(self, message: bytes, descriptors: "list[int]") -> "list[int]":
-        """Take over the channel of a process that was started; what it shows of its disks."""
+        """Take over the channel of a process that was started; the other descriptors with it."""
         self.number = message[1]
-        self.channel = _socket.socket(fileno=descriptors[0])
+        # All given, so that the kernel is not asked.
+        kind = _socket.AF_UNIX, _socket.SOCK_STREAM, 0
+        self.channel = _socket.socket(*kind, descriptors[0])
         if not self.channel.recv(1):
             raise SpawnerLostError
         return descriptors[1:]
 
-    def tell(self, request: "dict[str, Any]", descriptors: "tuple[int, ...]") -> None:
-        """Say to the waiting process what to become, and with which descriptors.
+    def ask(self, request: "dict[str, Any]", descriptors: "tuple[int, ...]" = ()) -> None:
+        """Send the waiting process its request, with descriptors.
 
         One that was killed meanwhile hears nothing; how it ended is what the spawner says next.
         """
@@ -168,7 +177,7 @@ class Ward(Single):
     def emit(self, kind: bytes, payload: bytes) -> None:
         """Send one frame to the host, with others that come at about the same time."""
         self.outbox += kind + len(payload).to_bytes(4, "big") + payload
-        # Whoever a program talks to waits for what it says.
+        # Somebody waits for each piece of a program that talks.
         if kind == b"X" or self.request["talks"] or len(self.outbox) > HOLD_BYTES:
             self.flush()
 
@@ -192,18 +201,13 @@ class Ward(Single):
     def start(self) -> bool:
         """Have the waiting process become the program."""
         self.main = self.namespaces.number
-        theirs = self.open_pipes(self.request["stdin"])
-        for fd in theirs:
-            # The program is another user, and may open /dev/stdin as any other file.
-            posix.chmod(fd, 0o666)
-        request = {
-            name: value for name, value in self.request.items() if name not in NOT_THE_PROGRAMS
-        }
-        self.namespaces.tell(request, theirs)
+        self.keep_pipes(*self.namespaces.pipes)
+        request = {name: self.request[name] for name in THE_PROGRAMS}
+        if request["warm"] and is_usual(request["env"]):
+            request["env"] = None
+        self.namespaces.ask(request)
         # It has written them by the time it ends, and this process has no more use for them.
         self.request["files"] = []
-        for fd in theirs:
-            posix.close(fd)
         return False
 
     def hear(self) -> None:
@@ -222,7 +226,7 @@ class Ward(Single):
             self.namespaces.attach(message, descriptors)
 
     def one_more(self) -> bool:
-        """Have one more process to be told; whether there is one."""
+        """Have one more process that waits for a request; whether there is one."""
         self.refused = False
         before = self.namespaces.number
         self.namespaces.channel.close()
@@ -255,7 +259,7 @@ class Ward(Single):
         self.helpers += 1
         names = ("output_files", "files_most", "file_bytes", "artifact_bytes")
         request = {"collect": True, "send": send, **{name: self.request[name] for name in names}}
-        self.namespaces.tell(request, (self.frames,))
+        self.namespaces.ask(request, (self.frames,))
         return True
 
     def finish(self) -> None:
@@ -264,12 +268,12 @@ class Ward(Single):
         if posix.WIFEXITED(self.status) and posix.WEXITSTATUS(self.status) == NO_ROOM:
             self.disk_full = True
         until = time.monotonic() + LINGER_S
-        while self.reason == "exit" and self.others_alive() and time.monotonic() < until:
+        while (alive := self.others_alive()) and self.reason == "exit" and time.monotonic() < until:
             select.poll().poll(2)
             for fd in list(self.pipes):
                 self.read_output(fd)
         self.disk_full = self.disk_full or any(map(is_full_disk, self.namespaces.disks))
-        if self.others_alive():
+        if alive:
             self.kill_rest()
         self.read_rest()
 
@@ -295,7 +299,7 @@ class Ward(Single):
             self.omit(name, b"lost")
 
     def lose(self) -> None:
-        """Tell the end of a program whose namespaces went with the spawner."""
+        """Report the end of a program whose namespaces went with the spawner."""
         self.status = _signal.SIGKILL
         self.close_stdin()
         self.read_rest()
@@ -308,7 +312,7 @@ class Ward(Single):
 
     def peak_bytes(self) -> int:
         """Highest memory while this program ran, of what is its own."""
-        return super().peak_bytes() - self.left_bytes
+        return max(0, super().peak_bytes() - self.left_bytes)
 
 
 def is_full_disk(fd: int) -> bool:
@@ -323,7 +327,7 @@ def boot_lane() -> "dict[str, Any] | None":
     Returns:
         in a program, its request; None in whatever else is to exit.
     """
-    control, frames, _ = take_over()
+    control, frames = take_over()
     setup = marshal.loads(read_message(control))  # noqa: S302 - from the host, which is trusted
     enter_users(setup["first_id"])
     demand("unshare", NEW_MOUNTS | NEW_IPC | NEW_UTS | NEW_PIDS)
@@ -343,7 +347,9 @@ def boot_lane() -> "dict[str, Any] | None":
         demand("unshare", NEW_MOUNTS)
         mount(b"proc", b"/proc", b"proc", HIDDEN & ~READ_ONLY)
         set_oom_score()
-        return Spawner(setup, theirs).serve()
+        spawner = Spawner(setup, theirs)
+        _kept.append(spawner)
+        return spawner.serve()
     theirs.close()
     # The spawner alone needs more rights and calls than a program has.
     make_calls(rights_to_give_up(setup["last_capability"], setup["filter"]))
@@ -450,9 +456,12 @@ class LaneMemory:
 
     Attributes:
         idle_bytes: what was in use before the first.
+        left_bytes: what the counters may have grown by although nothing was left.
     """
 
     def __init__(self) -> None:
+        page_bytes = PROCESSOR_PAGES * posix.sysconf("SC_PAGE_SIZE")
+        self.left_bytes = LEFT_BYTES + page_bytes * posix.sysconf("SC_NPROCESSORS_ONLN")
         self.idle_bytes = self.used_bytes = memory_in_use()
         self.held_bytes = memory_held()
 
@@ -462,9 +471,9 @@ class LaneMemory:
         The kernel frees some of it, such as shared memory segments, after the namespaces are gone.
         """
         used_bytes = memory_in_use()
-        if used_bytes > self.used_bytes + LEFT_BYTES:
+        if used_bytes > self.used_bytes + self.left_bytes:
             until = time.monotonic() + FREED_S
-            while memory_held() > self.held_bytes + LEFT_BYTES:
+            while memory_held() > self.held_bytes + self.left_bytes:
                 if time.monotonic() > until:
                     return False
                 time.sleep(0.001)

@@ -3,6 +3,7 @@
 How it is watched and ended is up to ``single``.
 """
 
+import _signal  # type: ignore[import-not-found]  # typeshed has no stub for the built-in module
 import posix
 
 from crucible.executor.jail.become import enter_child, execute
@@ -93,13 +94,14 @@ class Run:
 
     def start(self) -> bool:
         """Fork. In the child: never returns for a command, returns True for warm Python."""
-        theirs = self.open_pipes(self.request["stdin"])
+        theirs = self.open_pipes()
         pid = posix.fork()
         if pid == 0:
             self.limit()
             enter_child(*theirs)
             posix.chdir(self.home)
             if self.request["warm"]:
+                _signal.signal(_signal.SIGINT, _signal.default_int_handler)
                 return True
             execute(self.request["argv"], self.request["env"])
         self.main = pid
@@ -107,20 +109,24 @@ class Run:
             posix.close(fd)
         return False
 
-    def open_pipes(self, stdin: bytes) -> "tuple[int, int, int]":
+    def open_pipes(self) -> "tuple[int, int, int]":
         """Make the program's pipes and keep this side's ends; the program's ends."""
-        ends = [posix.pipe2(posix.O_CLOEXEC) for _ in range(3)]
-        self.pipes = {ends[1][0]: b"O", ends[2][0]: b"E"}
+        ours, theirs = make_pipes()
+        self.keep_pipes(*ours)
+        return theirs
+
+    def keep_pipes(self, stdin: int, stdout: int, stderr: int) -> None:
+        """Have these as this side's ends of the program's pipes."""
+        self.pipes = {stdout: b"O", stderr: b"E"}
         for fd in self.pipes:
             posix.set_blocking(fd, False)
-        self.stdin = memoryview(stdin)
-        self.stdin_fd = ends[0][1]
+        self.stdin = memoryview(self.request["stdin"])
+        self.stdin_fd = stdin
         self.more_stdin = self.request["talks"]
         if self.stdin or self.more_stdin:
             posix.set_blocking(self.stdin_fd, False)
         else:
             self.close_stdin()
-        return ends[0][0], ends[1][1], ends[2][1]
 
     def write_stdin(self) -> None:
         """Feed the program; its descriptor is closed at the end, or when nobody reads."""
@@ -284,6 +290,12 @@ class Run:
                 self.totals[b"E"],
             ),
         )
+
+
+def make_pipes() -> "tuple[tuple[int, int, int], tuple[int, int, int]]":
+    """Three pipes for standard input, output and error: this side's ends, and the program's."""
+    ends = [posix.pipe2(posix.O_CLOEXEC) for _ in range(3)]
+    return (ends[0][1], ends[1][0], ends[2][0]), (ends[0][0], ends[1][1], ends[2][1])
 
 
 def named(name: bytes) -> bytes:

@@ -27,7 +27,7 @@ from crucible.executor.jail.kernel import (
 )
 from crucible.executor.jail.kernel_memory import KernelMemory
 from crucible.executor.jail.run import Run
-from crucible.executor.jail.startup import take_over
+from crucible.executor.jail.startup import listen_for_ends, take_over
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ LINGER_S = 0.05
 #: What is sent in the place of a length: have the program stopped, which took too long to answer;
 #: and nothing more comes for it, which is said once it has ended.
 STOP, DONE = 0xFFFFFFFF, 0xFFFFFFFE
+#: Seconds from the start to the first look at time and counts; many programs have ended by then.
+FIRST_LOOK_S = 0.01
 #: Seconds from the end frame to the exit: the engine's work on it would delay the answer.
 YIELD_S = 0.01
 
@@ -127,7 +129,7 @@ class Single(Run):
         self.poll.register(self.control, select.POLLIN if self.talks else 0)
         if self.stdin:
             self.poll.register(self.stdin_fd, select.POLLOUT)
-        next_look = 0.0
+        next_look = self.started + FIRST_LOOK_S
         while not self.ended:
             now = time.monotonic()
             if now >= next_look:
@@ -195,8 +197,7 @@ class Single(Run):
 
     def look(self, now: float) -> float:
         """Check time and counts; seconds until the next look can find anything."""
-        if self.highest_before:
-            self.seen_bytes = max(self.seen_bytes, memory_in_use())
+        self.seen_bytes = max(self.seen_bytes, memory_in_use())
         left_s: float = self.started + self.request["wall_s"] - now
         if left_s <= 0:
             self.stop("wall")
@@ -260,11 +261,12 @@ class Single(Run):
     def peak_bytes(self) -> int:
         """Highest memory while this program ran.
 
-        The kernel has one highest value for the life of a sandbox. A program that did not exceed
-        those before it is known by what was seen while it ran.
+        The kernel has one highest value for the life of a sandbox, and none in cgroup v2 before
+        Linux 5.19. A program that did not exceed those before it, or that has none, is known by
+        what was seen while it ran.
         """
         highest = highest_memory()
-        if self.highest_before and highest == self.highest_before:
+        if highest == self.highest_before:
             return max(self.seen_bytes, memory_in_use())
         return highest
 
@@ -273,7 +275,7 @@ class Single(Run):
         try:
             self.write_files(0o777, 0o644)
         except OSError:
-            # The files do not fit: told as the end of a program that filled its disk.
+            # The files do not fit: reported as the end of a program that filled its disk.
             self.status, self.disk_full = 1 << 8, True
             self.conclude()
             return False
@@ -287,7 +289,8 @@ class Single(Run):
 
 def boot() -> "dict[str, Any] | None":
     """Prepare, say so, run what is asked; in the child that is the program, its request."""
-    control, frames, wakeup = take_over()
+    control, frames = take_over()
+    wakeup = listen_for_ends()
     posix.mkdir(WORK, 0o755)
     posix.chdir(WORK)
     write_account()

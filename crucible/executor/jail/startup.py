@@ -11,11 +11,11 @@ from crucible.executor.jail.kernel import set_dumpable
 FLOOR = 200
 
 
-def take_over() -> tuple[int, int, int]:
+def take_over() -> tuple[int, int]:
     """Take the container's own descriptors out of every program's reach, and warm up.
 
     Returns:
-        where requests come from, where frames go, and what becomes readable when a child ends.
+        where requests come from, and where frames go.
     """
     set_dumpable(0)
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
@@ -26,7 +26,7 @@ def take_over() -> tuple[int, int, int]:
     posix.dup2(null, 1)
     posix.close(null)
     warm_up()
-    return control, frames, listen_for_ends()
+    return control, frames
 
 
 def listen_for_ends() -> int:

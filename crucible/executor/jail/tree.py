@@ -74,7 +74,7 @@ def build_tree() -> None:
     demand("umount2", b".", DETACH)
     posix.chdir("/")
     if is_there(ACCOUNT.encode()):
-        # Written for each program in turn, and read by it alone; not even when tells the next.
+        # Written for each program in turn, and read by it alone; the next does not see when.
         flags = NO_SUID | NO_DEVICES | NO_EXEC | NO_TIMES
         mount(b"tmpfs", ACCOUNT.encode(), b"tmpfs", flags, b"size=16384,nr_inodes=8,mode=755")
 
@@ -146,7 +146,7 @@ def make_devices() -> None:
 
 
 def show_system(mounts: "list[str]") -> None:
-    """What of ``/sys`` tells of processors, and of the limits of the lane."""
+    """Show of ``/sys`` the processors, and the limits of the lane."""
     make(f"{PLACE}/sys", 0o755)
     for name in SYSTEM:
         show_below_sys(name)

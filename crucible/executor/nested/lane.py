@@ -30,7 +30,7 @@ class Lane(Sandbox):
         served: programs since its start.
         good: the last program came to its own end.
         idle_since: monotonic second of its last program's end.
-        kept_apart: whoever has it now is the only one to have it before it is restarted.
+        kept_apart: the program that has it now is the only one until it is restarted.
     """
 
     isolation: Isolation = "nested"

@@ -50,7 +50,7 @@ FIRST_RANGE, RANGES, RANGE_IDS = 0x70000000, 130_000, 2_048
 #: What is hidden of ``/proc`` in any sandbox; of ``/sys`` a lane shows only what it names.
 HIDDEN_PATHS = tuple(path for path in MASKED_PATHS if path.startswith("/proc/"))
 #: Of what the engine has read-only below ``/proc``: the rest is for the host's root alone to write,
-#: and nobody in a lane is that. Here some files are for whoever is root in their namespace.
+#: and nobody in a lane is that. Here some files are for the root of their namespace.
 READ_ONLY_PATHS = ("/proc/sys", "/proc/sysrq-trigger")
 #: Programs of a lane share a network of nothing but loopback. Connections that have ended leave
 #: no trace in it.
@@ -106,7 +106,7 @@ def lane_body(
 
 
 def lane_setup(disk_mb: int, machine: str, programs: int) -> dict[str, Any]:
-    """What process 1 of a lane is told before its first program.
+    """The settings of process 1 of a lane, which it gets before its first program.
 
     Args:
         disk_mb: size of each program's temporary files, in MiB.

@@ -113,11 +113,13 @@ class LanePolicy(msgspec.Struct, frozen=True, kw_only=True):
     def to_prepare(self, counts: LaneCounts, missing: int) -> int:
         """Of lanes that are missing, those to begin preparing now, from parked ones or anew.
 
-        One at a time while nobody waits and as many are fresh: each takes a processor for a tenth
-        of a second, and the programs under way need one too.
+        While nobody waits and one is fresh the engine does one thing at a time, what it does with
+        lanes that have ended included: each takes a processor for a tenth of a second, and the
+        programs under way need one too.
         """
         room = self.lanes_max - counts.total + counts.parked
-        pace = 1 if not counts.waiting and counts.fresh >= missing else self.refill
+        calm = counts.fresh and not counts.waiting
+        pace = 1 - counts.settling if calm else self.refill
         return max(0, min(missing, pace - counts.preparing, room))
 
     def is_in_the_way(self, counts: LaneCounts, unserved: int) -> bool:

@@ -1,7 +1,7 @@
 """Lanes: prepared ahead of need, lent to one tenant, retired after their programs.
 
 What is decided is in ``policy``, who has which lane in ``shelf``, who waits in ``waiting``.
-Whatever talks to the engine runs in a task of ``Upkeep``; a caller that is cancelled at any await
+Calls of the engine run in tasks of ``Upkeep``; a caller that is cancelled at any await
 leaves no container behind.
 """
 
@@ -17,7 +17,7 @@ from crucible.executor.hooks import SandboxRetired, SandboxTaken, Trouble
 from crucible.executor.nested.lane import Lane
 from crucible.executor.nested.policy import LaneCounts, LanePolicy, gives_up
 from crucible.executor.nested.shelf import LaneShelf
-from crucible.executor.nested.waiting import LaneLine
+from crucible.executor.nested.waiting import LaneLine, LaneWaiter
 from crucible.executor.pool_policy import PoolTotals
 from crucible.executor.turns import Turns
 from crucible.executor.upkeep import Upkeep
@@ -41,7 +41,7 @@ class LanePool:
         engine: where containers are.
         config: the executor's.
         default: what lanes are like that are made ahead of need, and kept after a program.
-        hooks: told what happens.
+        hooks: called with what happens.
 
     Attributes:
         totals: what happened since it was opened.
@@ -165,6 +165,8 @@ class LanePool:
         return reason or ("turn" if self._goes_to_others(lane) else "")
 
     def _goes_to_others(self, lane: Lane) -> bool:
+        if not len(self._line):
+            return False
         unserved = [waiter.tenant for waiter in self._line.unserved(self._preparing)]
         held = self._shelf.held
         held[lane.tenant] += 1
@@ -191,7 +193,7 @@ class LanePool:
     async def _wait(self, tenant: str, shape: Shape, *, fresh: bool) -> Lane:
         if not self.policy.admits(self.counts):
             raise PoolFull(f"{len(self._line)} programs are waiting for a lane")
-        waiter = self._line.join(tenant, shape, fresh=fresh)
+        waiter = self._line.join(LaneWaiter(shape, tenant, fresh=fresh))
         self.balance()
         try:
             async with asyncio.timeout(self._config.acquire_s):
@@ -210,7 +212,7 @@ class LanePool:
             raise
 
     def _offer(self, lane: Lane) -> None:
-        """To whoever is next among those it may serve, else to those at rest."""
+        """Lend it to the next waiting program that it may serve, else put it to rest."""
         if self._closed:
             self._remove(lane, "closing")
         elif (waiter := self._line.next_for(lane, self._turns, self._shelf.held)) is not None:
@@ -239,7 +241,7 @@ class LanePool:
             self.balance()
 
     def failed(self, error: ExecutorError, shape: Shape) -> None:
-        """No lane could be made: tell whoever waits, and pause before the next try."""
+        """No lane could be made: fail the programs waiting, and pause before the next try."""
         self._failures += 1
         self.totals.failed_preparations += 1
         self._preparing[shape] -= 1

@@ -138,7 +138,7 @@ def check_host(host: EngineHost, runtime: str) -> None:
 
 @contextmanager
 def telling_what_is_missing() -> Iterator[None]:
-    """Turn a lane that did not come up into what is missing, where that can be told.
+    """Turn a lane that did not come up into what is missing, where the complaint is known.
 
     Raises:
         NestedUnavailable: a requirement is missing.

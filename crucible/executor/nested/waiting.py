@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
+
+from crucible.executor.waiting import Line, Waiter
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -13,18 +14,16 @@ if TYPE_CHECKING:
     from crucible.executor.turns import Turns
 
 
-class LaneWaiter:
+class LaneWaiter(Waiter["Lane"]):
     """A waiting program of a tenant.
 
     Attributes:
         fresh: it wants a lane that has run nothing.
     """
 
-    def __init__(self, tenant: str, shape: Shape, *, fresh: bool = False) -> None:
-        self.tenant = tenant
-        self.shape = shape
+    def __init__(self, shape: Shape, tenant: str, *, fresh: bool = False) -> None:
+        super().__init__(shape, tenant)
         self.fresh = fresh
-        self.future: asyncio.Future[Lane] = asyncio.get_running_loop().create_future()
 
     def may_have(self, lane: Lane) -> bool:
         """Whether a lane serves it, and it still waits."""
@@ -32,14 +31,8 @@ class LaneWaiter:
         return self.shape == lane.shape and lane.tenant in whose and not self.future.done()
 
 
-class LaneLine:
+class LaneLine(Line[LaneWaiter]):
     """All that wait, in order of arrival; tenants take turns."""
-
-    def __init__(self) -> None:
-        self._waiters: list[LaneWaiter] = []
-
-    def __len__(self) -> int:
-        return len(self._waiters)
 
     @property
     def tenants(self) -> set[str]:
@@ -60,21 +53,6 @@ class LaneLine:
                 unserved.append(waiter)
         return unserved
 
-    def join(self, tenant: str, shape: Shape, *, fresh: bool = False) -> LaneWaiter:
-        """Wait from now on."""
-        waiter = LaneWaiter(tenant, shape, fresh=fresh)
-        self._waiters.append(waiter)
-        return waiter
-
-    def leave(self, waiter: LaneWaiter) -> Lane | None:
-        """Give up; a lane that was handed over already comes back."""
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
-        future = waiter.future
-        if future.done() and not future.cancelled() and future.exception() is None:
-            return future.result()
-        return None
-
     def next_for(self, lane: Lane, turns: Turns, held: Counter[str]) -> LaneWaiter | None:
         """Who gets a lane, if anybody may; that one waits no more.
 
@@ -92,8 +70,5 @@ class LaneLine:
         return waiter
 
     def disappoint(self, error: Exception, shape: Shape | None = None) -> None:
-        """No lane of ``shape`` (None: of any) could be made: tell whoever waits for one."""
-        for waiter in [w for w in self._waiters if shape is None or w.shape == shape]:
-            self._waiters.remove(waiter)
-            if not waiter.future.done():
-                waiter.future.set_exception(error)
+        """No lane of ``shape`` (None: of any) could be made: fail the programs waiting for one."""
+        self.fail(error, lambda waiter: shape in (None, waiter.shape))

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     import pytest
     from sqlalchemy.ext.asyncio import AsyncEngine
-    from support.postgres import PostgresServer
 
+    from benchmarks.postgres import PostgresServer
     from crucible.embedded.server import EmbeddedServer
     from crucible.events.event import Event
     from crucible.history.historian import Historian
@@ -144,7 +144,7 @@ async def test_outages_of_the_database_are_waited_out(
             await scratch_postgres.stop(signal.SIGKILL)
             await append(redis, life("e1"))
             await until(lambda: _opened(historian))
-            assert historian.state.lag_s > 0
+            assert await historian.lag_s() > 0
             await scratch_postgres.start()
             await until(lambda: _closed(historian))
         await engine.dispose()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from support.history_rig import life, migrated, rows_of
 from support.worker_rig import crucible
 
 from crucible.errors import RequirementError, SettingsError
 from crucible.history.database import open_database
-from crucible.history.migrate import migrate, newest, require_newest
+from crucible.history.migrate import migrate
+from crucible.history.migrations import versions
 from crucible.history.schema import evaluations, labels, metadata
+from crucible.history.version import NEWEST, VERSIONS, require_newest
 from crucible.history.writer import HistoryWriter
 
 
@@ -31,15 +37,15 @@ async def test_data_survives_downgrades_and_upgrades(history_url: str) -> None:
         writer = HistoryWriter(engine)
         await writer.write(life("one", metadata={"run": "a"}))
         before = await rows_of(engine, evaluations)
-        assert await migrate(engine, "0001") == (newest(), "0001")
+        assert await migrate(engine, "0001") == (NEWEST, "0001")
         assert await rows_of(engine, evaluations) == before
-        assert await migrate(engine) == ("0001", newest())
+        assert await migrate(engine) == ("0001", NEWEST)
         assert await rows_of(engine, evaluations) == before
         assert await rows_of(engine, labels) == []
         await writer.write(life("one", metadata={"run": "a"}))
         assert len(await rows_of(engine, labels)) == 3
-        assert await migrate(engine, "base") == (newest(), None)
-        assert await migrate(engine) == (None, newest())
+        assert await migrate(engine, "base") == (NEWEST, None)
+        assert await migrate(engine) == (None, NEWEST)
 
 
 async def test_another_schema_is_refused(history_url: str) -> None:
@@ -54,7 +60,7 @@ async def test_another_schema_is_refused(history_url: str) -> None:
         await require_newest(engine)
         async with engine.execution_options(writes=True).begin() as connection:
             await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-        with pytest.raises(RequirementError, match=rf"9999.*historian migrate {newest()}"):
+        with pytest.raises(RequirementError, match=rf"9999.*historian migrate {NEWEST}"):
             await require_newest(engine)
         with pytest.raises(SettingsError, match="9999, which only a newer crucible knows"):
             await migrate(engine)
@@ -76,7 +82,15 @@ async def test_the_command_migrates(history_url: str, redis_url: str) -> None:
         assert "(crucible historian migrate)" in refused.log
     async with crucible(["historian", "migrate"], **variables) as migrating:
         assert await migrating.wait() == 0, migrating.log
-        assert f"was none and is {newest()} now" in migrating.log
+        assert f"was none and is {NEWEST} now" in migrating.log
     async with crucible(["historian", "migrate", "--json"], **variables) as migrating:
         assert await migrating.wait() == 0, migrating.log
-        assert f'"after": "{newest()}"' in migrating.log
+        assert f'"after": "{NEWEST}"' in migrating.log
+
+
+def test_every_migration_is_a_known_version() -> None:
+    """In their order: a historian reads no files of migrations."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(versions.__file__).parents[1]))
+    found = [one.revision for one in ScriptDirectory.from_config(config).walk_revisions()]
+    assert tuple(found[::-1]) == VERSIONS

@@ -43,6 +43,9 @@ TYPED: dict[str, tuple[str, Any]] = {
     "allowed_hosts": ("a.example,b.example", ["a.example", "b.example"]),
     "isolation": ("nested", "nested"),
     "webhook_networks": ("10.1.0.0/16,fd00::/8", ["10.1.0.0/16", "fd00::/8"]),
+    "otlp_endpoint": ("http://h:4318", "http://h:4318"),
+    "flower_url": ("http://h:5555", "http://h:5555"),
+    "trace_sample_rate": ("0.5", 0.5),
     "isolations": ("nested,container", ["nested", "container"]),
 }
 

@@ -67,7 +67,7 @@ def test_the_bytes_of_version_1() -> None:
     event = Event("a", 1, 1700000000000, Transition.RUNNING, "running", "acme", "evaluation")
     assert msgspec.msgpack.decode(encode_event(event)) == [
         "a", 1, 1700000000000, "running", "running", "acme", "evaluation", "celery", 0, 0, 0,
-        *[None] * 4, "", *[None] * 15, False,
+        *[None] * 4, "", *[None] * 15, False, "",
     ]  # fmt: skip
     assert decode_event(encode_event(event)) == event
 

@@ -28,12 +28,14 @@ def test_no_more_lanes_than_may_be(counts: LaneCounts, missing: int) -> None:
         assert counts.total + max(0, begun - counts.parked) <= max(POLICY.lanes_max, counts.total)
 
 
-def test_lanes_are_prepared_one_at_a_time_while_enough_are_ready() -> None:
+def test_the_engine_does_one_thing_at_a_time_while_a_lane_is_ready() -> None:
     """Two at once would leave no processor to programs; somebody who waits is worth it."""
     policy = LanePolicy(lanes_max=8, max_waiting=8, refill=2, idle_s=60.0)
-    assert policy.to_prepare(LaneCounts(fresh=2), 2) == 1
+    assert policy.to_prepare(LaneCounts(fresh=1), 2) == 1
     assert policy.to_prepare(LaneCounts(fresh=2, preparing=1), 2) == 0
-    assert policy.to_prepare(LaneCounts(fresh=1), 2) == 2
+    assert policy.to_prepare(LaneCounts(fresh=2, settling=1), 2) == 0
+    assert policy.to_prepare(LaneCounts(), 2) == 2
+    assert policy.to_prepare(LaneCounts(settling=1), 2) == 2
     assert policy.to_prepare(LaneCounts(fresh=2, waiting=1), 2) == 2
 
 

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from support.history_rig import life, story
 
 from crucible.events.event import Event
-from crucible.history.rows import Row, batch_of, cut, label_rows, words_of
+from crucible.history.fitting import cut
+from crucible.history.labels import label_rows, words_of
+from crucible.history.rows import Row, batch_of
 
 
 @given(st.permutations(story()), st.lists(st.sampled_from(story())))

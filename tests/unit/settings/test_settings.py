@@ -9,7 +9,14 @@ from crucible.broker.redis.connection import read_url
 from crucible.errors import SettingsError
 from crucible.evaluation.limits import ceilings_of, checked_limits
 from crucible.models import LIMIT_FLOORS
-from crucible.settings import Settings, check_exposure, env_name, load_settings, mask_url
+from crucible.settings import (
+    Settings,
+    check_exposure,
+    child_environ,
+    env_name,
+    load_settings,
+    mask_url,
+)
 
 NOWHERE = {"CRUCIBLE_CONFIG": ""}
 
@@ -339,3 +346,44 @@ def test_there_may_be_no_event_bus() -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings({"CRUCIBLE_EVENT_BUS_URL": "none"})
     assert caught.value.setting == "CRUCIBLE_EVENT_BUS_URL"
+
+
+def test_a_file_holds_what_is_not_to_be_in_the_environment(tmp_path: Path) -> None:
+    """As containers are handed their secrets."""
+    secret = tmp_path / "token"
+    secret.write_text("s3cret\n")
+    settings = load_settings({"CRUCIBLE_EXECUTOR_TOKEN_FILE": str(secret)})
+    assert settings.executor_token == "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("content", "other", "said"),
+    [
+        (None, {}, "No such file"),
+        ("\n", {}, "is empty"),
+        ("\udcff", {}, "is not text"),
+        ("x", {"CRUCIBLE_EXECUTOR_TOKEN": "y"}, "CRUCIBLE_EXECUTOR_TOKEN is set as well"),
+    ],
+)
+def test_a_file_that_cannot_be_the_value_is_named(
+    tmp_path: Path, content: str | None, other: dict[str, str], said: str
+) -> None:
+    """And none of it is quoted."""
+    secret = tmp_path / "token"
+    if content is not None:
+        secret.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(SettingsError, match=said) as raised:
+        load_settings({"CRUCIBLE_EXECUTOR_TOKEN_FILE": str(secret), **other})
+    assert "CRUCIBLE_EXECUTOR_TOKEN_FILE" in str(raised.value)
+
+
+def test_children_have_the_settings_that_were_read_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is read once: the child is handed its value, not its name."""
+    secret = tmp_path / "token"
+    secret.write_text("s3cret")
+    monkeypatch.setenv("CRUCIBLE_EXECUTOR_TOKEN_FILE", str(secret))
+    environ = child_environ(load_settings())
+    secret.unlink()
+    assert load_settings(environ).executor_token == "s3cret"

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own."""
+"""A PostgreSQL server of the benchmarks' and tests' own."""
 
 from __future__ import annotations
 
@@ -50,6 +50,12 @@ class PostgresServer:
     def url(self) -> str:
         """The URL of the database that is always there."""
         return self.url_of("postgres")
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server; its sessions are its children."""
+        assert self._process is not None
+        return self._process.pid
 
     def url_of(self, database: str) -> str:
         """The URL of a database."""

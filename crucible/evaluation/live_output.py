@@ -1,0 +1,80 @@
+"""The output of an evaluation while it runs: the end of it is stored now and then."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from crucible.evaluation.grading import PROGRESS
+from crucible.evaluation.view import now_text
+from crucible.executor.live import listening
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from crucible.worker import TaskContext
+
+#: Seconds between two looks: programs that end sooner cost nothing.
+LOOK_S = 0.5
+#: Bytes that are shown of a program that runs.
+SHOWN_BYTES = 8192
+
+
+class Tail:
+    """The end of what a program has written.
+
+    Attributes:
+        written: bytes so far.
+    """
+
+    def __init__(self) -> None:
+        self.written = 0
+        self._kept = bytearray()
+
+    def add(self, piece: bytes) -> None:
+        """It has written more."""
+        self.written += len(piece)
+        self._kept += piece
+        # Cut now and then, not for each piece.
+        if len(self._kept) > 4 * SHOWN_BYTES:
+            del self._kept[:-SHOWN_BYTES]
+
+    @property
+    def text(self) -> str:
+        """As text; what is none in it, or was cut in two, is replaced."""
+        return bytes(self._kept[-SHOWN_BYTES:]).decode("utf-8", "replace")
+
+
+@asynccontextmanager
+async def showing_output(ctx: TaskContext) -> AsyncIterator[None]:
+    """Store what a program that runs inside has written, every ``LOOK_S`` seconds with news."""
+    tail = Tail()
+
+    async def report() -> None:
+        known = 0
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if tail.written > known:
+                known = tail.written
+                await ctx.update_state(PROGRESS, _meta(ctx, tail))
+
+    reporting = asyncio.create_task(report(), name=f"output-{ctx.id}")
+    try:
+        with listening(tail.add):
+            yield
+    finally:
+        reporting.cancel()
+        # As with progress: a state on its way is stored before the result is.
+        await asyncio.gather(reporting, return_exceptions=True)
+
+
+def _meta(ctx: TaskContext, tail: Tail) -> dict[str, Any]:
+    return {
+        "hostname": ctx.hostname,
+        "retries": ctx.retries,
+        "current_step": "running",
+        "message": f"{tail.written} bytes of output",
+        "updated_at": now_text(),
+        "output": tail.text,
+    }

@@ -1,0 +1,1 @@
+"""Traces with OpenTelemetry; imported only where they are switched on."""

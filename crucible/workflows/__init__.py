@@ -1,0 +1,1 @@
+"""Workflows: evaluations one after the other and beside one another, with outputs handed on."""
