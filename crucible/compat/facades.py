@@ -10,6 +10,7 @@ from crucible.compat import (
     judge0_submission,
     nemo_skills,
     piston,
+    piston_clients,
     piston_socket,
     sandbox_fusion,
     sandbox_fusion_forms,
@@ -51,7 +52,7 @@ FACADES = {
         sandbox_fusion_forms.overloaded,
     ),
     "piston": Facade(
-        (*piston.ROUTES, *piston_socket.ROUTES),
+        (*piston_clients.ROUTES, *piston.ROUTES, *piston_socket.ROUTES),
         2000,
         {f"{prefix}/execute": piston.Execute for prefix in piston.PREFIXES},
         piston.overloaded,

@@ -1,4 +1,4 @@
-"""Piston's ``/api/v2/execute`` and ``/api/v2/runtimes``."""
+"""Piston's programs and ``/api/v2/runtimes``; ``execute`` is in ``piston_clients``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from crucible.compat.context import CONTEXT
 from crucible.compat.evaluating import (
     PLATFORM,
     TIMED_OUT,
-    OverloadedError,
     evaluate,
     limits_within,
     seconds_of,
     texts,
 )
 from crucible.errors import InputError
-from crucible.http.body import read_body
 from crucible.models import Verdict
 
 if TYPE_CHECKING:
@@ -58,21 +56,6 @@ class Execute(msgspec.Struct, kw_only=True):
     run_cpu_time: float = 3000
     compile_memory_limit: int = -1
     run_memory_limit: int = -1
-
-
-async def execute(request: web.Request) -> web.Response:
-    """``POST /api/v2/execute``."""
-    if request.content_type != "application/json":
-        return _message(415, "requests must be of type application/json")
-    try:
-        asked = msgspec.json.decode(await read_body(request), type=Execute)
-        return web.json_response(answer_of(*await run(request, asked)))
-    except msgspec.DecodeError as error:
-        return _message(400, str(error))
-    except InputError as error:
-        return _message(400, str(error))
-    except OverloadedError as error:
-        return overloaded(error)
 
 
 async def run(
@@ -243,21 +226,15 @@ def _stage(stdout: str, stderr: str, code: int | None) -> dict[str, Any]:
     }
 
 
-def _message(status: int, text: str) -> web.Response:
+def message(status: int, text: str) -> web.Response:
+    """An answer that says what is wrong."""
     return web.json_response({"message": text}, status=status)
 
 
 def overloaded(error: Exception) -> web.Response:
     """The answer while programs cannot be taken."""
-    return _message(503, f"Resource temporarily unavailable: {error}")
+    return message(503, f"Resource temporarily unavailable: {error}")
 
 
 PREFIXES = ("/api/v2", "/api/v2/piston")
-ROUTES = tuple(
-    route
-    for prefix in PREFIXES
-    for route in (
-        web.post(f"{prefix}/execute", execute),
-        web.get(f"{prefix}/runtimes", runtimes),
-    )
-)
+ROUTES = tuple(web.get(f"{prefix}/runtimes", runtimes) for prefix in PREFIXES)

@@ -346,9 +346,32 @@ async def test_judge0_bytes_and_batches(client: aiohttp.ClientSession) -> None:
         assert len(await response.json()) == 14
 
 
+SUMS = ("python", "javascript", "bash", "c", "cpp")
+
+
 @pytest.mark.parametrize(
     ("package", "answers"),
     [
+        (
+            "pistonapi",
+            {
+                **dict.fromkeys(SUMS, "42\n"),
+                "runtimes": True,
+                "failing": "before\n",
+                "endless": "",
+                "unknown": "cobol-* runtime is unknown",
+            },
+        ),
+        (
+            "aio_piston",
+            {
+                **{language: [True, "42\n"] for language in SUMS},
+                "failing": [False, "before\n"],
+                "endless": [False, ""],
+                "broken": [False, ""],
+                "unknown": "Error 400 cobol-* runtime is unknown",
+            },
+        ),
         (
             "judge0",
             [
@@ -365,16 +388,18 @@ async def test_judge0_bytes_and_batches(client: aiohttp.ClientSession) -> None:
     ],
 )
 async def test_client_packages_as_they_are(
-    client: aiohttp.ClientSession, package: str, answers: list[Any]
+    client: aiohttp.ClientSession, package: str, answers: Any
 ) -> None:
     """The packages that people have, unchanged, in environments of their own."""
     python = ROOT / ".cache" / "clients" / package / "bin" / "python"
+    program = ROOT / "tests" / "clients" / f"{package}_client.py"
+    assert await said_by(python, program, f"http://127.0.0.1:{port_of(client)}") == answers
+
+
+async def said_by(*command: Path | str) -> Any:
+    """What a program prints, which is JSON."""
     process = await asyncio.create_subprocess_exec(
-        python,
-        ROOT / "tests" / "clients" / f"{package}_client.py",
-        f"http://127.0.0.1:{port_of(client)}",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
         output, said = await asyncio.wait_for(process.communicate(), 120)
@@ -382,4 +407,23 @@ async def test_client_packages_as_they_are(
         process.kill()
         raise
     assert process.returncode == 0, said.decode()
-    assert json.loads(output) == answers
+    return json.loads(output)
+
+
+async def test_the_client_of_npm_as_it_is(client: aiohttp.ClientSession) -> None:
+    """``piston-client``, unchanged."""
+    clients = ROOT / "tests" / "clients"
+    said = await said_by(
+        "node",
+        clients / "piston_client.mjs",
+        f"http://127.0.0.1:{port_of(client)}",
+        ROOT / ".cache" / "clients" / "piston_client",
+        clients / "corpus.json",
+    )
+    assert said == {
+        **dict.fromkeys(SUMS, "42\n"),
+        "failing": ["before\n", 3, None],
+        "endless": ["", None, "SIGKILL"],
+        "broken": 1,
+        "unknown": "cobol-* runtime is unknown",
+    }
