@@ -62,7 +62,7 @@ from crucible.api.app_keys import (
 from crucible.api.callers import CALLERS, Callers, caller_of
 from crucible.api.events import handlers as events
 from crucible.api.events.handlers import render
-from crucible.api.facades import add_facades
+from crucible.api.facades import add_facades, load_of
 from crucible.api.problems import DRAIN_RATE, not_submitted, problems
 from crucible.api.traces import add_tracing
 from crucible.broker import Publisher
@@ -515,4 +515,5 @@ async def _add_service(
         ceilings_of=lambda request: allowed[caller_of(request).tier].ceilings,
         caller_of=caller_of,
         versions=functools.partial(environments.versions, app),
+        load=functools.partial(load_of, app),
     )

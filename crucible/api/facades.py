@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from crucible.api.app_keys import METER
+from crucible.api.app_keys import ADMIN, METER, READINESS
 from crucible.api.callers import CALLERS
 from crucible.compat.facades import FACADES, served_facades
 from crucible.errors import BrokerUnavailable, Forbidden, SessionUnavailable, Unauthenticated
+from crucible.settings import KNOWN_QUEUES
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -87,6 +88,16 @@ def health_of(request: web.Request) -> Any:
     name = transport.get_extra_info("sockname")
     facade = ports.get(name[1]) if isinstance(name, tuple) else None
     return None if facade is None else FACADES[facade].health
+
+
+async def load_of(app: web.Application) -> tuple[int, int]:
+    """Messages that wait in all queues, and workers that are there.
+
+    Raises:
+        BrokerError: the queue server does not answer.
+    """
+    census = await app[ADMIN].census(KNOWN_QUEUES)
+    return sum(queue.waiting for queue in census.queues), await app[READINESS].listening() or 0
 
 
 def facade_paths(settings: Settings, components: dict[str, dict[str, Any]]) -> dict[str, Any]:

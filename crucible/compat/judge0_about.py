@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from typing import Any
 
 from aiohttp import web
 
 from crucible.compat.context import CONTEXT
 from crucible.compat.judge0_submission import BATCH, CPU_S, MEMORY_KB, PIDS, WALL_S
+from crucible.errors import BrokerError
 from crucible.evaluation.judge0_form import CALLBACK_S, CALLBACK_TRIES, LANGUAGES, STATUSES
 from crucible.executor.admission import MAX_FILES_BYTES
 
@@ -41,6 +44,34 @@ async def about(request: web.Request) -> web.Response:
     """``GET /about``."""
     return web.json_response(
         {"version": "1.13.1", "homepage": "", "source_code": "", "maintainer": ""}
+    )
+
+
+async def system_info(request: web.Request) -> web.Response:
+    """``GET /system_info``: the machine that answers, not those that run programs."""
+    return web.json_response(
+        {"Architecture": platform.machine(), "CPU(s)": str(os.cpu_count() or 1)}
+    )
+
+
+async def workers(request: web.Request) -> web.Response:
+    """``GET /workers``: one queue; what it does not know of workers is zero."""
+    try:
+        waiting, there = await request.app[CONTEXT].load()
+    except BrokerError:
+        return web.json_response({"error": "queue is not reachable"}, status=503)
+    return web.json_response(
+        [
+            {
+                "queue": "default",
+                "size": waiting,
+                "available": there,
+                "idle": there if not waiting else 0,
+                "working": there if waiting else 0,
+                "paused": 0,
+                "failed": 0,
+            }
+        ]
     )
 
 
@@ -115,4 +146,6 @@ ROUTES = (
     web.get("/statuses", statuses),
     web.get("/about", about),
     web.get("/config_info", config_info),
+    web.get("/system_info", system_info),
+    web.get("/workers", workers),
 )

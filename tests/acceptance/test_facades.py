@@ -16,6 +16,7 @@ from support.api_rig import port_of, running_api
 from support.receiver import listening_receiver
 from support.worker_rig import async_worker
 
+from benchmarks import reward_loop
 from crucible.embedded.server import EmbeddedServer
 
 if TYPE_CHECKING:
@@ -342,8 +343,24 @@ async def test_judge0_bytes_and_batches(client: aiohttp.ClientSession) -> None:
     assert (found["stdout"], missing) == ("1\n", None)
     async with client.get("/languages/71") as response:
         assert (await response.json())["name"].startswith("Python (3")
+    async with client.get("/workers") as response:
+        [queue] = await response.json()
+    assert (queue["queue"], queue["available"]) == ("default", 1)
+    async with client.get("/system_info") as response:
+        assert int((await response.json())["CPU(s)"]) > 0
     async with client.get("/statuses") as response:
         assert len(await response.json()) == 14
+
+
+async def test_a_reward_loop_in_short(client: aiohttp.ClientSession) -> None:
+    """Endless programs and hogs among the others: every reward is right, and none is lost.
+
+    ``python -m benchmarks.reward_loop`` is the long form, which compares throughput as well.
+    """
+    url = f"http://127.0.0.1:{port_of(client)}"
+    facade, api = await reward_loop.compare(url, requests=50, rounds=1, in_flight=50)
+    for tally in (facade, api):
+        assert (tally.wrong, tally.lost, tally.answered) == ([], 0, 50)
 
 
 SUMS = ("python", "javascript", "bash", "c", "cpp")
