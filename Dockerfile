@@ -5,7 +5,9 @@
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS wheels
-USER root
+# No process runs in this stage or its children: they only make files.
+# hadolint ignore=DL3002
+USER 0
 COPY dist/wheels /wheels
 # The base may have no pip: a wheel of pip runs from the archive that it is.
 SHELL ["/bin/sh", "-eu", "-c"]
@@ -21,11 +23,11 @@ FROM wheels AS wheels-server
 RUN set -- /wheels/pip-*.whl; python3 "$1/pip" --python /opt/crucible/bin/python install --no-cache-dir \
     --no-index --find-links /wheels --disable-pip-version-check 'crucible-sandbox[embedded]'; \
     ln -s "$(/opt/crucible/bin/python -c 'from crucible.embedded.server import find_binary; print(find_binary())')" \
-        /opt/crucible/bin/queue-server
+        /opt/crucible/bin/valkey-server
 
 # What every process has in common: a user without rights, and nothing it may write but /data.
 FROM ${BASE} AS process
-USER root
+USER 0
 RUN mkdir -p /data && chown 10001:10001 /data
 ENV PATH=/opt/crucible/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -41,12 +43,12 @@ FROM process AS api
 COPY --from=wheels /opt/crucible /opt/crucible
 ENV CRUCIBLE_HOST=0.0.0.0
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=10s --start-period=15s CMD ["crucible", "doctor", "--live", "api"]
+HEALTHCHECK --interval=20s --timeout=20s --start-period=60s CMD ["crucible", "doctor", "--live", "api"]
 CMD ["api"]
 
 FROM process AS worker
 COPY --from=wheels /opt/crucible /opt/crucible
-HEALTHCHECK --interval=15s --timeout=10s --start-period=15s CMD ["crucible", "doctor", "--live", "worker"]
+HEALTHCHECK --interval=20s --timeout=20s --start-period=60s CMD ["crucible", "doctor", "--live", "worker"]
 CMD ["worker"]
 
 # The only one that is given the engine's socket.
@@ -54,12 +56,12 @@ FROM process AS executor
 COPY --from=wheels /opt/crucible /opt/crucible
 ENV CRUCIBLE_HOST=0.0.0.0
 EXPOSE 8003
-HEALTHCHECK --interval=10s --timeout=10s --start-period=30s CMD ["crucible", "doctor", "--live", "executor"]
+HEALTHCHECK --interval=20s --timeout=20s --start-period=60s CMD ["crucible", "doctor", "--live", "executor"]
 CMD ["executor"]
 
 FROM process AS historian
 COPY --from=wheels /opt/crucible /opt/crucible
-HEALTHCHECK --interval=15s --timeout=10s --start-period=15s CMD ["crucible", "doctor", "--live", "historian"]
+HEALTHCHECK --interval=20s --timeout=20s --start-period=60s CMD ["crucible", "doctor", "--live", "historian"]
 CMD ["historian"]
 
 # A stock Celery worker, beat and Flower.
@@ -71,5 +73,5 @@ CMD ["worker", "-Q", "high_priority,evaluation,batch,maintenance,webhooks"]
 # A server for machines that reach no registry; elsewhere compose.yaml takes the official image.
 FROM process AS server
 COPY --from=wheels-server /opt/crucible /opt/crucible
-ENTRYPOINT ["queue-server"]
-CMD ["--dir", "/data", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]
+ENTRYPOINT []
+CMD ["valkey-server", "--dir", "/data", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]

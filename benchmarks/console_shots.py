@@ -8,10 +8,15 @@ Starts an installation of its own beside a legacy queue, runs programs in it, an
 from __future__ import annotations
 
 import argparse
+import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from redis import Redis
+
 from benchmarks.console_up import PRIMES, Api, fill, installation, open_browser
+from crucible.broker.wire.encode import encode_task
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, ViewportSize
@@ -26,6 +31,7 @@ PLACES = {
     "dead-letters": "dead-letters",
     "migration": "migration",
     "assessments": "assessments",
+    "assessment": "assessments/nightly-2",
     "webhooks": "webhooks",
     "keys": "keys",
 }
@@ -59,6 +65,40 @@ def main() -> None:
 def _fill(api: Api) -> None:
     api.send("POST", "/api/v1/webhooks", {"url": "https://example.org/crucible"})
     fill(api)
+    for number in (1, 2):
+        _assess(api, number)
+    _spoil(api)
+
+
+def _assess(api: Api, number: int) -> None:
+    """A suite of forty programs, of which fewer fail the second time."""
+    cases = [
+        {"id": f"case-{n:02}", "name": f"factorial of {n}", "code": _factorial(n, wrong=n % 9 == 4),
+         "tests": [{"id": "1", "expected": str(math.factorial(n))}],
+         "isolation": "nested"}
+        for n in range(40)
+    ]  # fmt: skip
+    if number == 2:
+        cases[4]["code"] = _factorial(4, wrong=False)
+    path = "/api/v1/assessments"
+    suite = {"name": "nightly", "assessment_id": f"nightly-{number}", "cases": cases}
+    api.send("POST", path, suite)
+    api.send("POST", f"{path}/nightly-{number}/start")
+    while api.send("GET", f"{path}/nightly-{number}")["status"] != "completed":
+        time.sleep(0.5)
+
+
+def _factorial(number: int, *, wrong: bool) -> str:
+    return f"import math\nprint(math.factorial({number}) + {int(wrong)})"
+
+
+def _spoil(api: Api) -> None:
+    """Messages that nobody can run."""
+    with Redis.from_url(api.queue_url) as redis:
+        for name in ("reports.render_pdf", "mail.send"):
+            message = encode_task(name, ["weekly"], task_id=f"{name}-7", queue="evaluation")
+            redis.lpush("evaluation", message)
+        redis.lpush("evaluation", b'{"body": "!!!", "headers": {}}')
 
 
 def shoot(page: Page, url: str, name: str, path: Path) -> None:

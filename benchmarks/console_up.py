@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,10 +54,16 @@ for prime in primes(int(input())):
 
 
 class Api:
-    """Requests to an installation."""
+    """Requests to an installation.
+
+    Attributes:
+        url: of its api.
+        queue_url: of its queue server, once it is ready.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.queue_url = ""
 
     def send(self, method: str, path: str, body: object = None) -> Any:
         """The JSON of an answer; raises OSError."""
@@ -87,20 +94,36 @@ def installation(*, legacy: bool = False) -> Iterator[Api]:
             stack.enter_context(_command(["legacy", "worker"], environment))
         port = free_port()
         up = ["up", "--port", str(port), "--data-dir", str(Path(data) / "up")]
-        stack.enter_context(_command(up, environment))
+        log = Path(data) / "log"
+        stack.enter_context(_command(up, environment, log))
         api = Api(f"http://127.0.0.1:{port}")
         _await_ready(api)
+        api.queue_url = _queue_url(log)
         yield api
 
 
 @contextmanager
-def _command(arguments: list[str], environment: dict[str, str]) -> Iterator[None]:
-    command = [sys.executable, "-m", "crucible", *arguments]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=2) as process:
+def _command(
+    arguments: list[str], environment: dict[str, str], log: Path = Path(os.devnull)
+) -> Iterator[None]:
+    command = [sys.executable, "-u", "-m", "crucible", *arguments]
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(command, env=environment, stdout=out, stderr=out) as process,
+    ):
         try:
             yield
         finally:
             process.terminate()
+
+
+def _queue_url(log: Path) -> str:
+    until = time.monotonic() + START_S
+    while (found := re.search(r"^queue +(\S+)$", log.read_text(), re.MULTILINE)) is None:
+        if time.monotonic() > until:
+            raise SystemExit("crucible up did not say where its queue server is")
+        time.sleep(0.1)
+    return found[1]
 
 
 def _await_ready(api: Api) -> None:

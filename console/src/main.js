@@ -5,6 +5,7 @@ import "./styles/base.css";
 import "./styles/parts.css";
 import "@preact/signals";
 import { html } from "./html.js";
+import { Assessment, Assessments } from "./screens/assessments.js";
 import { DeadLetters } from "./screens/deadletters.js";
 import { Evaluation } from "./screens/evaluation.js";
 import { Evaluations } from "./screens/evaluations.js";
@@ -22,6 +23,7 @@ import { Empty, Title } from "./ui/parts.js";
 const SCREENS = {
   submit: () => html`<${Submit} />`,
   evaluations: (id) => (id ? html`<${Evaluation} key=${id} id=${id} />` : html`<${Evaluations} />`),
+  assessments: (id) => (id ? html`<${Assessment} key=${id} id=${id} />` : html`<${Assessments} />`),
   queues: () => html`<${Queues} />`,
   workers: () => html`<${Workers} />`,
   "dead-letters": () => html`<${DeadLetters} />`,

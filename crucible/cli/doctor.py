@@ -14,7 +14,7 @@ from crucible.settings import Settings
 from crucible.settings.sections import Section
 
 if TYPE_CHECKING:
-    from crucible.doctor import Check
+    from crucible.doctor.check import Check
 
 _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
@@ -50,10 +50,7 @@ def command(
 
         typer.echo(probe.apparmor_profile(), nl=False)
         return
-    # Imported here so that other commands do not load the engine's client.
-    from crucible.doctor import run_checks
-
-    checks = asyncio.run(run_checks(settings) if live is None else _live(settings, live))
+    checks = asyncio.run(_all(settings) if live is None else _live(settings, live))
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(checks)).decode())
     else:
@@ -66,8 +63,15 @@ def command(
         raise typer.Exit(1)
 
 
+async def _all(settings: Settings) -> list[Check]:
+    # Imported here so that other commands do not load the engine's client.
+    from crucible.doctor.examination import run_checks
+
+    return await run_checks(settings)
+
+
 async def _live(settings: Settings, name: str) -> list[Check]:
-    from crucible.doctor import Process, check_live
+    from crucible.doctor.live import Process, check_live
 
     if name not in list(Process):
         raise typer.BadParameter(

@@ -40,7 +40,8 @@ _OWN = frozenset(
     {
         "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
         "transfer-encoding", "upgrade", "host", "content-length", "content-encoding",
-        "authorization", "x-api-key", "x-auth-token", "cookie", "accept-encoding",
+        "authorization", "x-api-key", "x-auth-token", "cookie", "set-cookie",
+        "accept-encoding",
     }
 )  # fmt: skip
 #: The one script that Flower has in a page, with either of its values; Tornado takes the
@@ -96,14 +97,18 @@ class FlowerProxy:
             data=await _body_of(request),
             allow_redirects=False,
         ) as answer:
-            fields = _passed(answer.headers) | {
-                **HEADERS, "Content-Security-Policy": _POLICY, "X-Frame-Options": "DENY",
-            }  # fmt: skip
-            fields.pop("Set-Cookie", None)
+            fields = _passed(answer.headers) | {**HEADERS, "Content-Security-Policy": _POLICY}
             response = web.StreamResponse(status=answer.status, headers=fields)
             await response.prepare(request)
-            async for part in answer.content.iter_chunked(1 << 16):
-                await response.write(part)
+            try:
+                async for part in answer.content.iter_chunked(1 << 16):
+                    await response.write(part)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                # It has begun: only the end of the connection can still say that it is not whole.
+                log.info("Flower's answer broke off: %s", error)
+                if request.transport is not None:
+                    request.transport.abort()
+                return response
             await response.write_eof()
             return response
 

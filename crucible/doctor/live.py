@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import http.client
 import socket
 from typing import TYPE_CHECKING
-
-import aiohttp
 
 from crucible.broker.claiming.liveness import read_heartbeats
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.translation import translated
 from crucible.doctor.check import Check, failed, passed
-from crucible.doctor.machine import ANSWER_S
 from crucible.errors import BrokerError
 from crucible.redis_keys import Keys
 from crucible.settings import http_url
@@ -38,6 +36,8 @@ class Process(enum.StrEnum):
     HISTORIAN = "historian"
 
 
+#: Seconds a process or a server may take to answer.
+ANSWER_S = 3.0
 #: Port that ``crucible executor`` listens on unless it is given another.
 EXECUTOR_PORT = 8003
 
@@ -51,33 +51,38 @@ async def check_live(settings: Settings, process: Process) -> Check:
     """
     match process:
         case Process.API:
-            return await _answers("api", _own_url(settings, settings.port))
+            return await _answers("api", settings, settings.port)
         case Process.EXECUTOR:
-            return await _answers("executor", _own_url(settings, EXECUTOR_PORT))
+            return await _answers("executor", settings, EXECUTOR_PORT)
         case Process.WORKER:
             return await _beats(settings)
         case Process.HISTORIAN:
             return await _reports(settings)
 
 
-def _own_url(settings: Settings, port: int) -> str:
-    """Where it is reached from this machine; an address for every interface is none to ask."""
-    everywhere = settings.host in ("0.0.0.0", "::")
-    return http_url("127.0.0.1" if everywhere else settings.host, port)
-
-
-async def _answers(name: str, url: str) -> Check:
+async def _answers(name: str, settings: Settings, port: int) -> Check:
+    # An address for every interface is none to ask.
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    url = http_url(host, port)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S)) as session,
-            session.get(f"{url}/health") as response,
-        ):
-            if response.status == 200:
-                return passed(name, f"answers at {url}")
-            found = f"{url}/health answers {response.status}"
-    except (aiohttp.ClientError, TimeoutError, OSError):
+        # The standard library's client: a check runs often, and is a process of its own each time.
+        status = await asyncio.to_thread(_status_of, host, port)
+    except (http.client.HTTPException, OSError):
         found = f"{url} does not answer"
+    else:
+        if status == 200:
+            return passed(name, f"answers at {url}")
+        found = f"{url}/health answers {status}"
     return failed(name, found, f"look at its log, or start it: crucible {name}")
+
+
+def _status_of(host: str, port: int) -> int:
+    connection = http.client.HTTPConnection(host, port, timeout=ANSWER_S)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 async def _beats(settings: Settings) -> Check:

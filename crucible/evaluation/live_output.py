@@ -49,24 +49,32 @@ class Tail:
 @asynccontextmanager
 async def showing_output(ctx: TaskContext) -> AsyncIterator[None]:
     """Store what a program that runs inside has written, every ``LOOK_S`` seconds with news."""
-    tail = Tail()
+    tail, reporting = Tail(), set[asyncio.Task[None]]()
 
-    async def report() -> None:
-        known = 0
-        while True:
-            await asyncio.sleep(LOOK_S)
-            if tail.written > known:
-                known = tail.written
-                await ctx.update_state(PROGRESS, _meta(ctx, tail))
+    def begin() -> None:
+        reporting.add(asyncio.create_task(_report(ctx, tail), name=f"output-{ctx.id}"))
 
-    reporting = asyncio.create_task(report(), name=f"output-{ctx.id}")
+    # A task only for those that run so long: most end sooner, and a timer costs next to nothing.
+    timer = asyncio.get_running_loop().call_later(LOOK_S, begin)
     try:
         with listening(tail.add):
             yield
     finally:
-        reporting.cancel()
-        # As with progress: a state on its way is stored before the result is.
-        await asyncio.gather(reporting, return_exceptions=True)
+        timer.cancel()
+        for task in reporting:
+            task.cancel()
+        if reporting:
+            # As with progress: a state on its way is stored before the result is.
+            await asyncio.gather(*reporting, return_exceptions=True)
+
+
+async def _report(ctx: TaskContext, tail: Tail) -> None:
+    known = 0
+    while True:
+        if tail.written > known:
+            known = tail.written
+            await ctx.update_state(PROGRESS, _meta(ctx, tail))
+        await asyncio.sleep(LOOK_S)
 
 
 def _meta(ctx: TaskContext, tail: Tail) -> dict[str, Any]:

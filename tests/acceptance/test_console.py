@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import os
 import re
 import signal
@@ -215,6 +216,38 @@ async def test_a_program_is_shared_in_the_fragment(
         assert not any("p=" in url for url in asked)
 
 
+async def test_an_assessment_is_started_followed_and_reported(
+    installed: Installation, console: Console
+) -> None:
+    """From the dialog to its score, its cases, and what changed since an earlier one."""
+    for number in range(2):
+        await console.show("assessments")
+        await console.button("Start one").click()
+        dialog = console.page.get_by_role("dialog")
+        await dialog.get_by_label("Suite, as JSON").fill("{")
+        await dialog.get_by_role("button", name="Start it").click()
+        await expect(dialog.get_by_role("alert")).to_be_visible()
+        wrong = "print(1)" if number else "print(2)"
+        suite = {"name": f"suite {number}", "cases": [
+            {"id": "right", "code": "print(1)"},
+            {"id": "two", "name": "<b>", "code": wrong, "tests": [{"id": "1", "expected": "1"}]},
+        ]}  # fmt: skip
+        await dialog.get_by_label("Suite, as JSON").fill(json.dumps(suite))
+        await dialog.get_by_role("button", name="Start it").click()
+        await expect(console.page.locator("h1")).to_have_text(f"suite {number}")
+        cases = console.page.get_by_role("region", name="Cases")
+        await expect(cases.locator("tbody tr")).to_have_count(2)
+    await expect(console.page.get_by_text("100 %", exact=True).first).to_be_visible()
+    await expect(console.page.get_by_role("region", name="Progress")).to_contain_text("passed")
+    earlier = console.page.get_by_label("An earlier assessment")
+    await earlier.select_option(index=1)
+    await expect(console.page.get_by_text("improvements: 1")).to_be_visible()
+    assert await console.violations() == []
+    async with console.page.expect_download() as download:
+        await console.button("HTML").click()
+    assert (await download.value).suggested_filename.endswith(".html")
+
+
 async def test_dead_letters_are_replayed(installed: Installation, console: Console) -> None:
     """Each with its reason; one or all go back into their queues."""
     found = re.search(r"queue +(redis://\S+)", installed.child.log)
@@ -291,6 +324,7 @@ async def test_two_thousand_rows_scroll(installed: Installation, console: Consol
     ]
     async with installed.client.post("/api/eval/batch", json=items) as response:
         assert response.status == 202
+    await _listed(installed.client, "bulk", 2000)
     await console.show("evaluations?q=bulk")
     listed = console.page.get_by_role("status").filter(has_text="listed")
     table = console.page.get_by_role("table", name="Evaluations")
@@ -327,6 +361,7 @@ SCREENS = (
     "evaluations/for-axe",
     "queues",
     "workers",
+    "assessments",
     "dead-letters",
     "migration",
     "webhooks",
@@ -376,6 +411,20 @@ async def test_the_keyboard_goes_everywhere(console: Console) -> None:
     await console.page.keyboard.press("Tab")
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert await console.page.evaluate(outline) != "none"
+
+
+async def _listed(client: aiohttp.ClientSession, word: str, wanted: int) -> None:
+    """Return once the history has so many evaluations."""
+    found = 0
+    while found < wanted:
+        found, query = 0, {"q": word, "limit": "500"}
+        while True:
+            async with client.get("/api/eval", params=query) as response:
+                page = await response.json()
+            found += len(page["items"])
+            if page["next_cursor"] is None:
+                break
+            query["cursor"] = page["next_cursor"]
 
 
 async def test_the_first_load_is_small(installed: Installation) -> None:

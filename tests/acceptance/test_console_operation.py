@@ -109,6 +109,56 @@ async def test_keys_are_made_shown_once_and_revoked(
             assert response.status == 401
 
 
+async def test_a_queue_is_purged_after_a_question(server: EmbeddedServer, browser: Browser) -> None:
+    """How much is lost is said before; keeping it changes nothing."""
+    queue = f"redis://127.0.0.1:{server.port}/7"
+    async with running_api(queue) as client, open_tab(browser, url_of(client)) as tab:
+        for number in range(3):
+            await submit(client, "1", eval_id=f"waits-{number}", priority=1)
+        await tab.show("queues")
+        dialog = tab.page.get_by_role("dialog")
+        await tab.button("Purge batch").click()
+        await expect(dialog).to_contain_text("3 messages are deleted for good")
+        await dialog.get_by_role("button", name="Keep it").click()
+        await tab.button("Purge batch").click()
+        await dialog.get_by_role("button", name="Delete them").click()
+        await expect(tab.page.get_by_text("3 messages deleted from batch.")).to_be_visible()
+        await expect(tab.button("Purge batch")).to_be_disabled()
+        async with client.get("/api/eval/waits-0") as response:
+            assert (await response.json())["status"] == "cancelled"
+
+
+async def test_a_webhook_is_registered_and_a_delivery_replayed(
+    server: EmbeddedServer, browser: Browser
+) -> None:
+    """Its secret is shown once; a delivery that failed says why."""
+    queue = f"redis://127.0.0.1:{server.port}/8"
+    async with AsyncExitStack() as stack:
+        # Nobody listens there, so the first attempt fails.
+        receiver = f"http://127.0.0.1:{free_port()}/hook"
+        await stack.enter_async_context(celery_worker(queue))
+        client = await stack.enter_async_context(
+            running_api(queue, webhook_networks=("127.0.0.0/8",))
+        )
+        tab = await stack.enter_async_context(open_tab(browser, url_of(client)))
+        await tab.show("webhooks")
+        await tab.button("Register one").click()
+        dialog = tab.page.get_by_role("dialog")
+        await dialog.get_by_label("URL").fill(receiver)
+        await dialog.get_by_role("button", name="Register").click()
+        await expect(dialog.locator("pre")).to_contain_text("whsec_")
+        await dialog.get_by_role("button", name="I have it").click()
+        submitted = await submit(client, "print(1)", eval_id="delivered")
+        await completed(client, submitted["eval_id"])
+        await tab.button("Deliveries").click()
+        row = tab.page.get_by_role("region", name="Deliveries").locator("tbody tr")
+        await expect(row).to_contain_text("delivered")
+        await expect(row).to_contain_text("retrying")
+        await row.get_by_role("button", name="Replay").click()
+        await expect(tab.page.get_by_text("It is delivered once more")).to_be_visible()
+        assert await tab.violations() == []
+
+
 async def test_traffic_is_moved_and_rolled_back(server: EmbeddedServer, browser: Browser) -> None:
     """The slider moves evaluations to Celery; one button moves all of them back."""
     queue = f"redis://127.0.0.1:{server.port}/3"

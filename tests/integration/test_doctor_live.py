@@ -10,7 +10,8 @@ import pytest
 from support.worker_rig import async_worker, crucible
 
 from crucible.breaker import BreakerPolicy
-from crucible.doctor import Process, Severity, check_live
+from crucible.doctor.check import Severity
+from crucible.doctor.live import Process, check_live
 from crucible.embedded.server import free_port
 from crucible.history.historian import open_historian
 from crucible.history.own import own_url, prepare_own

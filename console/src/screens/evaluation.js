@@ -64,18 +64,22 @@ export function Evaluation({ id }) {
       <${Progress} evaluation=${evaluation} /><${Live} evaluation=${evaluation} />
       ${ended ? html`<${Timeline} evaluation=${evaluation} />` : null}
     </section>
-    <div class="columns">
+    <div class="two"><div class="stack">
+      ${ended ? html`<section class="card"><h2 class="hidden-label">Results</h2>
+        ${evaluation.tests ? html`<${TestTable} evaluation=${evaluation} />` : html`<${Outputs} evaluation=${evaluation} />`}
+        <${Compilation} report=${evaluation.compile} /><${Files} evaluation=${evaluation} /></section>` : null}
+      <${Program} id=${id} request=${request} missing=${missing} />
+    </div><div class="stack">
       ${ended ? html`<section class="card"><h2>Usage</h2><${Usage} evaluation=${evaluation} limits=${request?.limits} /></section>` : null}
       <section class="card"><h2>Facts</h2><${Facts} evaluation=${evaluation} /></section>
-    </div>
-    ${ended ? html`<section class="card"><h2 class="hidden-label">Results</h2>
-      ${evaluation.tests ? html`<${TestTable} evaluation=${evaluation} />` : html`<${Outputs} evaluation=${evaluation} />`}
-      <${Compilation} report=${evaluation.compile} /><${Files} evaluation=${evaluation} /></section>` : null}
-    <section class="card"><div class="head-line"><h2>Program</h2>
+    </div></div>`;
+}
+
+function Program({ id, request, missing }) {
+  return html`<section class="card"><div class="head-line"><h2>Program</h2>
       ${request ? html`<div class="row wrap"><${Copy} text=${request.code} label="Copy code" /><${Copy} label="Copy as curl" text=${() => asCurl(request)} /><${Copy} label="Copy as Python" text=${() => asPython(request)} /><${Copy} label="Copy as CLI" text=${() => asCli(request)} /></div>` : null}</div>
-      ${request ? html`<${Editor} key=${id} code=${request.code} language=${request.language ?? "python"} label="Program that was run" readOnly />
-        ${request.stdin ? html`<h3>Standard input</h3><${Text} text=${request.stdin} label="Standard input" />` : null}` : html`<p class="muted">${missing || "The program is shown once it has ended."}</p>`}
-    </section>`;
+    ${request ? html`<${Editor} key=${id} code=${request.code} language=${request.language ?? "python"} label="Program that was run" readOnly />
+      ${request.stdin ? html`<h3>Standard input</h3><${Text} text=${request.stdin} label="Standard input" />` : null}` : html`<p class="muted">${missing || "The program is shown once it has ended."}</p>`}</section>`;
 }
 
 function Facts({ evaluation }) {

@@ -35,6 +35,16 @@ export function merged(listed, latest) {
   return [...latest, ...newer, ...older].sort((a, b) => (a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : 0));
 }
 
+/** The list with its newest page; where more have come than fit in one, it begins anew from there. */
+function renewed(listed, page, cursor) {
+  const known = new Set(listed.map((one) => one.eval_id));
+  if (listed.length && page.next_cursor && !page.items.some((one) => known.has(one.eval_id))) {
+    cursor.next = page.next_cursor;
+    return page.items;
+  }
+  return merged(listed, page.items);
+}
+
 function useList(filters) {
   const identity = JSON.stringify(filters);
   const [rows, setRows] = useState([]);
@@ -53,11 +63,11 @@ function useList(filters) {
     const first = cursor.current.next === null && !cursor.current.asking;
     if (first) cursor.current.next = data.next_cursor;
     setRows((old) => {
-      if (!old.length || atTop.current) return merged(old, data.items);
+      if (!old.length || atTop.current) return renewed(old, data, cursor.current);
       // Nothing moves under somebody who reads further down: what is new waits for a click.
       const known = new Set(old.map((one) => one.eval_id));
       const fresh = data.items.filter((one) => !known.has(one.eval_id));
-      setHeld(fresh.length ? data.items : null);
+      setHeld(fresh.length ? data : null);
       return merged(old, data.items.filter((one) => known.has(one.eval_id)));
     });
   }, [data]);
@@ -77,7 +87,7 @@ function useList(filters) {
     }
   };
   const release = () => {
-    if (held) setRows((old) => merged(old, held));
+    if (held) setRows((old) => renewed(old, held, cursor.current));
     setHeld(null);
   };
   const top = (is) => {

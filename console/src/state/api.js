@@ -64,6 +64,13 @@ function deadline(signal) {
 
 export const get = (path, options) => api("GET", path, undefined, options);
 
+/** The text of a success, for what is no JSON. */
+export async function text(path) {
+  const response = await fetch(path, { headers: fieldsOfRequest(), cache: "no-store", signal: deadline() });
+  if (!response.ok) return answerOf(response);
+  return response.text();
+}
+
 async function answerOf(response) {
   const text = response.status === 204 ? "" : await response.text();
   let document = null;

@@ -23,6 +23,7 @@ const VERDICTS = {
   skipped: ["", "It was not run, because a test before it failed."],
 };
 const STATUSES = {
+  created: ["", "It was made, and not started."],
   queued: ["live", "It waits for a worker."],
   running: ["live", "A worker runs it now."],
   retrying: ["fair", "The platform failed while running it, and tries again."],
@@ -32,7 +33,7 @@ const STATUSES = {
 };
 
 export const ENDED = new Set(["completed", "failed", "cancelled"]);
-export const STATUS_NAMES = Object.keys(STATUSES);
+export const STATUS_NAMES = Object.keys(STATUSES).filter((name) => name !== "created");
 export const VERDICT_NAMES = Object.keys(VERDICTS);
 export const wordsOf = (name) => String(name).replaceAll("_", " ");
 export const toneOf = (name) => (VERDICTS[name] ?? STATUSES[name] ?? [""])[0];

@@ -6,10 +6,12 @@ import { Output, Text } from "./output.js";
 import { Badge, Meter } from "./parts.js";
 import { html } from "../html.js";
 
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1).replace(/([^.!?])$/, "$1.");
+
 export function Ending({ evaluation }) {
   const verdict = evaluation.verdict ?? evaluation.status;
   const more = [];
-  if (evaluation.message) more.push(plain(evaluation.message).replace(/([^.!?])$/, "$1."));
+  if (evaluation.message) more.push(sentence(plain(evaluation.message)));
   if (evaluation.signal) more.push(`Signal ${signalName(evaluation.signal)}.`);
   if (evaluation.exit_code && !evaluation.message?.includes(String(evaluation.exit_code))) more.push(`Exit code ${evaluation.exit_code}.`);
   if (evaluation.total !== undefined && !evaluation.message) more.push(`${evaluation.passed} of ${evaluation.total} tests passed${evaluation.score === undefined ? "" : `, score ${+evaluation.score.toFixed(3)}`}.`);
@@ -47,7 +49,7 @@ export function Usage({ evaluation, limits }) {
     ["Memory", usage.memory_peak_kb / (most.memory_mb * 1024), kib(usage.memory_peak_kb), kib(most.memory_mb * 1024)],
     ...(usage.processes ? [["Processes", usage.processes / most.pids, String(usage.processes), String(most.pids)]] : []),
   ];
-  return html`<div class="meters">${rows.map(([name, share, used, limit]) => html`<span key=${name}>${name}</span><${Meter} share=${share} label=${`${name}: ${used} of ${limit}`} /><span class="num">${used} <span class="muted">of ${limit}</span></span>`)}</div>`;
+  return html`<div class="meters">${rows.map(([name, share, used, limit]) => html`<span key=${name}>${name}</span><${Meter} full share=${share} label=${`${name}: ${used} of ${limit}`} /><span class="num">${used} <span class="muted">of ${limit}</span></span>`)}</div>`;
 }
 
 export function Outputs({ evaluation }) {
@@ -63,12 +65,14 @@ export function Ticks({ done = 0, total = 0, tests = null }) {
 }
 
 const LISTED = 200;
+const BEGINNING = 18;
+const beginning = (text) => plain(text.slice(0, BEGINNING)) + (text.length > BEGINNING ? "…" : "");
 
 export function TestTable({ evaluation }) {
   const tests = evaluation.tests;
   return html`<div class="stack tight"><${Ticks} tests=${tests} />
     <div class="scroll"><table class="rows"><thead><tr><th scope="col">Test</th><th scope="col">Verdict</th><th scope="col" class="right">Points</th><th scope="col" class="right">Time</th><th scope="col" class="right">Memory</th><th scope="col">Output</th></tr></thead>
     <tbody>${tests.slice(0, LISTED).map((one) => html`<tr key=${one.id}><td class="mono">${plain(one.id)}</td><td><${Badge} name=${one.verdict} /></td><td class="right num">${one.points}</td><td class="right num">${milliseconds(one.usage?.wall_time_ms)}</td><td class="right num">${kib(one.usage?.memory_peak_kb)}</td>
-      <td>${one.output || one.error ? html`<details><summary class="mono">${plain((one.output || one.error).slice(0, 40))}</summary>${one.output ? html`<${Text} text=${one.output} label=${`Output of test ${one.id}`} />` : null}${one.error ? html`<${Text} text=${one.error} label=${`Error output of test ${one.id}`} />` : null}</details>` : html`<span class="muted">–</span>`}${one.message ? html`<p class="muted small">${plain(one.message)}</p>` : null}</td></tr>`)}</tbody></table></div>
+      <td>${one.output || one.error ? html`<details><summary class="mono">${beginning(one.output || one.error)}</summary>${one.output ? html`<${Text} text=${one.output} label=${`Output of test ${one.id}`} />` : null}${one.error ? html`<${Text} text=${one.error} label=${`Error output of test ${one.id}`} />` : null}</details>` : html`<span class="muted">–</span>`}${one.message ? html`<p class="muted small">${plain(one.message)}</p>` : null}</td></tr>`)}</tbody></table></div>
     ${tests.length > LISTED ? html`<p class="muted">The first ${LISTED} of ${tests.length} tests are listed; the API has all of them.</p>` : null}</div>`;
 }

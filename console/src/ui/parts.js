@@ -71,9 +71,9 @@ export function Figure({ name, value, tone = "" }) {
 }
 
 /** A share of something, as a bar and for screen readers as a number. */
-export function Meter({ share, label }) {
+export function Meter({ share, label, full = false }) {
   const kept = Math.max(0, Math.min(1, share || 0));
-  return html`<div class=${`meter ${kept >= 1 ? "full" : ""}`} role="meter" aria-label=${label} aria-valuemin="0" aria-valuemax="100" aria-valuenow=${Math.round(kept * 100)}>
+  return html`<div class=${`meter ${full && kept >= 1 ? "full" : ""}`} role="meter" aria-label=${label} aria-valuemin="0" aria-valuemax="100" aria-valuenow=${Math.round(kept * 100)}>
     <i style=${{ width: `${kept * 100}%` }}></i></div>`;
 }
 

@@ -38,7 +38,8 @@ SINGLE = (
 )  # fmt: skip
 LANE = (
     "kernel", "account", "kernel_memory", "become", "startup", "collect", "run", "single",
-    "namespaces", "tree", "spawner", "lane", "program",
+    "namespaces", "tree", "identity", "messages", "runner", "spawner", "lane_memory", "ward",
+    "lane", "program",
 )  # fmt: skip
 #: Parts that end in starting all of it; where there are two, the later does.
 _BOOTS = ("single", "lane")

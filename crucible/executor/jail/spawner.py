@@ -17,23 +17,14 @@ number and status when one has ended, and ``G`` when the namespaces are gone.
 import _signal  # type: ignore[import-not-found]  # typeshed has no stub for the built-in module
 import _socket
 import gc
-import marshal
 import posix
 import select
 
 from crucible.executor.jail.account import account_of, open_account
-from crucible.executor.jail.become import execute, settle
-from crucible.executor.jail.kernel import (
-    PR_SET_DUMPABLE,
-    WORK,
-    call_libc,
-    kill_others,
-    look_up,
-    others_alive,
-    read_into,
-    set_dumpable,
-    write_all,
-)
+from crucible.executor.jail.become import settle
+from crucible.executor.jail.identity import FIRST_ID, IDS, NO_ROOT, PROGRAM_OOM_SCORE
+from crucible.executor.jail.kernel import PR_SET_DUMPABLE, WORK, call_libc, look_up, set_dumpable
+from crucible.executor.jail.messages import receive_message, send_message
 from crucible.executor.jail.namespaces import (
     NEW_IPC,
     NEW_MOUNTS,
@@ -49,7 +40,8 @@ from crucible.executor.jail.namespaces import (
     start_init,
     write_map,
 )
-from crucible.executor.jail.run import Run, make_pipes
+from crucible.executor.jail.run import make_pipes
+from crucible.executor.jail.runner import FIRST_BYTES, Runner
 from crucible.executor.jail.tree import make_private, processes_to_show
 
 TYPE_CHECKING = False
@@ -58,19 +50,9 @@ if TYPE_CHECKING:
 
     from crucible.executor.jail.namespaces import Call
 
-#: The user ids that programs take in turn, as they see them and as the spawner does.
-FIRST_ID, IDS = 20_000, 1024
-#: What a program sees as root: nobody. Pseudo-terminals cannot be had where there is none.
-NO_ROOT = 1
-#: How a runner exits that got no request, or could not lay its files.
-HUNG_UP, NO_ROOM = 3, 4
-#: Bytes of a request that are read together with what comes before it.
-FIRST_BYTES = 8192
 #: What copies of the spawner call of the C library; looked up in each it would cost a tenth of a
 #: millisecond.
 CALLED = ("setrlimit",)
-#: The kernel's killer prefers a program, then the spawner, to the supervisor, which has to report.
-OOM_SCORE, PROGRAM_OOM_SCORE = b"300", b"1000"
 #: Those that the spawner is in with a program, with their names in ``/proc``.
 SHARED = {"mnt": NEW_MOUNTS, "ipc": NEW_IPC, "uts": NEW_UTS, "pid": NEW_PIDS}
 ALL = NEW_USERS | NEW_PIDS | NEW_MOUNTS | NEW_IPC | NEW_UTS
@@ -287,75 +269,3 @@ def warm_up_calls() -> None:
     receive_message(theirs, FIRST_BYTES + 8)
     ours.close()
     theirs.close()
-
-
-def send_message(
-    channel: "_socket.socket", message: bytes, descriptors: "tuple[int, ...]" = ()
-) -> None:
-    """Send a message with descriptors."""
-    packed = b"".join(fd.to_bytes(4, "little") for fd in descriptors)
-    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if packed else []
-    channel.sendmsg([message], ancillary)
-
-
-def receive_message(channel: "_socket.socket", size: int) -> "tuple[bytes, list[int]]":
-    """A message of at most so many bytes, empty at the end, and the descriptors with it."""
-    message, ancillary, _, _ = channel.recvmsg(size, 256, _socket.MSG_CMSG_CLOEXEC)
-    packed = b"".join(data for _, _, data in ancillary)
-    return message, [
-        int.from_bytes(packed[at : at + 4], "little") for at in range(0, len(packed), 4)
-    ]
-
-
-class Runner(Run):
-    """A process in a program's namespaces, until it becomes the program."""
-
-    #: The ends of its channel: the supervisor's, and its own.
-    pair: "tuple[_socket.socket, _socket.socket]"
-    #: It becomes the program; those that come later hand back files.
-    first = True
-
-    def serve(self) -> "dict[str, Any] | None":
-        """Do what is asked; returns what is to be run by this very interpreter."""
-        descriptors: list[int] = []
-        channel = self.pair[1].fileno()
-        if self.first:
-            message = posix.read(channel, FIRST_BYTES + 8)
-        else:
-            message, descriptors = receive_message(self.pair[1], FIRST_BYTES + 8)
-        size = int.from_bytes(message[:8], "big")
-        body: bytes | bytearray = message[8:]
-        if len(body) < size:
-            body += read_into(channel, size - len(body))
-        if not body or len(body) < size:
-            posix._exit(HUNG_UP)  # noqa: SLF001 - os._exit under its built-in name
-        self.request = marshal.loads(body)  # noqa: S302 - from the supervisor
-        if not self.first:
-            self.collect(*descriptors)
-        del message, body
-        try:
-            self.write_files(0o777, 0o644)
-        except OSError:
-            posix._exit(NO_ROOM)  # noqa: SLF001 - os._exit under its built-in name
-        self.limit()
-        posix.closerange(3, 4096)
-        gc.enable()
-        if not self.request["warm"]:
-            execute(self.request["argv"], self.request["env"])
-        # Not before the fork: init has the handlers of the spawner, and that one's memory.
-        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-        return self.request
-
-    def collect(self, frames: int) -> None:
-        """Kill every other process of the program, and hand back what it was to leave."""
-        kill_others()
-        while others_alive():
-            select.poll().poll(1)
-        self.frames = frames
-        if self.request["send"]:
-            self.send_files()
-        posix._exit(0)  # noqa: SLF001 - os._exit under its built-in name
-
-    def emit(self, kind: bytes, payload: bytes) -> None:
-        """Send one frame to the host."""
-        write_all(self.frames, kind + len(payload).to_bytes(4, "big") + payload)

@@ -133,7 +133,7 @@ class LanePool:
         tenant = program.tenant
         lane = None
         if tenant not in self._line.tenants:  # those of its tenant that wait were first
-            lane = self._shelf.take(tenant, shape, program.limits, fresh=fresh)
+            lane = self._shelf.take(tenant, shape, program.limits, asked_s, fresh=fresh)
         hit = lane is not None
         if lane is not None:
             self._lend(lane, tenant)

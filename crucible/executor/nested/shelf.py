@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from crucible.models import Limits
 
 
+#: Seconds from the end of a program until its lane has namespaces for the next.
+AGAIN_S = 0.003
+
+
 class LaneShelf:
     """Who has which lane.
 
@@ -37,16 +41,24 @@ class LaneShelf:
         (self.idle if lane.tenant else self.fresh).append(lane)
 
     def take(
-        self, tenant: str, shape: Shape, limits: Limits, *, fresh: bool = False
+        self, tenant: str, shape: Shape, limits: Limits, now_s: float, *, fresh: bool = False
     ) -> Lane | None:
         """A lane at rest that a tenant may have, if there is one.
 
         The best fitting of its own comes first, unless it has to be ``fresh``.
+
+        Args:
+            tenant: whose program it is for.
+            shape: what the lane has to be like.
+            limits: of the program.
+            now_s: monotonic seconds.
+            fresh: one that has run nothing.
         """
 
-        def misfit(lane: Lane) -> tuple[bool, bool, int]:
+        def misfit(lane: Lane) -> tuple[bool, bool, bool, int]:
+            unready = now_s - lane.idle_since < AGAIN_S
             # The one that has served most: used in turns, all would have to be restarted at once.
-            return not lane.tenant, not lane.fits(limits), -lane.served
+            return not lane.tenant, not lane.fits(limits), unready, -lane.served
 
         found: list[Lane] = [
             lane

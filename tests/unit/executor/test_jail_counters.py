@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from crucible.executor.jail import kernel
-from crucible.executor.jail.lane import LaneMemory, memory_held
+from crucible.executor.jail.lane_memory import LaneMemory, memory_held
 from crucible.executor.jail.single import Single
 
 if TYPE_CHECKING:
