@@ -60,6 +60,8 @@ SCHEDULE_PREFIX = "crucible:schedule:"
 ASSESSMENT_PREFIX = "crucible:assessment:"
 ASSESSMENTS_PREFIX = "crucible:assessments:"
 WORKFLOW_PREFIX = "crucible:workflow:"
+PIPELINE_PREFIX = "crucible:pipeline:"
+RESERVATIONS = "crucible:reservations"
 WORKFLOW_LEASE_PREFIX = "crucible:workflows:lease:"
 #: These are on the event bus.
 EVENTS = "crucible:events"
@@ -278,6 +280,10 @@ TABLE = (
             "a workflow: its steps, and how those stand that do not wait any more"),
     KeyInfo(f"{WORKFLOW_LEASE_PREFIX}<id>", "string", _WORKERS, "TTL 10 s, renewed",
             "which task runs it"),
+    KeyInfo(f"{PIPELINE_PREFIX}<id>", "hash", _WORKERS, "TTL 2 hours; deleted when it ends",
+            "a model evaluation pipeline: what was asked, and how its runs ended"),
+    KeyInfo(RESERVATIONS, "hash", _WORKERS, "one field a pipeline that runs; leases of 30 s",
+            "pipeline → resources it has or waits for"),
     KeyInfo(EVENTS, "stream", "api, workers", "MAXLEN ~ `CRUCIBLE_EVENT_LIMIT`",
             "on the event bus: the transitions of all evaluations; [events.md](events.md)"),
     KeyInfo(f"{EVENT_WRITER_PREFIX}<random>", "string", "api, workers",
@@ -546,6 +552,15 @@ class Keys:
     def workflow_lease(self, workflow_id: str) -> str:
         """The lease of who runs it."""
         return f"{self.prefix}{WORKFLOW_LEASE_PREFIX}{workflow_id}"
+
+    def pipeline(self, pipeline_id: str) -> str:
+        """One model evaluation pipeline."""
+        return f"{self.prefix}{PIPELINE_PREFIX}{pipeline_id}"
+
+    @property
+    def reservations(self) -> str:
+        """Who has which resources, and who waits for them."""
+        return f"{self.prefix}{RESERVATIONS}"
 
     @property
     def sessions_wanted(self) -> str:

@@ -29,6 +29,8 @@ ROWS: dict[str, list[tuple[str, str, list[tuple[str, str]]]]] = {
             ("sum by (queue_system) (rate(tasks_submitted_total[1m]))", "{{queue_system}}")]),
         ("Completed a second by status", "reqps", [
             ("max by (queue_system, status) (rate(tasks_completed_total[1m]))", "{{status}}")]),
+        ("Refused because of keys", "reqps", [
+            ("sum by (reason) (rate(key_refusals_total[5m]))", "{{reason}}")]),
         ("Share that failed", "percentunit", [
             ('sum(rate(tasks_completed_total{status="failed"}[5m]))'
              " / sum(rate(tasks_completed_total[5m]))", "failed")]),

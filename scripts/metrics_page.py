@@ -39,6 +39,13 @@ tenant, or the name of a worker, so the number of series does not grow with load
 when they were sent: the age of an evaluation is that of its record (a retried one counts from its
 acceptance), the age of another task that of the `timestamp` property its producer may set.
 
+`key_refusals_total` has the reasons `missing` (no key), `invalid`, `scope`, `rate` (of the key or
+its tenant) and `in_flight`.
+
+Besides ours, `prometheus-exporter-celery` reads a fleet of both kinds of workers from events and
+remote control: its figures are the same (`tests/stock/test_exporter_beside.py`), except that its
+`celery_queue_length` counts the first of the four lists of a queue only.
+
 This page is made by `scripts/metrics_page.py`.
 """
 
@@ -47,6 +54,7 @@ def families() -> list[Metric]:
     """Every metric, with those that need a legacy queue or an event bus."""
     meter = Meter()
     meter.count_submissions(dict)
+    meter.count_refusals(dict)
     measured = Measured(
         connections=Connections(open=0, held_bytes=0, faults={}),
         fleet=Fleet(),

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from redis.asyncio import Redis
 
-from benchmarks.append_only import emptied
+from benchmarks.append_only import rewritten
+from benchmarks.budget_paths import processor_s
 from benchmarks.driven import Driven
 from benchmarks.http_load import post
-from benchmarks.machine import cores_apart, cpu_s
+from benchmarks.machine import cores_apart
 from benchmarks.scenario import Scenario, Stage, Subject, redis_stage
 from benchmarks.scenarios.submit import BODY, CONNECTIONS
+from crucible.redis_keys import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,46 +34,71 @@ if TYPE_CHECKING:
 RATE = 1500
 #: Share of a turn that goes to the closed loop.
 CLOSED = 0.25
-OFF, EVENTS, ALL = "off", "history+metrics+events", "all with 1 % traces"
+#: A subject without them, one for each, and one with all that the target is about.
+OFF, EVENTS, HISTORY = "off", "events", "events+history+metrics"
+CLIENT_KEYS, TRACES, ALL = "keys and rates", "1 % traces", "history+metrics+events+1 % traces"
 
 
 @asynccontextmanager
 async def servers_stage(bench: Bench, scenario: Scenario) -> AsyncIterator[Stage]:
-    """A queue server, and an api for each subject, all at once."""
-    mine, others = cores_apart()
+    """A queue server, and an api for each subject that is measured, until the end."""
+    _, others = cores_apart()
     async with redis_stage(bench, scenario) as stage, AsyncExitStack() as stack:
         os.sched_setaffinity(stage.redis_pid, others)
-        for label in stage.subjects:
-            job = {"directory": str(bench.directory)}
-            server = await stack.enter_async_context(stage.driven(label, job=job, cores=others))
-            os.sched_setaffinity(server.facts["pid"], mine)
-            stage.more[label] = server
+        stage.more["servers"] = stack
         stage.more["load"] = await stack.enter_async_context(Driven("load", cores=others))
         yield stage
 
 
+async def _server(stage: Stage, label: str) -> Driven:
+    """The server of a subject; it is started for its first turn."""
+    if label not in stage.more:
+        mine, others = cores_apart()
+        # Each has a database of its own: the keys of one are none of another's.
+        number = list(stage.subjects).index(label)
+        redis = f"{stage.redis.rpartition('/')[0]}/{number}"
+        job = {"directory": str(stage.bench.directory), "redis": redis}
+        starting = stage.driven(label, job=job, cores=others)
+        server = await stage.more["servers"].enter_async_context(starting)
+        os.sched_setaffinity(server.facts["pid"], mine)
+        stage.more[label] = server
+    found: Driven = stage.more[label]
+    return found
+
+
 async def measure(stage: Stage, label: str) -> None:
     """One turn of one server: its highest rate, then processor time at the rate of all."""
-    async with Redis.from_url(stage.redis) as redis:
-        await emptied(redis)
-    server = stage.more[label]
+    server = await _server(stage, label)
+    await _emptied(server.facts["redis"])
     await server.run()  # all of its processes live
     answer = await _load(stage, server, seconds=CLOSED * stage.bench.seconds)
     stage.record(label, "submissions_per_s", answer["requests_per_s"])
     pid = server.facts["pid"]
-    before_s = cpu_s(pid)
-    if label != OFF:
+    before_s = processor_s(pid)
+    if "metrics" in stage.subjects[label].job["features"]:
         # Once a turn, several times as often as Prometheus is configured to in deploy/prometheus/.
         await _scrape(server.facts["port"])
     answer = await _load(stage, server, rate=RATE, seconds=stage.bench.seconds)
-    used_s = cpu_s(pid) - before_s
+    used_s = processor_s(pid) - before_s
     answered, accepted = sum(answer["statuses"].values()), answer["statuses"].get("202", 0)
     stage.record(label, "at_1500_per_s_cpu_us", 1e6 * used_s / max(1, answered))
     stage.record(label, "error_share", 1 - accepted / max(1, answered + answer["missing"]))
 
 
+async def _emptied(url: str) -> None:
+    """Delete everything of a database but its keys of clients, and rewrite the file."""
+    async with Redis.from_url(url) as redis:
+        found: list[Any] = await redis.keys()
+        names = [name for name in found if not name.startswith(KEYS.encode())]
+        for first in range(0, len(names), 1000):
+            await redis.unlink(*names[first : first + 1000])
+        await rewritten(redis)
+        await redis.bgrewriteaof()
+        await rewritten(redis)
+
+
 async def _load(stage: Stage, server: Driven, **more: Any) -> dict[str, Any]:
-    request = post("/api/eval", BODY)
+    request = post("/api/eval", BODY, server.facts["fields"])
     load: Driven = stage.more["load"]
     answer: dict[str, Any] = await load.run(
         port=server.facts["port"], request=request, connections=CONNECTIONS, **more
@@ -88,13 +115,20 @@ async def _scrape(port: int) -> None:
         await response.read()
 
 
+def _subject(*features: str) -> Subject:
+    return Subject("crucible_features", job={"features": features})
+
+
 SCENARIO = Scenario(
     name="features",
     summary="what history, metrics, events and traces cost submissions",
     subjects={
-        OFF: Subject("crucible_features", job={"features": []}),
-        EVENTS: Subject("crucible_features", job={"features": ["history"]}),
-        ALL: Subject("crucible_features", job={"features": ["history", "traces"]}),
+        OFF: _subject(),
+        EVENTS: _subject("events"),
+        HISTORY: _subject("events", "history", "metrics"),
+        CLIENT_KEYS: _subject("keys"),
+        TRACES: _subject("traces"),
+        ALL: _subject("events", "history", "metrics", "traces"),
     },
     open=servers_stage,
     measure=measure,

@@ -17,8 +17,11 @@ def setup(job: dict[str, Any]) -> dict[str, Any]:
     _api = Command(
         *(sys.executable, "-m", "crucible", "api", "--port", str(port), "--log-level", "warning"),
         CELERY_BROKER_URL=job["redis"],
-        CRUCIBLE_EVENT_BUS_URL=job["redis"],
-        CRUCIBLE_QUEUE_LIMIT=str(job.get("queue_limit", 100_000_000)),
+        **{
+            "CRUCIBLE_EVENT_BUS_URL": job["redis"],
+            "CRUCIBLE_QUEUE_LIMIT": str(job.get("queue_limit", 100_000_000)),
+            **job.get("environment", {}),
+        },
     )
     _api.wait_for_port(port)
     return {"port": port, "pid": _api.pid}

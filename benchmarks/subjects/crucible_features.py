@@ -9,10 +9,12 @@ from typing import Any
 from command import Command, free_port
 from processes import run, start, teardown
 
+from benchmarks.budget_paths import FREE_RATES, key_fields
+
 __all__ = ["run", "setup", "teardown"]
 
 
-def setup(job: dict[str, Any]) -> dict[str, Any]:
+async def setup(job: dict[str, Any]) -> dict[str, Any]:
     """Start them; ``features`` of the job names those besides the api."""
     features, directory = job["features"], Path(job["directory"])
     environment = {
@@ -23,8 +25,13 @@ def setup(job: dict[str, Any]) -> dict[str, Any]:
     }
     python, crucible = sys.executable, (sys.executable, "-m", "crucible")
     port = free_port()
-    if "history" in features:
+    fields: dict[str, str] = {}
+    if "keys" in features:
+        environment["CRUCIBLE_TIERS"] = FREE_RATES
+        fields = await key_fields(job["redis"])
+    if "events" in features:
         environment["CRUCIBLE_EVENT_BUS_URL"] = job["redis"]
+    if "history" in features:
         environment["CRUCIBLE_HISTORY_URL"] = f"sqlite:///{directory}/{port}.sqlite"
     if "traces" in features:
         receiver = free_port()
@@ -38,4 +45,4 @@ def setup(job: dict[str, Any]) -> dict[str, Any]:
         start(*crucible, "historian", **environment)
     api = start(*crucible, "api", "--port", str(port), **environment)
     api.wait_for_port(port)
-    return {"port": port, "pid": api.pid}
+    return {"port": port, "pid": api.pid, "fields": fields, "redis": job["redis"]}

@@ -63,6 +63,7 @@ from crucible.api.callers import CALLERS, Callers, caller_of
 from crucible.api.events import handlers as events
 from crucible.api.events.handlers import render
 from crucible.api.facades import add_facades, load_of
+from crucible.api.key_refusals import refusals
 from crucible.api.problems import DRAIN_RATE, not_submitted, problems
 from crucible.api.traces import add_tracing
 from crucible.broker import Publisher
@@ -506,6 +507,7 @@ async def _add_service(
         # Nothing to choose between, so nothing is spent on choosing.
         app[SERVICE] = app[FAST_PATH] = celery
     meter.count_submissions(app[SERVICE].submitted)
+    meter.count_refusals(refusals)
     desk = await stack.enter_async_context(SessionDesk.connect(settings.celery_broker_url, keys))
     app[SESSIONS] = SessionService(desk, allowed, settings)
     app[CONTEXT] = FacadeContext(

@@ -6,6 +6,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
+from crucible.api.key_refusals import count_refusal
 from crucible.errors import (
     BrokerUnavailable,
     ConflictError,
@@ -74,6 +75,7 @@ def translate(error: CrucibleError) -> web.Response:
         case NotFound() | NotEnded() | ContentGone() | LegacyWrongState():
             return problem(*_PLAIN[type(error)], str(error))
         case Unauthenticated() | Forbidden():
+            count_refusal(error)
             return _not_allowed(error)
         case QueueFull():
             return _queue_full(error)
@@ -118,6 +120,7 @@ def _queue_full(error: QueueFull) -> web.Response:
 def _used_up(error: QuotaExceeded | SessionError) -> web.Response:
     if isinstance(error, SessionError):
         return _of_session(error)
+    count_refusal(error)
     headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     if error.policy:
         headers |= RateStatus.of(error.policy, 0, error.reset_s).headers()

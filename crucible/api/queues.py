@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from crucible.api.app_keys import ADMIN, PURGED
+from crucible.api.app_keys import ADMIN, PURGED, READINESS
 from crucible.errors import NotFound
 from crucible.http.answers import json_answer
 from crucible.settings import KNOWN_QUEUES
@@ -14,6 +14,10 @@ from crucible.validation import quoted
 
 if TYPE_CHECKING:
     from aiohttp import web
+
+
+GPU_QUEUE = "gpu_queue"
+_NO_GPUS = "no worker with GPUs is there: start one with crucible worker --gpus"
 
 
 class Purged(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +34,18 @@ class Purged(msgspec.Struct, frozen=True, kw_only=True):
 
 async def show(request: web.Request) -> web.Response:
     """``GET /api/v1/queues``: how many messages wait in each queue."""
-    return json_answer(await request.app[ADMIN].census(KNOWN_QUEUES))
+    census = await request.app[ADMIN].census(KNOWN_QUEUES)
+    if any(one.name == GPU_QUEUE and one.waiting for one in census.queues):
+        heartbeats = await request.app[READINESS].heartbeats()
+        if not any(beat.gauges.get("gpus") for beat in heartbeats):
+            queues = [
+                msgspec.structs.replace(one, why=_NO_GPUS)
+                if one.name == GPU_QUEUE and one.waiting
+                else one
+                for one in census.queues
+            ]
+            census = msgspec.structs.replace(census, queues=queues)
+    return json_answer(census)
 
 
 async def purge(request: web.Request) -> web.Response:

@@ -154,15 +154,10 @@ class AssessmentService:
             NotEnded: it has ended and cannot be started again.
             QueueFull: the queue holds as many messages as it may.
         """
-        scoped = _scoped(caller, assessment_id)
-        head = await self._store.get(scoped)
-        if not head.cases:
-            raise InputError("cases", "must not be empty: an assessment needs at least one case")
-        if head.stage in OVER:
-            raise NotEnded(f"the assessment is {head.stage}; make a new one to run it again")
-        _, changed = await self._store.move(
-            scoped,
+        head, changed = await self._store.move(
+            _scoped(caller, assessment_id),
             [Stage.CREATED],
+            _startable,
             stage=Stage.QUEUED,
             started_ms=now_ms(),
             step="queued",
@@ -170,9 +165,10 @@ class AssessmentService:
         )
         if changed:
             await self._queue(head, "first")
+            head.stage = Stage.QUEUED
         elif await self._is_stuck(head):
             await self._queue(head, str(head.updated_ms))
-        return await self._store.get(scoped)
+        return head
 
     async def _queue(self, head: Head, occasion: str) -> None:
         try:
@@ -281,6 +277,14 @@ def _scoped(caller: Principal, assessment_id: str) -> str:
     if ":" in assessment_id:
         raise NotFound(f"no assessment has the id {quoted(assessment_id, 64)}")
     return scoped_id(caller.tenant, assessment_id)
+
+
+def _startable(head: Head) -> None:
+    """Refuse to start what has no cases, or has ended."""
+    if not head.cases:
+        raise InputError("cases", "must not be empty: an assessment needs at least one case")
+    if head.stage in OVER:
+        raise NotEnded(f"the assessment is {head.stage}; make a new one to run it again")
 
 
 def _restored(shared: dict[str, object]) -> dict[str, object]:

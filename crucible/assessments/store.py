@@ -198,9 +198,19 @@ class AssessmentStore:
         return [one.decode() for one in reversed(found)]
 
     async def move(
-        self, assessment_id: str, stages: Sequence[Stage], **fields: Value
+        self,
+        assessment_id: str,
+        stages: Sequence[Stage],
+        check: Callable[[Head], None] = lambda head: None,
+        **fields: Value,
     ) -> tuple[Head, bool]:
         """Change an assessment that is in one of ``stages``.
+
+        Args:
+            assessment_id: its scoped id.
+            stages: those.
+            check: called with it before, whatever its stage; it raises to refuse.
+            fields: of it.
 
         Returns:
             It as it was before, and whether it was changed.
@@ -214,6 +224,7 @@ class AssessmentStore:
         async def change(pipe: Any) -> Callable[[], None] | None:
             await pipe.watch(key)
             before[:] = [await self.get(assessment_id)]
+            check(before[0])
             if before[0].stage not in stages:
                 return None
 

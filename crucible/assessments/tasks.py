@@ -61,9 +61,9 @@ def build_registry(settings: Settings) -> TaskRegistry:
 
     registry = TaskRegistry(office)
     # Nothing but the server's silence has them fail, and that they wait for themselves.
-    registry.task(PROCESS, max_retries=None)(process_assessment)
-    registry.task(RECOMMEND, max_retries=None)(generate_recommendations)
-    registry.task(REPORT, max_retries=None)(generate_report)
+    registry.task(PROCESS, max_retries=None, resumes=True)(process_assessment)
+    registry.task(RECOMMEND, max_retries=None, resumes=True)(generate_recommendations)
+    registry.task(REPORT, max_retries=None, resumes=True)(generate_report)
     return registry
 
 

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from crucible.cli import bench_budgets
 from crucible.errors import RequirementError, SettingsError
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def command(
             help="With submit: what history, metrics, events and traces cost it.",
         ),
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="With budgets: show them, and fail for none.")
+    ] = False,
     scale: Annotated[
         float, typer.Option(min=0.0001, max=1.0, help="Shrink counts, to test the harness itself.")
     ] = 1.0,
@@ -52,7 +56,8 @@ def command(
     """Measure throughput and latency beside baselines and other systems, and judge the targets.
 
     Exit code 1 when a measured target is missed, 3 when a target could not be judged. Ctrl-C stops
-    the run and shows what was measured until then.
+    the run and shows what was measured until then. budgets measures the hot paths against their
+    budgets of processor time instead (benchmarks/budgets.toml).
     """
     _check_here(plot is not None)
     if scenario == "rewards":
@@ -66,6 +71,9 @@ def command(
     from benchmarks import runner
 
     names = tuple(name.strip() for name in (subjects or "").split(",") if name.strip())
+    if scenario == "budgets":
+        bench_budgets.run(names, repeats, scale, json_file, report=report)
+        return
     plan = runner.Plan(
         scenario=scenario, subjects=names, repeats=repeats, seconds=seconds, scale=scale
     )

@@ -51,12 +51,18 @@ async def _supervise(settings: Settings, tasks: str | None, base: str) -> None:
     from crucible.broker.redis.connection import open_client
     from crucible.cli.queues import connected
     from crucible.scaling.policy import Autoscaler
-    from crucible.up.scaled import ScaledWorkers
+    from crucible.up.scaled import Recycling, ScaledWorkers
     from crucible.up.service import Service
 
     signals = StopSignals()
     # The settings were read here, and are passed on in full.
-    environ = child_environ(settings)
+    # What replaces processes is here, not in each of them.
+    environ = child_environ(
+        msgspec.structs.replace(settings, worker_max_tasks=0, worker_max_memory_mb=0)
+    )
+    recycling = Recycling(
+        max_tasks=settings.worker_max_tasks, max_memory_mb=settings.worker_max_memory_mb
+    )
 
     def worker(node: str) -> Service:
         arguments = ["worker", "--name", node, *(["--tasks", tasks] if tasks else [])]
@@ -69,7 +75,11 @@ async def _supervise(settings: Settings, tasks: str | None, base: str) -> None:
         open_client(settings.celery_broker_url, name="autoscale") as client,
     ):
         workers = ScaledWorkers(
-            Autoscaler(policy_of(settings)), worker, base, lambda: _measure(settings, admin, client)
+            Autoscaler(policy_of(settings)),
+            worker,
+            base,
+            lambda: _measure(settings, admin, client),
+            recycling,
         )
         await workers.run(signals.stop, signals.hurry)
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Served by workers with GPUs.
+GPU_QUEUE = "gpu_queue"
 #: What tasks of other registries are sent to unless their senders name a queue, as in Celery.
 LIBRARY_QUEUES = ("celery",)
 #: Tasks of other registries mostly wait for I/O; this many may at once.
@@ -103,6 +105,8 @@ def command(
 ) -> None:
     """Run tasks until SIGTERM, which lets running tasks finish; a second SIGTERM stops them."""
     bounds = _bounds(autoscale)
+    if bounds is None and (settings.worker_max_tasks or settings.worker_max_memory_mb):
+        bounds = 1, 1  # who replaces a process has to outlive it
     if bounds is not None:
         scaled.command(settings, tasks, name, bounds)
         return
@@ -145,6 +149,9 @@ def _queues(settings: Settings, registry: TaskRegistry | None) -> tuple[str, ...
         for queue in settings.queues:
             if queue not in KNOWN_QUEUES:
                 _warn_of_unknown(queue)
+        if settings.gpus and settings.queues is QUEUES:
+            # In its place among the others, which are served strictly in this order.
+            return tuple(one for one in KNOWN_QUEUES if one in (*QUEUES, GPU_QUEUE))
     return settings.queues
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from crucible.breaker import BreakerPolicy
 from crucible.evaluation.limits import ceilings_of
 from crucible.executor import ExecutorConfig
+from crucible.executor.gpus import check_gpus
 
 if TYPE_CHECKING:
     from crucible.settings import Settings
@@ -31,7 +32,12 @@ def breaker_policy(settings: Settings) -> BreakerPolicy:
 
 
 def executor_config(settings: Settings) -> ExecutorConfig:
-    """The configuration for ``open_executor``."""
+    """The configuration for ``open_executor``.
+
+    Raises:
+        SettingsError: GPUs are named that cannot be.
+    """
+    check_gpus(settings.gpus)
     pool_max = settings.pool_max or 4 * max(concurrency_of(settings), settings.pool_min)
     return ExecutorConfig(
         urls=settings.executor_urls,
@@ -39,6 +45,7 @@ def executor_config(settings: Settings) -> ExecutorConfig:
         breaker=breaker_policy(settings),
         docker_url=settings.docker_url or None,
         runtime=settings.docker_runtime or None,
+        gpus=settings.gpus,
         image=settings.sandbox_image,
         environments=settings.served_environments,
         isolation=settings.isolation,

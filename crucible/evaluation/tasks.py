@@ -32,6 +32,7 @@ from crucible.evaluation.webhook_outlet import WebhookOutlet, open_outlet
 from crucible.evaluation.webhook_task import deliver_webhook
 from crucible.events.writer import LateSink, open_events
 from crucible.executor import circuits_of, gauges_of, open_executor
+from crucible.executor.gpus import count_of
 from crucible.executor.hooks import HookGroup
 from crucible.executor.interrupted import Interrupted
 from crucible.executor.served import ServedEnvironments
@@ -101,6 +102,8 @@ def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) 
         found: Counter[str] = Counter()
         for executor in opened:
             found.update(gauges_of(executor))
+        if settings.gpus:
+            found["gpus"] = count_of(settings.gpus)
         return dict(found)
 
     @asynccontextmanager
@@ -180,7 +183,7 @@ async def evaluate_code(
         # In the place of STARTED, which does not say that it is a further try.
         await ctx.update_state("STARTED", {"hostname": ctx.hostname, "retries": ctx.retries})
     try:
-        ended = await _evaluate(ctx, eval_id, code, language, options)
+        ended = await run_program(ctx, ctx.state, eval_id, code, language, options)
     except RETRIED as error:
         raise _retry(ctx, error) from error
     except ExecutorError as error:
@@ -211,7 +214,7 @@ async def batch_evaluation(
         options = {**common, **arguments}
         eval_id, code = options.pop("eval_id", ctx.id), options.pop("code", "")
         language = options.pop("language", "python")
-        return plain(await _evaluate(ctx, eval_id, code, language, options))
+        return plain(await run_program(ctx, ctx.state, eval_id, code, language, options))
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -231,10 +234,28 @@ async def health_check(ctx: TaskContext) -> dict[str, Any]:
     return {"status": "healthy", "worker": ctx.hostname, "checked_at": now_text()}
 
 
-async def _evaluate(
-    ctx: TaskContext, eval_id: str, code: str, language: str, options: Mapping[str, Any]
+async def run_program(
+    ctx: TaskContext,
+    platform: Platform,
+    eval_id: str,
+    code: str,
+    language: str,
+    options: Mapping[str, Any],
 ) -> EvalResult:
-    platform: Platform = ctx.state
+    """Run one program, or grade it where it has tests.
+
+    Args:
+        ctx: the task.
+        platform: what runs it.
+        eval_id: its scoped id.
+        code: source text.
+        language: its name.
+        options: what came with it.
+
+    Raises:
+        InputError: it cannot run.
+        ExecutorError: a platform fault.
+    """
     program, grading = job_from(
         eval_id,
         code,

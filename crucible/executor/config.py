@@ -32,6 +32,7 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
         docker_url: engine, such as ``unix:///var/run/docker.sock``; None finds it as the
             ``docker`` command would.
         runtime: OCI runtime by the name the engine knows it under; None is the engine's default.
+        gpus: devices that sandboxes get, see ``executor.gpus``.
         image: image of the default environment, by tag or digest.
         environments: those that programs may ask for.
         owner: value of the label ``crucible`` on every container of this process.
@@ -60,6 +61,7 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
     breaker: BreakerPolicy = BreakerPolicy()
     docker_url: str | None = None
     runtime: str | None = None
+    gpus: tuple[str, ...] = ()
     image: str = LATEST
     environments: tuple[Environment, ...] = (DEFAULT,)
     owner: str = msgspec.field(default_factory=own_name)

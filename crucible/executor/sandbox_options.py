@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.executor import jail
 from crucible.executor.frames import base_env
+from crucible.executor.gpus import device_requests
 from crucible.executor.jail.account import ACCOUNT
 from crucible.executor.jail.kernel_memory import TCP_BUFFER_BYTES
 
@@ -137,6 +138,8 @@ def host_config(limits: Limits, config: ExecutorConfig, *, uid: int) -> dict[str
     }
     if config.runtime:
         host["Runtime"] = config.runtime
+    if requests := device_requests(config.gpus):
+        host["DeviceRequests"] = requests
     # gVisor's terminals are its own; a file system of the host's kernel would hide them.
     if "runsc" not in (config.runtime or ""):
         host["Mounts"] = [_terminals()]

@@ -33,6 +33,9 @@ def check(settings: Settings) -> None:
     _check_urls(settings)
     if settings.pool_max and settings.pool_max < settings.pool_min:
         raise SettingsError("CRUCIBLE_POOL_MAX", "must not be below CRUCIBLE_POOL_MIN")
+    if 0 < settings.task_time_limit_s < settings.task_soft_time_limit_s:
+        detail = "must not be below CRUCIBLE_TASK_SOFT_TIME_LIMIT_S"
+        raise SettingsError("CRUCIBLE_TASK_TIME_LIMIT_S", detail)
     if settings.autoscale_max < settings.autoscale_min:
         raise SettingsError("CRUCIBLE_AUTOSCALE_MAX", "must not be below CRUCIBLE_AUTOSCALE_MIN")
     if settings.autoscale_down >= settings.autoscale_up:
@@ -43,7 +46,8 @@ def check(settings: Settings) -> None:
     if settings.isolation not in settings.isolations:
         detail = f"{settings.isolation} is not among CRUCIBLE_ISOLATIONS"
         raise SettingsError("CRUCIBLE_ISOLATION", detail)
-    _check_networks(settings.webhook_networks)
+    _check_networks("webhook_networks", settings.webhook_networks)
+    _check_networks("model_networks", settings.model_networks)
     _check_queues(settings.queues)
     served = served_environments(settings.environments, settings.own_environments)
     _check_tiers(settings, [one.name for one in served])
@@ -114,12 +118,12 @@ def _check_url(field: str, url: str, schemes: tuple[str, ...]) -> None:
         raise SettingsError(env_name(field), f"{mask_url(url)!r}: {fault}")
 
 
-def _check_networks(networks: tuple[str, ...]) -> None:
+def _check_networks(setting: str, networks: tuple[str, ...]) -> None:
     for text in networks:
         try:
             ipaddress.ip_network(text, strict=False)
         except ValueError as error:
-            raise SettingsError(env_name("webhook_networks"), str(error)) from None
+            raise SettingsError(env_name(setting), str(error)) from None
 
 
 def _check_queues(queues: tuple[str, ...]) -> None:

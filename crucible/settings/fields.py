@@ -123,6 +123,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         webhook_networks: private networks that webhooks may go to, such as 10.1.0.0/16.
         webhook_timeout_s: seconds one request to a receiver may take.
         webhook_disable_after_s: seconds of failures alone after which a webhook is disabled.
+        object_store_url: where models are that are named without a URL, ``https://…`` or
+            ``file:///…``; empty for nowhere.
+        model_dir: folder that ``file://`` models may be in; empty for none.
+        model_networks: private networks that models may be downloaded from.
+        model_max_mb: largest model, MiB.
+        model_cache_dir: where workers keep models; empty is ``models`` in ``data_dir``.
+        resources: what pipelines may reserve, each as NAME=NUMBER, such as gpu0=1.
         celery_enabled: new evaluations may go to Celery queues.
         celery_percentage: share of new evaluations sent to Celery, 0.0 to 1.0.
         force_legacy_queue: send all to the legacy queue, whatever the other switches say.
@@ -143,6 +150,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         max_deliveries: deliveries of one message before it becomes a dead letter.
         visibility_timeout_s: seconds until stock workers restore a foreign claim; must be the
             same for every worker on the queues.
+        task_soft_time_limit_s: seconds after which a task of the platform that runs no program is
+            asked to end; 0 for never. Programs have limits of their own.
+        task_time_limit_s: seconds after which it is stopped; 0 for never.
+        worker_max_tasks: tasks after which a worker process is replaced, by one that is ready
+            before it goes; 0 for never.
+        worker_max_memory_mb: the same by its resident memory, MiB.
         drain_s: seconds running programs may take to finish after SIGTERM.
         autoscale_min: workers that autoscaling keeps at least; 0 where something else starts the
             first one.
@@ -155,6 +168,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         executor_urls: executor services; empty means containers are started here.
         executor_token: bearer token of the executor services.
         docker_url: the engine; empty means its default socket.
+        gpus: devices that programs of this worker get, by index or UUID; ``all``; or
+            ``simulated:N``, which are declared only. A worker with some serves ``gpu_queue`` too.
         docker_runtime: ``runc``, ``crun``, ``runsc``; empty means the engine's default.
         sandbox_image: image that programs of the default environment run in.
         isolation: of programs that name none: ``container`` (one made anew for each) or
@@ -230,6 +245,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     webhook_networks: tuple[str, ...] = ()
     webhook_timeout_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 15.0
     webhook_disable_after_s: Seconds = 5 * 86_400.0
+    object_store_url: str = ""
+    model_dir: str = ""
+    model_networks: tuple[str, ...] = ()
+    model_max_mb: Positive = 1024
+    model_cache_dir: str = ""
+    resources: tuple[str, ...] = ("slots=4",)
     celery_enabled: bool = True
     celery_percentage: Share = 1.0
     force_legacy_queue: bool = False
@@ -246,6 +267,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     schedule: bool = False
     max_deliveries: Positive = 5
     visibility_timeout_s: Seconds = 3600.0
+    task_soft_time_limit_s: Count = 600
+    task_time_limit_s: Count = 900
+    worker_max_tasks: Count = 0
+    worker_max_memory_mb: Count = 0
     drain_s: Seconds = 30.0
     autoscale_min: Count = 1
     autoscale_max: Positive = 10
@@ -256,6 +281,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     executor_urls: tuple[str, ...] = ()
     executor_token: str = ""
     docker_url: str = ""
+    gpus: tuple[str, ...] = ()
     docker_runtime: Literal["", "runc", "crun", "runsc"] = ""
     sandbox_image: str = "crucible-sandbox:latest"
     isolation: Isolation = "container"

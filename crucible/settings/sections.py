@@ -19,6 +19,7 @@ class Section(enum.StrEnum):
     HISTORY = "History"
     SUBMISSIONS = "Submissions"
     WEBHOOKS = "Webhooks"
+    MODELS = "Models"
     MIGRATION = "Migration"
     LEGACY_QUEUE = "Legacy queue"
     BREAKERS = "Circuit breakers"
@@ -41,6 +42,7 @@ _FIRST = {
     "history_url": Section.HISTORY,
     "queue_limit": Section.SUBMISSIONS,
     "webhook_networks": Section.WEBHOOKS,
+    "object_store_url": Section.MODELS,
     "celery_enabled": Section.MIGRATION,
     "queue_service_url": Section.LEGACY_QUEUE,
     "breaker_failures": Section.BREAKERS,

@@ -172,6 +172,7 @@ class Bridge:
             time_limit=task.time_limit,
             soft_time_limit=task.soft_time_limit,
             rate_limit=task.rate_limit,
+            reject_on_worker_lost=task.resumes,
         )
 
     def _run(self, celery_task: Any, task: Task, args: Any, kwargs: Any) -> Any:

@@ -39,6 +39,24 @@ class _Submitted(Collector):
         yield by_system
 
 
+class _Refused(Collector):
+    """What was refused because of keys, by reason."""
+
+    def __init__(self, read: Callable[[], Mapping[str, int]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        """The counts now."""
+        refused = CounterMetricFamily(
+            "key_refusals",
+            "Requests and items of batches refused because of a key or the want of one.",
+            labels=["reason"],
+        )
+        for reason, count in self._read().items():
+            refused.add_metric([reason], count)
+        yield refused
+
+
 class Meter:
     """The metrics of one api process.
 
@@ -68,6 +86,10 @@ class Meter:
     def count_submissions(self, submitted: Callable[[], Mapping[str, int]]) -> None:
         """Expose accepted evaluations by queue system, as ``submitted`` returns them."""
         self.registry.register(_Submitted(submitted))
+
+    def count_refusals(self, refused: Callable[[], Mapping[str, int]]) -> None:
+        """Expose what was refused because of keys, by reason, as ``refused`` returns it."""
+        self.registry.register(_Refused(refused))
 
     def selected(self, seconds: float) -> None:
         """Observe how long the choice of a queue system took."""

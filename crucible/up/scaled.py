@@ -24,6 +24,7 @@ LOOK_S = 1.0
 _MEASURE_S = 3.0
 #: Gauges of a heartbeat (``broker.claiming.liveness``).
 _SLOTS, _CLAIMED, _SERVICE_MS = "worker slots", "worker claimed", "worker service_ms"
+_RAN, _MEMORY_MB = "worker ran", "worker memory_mb"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,28 @@ class Measured:
     waiting: int
     oldest_s: float | None
     gauges: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recycling:
+    """When a process is replaced by a new one; a new one is there before it goes.
+
+    Attributes:
+        max_tasks: tasks it has run; 0 for any number.
+        max_memory_mb: MiB of its resident memory; 0 for any.
+    """
+
+    max_tasks: int = 0
+    max_memory_mb: int = 0
+
+    def why(self, gauges: Mapping[str, int]) -> str:
+        """Why a process is to be replaced; empty where it is not."""
+        ran, memory_mb = gauges.get(_RAN, 0), gauges.get(_MEMORY_MB, 0)
+        if self.max_tasks and ran >= self.max_tasks:
+            return f"it has run {ran} tasks"
+        if self.max_memory_mb and memory_mb >= self.max_memory_mb:
+            return f"it has {memory_mb} MiB of memory"
+        return ""
 
 
 class _Worker:
@@ -67,6 +90,7 @@ class ScaledWorkers:
         service: makes a worker process with the node name given.
         base: node name, ``name@host``, that those of the processes are made from.
         measure: what there is to do; may raise BrokerError.
+        recycling: when processes are replaced.
     """
 
     def __init__(
@@ -75,6 +99,7 @@ class ScaledWorkers:
         service: Callable[[str], Service],
         base: str,
         measure: Callable[[], Awaitable[Measured]],
+        recycling: Recycling = Recycling(),
     ) -> None:
         self._scaler = scaler
         self._service = service
@@ -82,6 +107,9 @@ class ScaledWorkers:
         self._measure = measure
         self._workers: list[_Worker] = []
         self._leaving: set[_Worker] = set()
+        self._recycling = recycling
+        #: By the process it is to replace, the one that starts.
+        self._successors: dict[_Worker, _Worker] = {}
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
         """Supervise until ``stop``; return when all processes have exited.
@@ -110,8 +138,29 @@ class ScaledWorkers:
             for worker in self._workers
             if worker.node in measured.gauges
         }
+        self._recycle(measured.gauges, own)
         load = load_of(measured, own)
         self._scale(own, self._scaler.decide(load, time.monotonic()))
+
+    def _recycle(
+        self, gauges: Mapping[str, Mapping[str, int]], own: Mapping[str, Mapping[str, int]]
+    ) -> None:
+        """Start successors of what has run for long enough, and let those go that have one."""
+        for worker, successor in list(self._successors.items()):
+            if worker not in self._workers or successor.kept.done():
+                # Scaled away meanwhile, or the successor cannot be started: then the old one stays.
+                del self._successors[worker]
+                self._leave(successor)
+            elif successor.node in gauges:
+                del self._successors[worker]
+                self._workers[self._workers.index(worker)] = successor
+                self._leave(worker)
+        for worker in self._workers:
+            why = self._recycling.why(own.get(worker.node, {}))
+            if why and worker not in self._successors:
+                node = self._free_node()
+                log.info("%s takes the place of %s: %s", node, worker.node, why)
+                self._successors[worker] = _Worker(node, self._service(node))
 
     def _scale(self, own: Mapping[str, Mapping[str, int]], desired: int) -> None:
         if desired != len(self._workers):
@@ -140,16 +189,18 @@ class ScaledWorkers:
 
     def _free_node(self) -> str:
         name, _, host = self._base.partition("@")
-        taken = {worker.node for worker in (*self._workers, *self._leaving)}
+        known = (*self._workers, *self._leaving, *self._successors.values())
+        taken = {worker.node for worker in known}
         number = 1
         while f"{name}-{number}@{host}" in taken:
             number += 1
         return f"{name}-{number}@{host}"
 
     async def _end(self, hurry: asyncio.Event) -> None:
-        for worker in self._workers:
+        for worker in (*self._workers, *self._successors.values()):
             self._leave(worker)
         self._workers.clear()
+        self._successors.clear()
         hurrying = asyncio.create_task(self._hurry(hurry))
         try:
             while self._leaving:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crucible.broker.claiming.liveness import BUSY, CLAIMED, SERVICE_MS, SLOTS
+from crucible.broker.claiming.liveness import BUSY, CLAIMED, MEMORY_MB, RAN, SERVICE_MS, SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence, Sized
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from crucible.worker.run import Run, TurnedAway
     from crucible.worker.slots import Slots
 
+_STATM, _PAGE_BYTES = Path("/proc/self/statm"), os.sysconf("SC_PAGE_SIZE")
 #: Weight of the newest run in the average: about the last twenty count.
 _NEWEST = 0.05
 
@@ -35,6 +38,7 @@ class WorkerLoad:
         self._unsettled = unsettled
         self._clock = clock
         self._service_s: float | None = None
+        self._ran = 0
 
     def gauges(self) -> dict[str, int]:
         """For the heartbeat; the service time only once a task has ended."""
@@ -42,6 +46,8 @@ class WorkerLoad:
             SLOTS: self._slots.size,
             BUSY: len(self._slots.running),
             CLAIMED: len(self._unsettled),
+            RAN: self._ran,
+            MEMORY_MB: resident_mb(),
         }
         if self._service_s is not None:
             # At least one: zero would say that any number of tasks take no time.
@@ -77,7 +83,17 @@ class WorkerLoad:
         """Nothing."""
 
     def _ended(self, runtime_s: float) -> None:
+        self._ran += 1
         if self._service_s is None:
             self._service_s = max(0.0, runtime_s)
         else:
             self._service_s += _NEWEST * (max(0.0, runtime_s) - self._service_s)
+
+
+def resident_mb() -> int:
+    """Resident memory of this process, MiB; 0 where the system does not say."""
+    try:
+        pages = int(_STATM.read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * _PAGE_BYTES >> 20

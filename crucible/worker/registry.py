@@ -7,6 +7,7 @@ serve the same registry.
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from crucible.breaker import worst
@@ -15,7 +16,7 @@ from crucible.worker.definition import check
 from crucible.worker.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
     from crucible.breaker import Circuit
@@ -73,6 +74,7 @@ class TaskRegistry:
         soft_time_limit: float | None = None,
         rate_limit: str | None = None,
         keep_failed: bool = False,
+        resumes: bool = False,
         **retries: Unpack[AutoRetryOptions],
     ) -> Callable[[TaskFunction], TaskFunction]:
         """Register the decorated function under ``name``.
@@ -107,6 +109,7 @@ class TaskRegistry:
                     soft_time_limit=soft_time_limit,
                     rate_limit=rate_limit,
                     keep_failed=keep_failed,
+                    resumes=resumes,
                     home=self,
                 )
             )
@@ -127,6 +130,18 @@ class TaskRegistry:
             raise ValueError(f"task {task.name!r} is registered already")
         check(task)
         self._tasks[task.name] = task
+
+    def limit(self, soft_s: float | None, hard_s: float | None, but: Collection[str] = ()) -> None:
+        """Give tasks that have no time limits these.
+
+        Args:
+            soft_s: seconds after which ``SoftTimeLimitExceeded`` is raised in a task, or None.
+            hard_s: seconds after which it is stopped, or None.
+            but: names of tasks that stay without.
+        """
+        for task in self:
+            if task.name not in but and task.time_limit is None and task.soft_time_limit is None:
+                self._tasks[task.name] = replace(task, time_limit=hard_s, soft_time_limit=soft_s)
 
     def include(self, other: TaskRegistry) -> None:
         """Serve the tasks of another registry too, with that registry's lifespan.

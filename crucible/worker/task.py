@@ -28,6 +28,8 @@ class Task:
         soft_time_limit: seconds after which ``SoftTimeLimitExceeded`` is raised in it, or None.
         rate_limit: as Celery writes it (``10/m``), or None.
         keep_failed: keep the message as a dead letter when the task fails for good.
+        resumes: it goes on where it was when it runs again: a stock worker gives its message back
+            when the child process that runs it dies, instead of failing it.
         home: the registry it was defined in, whose lifespan value it is given.
     """
 
@@ -42,4 +44,5 @@ class Task:
     soft_time_limit: float | None
     rate_limit: str | None
     keep_failed: bool = False
+    resumes: bool = False
     home: Hashable

@@ -61,7 +61,7 @@ def build_registry(settings: Settings) -> TaskRegistry:
             yield Office(WorkflowStore(inner.client, keys), inner)
 
     registry = TaskRegistry(office)
-    registry.task(PROCESS, max_retries=None)(process_workflow)
+    registry.task(PROCESS, max_retries=None, resumes=True)(process_workflow)
     registry.task(HAND_ON)(evaluate_with)
     return registry
 

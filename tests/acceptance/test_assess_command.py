@@ -41,7 +41,7 @@ async def assess(url: str, *arguments: str) -> tuple[int, str, str]:
     command = [sys.executable, "-m", "crucible", "assess", "--url", url, *arguments]
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(
-        *command, env=plain_environment(), stdout=pipe, stderr=pipe
+        *command, env=plain_environment(COLUMNS="400"), stdout=pipe, stderr=pipe
     )
     output, error = await child.communicate()
     assert child.returncode is not None

@@ -49,6 +49,29 @@ async def test_a_burst_is_worked_off_and_the_workers_leave(redis_url: str, tmp_p
     assert Counter(runs.read_text().split()) == Counter([one.id for one in (*sent, last)])
 
 
+async def test_processes_are_replaced_without_a_gap(redis_url: str, tmp_path: Path) -> None:
+    """After so many tasks a successor is ready first; nothing is lost, and nothing runs twice."""
+    runs = tmp_path / "runs"
+    worker = async_worker(redis_url, *TASKS, "--worker-max-tasks", "50", PYTHONPATH="tests")
+    async with worker, Publisher.connect(redis_url) as publisher:
+        await worker.wait_for_log(r"w-1@here is ready", START_S)
+        call = TaskCall("scaled.note", [str(runs), 0.02], queue="celery")
+        sent = await publisher.send_batch([call] * 60)
+        first = set(await asyncio.gather(*(one.get(START_S) for one in sent)))
+        assert len(first) == 1
+        await worker.wait_for_log(r"w-2@here takes the place of w-1@here: it has run", START_S)
+        # Some while both are there, some after the first has gone.
+        sent += await publisher.send_batch([call] * 40)
+        await worker.wait_for_log(r"w-2@here is ready", START_S)
+        await worker.wait_for_log(r"w-1 \| .*stopping", START_S)
+        last = [await publisher.send_task("scaled.note", [str(runs), 0.0], queue="celery")]
+        assert await last[0].get(START_S) not in first
+        await asyncio.gather(*(one.get(START_S) for one in sent))
+        worker.send_signal(signal.SIGTERM)
+        assert await worker.wait(START_S) == 0
+    assert Counter(runs.read_text().split()) == Counter([one.id for one in (*sent, *last)])
+
+
 async def test_running_tasks_end_before_the_supervisor_does(
     redis_url: str, redis: Redis, tmp_path: Path
 ) -> None:

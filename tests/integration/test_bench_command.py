@@ -69,18 +69,36 @@ async def test_mistakes_are_one_line(tmp_path: Path) -> None:
 async def test_a_run_of_the_features_end_to_end(tmp_path: Path) -> None:
     """Servers with and without them side by side: no submission fails, and the cost is judged."""
     result = tmp_path / "features.json"
+    both = ("--subjects", "off,history+metrics+events+1 % traces")
     size = ("--repeats", "1", "--seconds", "0.4", "--json", str(result))
-    code, output = await bench("submit", "--features", *size, cwd=ROOT)
+    code, output = await bench("submit", "--features", *both, *size, cwd=ROOT)
     # So short a measurement may come to either verdict.
     assert code in (0, 1), output
     found = json.loads(result.read_text())
     assert found["failures"] == []
     figures = {(f["subject"], f["metric"]): f["values"][0] for f in found["figures"]}
-    assert len({subject for subject, _ in figures}) == 3
+    assert len({subject for subject, _ in figures}) == 2
     for (subject, metric), value in figures.items():
         assert (value == 0) if metric == "error_share" else (value > 0), (subject, metric)
     code, output = await bench("batch", "--features", cwd=ROOT)
     assert (code, "--features" in output) == (1, True)
+
+
+async def test_budgets_end_to_end(tmp_path: Path) -> None:
+    """A tiny run of two paths beside their probes; with ``--report`` nothing fails."""
+    result = tmp_path / "budgets.json"
+    size = ("--repeats", "2", "--scale", "0.05", "--json", str(result))
+    paths = ("--subjects", "task,submission")
+    code, output = await bench("budgets", "--report", *paths, *size, cwd=ROOT)
+    assert code == 0, output
+    found = {one["path"]: one for one in json.loads(result.read_text())}
+    assert found.keys() == {"submission", "task"}
+    for one in found.values():
+        assert one["ratio"]["repeats"] == 2
+        assert min(one["us"]["low"], one["probe_us"]["low"]) > 0
+        assert one["noise"] >= 0
+    code, output = await bench("budgets", "--subjects", "nothing", cwd=ROOT)
+    assert (code, "nothing" in output, "Traceback" in output) == (1, True, False)
 
 
 async def test_an_endurance_run_end_to_end(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+from collections import Counter
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,35 @@ async def test_a_client_is_told_what_is_left(redis_url: str, direct: bool) -> No
         assert fields["RateLimit"].startswith('"submit";r=0;t=')
         assert 990 <= int(fields["Retry-After"]) <= 1000
         assert fields["Content-Type"].startswith("application/problem+json")
+
+
+async def refusals(client: aiohttp.ClientSession) -> Counter[str]:
+    """What was refused so far, by reason."""
+    async with client.get("/metrics") as response:
+        text = await response.text()
+    found = re.findall(r'^key_refusals_total\{reason="(\w+)"\} (\S+)$', text, re.MULTILINE)
+    return Counter({reason: int(float(count)) for reason, count in found})
+
+
+async def test_refusals_are_counted_by_reason(redis_url: str) -> None:
+    """Each once, in requests of the fast path, of handlers, and in items of batches."""
+    key = await make_key(redis_url, "acme")
+    reader = await make_key(redis_url, "acme", "read")
+    crowded = await make_key(redis_url, "crowd", tier="bulk")
+    table = {"standard": {"rate": SLOW, "burst": 1}, "bulk": {"in_flight": 1}}
+    async with running_api(redis_url, tiers=json.dumps(table)) as client:
+        before = await refusals(client)
+        assert set(before) == {"missing", "invalid", "scope", "rate", "in_flight"}
+        for fields in ({}, {"X-API-Key": "crk_nonsense"}, reader.headers):
+            async with client.post("/api/eval", json=PROGRAM, headers=fields) as response:
+                assert response.status in (401, 403)
+        assert [(await submit(client, key))[0] for _ in range(3)] == [202, 429, 429]
+        items = [PROGRAM, PROGRAM, PROGRAM]
+        async with client.post("/api/eval/batch", json=items, headers=crowded.headers) as response:
+            assert (await response.json())["request_counts"]["rejected"] == 2
+        assert await refusals(client) - before == Counter(
+            missing=1, invalid=1, scope=1, rate=2, in_flight=2
+        )
 
 
 async def test_a_refused_key_costs_the_server_nothing(redis_url: str, redis: Redis) -> None:

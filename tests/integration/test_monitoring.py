@@ -34,7 +34,7 @@ _WORDS = frozenset(
     {
         "and", "by", "delta", "histogram_quantile", "le", "max", "max_over_time", "on", "or",
         "queue", "queue_system", "rate", "sum", "status", "state", "kind", "step", "end",
-        "downstream", "outcome",
+        "downstream", "outcome", "reason",
     }
 )  # fmt: skip
 

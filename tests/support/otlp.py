@@ -16,7 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-WAIT_S = 30.0
+#: A loaded machine takes a minute to start four processes.
+WAIT_S = 120.0
 
 
 class Received(NamedTuple):

@@ -49,7 +49,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"webhooks", "worker"},
     "assessments": PLAIN | {"broker", "evaluation", "events", "executor", "identity", "worker"},
     "workflows": PLAIN | {"broker", "evaluation", "identity", "worker"},
-    "platform_tasks": PLAIN | {"assessments", "evaluation", "executor", "worker", "workflows"},
+    "pipelines": PLAIN | {"assessments", "broker", "evaluation", "executor", "webhooks", "worker"},
+    "platform_tasks": PLAIN
+    | {"assessments", "evaluation", "executor", "pipelines"}
+    | {"worker", "workflows"},
     "stock": PLAIN | {"worker", "broker"},
     "celery_app": PLAIN | {"evaluation", "platform_tasks", "stock", "telemetry"},
     "migration": PLAIN | {"broker", "events", "executor", "legacy", "evaluation", "identity"},
@@ -72,6 +75,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "workflows",
     }
     | {"compat", "console", "telemetry"},
+    "testing": PLAIN
+    | {"api", "broker", "embedded", "evaluation", "executor", "platform_tasks", "webhooks"}
+    | {"worker"},
     "doctor": PLAIN | {"broker", "executor", "embedded", "history", "images"},
     "up": PLAIN | {"broker", "embedded", "executor", "history", "identity", "scaling"},
     "client": {"models", "errors"},

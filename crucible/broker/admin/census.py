@@ -29,11 +29,13 @@ class QueueDepth(msgspec.Struct, frozen=True, kw_only=True):
         name: of the queue.
         waiting: messages in its lists.
         by_step: the same by priority step, step 0 is served first.
+        why: why they wait, where that is known; null otherwise.
     """
 
     name: str
     waiting: int
     by_step: dict[str, int]
+    why: str | None = None
 
 
 class Census(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 
 #: Gauges of every worker: tasks it runs at once, runs now, holds claims of, and milliseconds that
-#: one takes on average.
+#: one takes on average; tasks that it has run, and its resident memory in MiB.
 SLOTS, BUSY = "worker slots", "worker busy"
 CLAIMED, SERVICE_MS = "worker claimed", "worker service_ms"
+RAN, MEMORY_MB = "worker ran", "worker memory_mb"
 
 
 class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):

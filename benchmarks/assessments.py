@@ -1,0 +1,185 @@
+"""A large assessment, and how quickly others start beside it: ``python -m benchmarks.assessments``.
+
+Programs take no time, so what is measured is the assessment itself: how far its worker's memory
+grows, how smoothly its progress goes, how large its report is, and the time of ``POST …/start``
+while it runs. The api and the worker are one process each, as in an installation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from crucible.assessments.tasks import build_registry as assessment_tasks
+from crucible.embedded.server import EmbeddedServer, free_port
+from crucible.settings import load_settings
+from crucible.worker import TaskRegistry
+
+if TYPE_CHECKING:
+    from crucible.worker import TaskContext
+
+registry = TaskRegistry()
+#: Cases in one request, and seconds between two looks.
+_PART, _LOOK_S = 2000, 0.25
+
+
+@registry.task("tasks.evaluate_code")
+async def evaluate(ctx: TaskContext, eval_id: str, code: str, language: str, **_: Any) -> Any:
+    """A program that takes no time; every tenth fails."""
+    failed = eval_id.endswith("0")
+    return {
+        "eval_id": eval_id,
+        "status": "completed",
+        "verdict": "nonzero_exit" if failed else "ok",
+        "exit_code": int(failed),
+        "error": "it is meant to fail\n" if failed else "",
+        "usage": {"wall_time_ms": 5, "cpu_time_ms": 4, "memory_peak_kb": 9000},
+    }
+
+
+registry.include(assessment_tasks(load_settings()))
+
+
+def rss_kb(pid: int) -> int:
+    """Resident memory of a process, KiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise ProcessLookupError(pid)
+
+
+async def spawn(*arguments: str, environ: dict[str, str]) -> asyncio.subprocess.Process:
+    """A ``crucible`` command."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "crucible", *arguments, env=environ
+    )
+
+
+async def ready(client: aiohttp.ClientSession) -> None:
+    """Return once the api and a worker are there."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                async with client.get("/workers/status") as response:
+                    if response.status == 200 and (await response.json())["online"]:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.2)
+
+
+async def post(client: aiohttp.ClientSession, path: str, body: Any = None) -> dict[str, Any]:
+    """One POST that must be accepted."""
+    async with client.post(path, json=body or {}) as response:
+        answer: dict[str, Any] = await response.json()
+        if response.status >= 300:
+            raise RuntimeError(answer)
+        return answer
+
+
+async def make(client: aiohttp.ClientSession, cases: int) -> str:
+    """A draft with so many cases; its path."""
+    made = await post(client, "/api/v1/assessments", {"name": "large", "draft": True})
+    path = str(made["href"])
+    for at in range(0, cases, _PART):
+        part = [
+            {"id": f"c{n}", "name": f"case {n}", "code": "print(1)"}
+            for n in range(at, min(cases, at + _PART))
+        ]
+        await post(client, f"{path}/cases", {"at": at, "cases": part})
+    return path
+
+
+async def measure(
+    client: aiohttp.ClientSession, cases: int, starts: int, pid: int
+) -> dict[str, Any]:
+    """Run the large assessment, and start small ones beside it."""
+    path = await make(client, cases)
+    small = [
+        (await post(client, "/api/v1/assessments", {"name": "s", "cases": [{"code": "1"}]}))["href"]
+        for _ in range(starts)
+    ]
+    await post(client, f"{path}/start")
+    began, times, memory, seen = time.monotonic(), [], [], []
+    while True:
+        for _ in range(min(4, len(small))):
+            at = time.perf_counter()
+            await post(client, f"{small.pop()}/start")
+            times.append(time.perf_counter() - at)
+        async with client.get(path) as response:
+            found = await response.json()
+        seen.append((time.monotonic() - began, found["progress"]))
+        memory.append(rss_kb(pid))
+        if found["status"] in ("completed", "failed", "cancelled"):
+            break
+        await asyncio.sleep(_LOOK_S)
+    sizes = {}
+    for kind in ("json", "html", "junit"):
+        async with client.get(f"{path}/report", params={"format": kind}) as response:
+            sizes[kind] = len(await response.read())
+    times.sort()
+    steps = [after - before for (_, before), (_, after) in itertools.pairwise(seen)]
+    return {
+        "cases": cases,
+        "status": found["status"],
+        "seconds": round(seen[-1][0], 1),
+        "start_p50_ms": round(times[len(times) // 2] * 1000, 2),
+        "start_p99_ms": round(times[int(len(times) * 0.99)] * 1000, 2),
+        "starts": len(times),
+        "progress_fell": any(step < 0 for step in steps),
+        "largest_step_percent": round(max(steps, default=0.0), 2),
+        "worker_rss_kb_at_10_percent": memory[len(memory) // 10],
+        "worker_rss_kb_at_90_percent": memory[len(memory) * 9 // 10],
+        "worker_rss_kb_most": max(memory),
+        "report_bytes": sizes,
+    }
+
+
+async def main(cases: int, starts: int) -> None:
+    """Start an installation, measure, print JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with EmbeddedServer(Path(folder), durable=True) as server:
+            url, port = f"redis://127.0.0.1:{server.port}/0", free_port()
+            environ = {
+                **os.environ,
+                "CELERY_BROKER_URL": url,
+                "CRUCIBLE_EVENT_BUS_URL": "off",
+                "CRUCIBLE_PORT": str(port),
+            }
+            queues = "high_priority,evaluation,batch,assessments,reports"
+            worker = (
+                "worker",
+                "--tasks",
+                f"{'benchmarks.assessments'}:registry",
+                "--queues",
+                queues,
+            )
+            api = await spawn("api", environ=environ)
+            workers = await spawn(*worker, "--concurrency", "8", environ=environ)
+            try:
+                async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+                    await ready(client)
+                    found = await measure(client, cases, starts, workers.pid)
+                    print(json.dumps(found, indent=1))
+            finally:
+                for child in (api, workers):
+                    child.terminate()
+                    await child.wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--starts", type=int, default=200)
+    given = parser.parse_args()
+    asyncio.run(main(given.cases, given.starts))

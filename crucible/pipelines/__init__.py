@@ -1,0 +1,1 @@
+"""The model evaluation pipeline: reserve resources, download a model, test it, clean up."""
