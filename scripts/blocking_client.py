@@ -25,16 +25,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from crucible.client import sessions
 from crucible.client.asynchronous import DEFAULT_URL, RETRY_FOR_S, WINDOW, AsyncCrucible
 from crucible.client.portal import Portal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
     from crucible.client.models import BatchItem, Completed, Event, Resync, Submitted
     from crucible.client.progress import OnProgress
     from crucible.client.requests import ProgramOptions, ProgramRequest
+    from crucible.client.sessions import CellResult, SessionOptions, SessionShown
     from crucible.models import Evaluation
 
 

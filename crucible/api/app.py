@@ -64,6 +64,7 @@ from crucible.api.app_keys import (
 from crucible.api.callers import CALLERS, Callers, caller_of
 from crucible.api.events import handlers as events
 from crucible.api.events.handlers import render
+from crucible.api.facades import add_facades, load_of
 from crucible.api.key_refusals import refusals
 from crucible.api.problems import DRAIN_RATE, not_submitted, problems
 from crucible.api.traces import add_tracing
@@ -74,7 +75,6 @@ from crucible.broker.control.client import ControlClient
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.requirements import require_usable
 from crucible.compat.context import CONTEXT, FacadeContext
-from crucible.compat.facades import FACADES, served_facades
 from crucible.console import pages as console_pages
 from crucible.errors import BrokerUnavailable, NothingStored, RequirementError
 from crucible.evaluation.allowance import allowances
@@ -281,10 +281,7 @@ def build_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(_connections)
     add_tracing(app, settings)
     app.on_shutdown.append(_end_streams)
-    for name in served_facades(settings.compat):
-        for facade in FACADES[name].routes:
-            need: Need = "read" if facade.method == "GET" else "submit"
-            app.router.add_route(facade.method, facade.path, admitted(facade.handler, need))
+    add_facades(app, settings.compat)
     app.on_response_prepare.extend((add_security_fields, add_applied))
     console.add_console(app)
     for route in ROUTES:
@@ -531,4 +528,5 @@ async def _add_service(
         ceilings_of=lambda request: allowed[caller_of(request).tier].ceilings,
         caller_of=caller_of,
         versions=functools.partial(environments.versions, app),
+        load=functools.partial(load_of, app),
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import crucible
 from crucible.api.app_keys import HISTORY, MIGRATION, OBJECTS, READINESS
+from crucible.api.facades import health_of
 from crucible.http.answers import json_answer
 from crucible.migration.live.readiness import with_legacy
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 _RETRY_AFTER = {"Retry-After": "2"}
 
 
-async def live(_: web.Request) -> web.Response:
+async def live(request: web.Request) -> web.Response:
     """``GET /health``: answers as long as the process does; depends on nothing else."""
+    if (said := health_of(request)) is not None:
+        return json_answer(said)
     return json_answer({"status": "ok", "version": crucible.__version__})
 
 

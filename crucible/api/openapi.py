@@ -15,6 +15,7 @@ from crucible.api.autoscale import Autoscale
 from crucible.api.dead_letters import LetterPage, LetterShown, Replayed
 from crucible.api.environments import EnvironmentShown, LanguageShown
 from crucible.api.evaluations import Accepted, Forgotten
+from crucible.api.facades import facade_paths
 from crucible.api.keys import KeyList, Rotation
 from crucible.api.migration import MigrationStatus, MismatchList
 from crucible.api.openapi_assessments import assessment_paths
@@ -140,7 +141,7 @@ def description(settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B00
     return {
         "openapi": "3.1.0",
         "info": {"title": "Crucible", "version": crucible.__version__},
-        "paths": paths,
+        "paths": {**paths, **facade_paths(settings, components)},
         "components": {"schemas": components, "securitySchemes": _SECURITY},
     }
 

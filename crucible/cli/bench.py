@@ -22,7 +22,7 @@ _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
 
 def command(
-    scenario: Annotated[str, typer.Argument(help="A scenario, or all.")] = "all",
+    scenario: Annotated[str, typer.Argument(help="A scenario, rewards, or all.")] = "all",
     subjects: Annotated[
         str | None, typer.Option(help="Only these, separated by commas.", show_default=False)
     ] = None,
@@ -60,6 +60,10 @@ def command(
     budgets of processor time instead (benchmarks/budgets.toml).
     """
     _check_here(plot is not None)
+    if scenario == "rewards":
+        from benchmarks import reward_loop
+
+        raise typer.Exit(reward_loop.main([]))
     if features:
         if scenario != "submit":
             raise SettingsError("--features", "belongs to: crucible bench submit")

@@ -10,6 +10,7 @@ from crucible.client.asynchronous import AsyncCrucible
 from crucible.client.blocking import Crucible
 from crucible.client.models import BatchItem, Completed, Event, Resync, Submitted
 from crucible.client.requests import ProgramOptions, ProgramRequest
+from crucible.client.sessions import CellResult, SessionOptions, SessionShown
 from crucible.errors import ApiError, ApiRefused, ApiUnreached
 from crucible.models import Evaluation
 
@@ -19,6 +20,7 @@ __all__ = [
     "ApiUnreached",
     "AsyncCrucible",
     "BatchItem",
+    "CellResult",
     "Completed",
     "Crucible",
     "Evaluation",
@@ -26,5 +28,7 @@ __all__ = [
     "ProgramOptions",
     "ProgramRequest",
     "Resync",
+    "SessionOptions",
+    "SessionShown",
     "Submitted",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import msgspec
 
+from crucible.client import sessions
 from crucible.client.event_stream import followed
 from crucible.client.models import BatchItem, Completed, Event, Resync, Submitted
 from crucible.client.progress import reported
@@ -20,11 +21,12 @@ from crucible.errors import ApiError
 from crucible.models import ENDED, Evaluation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from crucible.client.progress import OnProgress
     from crucible.client.requests import ProgramOptions, ProgramRequest
+    from crucible.client.sessions import CellResult, SessionOptions, SessionShown
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 #: Seconds for which a request is sent again while the API is away or busy.
@@ -147,6 +149,58 @@ class AsyncCrucible:
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         answer = await self._transport.ask("POST", f"{path_of(eval_id)}/retry", headers=headers)
         return msgspec.json.decode(answer.content, type=Submitted)
+
+    async def open_session(self, **options: Unpack[SessionOptions]) -> SessionShown:
+        """Open a session: an interpreter that is kept.
+
+        Args:
+            options: what it is to be like.
+
+        Raises:
+            ApiError: it was refused, there is no room, or the API does not answer.
+        """
+        return await sessions.open_one(self._transport, options)
+
+    async def execute(
+        self,
+        session_id: str,
+        code: str,
+        *,
+        timeout: float = sessions.CELL_S,
+        output_files: Sequence[str] = (),
+    ) -> CellResult:
+        """Run a cell in a session, once those before it are done.
+
+        Args:
+            session_id: of the session.
+            code: Python.
+            timeout: seconds after which it is interrupted.
+            output_files: names of files to hand back.
+
+        Raises:
+            ApiRefused: of status 410 where the session has ended, before or because of the cell.
+            ApiError: it was refused, or the API does not answer.
+        """
+        return await sessions.run_cell(self._transport, session_id, code, timeout, output_files)
+
+    async def sessions(self) -> list[SessionShown]:
+        """The open sessions, the oldest first.
+
+        Raises:
+            ApiError: the API does not answer.
+        """
+        return await sessions.all_open(self._transport)
+
+    async def close_session(self, session_id: str) -> SessionShown:
+        """End a session; one that has ended stays as it is.
+
+        Args:
+            session_id: of the session.
+
+        Raises:
+            ApiError: there is none, or the API does not answer.
+        """
+        return await sessions.end_one(self._transport, session_id)
 
     async def batch(
         self, programs: Iterable[str | ProgramRequest], **options: Unpack[ProgramOptions]

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from crucible.client import sessions
 from crucible.client.asynchronous import DEFAULT_URL, RETRY_FOR_S, WINDOW, AsyncCrucible
 from crucible.client.portal import Portal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
     from crucible.client.models import BatchItem, Completed, Event, Resync, Submitted
     from crucible.client.progress import OnProgress
     from crucible.client.requests import ProgramOptions, ProgramRequest
+    from crucible.client.sessions import CellResult, SessionOptions, SessionShown
     from crucible.models import Evaluation
 
 
@@ -136,6 +138,60 @@ class Crucible:
             ApiError: there is none, it cannot be run again, or the API does not answer.
         """
         return self._running().call(self._client.retry(eval_id))
+
+    def open_session(self, **options: Unpack[SessionOptions]) -> SessionShown:
+        """Open a session: an interpreter that is kept.
+
+        Args:
+            options: what it is to be like.
+
+        Raises:
+            ApiError: it was refused, there is no room, or the API does not answer.
+        """
+        return self._running().call(self._client.open_session(**options))
+
+    def execute(
+        self,
+        session_id: str,
+        code: str,
+        *,
+        timeout: float = sessions.CELL_S,
+        output_files: Sequence[str] = (),
+    ) -> CellResult:
+        """Run a cell in a session, once those before it are done.
+
+        Args:
+            session_id: of the session.
+            code: Python.
+            timeout: seconds after which it is interrupted.
+            output_files: names of files to hand back.
+
+        Raises:
+            ApiRefused: of status 410 where the session has ended, before or because of the cell.
+            ApiError: it was refused, or the API does not answer.
+        """
+        return self._running().call(
+            self._client.execute(session_id, code, timeout=timeout, output_files=output_files)
+        )
+
+    def sessions(self) -> list[SessionShown]:
+        """The open sessions, the oldest first.
+
+        Raises:
+            ApiError: the API does not answer.
+        """
+        return self._running().call(self._client.sessions())
+
+    def close_session(self, session_id: str) -> SessionShown:
+        """End a session; one that has ended stays as it is.
+
+        Args:
+            session_id: of the session.
+
+        Raises:
+            ApiError: there is none, or the API does not answer.
+        """
+        return self._running().call(self._client.close_session(session_id))
 
     def batch(
         self, programs: Iterable[str | ProgramRequest], **options: Unpack[ProgramOptions]

@@ -27,6 +27,7 @@ class FacadeContext:
         served: environments and their languages.
         ceilings_of: the most a program of a request's caller may ask for.
         caller_of: who makes a request.
+        load: messages that wait in all queues, and workers that are there.
         versions: the version of each language, as workers report it.
     """
 
@@ -36,6 +37,7 @@ class FacadeContext:
     ceilings_of: Callable[[web.Request], Limits]
     caller_of: Callable[[web.Request], Principal]
     versions: Callable[[], Awaitable[Mapping[str, str | None]]]
+    load: Callable[[], Awaitable[tuple[int, int]]]
 
 
 CONTEXT = web.AppKey("facade_context", FacadeContext)

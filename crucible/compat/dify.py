@@ -61,8 +61,8 @@ async def run(request: web.Request) -> web.Response:
         found = await evaluate(request, fields, PATIENCE_S)
     except InputError as error:
         return _answer(-400, str(error), None)
-    except OverloadedError:
-        return _answer(-503, "Too many requests", None, status=503)
+    except OverloadedError as error:
+        return overloaded(error)
     if found.verdict in PLATFORM:
         return _answer(-500, found.message or "the program could not be run", None, status=500)
     return _answer(0, "success", _data(found))
@@ -93,6 +93,11 @@ def _data(found: Evaluation) -> dict[str, Any]:
 
 def _answer(code: int, message: str, data: Any, status: int = 200) -> web.Response:
     return web.json_response({"code": code, "message": message, "data": data}, status=status)
+
+
+def overloaded(_: Exception) -> web.Response:
+    """The answer while programs cannot be taken."""
+    return _answer(-503, "Too many requests", None, status=503)
 
 
 ROUTES = (

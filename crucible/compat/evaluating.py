@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -62,7 +65,8 @@ async def evaluate(request: web.Request, fields: dict[str, Any], patience_s: flo
     """
     context = request.app[CONTEXT]
     caller, service = context.caller_of(request), context.service
-    asked = request_of(fields)
+    eval_id = uuid.uuid4().hex
+    asked = request_of({**fields, "eval_id": eval_id})
     until = time.monotonic() + patience_s
     try:
         submitted, ended = await service.submit_and_wait(caller, asked, None, patience_s)
@@ -76,6 +80,11 @@ async def evaluate(request: web.Request, fields: dict[str, Any], patience_s: flo
             ended = found if found.status in ENDED else None
     except (BrokerError, LegacyError) as error:
         raise OverloadedError(str(error)) from error
+    except asyncio.CancelledError:
+        # Nobody waits for it any more.
+        with suppress(CrucibleError):
+            await service.cancel(caller, eval_id)
+        raise
     return ended
 
 

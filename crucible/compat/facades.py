@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from crucible.compat import dify, judge0, nemo_skills, piston, sandbox_fusion
+from crucible.compat import (
+    dify,
+    judge0,
+    judge0_submission,
+    nemo_skills,
+    piston,
+    piston_clients,
+    piston_socket,
+    sandbox_fusion,
+    sandbox_fusion_forms,
+    sandbox_fusion_jupyter,
+)
 from crucible.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from aiohttp import web
 
@@ -19,18 +30,58 @@ class Facade(NamedTuple):
     Attributes:
         routes: below its original paths.
         port: where its original listens.
+        bodies: types of what is posted, by path.
+        overloaded: its answer while programs cannot be taken, which its clients send again.
+        health: what its original says on ``/health``; None where it says nothing.
+        empty_refusals: to who may not ask it answers without a body.
     """
 
     routes: Sequence[web.RouteDef]
     port: int
+    bodies: Mapping[str, Any]
+    overloaded: Callable[[Exception], web.Response]
+    health: Any = None
+    empty_refusals: bool = False
 
 
 FACADES = {
-    "sandbox_fusion": Facade(sandbox_fusion.ROUTES, 8080),
-    "piston": Facade(piston.ROUTES, 2000),
-    "dify": Facade(dify.ROUTES, 8194),
-    "nemo_skills": Facade(nemo_skills.ROUTES, 6000),
-    "judge0": Facade(judge0.ROUTES, 2358),
+    "sandbox_fusion": Facade(
+        sandbox_fusion.ROUTES,
+        8080,
+        {"/run_code": sandbox_fusion.RunCode, "/run_jupyter": sandbox_fusion_jupyter.RunJupyter},
+        sandbox_fusion_forms.overloaded,
+    ),
+    "piston": Facade(
+        (*piston_clients.ROUTES, *piston.ROUTES, *piston_socket.ROUTES),
+        2000,
+        {f"{prefix}/execute": piston.Execute for prefix in piston.PREFIXES},
+        piston.overloaded,
+    ),
+    "dify": Facade(
+        dify.ROUTES,
+        8194,
+        {"/v1/sandbox/run": dify.Run},
+        dify.overloaded,
+        health="ok",
+        empty_refusals=True,
+    ),
+    "nemo_skills": Facade(
+        nemo_skills.ROUTES,
+        6000,
+        {"/execute": nemo_skills.Execute},
+        nemo_skills.overloaded,
+        health={"status": "healthy", "worker": "0"},
+    ),
+    "judge0": Facade(
+        judge0.ROUTES,
+        2358,
+        {
+            "/submissions": judge0_submission.Submission,
+            "/submissions/batch": judge0.SubmissionBatch,
+        },
+        judge0.overloaded,
+        empty_refusals=True,
+    ),
 }
 
 

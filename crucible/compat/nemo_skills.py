@@ -56,8 +56,7 @@ async def execute(request: web.Request) -> web.Response:
     except InputError as error:
         return _error(400, str(error))
     except OverloadedError as error:
-        # The status that its client takes for a request to be sent again.
-        return _error(502, str(error))
+        return overloaded(error)
     for stream in ("stdout", "stderr"):
         ran[stream] = _cut(ran[stream], asked.max_output_characters)
     return web.json_response(ran)
@@ -108,6 +107,11 @@ def _cut(text: str, most: int) -> str:
 
 def _error(status: int, text: str) -> web.Response:
     return web.json_response({"error": text}, status=status)
+
+
+def overloaded(error: Exception) -> web.Response:
+    """The answer while programs cannot be taken: what its client takes for one to be sent again."""
+    return _error(502, str(error))
 
 
 ROUTES = (

@@ -1,4 +1,4 @@
-"""Piston's ``/api/v2/execute`` and ``/api/v2/runtimes``."""
+"""Piston's programs and ``/api/v2/runtimes``; ``execute`` is in ``piston_clients``."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from crucible.compat.context import CONTEXT
 from crucible.compat.evaluating import (
     PLATFORM,
     TIMED_OUT,
-    OverloadedError,
     evaluate,
     limits_within,
     seconds_of,
     texts,
 )
 from crucible.errors import InputError
-from crucible.http.body import read_body
 from crucible.models import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from crucible.models import Evaluation
 
 #: Seconds that open-r1 waits for an answer, less the way back.
@@ -58,26 +58,34 @@ class Execute(msgspec.Struct, kw_only=True):
     run_memory_limit: int = -1
 
 
-async def execute(request: web.Request) -> web.Response:
-    """``POST /api/v2/execute``."""
-    if request.content_type != "application/json":
-        return _message(415, "requests must be of type application/json")
-    try:
-        asked = msgspec.json.decode(await read_body(request), type=Execute)
-        versions = await request.app[CONTEXT].versions()
-        language = _language(request, asked, versions)
-        found = await evaluate(request, _fields(request, asked, language), PATIENCE_S)
-    except msgspec.DecodeError as error:
-        return _message(400, str(error))
-    except InputError as error:
-        return _message(400, str(error))
-    except OverloadedError as error:
-        return _message(503, f"Resource temporarily unavailable: {error}")
-    answer: dict[str, Any] = {
-        "language": language,
-        "version": versions.get(language) or "*",
-        "run": _run(found),
-    }
+async def run(
+    request: web.Request,
+    asked: Execute,
+    found: Callable[[str, str], Awaitable[None]] | None = None,
+) -> tuple[str, str, Evaluation]:
+    """Run a program; its language and version by our names, and the ended evaluation.
+
+    Args:
+        request: the facade's.
+        asked: what to run.
+        found: called with language and version before it is queued.
+
+    Raises:
+        InputError: it could never run.
+        OverloadedError: it has not ended in time.
+    """
+    versions = await request.app[CONTEXT].versions()
+    language = _language(request, asked, versions)
+    version = versions.get(language) or "*"
+    fields = _fields(request, asked, language)
+    if found is not None:
+        await found(language, version)
+    return language, version, await evaluate(request, fields, PATIENCE_S)
+
+
+def answer_of(language: str, version: str, found: Evaluation) -> dict[str, Any]:
+    """The body that says how a program ended."""
+    answer: dict[str, Any] = {"language": language, "version": version, "run": _run(found)}
     compiled = found.compile if isinstance(found.compile, msgspec.Struct) else None
     if compiled is not None:
         answer["compile"] = {
@@ -86,7 +94,7 @@ async def execute(request: web.Request) -> web.Response:
             "wall_time": compiled.usage.wall_time_ms,
             "memory": compiled.usage.memory_peak_kb * 1024,
         }
-    return web.json_response(answer)
+    return answer
 
 
 async def runtimes(request: web.Request) -> web.Response:
@@ -218,15 +226,15 @@ def _stage(stdout: str, stderr: str, code: int | None) -> dict[str, Any]:
     }
 
 
-def _message(status: int, text: str) -> web.Response:
+def message(status: int, text: str) -> web.Response:
+    """An answer that says what is wrong."""
     return web.json_response({"message": text}, status=status)
 
 
-ROUTES = tuple(
-    route
-    for prefix in ("/api/v2", "/api/v2/piston")
-    for route in (
-        web.post(f"{prefix}/execute", execute),
-        web.get(f"{prefix}/runtimes", runtimes),
-    )
-)
+def overloaded(error: Exception) -> web.Response:
+    """The answer while programs cannot be taken."""
+    return message(503, f"Resource temporarily unavailable: {error}")
+
+
+PREFIXES = ("/api/v2", "/api/v2/piston")
+ROUTES = tuple(web.get(f"{prefix}/runtimes", runtimes) for prefix in PREFIXES)

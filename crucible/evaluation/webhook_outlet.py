@@ -11,6 +11,7 @@ import msgspec
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.translation import translated
 from crucible.broker.results.lookup import read_meta
+from crucible.evaluation.judge0_form import callback_of
 from crucible.evaluation.kept_results import decode_kept
 from crucible.evaluation.record import decode_record, once_name, scoped_id, task_id_of
 from crucible.evaluation.view import evaluation_of, shown
@@ -87,12 +88,23 @@ class WebhookOutlet:
         if await self._is_forgotten(delivery.end):
             return None
         if body is None:
-            body = body_of(delivery.end, await self._evaluation(delivery.end)).decode()
+            delivery, body = await self._first(delivery)
         delay_s = await self._deliverer.attempt(delivery, body.encode())
         if delay_s is None:
             return None
         tried = msgspec.structs.replace(delivery, tries=delivery.tries + 1)
         return Again(tried, body, delay_s)
+
+    async def _first(self, delivery: Delivery) -> tuple[Delivery, str]:
+        """A delivery and its body before the first attempt.
+
+        What Judge0's clients have asked for is as Judge0 sends it.
+        """
+        evaluation = await self._evaluation(delivery.end)
+        callback = callback_of(evaluation) if evaluation and delivery.url else None
+        if callback is not None:
+            return msgspec.structs.replace(delivery, method="PUT"), callback.decode()
+        return delivery, body_of(delivery.end, evaluation).decode()
 
     async def _is_forgotten(self, end: End) -> bool:
         """Whether the evaluation was forgotten on request, perhaps between two attempts."""

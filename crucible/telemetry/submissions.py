@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -66,12 +66,22 @@ class Meter:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._facades = Counter(
+            "facade_requests",
+            "Requests to facades, by facade and class of the answer's status.",
+            labelnames=["facade", "status"],
+            registry=self.registry,
+        )
         self._selection = Histogram(
             "queue_selection_duration_seconds",
             "Deciding which queue system an evaluation goes to.",
             buckets=_SELECTIONS,
             registry=self.registry,
         )
+
+    def facade_answered(self, facade: str, status: int) -> None:
+        """Count a request to a facade by its name and the class of its answer's status."""
+        self._facades.labels(facade, f"{status // 100}xx").inc()
 
     def count_submissions(self, submitted: Callable[[], Mapping[str, int]]) -> None:
         """Expose accepted evaluations by queue system, as ``submitted`` returns them."""

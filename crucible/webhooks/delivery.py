@@ -113,7 +113,7 @@ class Deliverer:
         if webhook is None:
             return None
         url, at_ms = delivery.url or webhook.url, _now_ms()
-        answer = await self._send(url, webhook.signing_secrets(at_ms), delivery.id, body)
+        answer = await self._send(url, webhook.signing_secrets(at_ms), delivery, body)
         delay_s: float | None = None
         if not (answer.accepted or answer.gone or answer.refused):
             delay_s = next_delay_s(delivery.tries, random.random(), answer.retry_after_s)  # noqa: S311 - spreads load
@@ -146,7 +146,7 @@ class Deliverer:
             return None
         return None if found.disabled else found
 
-    async def _send(self, url: str, secrets: list[str], delivery_id: str, body: bytes) -> Answer:
+    async def _send(self, url: str, secrets: list[str], delivery: Delivery, body: bytes) -> Answer:
         breaker = self._breakers.of(url)
         permit = breaker.permit()
         if permit is None:
@@ -156,7 +156,7 @@ class Deliverer:
         answer: Answer | None = None
         try:
             with permit:
-                answer = await self._sender.send(url, secrets, delivery_id, body)
+                answer = await self._sender.send(url, secrets, delivery.id, body, delivery.method)
                 if answer.ill and not answer.refused:
                     raise HostIll
         except HostIll:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -56,6 +56,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         webhook: id of the webhook.
         end: what is reported.
         url: where it goes, for deliveries of ``DEFAULT``; else the webhook's own counts.
+        method: of HTTP, by which it is sent.
         tries: attempts made so far.
         replayed: it was asked for again, and is made even if it was accepted before.
     """
@@ -64,6 +65,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     webhook: str
     end: End
     url: str = ""
+    method: Literal["POST", "PUT"] = "POST"
     tries: int = 0
     replayed: bool = False
 

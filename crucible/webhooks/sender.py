@@ -77,13 +77,20 @@ class Sender:
         self._policy = policy
         self._timeout_s = timeout_s
 
-    async def send(self, url: str, secrets: Sequence[str], delivery_id: str, body: bytes) -> Answer:
+    async def send(
+        self,
+        url: str,
+        secrets: Sequence[str],
+        delivery_id: str,
+        body: bytes,
+        method: str = "POST",
+    ) -> Answer:
         """Send a body once."""
         started_s = time.monotonic()
         signed = headers(secrets, delivery_id, int(time.time()), body)
         try:
             async with asyncio.timeout(self._timeout_s):
-                status, said, wait_s = await self._post(url, signed, body)
+                status, said, wait_s = await self._ask(method, url, signed, body)
         except AddressRefused as error:
             return Answer(None, str(error), _ms_since(started_s), refused=True)
         except TimeoutError:
@@ -95,10 +102,13 @@ class Sender:
             return Answer(None, detail, _ms_since(started_s), refused=refused is not None)
         return Answer(status, said, _ms_since(started_s), wait_s)
 
-    async def _post(self, url: str, signed: dict[str, str], body: bytes) -> tuple[int, str, float]:
+    async def _ask(
+        self, method: str, url: str, signed: dict[str, str], body: bytes
+    ) -> tuple[int, str, float]:
         target = URL(url)
         check_literal(self._policy, target)
-        async with self._session.post(
+        async with self._session.request(
+            method,
             target,
             data=body,
             headers={

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 from support.api_rig import port_of, running_api
+from support.receiver import listening_receiver
 from support.worker_rig import async_worker
 
+from benchmarks import reward_loop
 from crucible.embedded.server import EmbeddedServer
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
+LOOPBACK = "127.0.0.0/8"
 SERVED = ("default", "judge")
 ROOT = Path(__file__).resolve().parents[2]
 C = '#include <stdio.h>\nint main(void){int a,b;scanf("%d %d",&a,&b);printf("%d\\n",a+b);return 0;}'
@@ -37,8 +42,15 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[aioh
     async with EmbeddedServer(tmp_path_factory.mktemp("server")) as server:
         url = f"redis://127.0.0.1:{server.port}/0"
         async with (
-            running_api(url, event_bus_url="off", environments=SERVED) as session,
-            async_worker(url, CRUCIBLE_EVENT_BUS_URL="off", CRUCIBLE_ENVIRONMENTS=",".join(SERVED)),
+            running_api(
+                url, event_bus_url="off", environments=SERVED, webhook_networks=(LOOPBACK,)
+            ) as session,
+            async_worker(
+                url,
+                CRUCIBLE_EVENT_BUS_URL="off",
+                CRUCIBLE_ENVIRONMENTS=",".join(SERVED),
+                CRUCIBLE_WEBHOOK_NETWORKS=LOOPBACK,
+            ),
         ):
             yield session
 
@@ -149,6 +161,52 @@ async def test_piston_refuses_as_piston_does(client: aiohttp.ClientSession) -> N
         assert response.status == 415
 
 
+async def connected(client: aiohttp.ClientSession, *messages: Any) -> tuple[list[Any], int | None]:
+    """What comes over the WebSocket for some messages, and the code it is closed with."""
+    async with client.ws_connect("/api/v2/connect") as socket:
+        for message in messages:
+            await socket.send_str(message if isinstance(message, str) else json.dumps(message))
+        heard = [message.json() async for message in socket]
+        return heard, socket.close_code
+
+
+async def test_piston_over_a_web_socket(client: aiohttp.ClientSession) -> None:
+    """Runtime, stages, data and exits, and a close code for each mistake."""
+    init = {"type": "init", "language": "python", "version": "*"}
+    code = "import sys; print(input()); print('e', file=sys.stderr); sys.exit(3)"
+    heard, closed = await connected(client, {**init, "files": [{"content": code}], "stdin": "in"})
+    assert (heard.pop(0)["type"], closed) == ("runtime", 4999)
+    assert heard == [
+        {"type": "stage", "stage": "run"},
+        {"type": "data", "stream": "stdout", "data": "in\n"},
+        {"type": "data", "stream": "stderr", "data": "e\n"},
+        {"type": "exit", "stage": "run", "code": 3, "signal": None},
+    ]
+    compiled = {**init, "language": "c", "files": [{"content": C}], "stdin": "1 2"}
+    heard, _ = await connected(client, compiled)
+    assert [one["stage"] for one in heard if one["type"] == "exit"] == ["compile", "run"]
+    heard, _ = await connected(client, {**compiled, "files": [{"content": "int main( {"}]})
+    assert [one["stage"] for one in heard if one["type"] == "exit"] == ["compile"]
+    endless = {**init, "files": [{"content": "while 1: pass"}]}
+    heard, closed = await connected(client, endless, {"type": "signal", "signal": "SIGKILL"})
+    assert (heard[-1], closed) == (
+        {"type": "exit", "stage": "run", "code": None, "signal": "SIGKILL"},
+        4999,
+    )
+    for messages, code_, error in (
+        ((), 4001, False),
+        (({"type": "data", "stream": "stdin", "data": "x"},), 4003, False),
+        (("{",), 4002, True),
+        (({**init, "language": "cobol", "files": [{"content": "1"}]},), 4002, True),
+        ((endless, endless), 4000, False),
+        ((endless, {"type": "data", "stream": "stdout", "data": "x"}), 4004, False),
+        ((endless, {"type": "data", "stream": "stdin", "data": "x"}), 4002, True),
+        ((endless, {"type": "signal", "signal": "SIGNOTHING"}), 4005, False),
+    ):
+        heard, closed = await connected(client, *messages)
+        assert (closed, any(one["type"] == "error" for one in heard)) == (code_, error), messages
+
+
 async def dify(client: aiohttp.ClientSession, code: str, **body: Any) -> Any:
     asked = {"language": "python3", "code": code, "enable_network": True, **body}
     status, answer = await ask(client, "/v1/sandbox/run", asked)
@@ -203,6 +261,15 @@ async def test_nemo_skills(client: aiohttp.ClientSession) -> None:
     assert (status, "lean4" in refused["error"]) == (400, True)
 
 
+def zipped(files: dict[str, bytes]) -> str:
+    """A zip archive in base64."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as writer:
+        for name, content in files.items():
+            writer.writestr(name, content)
+    return base64.b64encode(archive.getvalue()).decode()
+
+
 async def judge0(client: aiohttp.ClientSession, query: str = "wait=true", **body: Any) -> Any:
     asked = {"language_id": 71, **body}
     return await ask(client, f"/submissions?{query}", asked)
@@ -226,10 +293,32 @@ async def test_judge0(client: aiohttp.ClientSession) -> None:
     for field, body in (
         ("source_code", {}),
         ("language_id", {"source_code": "x", "language_id": 1}),
-        ("callback_url", {"source_code": "x", "callback_url": "http://x"}),
+        ("callback_url", {"source_code": "x", "callback_url": "http://10.0.0.1/"}),
+        ("additional_files", {"source_code": "x", "additional_files": "eA=="}),
+        ("additional_files", {"source_code": "x", "additional_files": zipped({"../x": b""})}),
+        ("additional_files", {"source_code": "x", "additional_files": zipped({"main.py": b""})}),
     ):
         status, refused = await judge0(client, **body)
         assert (status, list(refused)) == (422, [field])
+
+
+async def test_judge0_files_and_callbacks(client: aiohttp.ClientSession) -> None:
+    """Files of an archive lie beside the program; the callback is a PUT, in base64."""
+    code = "import d.mod\nprint(d.mod.x, open('data.bin', 'rb').read())"
+    files = zipped({"d/mod.py": b"x = 5", "data.bin": b"\xff"})
+    async with listening_receiver() as received:
+        status, asked = await judge0(
+            client, "", source_code=code, additional_files=files, callback_url=received.url
+        )
+        assert (status, list(asked)) == (201, ["token"])
+        [(headers, body)] = await received.until(1)
+    assert (headers["x-method"], headers["Content-Type"]) == ("PUT", "application/json")
+    said = json.loads(body)
+    assert base64.b64decode(said["stdout"]) == b"5 b'\\xff'\n"
+    assert (said["token"], said["status"]["id"]) == (asked["token"], 3)
+    assert set(said) == {
+        "stdout", "time", "memory", "stderr", "token", "compile_output", "message", "status",
+    }  # fmt: skip
 
 
 async def test_judge0_bytes_and_batches(client: aiohttp.ClientSession) -> None:
@@ -254,13 +343,52 @@ async def test_judge0_bytes_and_batches(client: aiohttp.ClientSession) -> None:
     assert (found["stdout"], missing) == ("1\n", None)
     async with client.get("/languages/71") as response:
         assert (await response.json())["name"].startswith("Python (3")
+    async with client.get("/workers") as response:
+        [queue] = await response.json()
+    assert (queue["queue"], queue["available"]) == ("default", 1)
+    async with client.get("/system_info") as response:
+        assert int((await response.json())["CPU(s)"]) > 0
     async with client.get("/statuses") as response:
         assert len(await response.json()) == 14
+
+
+async def test_a_reward_loop_in_short(client: aiohttp.ClientSession) -> None:
+    """Endless programs and hogs among the others: every reward is right, and none is lost.
+
+    ``python -m benchmarks.reward_loop`` is the long form, which compares throughput as well.
+    """
+    url = f"http://127.0.0.1:{port_of(client)}"
+    facade, api = await reward_loop.compare(url, requests=50, rounds=1, in_flight=50)
+    for tally in (facade, api):
+        assert (tally.wrong, tally.lost, tally.answered) == ([], 0, 50)
+
+
+SUMS = ("python", "javascript", "bash", "c", "cpp")
 
 
 @pytest.mark.parametrize(
     ("package", "answers"),
     [
+        (
+            "pistonapi",
+            {
+                **dict.fromkeys(SUMS, "42\n"),
+                "runtimes": True,
+                "failing": "before\n",
+                "endless": "",
+                "unknown": "cobol-* runtime is unknown",
+            },
+        ),
+        (
+            "aio_piston",
+            {
+                **{language: [True, "42\n"] for language in SUMS},
+                "failing": [False, "before\n"],
+                "endless": [False, ""],
+                "broken": [False, ""],
+                "unknown": "Error 400 cobol-* runtime is unknown",
+            },
+        ),
         (
             "judge0",
             [
@@ -268,25 +396,35 @@ async def test_judge0_bytes_and_batches(client: aiohttp.ClientSession) -> None:
                 ["WRONG_ANSWER", "1\n"],
                 ["RUNTIME_ERROR_NZEC", None],
                 ["COMPILATION_ERROR", None],
+                *[["ACCEPTED", "42\n"]] * 5,
             ],
         ),
         (
             "sandbox_fusion",
-            [["ok", "hi\n"], ["failed", ""], ["slow", ""], ["ok", "42\n"], ["not compiled", None]],
+            [
+                ["ok", "hi\n"],
+                ["failed", ""],
+                ["slow", ""],
+                ["ok", "42\n"],
+                ["not compiled", None],
+                *[["ok", "42\n"]] * 4,
+            ],
         ),
     ],
 )
 async def test_client_packages_as_they_are(
-    client: aiohttp.ClientSession, package: str, answers: list[Any]
+    client: aiohttp.ClientSession, package: str, answers: Any
 ) -> None:
     """The packages that people have, unchanged, in environments of their own."""
     python = ROOT / ".cache" / "clients" / package / "bin" / "python"
+    program = ROOT / "tests" / "clients" / f"{package}_client.py"
+    assert await said_by(python, program, f"http://127.0.0.1:{port_of(client)}") == answers
+
+
+async def said_by(*command: Path | str) -> Any:
+    """What a program prints, which is JSON."""
     process = await asyncio.create_subprocess_exec(
-        python,
-        ROOT / "tests" / "clients" / f"{package}_client.py",
-        f"http://127.0.0.1:{port_of(client)}",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
         output, said = await asyncio.wait_for(process.communicate(), 120)
@@ -294,4 +432,23 @@ async def test_client_packages_as_they_are(
         process.kill()
         raise
     assert process.returncode == 0, said.decode()
-    assert json.loads(output) == answers
+    return json.loads(output)
+
+
+async def test_the_client_of_npm_as_it_is(client: aiohttp.ClientSession) -> None:
+    """``piston-client``, unchanged."""
+    clients = ROOT / "tests" / "clients"
+    said = await said_by(
+        "node",
+        clients / "piston_client.mjs",
+        f"http://127.0.0.1:{port_of(client)}",
+        ROOT / ".cache" / "clients" / "piston_client",
+        clients / "corpus.json",
+    )
+    assert said == {
+        **dict.fromkeys(SUMS, "42\n"),
+        "failing": ["before\n", 3, None],
+        "endless": ["", None, "SIGKILL"],
+        "broken": 1,
+        "unknown": "cobol-* runtime is unknown",
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import sandbox_fusion  # type: ignore[import-not-found]  # not in this project's environment
 from sandbox_fusion import RunCodeRequest, run_code
@@ -15,6 +16,13 @@ cases: list[dict[str, object]] = [
     {"code": "while True: pass", "language": "python", "run_timeout": 0.5},
     {"code": "console.log(6 * 7)", "language": "nodejs"},
     {"code": "int main( {", "language": "cpp"},
+]
+corpus = json.loads(Path(__file__).with_name("corpus.json").read_text())
+names = {"javascript": "nodejs"}
+cases += [
+    {"code": one["code"], "language": names.get(one["language"], one["language"]), "stdin": "20 22"}
+    for one in corpus["good"]
+    if one["language"] != "c"  # which the package does not know
 ]
 mapping = sandbox_fusion.models.SummaryMapping(
     Success="ok", Failed="failed", CompileFailed="not compiled", RunTimeout="slow"

@@ -165,6 +165,7 @@ async def test_no_route_is_answered_without_a_key(redis_url: str, route: Any) ->
         workflow_id="x",
         delivery_id="x",
         queue="batch",
+        session_id="x",
     )
     async with running_api(redis_url) as client:
         status = await status_of(client, route.method, path, json=PROGRAM)
@@ -213,6 +214,9 @@ async def test_another_tenants_key_finds_nothing(redis_url: str) -> None:
                         task_id=f"eval-{eval_id}",
                         webhook_id=webhook_id,
                         delivery_id="msg_0123456789ab",
+                        session_id="s_x",
+                        token=eval_id,
+                        id="0",
                         assessment_id="acme:one",
                         workflow_id="acme:one",
                         queue="batch",

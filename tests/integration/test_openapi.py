@@ -11,7 +11,9 @@ from support.json_schema import is_instance
 
 from crucible.api.app import ROUTES
 from crucible.api.openapi import description
+from crucible.compat.facades import FACADES
 from crucible.embedded.server import free_port
+from crucible.settings import load_settings
 
 
 def test_the_description_has_every_route() -> None:
@@ -23,11 +25,24 @@ def test_the_description_has_every_route() -> None:
     }
     pages = {"/", "/openapi.json", "/docs", "/docs/docs.css", "/docs/docs.js"}
     routes = [route for route in ROUTES if route.path not in pages]
-    assert described == {(route.method, route.path) for route in routes}
+    facades = {(route.method, route.path) for one in FACADES.values() for route in one.routes}
+    assert described == {(route.method, route.path) for route in routes} | facades
     for route in routes:
         operation = description()["paths"][route.path][route.method.lower()]
         named = {one["name"] for one in operation.get("parameters", []) if one["in"] == "query"}
         assert named == route.query
+
+
+def test_facades_are_described_by_their_names() -> None:
+    """Each has a tag of its name; one that is not served is not described."""
+    paths = description()["paths"]
+    tags = {path: next(iter(paths[path].values())).get("tags") for path in paths}
+    assert tags["/run_code"] == ["sandbox_fusion"]
+    assert tags["/api/eval"] is None
+    body = paths["/submissions/batch"]["post"]["requestBody"]["content"]["application/json"]
+    name = body["schema"]["$ref"].rsplit("/", 1)[1]
+    assert name in description()["components"]["schemas"]
+    assert "/run_code" not in description(load_settings({}, flags={"compat": "judge0"}))["paths"]
 
 
 def test_patterns_are_those_of_json_schema() -> None:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
-from support.api_rig import running_api
+from support.api_rig import port_of, running_api
+from support.keyed import make_key
 from support.worker_rig import async_worker
 
+from crucible.client import ApiRefused, AsyncCrucible
 from crucible.embedded.server import EmbeddedServer
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ async def test_a_cell_that_takes_too_long_is_interrupted(client: aiohttp.ClientS
         ("import os; os.kill(os.getpid(), 11)", {}, "interpreter_died"),
         ("import os; os._exit(0)", {}, "interpreter_died"),
         ("import os, time; os.kill(os.getppid(), 9); time.sleep(9)", {}, "interpreter_died"),
-        ("import time; time.sleep(9)", {"total_timeout_s": 1.0}, "expired"),
+        ("import time; time.sleep(60)", {"total_timeout_s": 6.0}, "expired"),
     ],
 )
 async def test_a_lost_session_says_why(
@@ -131,7 +133,8 @@ async def test_a_lost_session_says_why(
     """Whatever ends a session, its state is never silently new."""
     path = await opened(client, **asked)
     for _ in range(2):
-        status, gone = await ask(client, "POST", f"{path}/execute", {"code": code})
+        body = {"code": code, "timeout_s": 60}
+        status, gone = await ask(client, "POST", f"{path}/execute", body)
         assert (status, gone["code"], gone["reason"]) == (410, "session_lost", reason)
     assert all(one["id"] not in path for one in (await ask(client, "GET", PATH))[1]["sessions"])
 
@@ -217,3 +220,37 @@ async def test_a_session_dies_with_its_worker(url: str, client: aiohttp.ClientSe
         assert (await ask(client, "GET", path))[1]["reason"] == "worker_lost"
     for one in paths:
         assert (await ask(client, "DELETE", one))[0] == 200
+
+
+async def test_the_client_has_sessions(client: aiohttp.ClientSession) -> None:
+    """Opened, asked, listed and closed by the package's own client."""
+    async with AsyncCrucible(f"http://127.0.0.1:{port_of(client)}") as crucible:
+        session = await crucible.open_session(limits={"memory_mb": 64})
+        await crucible.execute(session.id, "x = 6 * 7")
+        found = await crucible.execute(session.id, "x", timeout=5)
+        assert found.display == [{"text/plain": "42"}]
+        assert session.id in [one.id for one in await crucible.sessions()]
+        assert (await crucible.close_session(session.id)).reason == "closed"
+        with pytest.raises(ApiRefused) as refused:
+            await crucible.execute(session.id, "x")
+        assert refused.value.status == 410
+
+
+async def test_another_tenant_has_none_of_them(client: aiohttp.ClientSession, url: str) -> None:
+    """Ids of others are unknown, and each tenant's maximum is its tier's."""
+    mine, theirs = await make_key(url, "mine"), await make_key(url, "theirs", tier="bulk")
+    async with client.post(PATH, json={}, headers=mine.headers) as response:
+        path = f"{PATH}/{(await response.json())['id']}"
+    for method, where, body in (
+        ("GET", path, None),
+        ("DELETE", path, None),
+        ("POST", f"{path}/execute", {"code": "1"}),
+    ):
+        async with client.request(method, where, json=body, headers=theirs.headers) as response:
+            assert response.status == 404
+    async with client.get(PATH, headers=theirs.headers) as response:
+        assert (await response.json())["sessions"] == []
+    async with client.get(PATH) as response:
+        assert response.status == 401
+    async with client.delete(path, headers=mine.headers) as response:
+        assert response.status == 200

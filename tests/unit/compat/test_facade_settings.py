@@ -4,8 +4,8 @@ import pytest
 
 from crucible.compat.evaluating import limits_within
 from crucible.compat.facades import FACADES, served_facades
-from crucible.compat.judge0_statuses import status_of
 from crucible.errors import SettingsError
+from crucible.evaluation.judge0_form import status_of
 from crucible.models import Evaluation, Limits, Status, Verdict
 
 

@@ -1,0 +1,160 @@
+"""A submission of Judge0's as a request for an evaluation."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from crucible.compat.context import CONTEXT
+from crucible.compat.evaluating import limits_within
+from crucible.compat.zipped import ZipRefused, unzipped
+from crucible.evaluation.judge0_form import LANGUAGES, METADATA, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp import web
+
+    from crucible.errors import InputError
+
+BATCH = 20
+#: Judge0's own limits where a submission names none: seconds, kilobytes, processes.
+CPU_S, WALL_S, MEMORY_KB, PIDS = 5, 10, 128_000, 60
+#: Bytes of an archive that are unpacked in the event loop; more are in a thread.
+AT_ONCE_BYTES = 64 << 10
+
+
+class RefusedSubmission(Exception):  # noqa: N818 - an answer
+    """A 422: texts by field."""
+
+    def __init__(self, errors: Mapping[str, list[str]]) -> None:
+        super().__init__(errors)
+        self.errors = errors
+
+
+class Submission(msgspec.Struct, kw_only=True):
+    """A submission; limits in seconds and kilobytes, None for Judge0's own default."""
+
+    source_code: str | None = None
+    language_id: int | None = None
+    stdin: str | None = None
+    expected_output: str | None = None
+    cpu_time_limit: float | None = None
+    cpu_extra_time: float | None = None
+    wall_time_limit: float | None = None
+    memory_limit: float | None = None
+    max_processes_and_or_threads: int | None = None
+    command_line_arguments: str | None = None
+    callback_url: str | None = None
+    additional_files: str | None = None
+
+
+def refused_of(error: InputError) -> RefusedSubmission:
+    """What is wrong with a submission, by Judge0's name of the field."""
+    names = {
+        "code": "source_code",
+        "language": "language_id",
+        "args": "command_line_arguments",
+        "webhook_url": "callback_url",
+        "files": "additional_files",
+    }
+    field = re.split(r"[.\[]", error.field)[0] or "base"
+    return RefusedSubmission({names.get(field, field): [error.detail]})
+
+
+async def fields_of(request: web.Request, asked: Submission) -> dict[str, Any]:
+    """The fields of ``POST /api/eval``.
+
+    Raises:
+        RefusedSubmission: a field is missing or unknown.
+    """
+    errors: dict[str, list[str]] = {}
+    if not asked.source_code:
+        errors["source_code"] = ["can't be blank"]
+    if asked.language_id is None:
+        errors["language_id"] = ["can't be blank"]
+    elif asked.language_id not in LANGUAGES:
+        errors["language_id"] = [f"language with id {asked.language_id} doesn't exist"]
+    if errors:
+        raise RefusedSubmission(errors)
+    ceilings = request.app[CONTEXT].ceilings_of(request)
+    limits = limits_within(
+        ceilings,
+        cpu_time_s=CPU_S if asked.cpu_time_limit is None else asked.cpu_time_limit,
+        wall_time_s=WALL_S if asked.wall_time_limit is None else asked.wall_time_limit,
+        memory_mb=(asked.memory_limit or MEMORY_KB) / 1024,
+        pids=asked.max_processes_and_or_threads or PIDS,
+    )
+    code = _text(request, "source_code", asked.source_code or "")
+    expected = asked.expected_output
+    kept: dict[str, Any] = {"language_id": asked.language_id}
+    if expected is not None:
+        kept["expected"] = digest_of(_bytes(request, "expected_output", expected))
+    if asked.callback_url:
+        kept["callback"] = True
+    return {
+        "code": code,
+        "webhook_url": asked.callback_url or None,
+        "files": await _files(asked.additional_files),
+        "language": LANGUAGES[asked.language_id or 0].ours,
+        "stdin": base64.b64encode(_bytes(request, "stdin", asked.stdin or "")).decode(),
+        "stdin_encoding": "base64",
+        "args": _arguments(asked.command_line_arguments or ""),
+        "limits": msgspec.to_builtins(limits),
+        "metadata": {METADATA: kept},
+    }
+
+
+def _arguments(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise RefusedSubmission({"command_line_arguments": [f"cannot be split: {error}"]}) from None
+
+
+def is_encoded(request: web.Request) -> bool:
+    """Whether texts of a request and of its answer are in base64."""
+    return request.query.get("base64_encoded") == "true"
+
+
+async def _files(archive: str | None) -> list[dict[str, Any]]:
+    """The files of ``additional_files``, which is a zip archive in base64 in any case.
+
+    Raises:
+        RefusedSubmission: it is none, or holds what cannot be laid beside a program.
+    """
+    if not archive:
+        return []
+    try:
+        content = base64.b64decode(archive)
+        if len(content) <= AT_ONCE_BYTES:
+            files = unzipped(content)
+        else:
+            files = await asyncio.to_thread(unzipped, content)
+    except (binascii.Error, ValueError):
+        raise RefusedSubmission({"additional_files": ["is not base64"]}) from None
+    except ZipRefused as refused:
+        raise RefusedSubmission({"additional_files": [str(refused)]}) from None
+    return [msgspec.to_builtins(file) for file in files]
+
+
+def _bytes(request: web.Request, field: str, text: str) -> bytes:
+    if not is_encoded(request):
+        return text.encode()
+    try:
+        return base64.b64decode(text)
+    except (binascii.Error, ValueError):
+        raise RefusedSubmission({field: ["is not base64"]}) from None
+
+
+def _text(request: web.Request, field: str, text: str) -> str:
+    try:
+        return _bytes(request, field, text).decode()
+    except UnicodeDecodeError:
+        raise RefusedSubmission({field: ["is not UTF-8"]}) from None

@@ -1,0 +1,102 @@
+"""Who may use facades, and what their clients get while programs cannot be taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+from support.api_rig import running_api
+from support.keyed import make_key
+
+from crucible.embedded.server import EmbeddedServer, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import aiohttp
+
+pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+
+#: What each runs a program by, and with what.
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sandbox_fusion": ("/run_code", {"code": "1", "language": "python"}),
+    "piston": (
+        "/api/v2/execute",
+        {"language": "python", "version": "*", "files": [{"content": "1"}]},
+    ),
+    "dify": ("/v1/sandbox/run", {"language": "python3", "code": "1"}),
+    "nemo_skills": ("/execute", {"generated_code": "1", "language": "python", "timeout": 1}),
+    "judge0": ("/submissions", {"source_code": "1", "language_id": 71}),
+}
+#: Header in which the clients of each send a key.
+HEADERS = {"dify": "X-Api-Key", "judge0": "X-Auth-Token"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """A queue server."""
+    async with EmbeddedServer(tmp_path_factory.mktemp("server"), durable=False) as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+async def ask(
+    client: aiohttp.ClientSession, facade: str, headers: dict[str, str] | None = None
+) -> tuple[int, Any]:
+    path, body = RUNS[facade]
+    async with client.post(path, json=body, headers=headers) as response:
+        text = await response.text()
+        return response.status, await response.json(content_type=None) if text else ""
+
+
+async def test_overload_is_said_as_each_client_needs_it(url: str) -> None:
+    """With a full queue: the status that is sent again, and nothing about the program."""
+    async with running_api(url, queue_limit=1, event_bus_url="off") as client:
+        async with client.post("/api/eval", json={"code": "1"}) as response:
+            assert response.status == 202
+        said = {facade: await ask(client, facade) for facade in RUNS}
+        assert {facade: status for facade, (status, _) in said.items()} == {
+            "sandbox_fusion": 504,
+            "piston": 503,
+            "dify": 503,
+            "nemo_skills": 502,
+            "judge0": 503,
+        }
+        assert set(said["sandbox_fusion"][1]) == {"detail"}
+        assert "Resource temporarily unavailable" in said["piston"][1]["message"]
+        assert said["dify"][1] == {"code": -503, "message": "Too many requests", "data": None}
+        assert set(said["nemo_skills"][1]) == {"error"}
+        assert said["judge0"][1] == {"error": "queue is full"}
+        async with client.get("/metrics") as response:
+            metrics = await response.text()
+    for facade in RUNS:
+        assert f'facade_requests_total{{facade="{facade}",status="5xx"}} 1.0' in metrics
+
+
+async def test_keys_in_the_header_of_each(url: str) -> None:
+    """A key is taken as the original's clients send it; a wrong one is refused as there."""
+    secret = (await make_key(url, "tenant")).secret
+    async with running_api(url, event_bus_url="off", queue_limit=1) as client:
+        for facade in RUNS:
+            field = HEADERS.get(facade, "X-API-Key")
+            status, said = await ask(client, facade, {field: "crk_" + "0" * 36})
+            assert status == 401, facade
+            assert (said == "") == (facade in ("dify", "judge0"))
+            # Known, so the full queue is all that is in its way.
+            assert (await ask(client, facade, {field: secret}))[0] in (502, 503, 504)
+
+
+async def test_health_on_the_port_of_a_facade(url: str) -> None:
+    """Each as its original has it; on the api's own port, the api's."""
+    dify, nemo = free_port(), free_port()
+    compat = f"dify:{dify},nemo_skills:{nemo}"
+    key = await make_key(url, "tenant")
+    async with running_api(url, event_bus_url="off", compat=compat) as client:
+        for port, said in ((dify, "ok"), (nemo, {"status": "healthy", "worker": "0"})):
+            async with client.get(f"http://127.0.0.1:{port}/health") as response:
+                assert await response.json() == said
+        async with client.get("/health") as response:
+            assert (await response.json())["status"] == "ok"
+        # What is not named is not served.
+        async with client.post("/run_code", json={}, headers=key.headers) as response:
+            assert response.status == 404

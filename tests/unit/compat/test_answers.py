@@ -1,0 +1,142 @@
+"""What each facade says of every end that a program can have."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from crucible.compat import dify, nemo_skills, piston, sandbox_fusion
+from crucible.models import Evaluation, Status, Usage, Verdict
+
+USAGE = Usage(wall_time_ms=20, cpu_time_ms=10, memory_peak_kb=100)
+#: Verdict, exit code and signal.
+ENDS: dict[Verdict, tuple[int | None, int | None]] = {
+    Verdict.OK: (0, None),
+    Verdict.NONZERO_EXIT: (3, None),
+    Verdict.SIGNALLED: (None, 11),
+    Verdict.TIMEOUT: (None, 9),
+    Verdict.CPU_LIMIT: (None, 9),
+    Verdict.MEMORY_LIMIT: (None, 9),
+    Verdict.OUTPUT_LIMIT: (None, 9),
+    Verdict.DISK_LIMIT: (1, None),
+    Verdict.PIDS_LIMIT: (1, None),
+    Verdict.INTERNAL_ERROR: (None, None),
+}
+
+
+def ended(verdict: Verdict, output: bytes = b"out\n") -> Evaluation:
+    """An evaluation that has ended."""
+    exit_code, signal = ENDS[verdict]
+    return Evaluation(
+        eval_id="x",
+        task_id="eval-x",
+        status=Status.COMPLETED,
+        verdict=verdict,
+        exit_code=exit_code,
+        signal=signal,
+        output=base64.b64encode(output).decode(),
+        output_encoding="base64",
+        error="err\n",
+        message="why",
+        usage=USAGE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status", "run_status", "code"),
+    [
+        (Verdict.OK, "Success", "Finished", 0),
+        (Verdict.NONZERO_EXIT, "Failed", "Finished", 3),
+        (Verdict.SIGNALLED, "Failed", "Finished", -11),
+        (Verdict.TIMEOUT, "Failed", "TimeLimitExceeded", None),
+        (Verdict.CPU_LIMIT, "Failed", "TimeLimitExceeded", None),
+        (Verdict.MEMORY_LIMIT, "Failed", "Finished", -9),
+        (Verdict.OUTPUT_LIMIT, "Failed", "Finished", -9),
+        (Verdict.DISK_LIMIT, "Failed", "Finished", 1),
+        (Verdict.PIDS_LIMIT, "Failed", "Finished", 1),
+    ],
+)
+def test_sandbox_fusion(verdict: Verdict, status: str, run_status: str, code: int | None) -> None:
+    asked = sandbox_fusion.RunCode(code="", language="python")
+    answer = sandbox_fusion.answer(ended(verdict), asked)
+    ran = answer["run_result"]
+    assert (answer["status"], answer["message"]) == (status, "")
+    assert (ran["status"], ran["return_code"]) == (run_status, code)
+    assert (ran["stdout"], ran["stderr"]) == ("out\n", "err\n")
+
+
+def test_sandbox_fusion_of_a_fault_of_the_platform() -> None:
+    asked = sandbox_fusion.RunCode(code="", language="python")
+    answer = sandbox_fusion.answer(ended(Verdict.INTERNAL_ERROR), asked)
+    assert (answer["status"], answer["message"], answer["run_result"]) == (
+        "SandboxError",
+        "why",
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status", "code", "signal"),
+    [
+        (Verdict.OK, None, 0, None),
+        (Verdict.NONZERO_EXIT, "RE", 3, None),
+        (Verdict.SIGNALLED, "SG", None, "SIGSEGV"),
+        (Verdict.TIMEOUT, "TO", None, "SIGKILL"),
+        (Verdict.CPU_LIMIT, "TO", None, "SIGKILL"),
+        (Verdict.MEMORY_LIMIT, "SG", None, "SIGKILL"),
+        (Verdict.OUTPUT_LIMIT, "EL", None, "SIGKILL"),
+        (Verdict.DISK_LIMIT, "RE", 1, None),
+        (Verdict.INTERNAL_ERROR, "XX", None, None),
+    ],
+)
+def test_piston(verdict: Verdict, status: str | None, code: int | None, signal: str | None) -> None:
+    # With less on standard output than on standard error, it is the latter that was too long.
+    found = ended(verdict, b"out" if verdict is Verdict.OUTPUT_LIMIT else b"out\n")
+    ran = piston.answer_of("python", "3", found)["run"]
+    assert (ran["status"], ran["code"], ran["signal"]) == (status, code, signal)
+    assert (ran["cpu_time"], ran["wall_time"], ran["memory"]) == (10, 20, 102400)
+    longer = piston.answer_of("python", "3", ended(Verdict.OUTPUT_LIMIT, b"long out"))["run"]
+    assert longer["status"] == "OL"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "error", "code"),
+    [
+        (Verdict.OK, "", 0),
+        (Verdict.NONZERO_EXIT, "process exited with code 3\nerr", 3),
+        (Verdict.TIMEOUT, "error: timeout", -1),
+        (Verdict.CPU_LIMIT, "error: timeout", -1),
+        (Verdict.MEMORY_LIMIT, "why\nerr", -1),
+    ],
+)
+def test_dify(verdict: Verdict, error: str, code: int) -> None:
+    data = dify._data(ended(verdict))
+    assert (data["error"], data["exit_code"], data["stdout"]) == (error, code, "out\n")
+
+
+@pytest.mark.parametrize(
+    ("language", "verdict", "status", "stderr"),
+    [
+        ("python", Verdict.OK, "completed", "err\n"),
+        ("python", Verdict.NONZERO_EXIT, "completed", "err\n"),
+        ("shell", Verdict.NONZERO_EXIT, "error", "err\n"),
+        ("python", Verdict.TIMEOUT, "timeout", "err\nExecution timed out after 2.5 seconds\n"),
+        ("python", Verdict.MEMORY_LIMIT, "error", "err\nwhy\n"),
+        ("python", Verdict.INTERNAL_ERROR, "error", "why"),
+    ],
+)
+def test_nemo_skills(language: str, verdict: Verdict, status: str, stderr: str) -> None:
+    asked = nemo_skills.Execute(generated_code="", language=language, timeout=2.5)
+    answer = nemo_skills._answer(ended(verdict), asked)
+    assert (answer["process_status"], answer["stderr"]) == (status, stderr)
+
+
+def test_output_that_is_not_utf8_is_shown_with_replacements() -> None:
+    """By all but Judge0, which asks for base64."""
+    found = ended(Verdict.OK, b"a\xffb")
+    asked: Any = sandbox_fusion.RunCode(code="", language="python")
+    assert sandbox_fusion.answer(found, asked)["run_result"]["stdout"] == "a\ufffdb"
+    assert piston.answer_of("python", "3", found)["run"]["stdout"] == "a\ufffdb"
+    assert dify._data(found)["stdout"] == "a\ufffdb"
