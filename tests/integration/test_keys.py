@@ -11,8 +11,8 @@ import pytest
 from support.api_rig import queued, running_api
 from support.keyed import Made, key_store, make_key
 
-from crucible.api.app import ROUTES
 from crucible.api.openapi import description
+from crucible.api.routes import ROUTES
 from crucible.broker.wire.decode import decode
 from crucible.embedded.server import free_port
 from crucible.errors import SettingsError

@@ -9,8 +9,8 @@ import pytest
 from support.api_rig import running_api
 from support.json_schema import is_instance
 
-from crucible.api.app import ROUTES
 from crucible.api.openapi import description
+from crucible.api.routes import ROUTES
 from crucible.compat.facades import FACADES
 from crucible.embedded.server import free_port
 from crucible.settings import load_settings

@@ -13,7 +13,7 @@ import pytest
 from support.api_rig import port_of, queued, running_api
 from support.raw_http import LAST, post, raw_post, sent
 
-from crucible.api.app import ROUTES, Route
+from crucible.api.routes import ROUTES, Route
 from crucible.embedded.server import free_port
 
 if TYPE_CHECKING:
