@@ -31,14 +31,14 @@ async def measure(stage: Stage, label: str) -> None:
         base = f"http://127.0.0.1:{service.facts['port']}"
         async with aiohttp.ClientSession(base) as client:
             await _round(client, together=together)
-            rounds, used_s, started_s = 0, _busy_s(), time.perf_counter()
+            rounds, used_s, started_s = 0, busy_s(), time.perf_counter()
             while time.perf_counter() - started_s < stage.bench.seconds:
                 await _round(client, together=together)
                 rounds += 1
             elapsed_s = time.perf_counter() - started_s
             # Containers are emptied and removed after the answer, which belongs to it.
             await asyncio.sleep(min(1.0, stage.bench.seconds))
-            used_s = _busy_s() - used_s
+            used_s = busy_s() - used_s
         stage.record(label, "cpu_ms_per_20_tests", used_s / rounds * 1000)
         stage.record(label, "ms_per_20_tests", elapsed_s / rounds * 1000)
         await service.run()
@@ -48,11 +48,11 @@ async def _round(client: aiohttp.ClientSession, *, together: bool) -> None:
     """Twenty programs, all of them right."""
     if together:
         tests = [{"stdin": given, "expected": answer} for given, answer in INPUTS]
-        view = await _ended(client, {"code": CODE, "tests": tests})
+        view = await ended(client, {"code": CODE, "tests": tests})
         good = view["verdict"] == "accepted"
     else:
         views = await asyncio.gather(
-            *(_ended(client, {"code": CODE, "stdin": given}) for given, _ in INPUTS)
+            *(ended(client, {"code": CODE, "stdin": given}) for given, _ in INPUTS)
         )
         pairs = zip(views, INPUTS, strict=True)
         good = all(view["output"] == answer for view, (_, answer) in pairs)
@@ -60,7 +60,12 @@ async def _round(client: aiohttp.ClientSession, *, together: bool) -> None:
         raise RequirementError("a program did not end as it must")
 
 
-async def _ended(client: aiohttp.ClientSession, body: dict[str, Any]) -> dict[str, Any]:
+async def ended(client: aiohttp.ClientSession, body: dict[str, Any]) -> dict[str, Any]:
+    """What became of one submission.
+
+    Raises:
+        RequirementError: it was refused, or did not end in a minute.
+    """
     async with client.post("/api/eval?wait=60", json=body) as response:
         view: dict[str, Any] = await response.json()
     if response.status != 200:
@@ -68,7 +73,7 @@ async def _ended(client: aiohttp.ClientSession, body: dict[str, Any]) -> dict[st
     return view
 
 
-def _busy_s() -> float:
+def busy_s() -> float:
     """Processor seconds of the machine since its start."""
     times = psutil.cpu_times()
     return float(times.user + times.nice + times.system + times.irq + times.softirq)
