@@ -26,6 +26,8 @@ from crucible.settings import load_settings
 from crucible.worker import TaskRegistry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crucible.worker import TaskContext
 
 registry = TaskRegistry()
@@ -145,7 +147,7 @@ async def measure(
     }
 
 
-async def main(cases: int, starts: int) -> None:
+async def run(cases: int, starts: int) -> None:
     """Start an installation, measure, print JSON."""
     with tempfile.TemporaryDirectory() as folder:
         async with EmbeddedServer(Path(folder), durable=True) as server:
@@ -177,9 +179,15 @@ async def main(cases: int, starts: int) -> None:
                     await child.wait()
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main(words: Sequence[str] | None = None) -> int:
+    """Read the arguments, the command line's by default, and run; the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--starts", type=int, default=200)
-    given = parser.parse_args()
-    asyncio.run(main(given.cases, given.starts))
+    given = parser.parse_args(words)
+    asyncio.run(run(given.cases, given.starts))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,10 +20,18 @@ if TYPE_CHECKING:
     from benchmarks.report import Report
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
+#: Benchmarks that are commands of their own and no part of ``all``, by the name they have here.
+_COMMANDS = {
+    "rewards": "benchmarks.reward_loop",
+    "assessments": "benchmarks.assessments",
+    "growth": "benchmarks.growth.__main__",
+}
 
 
 def command(
-    scenario: Annotated[str, typer.Argument(help="A scenario, rewards, or all.")] = "all",
+    scenario: Annotated[
+        str, typer.Argument(help="A scenario, all, rewards, assessments, growth.")
+    ] = "all",
     subjects: Annotated[
         str | None, typer.Option(help="Only these, separated by commas.", show_default=False)
     ] = None,
@@ -60,10 +69,8 @@ def command(
     budgets of processor time instead (benchmarks/budgets.toml).
     """
     _check_here(plot is not None)
-    if scenario == "rewards":
-        from benchmarks import reward_loop
-
-        raise typer.Exit(reward_loop.main([]))
+    if module := _COMMANDS.get(scenario):
+        raise typer.Exit(import_module(module).main([]))
     if features:
         if scenario != "submit":
             raise SettingsError("--features", "belongs to: crucible bench submit")

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.growth.__main__ import PARTS, main, names, sizes
 from benchmarks.growth.lines import Line, Point, Series, bend, fit, rate_of, ratios, table
 from benchmarks.growth.part import Cost, Effort, by_size, median_of
 from benchmarks.growth.picture import draw
+from crucible.cli.main import app
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,6 +169,22 @@ def test_a_plot_for_each_part(tmp_path: Path) -> None:
     paths = draw(found, tmp_path / "plots")
     assert [path.name for path in paths] == ["growth-depth.svg"]
     assert "<svg" in paths[0].read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("rewards", "benchmarks.reward_loop"),
+        ("assessments", "benchmarks.assessments"),
+        ("growth", "benchmarks.growth.__main__"),
+    ],
+)
+def test_commands_of_their_own_are_benchmarks_too(
+    name: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``crucible bench NAME`` runs one and has its exit code."""
+    monkeypatch.setattr(f"{module}.main", lambda words: 7 if words == [] else 8)
+    assert CliRunner().invoke(app, ["bench", name]).exit_code == 7
 
 
 def test_the_command_at_tiny_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
