@@ -131,27 +131,37 @@ async def test_without_a_key_there_is_no_rate(redis_url: str, redis: Redis) -> N
 
 
 async def test_four_processes_share_one_rate(redis_url: str, redis: Redis) -> None:
-    """Under fire from all sides, over seconds of the server's clock, within 2 %."""
-    rate, burst = 50.0, 100
+    """Under fire from all sides: what GCRA allows by the server's clock, no more and no less."""
+    # Slow enough that even a busy machine asks for more than is freed.
+    rate, burst = 5.0, 100
     key = await make_key(redis_url, "acme")
     async with AsyncExitStack() as stack:
         flags = tiers(rate=rate, burst=burst)
         clients = [
             await stack.enter_async_context(running_api(redis_url, **flags)) for _ in range(4)
         ]
-        accepted = 0
         began = await seconds_of(redis)
+        assert (await submit(clients[0], key))[0] == 202
+        opened = await seconds_of(redis)
+        accepted = 1
 
-        async def fire(client: aiohttp.ClientSession) -> None:
+        async def fire(client: aiohttp.ClientSession) -> float:
+            """Submit for seconds and until refused; when the refused request was sent."""
             nonlocal accepted
-            while await seconds_of(redis) < began + 4:
+            while True:
+                asked = await seconds_of(redis)
                 status, _ = await submit(client, key)
+                assert status in (202, 429)
                 accepted += status == 202
+                if status == 429 and asked >= opened + 4:
+                    return asked
 
-        await asyncio.gather(*(fire(client) for client in clients for _ in range(4)))
+        refused = max(await asyncio.gather(*(fire(one) for one in clients for _ in range(4))))
         ended = await seconds_of(redis)
-    expected = burst + rate * (ended - began)
-    assert 0.98 * expected <= accepted <= 1.02 * expected
+    # The first submission was between ``began`` and ``opened``. At the last refusal less than one
+    # was left of what is allowed; one more may be freed while an api keeps a refusal.
+    assert accepted <= burst + rate * (ended - began)
+    assert accepted >= burst - 2 + rate * (refused - opened)
     assert len(await queued(redis)) == accepted
 
 
