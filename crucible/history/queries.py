@@ -77,10 +77,11 @@ def _page(
     query = query.where(*((_RAW[name] + "") == equal[name] for name in asked))
     if filters.since_ms is not None:
         query = query.where(order.created_ms >= filters.since_ms)
-    if filters.until_ms is not None:
-        query = query.where(order.created_ms < filters.until_ms)
-    if after is not None:
+    # One upper bound: with two, a database may begin at the later one and read up to the other.
+    if after is not None and (filters.until_ms is None or after.created_ms < filters.until_ms):
         query = query.where(tuple_(order.created_ms, order.eval_id) < tuple_(*after))
+    elif filters.until_ms is not None:
+        query = query.where(order.created_ms < filters.until_ms)
     return query.order_by(order.created_ms.desc(), order.eval_id.desc()).limit(limit)
 
 
