@@ -10,11 +10,12 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 from support.api_rig import running_api
 from support.assessment_rig import Programs, ask, case, serving, started, until
 from support.sandboxes import children_of
-from support.worker_rig import PROJECT, async_worker, stock_worker
+from support.worker_rig import async_worker, stock_worker
 
 if TYPE_CHECKING:
     import aiohttp
