@@ -10,8 +10,11 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from stock_rig.environments import PROJECT
+from stock_rig.worker import StockWorker
 from support.api_rig import running_api
-from support.assessment_rig import ask, started, until
+from support.assessment_rig import Programs, ask, case, serving, started, until
+from support.sandboxes import children_of
 from support.worker_rig import async_worker, stock_worker
 
 if TYPE_CHECKING:
@@ -86,6 +89,28 @@ async def test_deaths_change_nothing(redis_url: str, redis: Redis, kinds: list[s
         seen = await watching
         assert seen == sorted(seen)
         assert seen[-1] == 100
+
+
+async def test_a_dead_prefork_child_fails_nothing(redis_url: str) -> None:
+    """Its worker lives and gives the message back; no claim runs out within the test."""
+    async with running_api(redis_url) as client:
+        stock = StockWorker(
+            PROJECT,
+            redis_url,
+            queues=["assessments"],
+            pool="prefork",
+            concurrency=1,
+            app="crucible.celery_app",
+            environment={"CELERY_BROKER_URL": redis_url},
+        )
+        async with stock as process:
+            href = await started(client, cases=[case(), case()])
+            await until(client, href, "running")
+            (child,) = children_of(process.pid)
+            os.kill(child, signal.SIGKILL)
+            async with serving(redis_url, Programs()):
+                found = await until(client, href)
+    assert (found["status"], found["runs_ended"], found["passed"]) == ("completed", 2, True)
 
 
 async def _moved(client: aiohttp.ClientSession, href: str) -> None:
