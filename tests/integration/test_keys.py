@@ -165,6 +165,7 @@ async def test_no_route_is_answered_without_a_key(redis_url: str, route: Any) ->
         workflow_id="x",
         delivery_id="x",
         queue="batch",
+        name="stdout",
         session_id="x",
     )
     async with running_api(redis_url) as client:
@@ -220,6 +221,7 @@ async def test_another_tenants_key_finds_nothing(redis_url: str) -> None:
                         assessment_id="acme:one",
                         workflow_id="acme:one",
                         queue="batch",
+                        name="stdout",
                     )
                     async with client.request(
                         method, concrete, headers=from_start, json=PROGRAM

@@ -48,6 +48,13 @@ async def test_both_kinds_are_listed_with_what_they_do(redis_url: str) -> None:
         text = await printed(redis_url)
         gates["workers"].set()
         assert await held.get(timeout=60) == "workers"
+    running, *idle = [worker.pop("running") for worker in found]
+    assert [(task["id"], task["name"]) for task in running] == [(held.id, "rig.gate")]
+    assert idle == [[]]
+    assert [worker.pop("circuits") for worker in found] == [{}, {}]
+    gauges, none = [worker.pop("gauges") for worker in found]
+    assert gauges["worker slots"] == 3
+    assert none == {}
     plain = {"status": "online", "detail": ""}
     assert found == [
         {

@@ -41,13 +41,28 @@ def warm_up() -> None:
     environ = sys.modules["os"].environ
     environ.pop("HOSTNAME", None)  # the engine's; no program is given it
     _environment.update(environ)
-    prepare_main()
+    sys.argv[:] = COMMAND[1:]
+    sys.orig_argv[:] = COMMAND
+    _hide_frames()
     _modules.update(dict.fromkeys(sys.modules))
     settle()
 
 
-def prepare_main() -> None:
-    """Make what ``python3 main.py`` has and does not depend on the program."""
+def _hide_frames() -> None:
+    """Have the frames below the program's not count against its limit of recursion.
+
+    They are the supervisor's own two modules, each with its call of exec.
+    """
+    frame: Any = sys._getframe()  # noqa: SLF001 - the documented way to one's own frame
+    depth = 0
+    while frame is not None:
+        depth += frame.f_code.co_name == "<module>"
+        frame = frame.f_back
+    sys.setrecursionlimit(sys.getrecursionlimit() + 2 * depth)
+
+
+def _make_main() -> None:
+    """Make the module that the program will be, but for its name space's contents."""
     main = type(sys)("__main__")
     path = WORK + "/" + MAIN
     loader = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path)
@@ -59,23 +74,19 @@ def prepare_main() -> None:
         __annotations__={},
     )
     sys.modules["__main__"] = main
-    _main.append(main)
-    sys.argv[:] = COMMAND[1:]
-    sys.orig_argv[:] = COMMAND
-    # The frames below the program's, the supervisor's own two modules, each with its call of
-    # exec, are not the program's.
-    frame: Any = sys._getframe()  # noqa: SLF001 - the documented way to one's own frame
-    depth = 0
-    while frame is not None:
-        depth += frame.f_code.co_name == "<module>"
-        frame = frame.f_back
-    sys.setrecursionlimit(sys.getrecursionlimit() + 2 * depth)
+    _main[:] = [main]
 
 
 def settle() -> None:
-    """Have no collection of a fork's look at, and so copy, what is here now."""
+    """Have no collection of a fork's look at, and so copy, what is here now.
+
+    All but the program's module: functions of the program hold its name space, which holds them, and
+    only a collection that looks at both finalizes what the program leaves there.
+    """
+    _main.clear()
     gc.collect()
     gc.freeze()
+    _make_main()
     _collections[:] = collections()
 
 
