@@ -7,6 +7,8 @@ import contextlib
 from typing import Self
 
 _READ_BYTES = 65536
+#: Seconds the last bytes of a connection may take.
+_FLUSH_S = 1.0
 
 
 class DelayProxy:
@@ -49,17 +51,19 @@ class DelayProxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            onward, back = await asyncio.open_connection(*self._target)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._pump(reader, back))
-                    group.create_task(self._pump(onward, writer))
-            except* OSError:
-                pass
-            finally:
-                back.close()
-        writer.close()
+        try:
+            with contextlib.suppress(OSError):
+                onward, back = await asyncio.open_connection(*self._target)
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(self._pump(reader, back))
+                        group.create_task(self._pump(onward, writer))
+                except* OSError:
+                    pass
+                finally:
+                    await _drop(back)
+        finally:
+            await _drop(writer)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         clock = asyncio.get_running_loop().time
@@ -82,3 +86,15 @@ class DelayProxy:
                 due.put_nowait((clock() + self._delay_s, data))
                 if not data:
                     return
+
+
+async def _drop(writer: asyncio.StreamWriter) -> None:
+    """Close a connection; what is written still goes out, unless its peer is cut off."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        try:
+            async with asyncio.timeout(_FLUSH_S):
+                await writer.wait_closed()
+        except TimeoutError:
+            writer.transport.abort()
+            await writer.wait_closed()
