@@ -80,8 +80,8 @@ def _make_main() -> None:
 def settle() -> None:
     """Have no collection of a fork's look at, and so copy, what is here now.
 
-    All but the program's module: functions of the program hold its name space, which holds them, and
-    only a collection that looks at both finalizes what the program leaves there.
+    All but the program's module: functions of the program hold its name space, which holds them,
+    and only a collection that looks at both finalizes what the program leaves there.
     """
     _main.clear()
     gc.collect()
