@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from crucible.errors import InputError
+from crucible.evaluation.kept_metadata import check_kept_metadata
 from crucible.evaluation.limits import LimitsRequest  # noqa: TC001 - msgspec reads the annotations
 from crucible.evaluation.request import EvalOptions, EvalRequest
 from crucible.models import Isolation  # noqa: TC001 - msgspec reads the annotations
@@ -24,7 +25,6 @@ ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z"
 MAX_CASES, MAX_RUNS, MAX_SUITE_BYTES = 10_000, 50_000, 64 << 20
 #: Repetitions of one case.
 MAX_REPETITIONS = 100
-_MAX_METADATA_BYTES = 4096
 #: What a case may leave to the suite.
 _SHARED = ("environment", "isolation", "limits")
 
@@ -134,7 +134,7 @@ def decode_assessment(body: bytes) -> AssessmentRequest:
     if not asked.cases and not asked.draft:
         raise InputError("cases", "must not be empty: an assessment needs at least one case")
     if asked.metadata is not None:
-        _check_metadata(asked.metadata)
+        check_kept_metadata(asked.metadata)
     return asked
 
 
@@ -151,16 +151,6 @@ def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
         raise input_error(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise not_json(error) from None
-
-
-def _check_metadata(metadata: dict[str, Any]) -> None:
-    try:
-        size = len(msgspec.json.encode(metadata))
-        msgspec.msgpack.encode(metadata)  # as it is kept
-    except (OverflowError, RecursionError):
-        raise InputError("metadata", "has a number or a depth that cannot be kept") from None
-    if size > _MAX_METADATA_BYTES:
-        raise InputError("metadata", f"must not exceed {_MAX_METADATA_BYTES} bytes of JSON")
 
 
 def shared_options(asked: AssessmentRequest) -> dict[str, Any]:

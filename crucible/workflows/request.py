@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from crucible.errors import InputError
+from crucible.evaluation.kept_metadata import check_kept_metadata
 from crucible.evaluation.request import EvalOptions, EvalRequest
 from crucible.validation import input_error, not_json, quoted
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z"
 MAX_STEPS = 200
-_MAX_METADATA_BYTES = 4096
 
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 As = Literal["stdin", "file", "arg", "env"]
@@ -151,18 +151,8 @@ def decode_workflow(body: bytes) -> WorkflowRequest:
     if len(given) != 1:
         raise InputError(given[1] if given else "steps", f"give one of {', '.join(_FORMS)}")
     if asked.metadata is not None:
-        _check_metadata(asked.metadata)
+        check_kept_metadata(asked.metadata)
     return asked
-
-
-def _check_metadata(metadata: dict[str, Any]) -> None:
-    try:
-        size = len(msgspec.json.encode(metadata))
-        msgspec.msgpack.encode(metadata)  # as it is kept
-    except (OverflowError, RecursionError):
-        raise InputError("metadata", "has a number or a depth that cannot be kept") from None
-    if size > _MAX_METADATA_BYTES:
-        raise InputError("metadata", f"must not exceed {_MAX_METADATA_BYTES} bytes of JSON")
 
 
 def checked_steps(asked: WorkflowRequest, allowed: Allowance) -> list[Step]:
