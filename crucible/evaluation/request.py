@@ -170,16 +170,27 @@ def options_of(request: EvalOptions) -> dict[str, Any]:
     }
 
 
-def digest_of(request: EvalRequest) -> bytes:
+def digest_of(request: EvalRequest, *, plain: bool = False) -> bytes:
     """A fingerprint of the content: two requests under one id must agree in it.
 
     The id itself is left out, so that the caller may keep it beside the fingerprint.
+
+    Args:
+        request: whose.
+        plain: ``options_of`` is known to give nothing for it.
     """
-    return hashlib.blake2b(_encode_in_order(_digested(request)), digest_size=16).digest()
+    if plain:
+        own = (request.code, request.language, request.priority, request.metadata)
+        content = _PLAIN + _encode_in_order(own)[1:]
+    else:
+        content = _encode_in_order(_digested(request))
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 _digested = attrgetter(*(name for name in EvalRequest.__struct_fields__ if name != "eval_id"))
 _encode_in_order = msgspec.json.Encoder(order="deterministic").encode
+#: How the content of a request without options begins; its own fields follow.
+_PLAIN = _encode_in_order(_DEFAULTS)[:-1] + b","
 
 
 def size_of(request: EvalRequest) -> int:
