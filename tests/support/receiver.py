@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Received:
