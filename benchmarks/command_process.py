@@ -47,6 +47,12 @@ class Process:
             process.send_signal(number)
             await process.wait()
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
     async def replace(self) -> None:
         """Kill it and start another one."""
         await self.stop(signal.SIGKILL)
