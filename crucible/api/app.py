@@ -359,7 +359,7 @@ async def _add_service(
     )
     if settings.queue_service_url:
         parts = await stack.enter_async_context(
-            open_migration(settings, publisher, app[SERVED], app[EVENTS])
+            open_migration(settings, publisher, app[SERVED], app[EVENTS], notifier)
         )
         app[MIGRATION] = parts
         app[SERVICE] = RoutedService(celery, parts, control, meter.selected)
