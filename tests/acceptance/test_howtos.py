@@ -1,4 +1,4 @@
-"""What docs/client.md, library.md and stock-workers.md have a reader type does what they say."""
+"""What README.md, client.md, library.md and stock-workers.md have a reader type works."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from support.worker_rig import START_S, crucible, plain_environment
 
 from crucible.broker import Publisher
 from crucible.embedded.server import EmbeddedServer, free_port
+from crucible.worker.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -71,9 +72,19 @@ async def output_of(words: list[str], **environment: str) -> str:
 @pytest.mark.asyncio(loop_scope="module")
 async def test_use_from_your_program(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     """docs/client.md: one program, and several in their order."""
-    text = code("client.md", "python", "with Crucible", {"http://127.0.0.1:8000": service.api})
+    text = code("docs/client.md", "python", "with Crucible", {"http://127.0.0.1:8000": service.api})
     await asyncio.to_thread(exec, text, {})
     assert capsys.readouterr().out == "1\n\n2\n\n"
+    text = code("README.md", "python", "client.map", {"http://127.0.0.1:8000": service.api})
+    await asyncio.to_thread(exec, text, {})
+    assert capsys.readouterr().out == "1\n\n2\n\n"
+    stock = code(
+        "README.md", "python", "import Celery", {"redis://127.0.0.1:6380/0": service.queue}
+    )
+    # Shown, as an interpreter would.
+    shown = f"print(({stock.partition('app.send_task')[1]}{stock.partition('app.send_task')[2]}))"
+    await asyncio.to_thread(exec, stock.partition("app.send_task")[0] + shown, {})
+    assert capsys.readouterr().out == "42\n\n"
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -83,18 +94,18 @@ async def test_write_your_own_tasks(
     """docs/library.md: tasks in a module, a worker that serves them, calls and canvases."""
     here = {"redis://127.0.0.1:6379/0": service.queue}
     (tmp_path / "proj").mkdir()
-    jobs = code("library.md", "python", "registry = TaskRegistry()", {})
+    jobs = code("docs/library.md", "python", "registry = TaskRegistry()", {})
     (tmp_path / "proj" / "jobs.py").write_text(jobs)
-    exports, [serve] = commands(code("library.md", "console", "--tasks", here))
+    exports, [serve] = commands(code("docs/library.md", "console", "--tasks", here))
     async with child(serve, PYTHONPATH=str(tmp_path), **exports) as worker:
         await worker.wait_for_log("is ready", START_S)
-        await run_python(code("library.md", "python", "Publisher.connect", here), {})
+        await run_python(code("docs/library.md", "python", "Publisher.connect", here), {})
         async with Publisher.connect(service.queue) as publisher:
-            canvas = code("library.md", "python", "send_chain", {})
+            canvas = code("docs/library.md", "python", "send_chain", {})
             await run_python(canvas, {"publisher": publisher})
         assert await worker.stop(SHOWN_S) == 0
     monkeypatch.syspath_prepend(tmp_path)
-    inside = code("library.md", "python", "async with Worker(", {"redis://…": service.queue})
+    inside = code("docs/library.md", "python", "async with Worker(", {"redis://…": service.queue})
     names: dict[str, Any] = {"stop_event": asyncio.Event()}
     await run_python(jobs, names)
     running = asyncio.create_task(run_python(inside, names))
@@ -105,14 +116,24 @@ async def test_write_your_own_tasks(
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_the_tasks_of_the_readme(service: Service) -> None:
+    """README.md: the task that one block defines and the other sends."""
+    names: dict[str, Any] = {}
+    await run_python(code("README.md", "python", "registry = TaskRegistry()", {}), names)
+    here = {"redis://127.0.0.1:6380/0": service.queue}
+    async with Worker(names["registry"], broker_url=service.queue, queues=["celery"]):
+        await run_python(code("README.md", "python", "Publisher.connect", here), {})
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_attach_stock_workers_and_flower(service: Service) -> None:
     """docs/stock-workers.md: a stock worker joins, Flower shows it beside the async one."""
     here = {"redis://127.0.0.1:6380/0": service.queue}
     exports, [_install, attach] = commands(
-        code("stock-workers.md", "console", "stock1@demo -c", here)
+        code("docs/stock-workers.md", "console", "stock1@demo -c", here)
     )
     port = free_port()
-    flower = code("stock-workers.md", "console", "flower --address", {"5555": str(port)})
+    flower = code("docs/stock-workers.md", "console", "flower --address", {"5555": str(port)})
     _, [_install, show, _async_worker] = commands(flower)
     async with child(attach, **exports) as stock, child(show, **exports) as shown:
         await stock.wait_for_log(r"\[queues\]", START_S)
@@ -121,7 +142,7 @@ async def test_attach_stock_workers_and_flower(service: Service) -> None:
         status = await output_of(["celery", "-A", "crucible.celery_app", "status"], **exports)
         assert "stock1@demo: OK" in status
         assert "2 nodes online." in status
-        control = code("stock-workers.md", "python", "ControlClient.connect", here)
+        control = code("docs/stock-workers.md", "python", "ControlClient.connect", here)
         await run_python(control, {})
 
 

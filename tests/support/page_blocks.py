@@ -61,10 +61,17 @@ def blocks(page: Path) -> list[Block]:
 
 
 def code(page: str, language: str, containing: str, changes: Mapping[str, str]) -> str:
-    """The one block of a page with these words, with what a test has elsewhere put in place."""
+    """The one block of a page with these words, with what a test has elsewhere put in place.
+
+    Args:
+        page: from the root of the repository.
+        language: of the block.
+        containing: words of it.
+        changes: what the page says, and what stands for it in the test.
+    """
     [text] = [
         block.text
-        for block in blocks(ROOT / "docs" / page)
+        for block in blocks(ROOT / page)
         if block.language == language and containing in block.text
     ]
     for old, new in changes.items():
