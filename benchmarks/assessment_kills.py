@@ -166,11 +166,18 @@ class Rig:
 
     async def _follow(self, outcome: Outcome, kills: int, task_id: str) -> dict[str, Any]:
         """The task once it has ended; workers die meanwhile."""
-        seen, killed_at = 0.0, time.monotonic()
+        seen, killed_at, known = 0.0, time.monotonic(), False
         kill_at: float | None = None
         async with asyncio.timeout(_DEADLINE_S):
             while True:
-                task: dict[str, Any] = await self._get(f"/tasks/{task_id}")
+                task = await self._task(task_id)
+                if task is None:
+                    if known:
+                        outcome.faults.append("the task is unknown, and was known")
+                    known = False
+                    await asyncio.sleep(_LOOK_S)
+                    continue
+                known = True
                 progress, now = float(task["info"]["progress"]), time.monotonic()
                 if progress < seen:
                     outcome.faults.append(f"progress fell from {seen} to {progress}")
@@ -233,6 +240,15 @@ class Rig:
                     await asyncio.sleep(_LOOK_S)
                 return
         outcome.faults.append(f"{await left()} messages, claims or reservations are left")
+
+    async def _task(self, task_id: str) -> dict[str, Any] | None:
+        """A task; None before any worker has stored that it is there."""
+        async with self._client.get(f"/tasks/{task_id}") as response:
+            if response.status == 404:
+                return None
+            response.raise_for_status()
+            found: dict[str, Any] = await response.json()
+            return found
 
     async def _get(self, path: str) -> Any:
         async with self._client.get(path) as response:

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from crucible.pipelines.record import Order, PipelineStore
     from crucible.worker import TaskContext
 
-#: Percent of the whole at which each step begins, and ends.
+#: The first step. Below: percent of the whole at which each step begins, and ends.
+WAITING = "waiting for resources"
 SHARES = {
-    "waiting for resources": (0.0, 1.0),
+    WAITING: (0.0, 1.0),
     "downloading": (1.0, 20.0),
     "safety tests": (20.0, 99.0),
 }
@@ -51,7 +52,8 @@ class PipelineProgress:
             "updated_at": now_text(),
         }
         async with self._turn:
-            await self._ctx.update_state("PROGRESS", state)
+            if self._ctx.id != self._order.task_id:
+                await self._ctx.update_state("PROGRESS", state)
             reached = await self._store.reach(self._order.pipeline_id, overall(step, progress))
             if reached is not None:
                 await self._ctx.update_state(

@@ -36,7 +36,7 @@ from crucible.models import LOCAL_TENANT
 from crucible.pipelines.cache import ModelCache
 from crucible.pipelines.desk import ReservationDesk
 from crucible.pipelines.download import fetch
-from crucible.pipelines.progress import PipelineProgress
+from crucible.pipelines.progress import WAITING, PipelineProgress
 from crucible.pipelines.record import Order, PipelineStore, pipeline_id_of
 from crucible.pipelines.resources import check_amounts, parse_resources
 from crucible.pipelines.safety import SafetyTests, artifact_file, suite_of
@@ -167,15 +167,12 @@ class Pipeline:
         async with self._tools() as tools:
             try:
                 kept = await tools.store.begin(order)
+                if kept.task_id != ctx.id:
+                    return _running_already(kept)
+                # From here on the task can be looked up: stock stores nothing of a replaced one.
+                await tools.progress(ctx, order).note(WAITING, "its first step is queued", 0.0)
             except BrokerError as error:
                 raise ctx.retry(countdown=_AGAIN_S, exc=error) from error
-        if kept.task_id != ctx.id:
-            return {
-                "pipeline_id": kept.pipeline_id,
-                "task_id": kept.task_id,
-                "status": "running",
-                "message": "the same evaluation runs already under this task",
-            }
         raise ctx.replace(steps(ctx.id, order.pipeline_id, _needs_gpu(order)))
 
     def _order(
@@ -236,7 +233,7 @@ class Pipeline:
                 if decision.reservation.granted:
                     return {"pipeline_id": pipeline_id, "reserved": order.resources}
                 message = f"{len(decision.before)} before it have or want the same resources"
-                await tools.progress(ctx, order).note("waiting for resources", message, 0.0)
+                await tools.progress(ctx, order).note(WAITING, message, 0.0)
                 if asyncio.get_running_loop().time() > give_up_at:
                     # Not in a slot: what would free the resources may need it.
                     again = signature(RESERVE, [pipeline_id], queue=QUEUE, countdown=_AGAIN_S)
@@ -399,6 +396,16 @@ async def _fetched(ctx: TaskContext, tools: Tools, order: Order, sha256: str | N
         most=order.max_mb << 20,
         on_bytes=on_bytes,
     )
+
+
+def _running_already(kept: Order) -> dict[str, Any]:
+    """What a task returns whose order is another's already."""
+    return {
+        "pipeline_id": kept.pipeline_id,
+        "task_id": kept.task_id,
+        "status": "running",
+        "message": "the same evaluation runs already under this task",
+    }
 
 
 def _needs_gpu(order: Order) -> bool:

@@ -26,7 +26,7 @@ def in_order(events: Sequence[Sse]) -> bool:
 
 
 async def test_the_stream_goes_to_the_end(redis_url: str) -> None:
-    """It begins with what is, agrees with the task API and stock's result, and ends with the end."""
+    """It begins with what is, agrees with the task API and stock's result, and has the end."""
     programs = Programs()
     async with (
         running_api(redis_url) as client,
