@@ -2,7 +2,8 @@
 
 Programs take no time, so what is measured is the assessment itself: how far its worker's memory
 grows, how smoothly its progress goes, how large its report is, and the time of ``POST …/start``
-while it runs. The api and the worker are one process each, as in an installation.
+while it runs. The api and the worker are one process each, as in an installation. With ``--kills``
+workers die instead: ``assessment_kills``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from benchmarks import assessment_kills
 from crucible.assessments.tasks import build_registry as assessment_tasks
 from crucible.embedded.lifeline import end_with_parent
 from crucible.embedded.server import EmbeddedServer, free_port
@@ -185,9 +187,17 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--starts", type=int, default=200)
+    parser.add_argument("--kills", type=int, help="kill so many workers instead; 0: only compare")
+    parser.add_argument("--of", choices=assessment_kills.SUBJECTS, help="both where left out")
+    parser.add_argument("--fleet", choices=assessment_kills.FLEETS, help="all where left out")
+    parser.add_argument("--seed", type=int, default=7, help="chooses who is killed, and when")
     given = parser.parse_args(words)
-    asyncio.run(run(given.cases, given.starts))
-    return 0
+    if given.kills is None:
+        asyncio.run(run(given.cases, given.starts))
+        return 0
+    subjects = [given.of] if given.of else assessment_kills.SUBJECTS
+    fleets = [given.fleet] if given.fleet else list(assessment_kills.FLEETS)
+    return asyncio.run(assessment_kills.main(given.kills, subjects, fleets, given.seed))
 
 
 if __name__ == "__main__":

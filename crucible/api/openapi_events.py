@@ -8,6 +8,14 @@ from crucible.api.events.frames import CONTENT_TYPE, EventShown, Resync
 from crucible.api.openapi_forms import Responses, Schemas, response, some
 from crucible.models import Status
 
+#: The header with which a client goes on where it was.
+RESUME = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "schema": {"type": "string", "pattern": "^([0-9]{1,19}-[0-9]{1,19})?$"},
+    "description": "Goes on behind this event; an event `resync` says where that is impossible.",
+}
+
 
 def event_paths(of: Schemas, errors: Responses, eval_id: dict[str, Any]) -> dict[str, Any]:
     """Paths of server-sent events. Their schema describes the data of one event.
@@ -18,13 +26,6 @@ def event_paths(of: Schemas, errors: Responses, eval_id: dict[str, Any]) -> dict
         eval_id: the parameter ``eval_id``.
     """
     data = {"oneOf": [of[EventShown], of[Resync]]}
-    resume = {
-        "name": "Last-Event-ID",
-        "in": "header",
-        "schema": {"type": "string", "pattern": "^([0-9]{1,19}-[0-9]{1,19})?$"},
-        "description": "Goes on behind this event; an event `resync` says where that is "
-        "impossible.",
-    }
     statuses = "|".join(status.value for status in Status)
     status = {
         "name": "status",
@@ -39,14 +40,14 @@ def event_paths(of: Schemas, errors: Responses, eval_id: dict[str, Any]) -> dict
         "/api/eval/{eval_id}/events": {
             "get": {
                 "summary": "Follow an evaluation up to its end",
-                "parameters": [eval_id, resume],
+                "parameters": [eval_id, RESUME],
                 "responses": {**stream, **seen, **some(errors, "404", "422", "503")},
             }
         },
         "/api/events": {
             "get": {
                 "summary": "Follow all evaluations",
-                "parameters": [status, resume],
+                "parameters": [status, RESUME],
                 "responses": {**stream, **some(errors, "422", "503")},
             }
         },
