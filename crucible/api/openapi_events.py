@@ -10,14 +10,26 @@ from crucible.models import Status
 
 
 def event_paths(of: Schemas, errors: Responses, eval_id: dict[str, Any]) -> dict[str, Any]:
-    """Paths of server-sent events. Their schema describes the data of one event.
+    """Paths of server-sent events. Their schema describes one event, as OpenAPI 3.2 has it.
 
     Args:
         of: references to schemas.
         errors: the error responses.
         eval_id: the parameter ``eval_id``.
     """
-    data = {"oneOf": [of[EventShown], of[Resync]]}
+    event = {
+        "type": "object",
+        "properties": {
+            "event": {"enum": ["evaluation", "resync"]},
+            "id": {"type": "string"},
+            "retry": {"type": "integer"},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": {"oneOf": [of[EventShown], of[Resync]]},
+            },
+        },
+    }
     resume = {
         "name": "Last-Event-ID",
         "in": "header",
@@ -33,7 +45,7 @@ def event_paths(of: Schemas, errors: Responses, eval_id: dict[str, Any]) -> dict
         "description": "Only events with one of these, separated by commas.",
     }
     text = "Events `evaluation` and `resync`, as they happen; a comment every 15 s without any."
-    stream = {"200": response(text, data, CONTENT_TYPE)}
+    stream = {"200": response(text, event, CONTENT_TYPE)}
     seen = {"204": {"description": "The client has seen the end, and need not ask again."}}
     return {
         "/api/eval/{eval_id}/events": {
