@@ -21,7 +21,6 @@ from crucible.errors import BrokerError, HistoryError
 from crucible.history.consumer import HistoryConsumer
 from crucible.history.database import open_database
 from crucible.history.state import HISTORY, REPORT_S, HistorianState, report, withdraw
-from crucible.history.version import require_newest
 from crucible.history.writer import HistoryWriter
 
 if TYPE_CHECKING:
@@ -76,6 +75,7 @@ class Historian:
         self._written = written
         self._gaps = 0
         self._joined = False
+        self._checked = False
         self._adopted_s = 0.0
         self._trouble = ""
         self._lag_s = 0.0
@@ -101,8 +101,15 @@ class Historian:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Write until ``stop`` is set; a batch that is being written is finished."""
+        """Write until ``stop`` is set; a batch that is being written is finished.
+
+        Raises:
+            RequirementError: the schema, which could not be read before, is not this code's.
+        """
         while not stop.is_set() or self._ahead is not None:
+            if not self._checked and not await self.check_schema():
+                await _pause(stop, _AWAY_S)
+                continue
             try:
                 full = await self._step(stop)
             except BrokerError as error:
@@ -112,6 +119,23 @@ class Historian:
             else:
                 if not full:
                     await _pause(stop, _GATHER_S)
+
+    async def check_schema(self) -> bool:
+        """Refuse a schema of another version; False while the database does not answer.
+
+        Exiting then would leave nobody to write where a restart of historians and database meet.
+
+        Raises:
+            RequirementError: the schema is not this code's.
+        """
+        try:
+            await self._writer.check_schema()
+        except HistoryError as error:
+            self._note(f"the database does not answer: {error}")
+        else:
+            self._note("")
+            self._checked = True
+        return self._checked
 
     async def _step(self, stop: asyncio.Event) -> bool:
         """Take and write one batch; whether there is more at once."""
@@ -235,6 +259,8 @@ async def open_historian(
 ) -> AsyncIterator[Historian]:
     """A historian that reports its state while the context is open.
 
+    A database that does not answer is waited for by ``Historian.run``.
+
     Args:
         url: the database.
         event_bus_url: the event bus.
@@ -245,11 +271,10 @@ async def open_historian(
 
     Raises:
         RequirementError: the schema is not this code's, or a driver is missing.
-        HistoryError: the database does not answer.
     """
     async with open_database(url) as engine, open_client(event_bus_url, name="historian") as client:
-        await require_newest(engine)
         historian = Historian(client, keys, HistoryWriter(engine), count, policy, written)
+        await historian.check_schema()
         reporting = asyncio.create_task(historian.keep_reporting(), name="crucible-historian")
         try:
             yield historian

@@ -18,6 +18,7 @@ from crucible.history.upserts import (
     upsert_attempts,
     upsert_evaluations,
 )
+from crucible.history.version import require_newest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +62,15 @@ class HistoryWriter:
         self._transitions = Insertion(name, transitions, insert_transitions)
         self._attempts = Insertion(name, attempts, upsert_attempts)
         self._labels = Insertion(name, labels, insert_labels)
+
+    async def check_schema(self) -> None:
+        """Refuse a database whose schema is not that of this code.
+
+        Raises:
+            RequirementError: it is older, newer or not there.
+            HistoryError: the database does not answer.
+        """
+        await require_newest(self._engine)
 
     async def write(self, events: Sequence[Event]) -> None:
         """Write events, all or none; what the database refuses by itself is left out.
