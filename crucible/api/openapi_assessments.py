@@ -7,7 +7,7 @@ from typing import Any
 from crucible.api.assessments import LARGEST_PAGE, AssessmentList
 from crucible.api.events.assessment import AssessmentEvent
 from crucible.api.events.frames import CONTENT_TYPE, Resync
-from crucible.api.openapi_events import RESUME
+from crucible.api.openapi_events import RESUME, event_shape
 from crucible.api.openapi_forms import Responses, Schemas, content, limit, parameter, response, some
 from crucible.assessments.comparison import Comparison
 from crucible.assessments.report import AssessmentReport
@@ -43,7 +43,7 @@ def assessment_paths(of: Schemas, errors: Responses) -> dict[str, Any]:
 
 def _paths(root: str, of: Schemas, errors: Responses) -> dict[str, Any]:
     shown = of[AssessmentShown]
-    events = {"oneOf": [of[AssessmentEvent], of[Resync]]}
+    event = event_shape("assessment", "resync", data=[of[AssessmentEvent], of[Resync]])
     one = parameter("assessment_id", {"type": "string"}, "Its id.", where="path")
     missing = some(errors, "404", "503")
     return {
@@ -107,7 +107,7 @@ def _paths(root: str, of: Schemas, errors: Responses) -> dict[str, Any]:
                 "any.",
                 "parameters": [one, RESUME],
                 "responses": {
-                    "200": response("What it is now, and each change.", events, CONTENT_TYPE),
+                    "200": response("What it is now, and each change.", event, CONTENT_TYPE),
                     "204": {"description": "The client has seen the end, and need not ask again."},
                     **missing,
                     **some(errors, "422"),

@@ -275,7 +275,10 @@ class CeleryService:
         Raises:
             BrokerError: the server does not answer.
         """
-        return await self._in_flight.release_ended(tenant_of(draft.eval_id))
+        bound = None if draft.rate is None else draft.rate.quota.in_flight
+        if bound is None:
+            return True
+        return await self._in_flight.release_ended(tenant_of(draft.eval_id), bound.limit)
 
     def _parts(self, draft: Draft) -> tuple[bytes, str, int, IdempotencyRecord]:
         """Message, queue, Celery priority and idempotency record."""
