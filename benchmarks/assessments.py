@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from crucible.assessments.tasks import build_registry as assessment_tasks
+from crucible.embedded.lifeline import end_with_parent
 from crucible.embedded.server import EmbeddedServer, free_port
 from crucible.settings import load_settings
 from crucible.worker import TaskRegistry
@@ -63,7 +64,7 @@ def rss_kb(pid: int) -> int:
 async def spawn(*arguments: str, environ: dict[str, str]) -> asyncio.subprocess.Process:
     """A ``crucible`` command."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "crucible", *arguments, env=environ
+        sys.executable, "-m", "crucible", *arguments, env=environ, preexec_fn=end_with_parent
     )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import sync_playwright
 
+from crucible.embedded.lifeline import end_with_parent
 from crucible.embedded.server import free_port
 
 if TYPE_CHECKING:
@@ -109,7 +110,13 @@ def _command(
     command = [sys.executable, "-u", "-m", "crucible", *arguments]
     with (
         log.open("wb") as out,
-        subprocess.Popen(command, env=environment, stdout=out, stderr=out) as process,
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdout=out,
+            stderr=out,
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - no other threads
+        ) as process,
     ):
         try:
             yield

@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 from crucible.broker.redis.connection import open_client
+from crucible.embedded.lifeline import end_with_parent
 from crucible.embedded.server import EmbeddedServer, free_port
 from crucible.history.database import open_database
 from crucible.history.migrate import migrate
@@ -73,7 +74,10 @@ async def serving(url: str, **settings: str) -> AsyncIterator[str]:
         **settings,
     }
     api = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "crucible", "api", env=environment, stdout=asyncio.subprocess.DEVNULL
+        *(sys.executable, "-m", "crucible", "api"),
+        env=environment,
+        stdout=asyncio.subprocess.DEVNULL,
+        preexec_fn=end_with_parent,
     )
     try:
         async with asyncio.timeout(_START_S):
@@ -124,7 +128,11 @@ async def fuzz(
         *(("-H", f"Authorization: Bearer {key}") if key else ()),
     ]  # fmt: skip
     run = await asyncio.create_subprocess_exec(
-        *command, cwd=directory, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command,
+        cwd=directory,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        preexec_fn=end_with_parent,
     )
     output = (await run.communicate())[0].decode(errors="replace")
     counted = _COUNTED.search(output)

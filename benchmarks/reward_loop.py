@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from crucible.embedded.lifeline import end_with_parent
 from crucible.embedded.server import free_port
 
 if TYPE_CHECKING:
@@ -227,7 +228,12 @@ def installation(isolation: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="crucible-rewards-") as data:
         up = ["up", "--port", str(port), "--data-dir", str(Path(data) / "up")]
         command = [sys.executable, "-m", "crucible", *up, "--isolation", isolation]
-        with subprocess.Popen(command, env=kept, stdout=subprocess.DEVNULL) as process:
+        with subprocess.Popen(
+            command,
+            env=kept,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - no other threads
+        ) as process:
             try:
                 yield f"http://127.0.0.1:{port}"
             finally:

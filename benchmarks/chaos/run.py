@@ -19,11 +19,12 @@ from benchmarks.chaos.executions import read
 from benchmarks.chaos.fleet import Fleet, environment
 from benchmarks.chaos.injector import FaultInjector, Planned, plan
 from benchmarks.chaos.ledger import Ledger, open_client
-from benchmarks.chaos.leftovers import find
+from benchmarks.chaos.leftovers import LISTS, find
 from benchmarks.chaos.links import Child
 from benchmarks.chaos.records import FaultKind
 from benchmarks.chaos.sandboxes import SandboxWatch
 from benchmarks.chaos.server import QueueServer
+from benchmarks.chaos.settling import settle
 from benchmarks.chaos.verdict import Verdict, judge
 from benchmarks.chaos.view import View
 from benchmarks.chaos.watcher import Watcher
@@ -201,23 +202,13 @@ class ChaosRun:
     async def _settle(self, url: str) -> None:
         """Wait until every accepted task has finished and nothing is queued, or progress stops."""
         self._phase = "settling"
-        view = self._view
-        ended, since = len(view.ended), time.monotonic()
         async with Redis.from_url(url) as client:
-            while time.monotonic() - since < _PATIENCE_S[self.options.subject]:
-                await asyncio.sleep(0.25)
-                if not view.open and not await self._busy(client):
-                    break
-                if len(view.ended) != ended:
-                    ended, since = len(view.ended), time.monotonic()
+
+            async def left() -> int:
+                return len(self._view.open) + await _queued(client)
+
+            await settle(left, _PATIENCE_S[self.options.subject])
         await asyncio.sleep(_QUIET_S)
-
-    @staticmethod
-    async def _busy(client: Any) -> bool:
-        from benchmarks.chaos.leftovers import LISTS
-
-        sizes = [await client.llen(name) for name in LISTS]
-        return bool(sum(sizes) + await client.hlen("unacked"))
 
     async def _report(self) -> None:
         while True:
@@ -236,6 +227,12 @@ class ChaosRun:
             len(self._view.ended),
             len(self._view.open),
         )
+
+
+async def _queued(client: Any) -> int:
+    """Messages and claims."""
+    sizes = [await client.llen(name) for name in LISTS]
+    return int(sum(sizes) + await client.hlen("unacked"))
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import IO
 
 STOP_S = 15.0
+_ROOT = Path(__file__).resolve().parents[2]
+#: Run from its file: the environments of other systems do not have this project's packages.
+_end_with_parent = runpy.run_path(str(_ROOT / "crucible/embedded/lifeline.py"))["end_with_parent"]
 
 
 def free_port() -> int:
@@ -38,6 +42,7 @@ class Command:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - no other threads
         )
 
     @property

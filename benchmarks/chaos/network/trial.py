@@ -22,7 +22,7 @@ from benchmarks.chaos.network.delay import DelayProxy
 from benchmarks.chaos.network.hosts import Host, Network
 from benchmarks.chaos.outages.runs import LEDGER_VARIABLE, WORKER_VARIABLE, Began, read
 from benchmarks.chaos.outages.submissions import Submissions
-from benchmarks.chaos.sentinel.failover import results_of, settled
+from benchmarks.chaos.settling import results_of, settled
 from crucible.embedded.server import EmbeddedServer, find_binary
 from crucible.settings.fields import QUEUES
 

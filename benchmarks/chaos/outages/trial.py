@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import msgspec
 from redis.asyncio import Redis
 
 from benchmarks.chaos.links import ROOT, Child, FaultProxy
@@ -22,6 +21,7 @@ from benchmarks.chaos.outages.runs import LEDGER_VARIABLE, WORKER_VARIABLE, Bega
 from benchmarks.chaos.outages.server import OutageServer
 from benchmarks.chaos.outages.submissions import Submissions
 from benchmarks.chaos.outages.verdict import Seen, Verdict, judge
+from benchmarks.chaos.settling import ENDED, settle, statuses_of
 from crucible.embedded.server import free_port
 from crucible.redis_keys import DLQ, Keys
 from crucible.settings.fields import QUEUES
@@ -36,8 +36,6 @@ _RATE, _SHORT_S = 3.0, 0.3
 _LEAD_S = 1.5
 #: Seconds that load goes on after the server has come back.
 _TAIL_S = 6.0
-#: Seconds without any progress after which nothing more is expected.
-_PATIENCE_S = 45.0
 _START_S = 120.0
 _CLIENT_ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "TZ": "UTC"}
 
@@ -151,7 +149,7 @@ class Trial:
                 accepted=submissions.accepted,
                 refused=submissions.refused,
                 records=await self._records(),
-                statuses=await _statuses(client, submissions),
+                statuses=await statuses_of(client, list(submissions.accepted)),
                 left=await _left(client),
                 dead_letters=await client.xlen(DLQ),
                 ended=ended,
@@ -167,34 +165,19 @@ class Trial:
         ended = {record.run for record in records if isinstance(record, Ended)}
         return sum(isinstance(record, Began) and record.run not in ended for record in records)
 
-    async def _settle(self, client: Any, submissions: Submissions) -> None:
-        """Until everything has ended, or nothing moves any more."""
-        open_, since = len(submissions.accepted), time.monotonic()
-        while time.monotonic() - since < _PATIENCE_S:
-            statuses = await _statuses(client, submissions)
-            now = sum(status not in ("SUCCESS", "FAILURE") for status in statuses.values())
-            now += await _left(client)
-            if now == 0:
-                return
-            if now != open_:
-                open_, since = now, time.monotonic()
-            await asyncio.sleep(0.25)
+    @staticmethod
+    async def _settle(client: Any, submissions: Submissions) -> None:
+        async def left() -> int:
+            statuses = await statuses_of(client, list(submissions.accepted))
+            return await _left(client) + sum(one not in ENDED for one in statuses.values())
+
+        await settle(left)
 
     async def _dismiss(self) -> list[str]:
         """SIGTERM to all; those that do not end well."""
         living = {n: child for n, child in self._children.items() if child.returncode is None}
         codes = await asyncio.gather(*(child.stop(30) for child in living.values()))
         return [f"{name} ({code})" for name, code in zip(living, codes, strict=True) if code]
-
-
-async def _statuses(client: Any, submissions: Submissions) -> dict[str, str]:
-    ids = list(submissions.accepted)
-    keys = [Keys().result(f"eval-{eval_id}") for eval_id in ids]
-    values = await client.mget(keys) if keys else []
-    return {
-        eval_id: "" if value is None else msgspec.json.decode(value)["status"]
-        for eval_id, value in zip(ids, values, strict=True)
-    }
 
 
 async def _left(client: Any) -> int:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 import msgspec
@@ -21,8 +21,8 @@ from benchmarks.chaos.links import ROOT, Child
 from benchmarks.chaos.outages.runs import LEDGER_VARIABLE, WORKER_VARIABLE, Began, read
 from benchmarks.chaos.outages.submissions import Submissions
 from benchmarks.chaos.sentinel.cluster import SentinelCluster
+from benchmarks.chaos.settling import ENDED, settled
 from crucible.embedded.server import EmbeddedServer, free_port
-from crucible.redis_keys import Keys
 from crucible.settings.fields import QUEUES
 
 if TYPE_CHECKING:
@@ -35,10 +35,7 @@ WORKERS, CONCURRENCY = 2, 8
 _RATE, _SHORT_S = 20.0, 0.1
 #: Seconds of load before the first kill, and between a server's return and the next.
 _LEAD_S = 1.5
-#: Seconds without any progress after which nothing more is expected.
-_PATIENCE_S = 45.0
 _START_S, _WHOLE_S = 120.0, 60.0
-_ENDED = ("SUCCESS", "FAILURE")
 
 
 class Round(msgspec.Struct, kw_only=True):
@@ -200,35 +197,11 @@ class Trial:
             ],
             accepted=len(submissions.accepted),
             refused=dict(submissions.refused),
-            lost=sorted(one for one, status in statuses.items() if status not in _ENDED),
+            lost=sorted(one for one, status in statuses.items() if status not in ENDED),
             failed=sorted(one for one, status in statuses.items() if status == "FAILURE"),
             twice=sum(count > 1 for count in runs.values()),
             ended=ended,
         )
-
-
-async def settled(client: Any, ids: list[str]) -> dict[str, str]:
-    """The stored status of each, once all have ended or nothing moves any more."""
-    open_, since = len(ids), time.monotonic()
-    while True:
-        stored = await results_of(client, ids)
-        statuses = {one: _status(value) for one, value in stored.items()}
-        now = sum(status not in _ENDED for status in statuses.values())
-        if now == 0 or time.monotonic() - since > _PATIENCE_S:
-            return statuses
-        if now != open_:
-            open_, since = now, time.monotonic()
-        await asyncio.sleep(0.25)
-
-
-async def results_of(client: Any, ids: list[str]) -> dict[str, bytes | None]:
-    """The stored result of each, None where there is none."""
-    values = await client.mget([Keys().result(f"eval-{one}") for one in ids])
-    return dict(zip(ids, values, strict=True))
-
-
-def _status(value: bytes | None) -> str:
-    return "" if value is None else str(msgspec.json.decode(value)["status"])
 
 
 def _after(kill: float, next_kill: float, times: Iterable[float]) -> float | None:
