@@ -55,7 +55,7 @@ async def soak(
     """Hold half load for so many seconds."""
     soaked, verdict = Soaked(), Verdict()
     show("starting")
-    async with serving(directory, seed, **SETTINGS) as service:
+    async with serving(directory, seed, settings=SETTINGS) as service:
         show("finding the highest load")
         began, before = time.monotonic(), _requests(service)
         async with _loading(service, 0.0):

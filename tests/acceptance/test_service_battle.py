@@ -21,7 +21,7 @@ async def test_every_record_agrees_after_every_process_was_killed() -> None:
     with tempfile.TemporaryDirectory(prefix="crucible-all-") as name:
         directory = Path(name)
         directory.chmod(0o711)
-        verdict = await Battle(directory, 20, phases.append, stock=False).run(16.0, KILLS, 1.0)
+        verdict = await Battle(directory, 20, phases.append, stock=False).run(10.0, KILLS, 0.8)
     assert verdict.faults == []
     assert len(verdict.kills) == KILLS == verdict.killed
     kinds = {"plain", "graded", "batch", "assessment", "run", "cancelled"}

@@ -6,6 +6,7 @@ import asyncio
 import random
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchmarks.chaos.links import Received, listening_receiver, make_key
@@ -18,7 +19,7 @@ from crucible.history.database import open_database
 from crucible.history.migrate import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
 TENANTS, WORKERS = 4, 2
@@ -64,11 +65,22 @@ class Service:
 
 @asynccontextmanager
 async def serving(
-    directory: Path, seed: int, engine_url: str = "", *, stock: bool = True, **settings: str
+    directory: Path,
+    seed: int,
+    engine_url: str = "",
+    *,
+    stock: bool = True,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Service]:
-    """Start everything in ``directory``, which other users have to be able to pass.
+    """Start everything, and stop it in the end.
 
-    PostgreSQL refuses to be run by root, and is another user's then.
+    Args:
+        directory: for data; other users have to be able to pass it: PostgreSQL refuses to be run by
+            root, and is another user's then.
+        seed: of what the clients ask for.
+        engine_url: of the engine for the executor; empty for the machine's.
+        stock: whether there is a stock worker as well.
+        settings: further environment variables of the processes.
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
