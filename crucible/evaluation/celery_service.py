@@ -357,8 +357,9 @@ class CeleryService:
         await self._control.revoke([task_id_of(eval_id)], terminate=True, final=True)
         await self.wait_for(eval_id, STOP_WAIT_S)
         found = await self.find(eval_id)
-        if found.status is Status.CANCELLED and evaluation.status is Status.QUEUED:
-            # No worker has it, and perhaps none will for a long time.
+        if found.status is Status.CANCELLED:
+            # No worker may have it for a long time, and a stock one that is running it reports no
+            # end: it kills the process. One that an async worker reports too has the same ids.
             self.events.add(cancelled(Delivery(eval_id, evaluation.queue, None)))
             await self._notify(eval_id, found)
         return found
