@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: setup run test lint checks bench chaos demo-migration images-check release help docs
+.PHONY: setup run test lint checks bench chaos chaos-long demo-migration images-check release help docs
 VENV := .venv/bin
 # More arguments for pytest, such as make test PYTEST_ARGS='-k retry'.
 PYTEST_ARGS ?=
@@ -7,10 +7,15 @@ PYTEST_ARGS ?=
 # a server of its own. Files start in their order, for the slow folders come first.
 JOBS ?= 2
 SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
-# More arguments for crucible bench, such as make bench BENCH_ARGS='--compare FILE'.
+# More arguments for crucible bench, such as make bench BENCH_ARGS='--only submit,history'.
 BENCH_ARGS ?=
 # More arguments for the outage matrix, such as OUTAGE_ARGS='--only 12-*-both'.
 OUTAGE_ARGS ?= --side-by-side 6
+# Length of the battle with everything on, its SIGKILLs, and more arguments; the engine that is killed
+# is one of its own.
+BATTLE_ARGS ?= --minutes 3 --kills 60 --engine
+LONG_MINUTES ?= 20
+LONG_KILLS ?= 400
 # Masters of sentinels that are killed in a row.
 FAILOVERS ?= 20
 # Length of the chaos test, its SIGKILLs, and more arguments, such as CHAOS_ARGS='--subject both'.
@@ -36,15 +41,20 @@ checks:
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 
-bench: setup ## measure everything beside bare limits and other systems (15 minutes)
+bench: setup ## measure everything beside bare limits and other systems (20 minutes)
 	@$(VENV)/python scripts/pinned-envs bench
 	@$(VENV)/crucible bench all --json .cache/bench/latest.json --plot .cache/bench/plots $(BENCH_ARGS)
 
 chaos: setup ## load, kills and other faults, judged by a ledger; MINUTES=20 KILLS=400 for a long one
 	@$(VENV)/python -m benchmarks.chaos --minutes $(MINUTES) --kills $(KILLS) $(CHAOS_ARGS)
+	@$(VENV)/python -m benchmarks.chaos.service $(BATTLE_ARGS)
 	@$(VENV)/python -m benchmarks.chaos.outages $(OUTAGE_ARGS)
 	@$(VENV)/python -m benchmarks.chaos.sentinel --rounds $(FAILOVERS)
 	@$(VENV)/python -m benchmarks.chaos.network
+
+chaos-long: setup ## twenty minutes of the battle with everything on; LONG_MINUTES=120 for two hours
+	@$(VENV)/python -m benchmarks.chaos.service --engine \
+	    --minutes $(LONG_MINUTES) --kills $(LONG_KILLS)
 
 demo-migration: setup ## from the legacy queue to Celery under load, with things killed on the way (minutes)
 	@$(VENV)/python scripts/demo_migration

@@ -39,11 +39,14 @@ class PostgresServer:
 
     Args:
         directory: made by the caller; nothing above it needs to be readable for others.
+
+    Attributes:
+        directory: its cluster, with what belongs to it.
     """
 
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
-        self._directory = directory
+        self.directory = directory
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -62,13 +65,13 @@ class PostgresServer:
         return f"postgresql://{_USER}@127.0.0.1:{self.port}/{database}"
 
     async def __aenter__(self) -> Self:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         if os.getuid() == 0:
             # It refuses to be run by root.
             owner = pwd.getpwnam(_USER)
-            os.chown(self._directory, owner.pw_uid, owner.pw_gid)
+            os.chown(self.directory, owner.pw_uid, owner.pw_gid)
         made = await self._run(
-            "initdb", "-D", str(self._directory / "data"), "-A", "trust", "-U", _USER,
+            "initdb", "-D", str(self.directory / "data"), "-A", "trust", "-U", _USER,
             "-E", "UTF8", "--locale=C.UTF-8", "--no-sync",
         )  # fmt: skip
         async with asyncio.timeout(PATIENCE_S):
@@ -97,10 +100,10 @@ class PostgresServer:
 
     async def _launch(self) -> None:
         self._process = await self._run(
-            "postgres", "-D", str(self._directory / "data"), "-p", str(self.port),
-            "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self._directory}",
+            "postgres", "-D", str(self.directory / "data"), "-p", str(self.port),
+            "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.directory}",
             "-c", "shared_buffers=64MB",
-            log=self._directory / "log",
+            log=self.directory / "log",
         )  # fmt: skip
 
     async def _answering(self) -> bool:
@@ -149,7 +152,7 @@ class PostgresServer:
             return await asyncio.create_subprocess_exec(
                 str(binaries() / program),
                 *arguments,
-                cwd=self._directory,
+                cwd=self.directory,
                 user=user,
                 group=user,
                 extra_groups=[] if user else None,

@@ -52,6 +52,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         scenario: a name, or ``all``.
+        only: of ``all`` these scenarios, those too that are no part of it; empty for all.
         subjects: only these labels; empty for all.
         repeats: measurements of each subject.
         seconds: length of one; 0: each scenario's default.
@@ -59,6 +60,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     scenario: str = ALL
+    only: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
     repeats: int = 5
     seconds: float = 0.0
@@ -83,7 +85,9 @@ def scenarios_of(plan: Plan) -> list[Scenario]:
     Raises:
         SettingsError: an unknown scenario or subject.
     """
-    if plan.scenario == ALL:
+    if plan.scenario == ALL and plan.only:
+        chosen = [scenario_of(name) for name in plan.only]
+    elif plan.scenario == ALL:
         chosen = [scenario for name in SCENARIOS if (scenario := scenario_of(name)).in_all]
     else:
         chosen = [scenario_of(plan.scenario)]

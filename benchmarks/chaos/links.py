@@ -12,6 +12,12 @@ sys.path.append(str(ROOT / "tests"))
 from stock_rig.child import Child  # noqa: E402
 from support.faults import Fault as LinkFault  # noqa: E402 - found by the line above
 from support.faults import FaultProxy  # noqa: E402
+from support.keyed import make_key  # noqa: E402
+from support.own_engine import OwnEngine, own_engine  # noqa: E402
+from support.receiver import Received, listening_receiver  # noqa: E402
 from support.sandboxes import containers_of_processes, traces_of  # noqa: E402
 
-__all__ = ["ROOT", "Child", "FaultProxy", "LinkFault", "containers_of_processes", "traces_of"]
+__all__ = [
+    "ROOT", "Child", "FaultProxy", "LinkFault", "OwnEngine", "Received", "containers_of_processes",
+    "listening_receiver", "make_key", "own_engine", "traces_of",
+]  # fmt: skip

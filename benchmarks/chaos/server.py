@@ -19,11 +19,12 @@ class QueueServer:
     """A server that keeps everything it confirmed through ``crash`` (``appendfsync always``).
 
     Attributes:
+        directory: its data.
         port: where it listens, the same after each crash.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._server = EmbeddedServer(directory)
         self._stack = AsyncExitStack()
         self.port = 0
@@ -41,7 +42,7 @@ class QueueServer:
         await self._stack.aclose()
 
     async def _start(self) -> None:
-        self._server = EmbeddedServer(self._directory, self.port)
+        self._server = EmbeddedServer(self.directory, self.port)
         await self._stack.enter_async_context(self._server)
         self.port = self._server.port
         async with Redis.from_url(self.url) as client:

@@ -133,5 +133,4 @@ SCENARIO = Scenario(
     open=servers_stage,
     measure=measure,
     seconds=4.0,
-    in_all=False,
 )

@@ -35,6 +35,10 @@ def command(
     subjects: Annotated[
         str | None, typer.Option(help="Only these, separated by commas.", show_default=False)
     ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Of all these scenarios, separated by commas.", show_default=False),
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each subject.")] = 5,
     seconds: Annotated[
         float, typer.Option(min=0.0, help="Length of one; 0: the scenario's own.")
@@ -77,12 +81,19 @@ def command(
         scenario = "features"
     from benchmarks import runner
 
-    names = tuple(name.strip() for name in (subjects or "").split(",") if name.strip())
+    names, scenarios = _names(subjects), _names(only)
+    if scenarios and scenario != runner.ALL:
+        raise SettingsError("--only", "belongs to: crucible bench all")
     if scenario == "budgets":
         bench_budgets.run(names, repeats, scale, json_file, report=report)
         return
     plan = runner.Plan(
-        scenario=scenario, subjects=names, repeats=repeats, seconds=seconds, scale=scale
+        scenario=scenario,
+        only=scenarios,
+        subjects=names,
+        repeats=repeats,
+        seconds=seconds,
+        scale=scale,
     )
     earlier = _earlier(compare)
     console = Console(stderr=True)
@@ -113,6 +124,10 @@ def command(
         raise typer.Exit(1)
     if measured.unjudged() or not measured.figures:
         raise typer.Exit(3)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _write(path: Path | None, measured: Report) -> None:

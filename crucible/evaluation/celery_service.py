@@ -275,7 +275,10 @@ class CeleryService:
         Raises:
             BrokerError: the server does not answer.
         """
-        return await self._in_flight.release_ended(tenant_of(draft.eval_id))
+        bound = None if draft.rate is None else draft.rate.quota.in_flight
+        if bound is None:
+            return True
+        return await self._in_flight.release_ended(tenant_of(draft.eval_id), bound.limit)
 
     def _parts(self, draft: Draft) -> tuple[bytes, str, int, IdempotencyRecord]:
         """Message, queue, Celery priority and idempotency record."""
@@ -354,8 +357,9 @@ class CeleryService:
         await self._control.revoke([task_id_of(eval_id)], terminate=True, final=True)
         await self.wait_for(eval_id, STOP_WAIT_S)
         found = await self.find(eval_id)
-        if found.status is Status.CANCELLED and evaluation.status is Status.QUEUED:
-            # No worker has it, and perhaps none will for a long time.
+        if found.status is Status.CANCELLED:
+            # No worker may have it for a long time, and a stock one that is running it reports no
+            # end: it kills the process. One that an async worker reports too has the same ids.
             self.events.add(cancelled(Delivery(eval_id, evaluation.queue, None)))
             await self._notify(eval_id, found)
         return found

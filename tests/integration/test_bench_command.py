@@ -58,6 +58,8 @@ async def test_mistakes_are_one_line(tmp_path: Path) -> None:
     for arguments, named in (
         (("nosuch",), "nosuch"),
         (("batch", "--subjects", "nosuch"), "nosuch"),
+        (("batch", "--only", "wait"), "--only"),
+        (("all", "--only", "nosuch"), "nosuch"),
         (("batch", "--compare", str(tmp_path / "none.json")), "none.json"),
     ):
         code, output = await bench(*arguments, cwd=ROOT)

@@ -106,6 +106,27 @@ async def test_only_the_events_asked_for_are_delivered(redis_url: str) -> None:
         assert event["data"]["verdict"] == "cancelled"
 
 
+async def test_one_that_a_stock_worker_runs_is_cancelled(redis_url: str) -> None:
+    """The worker kills the process of the task, which reports nothing any more."""
+    async with (
+        listening_receiver() as received,
+        running_api(redis_url, webhook_networks=LOOPBACK) as client,
+        celery_worker(redis_url),
+    ):
+        await registered(client, received.url)
+        await submit(client, "import time; time.sleep(60)", eval_id="runs")
+
+        async def running_now() -> bool:
+            view = await asked(client, "GET", "/api/eval/runs")
+            return bool(view["status"] == "running")
+
+        await until(running_now, timeout_s=60)
+        assert (await asked(client, "DELETE", "/api/eval/runs"))["status"] == "cancelled"
+        await until(lambda: received.requests, timeout_s=60)
+        (event,) = received.bodies()
+    assert (event["type"], event["data"]["eval_id"]) == ("evaluation.cancelled", "runs")
+
+
 async def test_a_submission_names_its_own_receiver(redis_url: str) -> None:
     """Signed with the tenant's default secret, which rotating it shows."""
     async with running(redis_url) as (client, received):

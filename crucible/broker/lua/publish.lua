@@ -6,9 +6,10 @@
 --        <of quotas>; for each queue: <limit> <list> <list> <list> <list>
 --        for each rate: <key> <interval us> <capacity us>; for each set: <key> <ttl s>
 --        for each quota: <set or 0> <its limit> <number of rates> <rate> * number
---        then runs to the end: <list> <queue or 0> <ttl ms or 0> <count> <quota or 0>, followed
+--        then runs to the end: <list or 0> <queue or 0> <ttl ms or 0> <count> <quota or 0>, followed
 --        without a ttl by <raw> * count: one operation, without a quota;
 --        with one by <value> * count <raw> * count: an operation each, with the next record's key.
+--        Without a list records are kept and quotas charged, and nothing is pushed.
 -- RETURN {results, depths, levels, counts}. One result an operation: the number of messages pushed,
 --        or "=<value>" where the idempotency record was there and holds <value>, or "~rate" or
 --        "~in flight" where the quota refuses it, or "!<error>" where the server refused this
@@ -116,6 +117,7 @@ end
 
 -- Pushes messages[first..last]; returns the number pushed or an error text.
 local function push(list, messages, first, last)
+    if not list then return last - first + 1 end
     for start = first, last, 1000 do
         local ends = math.min(start + 999, last)
         local reply = redis.pcall('LPUSH', list, unpack(messages, start, ends))

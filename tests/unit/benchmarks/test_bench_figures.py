@@ -26,6 +26,15 @@ def test_every_subject_can_be_chosen() -> None:
         assert not [label for label in scenario_of(name).subjects if "," in label], name
 
 
+def test_only_chooses_scenarios_of_all() -> None:
+    """Their order is kept, and one that is no part of ``all`` can be among them."""
+    chosen = [one.name for one in scenarios_of(Plan(only=("wait", "soak", "batch")))]
+    assert chosen == ["wait", "soak", "batch"]
+    assert {"features", "history"} <= {one.name for one in scenarios_of(Plan())}
+    with pytest.raises(SettingsError, match="nosuch"):
+        scenarios_of(Plan(only=("batch", "nosuch")))
+
+
 def test_summary_is_median_and_range() -> None:
     """One wild repeat moves the range and not the median."""
     summary = summary_of([10, 11, 9, 10, 30])

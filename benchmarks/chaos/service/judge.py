@@ -1,0 +1,171 @@
+"""Whether every record of an evaluation says what the ledger of its client says. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from benchmarks.chaos.service.ledger import Asked, Ledger, Suite
+
+#: A state in the end: status and verdict.
+End = tuple[str, str | None]
+#: Seconds before and after an evaluation in which a kill may have taken the event of its end.
+_BEFORE_S, _AFTER_S = 1.0, 10.0
+
+
+@dataclass(slots=True)
+class Delivered:
+    """Deliveries of one evaluation: ids of messages, and the ends that they told."""
+
+    ids: set[str] = field(default_factory=set)
+    ends: set[End] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Found:
+    """What there is after a battle.
+
+    Attributes:
+        results: the answer of the API for each evaluation.
+        history: the rows of the history.
+        deliveries: by evaluation.
+        events: the ends on the bus.
+        reports: by assessment, None where there is none.
+    """
+
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    history: dict[str, End] = field(default_factory=dict)
+    deliveries: dict[str, Delivered] = field(default_factory=dict)
+    events: dict[str, set[End]] = field(default_factory=dict)
+    reports: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What came of it.
+
+    Attributes:
+        kinds: evaluations and assessments by kind.
+        kills: by what was killed.
+        explained: ends that the bus does not have, in whose time something was killed.
+        lost_by_stock: evaluations and deliveries that are missing, in whose time the stock worker
+            or its server was killed: stock takes a message before it notes that it has it.
+        deliveries: how many evaluations were delivered.
+        left: messages and claims in the end.
+        faults: everything that does not agree.
+        seconds: how long it took.
+    """
+
+    kinds: dict[str, int] = field(default_factory=dict)
+    kills: dict[str, int] = field(default_factory=dict)
+    explained: int = 0
+    lost_by_stock: list[str] = field(default_factory=list)
+    deliveries: int = 0
+    left: int = 0
+    faults: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def killed(self) -> int:
+        """All kills."""
+        return sum(self.kills.values())
+
+
+def end_of(shown: Mapping[str, Any]) -> End:
+    """The end of an evaluation as the API, a delivery or a row shows it."""
+    return str(shown.get("status")), shown.get("verdict")
+
+
+def judge(
+    verdict: Verdict,
+    ledgers: Iterable[Ledger],
+    found: Found,
+    kills: Sequence[float],
+    stock_kills: Sequence[float] = (),
+) -> None:
+    """Compare everything.
+
+    Args:
+        verdict: gets the faults.
+        ledgers: of the clients.
+        found: everything else.
+        kills: times, seconds since the epoch.
+        stock_kills: of these, those in which a stock worker may lose a message.
+    """
+    for ledger in ledgers:
+        verdict.faults += [f"refused: {one}" for one in ledger.refused]
+        for eval_id, asked in ledger.asked.items():
+            _count(verdict, asked.kind)
+            if by_stock := _lost_by_stock(eval_id, asked, found, stock_kills):
+                verdict.lost_by_stock.append(by_stock)
+                continue
+            verdict.faults += _evaluation(eval_id, asked, found)
+            fault, explained = _event(eval_id, asked, found, kills)
+            verdict.faults += fault
+            verdict.explained += explained
+        for name, suite in ledger.suites.items():
+            _count(verdict, "assessment")
+            verdict.faults += _report(name, suite, found.reports.get(name))
+    verdict.deliveries = len(found.deliveries)
+    if verdict.left:
+        verdict.faults.append(f"{verdict.left} messages and claims are left")
+
+
+def _count(verdict: Verdict, kind: str) -> None:
+    verdict.kinds[kind] = verdict.kinds.get(kind, 0) + 1
+
+
+def _lost_by_stock(eval_id: str, asked: Asked, found: Found, stock_kills: Sequence[float]) -> str:
+    """What is missing of an evaluation for that reason; empty for nothing."""
+    later = [at for at in stock_kills if at >= asked.at - _BEFORE_S]
+    if eval_id not in found.results:
+        return f"{eval_id} ({asked.kind}) has not ended" if later else ""
+    undelivered = asked.webhook and eval_id not in found.deliveries
+    return f"{eval_id} ({asked.kind}) is not delivered" if undelivered and later else ""
+
+
+def _evaluation(eval_id: str, asked: Asked, found: Found) -> list[str]:
+    shown = found.results.get(eval_id, {})
+    end = end_of(shown)
+    if end not in asked.ends:
+        return [f"{eval_id} ({asked.kind}): {end} {shown.get('error')}, expected {asked.ends}"]
+    faults = []
+    if asked.output is not None and shown.get("output") != asked.output:
+        faults.append(f"{eval_id}: printed {shown.get('output')!r}, expected {asked.output!r}")
+    if found.history.get(eval_id) != end:
+        faults.append(f"{eval_id}: {end}, in the history {found.history.get(eval_id)}")
+    if asked.webhook:
+        delivered = found.deliveries.get(eval_id, Delivered())
+        if len(delivered.ids) != 1 or delivered.ends != {end}:
+            faults.append(f"{eval_id}: {end}, delivered {delivered}")
+    elif eval_id in found.deliveries:
+        faults.append(f"{eval_id}: delivered, and nobody asked for it")
+    return faults
+
+
+def _event(
+    eval_id: str, asked: Asked, found: Found, kills: Sequence[float]
+) -> tuple[list[str], bool]:
+    """A fault of the events, and whether the missing end is explained by a kill."""
+    shown = found.results.get(eval_id, {})
+    ends = found.events.get(eval_id, set())
+    if ends:
+        wrong = ends != {end_of(shown)}
+        return ([f"{eval_id}: {end_of(shown)}, on the bus {ends}"] if wrong else []), False
+    finished = shown.get("finished_at")
+    last = datetime.fromisoformat(finished).timestamp() if finished else asked.at
+    if any(asked.at - _BEFORE_S <= at <= last + _AFTER_S for at in kills):
+        return [], True
+    return [f"{eval_id}: no event of its end, and nothing was killed in its time"], False
+
+
+def _report(name: str, suite: Suite, report: dict[str, Any] | None) -> list[str]:
+    if report is None:
+        return [f"assessment {name}: no report"]
+    summary = report["summary"]
+    told = summary["runs"], summary["passed_cases"]
+    return [] if told == (suite.runs, suite.passed_cases) else [f"assessment {name}: {summary}"]

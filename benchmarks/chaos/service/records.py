@@ -1,0 +1,139 @@
+"""What everybody recorded of a load: results, history, deliveries, events and reports."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from redis.asyncio import Redis
+from sqlalchemy import select
+
+from benchmarks.chaos.service.judge import Delivered, Found, Verdict, end_of
+from benchmarks.chaos.service.parts import VISIBILITY_S
+from benchmarks.chaos.settling import settle
+from crucible.broker.wire.priority import STEPS
+from crucible.events.event import TERMINAL
+from crucible.events.reader import entries_of
+from crucible.history.consumer import HistoryConsumer
+from crucible.history.database import open_database
+from crucible.history.schema import evaluations
+from crucible.redis_keys import DLQ, EVENTS, UNACKED, Keys
+from crucible.settings.fields import QUEUES
+
+if TYPE_CHECKING:
+    from benchmarks.chaos.service.client import Client
+    from benchmarks.chaos.service.up import Service
+
+#: Seconds without progress until a run is given up.
+_PATIENCE_S = 6.0 * VISIBILITY_S
+_ENDED = ("completed", "failed", "cancelled")
+_ROWS = 1000
+
+
+class Records:
+    """Collects them.
+
+    Args:
+        service: whose.
+        verdict: gets what is wrong already.
+
+    Attributes:
+        found: so far.
+    """
+
+    def __init__(self, service: Service, verdict: Verdict) -> None:
+        self.found = Found()
+        self._service = service
+        self._verdict = verdict
+
+    async def settle(self) -> None:
+        """Wait until evaluations and assessments have ended, and nothing is left to do."""
+        service = self._service
+        async with (
+            Redis.from_url(service.queue.url) as queues,
+            Redis.from_url(service.bus.url) as events,
+        ):
+            consumer = HistoryConsumer(events, Keys(), 1)
+
+            async def left() -> int:
+                open_ = sum([await self._open(client) for client in service.clients])
+                behind = await consumer.oldest_s() is not None
+                return open_ + await queued(queues) + behind
+
+            await settle(left, _PATIENCE_S)
+            self._verdict.left = await queued(queues)
+            letters = await queues.xlen(DLQ)
+        if letters:
+            self._verdict.faults.append(f"{letters} dead letters")
+
+    async def _open(self, client: Client) -> int:
+        """Count what has not ended, and keep what has."""
+        found, ledger = self.found, client.ledger
+        for name in ledger.suites.keys() - found.reports.keys():
+            _, suite = await client.ask("GET", f"/api/v1/assessments/{name}")
+            if suite and suite.get("status") in _ENDED:
+                status, report = await client.ask("GET", f"/api/v1/assessments/{name}/report")
+                found.reports[name] = report if status == 200 else None
+        for eval_id in ledger.asked.keys() - found.results.keys():
+            _, shown = await client.ask("GET", f"/api/eval/{eval_id}")
+            if shown and shown.get("status") in _ENDED:
+                found.results[eval_id] = shown
+        closed = len(found.reports.keys() & ledger.suites) + len(
+            found.results.keys() & ledger.asked
+        )
+        return len(ledger.suites) + len(ledger.asked) - closed
+
+    async def collect(self) -> None:
+        """Read all of them; results once more, for they may not change any more."""
+        await self._repair()
+        for client in self._service.clients:
+            await self._compare_results(client)
+        self._read_deliveries()
+        columns = (evaluations.c.eval_id, evaluations.c.status, evaluations.c.verdict)
+        async with (
+            open_database(self._service.history) as engine,
+            engine.connect() as connection,
+        ):
+            for row in await connection.execute(select(*columns)):
+                self.found.history[row.eval_id] = (row.status, row.verdict)
+        async with Redis.from_url(self._service.bus.url) as client_of_bus:
+            await self._read_events(client_of_bus)
+
+    async def _compare_results(self, client: Client) -> None:
+        for eval_id in client.ledger.asked:
+            _, shown = await client.ask("GET", f"/api/eval/{eval_id}")
+            before = self.found.results.get(eval_id)
+            if before and end_of(before) != end_of(shown or {}):
+                self._verdict.faults.append(f"{eval_id}: {end_of(before)}, later {shown}")
+
+    def _read_deliveries(self) -> None:
+        for headers, body in self._service.received.requests:
+            data = msgspec.json.decode(body)["data"]
+            delivered = self.found.deliveries.setdefault(data["eval_id"], Delivered())
+            delivered.ids.add({k.lower(): v for k, v in headers.items()}["webhook-id"])
+            delivered.ends.add(end_of(data))
+
+    async def _read_events(self, client: Any) -> None:
+        after = "-"
+        while rows := await client.xrange(EVENTS, after, "+", _ROWS):
+            for entry in entries_of(rows):
+                event = entry.event
+                if event.transition in TERMINAL:
+                    ends = self.found.events.setdefault(event.eval_id, set())
+                    ends.add((str(event.status), event.verdict and str(event.verdict)))
+            after = f"({rows[-1][0].decode()}"
+
+    async def _repair(self) -> None:
+        """``crucible historian repair``: what the bus lost is in the results."""
+        repair = self._service.part("historian 1").beside("repair", "repair", "--json")
+        await repair.start()
+        if await repair.ended():
+            self._verdict.faults.append(f"the repair failed: {repair.lines[-5:]}")
+
+
+async def queued(client: Any) -> int:
+    """Messages and claims."""
+    names = itertools.product(QUEUES, STEPS)
+    sizes = [await client.llen(Keys().step_list(queue, step)) for queue, step in names]
+    return int(sum(sizes) + await client.hlen(UNACKED))

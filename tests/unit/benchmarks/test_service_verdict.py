@@ -1,0 +1,96 @@
+"""The judge of the battle with everything on sees each kind of disagreement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.chaos.service.judge import Delivered, Found, Verdict, judge
+from benchmarks.chaos.service.ledger import OK, Asked, Ledger, Suite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+AT = 1_000_000.0
+
+
+def _ledger() -> Ledger:
+    asked = Asked("plain", (OK,), "42\n", webhook=True, at=AT)
+    return Ledger("t", {"e": asked}, {"s": Suite(runs=4, passed_cases=2)})
+
+
+def _found() -> Found:
+    return Found(
+        results={"e": {"status": "completed", "verdict": "ok", "output": "42\n"}},
+        history={"e": OK},
+        deliveries={"e": Delivered({"msg_1"}, {OK})},
+        events={"e": {OK}},
+        reports={"s": {"summary": {"runs": 4, "passed_cases": 2}}},
+    )
+
+
+def _judged(found: Found, kills: list[float] | None = None) -> Verdict:
+    verdict = Verdict()
+    judge(verdict, [_ledger()], found, kills or [])
+    return verdict
+
+
+def test_records_that_agree() -> None:
+    """No fault, and both are counted."""
+    verdict = _judged(_found())
+    assert verdict.faults == []
+    assert verdict.kinds == {"plain": 1, "assessment": 1}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda found: found.results.clear(), "expected"),
+        (lambda found: found.results["e"].update(verdict="timeout"), "expected"),
+        (lambda found: found.results["e"].update(output="41\n"), "printed"),
+        (lambda found: found.history.clear(), "in the history None"),
+        (lambda found: found.history.update(e=("failed", "timeout")), "in the history"),
+        (lambda found: found.deliveries.clear(), "delivered"),
+        (lambda found: found.deliveries["e"].ids.add("msg_2"), "delivered"),
+        (lambda found: found.deliveries["e"].ends.add(("failed", "timeout")), "delivered"),
+        (lambda found: found.events["e"].add(("failed", "timeout")), "on the bus"),
+        (lambda found: found.events.clear(), "no event of its end"),
+        (lambda found: found.reports.clear(), "no report"),
+        (lambda found: found.reports["s"]["summary"].update(runs=3), "assessment s"),
+    ],
+)
+def test_records_that_disagree(spoil: Callable[[Found], object], told: str) -> None:
+    """Each is found, and named first by what it is."""
+    found = _found()
+    spoil(found)
+    # A wrong result also differs from the event of its end.
+    fault, *_ = _judged(found).faults
+    assert told in fault
+
+
+@pytest.mark.parametrize(("kill", "explained"), [(AT + 5, 1), (AT - 60, 0), (AT + 60, 0)])
+def test_an_event_that_a_kill_explains(kill: float, explained: int) -> None:
+    """The event of an end may be lost with what was killed in its time, and only then."""
+    found = _found()
+    found.events.clear()
+    verdict = _judged(found, [kill])
+    assert (verdict.explained, len(verdict.faults)) == (explained, 1 - explained)
+
+
+@pytest.mark.parametrize(("kill", "excused"), [(AT + 5, 1), (AT - 60, 0)])
+def test_what_a_stock_worker_loses_is_counted_apart(kill: float, excused: int) -> None:
+    """Where it or its server was killed since; without a stock worker nothing is excused."""
+    found = _found()
+    found.results.clear()
+    verdict = Verdict()
+    judge(verdict, [_ledger()], found, [kill], [kill])
+    assert (len(verdict.lost_by_stock), bool(verdict.faults)) == (excused, not excused)
+    assert _judged(found, [kill]).faults
+
+
+def test_what_is_left_is_a_fault() -> None:
+    """Messages and claims that nobody works off."""
+    verdict = Verdict(left=2)
+    judge(verdict, [], Found(), [])
+    assert verdict.faults == ["2 messages and claims are left"]
