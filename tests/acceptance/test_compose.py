@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import uuid
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.deployment import Deployment, eventually
+from support.deployment import WAIT_S, Deployment, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +21,10 @@ STARTED = (
     *("queue", "bus", "postgres", "historian", "api", "executor", "worker"),
     *("flower", "prometheus", "alertmanager"),
 )
+#: First those whose loss takes longest to be made up for.
+KILLED = ("stock-worker", "worker", "executor", "queue", "bus", "postgres", "historian", "api")
+#: Seconds between two submissions of the trickle.
+PAUSE_S = 0.4
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +88,93 @@ def test_the_targets_of_prometheus_are_up(deployment: Deployment) -> None:
     assert {one["health"] for one in rules["rules"]} <= {"ok", "unknown"}
 
 
+class Trickle:
+    """Submits a program every now and then, and the same again until it is accepted.
+
+    Attributes:
+        accepted: id of each evaluation that was accepted, and during which kill.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.phase = ""
+        self.accepted: dict[str, str] = {}
+        self._deployment = deployment
+        self._over = threading.Event()
+
+    @contextmanager
+    def flowing(self) -> Iterator[None]:
+        """While the context is open."""
+        thread = threading.Thread(target=self._submit)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join(WAIT_S)
+        assert not thread.is_alive()
+
+    def _submit(self) -> None:
+        while not self._over.wait(PAUSE_S):
+            eval_id, phase = uuid.uuid4().hex, self.phase
+            body = {
+                # Some run while something is killed.
+                "code": f"import time; time.sleep(0.5); print({eval_id!r})",
+                "eval_id": eval_id,
+                "metadata": {"killed": phase},
+            }
+            eventually(partial(self._accepted, body))
+            self.accepted[eval_id] = phase
+
+    def _accepted(self, body: dict[str, Any]) -> bool:
+        return bool(self._deployment.ask("/api/eval", body))
+
+    def goes_on(self, before: int) -> bool:
+        """More were accepted than before."""
+        return len(self.accepted) > before
+
+    def of(self, phase: str) -> set[str]:
+        """Ids of those that were accepted during a kill."""
+        return {eval_id for eval_id, found in self.accepted.items() if found == phase}
+
+
+def test_killing_any_one_container_loses_nothing(deployment: Deployment) -> None:
+    """Each starts again by its policy, and serves; everything accepted meanwhile has its result.
+
+    The history has it all too, once what a killed process had not handed over yet is repaired.
+    """
+    trickle = Trickle(deployment)
+    with trickle.flowing():
+        for service in KILLED:
+            trickle.phase = service
+            before = len(trickle.accepted)
+            deployment.kill(service)
+            eventually(partial(trickle.goes_on, before))
+            probe = f"after-{service}"
+            body = {"code": "print(1)", "eval_id": probe}
+            eventually(partial(accepts, deployment, body))
+            assert end_of(deployment, probe)["output"] == "1\n", service
+    ends = {eval_id: end_of(deployment, eval_id) for eval_id in trickle.accepted}
+    wrong = [
+        (trickle.accepted[eval_id], end)
+        for eval_id, end in ends.items()
+        if (end["status"], end["output"]) != ("completed", f"{eval_id}\n")
+    ]
+    assert wrong == []
+    restarts = deployment.restarts()
+    assert {name for name, number in restarts.items() if number} == set(KILLED), restarts
+    assert set(trickle.accepted.values()) == set(KILLED)
+    for service in ("postgres", "historian"):
+        eventually(partial(are_in_history, deployment, service, trickle.of(service)))
+    deployment.compose("run", "--rm", "--no-deps", "historian", "historian", "repair")
+    for service in KILLED:
+        eventually(partial(are_in_history, deployment, service, trickle.of(service)))
+
+
+def accepts(deployment: Deployment, body: dict[str, Any]) -> bool:
+    """Whether a submission is accepted now; the same again finds the first."""
+    return bool(deployment.ask("/api/eval", body))
+
+
 def end_of(deployment: Deployment, eval_id: str) -> dict[str, Any]:
     """The evaluation once it has ended."""
     last: dict[str, Any] = {}
@@ -90,3 +185,9 @@ def end_of(deployment: Deployment, eval_id: str) -> dict[str, Any]:
 
     eventually(ended)
     return last
+
+
+def are_in_history(deployment: Deployment, service: str, wanted: set[str]) -> bool:
+    """Whether the history has these of the time when something was killed, with their end."""
+    path = f"/api/eval?metadata.killed={service}&status=completed&limit=500"
+    return wanted <= {one["eval_id"] for one in deployment.ask(path)["items"]}

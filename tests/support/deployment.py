@@ -112,6 +112,37 @@ class Deployment:
         with urllib.request.urlopen(request, timeout=120) as answer:
             return json.load(answer)
 
+    def kill(self, service: str) -> None:
+        """SIGKILL for the first process of a container, which starts again by its policy.
+
+        Not by ``docker kill``, which the engine takes for the wish to have it stopped.
+        """
+        container = self.compose("ps", "-q", service).strip()
+        before = self._state(container)
+        program = f"import os; os.kill({before['State']['Pid']}, 9)"
+        self.run(
+            *("docker", "run", "--rm", "--pid", "host", "--network", "none", "--user", "0"),
+            *("--entrypoint", "python3", "crucible-server:test", "-ISc", program),
+        )
+
+        def again() -> bool:
+            now = self._state(container)
+            restarted = now["RestartCount"] > before["RestartCount"]
+            return bool(restarted and now["State"]["Running"])
+
+        eventually(again)
+
+    def restarts(self) -> dict[str, int]:
+        """How often the container of each service was started again; all of them run."""
+        states = [self._state(one) for one in self.compose("ps", "-q").split()]
+        assert all(one["State"]["Running"] for one in states)
+        label = "com.docker.compose.service"
+        return {one["Config"]["Labels"][label]: one["RestartCount"] for one in states}
+
+    def _state(self, container: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run("docker", "inspect", container))[0]
+        return found
+
 
 def eventually(condition: Callable[[], bool], timeout_s: float = WAIT_S) -> None:
     """Look until something is so; a service that is away counts as not yet."""
