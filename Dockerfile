@@ -75,3 +75,31 @@ FROM process AS server
 COPY --from=wheels-server /opt/crucible /opt/crucible
 ENTRYPOINT []
 CMD ["valkey-server", "--dir", "/data", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]
+
+# The same for what has no wheel: Debian's, as deploy/debian-servers laid it out.
+FROM process AS postgres
+USER 0
+COPY dist/servers/postgres /
+COPY deploy/postgres-entrypoint /usr/local/bin/postgres-entrypoint
+RUN echo 'postgres:x:10001:10001::/var/lib/postgresql:/bin/sh' >>/etc/passwd; \
+    mkdir -p /var/lib/postgresql/data; chown -R 10001:10001 /var/lib/postgresql
+ENV PATH=/usr/lib/postgresql/bin:/usr/bin:/bin \
+    LD_LIBRARY_PATH=/usr/lib/libraries \
+    PGDATA=/var/lib/postgresql/data/cluster \
+    PGHOST=/tmp
+USER 10001:10001
+ENTRYPOINT ["/usr/local/bin/postgres-entrypoint"]
+CMD []
+
+FROM process AS prometheus
+USER 0
+COPY dist/servers/prometheus /
+RUN mkdir -p /prometheus; chown 10001:10001 /prometheus
+USER 10001:10001
+ENTRYPOINT ["prometheus"]
+CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]
+
+FROM process AS alertmanager
+COPY dist/servers/alertmanager /
+ENTRYPOINT ["prometheus-alertmanager"]
+CMD ["--config.file=/etc/alertmanager/alertmanager.yml", "--storage.path=/tmp"]

@@ -2,84 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from crucible.embedded.server import free_port
+from support.deployment import Deployment, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).resolve().parents[2]
-COMPOSE = ROOT / ".cache" / "compose" / "docker-compose"
-FILES = ("-f", "compose.yaml", "-f", "compose.offline.yaml")
-#: Seconds for building images, and for what starts; only a fault uses them up.
-BUILD_S, START_S = 900.0, 300.0
+pytestmark = [pytest.mark.docker, pytest.mark.long, pytest.mark.timeout(1500)]
 
-
-class Deployment:
-    """A project of Compose with names, ports and images of its own."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self._environment = {
-            **os.environ,
-            "TAG": "test",
-            "COMPOSE_PROJECT_NAME": f"crucible-test-{os.getpid()}",
-            "API_ADDRESS": f"127.0.0.1:{self.port}",
-            "DOCKER_GID": str(Path("/var/run/docker.sock").stat().st_gid),
-        }
-        self.key = ""
-
-    def run(self, *command: str | Path, timeout_s: float = START_S) -> str:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def compose(self, *arguments: str) -> str:
-        return self.run(COMPOSE, *FILES, "--profile", "stock", *arguments)
-
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            found: dict[str, Any] = json.load(answer)
-        return found
+#: All but Grafana, of which there is no image without a registry, and the stock worker.
+STARTED = (
+    *("queue", "bus", "postgres", "historian", "api", "executor", "worker"),
+    *("flower", "prometheus", "alertmanager"),
+)
 
 
 @pytest.fixture(scope="module")
-def deployment() -> Iterator[Deployment]:
-    """Images of this checkout, secrets, a key, and everything but the stock worker started."""
-    here = Deployment()
-    here.run("deploy/build", timeout_s=BUILD_S)
-    here.run("deploy/make-secrets")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Images of this checkout, secrets, keys, and everything but the stock worker started."""
+    here = Deployment(tmp_path_factory.mktemp("deployment"))
+    here.build()
     try:
-        made = here.compose("run", "--rm", "api", "keys", "create", "test", "--json")
-        here.key = json.loads(made)["key"]
-        here.compose("up", "-d", "--wait", "--scale", "stock-worker=0", "--scale", "worker=1")
+        here.make_keys()
+        here.compose("up", "-d", "--wait", "--scale", "worker=1", *STARTED)
         yield here
     finally:
         here.compose("down", "--volumes", "--timeout", "5")
 
 
-@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("isolation", ["container", "nested"])
 def test_a_program_runs_by_the_async_worker(deployment: Deployment, isolation: str) -> None:
     """The executor, in a container of its own, starts the program's beside it."""
@@ -90,12 +42,51 @@ def test_a_program_runs_by_the_async_worker(deployment: Deployment, isolation: s
     assert ended["worker"].startswith("crucible")
 
 
-@pytest.mark.timeout(600)
 def test_a_program_runs_by_the_stock_worker_alone(deployment: Deployment) -> None:
     """With the async ones scaled to none; nothing submitted between is lost."""
-    deployment.compose("up", "-d", "--scale", "stock-worker=0", "--scale", "worker=0")
+    deployment.compose("up", "-d", "--no-deps", "--scale", "worker=0", "worker")
     between = deployment.ask("/api/eval", {"code": "print('kept')"})
-    deployment.compose("up", "-d", "--wait", "--scale", "stock-worker=1", "--scale", "worker=0")
-    ended = deployment.ask(f"/api/eval/{between['eval_id']}?wait=60")
+    deployment.compose("up", "-d", "--no-deps", "stock-worker")
+    ended = end_of(deployment, between["eval_id"])
     assert (ended["output"], ended["verdict"]) == ("kept\n", "ok")
     assert ended["worker"].startswith("celery@")
+
+
+def test_flower_shows_both_kinds_of_workers(deployment: Deployment) -> None:
+    """The stock one, and the async one that is back."""
+    deployment.compose("up", "-d", "--no-deps", "--scale", "worker=1", "worker")
+
+    def kinds() -> set[str]:
+        shown = deployment.ask("/flower/workers?json=1", of="flower")["data"]
+        names = [row["hostname"] for row in shown if row["status"]]
+        return {kind for kind in ("celery", "crucible") for name in names if name.startswith(kind)}
+
+    eventually(lambda: kinds() == {"celery", "crucible"})
+
+
+def test_the_targets_of_prometheus_are_up(deployment: Deployment) -> None:
+    """As compose.yaml configures it, with a key; and it has found Alertmanager and the rules."""
+
+    def targets() -> list[tuple[str, str]]:
+        found = deployment.ask("/api/v1/targets", of="prometheus")["data"]["activeTargets"]
+        return [(one["labels"]["instance"], one["health"]) for one in found]
+
+    eventually(lambda: targets() == [("api:8000", "up")])
+    found = deployment.ask("/api/v1/alertmanagers", of="prometheus")["data"]
+    assert [one["url"] for one in found["activeAlertmanagers"]] == [
+        "http://alertmanager:9093/api/v2/alerts"
+    ]
+    [rules] = deployment.ask("/api/v1/rules", of="prometheus")["data"]["groups"]
+    assert {one["health"] for one in rules["rules"]} <= {"ok", "unknown"}
+
+
+def end_of(deployment: Deployment, eval_id: str) -> dict[str, Any]:
+    """The evaluation once it has ended."""
+    last: dict[str, Any] = {}
+
+    def ended() -> bool:
+        last.update(deployment.ask(f"/api/eval/{eval_id}?wait=30"))
+        return last["status"] in {"completed", "failed", "cancelled"}
+
+    eventually(ended)
+    return last
