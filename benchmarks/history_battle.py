@@ -15,7 +15,6 @@ import asyncio
 import os
 import random
 import signal
-import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -24,24 +23,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from redis.asyncio import Redis
 from sqlalchemy import select
 
+from benchmarks.command_process import ROOT, Process
 from benchmarks.history_tasks import ENDS
 from benchmarks.postgres import PostgresServer
-from crucible.embedded.lifeline import end_with_parent
+from benchmarks.progress import LOOK_S, StalledError, until_done
 from crucible.embedded.server import EmbeddedServer, free_port
+from crucible.history.consumer import HistoryConsumer
 from crucible.history.database import open_database
 from crucible.history.migrate import migrate
 from crucible.history.schema import evaluations
+from crucible.redis_keys import HISTORIAN_GROUP, Keys
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-ROOT = Path(__file__).resolve().parents[1]
-#: Submissions under way at once, and seconds for all to end.
-AT_ONCE, SETTLE_S = 32, 180.0
-#: Seconds between looks at something that another process is to do.
-_LOOK_S = 0.2
+#: Submissions under way at once.
+AT_ONCE = 32
 
 
 @dataclass
@@ -63,46 +63,6 @@ class Account:
     seconds: float = 0.0
 
 
-class Process:
-    """A ``crucible`` command that is started again whenever it was killed."""
-
-    def __init__(self, arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
-        self._arguments = arguments
-        self._environment = environment
-        self._log = log
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        """Start it; does not wait until it serves."""
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "crucible", *self._arguments),
-                env=dict(self._environment),
-                cwd=ROOT,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                preexec_fn=end_with_parent,
-            )
-
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Stop it, and wait until it is gone."""
-        process = self._process
-        if process is not None and process.returncode is None:
-            process.send_signal(number)
-            await process.wait()
-
-    async def replace(self) -> None:
-        """Kill it and start another one."""
-        await self.stop(signal.SIGKILL)
-        await self.start()
-
-    async def ended(self) -> int:
-        """Its exit code, once it has one."""
-        assert self._process is not None
-        return await self._process.wait()
-
-
 class Battle:
     """One battle on one database.
 
@@ -119,6 +79,7 @@ class Battle:
         self._kills = kills
         self._random = random.Random(seed)
         self._ledger: dict[str, str] = {}
+        self._processes: list[Process] = []
         self.account = Account()
 
     async def run(self, database: str) -> Account:
@@ -147,9 +108,13 @@ class Battle:
                 process = Process(arguments, environment, self._directory / f"{name}.log")
                 await process.start()
                 stack.push_async_callback(process.stop)
+                self._processes.append(process)
                 killers[name] = process.replace
-            await self._fight(f"http://127.0.0.1:{port}", killers)
-            await self._settle(url, environment)
+            try:
+                await self._fight(f"http://127.0.0.1:{port}", killers)
+                await self._settle(url, environment)
+            except StalledError as error:
+                raise StalledError("\n".join([str(error), *map(str, self._processes)])) from None
             await self._compare(f"http://127.0.0.1:{port}", url)
         self.account.seconds = time.monotonic() - began
         return self.account
@@ -162,9 +127,8 @@ class Battle:
                 for _ in range(AT_ONCE):
                     group.create_task(self._submit_all(client, ids))
             await killing
-            async with asyncio.timeout(SETTLE_S):
-                async with aiohttp.ClientSession(api) as client:
-                    await self._await_ends(client)
+            async with aiohttp.ClientSession(api) as client:
+                await self._await_ends(client)
         finally:
             killing.cancel()
             await asyncio.gather(killing, return_exceptions=True)
@@ -172,10 +136,10 @@ class Battle:
     async def _kill(self, killers: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
         for number in range(self._kills):
             while len(self._ledger) < self._count * (number + 1) // (self._kills + 1):
-                await asyncio.sleep(_LOOK_S / 10)
+                await asyncio.sleep(LOOK_S / 10)
             # Each kind in turn, so that none is left out of a short battle.
             name = sorted(killers)[number % len(killers)]
-            await asyncio.sleep(self._random.uniform(0, _LOOK_S))
+            await asyncio.sleep(self._random.uniform(0, LOOK_S))
             await killers[name]()
             self.account.kills[name] = self.account.kills.get(name, 0) + 1
 
@@ -185,25 +149,26 @@ class Battle:
             code = self._random.choice(list(ENDS))
             body = {"code": code, "eval_id": eval_id, "metadata": {"number": number}}
             while not await _submitted(client, body):
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(LOOK_S)
             self._ledger[eval_id] = code
 
     async def _await_ends(self, client: aiohttp.ClientSession) -> None:
-        for eval_id in self._ledger:
-            while (await _seen(client, eval_id)).get("status") not in ("completed", "failed"):
-                await asyncio.sleep(_LOOK_S)
+        left = list(self._ledger)
+
+        async def unended() -> object:
+            while left:
+                seen = await _seen(client, left[-1])
+                if seen.get("status") not in ("completed", "failed"):
+                    return len(left), left[-1], seen.get("status")
+                left.pop()
+            return None
+
+        await until_done(unended)
 
     async def _settle(self, url: str, environment: Mapping[str, str]) -> None:
         """Wait until historians have written all there is, then repair what the bus lost."""
-        from redis.asyncio import Redis
-
-        from crucible.history.consumer import HistoryConsumer
-        from crucible.redis_keys import Keys
-
-        async with asyncio.timeout(SETTLE_S), Redis.from_url(environment[_BUS]) as client:
-            consumer = HistoryConsumer(client, Keys(), 1)
-            while await consumer.oldest_s() is not None:
-                await asyncio.sleep(_LOOK_S)
+        async with Redis.from_url(environment[_BUS]) as client:
+            await until_done(lambda: _unwritten(client))
         log = self._directory / "repair.log"
         repair = Process(["historian", "repair", "--json"], environment, log)
         await repair.start()
@@ -227,6 +192,21 @@ class Battle:
                         f"history {history.get(eval_id)}"
                     )
         self.account.faults += [f"{i}: never submitted" for i in history.keys() - self._ledger]
+
+
+async def _unwritten(client: Redis) -> object:
+    """What historians have not written: the oldest entry, and what each of them holds."""
+    oldest_s = await HistoryConsumer(client, Keys(), 1).oldest_s()
+    if oldest_s is None:
+        return None
+    members: Any = await client.xinfo_consumers(Keys().events, HISTORIAN_GROUP)
+    groups: Any = await client.xinfo_groups(Keys().events)
+    held = {one["name"].decode(): one["pending"] for one in members if one["pending"]}
+    return {
+        "oldest": oldest_s,
+        "held": held,
+        "read up to": [one["last-delivered-id"].decode() for one in groups],
+    }
 
 
 _BUS = "CRUCIBLE_EVENT_BUS_URL"

@@ -18,7 +18,7 @@ from crucible.models import Status
 from crucible.platform_tasks import build_registry
 from crucible.settings import Settings, load_settings
 from crucible.stock.bridge import Bridge
-from crucible.stock.urls import celery_url
+from crucible.stock.urls import celery_tls, celery_url
 from crucible.telemetry.traces import start_tracing
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": broker_url,
         "result_backend": result_url,
+        "broker_use_ssl": celery_tls(settings.celery_broker_url),
+        "redis_backend_use_ssl": celery_tls(settings.result_url),
         "broker_transport_options": transport,
         "result_backend_transport_options": {
             **result_options,

@@ -26,6 +26,7 @@ FENCE_PREFIX = "crucible:fence:"
 SWEEP = "crucible:sweep"
 REVOKED = "crucible:revoked"
 DLQ = "crucible:dlq"
+DLQ_REPORTED = "crucible:dlq:reported"
 COMPLETIONS = "crucible:ends"
 ENVIRONMENT_PREFIX = "crucible:environment:"
 ISOLATIONS = "crucible:isolations"
@@ -193,6 +194,8 @@ TABLE = (
             "revoked task id → when; for workers that start or reconnect"),
     KeyInfo(DLQ, "stream", _WORKERS, f"MAXLEN ~ {DEAD_LETTER_LIMIT}",
             "dead letters with their exact bytes"),
+    KeyInfo(DLQ_REPORTED, "string", _WORKERS, "one", "id of the newest dead letter that operators' "
+            "webhooks were notified of"),
     KeyInfo(COMPLETIONS, "hash", "workers, api", "some sixty fields",
             "completions by queue system, status and duration"),
     KeyInfo(f"{ENVIRONMENT_PREFIX}<name>", "string", _WORKERS, f"TTL {ENVIRONMENT_TTL_S} s",
@@ -420,6 +423,11 @@ class Keys:
     def dlq(self) -> str:
         """The stream of dead letters."""
         return f"{self.prefix}{DLQ}"
+
+    @property
+    def dlq_reported(self) -> str:
+        """The newest dead letter that operators were notified of."""
+        return f"{self.prefix}{DLQ_REPORTED}"
 
     @property
     def completions(self) -> str:

@@ -305,7 +305,12 @@ async def _require_usable(settings: Settings) -> None:
     async with open_client(settings.celery_broker_url, command_timeout_s=PROBE_S) as client:
         names = Keys(settings.global_keyprefix, settings.result_prefix)
         scripting = settings.claim == "atomic"
-        await require_usable(client, names, scripting=scripting, needs_all_rights=False)
+        await require_usable(
+            *(client, names),
+            scripting=scripting,
+            replicas=settings.replicas,
+            needs_all_rights=False,
+        )
 
 
 async def _add_webhooks(
@@ -359,7 +364,7 @@ async def _add_service(
     )
     if settings.queue_service_url:
         parts = await stack.enter_async_context(
-            open_migration(settings, publisher, app[SERVED], app[EVENTS])
+            open_migration(settings, publisher, app[SERVED], app[EVENTS], notifier)
         )
         app[MIGRATION] = parts
         app[SERVICE] = RoutedService(celery, parts, control, meter.selected)

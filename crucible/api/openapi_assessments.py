@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from crucible.api.assessments import LARGEST_PAGE, AssessmentList
+from crucible.api.events.assessment import AssessmentEvent
+from crucible.api.events.frames import CONTENT_TYPE, Resync
+from crucible.api.openapi_events import RESUME, event_shape
 from crucible.api.openapi_forms import Responses, Schemas, content, limit, parameter, response, some
 from crucible.assessments.comparison import Comparison
 from crucible.assessments.report import AssessmentReport
@@ -20,7 +23,7 @@ from crucible.assessments.view import AssessmentShown, Started
 
 TYPES = (
     AssessmentRequest, CaseRequest, CasesRequest, AssessmentShown, AssessmentList, Started,
-    AssessmentReport, Comparison,
+    AssessmentReport, Comparison, AssessmentEvent,
 )  # fmt: skip
 _BAD_BODY = ("400", "409", "413", "415", "422", "503")
 
@@ -40,6 +43,7 @@ def assessment_paths(of: Schemas, errors: Responses) -> dict[str, Any]:
 
 def _paths(root: str, of: Schemas, errors: Responses) -> dict[str, Any]:
     shown = of[AssessmentShown]
+    event = event_shape("assessment", "resync", data=[of[AssessmentEvent], of[Resync]])
     one = parameter("assessment_id", {"type": "string"}, "Its id.", where="path")
     missing = some(errors, "404", "503")
     return {
@@ -93,6 +97,20 @@ def _paths(root: str, of: Schemas, errors: Responses) -> dict[str, Any]:
                     "202": response("Its task is queued durably.", of[Started]),
                     **missing,
                     **some(errors, "409", "422"),
+                },
+            }
+        },
+        f"{root}/{{assessment_id}}/events": {
+            "get": {
+                "summary": "Follow an assessment up to its end",
+                "description": "Events `assessment`, as it changes; a comment every 15 s without "
+                "any.",
+                "parameters": [one, RESUME],
+                "responses": {
+                    "200": response("What it is now, and each change.", event, CONTENT_TYPE),
+                    "204": {"description": "The client has seen the end, and need not ask again."},
+                    **missing,
+                    **some(errors, "422"),
                 },
             }
         },

@@ -14,7 +14,7 @@ from crucible.api.webhooks import (
     WebhookShown,
 )
 from crucible.webhooks.addresses import MAX_URL_BYTES
-from crucible.webhooks.registration import EVENT_TYPES
+from crucible.webhooks.registration import ALERT_TYPES, EVENT_TYPES
 
 _PATH = "/api/v1/webhooks"
 
@@ -97,7 +97,7 @@ def narrow_webhooks(components: dict[str, dict[str, Any]], url_pattern: str) -> 
     asked = components[WebhookRequest.__name__]["properties"]
     asked["url"] |= {"minLength": 1, "maxLength": MAX_URL_BYTES, "pattern": url_pattern}
     asked["events"]["anyOf"] = [
-        {"type": "array", "items": {"enum": list(EVENT_TYPES)}, "minItems": 1},
+        {"type": "array", "items": {"enum": [*EVENT_TYPES, *ALERT_TYPES]}, "minItems": 1},
         {"type": "null"},
     ]
 

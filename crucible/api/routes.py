@@ -34,6 +34,7 @@ from crucible.api import (
 )
 from crucible.api.callers import CALLERS
 from crucible.api.events import handlers as events
+from crucible.api.events.assessment import follow_assessment
 from crucible.api.problems import not_submitted
 from crucible.console import pages as console_pages
 from crucible.errors import BrokerUnavailable, NothingStored
@@ -106,6 +107,9 @@ _TASK_ROUTES: tuple[tuple[str, str, Need, Handler, frozenset[str]], ...] = (
     ("DELETE", "/assessments/{assessment_id}", "submit", assessments.cancel, frozenset()),
     ("POST", "/assessments/{assessment_id}/cases", "submit", assessments.add_cases, frozenset()),
     ("POST", "/assessments/{assessment_id}/start", "submit", assessments.start, frozenset()),
+    (
+        "GET", "/assessments/{assessment_id}/events", "read", follow_assessment, frozenset(),
+    ),
     (
         "GET", "/assessments/{assessment_id}/report", "read", assessments.report,
         assessments.REPORT_QUERY,

@@ -10,9 +10,11 @@ from aiohttp import web
 
 from crucible.api.app_keys import WEBHOOKS
 from crucible.api.callers import caller_of
+from crucible.errors import Forbidden
 from crucible.http.answers import json_answer
 from crucible.http.body import read_body
 from crucible.validation import input_error, not_json
+from crucible.webhooks.registration import ALERT_TYPES
 
 if TYPE_CHECKING:
     from crucible.webhooks.log import Attempt
@@ -24,7 +26,8 @@ class WebhookRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         url: where deliveries go.
-        events: types of events that are delivered; all where it is left out.
+        events: types of events that are delivered; the ends of evaluations where it is left out.
+            ``dead_letters.growing`` needs a key with the scope ``admin``: it is of all tenants.
     """
 
     url: str
@@ -149,8 +152,10 @@ async def create(request: web.Request) -> web.Response:
         raise input_error(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise not_json(error) from None
-    desk = request.app[WEBHOOKS]
-    made = await desk.create(caller_of(request).tenant, asked.url, asked.events)
+    caller = caller_of(request)
+    if not set(ALERT_TYPES).isdisjoint(asked.events or ()) and "admin" not in caller.scopes:
+        raise Forbidden("admin")
+    made = await request.app[WEBHOOKS].create(caller.tenant, asked.url, asked.events)
     return json_answer(_with_secret(made), status=201)
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-#: What is built: a script and a style sheet.
-_NAME = re.compile(r"main-[A-Z0-9]{8}\.(js|css)")
+#: What is built: a script, a style sheet, and what the script loads once a screen needs it.
+_NAME = re.compile(r"[A-Za-z.]+-[A-Z0-9]{8}\.(js|css)")
 _KINDS = {"js": "text/javascript", "css": "text/css"}
 
 
@@ -52,5 +52,7 @@ def assets() -> dict[str, Asset]:
 
 
 def named(suffix: str) -> str:
-    """The name of the file that ends so: ``js`` or ``css``."""
-    return next(name for name in assets() if name.endswith(f".{suffix}"))
+    """The name of the file that the page itself loads: its ``js`` or ``css``."""
+    return next(
+        name for name in assets() if name.startswith("main-") and name.endswith(f".{suffix}")
+    )

@@ -21,9 +21,10 @@ async def check_queue_server(settings: Settings) -> list[Check]:
     """Whether it answers, and what is not as it should be."""
     url = settings.celery_broker_url
     answers = await check_redis("task queue", "celery_broker_url", url)
-    if not answers.ok or url == Settings().celery_broker_url:
+    if not answers.ok or (url == Settings().celery_broker_url and not settings.replicas):
         return [answers]
-    return [answers, *await _examine("Task queue server set-up", url, settings)]
+    name = "Task queue server set-up"
+    return [answers, *await _examine(name, url, settings, replicas=settings.replicas)]
 
 
 async def check_result_server(settings: Settings) -> list[Check]:
@@ -37,7 +38,9 @@ async def check_result_server(settings: Settings) -> list[Check]:
     return [answers, *await _examine("Result server set-up", url, settings, rights=False)]
 
 
-async def _examine(name: str, url: str, settings: Settings, *, rights: bool = True) -> list[Check]:
+async def _examine(
+    name: str, url: str, settings: Settings, *, rights: bool = True, replicas: int = 0
+) -> list[Check]:
     try:
         async with (
             asyncio.timeout(ANSWER_S),
@@ -47,6 +50,7 @@ async def _examine(name: str, url: str, settings: Settings, *, rights: bool = Tr
                 client,
                 Keys(settings.global_keyprefix, settings.result_prefix),
                 scripting=settings.claim == "atomic",
+                replicas=replicas,
             )
     except (BrokerError, TimeoutError) as error:
         return [failed(name, f"cannot be examined: {error}", "see the server's log")]

@@ -33,6 +33,7 @@ from crucible.evaluation.record import (
 from crucible.evaluation.request import (
     celery_priority,
     digest_of,
+    options_of,
     queue_of,
 )
 from crucible.evaluation.service import Submitted
@@ -188,7 +189,9 @@ class CeleryService:
         eval_id = asked.eval_id or (str(uuid.uuid5(_KEY_NAMESPACE, key)) if key else new_id())
         scoped = scoped_id(caller.tenant, eval_id)
         now_ms = time.time_ns() // 1_000_000
-        draft = Draft(asked, scoped, digest_of(asked), field, now_ms, rate=rate)
+        options = options_of(asked)
+        digest = digest_of(asked, plain=not options)
+        draft = Draft(asked, scoped, digest, field, now_ms, rate=rate, options=options)
         trace = current.get()
         if trace is not None:
             draft.publication = trace.publishing(queue_of(asked.priority), task_id_of(scoped))
@@ -272,7 +275,10 @@ class CeleryService:
         Raises:
             BrokerError: the server does not answer.
         """
-        return await self._in_flight.release_ended(tenant_of(draft.eval_id))
+        bound = None if draft.rate is None else draft.rate.quota.in_flight
+        if bound is None:
+            return True
+        return await self._in_flight.release_ended(tenant_of(draft.eval_id), bound.limit)
 
     def _parts(self, draft: Draft) -> tuple[bytes, str, int, IdempotencyRecord]:
         """Message, queue, Celery priority and idempotency record."""
@@ -281,7 +287,9 @@ class CeleryService:
         record = encode_record(draft.record("celery", queue))
         ttl_s = max(self._record_ttl_s, asked.result_ttl_s or 0)
         once = IdempotencyRecord(self._once_key(eval_id), record, ttl_s)
-        raw = self._messages.render(eval_id, asked, traceparent=draft.traceparent)
+        raw = self._messages.render(
+            eval_id, asked, traceparent=draft.traceparent, options=draft.options
+        )
         return raw, queue, priority, once
 
     def _once_key(self, eval_id: str) -> str:

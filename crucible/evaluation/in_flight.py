@@ -45,12 +45,20 @@ class _Set:
         offset: where the next comparison begins.
         began_s: when the last one did, monotonic.
         released: that one made room.
+        count: evaluations that were in the set after it.
     """
 
     comparing: asyncio.Lock = field(default_factory=asyncio.Lock)
     offset: int = 0
     began_s: float = -math.inf
     released: bool = False
+    count: int = 0
+
+    def has_room(self, limit: int) -> bool:
+        """Whether fewer than ``limit`` are in flight, as far as the last comparison says."""
+        # Without ends that it found there may be room all the same: whoever counts completions
+        # may have removed some since the refusal.
+        return self.released or self.count < limit
 
 
 class InFlightSets:
@@ -69,8 +77,12 @@ class InFlightSets:
         self._start = keys.idempotency(once_name(""))
         self._sets: defaultdict[str, _Set] = defaultdict(_Set)
 
-    async def release_ended(self, tenant: str) -> bool:
+    async def release_ended(self, tenant: str, limit: int) -> bool:
         """Whether there is room again, as far as a look at some of the set says.
+
+        Args:
+            tenant: whose set.
+            limit: how many may be in it.
 
         Raises:
             BrokerError: the server does not answer.
@@ -79,7 +91,7 @@ class InFlightSets:
         async with found.comparing:
             if found.began_s >= asked_s:
                 # A comparison that began after this was asked serves it too.
-                return found.released
+                return found.has_room(limit)
             wait_s = found.began_s + PERIOD_S - time.monotonic()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
@@ -88,7 +100,9 @@ class InFlightSets:
                 if await self._release_page(tenant, found):
                     found.released = True
                     break
-            return found.released
+            with translated():
+                found.count = await self._client.zcard(self._keys.in_flight(tenant))
+            return found.has_room(limit)
 
     async def _release_page(self, tenant: str, found: _Set) -> int:
         name = self._keys.in_flight(tenant)
@@ -109,12 +123,16 @@ class InFlightSets:
     async def _ended(self, records: list[str]) -> list[str]:
         ids = [record.removeprefix(self._start) for record in records]
         metas = await self._results.metas([task_id_of(eval_id) for eval_id in ids])
+        # What the legacy queue ran has its result elsewhere.
+        legacy = [self._keys.legacy_result(eval_id) for eval_id in ids]
         with translated():
             kept: Any = await self._client.mget(records)
+            has_legacy: Any = await self._client.mget(legacy)
+        found = zip(records, metas, kept, has_legacy, strict=True)
         return [
             record
-            for record, meta, held in zip(records, metas, kept, strict=True)
-            if held is None or (meta is not None and meta.ready)
+            for record, meta, held, result in found
+            if held is None or result is not None or (meta is not None and meta.ready)
         ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible.broker.admin.operator import Admin
 from crucible.errors import RequirementError
+from crucible.evaluation.dead_letter_alert import report_growth
 from crucible.evaluation.large_outputs import open_orphans
 from crucible.evaluation.schedule import TASKS
 from crucible.redis_keys import Keys
@@ -38,8 +39,10 @@ def register(registry: TaskRegistry, settings: Settings) -> None:
         return {"deleted": await _delete_old(settings), "objects": await _sweep(settings)}
 
     async def process_dlq(ctx: TaskContext) -> dict[str, Any]:
-        """Say why messages became dead letters."""
-        found = analysis(await _letters(settings))
+        """Say why messages became dead letters, and notify operators of new ones."""
+        letters = await _letters(settings)
+        found = analysis(letters)
+        found["new"] = await report_growth(settings, letters, dict(found))
         if found["total"]:
             log.warning("%d dead letters: %s", found["total"], found["by_cause"])
         return found

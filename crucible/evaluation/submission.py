@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from crucible.errors import ConflictError, NotReplicated
 from crucible.evaluation.record import Record, public_id
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from crucible.errors import BrokerError
     from crucible.evaluation.request import EvalRequest
     from crucible.identity.rates import KeyRate
@@ -28,6 +30,7 @@ class Draft:
         retry_of: id of the evaluation it repeats, as clients know it; empty for most.
         rate: bounds it; None where its caller has none.
         publication: its publication to a Celery queue, where it is traced.
+        options: what ``options_of`` gives for what is asked; None where nobody looked yet.
     """
 
     asked: EvalRequest
@@ -38,6 +41,7 @@ class Draft:
     retry_of: str = ""
     rate: KeyRate | None = None
     publication: Publication | None = None
+    options: Mapping[str, Any] | None = None
 
     @property
     def traceparent(self) -> str:

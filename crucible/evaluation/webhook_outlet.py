@@ -85,7 +85,7 @@ class WebhookOutlet:
             return None
         if turn == "later":
             return Again(delivery, body, self._deliverer.lease_s)
-        if await self._is_forgotten(delivery.end):
+        if delivery.end.alert is None and await self._is_forgotten(delivery.end):
             return None
         if body is None:
             delivery, body = await self._first(delivery)
@@ -100,11 +100,12 @@ class WebhookOutlet:
 
         What Judge0's clients have asked for is as Judge0 sends it.
         """
-        evaluation = await self._evaluation(delivery.end)
+        end = delivery.end
+        evaluation = None if end.alert is not None else await self._evaluation(end)
         callback = callback_of(evaluation) if evaluation and delivery.url else None
         if callback is not None:
             return msgspec.structs.replace(delivery, method="PUT"), callback.decode()
-        return delivery, body_of(delivery.end, evaluation).decode()
+        return delivery, body_of(end, evaluation).decode()
 
     async def _is_forgotten(self, end: End) -> bool:
         """Whether the evaluation was forgotten on request, perhaps between two attempts."""
@@ -141,6 +142,8 @@ def body_of(end: End, evaluation: Evaluation | None) -> bytes:
     """
     ended_at = datetime.fromtimestamp(end.ended_ms / 1000, UTC)
     timestamp = ended_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if end.alert is not None:
+        return _encode({"type": end.type, "timestamp": timestamp, "data": end.facts or {}})
     if evaluation is None:
         data: dict[str, Any] = {
             "eval_id": end.eval_id,

@@ -199,7 +199,7 @@ class EventHub:
 
     def _fan_out(self, entry: Entry) -> None:
         event = entry.event
-        frame = b""
+        item: tuple[Entry, bytes] | None = None
         for group in (
             self._by_eval.get(event.eval_id),
             self._by_tenant.get(event.tenant),
@@ -207,8 +207,8 @@ class EventHub:
         ):
             for one in group or ():
                 if one.wants(event):
-                    frame = frame or self._render(entry)
-                    one.put(entry, frame)
+                    item = item or (entry, self._render(entry))
+                    one.put(item)
                     if one.cut == "slow":
                         self.totals["slow"] += 1
 

@@ -48,14 +48,17 @@ class Subscription:
             and (not self.statuses or event.status in self.statuses)
         )
 
-    def put(self, entry: Entry, frame: bytes) -> None:
-        """Queue an entry; cuts the subscription where it is full."""
-        if entry.position <= self.after or self.cut:
+    def put(self, item: tuple[Entry, bytes]) -> None:
+        """Queue an entry and its frame; cuts the subscription where it is full.
+
+        All subscriptions have the same object: thousands of clients keep hundreds of entries each.
+        """
+        if item[0].position <= self.after or self.cut:
             return
         if len(self._frames) >= self._limit:
             self.end("slow")
             return
-        self._frames.append((entry, frame))
+        self._frames.append(item)
         self._changed.set()
 
     def end(self, why: str) -> None:

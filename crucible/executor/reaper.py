@@ -3,6 +3,9 @@
 The label ``crucible`` on a container is its owner's name, ``host:pid:start time``. A process of
 this host with that pid and that start time is running; any other owner of this host is dead.
 Containers of other hosts, and of owners with names of another form, are left alone.
+
+Executors of one process have one name. What any of them knows is no orphan, and one that closes
+leaves what it does not know to those that are still open: it may be what they are just creating.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds between sweeps.
 SWEEP_S = 30.0
+#: Of this process, those that sweep.
+_open: set[Reaper] = set()
 
 
 def is_dead(owner: str, host: str, proc: Path = Path("/proc")) -> bool:
@@ -48,13 +53,16 @@ class Reaper:
 
     def __init__(self, engine: Engine, config: ExecutorConfig, hooks: ExecutorHooks) -> None:
         self._engine = engine
+        #: Whose containers it sweeps: reapers that have this in common see the same ones.
+        self.scope = config.owner, config.docker_url
         self._owner = config.owner
         self._hooks = hooks
-        self._pools: tuple[Pool | LanePool, ...] = ()
+        self.pools: tuple[Pool | LanePool, ...] = ()
         self._suspects: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        _open.add(self)
         self._task = asyncio.create_task(self._keep(), name="sandbox-reaper")
         return self
 
@@ -62,12 +70,18 @@ class Reaper:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        # The pool is closed by now: whatever still carries our name was left by accident.
-        await self._sweep(closing=True)
+        _open.discard(self)
+        if not self._namesakes():
+            # The pool is closed by now: whatever still carries our name was left by accident.
+            await self._sweep(closing=True)
 
     def watch(self, *pools: Pool | LanePool) -> None:
         """Containers of our own name that none of ``pools`` knows are orphans too."""
-        self._pools = pools
+        self.pools = pools
+
+    def _namesakes(self) -> list[Reaper]:
+        """The open ones that see the same containers under the same name, without this one."""
+        return [one for one in _open - {self} if one.scope == self.scope]
 
     async def _keep(self) -> None:
         while True:
@@ -93,8 +107,9 @@ class Reaper:
         An engine that answers a creation too late leaves one. Between two sweeps lies more than
         the engine's deadline, so one that is just being created is never taken for a stray.
         """
-        if not self._pools:
+        if not self.pools:
             return set()
-        unknown = mine.difference(*(pool.container_ids for pool in self._pools))
+        pools = [pool for one in (self, *self._namesakes()) for pool in one.pools]
+        unknown = mine.difference(*(pool.container_ids for pool in pools))
         strays, self._suspects = unknown & self._suspects, unknown
         return strays

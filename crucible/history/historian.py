@@ -20,8 +20,8 @@ from crucible.broker.redis.connection import open_client
 from crucible.errors import BrokerError, HistoryError
 from crucible.history.consumer import HistoryConsumer
 from crucible.history.database import open_database
+from crucible.history.rows import batch_of
 from crucible.history.state import HISTORY, REPORT_S, HistorianState, report, withdraw
-from crucible.history.version import require_newest
 from crucible.history.writer import HistoryWriter
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from crucible.breaker import BreakerPolicy
     from crucible.events.event import Event
     from crucible.history.consumer import Taken
+    from crucible.history.rows import Batch
     from crucible.redis_keys import Keys
 
     Written = Callable[[Sequence[Event], float], None]
@@ -72,10 +73,11 @@ class Historian:
         self._consumer = HistoryConsumer(client, keys, count)
         self._count = count
         self._breaker = CircuitBreaker(HISTORY, HistoryError, policy=policy)
-        self._ahead: Taken | None = None
+        self._ahead: tuple[Taken, Batch] | None = None
         self._written = written
         self._gaps = 0
         self._joined = False
+        self._checked = False
         self._adopted_s = 0.0
         self._trouble = ""
         self._lag_s = 0.0
@@ -101,8 +103,15 @@ class Historian:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Write until ``stop`` is set; a batch that is being written is finished."""
+        """Write until ``stop`` is set; a batch that is being written is finished.
+
+        Raises:
+            RequirementError: the schema, which could not be read before, is not this code's.
+        """
         while not stop.is_set() or self._ahead is not None:
+            if not self._checked and not await self.check_schema():
+                await _pause(stop, _AWAY_S)
+                continue
             try:
                 full = await self._step(stop)
             except BrokerError as error:
@@ -113,28 +122,44 @@ class Historian:
                 if not full:
                     await _pause(stop, _GATHER_S)
 
+    async def check_schema(self) -> bool:
+        """Refuse a schema of another version; False while the database does not answer.
+
+        Exiting then would leave nobody to write where a restart of historians and database meet.
+
+        Raises:
+            RequirementError: the schema is not this code's.
+        """
+        try:
+            await self._writer.check_schema()
+        except HistoryError as error:
+            self._note(f"the database does not answer: {error}")
+        else:
+            self._note("")
+            self._checked = True
+        return self._checked
+
     async def _step(self, stop: asyncio.Event) -> bool:
         """Take and write one batch; whether there is more at once."""
         if not self._joined:
             await self._join()
-        taken, self._ahead = self._ahead, None
-        if taken is None:
-            taken = await self._take()
+        ahead, self._ahead = self._ahead, None
+        taken, batch = ahead or await self._take_and_fold()
         if not taken.ids:
             return False
         is_full = len(taken.ids) >= self._count
         if is_full and not stop.is_set():
-            written = await self._write_and_take(taken, stop)
+            written = await self._write_and_take(taken, batch, stop)
         else:
-            written = await self._write(taken, stop)
+            written = await self._write(taken, batch, stop)
         if written:
             await self._consumer.acknowledge(taken)
         return is_full
 
-    async def _write_and_take(self, taken: Taken, stop: asyncio.Event) -> bool:
-        """Write a batch, and take the next one while the database works: there is a backlog."""
+    async def _write_and_take(self, taken: Taken, batch: Batch, stop: asyncio.Event) -> bool:
+        """Write a batch, and prepare the next one while the database works: there is a backlog."""
         written, ahead = await asyncio.gather(
-            self._write(taken, stop), self._take(), return_exceptions=True
+            self._write(taken, batch, stop), self._take_and_fold(), return_exceptions=True
         )
         if isinstance(written, BaseException):
             raise written
@@ -142,7 +167,7 @@ class Historian:
             self._note(f"the event bus does not answer: {ahead}")
         elif isinstance(ahead, BaseException):
             raise ahead
-        elif ahead.ids:
+        elif ahead[0].ids:
             self._ahead = ahead
         return written
 
@@ -155,6 +180,11 @@ class Historian:
             )
         self._joined = True
 
+    async def _take_and_fold(self) -> tuple[Taken, Batch]:
+        """The next entries and their rows: half of a historian's own work."""
+        taken = await self._take()
+        return taken, batch_of(taken.events)
+
     async def _take(self) -> Taken:
         if time.monotonic() - self._adopted_s >= _ADOPT_S:
             taken = await self._consumer.adopt()
@@ -164,7 +194,7 @@ class Historian:
             await self._consumer.tidy()
         return await self._consumer.take(_BLOCK_MS)
 
-    async def _write(self, taken: Taken, stop: asyncio.Event) -> bool:
+    async def _write(self, taken: Taken, batch: Batch, stop: asyncio.Event) -> bool:
         """Write a batch, however long the database is away; False where asked to stop before."""
         while True:
             permit = self._breaker.permit()
@@ -172,7 +202,7 @@ class Historian:
                 began_s = time.monotonic()
                 try:
                     with permit:
-                        await self._writer.write(taken.events)
+                        await self._writer.write(taken.events, batch)
                 except HistoryError as error:
                     self._note(f"the database does not take events: {error}")
                 else:
@@ -235,6 +265,8 @@ async def open_historian(
 ) -> AsyncIterator[Historian]:
     """A historian that reports its state while the context is open.
 
+    A database that does not answer is waited for by ``Historian.run``.
+
     Args:
         url: the database.
         event_bus_url: the event bus.
@@ -245,11 +277,10 @@ async def open_historian(
 
     Raises:
         RequirementError: the schema is not this code's, or a driver is missing.
-        HistoryError: the database does not answer.
     """
     async with open_database(url) as engine, open_client(event_bus_url, name="historian") as client:
-        await require_newest(engine)
         historian = Historian(client, keys, HistoryWriter(engine), count, policy, written)
+        await historian.check_schema()
         reporting = asyncio.create_task(historian.keep_reporting(), name="crucible-historian")
         try:
             yield historian

@@ -18,6 +18,7 @@ from crucible.history.upserts import (
     upsert_attempts,
     upsert_evaluations,
 )
+from crucible.history.version import require_newest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from crucible.events.event import Event
-    from crucible.history.rows import Key
+    from crucible.history.rows import Batch, Key
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +63,28 @@ class HistoryWriter:
         self._attempts = Insertion(name, attempts, upsert_attempts)
         self._labels = Insertion(name, labels, insert_labels)
 
-    async def write(self, events: Sequence[Event]) -> None:
+    async def check_schema(self) -> None:
+        """Refuse a database whose schema is not that of this code.
+
+        Raises:
+            RequirementError: it is older, newer or not there.
+            HistoryError: the database does not answer.
+        """
+        await require_newest(self._engine)
+
+    async def write(self, events: Sequence[Event], batch: Batch | None = None) -> None:
         """Write events, all or none; what the database refuses by itself is left out.
+
+        Args:
+            events: in any order, and perhaps written before.
+            batch: their rows, where they were made beforehand.
 
         Raises:
             HistoryUnavailable: it does not answer; nothing is written, or all of it is.
         """
         try:
             with translated():
-                await self._write(events)
+                await self._write(events, batch)
         except HistoryUnavailable:
             raise
         except HistoryError as error:
@@ -106,11 +120,13 @@ class HistoryWriter:
         await self.write(events[:middle])
         await self.write(events[middle:])
 
-    async def _write(self, events: Sequence[Event]) -> None:
+    async def _write(self, events: Sequence[Event], batch: Batch | None) -> None:
         if not events:
             return
         async with self._engine.begin() as connection:
-            batch = batch_of(await self._not_purged(connection, events))
+            kept = await self._not_purged(connection, events)
+            if batch is None or len(kept) < len(events):
+                batch = batch_of(kept)
             for wave in batch.evaluations:
                 await self._evaluations.execute(connection, wave)
             await self._transitions.execute(connection, batch.transitions)

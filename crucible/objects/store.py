@@ -31,8 +31,8 @@ OBJECTS = "objects"
 _PUT_S, _CALL_S = 60.0, 10.0
 #: Bytes that are read at once.
 _CHUNK = 1 << 20
-_CLIENT: Any = {"connect_timeout": "2s", "timeout": "30s", "allow_http": True}
-_RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+CLIENT: Any = {"connect_timeout": "2s", "timeout": "30s", "allow_http": True}
+RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 
 
 class Stored(NamedTuple):
@@ -69,7 +69,7 @@ class ObjectStore:
             self._store: Any = (
                 LocalStore(path, mkdir=True)
                 if scheme == "file"
-                else from_url(url, client_options=_CLIENT, retry_config=_RETRIES)
+                else from_url(url, client_options=CLIENT, retry_config=RETRIES)
             )
         except (BaseError, ValueError, OSError) as error:
             raise SettingsError("CRUCIBLE_OBJECT_STORE_URL", _first_line(error)) from None

@@ -63,6 +63,8 @@ async def fetch(
             return found  # another process fetched it meanwhile
         if source.path is not None:
             await asyncio.to_thread(_copy, source.path, part, most)
+        elif source.url.startswith("s3://"):
+            await _download_object(source.url, part, most, on_bytes)
         else:
             await _download(URL(source.url), part, policy, most, on_bytes)
         return await asyncio.to_thread(cache.keep, part, sha256)
@@ -107,6 +109,26 @@ async def _download(
                     raise InputError("model_id", str(cause)) from None
                 reason = str(error) or type(error).__name__
     raise DownloadFailed("model_id", f"{url.host} does not answer: {reason}")
+
+
+async def _download_object(url: str, part: IO[bytes], most: int, on_bytes: OnBytes) -> None:
+    """The same from the object store, whose address is the deployment's own."""
+    try:
+        # Its library is an extra: only deployments with a store have it.
+        from crucible.pipelines.objects import receive_object
+    except ImportError:
+        raise DownloadFailed("model_id", "s3:// needs crucible[objects] on the worker") from None
+    reason = ""
+    for attempt in range(_TRIES):
+        if attempt:
+            await asyncio.sleep(_PAUSE_S * attempt)
+        try:
+            if await receive_object(url, part, most, on_bytes):
+                return
+            reason = "the content ended early"
+        except OSError as error:
+            reason = str(error)
+    raise DownloadFailed("model_id", f"the object store does not answer: {reason}")
 
 
 async def _receive(

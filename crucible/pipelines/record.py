@@ -10,9 +10,12 @@ import msgspec
 from crucible.assessments.record import Run, decode_run
 from crucible.assessments.suite import Case  # noqa: TC001 - msgspec reads the annotations
 from crucible.broker.redis.translation import translated
+from crucible.evaluation.leases import changed
 from crucible.pipelines.resources import Amounts  # noqa: TC001 - msgspec reads the annotations
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis.asyncio import Redis
 
     from crucible.redis_keys import Keys
@@ -102,6 +105,27 @@ class PipelineStore:
             for name, value in fields.items()
             if name.startswith(b"run:")
         }
+
+    async def reach(self, pipeline_id: str, progress: float) -> float | None:
+        """Keep how far a pipeline has come, percent; the greatest so far, None once it has ended.
+
+        Raises:
+            BrokerError: the server does not answer.
+        """
+        key, greatest = self._keys.pipeline(pipeline_id), progress
+        ended = False
+
+        async def change(pipe: Any) -> Callable[[], None] | None:
+            nonlocal greatest, ended
+            await pipe.watch(key)  # whoever ends it removes it, and it must not come back
+            running, kept = await pipe.hmget(key, "order", "progress")
+            greatest, ended = max(progress, float(kept or 0)), running is None
+            if ended or (kept is not None and greatest > progress):
+                return None
+            return lambda: pipe.hset(key, "progress", str(progress))
+
+        await changed(self._redis, change)
+        return None if ended else greatest
 
     async def end(self, pipeline_id: str) -> None:
         """Forget it."""

@@ -17,7 +17,7 @@ class Source(NamedTuple):
     """Where a model is.
 
     Attributes:
-        url: of HTTP; empty for a file.
+        url: of HTTP, or ``s3://BUCKET/NAME``; empty for a file.
         path: of a file; None for a URL.
         name: what the artifact is called in a sandbox.
     """
@@ -32,7 +32,7 @@ def source_of(model_id: str, store_url: str, folder: str) -> Source:
 
     Args:
         model_id: an ``http``, ``https`` or ``file`` URL, or a name in the object store.
-        store_url: URL of the object store; empty for none.
+        store_url: URL of the object store, ``https`` or ``s3``; empty for none.
         folder: the one that files may be in; empty for none.
 
     Raises:
@@ -56,9 +56,19 @@ def source_of(model_id: str, store_url: str, folder: str) -> Source:
         raise InputError("model_id", "must end in the name of a file")
     if parts.scheme in ("http", "https"):
         return Source(url, None, name)
+    if parts.scheme == "s3" and _is_within(url, store_url):
+        # The deployment's credentials open no other bucket, and nothing beside its prefix.
+        return Source(url, None, name)
     if parts.scheme == "file":
         return Source("", _allowed(Path(unquote(parts.path)), folder), name)
+    if parts.scheme == "s3":
+        raise InputError("model_id", "is outside of CRUCIBLE_MODEL_URL")
     raise InputError("model_id", f"{parts.scheme}:// cannot be fetched; http, https and file can")
+
+
+def _is_within(url: str, store_url: str) -> bool:
+    """Whether an object is below the URL of the object store."""
+    return url.startswith(f"{store_url.rstrip('/')}/") and ".." not in url.split("/")
 
 
 def _allowed(path: Path, folder: str) -> Path:

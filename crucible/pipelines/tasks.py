@@ -36,6 +36,7 @@ from crucible.models import LOCAL_TENANT
 from crucible.pipelines.cache import ModelCache
 from crucible.pipelines.desk import ReservationDesk
 from crucible.pipelines.download import fetch
+from crucible.pipelines.progress import WAITING, PipelineProgress
 from crucible.pipelines.record import Order, PipelineStore, pipeline_id_of
 from crucible.pipelines.resources import check_amounts, parse_resources
 from crucible.pipelines.safety import SafetyTests, artifact_file, suite_of
@@ -77,6 +78,10 @@ class Tools:
     desk: ReservationDesk
     cache: ModelCache
     settings: Settings
+
+    def progress(self, ctx: TaskContext, order: Order) -> PipelineProgress:
+        """Stores how far a step and its pipeline are."""
+        return PipelineProgress(ctx, self.store, order)
 
 
 def register(registry: TaskRegistry, settings: Settings) -> None:
@@ -162,15 +167,12 @@ class Pipeline:
         async with self._tools() as tools:
             try:
                 kept = await tools.store.begin(order)
+                if kept.task_id != ctx.id:
+                    return _running_already(kept)
+                # From here on the task can be looked up: stock stores nothing of a replaced one.
+                await tools.progress(ctx, order).note(WAITING, "its first step is queued", 0.0)
             except BrokerError as error:
                 raise ctx.retry(countdown=_AGAIN_S, exc=error) from error
-        if kept.task_id != ctx.id:
-            return {
-                "pipeline_id": kept.pipeline_id,
-                "task_id": kept.task_id,
-                "status": "running",
-                "message": "the same evaluation runs already under this task",
-            }
         raise ctx.replace(steps(ctx.id, order.pipeline_id, _needs_gpu(order)))
 
     def _order(
@@ -231,7 +233,7 @@ class Pipeline:
                 if decision.reservation.granted:
                     return {"pipeline_id": pipeline_id, "reserved": order.resources}
                 message = f"{len(decision.before)} before it have or want the same resources"
-                await _say(ctx, "waiting for resources", message, 0.0)
+                await tools.progress(ctx, order).note(WAITING, message, 0.0)
                 if asyncio.get_running_loop().time() > give_up_at:
                     # Not in a slot: what would free the resources may need it.
                     again = signature(RESERVE, [pipeline_id], queue=QUEUE, countdown=_AGAIN_S)
@@ -280,12 +282,13 @@ class Pipeline:
                 file = await asyncio.to_thread(artifact_file, path, source.name)
                 suite = SafetyTests(ctx, ctx.state, order.tenant, pipeline_id, order.cases)
                 known = await tools.store.runs(pipeline_id)
+                progress = tools.progress(ctx, order)
 
                 async def keep(number: int, run: Run) -> None:
                     known[number] = run
                     await tools.store.keep_run(pipeline_id, number, run)
                     message = f"{len(known)} of {suite.total} runs have ended"
-                    await _say(ctx, "safety tests", message, 100 * len(known) / suite.total)
+                    await progress.note("safety tests", message, 100 * len(known) / suite.total)
 
                 await suite.run(file, dict(known), keep)
                 return {**before, **self._report(order, suite, known)}
@@ -379,9 +382,11 @@ async def _fetched(ctx: TaskContext, tools: Tools, order: Order, sha256: str | N
     settings = tools.settings
     source = source_of(order.model_id, settings.model_url, settings.model_dir)
 
+    progress = tools.progress(ctx, order)
+
     async def on_bytes(at: int, total: int | None) -> None:
         share = 100 * at / total if total else 0.0
-        await _say(ctx, "downloading", f"{at >> 20} MiB of the model are here", share)
+        await progress.note("downloading", f"{at >> 20} MiB of the model are here", share)
 
     return await fetch(
         source,
@@ -393,14 +398,14 @@ async def _fetched(ctx: TaskContext, tools: Tools, order: Order, sha256: str | N
     )
 
 
-async def _say(ctx: TaskContext, step: str, message: str, progress: float) -> None:
-    state = {
-        "progress": round(progress, 2),
-        "current_step": step,
-        "message": message,
-        "updated_at": now_text(),
+def _running_already(kept: Order) -> dict[str, Any]:
+    """What a task returns whose order is another's already."""
+    return {
+        "pipeline_id": kept.pipeline_id,
+        "task_id": kept.task_id,
+        "status": "running",
+        "message": "the same evaluation runs already under this task",
     }
-    await ctx.update_state("PROGRESS", state)
 
 
 def _needs_gpu(order: Order) -> bool:

@@ -83,9 +83,11 @@ class StockContext:
         info: Mapping[str, Any] = self.request.delivery_info or {}
         return info
 
-    async def update_state(self, state: str, meta: Any = None) -> None:
-        """Store a custom state through the stock backend."""
-        self._celery_task.update_state(task_id=self.id, state=state, meta=meta)
+    async def update_state(
+        self, state: str, meta: Any = None, *, task_id: str | None = None
+    ) -> None:
+        """Store a custom state, of another task with ``task_id``, through the stock backend."""
+        self._celery_task.update_state(task_id=task_id or self.id, state=state, meta=meta)
 
     def leave(self, value: Any) -> None:
         """Does nothing: a stock worker kills the process of a task it terminates."""

@@ -30,3 +30,17 @@ def celery_url(url: str) -> tuple[str, dict[str, Any]]:
     )
     database = target.options["db"]
     return ";".join(f"sentinel://{at}{host}/{database}" for host in hosts), options
+
+
+def celery_tls(url: str) -> dict[str, Any] | None:
+    """TLS to the servers behind sentinels, as Celery's ``broker_use_ssl``; None without it.
+
+    It reads those of other URLs itself. Certificates are checked unless the URL says otherwise.
+    """
+    if not url.startswith("sentinel://"):
+        return None
+    options = read_url(url).options
+    if not options.get("ssl"):
+        return None
+    given = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    return {"ssl_cert_reqs": "required", **given}

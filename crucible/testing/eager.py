@@ -69,9 +69,12 @@ class EagerContext(MessageFields):
         self.retry_limit: int | None = None
         self.states: list[tuple[str, Any]] = []
 
-    async def update_state(self, state: str, meta: Any = None) -> None:
-        """Keep a state of the task's own."""
-        self.states.append((state, meta))
+    async def update_state(
+        self, state: str, meta: Any = None, *, task_id: str | None = None
+    ) -> None:
+        """Keep a state of the task's own; one of another task is not kept."""
+        if task_id is None:
+            self.states.append((state, meta))
 
     def leave(self, value: Any) -> None:
         """Does nothing: nobody terminates it."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from crucible.broker.wire.call import TaskCall
 from crucible.tracing import TRACEPARENT
-from crucible.webhooks.registration import DEFAULT, EventType
+from crucible.webhooks.registration import DEFAULT, AlertType, EventType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +30,9 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
         ended_ms: when, milliseconds since the epoch.
         attempt: how often it was started anew after it had ended.
         url: ``webhook_url`` of its submission.
+        alert: the type, of what is no end of an evaluation but is delivered as one: ``eval_id`` is
+            empty then, and ``ended_ms`` when it was found.
+        facts: what is delivered of an alert.
     """
 
     tenant: str
@@ -39,10 +42,14 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     ended_ms: int
     attempt: int = 0
     url: str | None = None
+    alert: AlertType | None = None
+    facts: dict[str, Any] | None = None
 
     @property
     def type(self) -> EventType:
         """The type of event that it is."""
+        if self.alert is not None:
+            return self.alert
         if self.status == "completed":
             return "evaluation.completed"
         return "evaluation.cancelled" if self.status == "cancelled" else "evaluation.failed"
@@ -89,8 +96,46 @@ def deliveries_of(end: End, registrations: Iterable[Registration]) -> list[Deliv
 
 
 def _delivery_id(end: End, webhook_id: str) -> str:
-    identity = (end.tenant, end.eval_id, end.attempt, webhook_id)
+    return _digest((end.tenant, end.eval_id, end.attempt, webhook_id))
+
+
+def _digest(identity: tuple[object, ...]) -> str:
     return "msg_" + hashlib.blake2b(msgspec.json.encode(identity), digest_size=16).hexdigest()
+
+
+def alerts_of(
+    kind: AlertType,
+    occasion: str,
+    now_ms: int,
+    facts: dict[str, Any],
+    registrations: Iterable[Registration],
+) -> list[Delivery]:
+    """The deliveries of an alert.
+
+    Args:
+        kind: its type.
+        occasion: the same where it is found again, so that it is delivered once.
+        now_ms: when it was found, milliseconds since the epoch.
+        facts: what is delivered.
+        registrations: the webhooks there are, of all tenants.
+    """
+    return [
+        Delivery(
+            id=_digest((kind, occasion, one.tenant, one.id)),
+            webhook=one.id,
+            end=End(
+                tenant=one.tenant,
+                eval_id="",
+                status="",
+                verdict=None,
+                ended_ms=now_ms,
+                alert=kind,
+                facts=facts,
+            ),
+        )
+        for one in registrations
+        if kind in one.events and one.url and one.disabled is None
+    ]
 
 
 def call_of(delivery: Delivery, traceparent: str = "") -> TaskCall:

@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 
     from crucible.redis_keys import Keys
 
-EventType = Literal["evaluation.completed", "evaluation.failed", "evaluation.cancelled"]
+AlertType = Literal["dead_letters.growing"]
+EventType = Literal["evaluation.completed", "evaluation.failed", "evaluation.cancelled"] | AlertType
+#: The types that are delivered where none is named: ends of the tenant's evaluations.
 EVENT_TYPES: tuple[EventType, ...] = (
     "evaluation.completed",
     "evaluation.failed",
     "evaluation.cancelled",
 )
+#: Types for operators, since they are of all tenants.
+DEAD_LETTERS: AlertType = "dead_letters.growing"
+ALERT_TYPES: tuple[AlertType, ...] = (DEAD_LETTERS,)
 #: Id of the webhook whose secrets sign what goes to the ``webhook_url`` of a submission.
 DEFAULT = "default"
 #: Milliseconds that a rotated secret goes on signing beside its successor, and most that do.
@@ -102,10 +107,10 @@ def checked_events(names: Iterable[str] | None) -> tuple[EventType, ...]:
     if names is None:
         return EVENT_TYPES
     wanted = set(names)
-    unknown = sorted(wanted - set(EVENT_TYPES))
-    if unknown or not wanted:
-        raise InputError("events", f"must name some of {', '.join(EVENT_TYPES)}")
-    return tuple(name for name in EVENT_TYPES if name in wanted)
+    known = (*EVENT_TYPES, *ALERT_TYPES)
+    if not wanted or not wanted <= set(known):
+        raise InputError("events", f"must name some of {', '.join(known)}")
+    return tuple(name for name in known if name in wanted)
 
 
 class RegistrationStore:

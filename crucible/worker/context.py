@@ -52,8 +52,13 @@ class TaskContext(TaskRequest, Protocol):
     soft_time_limit: float | None
     retry_limit: int | None
 
-    async def update_state(self, state: str, meta: Any = None) -> None:
-        """Store a state of the task's own, such as PROGRESS, and publish it."""
+    async def update_state(
+        self, state: str, meta: Any = None, *, task_id: str | None = None
+    ) -> None:
+        """Store a state of the task's own, such as PROGRESS, and publish it.
+
+        With ``task_id`` it is the state of a task whose place this one took a part of.
+        """
 
     def leave(self, value: Any) -> None:
         """What clients find beside REVOKED when the task is terminated, such as partial output.

@@ -104,13 +104,16 @@ class ResultEncoder:
         *,
         traceback: str | None = None,
         children: Sequence[Any] = (),
+        task_id: str | None = None,
     ) -> bytes:
-        """Any state.
+        """Any state; with ``task_id`` of a task whose place this one took, so its own fields only.
 
         Raises:
             TypeError: the result is of a kind JSON cannot carry.
             ValueError: the result is circular.
         """
+        if task_id is not None:
+            return encode_meta(task_id, state, result)
         return encode_meta(
             message.id,
             state,

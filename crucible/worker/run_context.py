@@ -91,13 +91,20 @@ class RunContext(MessageFields):
         self.time_limit, self.soft_time_limit = limits
         self.retry_limit: int | None = None
 
-    async def update_state(self, state: str, meta: Any = None) -> None:
+    async def update_state(
+        self, state: str, meta: Any = None, *, task_id: str | None = None
+    ) -> None:
         """Store a state of the task's own and publish it; a result already there stays.
+
+        Args:
+            state: which.
+            meta: what clients find with it.
+            task_id: another task whose state it is: one whose place this one took a part of.
 
         Raises:
             TypeError: ``meta`` is of a kind JSON cannot carry.
         """
-        await self._services.states.store(self._message, state, meta)
+        await self._services.states.store(self._message, state, meta, task_id)
 
     def leave(self, value: Any) -> None:
         """What is stored beside REVOKED, as ``left``, when the task is terminated.

@@ -48,15 +48,23 @@ class StateUpdates:
         """Store STARTED with process and node; returns when it is stored."""
         await self.store(message, STARTED, {"pid": os.getpid(), "hostname": self._hostname})
 
-    async def store(self, message: Message, state: str, result: Any) -> None:
+    async def store(
+        self, message: Message, state: str, result: Any, task_id: str | None = None
+    ) -> None:
         """Store a state of a task that goes on; returns when it is stored.
+
+        Args:
+            message: of the task that runs.
+            state: which.
+            result: what the state carries.
+            task_id: the task whose state it is, where it is not the one that runs.
 
         Raises:
             TypeError: ``result`` is of a kind JSON cannot carry.
             ValueError: ``result`` is circular.
         """
-        meta = self._encoder.state(message, state, result)
+        meta = self._encoder.state(message, state, result, task_id=task_id)
         # Without a claim: the task keeps it.
-        await self._writer.write(Settlement(None, self._keys.result(message.id), meta))
-        if state != STARTED:
+        await self._writer.write(Settlement(None, self._keys.result(task_id or message.id), meta))
+        if state != STARTED and task_id is None:
             notify(self._hooks, lambda hook: hook.updated(message, state, result))

@@ -141,6 +141,16 @@ async def test_an_evaluation_is_found_by_its_id(installed: Installation, console
     await expect(happened.get_by_role("img", name=re.compile("run [0-9]+ ms"))).to_be_visible()
 
 
+async def test_lines_are_drawn_by_what_the_first_load_leaves_out(console: Console) -> None:
+    """The library for them, a quarter of all scripts, comes with the first line to draw."""
+    loaded = "performance.getEntriesByType('resource').map(entry => new URL(entry.name).pathname)"
+    await console.show("submit")
+    assert not [path for path in await console.page.evaluate(loaded) if "uPlot" in path]
+    await console.show("queues")
+    await expect(console.page.locator(".spark canvas").first).to_be_visible()
+    assert [path for path in await console.page.evaluate(loaded) if "uPlot" in path]
+
+
 async def test_filters_are_in_the_url_and_the_list_updates_itself(
     installed: Installation, console: Console
 ) -> None:

@@ -407,7 +407,7 @@ SUMS = ("python", "javascript", "bash", "c", "cpp")
                 ["slow", ""],
                 ["ok", "42\n"],
                 ["not compiled", None],
-                *[["ok", "42\n"]] * 4,
+                *[["ok", "42\n"]] * 5,
             ],
         ),
     ],

@@ -1,4 +1,4 @@
-"""The commands of docs/quickstart.md do what the page says."""
+"""The commands of docs/quickstart.md, and the first of README.md, do what the page says."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "quickstart.md"
+README = ROOT / "README.md"
 #: What the page starts, and the test itself instead.
 SERVES = "make run"
-_BLOCK = re.compile(r"```console\n(.*?)```\n(?:```text\n(.*?)```\n)?", re.DOTALL)
+_BLOCK = re.compile(r"```console\n(.*?)```\n(?:```(?:text|json)\n(.*?)```\n)?", re.DOTALL)
 
 
-def blocks() -> list[tuple[list[str], list[str]]]:
+def blocks(page: Path = PAGE) -> list[tuple[list[str], list[str]]]:
     """Commands of each block, and the lines that the page shows for them."""
     found = []
-    for commands, shown in _BLOCK.findall(PAGE.read_text()):
+    for commands, shown in _BLOCK.findall(page.read_text()):
         lines = [line.removeprefix("$ ") for line in commands.splitlines()]
         found.append((lines, shown.splitlines()))
     return found
@@ -56,11 +57,12 @@ async def test_every_command_does_what_the_page_says(tmp_path: Path) -> None:
     (first, _), *rest = blocks()
     assert first == [SERVES]
     assert len(rest) >= 4
+    [asked] = [block for block in blocks(README) if block[0][0].startswith("curl")]
     port = free_port()
     arguments = ["up", "--data-dir", str(tmp_path), "--port", str(port), "--sample"]
     async with crucible(arguments) as service:
         await service.wait_for_log("stop +Ctrl-C", START_S)
-        for commands, shown in rest:
+        for commands, shown in [*rest, asked]:
             outputs = [await output_of(command, port) for command in commands]
             for output, line in zip(outputs, shown, strict=False):
                 assert_shown(output, line)

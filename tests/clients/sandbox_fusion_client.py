@@ -22,8 +22,14 @@ names = {"javascript": "nodejs"}
 cases += [
     {"code": one["code"], "language": names.get(one["language"], one["language"]), "stdin": "20 22"}
     for one in corpus["good"]
-    if one["language"] != "c"  # which the package does not know
+    if one["language"] != "c"  # which the package does not know, unlike TypeScript
 ]
+ADDS = """\
+import { readFileSync } from "fs";
+const numbers: number[] = readFileSync(0, "utf8").trim().split(" ").map(Number);
+console.log(numbers.reduce((sum: number, next: number): number => sum + next));
+"""
+cases.append({"code": ADDS, "language": "typescript", "stdin": "20 22", "compile_timeout": 60})
 mapping = sandbox_fusion.models.SummaryMapping(
     Success="ok", Failed="failed", CompileFailed="not compiled", RunTimeout="slow"
 )

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.api_rig import queued, running_api
 from support.faults import Fault, FaultProxy
+from support.held import Held
 
 from crucible.api import batch
 from crucible.api.batch import CHUNK, MAX_BYTES, MAX_ITEMS
 from crucible.broker.wire.decode import decode
 from crucible.errors import NothingStored
 from crucible.evaluation.celery_service import CeleryService
-from crucible.worker import TaskRegistry
 from crucible.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -24,26 +24,14 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from crucible.embedded.server import EmbeddedServer
-    from crucible.worker import TaskContext
 
 NDJSON = "application/x-ndjson"
-registry = TaskRegistry()
-#: Lets the programs ``hold`` of the running test go.
-released: asyncio.Event
 
 
-@pytest.fixture(autouse=True)
-def _fresh_event() -> None:
-    global released
-    released = asyncio.Event()
-
-
-@registry.task("tasks.evaluate_code", track_started=True)
-async def evaluate(ctx: TaskContext, eval_id: str, code: str, language: str, **_: Any) -> Any:
-    """Stands for a program that prints its code; ``hold`` waits to be released."""
-    if code == "hold":
-        await released.wait()
-    return {"verdict": "ok", "status": "completed", "eval_id": eval_id, "output": code}
+@pytest.fixture
+def held() -> Held:
+    """Tasks of the running test."""
+    return Held()
 
 
 async def post(
@@ -153,7 +141,7 @@ async def test_too_many_items_queue_nothing(redis_url: str, redis: Redis) -> Non
 
 
 async def test_a_large_batch_that_is_refused_says_what_it_queued(
-    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch, held: Held
 ) -> None:
     """Beyond what is held, items are queued before the end of the body is known."""
     monkeypatch.setattr(batch, "HELD_BYTES", 1000)
@@ -215,7 +203,7 @@ async def test_what_the_server_never_got_is_sent_again(
     assert len(await queued(redis)) == 3
 
 
-async def test_waiting_streams_each_as_it_ends(redis_url: str) -> None:
+async def test_waiting_streams_each_as_it_ends(redis_url: str, held: Held) -> None:
     """One line an item with its index; the rejected come at once, the unfinished at the end."""
     items = [
         {"code": "hold", "custom_id": "h"},
@@ -224,14 +212,16 @@ async def test_waiting_streams_each_as_it_ends(redis_url: str) -> None:
         {"code": "2", "custom_id": "two"},
     ]
     async with running_api(redis_url) as client:
-        async with Worker(registry, broker_url=redis_url, queues=("evaluation",), concurrency=4):
+        async with Worker(
+            held.registry, broker_url=redis_url, queues=("evaluation",), concurrency=4
+        ):
             async with client.post("/api/eval/batch?wait=20", json=items) as response:
                 assert (response.status, response.content_type) == (200, NDJSON)
                 lines = []
                 async for line in response.content:
                     lines.append(json.loads(line))
                     if len(lines) == 3:
-                        released.set()
+                        held.released.set()
         assert (lines[0]["index"], lines[3]["index"]) == (2, 0)
         ended = {line["index"]: line for line in lines if line["status"] == "completed"}
         assert {at: line["output"] for at, line in ended.items()} == {0: "hold", 1: "1", 3: "2"}
@@ -240,16 +230,18 @@ async def test_waiting_streams_each_as_it_ends(redis_url: str) -> None:
         assert [(line["index"], line["status"]) for line in late] == [(0, "queued")]
 
 
-async def test_hanging_up_cancels_the_waiting_only(redis_url: str) -> None:
+async def test_hanging_up_cancels_the_waiting_only(redis_url: str, held: Held) -> None:
     """The evaluations run on, and the api waits for them no longer."""
     async with running_api(redis_url) as client:
         items = [{"code": "hold", "eval_id": f"e{n}"} for n in range(3)]
-        async with Worker(registry, broker_url=redis_url, queues=("evaluation",), concurrency=4):
+        async with Worker(
+            held.registry, broker_url=redis_url, queues=("evaluation",), concurrency=4
+        ):
             async with client.post("/api/eval/batch?wait=60", json=items) as response:
                 assert response.status == 200
                 response.close()
             await _until_nobody_waits()
-            released.set()
+            held.released.set()
             for one in items:
                 async with client.get(f"/api/eval/{one['eval_id']}?wait=20") as response:
                     assert (await response.json())["status"] == "completed"

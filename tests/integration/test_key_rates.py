@@ -16,6 +16,7 @@ from support.keyed import Made, make_key
 from support.migration_rig import celery_worker
 
 from crucible.broker.wire.decode import decode
+from crucible.evaluation.in_flight import InFlightSets
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
@@ -238,6 +239,22 @@ async def test_an_end_that_nobody_counted_is_found(redis_url: str, redis: Redis)
         await redis.set(Keys().result(first), json.dumps(revoked))
         await redis.delete(Keys().idempotency(second.replace("eval-", "eval:", 1)))
         assert [(await submit(client, key))[0] for _ in range(3)] == [202, 202, 429]
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["fast_path", "handlers"])
+async def test_room_that_was_made_since_a_refusal_is_found(
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch, direct: bool
+) -> None:
+    """Ends that are counted between the server's refusal and the look, which finds none then."""
+    key, looked = await make_key(redis_url, "acme"), InFlightSets.release_ended
+
+    async def counted_first(self: InFlightSets, tenant: str, *limits: Any) -> bool:
+        await redis.zpopmin(Keys().in_flight(tenant))
+        return await looked(self, tenant, *limits)
+
+    monkeypatch.setattr(InFlightSets, "release_ended", counted_first)
+    async with running_api(redis_url, direct=direct, **tiers(in_flight=2)) as client:
+        assert [(await submit(client, key))[0] for _ in range(3)] == [202, 202, 202]
 
 
 async def test_what_has_ended_leaves_the_set(redis_url: str, redis: Redis) -> None:

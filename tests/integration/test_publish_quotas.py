@@ -253,3 +253,19 @@ def test_the_model_never_exceeds_its_rate(
         for end in range(start, len(sent)):
             span = sent[end] - sent[start]
             assert end - start + 1 <= burst + span / interval_us + 0.1
+
+
+async def test_a_push_that_fails_leaves_nothing_behind(server: EmbeddedServer) -> None:
+    """No record, no charge, and a repetition in the same flush does not find the lost one."""
+    quota = Quota((Rate("rate", SLOW_US, 5),), InFlight("flying", 5, 600))
+    async with Publisher.connect(server.url) as publisher, Redis.from_url(server.url) as redis:
+        await redis.set("spoilt", "x")
+        lost = await asyncio.gather(
+            *(published(publisher, quota, name, "spoilt") for name in ("a", "b", "a"))
+        )
+        assert [one.pushed for one in lost] == [0, 0, 0]
+        assert all(one.error is not None and one.existing is None for one in lost)
+        assert not await redis.exists("record:a", "record:b", "flying")
+        found = await flush(publisher, *[quota] * 6)
+        assert [one.pushed for one in found] == [1] * 5 + [0]
+        assert await redis.zcard("flying") == 5

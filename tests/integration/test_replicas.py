@@ -16,7 +16,9 @@ from support.servers import KindOfServer
 
 from crucible.broker import IdempotencyRecord, Publisher
 from crucible.broker.wire.encode import encode_task
+from crucible.doctor.queue_server import check_queue_server
 from crucible.errors import NotReplicated, QueueFull
+from crucible.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -176,3 +178,24 @@ async def test_the_503_names_the_evaluation(
                 items = (await answer.json())["items"]
         assert [item["status"] for item in items] == ["rejected", "rejected"]
         assert items[1]["error"]["eval_id"] == problem["eval_id"]
+
+
+async def test_doctor_counts_the_replicas(pair: tuple[EmbeddedServer, EmbeddedServer]) -> None:
+    """Fewer than asked for is a failure, and so is a user who may not ask for confirmation."""
+    master, _ = pair
+    admin: Any
+    async with Redis.from_url(master.url) as admin:
+        rights = ("~*", "&*", "+@all", "-wait")
+        await admin.execute_command("ACL", "SETUSER", "w", "on", ">pw", *rights)
+    refused = master.url.replace("redis://", "redis://w:pw@")
+    assert await findings(master.url, 1) == []
+    assert await findings(refused, 0) == []
+    [few] = await findings(master.url, 2)
+    assert few.startswith("1 of the 2 replicas of CRUCIBLE_REPLICAS follow it")
+    assert await findings(refused, 1) == ["it does not let this user run WAIT"]
+
+
+async def findings(url: str, replicas: int) -> list[str]:
+    """What doctor finds wrong with a server."""
+    checks = await check_queue_server(Settings(celery_broker_url=url, replicas=replicas))
+    return [check.detail for check in checks if not check.ok]

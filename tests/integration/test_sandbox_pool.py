@@ -351,3 +351,16 @@ async def test_an_idle_sandbox_is_not_kept_from_those_it_fits() -> None:
         assert (await executor.run(HELLO)).stdout == b"42\n"
         assert not queued.done()
         assert (await queued).stdout == b"42\n"
+
+
+async def test_one_that_closes_leaves_what_another_of_its_process_runs() -> None:
+    """Both have the process's name on their containers; the last to close leaves none."""
+    shared = config()
+    slow = msgspec.structs.replace(HELLO, code="import time; time.sleep(4); print('done')")
+    async with DockerExecutor.open(shared) as first:
+        async with DockerExecutor.open(shared) as second:
+            await second.run(HELLO)
+            running = asyncio.create_task(first.run(slow))
+            await until(lambda: first.pool.counts.busy)
+        assert (await running).stdout == b"done\n"
+    assert await left_of(shared.owner) == []

@@ -7,47 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.api_rig import running_api
+from support.held import Held
 from support.worker_rig import START_S, stock_worker
 
 from crucible.broker import Publisher
-from crucible.worker import TaskRegistry
 from crucible.worker.worker import Worker
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from crucible.worker import TaskContext
 
-registry = TaskRegistry()
-#: Lets the tasks of the running test go on.
-released: asyncio.Event
-
-
-@pytest.fixture(autouse=True)
-def _fresh_event() -> None:
-    global released
-    released = asyncio.Event()
+@pytest.fixture
+def held() -> Held:
+    """Tasks of the running test."""
+    return Held()
 
 
-@registry.task("tasks.evaluate_code", track_started=True)
-async def evaluate(ctx: TaskContext, eval_id: str, code: str, language: str, **_: Any) -> Any:
-    """Stands for a program that prints its code; ``hold`` waits to be released."""
-    if code == "hold":
-        await released.wait()
-    return {"verdict": "ok", "status": "completed", "eval_id": eval_id, "output": code}
-
-
-@registry.task("demo.steps")
-async def steps(ctx: TaskContext) -> str:
-    """Says how far it is, and fails in the end."""
-    said = {"done": 1, "total": 4, "current_step": "loading", "message": "one of four"}
-    await ctx.update_state("PROGRESS", said)
-    await released.wait()
-    raise RuntimeError("no good")
-
-
-def serving(url: str, **more: Any) -> Worker:
-    return Worker(registry, broker_url=url, queues=("evaluation", "celery"), **more)
+def serving(held: Held, url: str, **more: Any) -> Worker:
+    return Worker(held.registry, broker_url=url, queues=("evaluation", "celery"), **more)
 
 
 async def ask(
@@ -67,7 +44,7 @@ async def until(client: aiohttp.ClientSession, task_id: str, state: str) -> dict
 
 
 @pytest.mark.parametrize("prefix", ["", "/api/v1"])
-async def test_an_evaluation_is_a_task(redis_url: str, prefix: str) -> None:
+async def test_an_evaluation_is_a_task(redis_url: str, prefix: str, held: Held) -> None:
     """It has Celery's states from its submission to its end."""
     async with running_api(redis_url) as client:
         async with client.post("/api/eval", json={"code": "42", "eval_id": "e"}) as response:
@@ -79,7 +56,7 @@ async def test_an_evaluation_is_a_task(redis_url: str, prefix: str) -> None:
         assert found["info"]["current_step"] == "queued"
         assert found["info"]["updated_at"] == found["created_at"]
         assert (await ask(client, f"{prefix}/tasks/eval-e/result"))[0] == 202
-        async with serving(redis_url):
+        async with serving(held, redis_url):
             await until(client, "eval-e", "SUCCESS")
         status, outcome = await ask(client, f"{prefix}/tasks/eval-e/result")
         assert (status, outcome["state"], outcome["error"]) == (200, "SUCCESS", None)
@@ -88,26 +65,26 @@ async def test_an_evaluation_is_a_task(redis_url: str, prefix: str) -> None:
         assert (await ask(client, f"{prefix}/tasks/eval-other:e"))[0] == 404
 
 
-async def test_any_task_says_how_far_it_is(redis_url: str) -> None:
+async def test_any_task_says_how_far_it_is(redis_url: str, held: Held) -> None:
     """What it reports is in ``info``; what it fails with in its result."""
     async with running_api(redis_url) as client, Publisher.connect(redis_url) as publisher:
-        async with serving(redis_url):
+        async with serving(held, redis_url):
             sent = await publisher.send_task("demo.steps")
             found = await until(client, sent.id, "PROGRESS")
             info = found["info"]
             assert (info["progress"], info["current_step"]) == (25, "loading")
             assert info["message"] == "one of four"
-            released.set()
+            held.released.set()
             await until(client, sent.id, "FAILURE")
             _, outcome = await ask(client, f"/tasks/{sent.id}/result")
             assert outcome["error"] == "RuntimeError: no good"
             assert "RuntimeError" in outcome["traceback"]
 
 
-async def test_the_list_has_what_waits_what_runs_and_what_ended(redis_url: str) -> None:
+async def test_the_list_has_what_waits_what_runs_and_what_ended(redis_url: str, held: Held) -> None:
     """Page by page, each once while nothing moves."""
     async with running_api(redis_url) as client:
-        async with serving(redis_url, concurrency=1):
+        async with serving(held, redis_url, concurrency=1):
             for code in ("done", "hold"):
                 body = {"code": code, "eval_id": code}
                 async with client.post("/api/eval", json=body) as response:
@@ -129,10 +106,10 @@ async def test_the_list_has_what_waits_what_runs_and_what_ended(redis_url: str) 
             assert states.pop("eval-hold") == "STARTED"
             assert states == {f"eval-w{n}": "PENDING" for n in range(20)}
             assert (await ask(client, "/tasks?cursor=x"))[0] == 422
-            released.set()
+            held.released.set()
 
 
-async def test_deleting_a_task_stops_it(redis_url: str) -> None:
+async def test_deleting_a_task_stops_it(redis_url: str, held: Held) -> None:
     """Queued or running; what has ended stays as it is."""
     async with running_api(redis_url) as client, Publisher.connect(redis_url) as publisher:
         async with client.post("/api/eval", json={"code": "1", "eval_id": "e"}) as response:
@@ -143,7 +120,7 @@ async def test_deleting_a_task_stops_it(redis_url: str) -> None:
             "REVOKED",
             "cancelled",
         )
-        async with serving(redis_url):
+        async with serving(held, redis_url):
             sent = await publisher.send_task("demo.steps")
             await until(client, sent.id, "PROGRESS")
             assert (await ask(client, f"/tasks/{sent.id}", "DELETE"))[0] in (200, 202)
@@ -151,14 +128,14 @@ async def test_deleting_a_task_stops_it(redis_url: str) -> None:
         assert (await ask(client, "/tasks/eval-nobody", "DELETE"))[0] == 404
 
 
-async def test_workers_of_both_kinds_are_shown(redis_url: str) -> None:
+async def test_workers_of_both_kinds_are_shown(redis_url: str, held: Held) -> None:
     """With name, status, pool, concurrency, active tasks and queues."""
     async with running_api(redis_url) as client:
         _, nobody = await ask(client, "/workers/status")
         assert nobody == {"workers": [], "total": 0, "online": 0}
         async with (
             stock_worker(redis_url, pool="threads"),
-            serving(redis_url, concurrency=3),
+            serving(held, redis_url, concurrency=3),
             asyncio.timeout(START_S),
         ):
             found: dict[str, Any] = {"total": 0}
@@ -174,10 +151,10 @@ async def test_workers_of_both_kinds_are_shown(redis_url: str) -> None:
         assert "evaluation" in theirs["queues"]
 
 
-async def test_what_has_ended_is_on_the_first_page(redis_url: str) -> None:
+async def test_what_has_ended_is_on_the_first_page(redis_url: str, held: Held) -> None:
     """Empty queues take no part of the page's work; states select."""
     async with running_api(redis_url) as client:
-        async with serving(redis_url):
+        async with serving(held, redis_url):
             for n in range(3):
                 body = {"code": "1", "eval_id": f"e{n}"}
                 async with client.post("/api/eval?wait=20", json=body) as response:

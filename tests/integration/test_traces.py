@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
-from unittest import mock
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from stock_rig.child import Child
+from stock_rig.environments import PROJECT, TESTS
+from stock_rig.worker import StockWorker
 from support.api_rig import queued, running_api
+from support.kept_spans import ENDPOINT, kept_spans, read, received
 from support.migration_rig import completed
 from support.otlp import listening_receiver
 from support.receiver import listening_receiver as listening_webhook
-from support.worker_rig import START_S, async_worker, crucible, stock_worker
+from support.worker_rig import (
+    QUEUES,
+    START_S,
+    async_worker,
+    crucible,
+    plain_environment,
+    stock_worker,
+)
 
 from crucible.broker.wire.decode import decode
 
@@ -85,8 +96,8 @@ async def spans_of(receiver: Receiver, trace_id: str, *more: str) -> list[Receiv
 async def test_every_way_to_submit_is_traced(redis_url: str, redis: Redis, *, direct: bool) -> None:
     """With and without the fast path: each message carries the context of its own publication."""
     exporter = InMemorySpanExporter()
-    with mock.patch("crucible.telemetry.tracing.provider.exporter_to", return_value=exporter):
-        flags = {"otlp_endpoint": "http://127.0.0.1:1", "trace_sample_rate": 1.0}
+    with kept_spans(exporter):
+        flags = {"otlp_endpoint": ENDPOINT, "trace_sample_rate": 1.0}
         async with running_api(redis_url, direct=direct, **flags) as client:
             body = {"code": "print(1)", "language": "python"}
             async with client.post("/api/eval", json={**body, "eval_id": "a"}) as response:
@@ -117,6 +128,48 @@ async def test_every_way_to_submit_is_traced(redis_url: str, redis: Redis, *, di
     assert carried[f"{sent.span_id:016x}"] == 2
     statuses = Counter((one.attributes or {}).get("http.response.status_code") for one in spans)
     assert statuses == {202: 3, 200: 1, 422: 1, None: 3}
+
+
+def keeping_worker(kind: str, redis_url: str, path: Path) -> Child:
+    """A worker of either kind that writes the spans in its memory to ``path`` as it stops."""
+    variables = {
+        "CELERY_BROKER_URL": redis_url,
+        "CRUCIBLE_OTLP_ENDPOINT": ENDPOINT,
+        "CRUCIBLE_POOL_MIN": "1",
+        "KEPT_SPANS": str(path),
+    }
+    if kind == "stock":
+        return StockWorker(
+            PROJECT,
+            redis_url,
+            queues=QUEUES,
+            app="support.kept_spans_app",
+            environment=variables,
+        )
+    command = [sys.executable, "-m", "support.kept_spans", "worker"]
+    return Child(command, plain_environment(PYTHONPATH=str(TESTS), **variables))
+
+
+@pytest.mark.docker
+@pytest.mark.stock
+@pytest.mark.parametrize(
+    ("kind", "service"), [("async", "crucible-worker"), ("stock", "crucible-stock-worker")]
+)
+async def test_one_trace_in_memory(redis_url: str, tmp_path: Path, kind: str, service: str) -> None:
+    """Without a receiver: api and worker of either kind have the way between them."""
+    exporter, path = InMemorySpanExporter(), tmp_path / "spans.json"
+    with kept_spans(exporter):
+        async with running_api(redis_url, otlp_endpoint=ENDPOINT) as client:
+            async with keeping_worker(kind, redis_url, path) as worker:
+                trace_id, span_id, eval_id = await traced(client)
+                await completed(client, eval_id)
+                await worker.stop(START_S)
+    spans = sorted([*received(exporter), *read(path)], key=lambda one: one.start_ns)
+    assert {one.trace_id for one in spans} == {trace_id}
+    assert_way(spans, span_id, eval_id)
+    services = {one.stage: one.service for one in spans}
+    assert {services[stage] for stage in WAY[:2]} == {"crucible-api"}
+    assert {services[stage] for stage in WAY[2:]} == {service}
 
 
 @pytest.mark.docker

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
     Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Received:
     """Keeps what arrives, and answers as it is told.
 
     Attributes:
-        requests: headers (``x-method`` is the method) and body of each, in the order they came.
+        requests: headers (with ``x-method`` and ``x-path``) and body of each, in the order they
+            came.
         answer: makes the answer; 204 by default.
         url: where it listens.
     """
@@ -37,7 +38,8 @@ class Received:
         """Take one request."""
         body = await request.read()
         async with self._news:
-            self.requests.append(({**request.headers, "x-method": request.method}, body))
+            seen = {"x-method": request.method, "x-path": request.path}
+            self.requests.append(({**request.headers, **seen}, body))
             self._news.notify_all()
         return web.Response(status=204) if self.answer is None else await self.answer(request)
 

@@ -165,18 +165,19 @@ function Nothing({ list, filtered }) {
 
 function Head({ rows, selected, setSelected }) {
   const all = rows.length > 0 && rows.every((one) => selected.has(one.id));
-  const cells = ["Id", "Status", "Verdict", "Language", "Queue"];
+  const cells = [["Id"], ["Status", "roomy"], ["Verdict"], ["Language", "roomy"], ["Queue", "roomy"]];
   return html`<span role="columnheader"><input type="checkbox" aria-label="Select all that are listed" checked=${all} onChange=${() => setSelected(all ? new Set() : new Set(rows.map((one) => one.id)))} /></span>
-    ${cells.map((name) => html`<span role="columnheader" key=${name}>${name}</span>`)}<span role="columnheader" class="right">Took</span><span role="columnheader" class="right">Accepted</span>`;
+    ${cells.map(([name, where]) => html`<span role="columnheader" key=${name} class=${where}>${name}</span>`)}<span role="columnheader" class="right roomy">Took</span><span role="columnheader" class="right">Accepted</span>`;
 }
 
+/** A phone has room for one of status and verdict: the verdict as soon as there is one. */
 function Row({ row, chosen, onToggle }) {
   return html`<span role="cell"><input type="checkbox" aria-label=${`Select ${row.id}`} checked=${chosen} onChange=${onToggle} /></span>
     <span role="cell" class="cut"><a class="mono" href=${hrefOf(["evaluations", row.id])} title=${row.id}>${row.id}</a></span>
-    <span role="cell"><${Badge} name=${row.status} /></span>
-    <span role="cell" class="cut">${row.verdict ? html`<${Badge} name=${row.verdict} />` : html`<span class="muted">–</span>`}</span>
-    <span role="cell" class="cut">${plain(row.language || "–")}</span><span role="cell" class="cut muted">${plain(row.queue || "–")}</span>
-    <span role="cell" class="right num">${milliseconds(row.timing_ms?.total)}</span><span role="cell" class="right muted"><${When} at=${row.created_at} /></span>`;
+    <span role="cell" class=${row.verdict ? "roomy" : ""}><${Badge} name=${row.status} /></span>
+    <span role="cell" class=${row.verdict ? "cut" : "cut roomy"}>${row.verdict ? html`<${Badge} name=${row.verdict} />` : html`<span class="muted">–</span>`}</span>
+    <span role="cell" class="cut roomy">${plain(row.language || "–")}</span><span role="cell" class="cut muted roomy">${plain(row.queue || "–")}</span>
+    <span role="cell" class="right num roomy">${milliseconds(row.timing_ms?.total)}</span><span role="cell" class="right muted"><${When} at=${row.created_at} /></span>`;
 }
 
 const AT_ONCE = 4;

@@ -37,10 +37,10 @@ _AWAY = "the event bus does not answer (CRUCIBLE_EVENT_BUS_URL)"
 async def follow_all(request: web.Request) -> web.StreamResponse:
     """``GET /api/events[?status=]``: the events of all evaluations of the caller's tenant."""
     statuses = _statuses_of(request)
-    resumed = _last_event_id(request)
+    resumed = last_event_id(request)
     tenant = caller_of(request).tenant
     hub = request.app.get(EVENT_HUB)
-    if (answer := _plain_answer(request, hub, tenant)) is not None:
+    if (answer := plain_answer(request, hub, tenant)) is not None:
         return answer
     assert hub is not None
     with hub.serving(tenant):
@@ -100,10 +100,10 @@ async def follow_one(request: web.Request) -> web.StreamResponse:
     client that has seen the end asks again, as browsers do: that makes them stop.
     """
     caller, eval_id = caller_of(request), request.match_info["eval_id"]
-    resumed = _last_event_id(request)
+    resumed = last_event_id(request)
     evaluation = await request.app[SERVICE].look_up(caller, eval_id)
     hub = request.app.get(EVENT_HUB)
-    if (answer := _plain_answer(request, hub, caller.tenant)) is not None:
+    if (answer := plain_answer(request, hub, caller.tenant)) is not None:
         return answer
     assert hub is not None
     if resumed is not None and resumed.ended and evaluation.status in ENDED:
@@ -125,7 +125,7 @@ def render(entry: Entry) -> bytes:
     return entry_frame(entry)
 
 
-def _plain_answer(request: web.Request, hub: EventHub | None, tenant: str) -> web.Response | None:
+def plain_answer(request: web.Request, hub: EventHub | None, tenant: str) -> web.Response | None:
     """The answer where no stream is served; None where one is."""
     if hub is None:
         return unavailable(_NO_BUS, _RETRY_AFTER_S)
@@ -136,7 +136,7 @@ def _plain_answer(request: web.Request, hub: EventHub | None, tenant: str) -> we
     return None
 
 
-def _last_event_id(request: web.Request) -> Position | None:
+def last_event_id(request: web.Request) -> Position | None:
     """Where the client goes on from.
 
     Raises:

@@ -33,6 +33,8 @@ HEARTBEAT_S = 15.0
 MAX_BACKLOG = 50_000
 #: Bytes the process keeps of what a client has not read; the kernel keeps more.
 _UNSENT_BYTES = 16 * 1024
+#: Bytes of frames, about, that are written at once: each client's are a copy.
+_PART_BYTES = 4 * 1024
 
 
 class Stream:
@@ -69,8 +71,16 @@ class Stream:
 
     async def send(self, *frames: bytes) -> None:
         """Send frames; returns once the client reads fast enough."""
-        if frames:
-            await self._response.write(b"".join(frames))
+        part: list[bytes] = []
+        size = 0
+        for frame in frames:
+            part.append(frame)
+            size += len(frame)
+            if size >= _PART_BYTES:
+                await self._response.write(b"".join(part))
+                part, size = [], 0
+        if part:
+            await self._response.write(b"".join(part))
 
     @contextmanager
     def ending(self, subscription: Subscription) -> Iterator[None]:

@@ -6,9 +6,10 @@
 --        <of quotas>; for each queue: <limit> <list> <list> <list> <list>
 --        for each rate: <key> <interval us> <capacity us>; for each set: <key> <ttl s>
 --        for each quota: <set or 0> <its limit> <number of rates> <rate> * number
---        then runs to the end: <list> <queue or 0> <ttl ms or 0> <count> <quota or 0>, followed
+--        then runs to the end: <list or 0> <queue or 0> <ttl ms or 0> <count> <quota or 0>, followed
 --        without a ttl by <raw> * count: one operation, without a quota;
---        with one by (<value> <raw>) * count: an operation each, with the next record's key.
+--        with one by <value> * count <raw> * count: an operation each, with the next record's key.
+--        Without a list records are kept and quotas charged, and nothing is pushed.
 -- RETURN {results, depths, levels, counts}. One result an operation: the number of messages pushed,
 --        or "=<value>" where the idempotency record was there and holds <value>, or "~rate" or
 --        "~in flight" where the quota refuses it, or "!<error>" where the server refused this
@@ -102,34 +103,77 @@ local function room(queue, count)
     return math.max(0, math.min(count, limits[queue] - waiting[queue]))
 end
 
--- Pushes ARGV[first..last]; returns the number pushed or an error text.
-local function push(list, queue, first, last)
-    for start = first, last, 1000 do
-        local reply = redis.pcall('LPUSH', list, unpack(ARGV, start, math.min(start + 999, last)))
-        if type(reply) == 'table' and reply.err then return '!' .. reply.err end
+-- Takes back the charges of messages that were not pushed after all: the last ones, all of it.
+local function refund(quota, count)
+    for _, rate in ipairs(quota) do
+        rate.level = math.max(0, rate.level - count * rate.interval)
     end
-    local pushed = last - first + 1
-    if queue > 0 then waiting[queue] = waiting[queue] + pushed end
-    return pushed
+    local set = quota.set
+    if set then
+        set.count = set.count - count
+        for _ = 1, 2 * count do set[#set] = nil end
+    end
 end
 
--- Pushes ARGV[first + 1] unless `key` is there, and sets `key` to ARGV[first].
-local function push_new(list, queue, key, ttl, quota, first)
+-- Pushes messages[first..last]; returns the number pushed or an error text.
+local function push(list, messages, first, last)
+    if not list then return last - first + 1 end
+    for start = first, last, 1000 do
+        local ends = math.min(start + 999, last)
+        local reply = redis.pcall('LPUSH', list, unpack(messages, start, ends))
+        if type(reply) == 'table' and reply.err then return '!' .. reply.err end
+    end
+    return last - first + 1
+end
+
+-- Sets the record of a message that is new and may be pushed; else returns the message's result.
+-- Its record comes first: where it may not be written, nothing may be pushed.
+local function refused(queue, key, ttl, quota, value)
+    local why = room(queue, 1) == 0 and 0 or quota and refusal(quota)
+    if not why then
+        local set = redis.pcall('SET', key, value, 'PX', ttl, 'NX')
+        if set and not set.err then return nil end
+        why = '!' .. (set and set.err or 'ERR a record is there and cannot be read')
+    end
     local held = redis.pcall('GET', key)
     if type(held) == 'table' then return '!' .. held.err end
-    if held then return '=' .. held end
-    if room(queue, 1) == 0 then return 0 end
-    local refused = quota and refusal(quota)
-    if refused then return refused end
-    -- The key first: where it may not be written, nothing may be pushed.
-    local set = redis.pcall('SET', key, ARGV[first], 'PX', ttl)
-    if set.err then return '!' .. set.err end
-    local pushed = push(list, queue, first + 1, first + 1)
-    if pushed ~= 1 then redis.call('DEL', key) elseif quota then charge(quota, key) end
-    return pushed
+    return held and '=' .. held or why
 end
 
 local results = {}
+
+-- Pushes ARGV[first + count..] with the records whose values are ARGV[first..]; all messages that
+-- are new go in one command.
+local function push_new(list, queue, ttl, quota, first, count)
+    local keys, messages, before = {}, {}, #results
+    for place = first, first + count - 1 do
+        record = record + 1
+        local key = KEYS[record]
+        local result = refused(queue, key, ttl, quota, ARGV[place])
+        if not result then
+            keys[#keys + 1], messages[#messages + 1] = key, ARGV[place + count]
+            if queue > 0 then waiting[queue] = waiting[queue] + 1 end
+            if quota then charge(quota, key) end
+            result = 1
+        end
+        results[#results + 1] = result
+    end
+    if #keys == 0 then return end
+    local pushed = push(list, messages, 1, #messages)
+    if pushed == #keys then return end
+    if queue > 0 then waiting[queue] = waiting[queue] - #keys end
+    if quota then refund(quota, #keys) end
+    local unset = {}
+    for _, key in ipairs(keys) do
+        redis.call('DEL', key)
+        unset[key] = true
+    end
+    -- One that repeats another of these found its record, which is gone now.
+    for place = 1, count do
+        if unset[KEYS[record - count + place]] then results[before + place] = pushed end
+    end
+end
+
 while at <= #ARGV do
     local list, queue = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1])
     local ttl, count = ARGV[at + 2], tonumber(ARGV[at + 3])
@@ -137,14 +181,15 @@ while at <= #ARGV do
     at = at + 5
     if ttl == '0' then
         local taken = room(queue, count)
-        if taken > 0 then taken = push(list, queue, at, at + taken - 1) end
+        if taken > 0 then
+            local pushed = push(list, ARGV, at, at + taken - 1)
+            if pushed == taken and queue > 0 then waiting[queue] = waiting[queue] + taken end
+            taken = pushed
+        end
         results[#results + 1] = taken
         at = at + count
     else
-        for first = at, at + 2 * count - 2, 2 do
-            record = record + 1
-            results[#results + 1] = push_new(list, queue, KEYS[record], ttl, quota, first)
-        end
+        push_new(list, queue, ttl, quota, at, count)
         at = at + 2 * count
     end
 end

@@ -141,10 +141,10 @@ class LuaSender:
             head = (position(batch.list_key), queues.get(batch.queue, 0), batch.ttl_ms)
             if batch.ttl_ms:
                 args += (*head, len(batch.writes), quotas.number_of(batch.quota))
-                for write in batch.writes:
-                    assert write.idempotency is not None
-                    record_keys.append(write.idempotency.key)
-                    args += (write.idempotency.value, write.messages[0])
+                records = [write.idempotency for write in batch.writes if write.idempotency]
+                record_keys += [one.key for one in records]
+                args += [one.value for one in records]
+                args += [write.messages[0] for write in batch.writes]
             else:
                 messages = [raw for write in batch.writes for raw in write.messages]
                 args += (*head, len(messages), 0, *messages)

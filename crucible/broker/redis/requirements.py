@@ -53,6 +53,8 @@ class Facts:
         policy: what is evicted at the limit.
         keeps_file: every write is kept on disk.
         clock_difference_s: seconds that its clock is ahead of ours.
+        replicas: that follow it, and have all but what was written just now.
+        replicas_wanted: that have to confirm what is accepted (``CRUCIBLE_REPLICAS``).
         forbidden: commands that its ACL refuses, or that were renamed.
         refusal: why it takes no writes now; empty when it does.
     """
@@ -64,6 +66,8 @@ class Facts:
     policy: str
     keeps_file: bool
     clock_difference_s: float
+    replicas: int
+    replicas_wanted: int
     forbidden: Sequence[str]
     refusal: str
 
@@ -119,6 +123,13 @@ def _fatal(facts: Facts) -> list[Finding]:
         found.append(Finding(Weight.RIGHTS, detail, "grant what docs/queue-server.md lists"))
     if facts.refusal:
         found.append(Finding(Weight.REFUSAL, facts.refusal, "see the server's log"))
+    if facts.replicas < facts.replicas_wanted:
+        detail = (
+            f"{facts.replicas} of the {facts.replicas_wanted} replicas of CRUCIBLE_REPLICAS follow "
+            "it: no submission gets its 202"
+        )
+        remedy = "see why a replica is away (INFO replication), or lower CRUCIBLE_REPLICAS"
+        found.append(Finding(Weight.REFUSAL, detail, remedy))
     return found
 
 
@@ -160,13 +171,16 @@ def _doubtful(facts: Facts) -> list[Finding]:
     return found
 
 
-async def read_facts(client: Redis, keys: Keys, *, scripting: bool = True) -> Facts:
+async def read_facts(
+    client: Redis, keys: Keys, *, scripting: bool = True, replicas: int = 0
+) -> Facts:
     """Ask a server, and try what it lets this user do.
 
     Args:
         client: of the server; replies are bytes.
         keys: key names.
         scripting: whether scripts are to be used.
+        replicas: that are to confirm what is accepted.
 
     Raises:
         BrokerUnavailable: it does not answer.
@@ -179,7 +193,11 @@ async def read_facts(client: Redis, keys: Keys, *, scripting: bool = True) -> Fa
         difference_s = seconds + microseconds / 1e6 - time.time()
         memory = await asked.info("memory")
         persistence = await asked.info("persistence")
-    forbidden, refusal = await _try(asked, _commands(keys, scripting=scripting))
+        replication = await asked.info("replication")
+    # Answers at once, for no replica is asked for.
+    confirmation: list[Command] = [("WAIT", 0, 0)] if replicas else []
+    commands = [*_commands(keys, scripting=scripting), *confirmation]
+    forbidden, refusal = await _try(asked, commands)
     return Facts(
         version=tuple(int(part) for part in str(server["redis_version"]).split(".")[:3]),
         # Valkey has another name for it.
@@ -189,13 +207,28 @@ async def read_facts(client: Redis, keys: Keys, *, scripting: bool = True) -> Fa
         policy=memory.get("maxmemory_policy", "noeviction"),
         keeps_file=bool(persistence.get("aof_enabled")),
         clock_difference_s=difference_s,
+        replicas=_online(replication),
+        replicas_wanted=replicas,
         forbidden=forbidden,
         refusal=refusal,
     )
 
 
+def _online(replication: dict[str, Any]) -> int:
+    """Replicas that get every write, not those that still load what was there before."""
+    count = int(replication.get("connected_slaves", 0))
+    states = [replication.get(f"slave{number}", {}).get("state") for number in range(count)]
+    # Managed servers may not say more than their number.
+    return sum(state in ("online", None) for state in states)
+
+
 async def require_usable(
-    client: Redis, keys: Keys, *, scripting: bool = True, needs_all_rights: bool = True
+    client: Redis,
+    keys: Keys,
+    *,
+    scripting: bool = True,
+    replicas: int = 0,
+    needs_all_rights: bool = True,
 ) -> None:
     """Say at start what is not as it should be; a server that is away is waited for elsewhere.
 
@@ -203,6 +236,7 @@ async def require_usable(
         client: of the server; replies are bytes.
         keys: key names.
         scripting: whether scripts are to be used.
+        replicas: that are to confirm what is accepted.
         needs_all_rights: whether rights that are missing are fatal, as for a worker.
 
     Raises:
@@ -211,7 +245,7 @@ async def require_usable(
     try:
         with translated():
             async with asyncio.timeout(_EXAMINE_S):
-                facts = await read_facts(client, keys, scripting=scripting)
+                facts = await read_facts(client, keys, scripting=scripting, replicas=replicas)
     except BrokerUnavailable:
         return
     except BrokerError as error:
@@ -249,7 +283,8 @@ async def _try(client: Any, commands: Sequence[Command]) -> tuple[list[str], str
         if not isinstance(reply, ResponseError):
             continue
         if state_of(reply) == "NOPERM" or "unknown command" in str(reply):
-            forbidden.append(f"{command[0]} on {command[1]}" if len(command) > 1 else command[0])
+            on_a_key = len(command) > 1 and command[0] != "WAIT"
+            forbidden.append(f"{command[0]} on {command[1]}" if on_a_key else command[0])
         elif state_of(reply) and not refusal:
             refusal = str(translate(reply))
     return forbidden, refusal

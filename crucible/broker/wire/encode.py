@@ -16,7 +16,7 @@ import msgpack
 
 from crucible.broker.wire.call import TaskCall, TaskOptions
 from crucible.broker.wire.compression import compress
-from crucible.broker.wire.ids import default_origin, default_reply_to, new_id
+from crucible.broker.wire.ids import default_origin, default_reply_to, new_tag
 from crucible.broker.wire.jsontypes import dumps, dumps_texts, quote
 from crucible.broker.wire.reprs import bounded_repr
 
@@ -97,19 +97,41 @@ class TaskTemplate:
             TypeError: arguments of a kind that JSON cannot carry.
             ValueError: a circular argument.
         """
-        shown_id = quote(task_id)
         # Most calls have either positional or keyword arguments, and none of the embedded.
-        shown_args = (dumps_texts(args) or dumps(args)) if args else "[]"
-        shown_kwargs = dumps(kwargs) if kwargs else "{}"
-        content = f"[{shown_args}, {shown_kwargs}, {_NO_EMBED}]"
-        body = b2a_base64(content.encode(), newline=False).decode()
+        shown = (dumps_texts(args) or dumps(args)) if args else "[]"
+        return self.render_quoted(task_id, shown, quote(bounded_repr(args)), kwargs, traceparent)
+
+    def render_quoted(
+        self,
+        task_id: str,
+        args: str,
+        args_repr: str,
+        kwargs: Mapping[str, Any],
+        traceparent: str = "",
+    ) -> bytes:
+        """The same for positional arguments that their caller has as JSON already.
+
+        Args:
+            task_id: its id.
+            args: positional arguments, as JSON text.
+            args_repr: what ``bounded_repr`` gives for them, as JSON text.
+            kwargs: keyword arguments.
+            traceparent: a further header, where the call is traced.
+
+        Raises:
+            TypeError: arguments of a kind that JSON cannot carry.
+            ValueError: a circular argument.
+        """
+        shown_id = quote(task_id)
+        content = f"[{args}, {dumps(kwargs) if kwargs else '{}'}, {_NO_EMBED}]"
+        body = b2a_base64(content.encode(), newline=False).decode("ascii")
         return (
             f'{{"body": "{body}{self._head}{shown_id}{self._after_args}{shown_id}'
-            f', "parent_id": null, "argsrepr": {quote(bounded_repr(args))}, '
+            f', "parent_id": null, "argsrepr": {args_repr}, '
             f'"kwargsrepr": {quote(bounded_repr(kwargs)) if kwargs else _NO_KWARGS}'
             f"{self._after_kwargs}{_trace_header(traceparent) if traceparent else ''}"
             f"{self._correlation}{shown_id}"
-            f'{self._before_tag}{new_id()}"}}}}'
+            f'{self._before_tag}{new_tag()}"}}}}'
         ).encode()
 
 
@@ -205,7 +227,7 @@ def _encode_in_full(
         "delivery_info": {"exchange": "", "routing_key": call.queue},
         "priority": call.priority or 0,
         "body_encoding": "base64",
-        "delivery_tag": new_id(),
+        "delivery_tag": new_tag(),
     }
     envelope = {
         "body": b2a_base64(body, newline=False).decode(),

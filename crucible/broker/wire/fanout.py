@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 from typing import Any
 
-from crucible.broker.wire.ids import new_id
+from crucible.broker.wire.ids import new_tag
 from crucible.broker.wire.jsontypes import loads, quote
 from crucible.errors import MessageError
 
@@ -43,7 +43,7 @@ class Envelope:
     def pack(self, body: str) -> str:
         """The envelope around a JSON text."""
         content = binascii.b2a_base64(body.encode(), newline=False).decode()
-        return f'{{"body": "{content}{self._middle}{new_id()}"}}}}'
+        return f'{{"body": "{content}{self._middle}{new_tag()}"}}}}'
 
 
 def unpack(raw: bytes) -> tuple[Any, dict[str, Any]]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import threading
 import uuid
 from functools import lru_cache
+from struct import Struct
 
 #: Ids made from one read of the system's randomness, which costs more than shaping them.
 _BATCH = 256
 _pool: list[str] = []
-_GROUPS = re.compile(r"(.{8})(.{4})(.{4})(.{4})(.{12})")
+_tags: list[str] = []
+_GROUPS = Struct("8s4s4s4s12s")
 #: The six fixed bits of a version 4 UUID (RFC 9562, 5.4), for all ids of a batch at once.
 _FREE = int.from_bytes(bytes.fromhex("ffffffffffff0fff3fffffffffffffff") * _BATCH)
 _FIXED = int.from_bytes(bytes.fromhex("00000000000040008000000000000000") * _BATCH)
@@ -20,8 +21,9 @@ _FIXED = int.from_bytes(bytes.fromhex("00000000000040008000000000000000") * _BAT
 
 def _refill() -> str:
     randomness = int.from_bytes(os.urandom(16 * _BATCH))
-    digits = f"{randomness & _FREE | _FIXED:0{32 * _BATCH}x}"
-    _pool.extend(map("-".join, _GROUPS.findall(digits)))
+    digits = (randomness & _FREE | _FIXED).to_bytes(16 * _BATCH).hex().encode()
+    # Joined and split as a whole: a batch costs a few calls, not a few for each id.
+    _pool.extend(b" ".join(map(b"-".join, _GROUPS.iter_unpack(digits))).decode().split(" "))
     return _pool.pop()
 
 
@@ -33,8 +35,30 @@ def new_id() -> str:
         return _refill()
 
 
+#: The last two digits of the tags of a batch.
+_LAST_DIGITS = tuple(f"{number:02x}" for number in range(_BATCH))
+
+
+def new_tag() -> str:
+    """A delivery tag: no other has it, and it looks like a random UUID, as stock's are.
+
+    Nobody has to guess one, so a batch of them shares one id but for its last two digits.
+    """
+    try:
+        return _tags.pop()
+    except IndexError:
+        shared = new_id()[:-2]
+        _tags.extend([shared + digits for digits in _LAST_DIGITS])
+        return _tags.pop()
+
+
+def _forget() -> None:
+    _pool.clear()
+    _tags.clear()
+
+
 # A forked child must not use the ids that its parent still holds.
-os.register_at_fork(after_in_child=_pool.clear)
+os.register_at_fork(after_in_child=_forget)
 
 
 def default_origin() -> str:

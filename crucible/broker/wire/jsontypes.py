@@ -142,10 +142,11 @@ def dumps_texts(values: Sequence[Any]) -> str | None:
     for value in values:
         if type(value) is not str:
             return None
-    return f"[{', '.join(map(_quote_any, values))}]"
+    return f"[{', '.join(map(quote_text, values))}]"
 
 
-def _quote_any(text: str) -> str:
+def quote_text(text: str) -> str:
+    """What ``quote`` makes of a string, sooner where it is long."""
     # Of ASCII the two encoders write only DEL differently.
     if len(text) < _LONG or not text.isascii() or "\x7f" in text:
         return quote(text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from crucible.broker.wire.call import TaskCall, TaskOptions
 from crucible.broker.wire.decode import Message, decode, payload_of
 from crucible.broker.wire.encode import encode_call, expiration
-from crucible.broker.wire.ids import default_reply_to, new_id
+from crucible.broker.wire.ids import default_reply_to, new_tag
 from crucible.broker.wire.jsontypes import dumps
 from crucible.broker.wire.reprs import bounded_repr
 from crucible.errors import MessageError
@@ -250,7 +250,7 @@ def _properties(before: dict[str, Any], headers: dict[str, Any]) -> dict[str, An
         for name, value in before.items()
         if name not in properties and name not in ("expiration", "origin", "delivery_tag")
     }
-    properties["delivery_tag"] = new_id()
+    properties["delivery_tag"] = new_tag()
     return properties
 
 

@@ -2,7 +2,8 @@
 
 The legacy queue reports nothing by itself, so it is polled for many evaluations at once, as long as
 there are any. What this process no longer follows (it was killed, or there were too many) is
-missing from comparisons and metrics only; ``verify`` finds every evaluation without it.
+missing from comparisons and metrics, and webhooks are notified of it once somebody looks it up;
+``verify`` finds every evaluation without it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from crucible.broker.results.meta import REVOKED
 from crucible.errors import BrokerError, LegacyError, LegacyTaskUnknown
-from crucible.evaluation.kept_results import encode_kept
 from crucible.evaluation.record import task_id_of
 from crucible.evaluation.request import size_of
 from crucible.evaluation.view import evaluation_of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from crucible.evaluation.record import Record
     from crucible.evaluation.request import EvalRequest
     from crucible.legacy import LegacyClient
+    from crucible.migration.live.ends import LegacyEnds
     from crucible.migration.live.ledger import Ledger
     from crucible.models import Evaluation
 
@@ -86,11 +87,17 @@ class Follower:
     """Follows evaluations. Open it with ``async with``."""
 
     def __init__(
-        self, legacy: LegacyClient, results: Results, ledger: Ledger, observer: Observer
+        self,
+        legacy: LegacyClient,
+        results: Results,
+        ledger: Ledger,
+        ends: LegacyEnds,
+        observer: Observer,
     ) -> None:
         self._legacy = legacy
         self._results = results
         self._ledger = ledger
+        self._ends = ends
         self._observer = observer
         self._followed: OrderedDict[str, Followed] = OrderedDict()
         self._asked_bytes = 0
@@ -196,6 +203,9 @@ class Follower:
             await asyncio.gather(*map(self._fetch, ended[start : start + FETCH]))
 
     async def _fetch(self, eval_id: str) -> None:
+        followed = self._followed.get(eval_id)
+        if followed is None:
+            return
         try:
             meta = meta_of_task(await self._legacy.result(eval_id))
         except LegacyTaskUnknown:
@@ -210,7 +220,7 @@ class Follower:
             if record is not None and record.queue_system == "celery":
                 self.follow(eval_id, record)
                 return
-            await self._ledger.keep_result(eval_id, encode_kept(meta))
+            await self._ends.note(eval_id, followed.record, meta)
         except BrokerError as error:
             # Still followed, since the legacy queue will drop the result: the next round tries
             # again.

@@ -21,8 +21,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 
 from crucible.breaker import BreakerState
+from crucible.broker.publishing.charging import charge
+from crucible.broker.publishing.group_commit import IdempotencyRecord
 from crucible.broker.redis.translation import translated
-from crucible.errors import BrokerError, BrokerUnavailable
+from crucible.errors import BrokerError, BrokerUnavailable, QuotaExceeded
+from crucible.evaluation.in_flight import release
 from crucible.evaluation.record import decode_record, encode_record, once_name
 from crucible.evaluation.request import EvalRequest
 
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from crucible.breaker import CircuitBreaker
+    from crucible.broker.publishing.group_commit import PublishResult
+    from crucible.broker.publishing.quota import Quota
     from crucible.evaluation.record import Record
     from crucible.redis_keys import Keys
 
@@ -149,6 +154,33 @@ class Ledger:
         # The key may have expired between SET and GET; then no record was there.
         return None if fresh or held is None else decode_record(held)
 
+    async def enter_charged(
+        self, eval_id: str, entry: Entry, quota: Quota, patience_s: float = PATIENCE_S
+    ) -> PublishResult:
+        """The same, where a quota has to allow it and is charged for it.
+
+        Returns:
+            ``existing`` is the record that was there; ``error`` a ``QuotaExceeded``.
+
+        Raises:
+            BrokerUnavailable: the circuit is open, or the server did not answer in time.
+            BrokerError: the server refused.
+        """
+        name = self._keys.idempotency(once_name(eval_id))
+        record = IdempotencyRecord(name, encode_record(entry.record), self._ttl_s)
+
+        async def enter() -> PublishResult:
+            result = await charge(self._client.execute_command, record, quota)
+            if result.pushed:
+                program = self._keys.legacy_program(eval_id)
+                await self._client.set(program, entry.program, nx=True, ex=self._ttl_s)
+            return result
+
+        result = await self._guarded(enter, patience_s)
+        if result.error is not None and not isinstance(result.error, QuotaExceeded):
+            raise result.error
+        return result
+
     def _add(self, pipe: Any, eval_id: str, entry: Entry) -> None:
         once = self._keys.idempotency(once_name(eval_id))
         pipe.set(once, encode_record(entry.record), nx=True, ex=self._ttl_s)
@@ -173,8 +205,12 @@ class Ledger:
         """Remove the entry of a submission that the legacy queue did not accept."""
         self._forget(eval_id)
         try:
-            keys = (self._keys.idempotency(once_name(eval_id)), self._keys.legacy_program(eval_id))
-            await self._guarded(lambda: self._client.delete(*keys))
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.delete(
+                    self._keys.idempotency(once_name(eval_id)), self._keys.legacy_program(eval_id)
+                )
+                release(pipe, self._keys, [eval_id])
+                await self._guarded(pipe.execute)
         except BrokerError as error:
             log.info("the entry of %s could not be withdrawn: %s", eval_id, error)
 

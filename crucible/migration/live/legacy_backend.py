@@ -13,7 +13,7 @@ from crucible.errors import (
     LegacyTaskUnknown,
     LegacyUnreached,
 )
-from crucible.evaluation.kept_results import decode_kept, encode_kept, lost_evaluation
+from crucible.evaluation.kept_results import decode_kept, lost_evaluation
 from crucible.evaluation.record import Record, task_id_of
 from crucible.evaluation.request import options_of, program_from
 from crucible.evaluation.view import evaluation_of
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from crucible.evaluation.request import EvalRequest
     from crucible.executor.served import ServedEnvironments
     from crucible.legacy import LegacyClient
+    from crucible.migration.live.ends import LegacyEnds
     from crucible.migration.live.ledger import Ledger
     from crucible.models import Evaluation, Isolation, Limits
 
@@ -39,6 +40,7 @@ class LegacyBackend:
         client: of the queue.
         breaker: of the queue; looking up is not subject to it, only submitting.
         ledger: what is kept.
+        ends: notes what has ended.
         results: of Celery tasks, copies among them.
         served: the environments a program may run in.
         ceilings: the most a program may ask for.
@@ -50,6 +52,7 @@ class LegacyBackend:
         client: LegacyClient,
         breaker: CircuitBreaker,
         ledger: Ledger,
+        ends: LegacyEnds,
         results: Results,
         *,
         served: ServedEnvironments,
@@ -59,6 +62,7 @@ class LegacyBackend:
         self._client = client
         self._breaker = breaker
         self._ledger = ledger
+        self._ends = ends
         self._results = results
         self._served = served
         self._ceilings = ceilings
@@ -108,7 +112,7 @@ class LegacyBackend:
             raise
         meta = meta_of_task(task)
         if meta.ready:
-            await self._keep_result(eval_id, meta)
+            await self._note(eval_id, record, meta)
         return evaluation_of(eval_id, record, meta)
 
     async def unrecorded(self, eval_id: str) -> Evaluation | None:
@@ -131,11 +135,11 @@ class LegacyBackend:
             return None
         return decode_kept(kept) if kept else None
 
-    async def _keep_result(self, eval_id: str, meta: Meta) -> None:
+    async def _note(self, eval_id: str, record: Record, meta: Meta) -> None:
         try:
-            await self._ledger.keep_result(eval_id, encode_kept(meta))
+            await self._ends.note(eval_id, record, meta)
         except BrokerError as error:
-            log.debug("the result of %s cannot be kept now: %s", eval_id, error)
+            log.debug("the end of %s cannot be noted now: %s", eval_id, error)
 
     async def _result_of_copy(self, eval_id: str) -> Meta | None:
         try:

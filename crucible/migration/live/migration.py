@@ -16,6 +16,7 @@ from crucible.legacy import LegacyClient
 from crucible.migration.live.breakers import Breakers
 from crucible.migration.live.comparer import DualComparer, Mismatches
 from crucible.migration.live.copies import Copies
+from crucible.migration.live.ends import LegacyEnds
 from crucible.migration.live.follower import Follower
 from crucible.migration.live.ledger import Ledger
 from crucible.migration.live.legacy_backend import LegacyBackend
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from crucible.breaker import Circuit
     from crucible.broker import Publisher
     from crucible.evaluation.request import EvalRequest
+    from crucible.evaluation.webhook_notifier import WebhookNotifier
     from crucible.events.writer import EventSink
     from crucible.executor.served import ServedEnvironments
     from crucible.models import Evaluation
@@ -100,6 +102,7 @@ async def open_migration(
     publisher: Publisher,
     served: ServedEnvironments,
     events: EventSink | None = None,
+    webhooks: WebhookNotifier | None = None,
 ) -> AsyncIterator[Migration]:
     """Connect to the legacy queue and run the background parts while the context is open.
 
@@ -108,6 +111,7 @@ async def open_migration(
         publisher: publishes copies, and reads results of Celery tasks.
         served: the environments a program may run in.
         events: takes the events of evaluations in the legacy queue; None drops them.
+        webhooks: sends the webhooks of these; None where nobody is to be notified.
     """
     keys, results, ttl_s = publisher.keys, publisher.results, settings.result_ttl_s
     breakers = Breakers(settings)
@@ -119,10 +123,12 @@ async def open_migration(
         )
         watch = await enter(SwitchWatch(client, keys, settings, breakers.queue))
         ledger = await enter(Ledger(client, keys, unended_ttl_s(ttl_s), ttl_s, breakers.records))
+        ends = LegacyEnds(ledger, webhooks)
         backend = LegacyBackend(
             legacy,
             breakers.legacy,
             ledger,
+            ends,
             results,
             served=served,
             ceilings=ceilings_of(settings),
@@ -133,7 +139,7 @@ async def open_migration(
         copies = Copies(publisher, ttl_s or _COPY_TTL_S)
         comparer = await enter(DualComparer(mismatches, copies.run_again))
         observer = _Observer(counter, comparer, events or NoEvents())
-        follower = await enter(Follower(legacy, results, ledger, observer))
+        follower = await enter(Follower(legacy, results, ledger, ends, observer))
         sampler = await enter(Sampler(client, keys))
         shadow = await enter(Shadow(copies.send, follower.without_copy, breakers.queue))
         yield Migration(

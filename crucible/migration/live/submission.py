@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from crucible.breaker import BreakerState
@@ -20,7 +22,7 @@ from crucible.errors import (
     NothingStored,
     QuotaExceeded,
 )
-from crucible.evaluation.record import public_id
+from crucible.evaluation.record import decode_record, public_id
 from crucible.evaluation.request import queue_of
 from crucible.evaluation.service import NOT_QUEUED, Submitted
 from crucible.evaluation.submission import check_same
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from crucible.evaluation.request import EvalRequest
     from crucible.evaluation.submission import Draft
     from crucible.identity.principal import Principal
-    from crucible.identity.rates import RateStatus
+    from crucible.identity.rates import KeyRate, RateStatus
     from crucible.migration.live.migration import Migration
 
 log = logging.getLogger(__name__)
@@ -143,14 +145,16 @@ class RoutedSubmission:
     async def _legacy_first(self, draft: Draft, *, dual: bool) -> Submitted:
         record = draft.record("legacy", LEGACY_QUEUE, shadow=dual)
         entry = Entry(record, encode_asked(draft.asked))
-        if draft.field:
-            # The id may have been used before, in either queue system: that is found out first.
-            first = await self._enter(draft.eval_id, entry)
+        rate = None
+        if draft.field or draft.rate is not None:
+            # The id may have been used before, in either queue system, or the rate be used up: that
+            # is found out first.
+            first, rate = await self._enter(draft, entry)
             if first is not None:
                 return await self._repeated(draft, first)
             await self._take_or_withdraw(draft)
         else:
-            entering = asyncio.create_task(self._enter(draft.eval_id, entry))
+            entering = asyncio.create_task(self._enter(draft, entry))
             try:
                 await self._backend.submit(draft.eval_id, draft.asked)
             except BaseException:
@@ -159,19 +163,44 @@ class RoutedSubmission:
                 raise
             # Bounded by the patience of the ledger, and usually done by now.
             await entering
-        return self._accepted_by_legacy(draft, record, dual=dual)
+        return self._accepted_by_legacy(draft, record, dual=dual, rate=rate)
 
-    async def _enter(self, eval_id: str, entry: Entry) -> Record | None:
-        """Record what is about to go to the legacy queue; never fails, waits briefly."""
+    async def _enter(self, draft: Draft, entry: Entry) -> tuple[Record | None, RateStatus | None]:
+        """Record what is about to go to the legacy queue, and charge its key; waits briefly.
+
+        A server that is away fails nothing here: the legacy queue works without it.
+
+        Raises:
+            QuotaExceeded: the rate is used up, or too much is in flight.
+        """
+        # Until Celery has a share, its server must not slow submissions to the legacy queue.
+        mode = self._watch.switches.mode
+        legacy_only = mode in (Mode.LEGACY_ONLY, Mode.DUAL_WRITE)
+        patience_s = PATIENCE_S if legacy_only else SPLIT_PATIENCE_S
         try:
-            # Until Celery has a share, its server must not slow submissions to the legacy queue.
-            mode = self._watch.switches.mode
-            legacy_only = mode in (Mode.LEGACY_ONLY, Mode.DUAL_WRITE)
-            patience_s = PATIENCE_S if legacy_only else SPLIT_PATIENCE_S
-            return await self._ledger.enter(eval_id, entry, patience_s)
+            if draft.rate is not None:
+                return await self._charged(draft, entry, draft.rate, patience_s)
+            return await self._ledger.enter(draft.eval_id, entry, patience_s), None
+        except QuotaExceeded:
+            raise
         except BrokerError:
-            self._ledger.enter_later(eval_id, entry)
-            return None
+            self._ledger.enter_later(draft.eval_id, entry)
+            return None, None
+
+    async def _charged(
+        self, draft: Draft, entry: Entry, rate: KeyRate, patience_s: float
+    ) -> tuple[Record | None, RateStatus | None]:
+        enter = partial(self._ledger.enter_charged, draft.eval_id, entry, rate.quota, patience_s)
+        result = await enter()
+        if isinstance(result.error, QuotaExceeded) and result.error.in_flight:
+            with suppress(BrokerError):  # then it is refused for what is known
+                if await self._celery.release_ended(draft):
+                    result = await enter()
+        if isinstance(result.error, QuotaExceeded):
+            rate.refused(result.error)
+            raise result.error
+        status = None if result.quota is None else rate.status(result.quota)
+        return decode_record(result.existing) if result.existing else None, status
 
     async def _take_or_withdraw(self, draft: Draft) -> None:
         try:
@@ -180,13 +209,15 @@ class RoutedSubmission:
             await self._ledger.withdraw(draft.eval_id)
             raise
 
-    def _accepted_by_legacy(self, draft: Draft, record: Record, *, dual: bool) -> Submitted:
+    def _accepted_by_legacy(
+        self, draft: Draft, record: Record, *, dual: bool, rate: RateStatus | None = None
+    ) -> Submitted:
         self._legacy_total += 1
         self._celery.events.add(queued(draft, LEGACY_QUEUE, "legacy"))
         self._follower.follow(draft.eval_id, record, draft.asked if dual else None)
         if dual:
             self._shadow.offer(draft.eval_id, draft.asked)
-        return Submitted(public_id(draft.eval_id), LEGACY_QUEUE, True, "legacy")
+        return Submitted(public_id(draft.eval_id), LEGACY_QUEUE, True, "legacy", rate)
 
     async def _repeated(self, draft: Draft, first: Record) -> Submitted:
         """A submission whose id is known: it goes where the first one went."""

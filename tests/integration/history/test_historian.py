@@ -151,6 +151,40 @@ async def test_outages_of_the_database_are_waited_out(
         await until(lambda: has(engine, 2))
 
 
+async def test_a_database_that_is_away_at_the_start_is_waited_for(
+    scratch_postgres: PostgresServer, redis_url: str, redis: Redis
+) -> None:
+    """A historian that starts while PostgreSQL is down reports that, and writes once it is back."""
+    url = await scratch_postgres.create("history_late")
+    async with migrated(url) as engine:
+        await scratch_postgres.stop(signal.SIGKILL)
+        await append(redis, life("e0"))
+        async with working(url, redis_url) as historian:
+            await until(lambda: _troubled(redis))
+            await scratch_postgres.start()
+            await until(lambda: _closed(historian))
+        await engine.dispose()
+        await until(lambda: has(engine, 1))
+
+
+async def test_a_schema_of_another_version_is_refused_when_the_database_is_back(
+    scratch_postgres: PostgresServer, redis_url: str, redis: Redis
+) -> None:
+    """It could not be looked at before."""
+    url = await scratch_postgres.create("history_older")
+    await scratch_postgres.stop(signal.SIGKILL)
+    variables = {"CRUCIBLE_HISTORY_URL": url, "CRUCIBLE_EVENT_BUS_URL": redis_url}
+    async with crucible(["historian"], **variables) as refused:
+        await until(lambda: _troubled(redis))
+        await scratch_postgres.start()
+        assert await refused.wait() == 1
+        assert "(crucible historian migrate)" in refused.log
+
+
+async def _troubled(redis: Redis) -> bool:
+    return any(state.trouble for state in await read_states(redis, KEYS))
+
+
 async def _opened(historian: Historian) -> bool:
     return historian.state.circuit.opened_total > 0 and bool(historian.state.trouble)
 

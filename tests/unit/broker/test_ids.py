@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import uuid
 
-from crucible.broker.wire.ids import new_id
+from crucible.broker.wire.ids import new_id, new_tag
 
 
 def test_ids_are_random_uuids() -> None:
@@ -19,3 +19,11 @@ def test_ids_are_random_uuids() -> None:
         zeros |= ~one.int
     fixed = 0xF << 76 | 0b11 << 62
     assert (ones & zeros) & (2**128 - 1) == (2**128 - 1) & ~fixed
+
+
+def test_tags_look_like_ids_and_are_unique() -> None:
+    """Over more than one batch."""
+    made = [new_tag() for _ in range(1000)]
+    assert [str(uuid.UUID(text)) for text in made] == made
+    assert {uuid.UUID(text).version for text in made} == {4}
+    assert len(set(made)) == len(made)

@@ -19,6 +19,8 @@ def facts(**changes: Any) -> Facts:
         "policy": "noeviction",
         "keeps_file": True,
         "clock_difference_s": 0.2,
+        "replicas": 2,
+        "replicas_wanted": 1,
         "forbidden": [],
         "refusal": "",
     }
@@ -38,6 +40,7 @@ def test_a_server_as_it_should_be_needs_no_word() -> None:
         ({"mode": "cluster"}, Weight.UNUSABLE, "cluster mode"),
         ({"forbidden": ["RPOP on q"]}, Weight.RIGHTS, "does not let this user run RPOP on q"),
         ({"refusal": "its memory is full"}, Weight.REFUSAL, "its memory is full"),
+        ({"replicas": 0}, Weight.REFUSAL, "0 of the 1 replicas of CRUCIBLE_REPLICAS follow it"),
         ({"policy": "allkeys-lru"}, Weight.DOUBT, "may evict queues and claims"),
         ({"used_bytes": 95}, Weight.DOUBT, "95% of its maxmemory"),
         ({"keeps_file": False}, Weight.DOUBT, "append-only file"),

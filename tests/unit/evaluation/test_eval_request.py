@@ -350,3 +350,15 @@ def test_priorities_choose_queues_as_the_contract_says() -> None:
     queues = [queue_of(priority) for priority in range(10)]
     assert queues == ["batch"] * 3 + ["evaluation"] * 4 + ["high_priority"] * 3
     assert [celery_priority(priority) for priority in (0, 5, 9)] == [9, 4, 0]
+
+
+@given(st.text(min_size=1), st.sampled_from(["python", "bash"]), st.integers(0, 9), st.booleans())
+def test_the_fingerprint_of_a_plain_request_is_that_of_any(
+    code: str, language: str, priority: int, marked: bool
+) -> None:
+    """Known to be plain or not, the same content has the same fingerprint."""
+    metadata = {"b": 1, "a": [2]} if marked else None
+    asked = EvalRequest(code=code, language=language, priority=priority, metadata=metadata)
+    assert not options_of(asked)
+    with contextlib.suppress(UnicodeEncodeError):  # a lone surrogate has none
+        assert digest_of(asked, plain=True) == digest_of(asked)
