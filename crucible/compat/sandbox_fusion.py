@@ -114,7 +114,8 @@ def _fields(request: web.Request, asked: RunCode) -> dict[str, Any]:
 
 def _patience_s(fields: dict[str, Any]) -> float:
     """How long the client waits, by the limits that the program has got."""
-    return sum(fields[name]["wall_time_s"] for name in ("limits", "compile_limits")) + PATIENCE_S
+    wall_s: float = sum(fields[name]["wall_time_s"] for name in ("limits", "compile_limits"))
+    return wall_s + PATIENCE_S
 
 
 def answer(found: Evaluation, asked: RunCode) -> dict[str, Any]:
