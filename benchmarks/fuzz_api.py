@@ -108,6 +108,7 @@ async def fuzz(
     seed: int,
     key: str = "",
     phases: str = "coverage,fuzzing",
+    without: Sequence[str] = (),
 ) -> Fuzzed:
     """Send generated requests of every operation.
 
@@ -118,8 +119,9 @@ async def fuzz(
         seed: the same requests for the same seed.
         key: sent with each; empty for none.
         phases: of Schemathesis: ``coverage`` tries the limits of each field, ``fuzzing`` anything.
+        without: paths that are not asked.
     """
-    left_out = () if key else _KEYS
+    left_out = (*without, *(() if key else _KEYS))
     command = [
         sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json",
         "--checks", ",".join(CHECKS), "--phases", phases,

@@ -18,7 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=7200.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--plot", type=Path, nargs="?", const=Path("docs/pictures/soak.svg"))
+    parser.add_argument("--plot", type=Path, nargs="?", const=Path("docs", "pictures", "soak.svg"))
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="crucible-soak-") as name:
         directory = Path(name)

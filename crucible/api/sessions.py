@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
 from crucible.api.app_keys import SESSIONS
 from crucible.api.callers import caller_of
+from crucible.errors import SessionUnavailable
 from crucible.evaluation.session_service import CellRequest, SessionRequest
 from crucible.executor.sessions.models import CellResult, Reason  # noqa: TC001 - msgspec reads them
 from crucible.http.answers import json_answer
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from crucible.sessions.wire import Record
 
 T = TypeVar("T")
+
+#: Seconds between two looks at whether the client is still there.
+LOOK_S = 0.5
 
 
 class SessionShown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,12 +71,28 @@ class SessionList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 async def create(request: web.Request) -> web.Response:
-    """``POST /api/v1/sessions``: open one."""
+    """``POST /api/v1/sessions``: open one; none is left behind by a client that hangs up."""
     asked = await _body(request, SessionRequest, b"{}")
-    record = await request.app[SESSIONS].open(caller_of(request), asked)
+    opening = asyncio.create_task(request.app[SESSIONS].open(caller_of(request), asked))
+    try:
+        while not opening.done() and not _has_hung_up(request):
+            await asyncio.wait({opening}, timeout=LOOK_S)
+    finally:
+        if not opening.done():
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+    if opening.cancelled():
+        raise SessionUnavailable("the client has hung up")
+    record = await opening
+    if _has_hung_up(request):
+        record = await request.app[SESSIONS].close(caller_of(request), record.id)
     return json_answer(
         shown(record), status=201, headers={"Location": f"/api/v1/sessions/{record.id}"}
     )
+
+
+def _has_hung_up(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 async def list_(request: web.Request) -> web.Response:

@@ -28,6 +28,7 @@ from crucible.cli import (
     legacy,
     migration,
     queues,
+    sessions,
     settings,
     submit,
     tail,
@@ -85,6 +86,7 @@ app.command("purge")(queues.purge)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(sessions.app, name="sessions")
 app.add_typer(legacy.app, name="legacy")
 app.add_typer(migration.app, name="migration")
 app.command("compare")(compare.command)

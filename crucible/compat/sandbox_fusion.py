@@ -72,8 +72,7 @@ async def run_code(request: web.Request) -> web.Response:
     try:
         asked = msgspec.json.decode(await read_body(request), type=RunCode)
         fields = _fields(request, asked)
-        patience_s = asked.compile_timeout + asked.run_timeout + PATIENCE_S
-        found = await evaluate(request, fields, patience_s)
+        found = await evaluate(request, fields, _patience_s(fields))
     except msgspec.ValidationError as error:
         return invalid("body", str(error))
     except msgspec.DecodeError as error:
@@ -111,6 +110,12 @@ def _fields(request: web.Request, asked: RunCode) -> dict[str, Any]:
         "output_files": [relative(name) for name in asked.fetch_files],
     }
     return fields
+
+
+def _patience_s(fields: dict[str, Any]) -> float:
+    """How long the client waits, by the limits that the program has got."""
+    wall_s: float = sum(fields[name]["wall_time_s"] for name in ("limits", "compile_limits"))
+    return wall_s + PATIENCE_S
 
 
 def answer(found: Evaluation, asked: RunCode) -> dict[str, Any]:

@@ -353,16 +353,25 @@ class CeleryService:
         """
         evaluation = await self.find(eval_id)
         if evaluation.status in ENDED:
+            if evaluation.status is Status.CANCELLED:
+                # The api that cancelled it may have been killed before it reported that.
+                await self._report_cancelled(eval_id, evaluation)
             return evaluation
         await self._control.revoke([task_id_of(eval_id)], terminate=True, final=True)
         await self.wait_for(eval_id, STOP_WAIT_S)
         found = await self.find(eval_id)
         if found.status is Status.CANCELLED:
-            # No worker may have it for a long time, and a stock one that is running it reports no
-            # end: it kills the process. One that an async worker reports too has the same ids.
-            self.events.add(cancelled(Delivery(eval_id, evaluation.queue, None)))
-            await self._notify(eval_id, found)
+            await self._report_cancelled(eval_id, found)
         return found
+
+    async def _report_cancelled(self, eval_id: str, found: Evaluation) -> None:
+        """Report an end that no worker may report.
+
+        None may have it for a long time, and a stock one kills the process that runs it. An end
+        that is reported twice has the same ids.
+        """
+        self.events.add(cancelled(Delivery(eval_id, found.queue, None)))
+        await self._notify(eval_id, found)
 
     async def _notify(self, eval_id: str, found: Evaluation) -> None:
         """Send the webhooks of an end that no worker may have seen."""

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError, LineTooLong
 
 from crucible.errors import CrucibleError, InputError, ParameterError
@@ -169,6 +169,13 @@ def first_line(error: BaseException) -> str:
     return text.strip().partition("\n")[0].rstrip(":")[:_SHOWN]
 
 
+def _is_of_lost_client(error: Exception, request: web.Request) -> bool:
+    """Whether that is what writing to a client that has hung up raises."""
+    transport = request.transport
+    is_lost = transport is None or transport.is_closing()
+    return is_lost and isinstance(error, ClientConnectionResetError)
+
+
 def problem_middleware(
     translate: Callable[[CrucibleError], web.Response],
     of_http: Callable[[web.HTTPException], web.Response] = of_http,
@@ -196,8 +203,9 @@ def problem_middleware(
                 raise
             return of_http(error)
         except Exception as error:  # the last line of defence: a client never sees a traceback
-            if error is request.content.exception():
-                # The client went away while its body was read; nobody reads this answer.
+            if error is request.content.exception() or _is_of_lost_client(error, request):
+                # The client went away while its body was read, or while a stream was written to
+                # it; nobody reads this answer.
                 return problem(400, _phrase(400))
             log.exception("unhandled error in %s %s", request.method, request.path)
             return internal_error()

@@ -151,7 +151,7 @@ class SessionDesk:
             idle_s=idle_s,
             total_s=spec.limits.wall_time_s,
         )
-        await self._reserve(record, most)
+        await self._reserve(record, most, wait_s)
         asked: Open | None = None
         try:
             with self._call() as (number, answer):
@@ -189,7 +189,7 @@ class SessionDesk:
             removed: Any = await self._client.lrem(self._keys.sessions_wanted, 1, encode(asked))  # type: ignore[arg-type]  # redis-py's
         return bool(removed)
 
-    async def _reserve(self, record: Record, most: int) -> None:
+    async def _reserve(self, record: Record, most: int, wait_s: float) -> None:
         """Count a session before it is there, so that two at once cannot both be the last."""
         index = self._keys.sessions_of(record.tenant)
         with translated():
@@ -197,7 +197,7 @@ class SessionDesk:
                 pipe.set(
                     self._keys.session(record.tenant, record.id),
                     encode(record),
-                    ex=SESSION_OPENING_TTL_S,
+                    ex=int(max(SESSION_OPENING_TTL_S, wait_s + STARTING_S + MARGIN_S)),
                 )
                 pipe.zadd(index, {record.id: time.time()})
                 pipe.expire(index, SESSION_CALLS_TTL_S + int(record.total_s))
@@ -226,11 +226,24 @@ class SessionDesk:
             await self._client.delete(self._keys.session(tenant, f"{session_id}:opening"))
 
     async def _forget(self, record: Record) -> None:
+        """Give a reservation up; a worker that opened the session already is to end it.
+
+        One that has not yet finds no reservation, and ends it by itself.
+        """
+        key = self._keys.session(record.tenant, record.id)
         with translated():
-            async with self._client.pipeline(transaction=False) as pipe:
-                pipe.delete(self._keys.session(record.tenant, record.id))
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.get(key)
+                pipe.delete(key)
                 pipe.zrem(self._keys.sessions_of(record.tenant), record.id)
-                await pipe.execute()
+                stored, *_ = await pipe.execute()
+        opened = _decoded(stored)
+        if opened is not None and opened.host:
+            number = next(self._numbers)
+            await self._push(
+                self._keys.session_calls(opened.host),
+                Close(call=number, reply_to=self._name, session=record.id),
+            )
 
     async def of_tenant(self, tenant: str) -> list[Record]:
         """The sessions of a tenant that have not ended, the oldest first.

@@ -190,8 +190,11 @@ class SessionHost:
         try:
             async with open_session(self._executor, asked.spec) as session:
                 kept = self._kept[asked.session] = KeptSession(session, record)
-                await self._say(asked, Answer(call=asked.call), record)
-                await self._answer_calls(kept)
+                if await self._is_awaited(record):
+                    await self._say(asked, Answer(call=asked.call))
+                    await self._answer_calls(kept)
+                else:
+                    session.end("closed")
                 reason = await asyncio.shield(session.ended)
         except ExecutorRefused as error:
             await self._say(asked, Answer(call=asked.call, refused=str(error)))
@@ -202,6 +205,17 @@ class SessionHost:
             self._kept.pop(asked.session, None)
             if kept is not None:
                 await self._conclude(kept, reason)
+
+    async def _is_awaited(self, record: Record) -> bool:
+        """Store that a session is open; False where its reservation was given up meanwhile."""
+        key = self._keys.session(record.tenant, record.id)
+        left_s = int(record.total_s) + SESSION_KEPT_TTL_S
+        try:
+            with translated():
+                return bool(await self._client.set(key, encode(record), ex=left_s, xx=True))
+        except BrokerError as error:
+            log.warning("that session %s is open is not stored: %s", record.id, error)
+            return False
 
     async def _answer_calls(self, kept: KeptSession) -> None:
         """Run the cells of a session, one after the other, until it is to end."""

@@ -73,6 +73,9 @@ async def test_sandbox_fusion(client: aiohttp.ClientSession) -> None:
     assert good["run_result"]["stdout"] == "hi\n"
     assert (good["run_result"]["status"], good["run_result"]["return_code"]) == ("Finished", 0)
     assert set(good) >= {"executor_pod_name", "files"}
+    # Less than no time is no limit of its own, for the program as for who waits.
+    endless = await fusion(client, code="print(1)", run_timeout=-4e16, compile_timeout=-1)
+    assert endless["status"] == "Success"
     bad = await fusion(client, code="import sys; sys.exit(3)")
     assert (bad["status"], bad["run_result"]["return_code"]) == ("Failed", 3)
     slow = await fusion(client, code="print(1, flush=True)\nwhile 1: pass", run_timeout=0.5)
@@ -250,6 +253,7 @@ async def test_nemo_skills(client: aiohttp.ClientSession) -> None:
         "stderr": "",
         "new_session_created": False,
     }
+    assert (await run("print(1)", timeout=-4e16))[1]["stdout"] == "1\n"
     assert (await run("raise SystemExit(1)"))[1]["process_status"] == "completed"
     assert (await run("exit 3", language="shell"))[1]["process_status"] == "error"
     _, slow = await run("while 1: pass", timeout=0.5)

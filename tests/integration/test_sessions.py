@@ -11,7 +11,9 @@ import pytest_asyncio
 from support.api_rig import port_of, running_api
 from support.keyed import make_key
 from support.worker_rig import async_worker
+from typer.testing import CliRunner
 
+from crucible.cli.main import app
 from crucible.client import ApiRefused, AsyncCrucible
 from crucible.embedded.server import EmbeddedServer
 
@@ -200,6 +202,27 @@ async def test_cells_wait_for_their_turn_and_closing_does_not(
     assert (await sleeping)[1]["reason"] == "closed"
 
 
+async def test_a_client_that_hangs_up_leaves_no_session(client: aiohttp.ClientSession) -> None:
+    """A session that waited for room, and whose client is gone, does not take the room."""
+    paths = [await opened(client) for _ in range(3)]
+
+    async def until(number: int) -> None:
+        async with asyncio.timeout(60):
+            while len((await ask(client, "GET", PATH))[1]["sessions"]) != number:
+                await asyncio.sleep(0.02)
+
+    opening = asyncio.create_task(ask(client, "POST", PATH, {}))
+    await until(4)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    await ask(client, "DELETE", paths.pop())
+    await until(2)
+    # The worker has room again: what was given up does not live on in it.
+    paths.append(await opened(client))
+    for path in paths:
+        await ask(client, "DELETE", path)
+
+
 async def test_a_session_dies_with_its_worker(url: str, client: aiohttp.ClientSession) -> None:
     """Killed, its worker leaves nobody who answers: within seconds that is said."""
     paths = [await opened(client) for _ in range(3)]
@@ -234,6 +257,23 @@ async def test_the_client_has_sessions(client: aiohttp.ClientSession) -> None:
         with pytest.raises(ApiRefused) as refused:
             await crucible.execute(session.id, "x")
         assert refused.value.status == 410
+
+
+async def test_the_command_has_sessions(client: aiohttp.ClientSession) -> None:
+    """Opened, asked, listed and closed by ``crucible sessions``."""
+    at = ["--url", f"http://127.0.0.1:{port_of(client)}"]
+
+    async def sessions(*arguments: str) -> tuple[int, str]:
+        done = await asyncio.to_thread(CliRunner().invoke, app, ["sessions", *arguments, *at])
+        return done.exit_code, done.stdout
+
+    code, made = await sessions("open", "--idle-timeout-s", "60")
+    assert code == 0, made
+    session = made.strip()
+    assert await sessions("execute", session, "x = 6 * 7\nprint('hi')\nx") == (0, "hi\n42\n")
+    assert (await sessions("execute", session, "1 / 0"))[0] == 1
+    assert session in (await sessions("list", "--json"))[1]
+    assert await sessions("close", session) == (0, f"{session} ended (closed)\n")
 
 
 async def test_another_tenant_has_none_of_them(client: aiohttp.ClientSession, url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -17,7 +18,9 @@ from support.migration_rig import LocalExecutor, celery_worker, completed, submi
 from support.receiver import listening_receiver, verify
 from support.worker_rig import async_worker
 
+from crucible.broker.results.meta import REVOKED, STARTED, encode_meta, revoked_result
 from crucible.broker.wire.decode import decode
+from crucible.redis_keys import REVOKED as REVOKED_IDS
 from crucible.redis_keys import Keys
 from crucible.webhooks.registration import DEFAULT, EVENT_TYPES, RegistrationStore
 
@@ -106,25 +109,35 @@ async def test_only_the_events_asked_for_are_delivered(redis_url: str) -> None:
         assert event["data"]["verdict"] == "cancelled"
 
 
-async def test_one_that_a_stock_worker_runs_is_cancelled(redis_url: str) -> None:
-    """The worker kills the process of the task, which reports nothing any more."""
-    async with (
-        listening_receiver() as received,
-        running_api(redis_url, webhook_networks=LOOPBACK) as client,
-        celery_worker(redis_url),
-    ):
-        await registered(client, received.url)
-        await submit(client, "import time; time.sleep(60)", eval_id="runs")
+async def test_the_end_of_one_that_a_stock_worker_ran_is_delivered(
+    redis_url: str, redis: Redis
+) -> None:
+    """Such a worker kills the process and stores REVOKED; who asked for it reports the end."""
+    key = Keys().result("eval-runs")
+    async with running_api(redis_url, webhook_networks=LOOPBACK) as client:
+        await registered(client, "http://127.0.0.1:9/hook")
+        await submit(client, "print(1)", eval_id="runs")
+        await redis.set(key, encode_meta("eval-runs", STARTED, {}))
+        cancelling = asyncio.create_task(asked(client, "DELETE", "/api/eval/runs"))
+        await until(lambda: redis.exists(REVOKED_IDS), timeout_s=60)
+        meta = encode_meta("eval-runs", REVOKED, revoked_result("terminated"))
+        await redis.set(key, meta)
+        await redis.publish(key, meta)
+        assert (await cancelling)["status"] == "cancelled"
+        assert await redis.llen("webhooks") == 1
 
-        async def running_now() -> bool:
-            view = await asked(client, "GET", "/api/eval/runs")
-            return bool(view["status"] == "running")
 
-        await until(running_now, timeout_s=60)
-        assert (await asked(client, "DELETE", "/api/eval/runs"))["status"] == "cancelled"
-        await until(lambda: received.requests, timeout_s=60)
-        (event,) = received.bodies()
-    assert (event["type"], event["data"]["eval_id"]) == ("evaluation.cancelled", "runs")
+async def test_an_end_whose_api_was_killed_is_delivered_when_it_is_asked_again(
+    redis_url: str, redis: Redis
+) -> None:
+    """It had stored the end and not sent the delivery yet, so its client had no answer."""
+    async with running_api(redis_url, webhook_networks=LOOPBACK) as client:
+        await registered(client, "http://127.0.0.1:9/hook")
+        await submit(client, "print(1)", eval_id="stopped")
+        meta = encode_meta("eval-stopped", REVOKED, revoked_result("revoked"))
+        await redis.set(Keys().result("eval-stopped"), meta)
+        assert (await asked(client, "DELETE", "/api/eval/stopped"))["status"] == "cancelled"
+        assert await redis.llen("webhooks") == 1
 
 
 async def test_a_submission_names_its_own_receiver(redis_url: str) -> None:

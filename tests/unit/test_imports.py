@@ -50,7 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"objects", "webhooks", "worker"},
     "assessments": PLAIN | {"broker", "evaluation", "events", "executor", "identity", "worker"},
     "workflows": PLAIN | {"broker", "evaluation", "identity", "worker"},
-    "pipelines": PLAIN | {"assessments", "broker", "evaluation", "executor", "webhooks", "worker"},
+    "pipelines": PLAIN
+    | {"assessments", "broker", "evaluation", "executor", "objects", "webhooks", "worker"},
     "platform_tasks": PLAIN
     | {"assessments", "evaluation", "executor", "pipelines"}
     | {"worker", "workflows"},

@@ -138,13 +138,13 @@ class Battle:
             for client in service.clients:
                 group.create_task(client.load(pause_s, stop))
             try:
-                await self._kill_in_turn(self._killers(service), seconds, kills)
+                await self._kill_in_turn(service, seconds, kills)
             finally:
                 stop.set()
 
-    async def _kill_in_turn(self, killers: dict[str, Kill], seconds: float, kills: int) -> None:
+    async def _kill_in_turn(self, service: Service, seconds: float, kills: int) -> None:
         """Every kind in turn in a random order, so that none is left out of a short battle."""
-        loop = asyncio.get_running_loop()
+        loop, killers = asyncio.get_running_loop(), self._killers(service)
         begin, step = loop.time(), seconds / (kills + 1)
         order: list[str] = []
         for number in range(kills):
@@ -152,6 +152,7 @@ class Battle:
             name = order.pop()
             at = begin + step * (number + self._random.uniform(0.5, 1.5))
             await asyncio.sleep(max(0.0, at - loop.time()))
+            await service.revive()
             self._killed_at.append(time.time())
             await killers[name]()
             if self._stock and name in (STOCK, _QUEUE):

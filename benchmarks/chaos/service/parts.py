@@ -59,6 +59,11 @@ class Part:
             await child.__aexit__(None, None, None)
             self.lines += child.lines
 
+    async def revive(self) -> None:
+        """Start it again if it has exited, as a supervisor does: a database may be starting up."""
+        if self._child is not None and self._child.returncode is not None:
+            await self.replace()
+
     async def replace(self) -> None:
         """Kill it and start the next one."""
         await self.kill()

@@ -57,6 +57,7 @@ class Records:
             consumer = HistoryConsumer(events, Keys(), 1)
 
             async def left() -> int:
+                await service.revive()
                 open_ = sum([await self._open(client) for client in service.clients])
                 behind = await consumer.oldest_s() is not None
                 return open_ + await queued(queues) + behind

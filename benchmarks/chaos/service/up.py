@@ -53,6 +53,11 @@ class Service:
         """A process by the name of its part."""
         return next(part for part in self.parts if part.name == name)
 
+    async def revive(self) -> None:
+        """Start the processes again that have exited by themselves."""
+        for part in self.parts:
+            await part.revive()
+
     async def stop(self) -> list[str]:
         """SIGTERM all processes; the faults of those that did not exit with 0."""
         codes = await asyncio.gather(*(part.stop() for part in self.parts))

@@ -1,0 +1,70 @@
+"""Clients that hang up while a stream is written to them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from crucible.http.problems import problem_middleware
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+    from crucible.errors import CrucibleError
+
+WAIT_S = 30.0
+
+
+def translate(error: CrucibleError) -> web.Response:
+    """Nothing here raises one."""
+    raise AssertionError(error)
+
+
+@pytest.mark.parametrize(("breaks", "logged"), [(False, 0), (True, 1)], ids=["lost", "broken"])
+async def test_only_faults_of_ours_are_logged(
+    caplog: pytest.LogCaptureFixture, *, breaks: bool, logged: int
+) -> None:
+    """Who hangs up is no fault; one that comes up at the same moment is."""
+    ended = asyncio.Event()
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"one")
+        async with asyncio.timeout(WAIT_S):
+            while request.transport is not None and not request.transport.is_closing():
+                await asyncio.sleep(0.01)
+        if breaks:
+            raise ZeroDivisionError
+        await response.write(b"two")
+        return response
+
+    @web.middleware
+    async def watched(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        finally:
+            ended.set()
+
+    application = web.Application(middlewares=[watched, problem_middleware(translate)])
+    application.router.add_get("/", stream)
+    # Not aiohttp's test server: it cancels the handlers of clients that have hung up.
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
+        with caplog.at_level(logging.ERROR):
+            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+                async with client.get("/") as response:
+                    assert await response.content.read(3) == b"one"
+                    response.close()
+                await asyncio.wait_for(ended.wait(), WAIT_S)
+    finally:
+        await runner.cleanup()
+    assert len(caplog.records) == logged
