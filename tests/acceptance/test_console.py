@@ -94,7 +94,7 @@ async def console(installed: Installation) -> AsyncIterator[Console]:
 async def test_a_program_runs_and_its_output_appears(console: Console) -> None:
     """Written in the editor, followed by events, explained in words."""
     run = await console.run(
-        "import time\nprint('first', flush=True)\ntime.sleep(3)\nprint(6 * 7)\n"
+        "import time\nprint('first', flush=True)\ntime.sleep(6)\nprint(6 * 7)\n"
     )
     # While it still runs; all of it once it has ended.
     await expect(run.get_by_label("Output so far")).to_have_text("first")
@@ -106,7 +106,7 @@ async def test_a_program_runs_and_its_output_appears(console: Console) -> None:
 async def test_tests_tick_and_each_is_listed(console: Console) -> None:
     """A graded program shows how many tests are done, then what came of each."""
     await console.show("submit")
-    await console.write("import time\nn = int(input())\ntime.sleep(0.3)\nprint(n * n)\n")
+    await console.write("import time\nn = int(input())\ntime.sleep(2)\nprint(n * n)\n")
     await console.page.get_by_text("Tests", exact=True).click()
     for number, expected in ((3, 9), (4, 16), (5, 0)):
         await console.button("Add a test").click()
