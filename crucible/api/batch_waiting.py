@@ -11,6 +11,7 @@ from aiohttp import web
 from crucible.api.app_keys import SERVICE
 from crucible.api.callers import caller_of
 from crucible.errors import BrokerError, LegacyError, NotFound
+from crucible.http.answers import has_hung_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,7 +70,7 @@ async def stream_ended(
             for worker in workers:
                 if worker.done():
                     worker.result()  # raises what it failed with
-            if request.transport is None or request.transport.is_closing():
+            if has_hung_up(request):
                 return response
             left -= len(ended)
             if ended:

@@ -12,7 +12,7 @@ from crucible.api.callers import caller_of
 from crucible.errors import SessionUnavailable
 from crucible.evaluation.session_service import CellRequest, SessionRequest
 from crucible.executor.sessions.models import CellResult, Reason  # noqa: TC001 - msgspec reads them
-from crucible.http.answers import json_answer
+from crucible.http.answers import has_hung_up, json_answer
 from crucible.http.body import read_body
 from crucible.models import Isolation  # noqa: TC001 - msgspec reads it
 from crucible.validation import input_error, not_json
@@ -75,7 +75,7 @@ async def create(request: web.Request) -> web.Response:
     asked = await _body(request, SessionRequest, b"{}")
     opening = asyncio.create_task(request.app[SESSIONS].open(caller_of(request), asked))
     try:
-        while not opening.done() and not _has_hung_up(request):
+        while not opening.done() and not has_hung_up(request):
             await asyncio.wait({opening}, timeout=LOOK_S)
     finally:
         if not opening.done():
@@ -84,15 +84,11 @@ async def create(request: web.Request) -> web.Response:
     if opening.cancelled():
         raise SessionUnavailable("the client has hung up")
     record = await opening
-    if _has_hung_up(request):
+    if has_hung_up(request):
         record = await request.app[SESSIONS].close(caller_of(request), record.id)
     return json_answer(
         shown(record), status=201, headers={"Location": f"/api/v1/sessions/{record.id}"}
     )
-
-
-def _has_hung_up(request: web.Request) -> bool:
-    return request.transport is None or request.transport.is_closing()
 
 
 async def list_(request: web.Request) -> web.Response:

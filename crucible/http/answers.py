@@ -52,3 +52,8 @@ def rendered(response: web.Response) -> bytes:
         f"Date: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n"
         f"{added}\r\n"
     ).encode() + body
+
+
+def has_hung_up(request: web.Request) -> bool:
+    """Whether the client is gone, so that nobody reads what is answered."""
+    return request.transport is None or request.transport.is_closing()

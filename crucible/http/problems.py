@@ -16,6 +16,7 @@ from aiohttp import ClientConnectionResetError, web
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError, LineTooLong
 
 from crucible.errors import CrucibleError, InputError, ParameterError
+from crucible.http.answers import has_hung_up
 from crucible.validation import pointer_of, quoted
 
 if TYPE_CHECKING:
@@ -169,13 +170,6 @@ def first_line(error: BaseException) -> str:
     return text.strip().partition("\n")[0].rstrip(":")[:_SHOWN]
 
 
-def _is_of_lost_client(error: Exception, request: web.Request) -> bool:
-    """Whether that is what writing to a client that has hung up raises."""
-    transport = request.transport
-    is_lost = transport is None or transport.is_closing()
-    return is_lost and isinstance(error, ClientConnectionResetError)
-
-
 def problem_middleware(
     translate: Callable[[CrucibleError], web.Response],
     of_http: Callable[[web.HTTPException], web.Response] = of_http,
@@ -203,7 +197,8 @@ def problem_middleware(
                 raise
             return of_http(error)
         except Exception as error:  # the last line of defence: a client never sees a traceback
-            if error is request.content.exception() or _is_of_lost_client(error, request):
+            is_of_writing = isinstance(error, ClientConnectionResetError) and has_hung_up(request)
+            if error is request.content.exception() or is_of_writing:
                 # The client went away while its body was read, or while a stream was written to
                 # it; nobody reads this answer.
                 return problem(400, _phrase(400))
