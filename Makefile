@@ -41,7 +41,7 @@ checks:
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 
-bench: setup ## measure everything beside bare limits and other systems (20 minutes)
+bench: setup ## measure everything beside bare limits and other systems (24 minutes)
 	@$(VENV)/python scripts/pinned-envs bench
 	@$(VENV)/crucible bench all --json .cache/bench/latest.json --plot .cache/bench/plots $(BENCH_ARGS)
 

@@ -96,4 +96,5 @@ SCENARIO = Scenario(
     open=redis_stage,
     measure=measure,
     seconds=5.0,
+    turn_s=9.0,
 )

@@ -122,4 +122,5 @@ SCENARIO = Scenario(
     },
     open=open_stage,
     measure=measure,
+    turn_s=13.0,
 )
