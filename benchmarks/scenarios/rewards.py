@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FACADE, API, BARE = "facade", "api", "bare processes"
 #: Requests of one turn.
-REQUESTS = 128
+REQUESTS = 96
 #: Programs that a worker runs at once where nothing else is configured.
 SLOTS = max(2, os.cpu_count() or 1)
 _ASK = {FACADE: by_facade, API: by_api}
@@ -78,5 +78,5 @@ SCENARIO = Scenario(
     subjects={label: Subject("bare_rewards") for label in (FACADE, API, BARE)},
     open=open_stage,
     measure=measure,
-    turn_s=10.0,
+    turn_s=8.0,
 )

@@ -107,5 +107,5 @@ SCENARIO = Scenario(
     open=redis_stage,
     measure=measure,
     seconds=2.0,
-    turn_s=8.5,
+    turn_s=7.5,
 )
