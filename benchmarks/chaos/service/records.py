@@ -122,8 +122,8 @@ class Records:
             for entry in entries_of(rows):
                 event = entry.event
                 if event.transition in TERMINAL:
-                    ends = self.found.events.setdefault(event.eval_id, set())
-                    ends.add((str(event.status), event.verdict and str(event.verdict)))
+                    ends = self.found.events.setdefault(event.eval_id, [])
+                    ends.append((str(event.status), event.verdict and str(event.verdict)))
             after = f"({rows[-1][0].decode()}"
 
     async def _repair(self) -> None:

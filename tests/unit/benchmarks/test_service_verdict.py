@@ -25,7 +25,7 @@ def _found() -> Found:
         results={"e": {"status": "completed", "verdict": "ok", "output": "42\n"}},
         history={"e": OK},
         deliveries={"e": Delivered({"msg_1"}, {OK})},
-        events={"e": {OK}},
+        events={"e": [OK]},
         reports={"s": {"summary": {"runs": 4, "passed_cases": 2}}},
     )
 
@@ -54,7 +54,7 @@ def test_records_that_agree() -> None:
         (lambda found: found.deliveries.clear(), "delivered"),
         (lambda found: found.deliveries["e"].ids.add("msg_2"), "delivered"),
         (lambda found: found.deliveries["e"].ends.add(("failed", "timeout")), "delivered"),
-        (lambda found: found.events["e"].add(("failed", "timeout")), "on the bus"),
+        (lambda found: found.events["e"].append(("failed", "timeout")), "on the bus"),
         (lambda found: found.events.clear(), "no event of its end"),
         (lambda found: found.reports.clear(), "no report"),
         (lambda found: found.reports["s"]["summary"].update(runs=3), "assessment s"),
@@ -76,6 +76,24 @@ def test_an_event_that_a_kill_explains(kill: float, explained: int) -> None:
     found.events.clear()
     verdict = _judged(found, [kill])
     assert (verdict.explained, len(verdict.faults)) == (explained, 1 - explained)
+
+
+@pytest.mark.parametrize(
+    ("ends", "kill", "well"),
+    [
+        ([OK, OK], AT + 60, True),
+        ([OK, ("cancelled", "cancelled")], AT + 5, True),
+        ([OK, ("cancelled", "cancelled")], AT + 60, False),
+        ([("cancelled", "cancelled"), OK], AT + 5, False),
+    ],
+)
+def test_of_two_ends_the_first_is_that_of_the_result(
+    ends: list[tuple[str, str]], kill: float, well: bool
+) -> None:
+    """And there are two that differ only where two workers may have run it."""
+    found = _found()
+    found.events["e"] = list(ends)
+    assert (_judged(found, [kill]).faults == []) is well
 
 
 @pytest.mark.parametrize(("kill", "excused"), [(AT + 5, 1), (AT - 60, 0)])
