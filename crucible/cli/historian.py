@@ -121,7 +121,7 @@ def repair(settings: Settings, as_json: Json = False) -> None:
 
 
 async def _repair(settings: Settings, url: str) -> Repaired:
-    from crucible.broker.redis.connection import open_client
+    from crucible.broker.redis.connection import TYPED_CONNECT_TIMEOUT_S, open_client
     from crucible.evaluation.history_repair import Repair
     from crucible.history.database import open_database
     from crucible.history.version import require_newest
@@ -131,8 +131,8 @@ async def _repair(settings: Settings, url: str) -> Repaired:
     keys = Keys(settings.global_keyprefix, settings.result_prefix)
     async with (
         open_database(url) as engine,
-        open_client(settings.celery_broker_url) as queue,
-        open_client(settings.result_url) as results,
+        open_client(settings.celery_broker_url, connect_timeout_s=TYPED_CONNECT_TIMEOUT_S) as queue,
+        open_client(settings.result_url, connect_timeout_s=TYPED_CONNECT_TIMEOUT_S) as results,
     ):
         await require_newest(engine)
         return await Repair(queue, results, keys, HistoryWriter(engine)).run()
