@@ -1,13 +1,6 @@
-"""The ``crucible`` command: its subcommands, and how errors become exit codes.
-
-Exit codes: 0 success, 1 failure (one line on stderr says why), 2 wrong usage.
-"""
+"""The ``crucible`` command: its subcommands."""
 
 from __future__ import annotations
-
-import errno
-import sys
-from contextlib import suppress
 
 import typer
 
@@ -38,8 +31,7 @@ from crucible.cli import (
     workers,
 )
 from crucible.cli import list as list_
-from crucible.cli.printing import abandon_output, replace_closed_output
-from crucible.errors import CrucibleError
+from crucible.cli.exits import exit_codes
 
 app = typer.Typer(
     name="crucible",
@@ -98,27 +90,9 @@ app.add_typer(images.app, name="images")
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    replace_closed_output()
-    try:
+    """The whole command line."""
+    with exit_codes():
         app()
-    except CrucibleError as error:
-        typer.echo(f"crucible: {error}", err=True)
-        sys.exit(1)
-    except OSError as error:
-        if not _is_of_a_file(error):
-            raise
-        # The disk is full, or a file named by a flag cannot be written: no defect, so no traceback.
-        with suppress(OSError):
-            typer.echo(f"crucible: {error.filename or 'the output'}: {error.strerror}", err=True)
-        abandon_output()
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _is_of_a_file(error: OSError) -> bool:
-    return error.filename is not None or error.errno in (errno.ENOSPC, errno.EIO)
 
 
 if __name__ == "__main__":
