@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
+from support.patience import PATIENCE_S
 from support.receiver import Received, listening_receiver, verify
 
 from crucible.webhooks.addresses import AddressPolicy
@@ -128,7 +129,7 @@ async def test_an_endless_answer_counts_by_its_status(pause_s: float) -> None:
         assert answer.accepted
         assert len(answer.detail) <= MAX_ANSWER_BYTES
         assert time.monotonic() - started_s < 8.0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await gone.wait()
 
 
