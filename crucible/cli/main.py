@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import typer
 
 import crucible
-from crucible.cli import (
-    api,
-    assess,
-    bench,
-    client,
-    compare,
-    dlq,
-    doctor,
-    environments,
-    executor,
-    historian,
-    images,
-    keys,
-    legacy,
-    migration,
-    queues,
-    sessions,
-    settings,
-    submit,
-    tail,
-    up,
-    webhooks,
-    worker,
-    workers,
-)
-from crucible.cli import list as list_
 from crucible.cli.exits import exit_codes
+from crucible.cli.on_demand import CommandsOnDemand
+
+
+class _Commands(CommandsOnDemand):
+    modules = MappingProxyType(
+        {
+            "up": "crucible.cli.up:command",
+            "api": "crucible.cli.api:command",
+            "worker": "crucible.cli.worker:command",
+            "executor": "crucible.cli.executor:command",
+            "submit": "crucible.cli.submit:command",
+            "assess": "crucible.cli.assess:command",
+            "status": "crucible.cli.client:status",
+            "result": "crucible.cli.client:result",
+            "cancel": "crucible.cli.client:cancel",
+            "list": "crucible.cli.list:command",
+            "tail": "crucible.cli.tail:command",
+            "queues": "crucible.cli.queues:queues",
+            "workers": "crucible.cli.workers:command",
+            "purge": "crucible.cli.queues:purge",
+            "compare": "crucible.cli.compare:command",
+            "doctor": "crucible.cli.doctor:command",
+            "settings": "crucible.cli.settings:command",
+            "bench": "crucible.cli.bench:command",
+            "historian": "crucible.cli.historian:app",
+            "dlq": "crucible.cli.dlq:app",
+            "keys": "crucible.cli.keys:app",
+            "webhooks": "crucible.cli.webhooks:app",
+            "sessions": "crucible.cli.sessions:app",
+            "legacy": "crucible.cli.legacy:app",
+            "migration": "crucible.cli.migration:app",
+            "environments": "crucible.cli.environments:app",
+            "images": "crucible.cli.images:app",
+        }
+    )
+
 
 app = typer.Typer(
     name="crucible",
+    cls=_Commands,
     help="Runs untrusted code: HTTP in, throw-away containers, Celery's wire on Redis between.",
     epilog="A setting is a flag of the commands it concerns (--queue-limit), else an environment "
     "variable (CRUCIBLE_QUEUE_LIMIT), else a line of crucible.toml (queue_limit = 1000). "
@@ -58,35 +71,6 @@ def _root(
     ),
 ) -> None:
     pass
-
-
-app.command("up")(up.command)
-app.command("api")(api.command)
-app.command("worker")(worker.command)
-app.command("executor")(executor.command)
-app.add_typer(historian.app, name="historian")
-app.command("submit")(submit.command)
-app.command("assess")(assess.command)
-app.command("status")(client.status)
-app.command("result")(client.result)
-app.command("cancel")(client.cancel)
-app.command("list")(list_.command)
-app.command("tail")(tail.command)
-app.command("queues")(queues.queues)
-app.command("workers")(workers.command)
-app.command("purge")(queues.purge)
-app.add_typer(dlq.app, name="dlq")
-app.add_typer(keys.app, name="keys")
-app.add_typer(webhooks.app, name="webhooks")
-app.add_typer(sessions.app, name="sessions")
-app.add_typer(legacy.app, name="legacy")
-app.add_typer(migration.app, name="migration")
-app.command("compare")(compare.command)
-app.command("doctor")(doctor.command)
-app.command("settings")(settings.command)
-app.command("bench")(bench.command)
-app.add_typer(environments.app, name="environments")
-app.add_typer(images.app, name="images")
 
 
 def main() -> None:
