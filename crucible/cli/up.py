@@ -73,7 +73,7 @@ async def _run(
         with_objects,
     )
 
-    # What the parts would refuse one by one, each in a log of its own, is refused before any starts.
+    # What the parts would refuse, each in a log of its own, is refused before any starts.
     served_facades(settings.compat)
     Pipeline(settings)
     if not settings.executor_urls:

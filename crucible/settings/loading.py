@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The largest number of any setting: servers, engines and event loops take no more of what is made of
-#: it, such as milliseconds or bytes. As seconds it is 68 years.
+#: The largest number of any setting: servers, engines and event loops take no more of what is made
+#: of it, such as milliseconds or bytes. As seconds it is 68 years.
 _LARGEST = (1 << 31) - 1
 #: Similarity (0 to 1) from which an unknown variable is taken for a misspelt setting: a letter or
 #: two wrong, a word cut short, an extra S.
