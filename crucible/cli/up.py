@@ -63,6 +63,8 @@ async def _run(
     settings: Settings, own_queue: bool, own_bus: bool, sample: bool, stop: asyncio.Event
 ) -> None:
     # Imported here so that other commands do not load what only this one needs.
+    from crucible.compat.facades import served_facades
+    from crucible.pipelines.tasks import Pipeline
     from crucible.up.stack import (
         check_engine,
         describe,
@@ -72,6 +74,9 @@ async def _run(
         with_objects,
     )
 
+    # What the parts would refuse, each in a log of its own, is refused before any starts.
+    served_facades(settings.compat)
+    Pipeline(settings)
     if not settings.executor_urls:
         config = executor_config(settings)
         await check_engine(config)

@@ -124,7 +124,8 @@ class Sides:
         """Every accepted evaluation that is still remembered, once each, in pages.
 
         The records are the ledger of what was accepted: one is written in the same step as the
-        message, or before the legacy queue is asked.
+        message, or before the legacy queue is asked. What was forgotten on request is not among
+        them: its mark says nothing of where it was.
 
         Raises:
             BrokerError: the server does not answer.
@@ -139,12 +140,16 @@ class Sides:
             fresh = [name for name in dict.fromkeys(names) if name not in seen]
             seen.update(fresh)
             if fresh:
-                yield await self._read([name.decode()[len(start) :] for name in fresh])
+                page = await self._read([name.decode()[len(start) :] for name in fresh])
+                yield [one for one in page if not one.record.purged]
             if int(cursor) == 0:
                 return
 
     async def read(self, eval_ids: Sequence[str]) -> list[Recorded]:
-        """The records of some evaluations, as far as there are any; raises BrokerError."""
+        """The records of some evaluations, as far as there are any; raises BrokerError.
+
+        The marks of forgotten ones are among them.
+        """
         return await self._read(list(eval_ids))
 
     async def _read(self, eval_ids: list[str]) -> list[Recorded]:
