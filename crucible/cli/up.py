@@ -8,10 +8,11 @@ from typing import Annotated
 import msgspec
 import typer
 
-from crucible.cli import api, worker
 from crucible.cli.client import Api, api_of, ask_api
 from crucible.cli.flags import with_settings
 from crucible.cli.running import StopSignals, run
+from crucible.cli.services.api import SECTIONS as API_SECTIONS
+from crucible.cli.services.worker import SECTIONS as WORKER_SECTIONS
 from crucible.evaluation.executor_settings import executor_config
 from crucible.settings import Settings
 from crucible.settings.sections import Section
@@ -20,7 +21,7 @@ from crucible.settings.sections import Section
 SAMPLE = {"code": "print(6*7)", "language": "python"}
 
 
-@with_settings(*api.SECTIONS, *worker.SECTIONS, Section.PROCESS)
+@with_settings(*API_SECTIONS, *WORKER_SECTIONS, Section.PROCESS)
 def command(
     settings: Settings,
     context: typer.Context,

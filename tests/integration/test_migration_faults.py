@@ -29,6 +29,7 @@ from support.migration_rig import (
     switch,
     until,
 )
+from support.patience import PATIENCE_S
 from support.worker_rig import crucible
 
 from crucible.evaluation.request import EvalRequest
@@ -107,7 +108,7 @@ async def test_redis_down_neither_slows_nor_fails_the_legacy_path(
             proxy.set(fault)
             ids = []
             for n in range(20):
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE_S):
                     accepted = await submit(client, f"print({n})", eval_id=f"dark-{n}")
                 assert accepted["queue_system"] == "legacy"
                 ids.append(accepted["eval_id"])
@@ -396,7 +397,7 @@ async def test_drain_keeps_ends_whose_records_come_later(redis_url: str, redis: 
             assert sides.legacy is not None
             program = sides.program("late", EvalRequest(code="print('late')"))
             await sides.legacy.submit("late", program)
-            await sides.legacy.wait("late", 20)
+            await sides.legacy.wait("late", PATIENCE_S)
             assert await drain(sides, 30, by="ann", reason="the end", report=lambda _: None)
             await legacy.crash()
             record = Record(b"", time.time_ns() // 1_000_000, "legacy", "python", "legacy")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import WatchError
 
-from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.connection import TYPED_CONNECT_TIMEOUT_S, open_client
 from crucible.broker.redis.translation import translated
 from crucible.broker.results.lookup import read_meta
 from crucible.broker.wire.priority import step_of
@@ -86,10 +86,14 @@ class Sides:
         """Connections of its own; nothing is connected before it is needed."""
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
-            client = await enter(open_client(settings.celery_broker_url, name="migration"))
+            options: dict[str, Any] = {
+                "connect_timeout_s": TYPED_CONNECT_TIMEOUT_S,
+                "name": "migration",
+            }
+            client = await enter(open_client(settings.celery_broker_url, **options))
             results = client
             if settings.result_url != settings.celery_broker_url:
-                results = await enter(open_client(settings.result_url, name="migration"))
+                results = await enter(open_client(settings.result_url, **options))
             legacy = None
             if url := settings.queue_service_url:
                 legacy = await enter(LegacyClient(url, token=settings.queue_service_token))
