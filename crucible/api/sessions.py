@@ -123,7 +123,7 @@ async def _body(request: web.Request, kind: type[T], default: bytes = b"") -> T:
     try:
         return msgspec.json.decode(body or default, type=kind)
     except msgspec.ValidationError as error:
-        raise input_error(error) from None
+        raise input_error(error, kind) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise undecodable(error, body) from None
 

@@ -150,7 +150,7 @@ async def create(request: web.Request) -> web.Response:
     try:
         asked = _decode(body)
     except msgspec.ValidationError as error:
-        raise input_error(error) from None
+        raise input_error(error, WebhookRequest) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise undecodable(error, body) from None
     caller = caller_of(request)

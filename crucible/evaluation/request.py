@@ -142,7 +142,7 @@ def decode_as(body: bytes, decoder: msgspec.json.Decoder[_Request]) -> _Request:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise with_key(input_error(error), body) from None
+        raise with_key(input_error(error, decoder.type), body) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise undecodable(error, body) from None
 
@@ -295,7 +295,7 @@ def job_from(
             EvalRequest,
         )
     except msgspec.ValidationError as error:
-        raise input_error(error) from None
+        raise input_error(error, EvalRequest) from None
     environment, known, limits = _check_program(arguments, served, ceilings)
     stdin = _check_options(arguments, known)
     check_memory(limits, code, len(stdin), arguments.files)

@@ -145,7 +145,7 @@ def decode_workflow(body: bytes) -> WorkflowRequest:
     try:
         asked = _decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise input_error(error) from None
+        raise input_error(error, WorkflowRequest) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise undecodable(error, body) from None
     given = [name for name in _FORMS if getattr(asked, name) is not None]
