@@ -4,8 +4,10 @@ VENV := .venv/bin
 # More arguments for pytest, such as make test PYTEST_ARGS='-k retry'.
 PYTEST_ARGS ?=
 # Processes that share the tests, a file at a time; JOBS=0 runs all in one, for a debugger. Each has
-# a server of its own. Files start in their order, for the slow folders come first.
-JOBS ?= 2
+# a server of its own. One more than a small machine's two cores, for tests wait most of their time:
+# for containers, deadlines, what dies and comes back. Files start in their order, for the slow
+# folders come first.
+JOBS ?= 3
 SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # More arguments for crucible bench, such as make bench BENCH_ARGS='--only submit,history'.
 BENCH_ARGS ?=
