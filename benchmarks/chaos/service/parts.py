@@ -23,6 +23,8 @@ _DELIVERIES = 100
 _STOP_S = 40.0
 #: The part that is a stock Celery worker.
 STOCK = "stock worker"
+#: The parts that are async workers, and their names.
+ASYNC = {"worker 1": "w1@battle", "worker 2": "w2@battle"}
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "DOCKER_HOST")
 
 
@@ -147,8 +149,7 @@ def parts(directory: Path, variables: dict[str, str], hosts: Hosts, *, stock: bo
     commands = {
         "executor": [*crucible, "executor", "--socket", str(_socket(directory))],
         "api": [*crucible, "api"],
-        "worker 1": [*worker, "w1@battle"],
-        "worker 2": [*worker, "w2@battle"],
+        **{part: [*worker, name] for part, name in ASYNC.items()},
         "historian 1": [*crucible, "historian"],
         "historian 2": [*crucible, "historian"],
     }

@@ -96,11 +96,27 @@ def test_of_two_ends_the_first_is_that_of_the_result(
     assert (_judged(found, [kill]).faults == []) is well
 
 
-@pytest.mark.parametrize(("kill", "excused"), [(AT + 5, 1), (AT - 60, 0)])
-def test_what_a_stock_worker_loses_is_counted_apart(kill: float, excused: int) -> None:
-    """Where it or its server was killed since; without a stock worker nothing is excused."""
+@pytest.mark.parametrize(
+    ("spoil", "kill", "excused"),
+    [
+        (lambda found: found.results.clear(), AT + 5, True),
+        (lambda found: found.deliveries.clear(), AT + 5, True),
+        # Nobody that may lose a message was killed soon after its publication.
+        (lambda found: found.results.clear(), AT - 60, False),
+        (lambda found: found.results.clear(), AT + 60, False),
+        (lambda found: found.deliveries.clear(), AT + 60, False),
+        # It is still somewhere, or an async worker has had it.
+        (lambda found: (found.results.clear(), found.held.add("e")), AT + 5, False),
+        (lambda found: (found.results.clear(), found.named.add("e")), AT + 5, False),
+        (lambda found: (found.deliveries.clear(), found.held.add("e")), AT + 5, False),
+    ],
+)
+def test_what_a_stock_worker_loses_is_counted_apart(
+    spoil: Callable[[Found], object], kill: float, excused: bool
+) -> None:
+    """Only where nobody else can have lost it; without a stock worker nothing is excused."""
     found = _found()
-    found.results.clear()
+    spoil(found)
     verdict = Verdict()
     judge(verdict, [_ledger()], found, [kill], [kill])
     assert (len(verdict.lost_by_stock), bool(verdict.faults)) == (excused, not excused)
