@@ -112,13 +112,23 @@ def translated() -> Iterator[None]:
 
 
 def _translate(error: DBAPIError) -> HistoryError:
-    """What was written cannot be stored, or the database cannot store anything now."""
-    cause = getattr(error.orig, "__cause__", None) or error.orig
-    text = _first_line(cause or error)
+    cause = getattr(error.orig, "__cause__", None) or error.orig or error
+    if isinstance(error, (DataError, IntegrityError)):
+        return HistoryError(_first_line(cause))
+    return fault_of(cause)
+
+
+def fault_of(error: BaseException) -> HistoryError:
+    """What was written cannot be stored, or the database cannot store anything now.
+
+    Args:
+        error: of a driver.
+    """
+    text = _first_line(error)
     # Classes 22 and 23 of PostgreSQL; asyncpg raises a ValueError for what it cannot encode. All
     # else may pass, a missing table included: events are kept until then.
-    data = str(getattr(cause, "sqlstate", "") or "")[:2] in ("22", "23")
-    if data or isinstance(error, (DataError, IntegrityError)) or isinstance(cause, ValueError):
+    data = str(getattr(error, "sqlstate", "") or "")[:2] in ("22", "23")
+    if data or isinstance(error, (ValueError, OverflowError)):
         return HistoryError(text)
     return HistoryUnavailable(text)
 
