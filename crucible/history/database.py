@@ -22,7 +22,7 @@ _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 #: Seconds to connect, and for one statement; a writer is not to wait for ever behind another.
 CONNECT_S, STATEMENT_S = 5.0, 30.0
 #: SQLite: seconds to wait for the one writer, and KiB of pages that a connection keeps.
-_BUSY_S, _CACHE_KB = 10.0, 16 * 1024
+_BUSY_S, _CACHE_KB = 10.0, 4 * 1024
 
 
 @asynccontextmanager

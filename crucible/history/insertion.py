@@ -56,6 +56,8 @@ class Insertion:
         self._tables = [(_copy_of(t), [c.name for c in t.columns]) for t, _ in targets]
         if self._copied:
             self._prepare = ";".join(map(_create_copy, (table for table, _ in targets)))
+            # Null while they are not there: the last one is made last.
+            self._look = f"SELECT to_regclass('pg_temp.{self._tables[-1][0]}')"
             self._merge = _merge(targets)
         else:
             self._statements = [_one_by_one(*target) for target in targets]
@@ -73,13 +75,14 @@ class Insertion:
     async def _copy(self, connection: AsyncConnection, tables: Sequence[Sequence[Row]]) -> None:
         from asyncpg import InterfaceError, PostgresError
 
-        # SQLAlchemy begins a transaction with the first statement of its own.
-        await connection.exec_driver_sql("SELECT 1")
+        # SQLAlchemy begins a transaction with a statement of its own.
+        found = (await connection.exec_driver_sql(self._look)).scalar_one()
         driver: Any = (await connection.get_raw_connection()).driver_connection
         try:
-            # Each time: a transaction that failed has taken them away again, and a pooler between
-            # may have changed the session.
-            await driver.execute(self._prepare)
+            # A transaction that failed has taken them away again, and a pooler between may have
+            # changed the session.
+            if found is None:
+                await driver.execute(self._prepare)
             for (name, names), rows in zip(self._tables, tables, strict=True):
                 if rows:
                     records = list(map(itemgetter(*names), rows))
