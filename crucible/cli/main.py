@@ -1,48 +1,53 @@
-"""The ``crucible`` command: its subcommands, and how errors become exit codes.
-
-Exit codes: 0 success, 1 failure (one line on stderr says why), 2 wrong usage.
-"""
+"""The ``crucible`` command: its subcommands."""
 
 from __future__ import annotations
 
-import errno
-import sys
-from contextlib import suppress
+from types import MappingProxyType
 
 import typer
 
 import crucible
-from crucible.cli import (
-    api,
-    assess,
-    bench,
-    client,
-    compare,
-    dlq,
-    doctor,
-    environments,
-    executor,
-    historian,
-    images,
-    keys,
-    legacy,
-    migration,
-    queues,
-    sessions,
-    settings,
-    submit,
-    tail,
-    up,
-    webhooks,
-    worker,
-    workers,
-)
-from crucible.cli import list as list_
-from crucible.cli.printing import abandon_output, replace_closed_output
-from crucible.errors import CrucibleError
+from crucible.cli.exits import exit_codes
+from crucible.cli.on_demand import CommandsOnDemand
+
+
+class _Commands(CommandsOnDemand):
+    modules = MappingProxyType(
+        {
+            "up": "crucible.cli.up:command",
+            "api": "crucible.cli.api:command",
+            "worker": "crucible.cli.worker:command",
+            "executor": "crucible.cli.executor:command",
+            "submit": "crucible.cli.submit:command",
+            "assess": "crucible.cli.assess:command",
+            "status": "crucible.cli.client:status",
+            "result": "crucible.cli.client:result",
+            "cancel": "crucible.cli.client:cancel",
+            "list": "crucible.cli.list:command",
+            "tail": "crucible.cli.tail:command",
+            "queues": "crucible.cli.queues:queues",
+            "workers": "crucible.cli.workers:command",
+            "purge": "crucible.cli.queues:purge",
+            "compare": "crucible.cli.compare:command",
+            "doctor": "crucible.cli.doctor:command",
+            "settings": "crucible.cli.settings:command",
+            "bench": "crucible.cli.bench:command",
+            "historian": "crucible.cli.historian:app",
+            "dlq": "crucible.cli.dlq:app",
+            "keys": "crucible.cli.keys:app",
+            "webhooks": "crucible.cli.webhooks:app",
+            "sessions": "crucible.cli.sessions:app",
+            "legacy": "crucible.cli.legacy:app",
+            "migration": "crucible.cli.migration:app",
+            "environments": "crucible.cli.environments:app",
+            "images": "crucible.cli.images:app",
+        }
+    )
+
 
 app = typer.Typer(
     name="crucible",
+    cls=_Commands,
     help="Runs untrusted code: HTTP in, throw-away containers, Celery's wire on Redis between.",
     epilog="A setting is a flag of the commands it concerns (--queue-limit), else an environment "
     "variable (CRUCIBLE_QUEUE_LIMIT), else a line of crucible.toml (queue_limit = 1000). "
@@ -68,57 +73,10 @@ def _root(
     pass
 
 
-app.command("up")(up.command)
-app.command("api")(api.command)
-app.command("worker")(worker.command)
-app.command("executor")(executor.command)
-app.add_typer(historian.app, name="historian")
-app.command("submit")(submit.command)
-app.command("assess")(assess.command)
-app.command("status")(client.status)
-app.command("result")(client.result)
-app.command("cancel")(client.cancel)
-app.command("list")(list_.command)
-app.command("tail")(tail.command)
-app.command("queues")(queues.queues)
-app.command("workers")(workers.command)
-app.command("purge")(queues.purge)
-app.add_typer(dlq.app, name="dlq")
-app.add_typer(keys.app, name="keys")
-app.add_typer(webhooks.app, name="webhooks")
-app.add_typer(sessions.app, name="sessions")
-app.add_typer(legacy.app, name="legacy")
-app.add_typer(migration.app, name="migration")
-app.command("compare")(compare.command)
-app.command("doctor")(doctor.command)
-app.command("settings")(settings.command)
-app.command("bench")(bench.command)
-app.add_typer(environments.app, name="environments")
-app.add_typer(images.app, name="images")
-
-
 def main() -> None:
-    """Entry point of the console script."""
-    replace_closed_output()
-    try:
+    """The whole command line."""
+    with exit_codes():
         app()
-    except CrucibleError as error:
-        typer.echo(f"crucible: {error}", err=True)
-        sys.exit(1)
-    except OSError as error:
-        if not _is_of_a_file(error):
-            raise
-        # The disk is full, or a file named by a flag cannot be written: no defect, so no traceback.
-        with suppress(OSError):
-            typer.echo(f"crucible: {error.filename or 'the output'}: {error.strerror}", err=True)
-        abandon_output()
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _is_of_a_file(error: OSError) -> bool:
-    return error.filename is not None or error.errno in (errno.ENOSPC, errno.EIO)
 
 
 if __name__ == "__main__":

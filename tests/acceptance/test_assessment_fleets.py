@@ -14,6 +14,7 @@ from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 from support.api_rig import running_api
 from support.assessment_rig import Programs, ask, case, serving, started, until
+from support.patience import PATIENCE_S
 from support.sandboxes import children_of
 from support.worker_rig import async_worker, stock_worker
 
@@ -83,7 +84,7 @@ async def test_deaths_change_nothing(redis_url: str, redis: Redis, kinds: list[s
                 await _moved(client, href)
                 await asyncio.sleep(chosen.uniform(0, 0.4))
                 os.kill(process.pid, signal.SIGKILL)
-                await process.wait(10)
+                await process.wait(PATIENCE_S)
         async with worker("async", redis_url):
             assert await reported(client, href) == EXPECTED
         seen = await watching

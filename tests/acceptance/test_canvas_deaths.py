@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from stock_rig.monitor import Monitor
 from stock_rig.reading import messages
+from support.patience import PATIENCE_S
 from support.worker_rig import async_worker
 
 from crucible.broker.canvas.signature import Signature, chain, chord, signature
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(180)
 
 TESTS = str(Path(__file__).resolve().parent.parent)
-#: Seconds for a dead worker's claims to come back, and for the tasks to run.
-PATIENCE_S = 60.0
 INSTANTS = ("counted", "planned", "settled")
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
-from support.raw_http import PATIENCE_S, connected, post
+from support.patience import PATIENCE_S
+from support.raw_http import connected, post
 
 from crucible.embedded.server import free_port
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+from support.patience import PATIENCE_S
 from support.worker_rig import async_worker, stock_worker
 
 from crucible.broker import Publisher
@@ -182,7 +183,7 @@ async def test_a_killed_worker_changes_nothing(
         async with async_worker(redis_url, **environment(tmp_path)) as worker:
             await _until_runs(redis, 2)
             os.kill(worker.pid, signal.SIGKILL)
-            await worker.wait(10)
+            await worker.wait(PATIENCE_S)
         async with async_worker(redis_url, **environment(tmp_path)):
             assert told(await sent.get(timeout=WAIT_S)) == EXPECTED
         assert await redis.hlen("crucible:reservations") == 0

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 from support.api_rig import port_of, queued, running_api
+from support.patience import PATIENCE_S
 
 from crucible.api.dead_letters import LetterPage
 from crucible.broker.wire.decode import decode
@@ -213,7 +214,7 @@ async def test_a_server_that_is_gone_is_a_503_within_a_deadline_and_then_forgott
             await server.__aexit__(None, None, None)
             for path in ("/api/eval", "/api/eval"):
                 async with (
-                    asyncio.timeout(20),
+                    asyncio.timeout(PATIENCE_S),
                     client.post(path, json={"code": "x"}) as response,
                 ):
                     assert response.status == 503

@@ -11,6 +11,7 @@ import pytest
 from support.api_rig import queued, running_api
 from support.faults import Fault, FaultProxy
 from support.held import Held
+from support.patience import PATIENCE_S
 
 from crucible.api import batch
 from crucible.api.batch import CHUNK, MAX_BYTES, MAX_ITEMS
@@ -215,7 +216,7 @@ async def test_waiting_streams_each_as_it_ends(redis_url: str, held: Held) -> No
         async with Worker(
             held.registry, broker_url=redis_url, queues=("evaluation",), concurrency=4
         ):
-            async with client.post("/api/eval/batch?wait=20", json=items) as response:
+            async with client.post("/api/eval/batch?wait=60", json=items) as response:
                 assert (response.status, response.content_type) == (200, NDJSON)
                 lines = []
                 async for line in response.content:
@@ -243,12 +244,12 @@ async def test_hanging_up_cancels_the_waiting_only(redis_url: str, held: Held) -
             await _until_nobody_waits()
             held.released.set()
             for one in items:
-                async with client.get(f"/api/eval/{one['eval_id']}?wait=20") as response:
+                async with client.get(f"/api/eval/{one['eval_id']}?wait=60") as response:
                     assert (await response.json())["status"] == "completed"
 
 
 async def _until_nobody_waits() -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while any(_is_waiting(task) for task in asyncio.all_tasks()):
             await asyncio.sleep(0.05)
 

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.patience import PATIENCE_S
 from support.worker_rig import async_worker, crucible
 
 from crucible.breaker import BreakerPolicy
@@ -20,9 +21,6 @@ from crucible.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-#: Seconds until a process shows life; only a fault uses them up.
-PATIENCE_S = 60.0
 
 
 async def checked(*arguments: str, **environment: str) -> tuple[int | None, list[dict[str, Any]]]:

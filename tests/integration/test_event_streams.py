@@ -14,6 +14,7 @@ from support.api_rig import port_of, running_api
 from support.event_rig import Sse, following
 from support.keyed import key_store, make_key
 from support.migration_rig import LocalExecutor, celery_worker, completed, submit, until
+from support.patience import PATIENCE_S
 from support.raw_http import connected
 
 from crucible.broker.redis.connection import open_client
@@ -463,7 +464,7 @@ async def test_a_stream_ends_with_its_key(redis_url: str, path: str, how: str) -
                 await store.revoke(key.id)
             else:
                 await store.rotate(key.id, grace_s=1)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 text = (await response.read()).decode()
             assert text.endswith(": the key is not valid any more\n\n")
             assert not going_on.content.at_eof()

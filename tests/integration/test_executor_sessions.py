@@ -104,7 +104,8 @@ async def test_time_is_kept_from_outside(executor: Executor, code: str) -> None:
         with pytest.raises(SessionLost) as lost:
             await run(session, code, 0.5)
         assert lost.value.reason in ("cell_timeout", "interpreter_died")
-        assert asyncio.get_running_loop().time() - began_s < 10.0
+        # Long before its own end; a busy machine has added ten seconds to what takes one.
+        assert asyncio.get_running_loop().time() - began_s < 40.0
 
 
 async def test_what_a_channel_can_be_made_to_say_is_bounded(executor: Executor) -> None:

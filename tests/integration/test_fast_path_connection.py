@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from support.api_rig import port_of, queued, running_api
 from support.faults import Fault, FaultProxy
 from support.loop_turns import turns
-from support.raw_http import LAST, PATIENCE_S, Client, connected, post
+from support.patience import PATIENCE_S
+from support.raw_http import LAST, Client, connected, post
 
 from crucible.api.fast_path.connection import Connection
 from crucible.api.fast_path.server import FastPathRunner

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.api_rig import port_of, queued, running_api
-from support.raw_http import PATIENCE_S, Client, connected, post
+from support.patience import PATIENCE_S
+from support.raw_http import Client, connected, post
 
 from crucible.broker.results.meta import SUCCESS, encode_meta
 from crucible.evaluation.record import task_id_of

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import ClientSession
 from support.api_rig import running_api
+from support.patience import PATIENCE_S
 from support.worker_rig import async_worker
 
 from crucible.errors import InputError, RequirementError
 from crucible.evaluation.isolations import (
-    LOOK_S,
     OfferedIsolations,
     announce_isolations,
     read_isolations,
@@ -62,7 +62,7 @@ async def test_what_no_worker_can_give_is_refused(
         await announce_isolations(["container", "nested"], "new:1:1", redis, KEYS)
         await announce_isolations(["container", "nested"], "new:2:1", redis, KEYS)
         assert await shown(client) == {"container": ["new", "old"], "nested": ["new"]}
-        async with asyncio.timeout(10 * LOOK_S):
+        async with asyncio.timeout(PATIENCE_S):
             while (await submitted(client, NESTED))[0] != 202:
                 await asyncio.sleep(0.1)
 

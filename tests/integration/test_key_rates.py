@@ -14,6 +14,7 @@ import pytest
 from support.api_rig import queued, running_api
 from support.keyed import Made, make_key
 from support.migration_rig import celery_worker
+from support.patience import PATIENCE_S
 
 from crucible.broker.wire.decode import decode
 from crucible.evaluation.in_flight import InFlightSets
@@ -207,7 +208,7 @@ async def test_as_many_are_in_flight_as_may_be(redis_url: str, direct: bool) -> 
             for _ in range(4):
                 # Refused only while both run: each of these waits for its own end.
                 async with client.post(
-                    "/api/eval?wait=20", json=PROGRAM, headers=keys[1].headers
+                    "/api/eval?wait=60", json=PROGRAM, headers=keys[1].headers
                 ) as response:
                     assert response.status in (200, 429)
                 await all_ended(client, keys[0], redis_url)
@@ -223,7 +224,7 @@ async def all_ended(client: aiohttp.ClientSession, key: Made, redis_url: str) ->
         members: list[Any] = await redis.zrange(Keys().in_flight("acme"), 0, -1)
     for member in members:
         eval_id = member.decode().rpartition(":")[2]
-        path = f"/api/eval/{eval_id}?wait=20"
+        path = f"/api/eval/{eval_id}?wait=60"
         async with client.get(path, headers=key.headers) as response:
             assert (await response.json())["status"] == "completed"
 
@@ -261,9 +262,9 @@ async def test_what_has_ended_leaves_the_set(redis_url: str, redis: Redis) -> No
     """Whoever counts completions removes them, so that the set is what its name says."""
     key = await make_key(redis_url, "acme")
     async with running_api(redis_url) as client, celery_worker(redis_url):
-        async with client.post("/api/eval?wait=20", json=PROGRAM, headers=key.headers) as response:
+        async with client.post("/api/eval?wait=60", json=PROGRAM, headers=key.headers) as response:
             assert (await response.json())["status"] == "completed"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while await redis.zcard(Keys().in_flight("acme")):
                 await asyncio.sleep(0.05)
 

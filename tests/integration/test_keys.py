@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.api_rig import queued, running_api
 from support.keyed import Made, key_store, make_key
+from support.patience import PATIENCE_S
 
 from crucible.api.openapi import description
 from crucible.api.routes import ROUTES
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     import aiohttp
     from redis.asyncio import Redis
 
-#: Seconds for what is to take less than one, on a machine that does other things as well.
-SOON_S = 10.0
 PROGRAM = {"code": "print(1)"}
 
 
@@ -41,7 +40,7 @@ async def until(
     expected: int, client: aiohttp.ClientSession, path: str, key: Made | None = None
 ) -> None:
     """Ask until the status is the expected one."""
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(PATIENCE_S):
         while await status_of(client, "GET", path, key) != expected:
             await asyncio.sleep(0.01)
 

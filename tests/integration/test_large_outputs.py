@@ -14,6 +14,7 @@ from support.api_rig import running_api
 from support.keyed import make_key
 from support.migration_rig import celery_worker, completed, submit, until
 from support.object_server import ObjectServer
+from support.patience import PATIENCE_S
 
 from crucible.breaker import BreakerPolicy
 from crucible.errors import NotFound, ObjectStoreError
@@ -112,7 +113,7 @@ async def test_stock_clients_read_the_result(redis_url: str, tmp_path: Path) -> 
         with app.connection_or_acquire():
             backend = app._get_backend().__class__(app=app, url=redis_url)
             result: Any = await asyncio.to_thread(
-                AsyncResult("eval-large", backend=backend).get, timeout=10
+                AsyncResult("eval-large", backend=backend).get, timeout=PATIENCE_S
             )
     assert result["output"].encode() == WHOLE[:HEAD_BYTES]
     assert result["output_object"].endswith("-stdout.zst")

@@ -29,6 +29,7 @@ from support.migration_rig import (
     switch,
     until,
 )
+from support.patience import PATIENCE_S
 from support.worker_rig import crucible
 
 from crucible.evaluation.request import EvalRequest
@@ -107,7 +108,7 @@ async def test_redis_down_neither_slows_nor_fails_the_legacy_path(
             proxy.set(fault)
             ids = []
             for n in range(20):
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE_S):
                     accepted = await submit(client, f"print({n})", eval_id=f"dark-{n}")
                 assert accepted["queue_system"] == "legacy"
                 ids.append(accepted["eval_id"])
@@ -396,7 +397,7 @@ async def test_drain_keeps_ends_whose_records_come_later(redis_url: str, redis: 
             assert sides.legacy is not None
             program = sides.program("late", EvalRequest(code="print('late')"))
             await sides.legacy.submit("late", program)
-            await sides.legacy.wait("late", 20)
+            await sides.legacy.wait("late", PATIENCE_S)
             assert await drain(sides, 30, by="ann", reason="the end", report=lambda _: None)
             await legacy.crash()
             record = Record(b"", time.time_ns() // 1_000_000, "legacy", "python", "legacy")
@@ -405,6 +406,20 @@ async def test_drain_keeps_ends_whose_records_come_later(redis_url: str, redis: 
             assert (found.places, found.proved) == ({"legacy": {"ended": 1}}, True)
     async with running_api(redis_url) as client:
         assert (await look(client, "late"))["output"] == "late\n"
+
+
+@pytest.mark.parametrize("percentage", [0.0, 1.0])
+async def test_what_was_forgotten_is_not_taken_for_lost(redis_url: str, percentage: float) -> None:
+    """A purge leaves a mark; it is of nothing that was accepted, on neither side."""
+    async with both_sides(redis_url, celery_percentage=percentage) as (client, legacy):
+        for eval_id in ("gone", "kept"):
+            await completed(client, (await submit(client, "print(1)", eval_id=eval_id))["eval_id"])
+        async with client.delete("/api/eval/gone?purge=true") as response:
+            assert response.status == 200
+        found = await verified(redis_url, legacy.url)
+        assert (found.accepted, found.unrecorded, found.missing) == (1, 0, [])
+        async with client.get("/api/eval/gone") as response:
+            assert response.status == 404
 
 
 async def test_verify_finds_evaluations_in_motion(redis_url: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 from support.faults import Fault, FaultProxy
+from support.patience import PATIENCE_S
 
 from crucible.broker import IdempotencyRecord, Publisher
 from crucible.broker.publishing.group_commit import PublishResult, Write
@@ -39,8 +40,6 @@ def proxied_url(redis_url: str, proxy: FaultProxy) -> str:
     return proxy.url(int(urlsplit(redis_url).path[1:]))
 
 
-#: Seconds after which a call counts as hanging; its own deadline is below two.
-PATIENCE_S = 20.0
 DEAD = [Fault.STALL, Fault.BLACKHOLE, Fault.RESET, Fault.LOST_REPLIES]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aiodocker
 import msgspec
 import pytest
-from support.interrupting import cut_short
+from support.interrupting import cut_short, once_it_speaks
 
 from crucible.errors import ExecutorError, ExecutorRefused, ExecutorUnavailable
 from crucible.executor import ExecutorConfig
@@ -203,9 +203,7 @@ async def test_what_a_cancelled_program_wrote_is_handed_back() -> None:
         talking = msgspec.structs.replace(
             SLEEP, code="import time\nprint('so far', flush=True)\ntime.sleep(60)"
         )
-        running = asyncio.create_task(cut_short(executor, talking))
-        await until(lambda: executor.pool.counts.busy)
-        await asyncio.sleep(1)  # for its first words to come
+        running = await once_it_speaks(cut_short(executor, talking))
         running.cancel()
         outcome = await running
         assert (outcome.verdict, outcome.stdout) == (Verdict.CANCELLED, b"so far\n")

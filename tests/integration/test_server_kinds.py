@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
+from support.patience import PATIENCE_S
 from support.servers import KINDS, KindOfServer
 
 from crucible.broker import IdempotencyRecord, Publisher
@@ -57,7 +58,9 @@ async def test_tasks_run_on_every_server(
                 handle = await publisher.send_task("add", [x, 1], queue="b", **options)
                 assert await handle.get(timeout=60) == x + 1
             calls = [await publisher.send_task("add", [n, n], queue="a") for n in range(50)]
-            assert await asyncio.gather(*(c.get(20) for c in calls)) == [2 * n for n in range(50)]
+            assert await asyncio.gather(*(c.get(PATIENCE_S) for c in calls)) == [
+                2 * n for n in range(50)
+            ]
         assert await redis.hlen("unacked") == 0
         assert await redis.zcard("unacked_index") == 0
 

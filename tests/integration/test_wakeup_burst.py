@@ -6,6 +6,8 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
+from support.patience import PATIENCE_S
+
 from crucible.broker.redis.connection import open_client
 from crucible.worker.wakeup import WakeUp
 
@@ -20,7 +22,7 @@ async def test_a_burst_of_announcements(redis_url: str, redis: Redis) -> None:
         wake_up = WakeUp(client, ["celery"])
         listening = asyncio.create_task(wake_up.run(lambda: None))
         try:
-            await wake_up.wait(10)
+            await wake_up.wait(PATIENCE_S)
             assert wake_up.armed
             # A deep stack shows itself without the thousands a second that reach the usual limit.
             sys.setrecursionlimit(300)
@@ -28,7 +30,7 @@ async def test_a_burst_of_announcements(redis_url: str, redis: Redis) -> None:
                 await redis.lpush("celery", "x")
             wake_up.clear()
             await redis.lpush("celery", "x")
-            await wake_up.wait(10)
+            await wake_up.wait(PATIENCE_S)
             assert wake_up.armed
             assert not listening.done()
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -12,7 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
+from support.patience import PATIENCE_S
 from support.receiver import Received, listening_receiver, verify
+from support.unhindered import unhindered_s
 
 from crucible.webhooks.addresses import AddressPolicy
 from crucible.webhooks.connector import open_session
@@ -123,12 +124,12 @@ async def test_an_endless_answer_counts_by_its_status(pause_s: float) -> None:
                 gone.set()
 
         received.answer = talk
-        started_s = time.monotonic()
+        began = unhindered_s()
         answer = await sender.send(received.url, [SECRET], "msg_1", b"{}")
         assert answer.accepted
         assert len(answer.detail) <= MAX_ANSWER_BYTES
-        assert time.monotonic() - started_s < 8.0
-        async with asyncio.timeout(10):
+        assert unhindered_s() - began < 8.0
+        async with asyncio.timeout(PATIENCE_S):
             await gone.wait()
 
 

@@ -61,13 +61,18 @@ async def registered(client: aiohttp.ClientSession, url: str, **fields: Any) -> 
     return await asked(client, "POST", PATH, {"url": url, **fields}, 201)
 
 
-async def latest(client: aiohttp.ClientSession, webhook: str, status: str) -> dict[str, Any]:
-    """The latest delivery of a webhook, once its last attempt came to ``status``."""
+async def latest(
+    client: aiohttp.ClientSession, webhook: str, status: str, *, number: int = 1
+) -> dict[str, Any]:
+    """The latest delivery, once there are ``number`` and its last attempt came to ``status``."""
 
     async def found() -> dict[str, Any] | None:
         answer = await asked(client, "GET", f"{PATH}/{webhook}/deliveries")
-        one = answer["deliveries"][0] if answer["deliveries"] else {}
-        return one if one.get("status") == status else None
+        deliveries = answer["deliveries"]
+        if len(deliveries) < number or deliveries[0]["status"] != status:
+            return None
+        one: dict[str, Any] = deliveries[0]
+        return one
 
     one: dict[str, Any] = await until(found)
     return one
@@ -191,7 +196,8 @@ async def test_replays_carry_the_id_of_the_first_delivery(redis_url: str) -> Non
         for number, eval_id in enumerate(("a", "b"), start=1):
             await submit(client, "print(1)", eval_id=eval_id)
             await received.until(number)
-            await latest(client, made["id"], "delivered")
+            # What a receiver has seen is noted a moment later.
+            await latest(client, made["id"], "delivered", number=number)
         first, second = received.ids()
         for delivery in (second, first):
             await asked(client, "POST", f"{PATH}/deliveries/{delivery}/replay", status=202)

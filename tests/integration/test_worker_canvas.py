@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis.asyncio import Redis
 from support import canvas_tasks
+from support.patience import PATIENCE_S
 
 from crucible.broker.canvas.chord_parts import NOTIFIED
 from crucible.broker.canvas.signature import Signature, chain, chord, group, signature
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from crucible.embedded.server import EmbeddedServer
-
-#: A bound for what never comes; a busy machine must not reach it.
-PATIENCE_S = 60.0
 
 
 @dataclass

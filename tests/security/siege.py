@@ -41,9 +41,9 @@ class SiegeExecutor(DockerExecutor):
         return outcome
 
 
-#: The promise is one second past the wall limit. A machine shared with other work gets three, and
-#: what the honest program beside took: that is about how late things are on it now.
-LATE_S = 3.0
+#: The promise is one second past the wall limit. On a machine shared with other work the engine
+#: alone has taken three to kill a container full of processes; what escapes its limit has no end.
+LATE_S = 10.0
 GROWTH_BYTES = 20 << 20
 #: For programs that are ended by their limit, and for those that come to their own end, which is
 #: late where the machine is busy.
@@ -123,7 +123,9 @@ async def attack(executor: DockerExecutor, program: Program) -> Outcome:
     assert outcome.run_s < program.limits.wall_time_s + LATE_S + slowed_s, outcome
     assert outcome.verdict is not Verdict.INTERNAL_ERROR, outcome
     await honest(executor)
-    assert resident_bytes() - before < GROWTH_BYTES
+    # Files that are handed over are there twice while they arrive.
+    held = 2 * sum(map(len, outcome.files.values()))
+    assert resident_bytes() - before < GROWTH_BYTES + held
     return outcome
 
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 from siege import LONG, SHORT, SiegeExecutor, besieged, py, sh
-from support.interrupting import cut_short
+from support.interrupting import cut_short, once_it_speaks
 from support.sandboxes import containers_of, processes_of, sleeping
 
 from crucible.executor.nested.lane import Lane
@@ -429,11 +429,7 @@ async def test_a_cancelled_program_is_killed(executor: SiegeExecutor) -> None:
     """Cancelling kills it, keeps what it wrote, and takes its lane along."""
     code = "import time\nprint('kept', flush=True)\ntime.sleep(60)"
     program = msgspec.structs.replace(py(code, Limits(wall_time_s=60)), tenant="cut")
-    slow = asyncio.create_task(cut_short(executor, program))
-    async with asyncio.timeout(30):
-        while not lanes_of(executor, "cut"):
-            await asyncio.sleep(0.01)
-    await asyncio.sleep(0.5)
+    slow = await once_it_speaks(cut_short(executor, program))
     slow.cancel()
     outcome = await slow
     assert (outcome.verdict, outcome.isolation) == (V.CANCELLED, "nested")
@@ -443,13 +439,10 @@ async def test_a_cancelled_program_is_killed(executor: SiegeExecutor) -> None:
 async def test_a_lane_killed_in_the_middle_loses_only_its_program(executor: SiegeExecutor) -> None:
     """The program is told to be lost, not judged; the next gets another lane."""
     program = msgspec.structs.replace(
-        py("import time\ntime.sleep(30)", Limits(wall_time_s=40)), tenant="lost"
+        py("import time\nprint('on', flush=True)\ntime.sleep(60)", Limits(wall_time_s=60)),
+        tenant="lost",
     )
-    running = asyncio.create_task(executor.run(program))
-    async with asyncio.timeout(30):
-        while not lanes_of(executor, "lost"):
-            await asyncio.sleep(0.01)
-    await asyncio.sleep(0.5)
+    running = await once_it_speaks(executor.run(program))
     (lane,) = lanes_of(executor, "lost")
     async with aiodocker.Docker() as docker:
         await docker.containers.container(lane.container_id).kill()

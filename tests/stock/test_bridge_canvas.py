@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
+from support.patience import PATIENCE_S
 
 from crucible.broker.canvas.signature import Signature, chain, chord, group, signature
 from crucible.broker.publishing.publisher import Publisher
@@ -57,5 +58,5 @@ async def test_a_task_sent_by_a_task_is_its_child(publisher: Publisher) -> None:
     meta = await handle.meta()
     assert meta is not None
     assert meta.children == [[[child_id, None], None]]
-    child = await publisher.results.wait(child_id, 15)
+    child = await publisher.results.wait(child_id, PATIENCE_S)
     assert (child.result, child.parent_id) == (5, handle.id)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.stock
 #: 5.3.6 counts parts with plain commands and knows no claim on a body; 5.7.0 with the script.
 VERSIONS = ("5.3.6", "5.7.0")
 EXTENDED = {"result_extended": True}
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 
 def task(name: str, *args: Any, **spec: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from support.worker_rig import async_worker
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-pytestmark = [pytest.mark.stock, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.stock, pytest.mark.long, pytest.mark.timeout(600)]
 
 ASYNC, OLD, NEW, OURS = "async1@rig", "stock53@rig", "stock57@rig", "stockapp@rig"
 MINUTE_S = 60.0

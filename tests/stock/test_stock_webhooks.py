@@ -10,6 +10,7 @@ from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 from support.api_rig import running_api
 from support.keyed import make_key
+from support.patience import PATIENCE_S
 from support.receiver import listening_receiver, verify
 
 from crucible.broker import Publisher
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.0/8"
 HOOKS = "/api/v1/webhooks"
-#: Seconds after which a stock worker on a busy machine hangs.
-PATIENCE_S = 60.0
 
 
 @asynccontextmanager

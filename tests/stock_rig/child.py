@@ -127,7 +127,7 @@ class Child:
         except TimeoutError:
             raise AssertionError(f"still running after {timeout} s:\n{self.log}") from None
 
-    async def stop(self, timeout: float = 20.0) -> int:
+    async def stop(self, timeout: float = 60.0) -> int:
         """Send SIGTERM (a warm shutdown) and return its exit code."""
         self.send_signal(signal.SIGTERM)
         return await self.wait(timeout)

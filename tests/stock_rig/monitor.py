@@ -21,7 +21,7 @@ _ESCAPE = re.compile(rb"\\(x[0-9a-f]{2}|.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
 #: Longest monitored command, bytes.
 LINE_LIMIT = 64 << 20
-SETTLE_DEADLINE_S = 10.0
+SETTLE_DEADLINE_S = 60.0
 
 
 class Command(NamedTuple):

@@ -108,7 +108,7 @@ async def run_scenario(
         step = json.loads(json.dumps(scenario["then"]).replace("$id", result["id"]))
         await client.control(step["method"], *step["args"], **step.get("kwargs", {}))
     if scenario.get("wait", "result") == "result":
-        await client.ask("get", id=result["id"], propagate=False, timeout=20)
+        await client.ask("get", id=result["id"], propagate=False, timeout=60)
     await until_quiet(monitor, redis)
     kept = trace(monitor.commands[start:], bindings=False)
     return {

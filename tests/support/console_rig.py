@@ -44,23 +44,39 @@ class Console:
     Attributes:
         page: Playwright's.
         faults: errors of scripts, and what the Content-Security-Policy refused.
+        not_loaded: what a request came to that brought nothing, for whoever looks into a fault.
     """
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
         self.url = url
         self.faults: list[str] = []
+        self.not_loaded: list[str] = []
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         page.on("console", self._noted)
+        page.on("requestfailed", self._failed)
+        page.on("response", self._answered)
 
     def _noted(self, message: Any) -> None:
         if message.type == "error" and not _REFUSED.match(message.text):
             self.faults.append(message.text)
 
+    def _failed(self, request: Any) -> None:
+        self.not_loaded.append(f"{request.url}: {request.failure}")
+
+    def _answered(self, response: Any) -> None:
+        if response.status >= 400:
+            self.not_loaded.append(f"{response.url}: {response.status}")
+
     async def show(self, place: str) -> None:
         """Open a place of the console, such as ``evaluations?status=failed``."""
         await self.page.goto(f"{self.url}/#/{place}")
         await expect(self.page.locator("h1")).to_be_visible()
+
+    async def filled(self) -> None:
+        """Return once the screen shows what it has asked for, not only its title."""
+        await expect(self.page.locator("main > *").nth(1)).to_be_attached()
+        await expect(self.page.get_by_text("Asking…")).to_have_count(0)
 
     def button(self, name: str, **options: Any) -> Locator:
         """A button by its name."""
@@ -103,6 +119,6 @@ async def open_tab(browser: Browser, url: str, **options: Any) -> AsyncIterator[
     try:
         console = Console(await context.new_page(), url)
         yield console
-        assert not console.faults, console.faults
+        assert not console.faults, (console.faults, console.not_loaded)
     finally:
         await context.close()

@@ -7,13 +7,12 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from support.patience import PATIENCE_S
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import aiohttp
-
-#: Deadline of an event, seconds; only a hang comes near it.
-PATIENCE_S = 20.0
 
 
 class Sse(NamedTuple):

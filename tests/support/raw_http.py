@@ -7,12 +7,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
 from support.loop_turns import turns
+from support.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-#: Deadline of a response, seconds; only a hang comes near it.
-PATIENCE_S = 20.0
 #: A request after whose response the server closes the connection.
 LAST = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import Redis
 from support.history_rig import life, migrated, now_ms, rows_of
+from support.patience import PATIENCE_S
 from support.worker_rig import crucible
 
 from crucible.breaker import BreakerPolicy, BreakerState
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from crucible.history.historian import Historian
 
 KEYS = Keys()
-#: Seconds after which something hangs.
-PATIENCE_S = 60.0
 POLICY = BreakerPolicy(failures=2, open_s=0.2)
 
 

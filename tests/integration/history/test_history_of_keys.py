@@ -10,6 +10,7 @@ from support.api_rig import port_of, running_api
 from support.history_rig import START_MS, end_of, life, migrated, rows_of
 from support.keyed import make_key
 from support.migration_rig import celery_worker
+from support.patience import PATIENCE_S
 
 from crucible.breaker import BreakerPolicy
 from crucible.client import ApiRefused, AsyncCrucible
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
     import aiohttp
     from support.keyed import Made
-
-#: Seconds after which something hangs.
-PATIENCE_S = 60.0
 
 
 def url_in(directory: Path) -> str:
