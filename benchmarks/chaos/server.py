@@ -23,13 +23,18 @@ _WRITE_S, _LOOK_S = 60.0, 0.05
 class QueueServer:
     """A server that keeps everything it confirmed through ``crash`` (``appendfsync always``).
 
+    Args:
+        directory: its data.
+        address: where it listens besides loopback; empty for nowhere.
+
     Attributes:
         directory: its data.
         port: where it listens, the same after each crash.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, address: str = "") -> None:
         self.directory = directory
+        self._address = address
         self._server = EmbeddedServer(directory)
         self._stack = AsyncExitStack()
         self.port = 0
@@ -37,7 +42,11 @@ class QueueServer:
     @property
     def url(self) -> str:
         """The URL without a proxy in between."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return self.url_at("127.0.0.1")
+
+    def url_at(self, address: str) -> str:
+        """The URL for those to whom it is at another address."""
+        return f"redis://{address}:{self.port}/0"
 
     async def __aenter__(self) -> Self:
         await self._start()
@@ -53,6 +62,9 @@ class QueueServer:
         async with Redis.from_url(self.url) as client:
             # A confirmed write is in the file, so a kill may lose nothing that was confirmed.
             await client.config_set("appendfsync", ALWAYS)
+            if self._address:
+                await client.config_set("protected-mode", "no")
+                await client.config_set("bind", f"127.0.0.1 {self._address}")
 
     @property
     def pid(self) -> int:

@@ -15,9 +15,9 @@ from benchmarks.chaos.service.judge import Verdict
 from benchmarks.chaos.service.records import Records, queued
 from benchmarks.chaos.service.up import Service, serving
 from benchmarks.machine import descriptors, rss_mb
-from benchmarks.soak.samples import Samples
+from benchmarks.soak.samples import OUTLIVING, Samples
 from crucible.history.consumer import HistoryConsumer
-from crucible.redis_keys import ASSESSMENT_PREFIX, Keys
+from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -28,7 +28,10 @@ LOOKS, LONGEST_S = 120, 60.0
 #: Requests that are sent at once to find the highest rate, and how often they are counted, seconds.
 FULL, _COUNT_S = 300, 0.1
 #: What is remembered is to be as much at the end as early on: results are kept briefly, few events.
-SETTINGS = {"CRUCIBLE_RESULT_TTL_S": "60", "CRUCIBLE_EVENT_LIMIT": "5000"}
+SETTINGS = {"CRUCIBLE_EVENT_LIMIT": "5000"}
+#: Seconds that results are kept, and at most this share of the soak: as many keys as there will be
+#: are there before the second quarter, which is judged.
+RESULTS_S, RESULTS_SHARE = 60, 1 / 8
 _MIB = 2.0**20
 
 
@@ -55,7 +58,8 @@ async def soak(
     """Hold half load for so many seconds."""
     soaked, verdict = Soaked(), Verdict()
     show("starting")
-    async with serving(directory, seed, settings=SETTINGS) as service:
+    settings = SETTINGS | {"CRUCIBLE_RESULT_TTL_S": str(results_s(seconds))}
+    async with serving(directory, seed, settings=settings) as service:
         show("finding the highest load")
         began, before = time.monotonic(), _requests(service)
         async with _loading(service, 0.0):
@@ -81,6 +85,11 @@ async def soak(
         refused = [one for client in service.clients for one in client.ledger.refused]
         soaked.faults = [*verdict.faults, *refused, *await service.stop()]
     return soaked
+
+
+def results_s(seconds: float) -> int:
+    """How long results are kept in a soak of this length."""
+    return max(1, min(RESULTS_S, int(seconds * RESULTS_SHARE)))
 
 
 def _requests(service: Service) -> int:
@@ -111,7 +120,7 @@ async def _look_at_all(service: Service, samples: Samples, seconds: float) -> No
     began = time.monotonic()
     async with Redis.from_url(service.queue.url) as queue, Redis.from_url(service.bus.url) as bus:
         while True:
-            looked = {**_processes(service), **_disk(service), **await _keys(queue, bus)}
+            looked = {**_processes(service), **_disk(service), **await _keys(queue, bus, seconds)}
             looked |= await _lag(queue, bus)
             samples.add(time.monotonic() - began, looked)
             service.received.requests.clear()
@@ -148,13 +157,18 @@ def _size(directory: Path) -> int:
     return sizes
 
 
-async def _keys(queue: Redis, bus: Redis) -> dict[tuple[str, str], float]:
-    kept = 0
-    async for _ in queue.scan_iter(f"{ASSESSMENT_PREFIX}*", count=1000):
-        kept += 1
+async def _keys(queue: Redis, bus: Redis, seconds: float) -> dict[tuple[str, str], float]:
+    """Keys of both servers; those that outlive the soak apart, for they only become more."""
+    names = [name async for name in queue.scan_iter(count=1000)]
+    async with queue.pipeline(transaction=False) as asking:
+        for name in names:
+            asking.ttl(name)
+        lives_s = await asking.execute()
+    # -2: it has expired meanwhile.
+    longer, gone = sum(life > seconds for life in lives_s), lives_s.count(-2)
     return {
-        ("keys", "task queue"): float(await queue.dbsize() - kept),
-        ("keys", "assessments"): float(kept),
+        ("keys", "task queue"): float(len(names) - longer - gone),
+        OUTLIVING: float(longer),
         ("keys", "event bus"): float(await bus.dbsize()),
     }
 
@@ -162,4 +176,4 @@ async def _keys(queue: Redis, bus: Redis) -> dict[tuple[str, str], float]:
 async def _lag(queue: Redis, bus: Redis) -> dict[tuple[str, str], float]:
     oldest_s = await HistoryConsumer(bus, Keys(), 1).oldest_s()
     behind_s = 0.0 if oldest_s is None else max(0.0, time.time() - oldest_s)
-    return {("lag", "history"): behind_s, ("lag", "messages and claims"): await queued(queue)}
+    return {("lag", "history"): behind_s, ("queue", "messages and claims"): await queued(queue)}

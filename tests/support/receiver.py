@@ -65,7 +65,7 @@ def verify(secret: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def listening_receiver() -> AsyncIterator[Received]:
+async def listening_receiver(address: str = "127.0.0.1") -> AsyncIterator[Received]:
     """A receiver that listens while the context is open."""
     received = Received()
     app = web.Application()
@@ -73,10 +73,10 @@ async def listening_receiver() -> AsyncIterator[Received]:
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, address, 0)
         await site.start()
         port = runner.addresses[0][1]
-        received.url = f"http://127.0.0.1:{port}/hook"
+        received.url = f"http://{address}:{port}/hook"
         yield received
     finally:
         await runner.cleanup()

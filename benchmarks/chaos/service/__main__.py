@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks.chaos.disk import possible
 from benchmarks.chaos.links import own_engine
+from benchmarks.chaos.network.hosts import possible as network_possible
 from benchmarks.chaos.service.battle import Battle
 
 _SHOWN = 30
@@ -36,16 +37,19 @@ async def _run(asked: argparse.Namespace) -> int:
             engine,
             stock=not asked.without_stock,
             own_disks=possible(),
+            apart=network_possible(),
             sqlite=asked.sqlite,
             only=asked.only,
         )
-        verdict = await battle.run(asked.minutes * 60, asked.kills, asked.pause)
+        outages = asked.kills // 8 if asked.outages is None else asked.outages
+        verdict = await battle.run(asked.minutes * 60, asked.kills, asked.pause, outages)
     if asked.logs:
         asked.logs.mkdir(parents=True, exist_ok=True)
         for part in battle.parts:
             (asked.logs / f"{part.name}.log").write_text("\n".join(part.log))
     print(f"load: {verdict.kinds}, {verdict.deliveries} evaluations delivered")
     print(f"{verdict.killed} kills: {verdict.kills}")
+    print(f"{sum(verdict.outages.values())} outages: {verdict.outages}")
     print(f"full disks that were noticed: {verdict.noticed}")
     print(f"ends without an event, explained by a kill: {verdict.explained}")
     for one in verdict.lost_by_stock:
@@ -61,6 +65,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos.service", description=__doc__)
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument(
+        "--outages", type=int, help="of disks, links and clocks; one for eight kills by default"
+    )
     parser.add_argument(
         "--pause", type=float, default=1.0, help="seconds between a client's requests"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import signal
 import time
@@ -12,14 +13,14 @@ from typing import TYPE_CHECKING
 import aiodocker
 
 from benchmarks.chaos.links import containers_of_processes
-from benchmarks.chaos.service.disk_faults import DiskFaults
 from benchmarks.chaos.service.judge import Verdict, judge
+from benchmarks.chaos.service.outages import Outages
 from benchmarks.chaos.service.parts import STOCK
 from benchmarks.chaos.service.records import Records
 from benchmarks.chaos.service.up import Service, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Mapping
     from pathlib import Path
 
     from benchmarks.chaos.links import OwnEngine
@@ -45,7 +46,8 @@ class Battle:
         stock: whether a stock worker takes part, with what it may lose.
         own_disks: whether disks are full and slow as well.
         sqlite: whether the history is in a SQLite file.
-        only: of the faults these; empty for all.
+        apart: whether workers are cut off and clocks jump as well.
+        only: of kills and outages these; empty for all.
 
     Attributes:
         verdict: what came of it so far.
@@ -62,6 +64,7 @@ class Battle:
         stock: bool = True,
         own_disks: bool = False,
         sqlite: bool = False,
+        apart: bool = False,
         only: Collection[str] = (),
     ) -> None:
         self.verdict = Verdict()
@@ -72,18 +75,19 @@ class Battle:
         self._show = show
         self._engine = engine
         self._stock = stock
-        self._own_disks, self._sqlite = own_disks, sqlite
+        self._own_disks, self._sqlite, self._apart = own_disks, sqlite, apart
         self._only = only
         self._killed_at: list[float] = []
         self._stock_hit_at: list[float] = []
 
-    async def run(self, seconds: float, kills: int, pause_s: float) -> Verdict:
+    async def run(self, seconds: float, kills: int, pause_s: float, outages: int = 0) -> Verdict:
         """Load for so many seconds, with so many kills.
 
         Args:
-            seconds: length of the load.
+            seconds: length of the load; longer where the outages take more.
             kills: in this time.
             pause_s: seconds between two requests of a client.
+            outages: of disks, links and clocks, in this time as well.
         """
         began = time.monotonic()
         self._show("starting")
@@ -95,10 +99,11 @@ class Battle:
             stock=self._stock,
             own_disks=self._own_disks,
             sqlite=self._sqlite,
+            apart=self._apart,
         ) as service:
             self.parts = service.parts
             self._show("faults")
-            await self._load(service, seconds, kills, pause_s)
+            await self._load(service, seconds, (kills, outages), pause_s)
             self._show("settling")
             records = Records(service, self.verdict)
             await records.settle()
@@ -125,10 +130,9 @@ class Battle:
         }
         if service.postgres is not None:
             found["PostgreSQL"] = partial(database, service.postgres)
-        found |= DiskFaults(service, self.verdict).all()
         if self._engine is not None:
             found["engine"] = self._kill_engine
-        return {name: kill for name, kill in found.items() if not self._only or name in self._only}
+        return found
 
     async def _kill_lane(self, executor_pid: int) -> None:
         """SIGKILL a running container of the executor, once it has one."""
@@ -152,33 +156,53 @@ class Battle:
         await self._engine.kill()
         await self._engine.start()
 
-    async def _load(self, service: Service, seconds: float, kills: int, pause_s: float) -> None:
+    async def _load(
+        self, service: Service, seconds: float, counts: tuple[int, int], pause_s: float
+    ) -> None:
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for client in service.clients:
                 group.create_task(client.load(pause_s, stop))
             try:
-                await self._kill_in_turn(service, seconds, kills)
+                await self._suffer(service, seconds, *counts)
             finally:
                 stop.set()
 
-    async def _kill_in_turn(self, service: Service, seconds: float, kills: int) -> None:
-        """Every kind in turn in a random order, so that none is left out of a short battle."""
-        loop, killers = asyncio.get_running_loop(), self._killers(service)
-        begin, step = loop.time(), seconds / (kills + 1)
-        order: list[str] = []
-        for number in range(kills):
-            order = order or self._random.sample(sorted(killers), len(killers))
-            name = order.pop()
-            at = begin + step * (number + self._random.uniform(0.5, 1.5))
+    async def _suffer(self, service: Service, seconds: float, kills: int, outages: int) -> None:
+        """Kills and outages, one at a time and evenly spread."""
+        loop = asyncio.get_running_loop()
+        kinds = self._killers(service), Outages(service, self.verdict).all()
+        plan = [
+            ((number + 0.5) / count, name, kind)
+            for count, kind in zip((kills, outages), kinds, strict=True)
+            for number, name in enumerate(self._in_turn(kind, count))
+        ]
+        begin, step = loop.time(), seconds / (kills + outages + 1)
+        for number, (share, name, kind) in enumerate(sorted(plan, key=lambda one: one[0])):
+            at = begin + share * (seconds - step) + step * self._random.uniform(0, 1)
             await asyncio.sleep(max(0.0, at - loop.time()))
             await service.revive()
-            self._killed_at.append(time.time())
-            await killers[name]()
-            if self._stock and name in (STOCK, _QUEUE):
-                self._stock_hit_at.append(time.time())
-            self._killed_at.append(time.time())
-            self.verdict.kills[name] = self.verdict.kills.get(name, 0) + 1
+            began = time.time()
+            await kind[name]()
+            self._note(
+                name, began, self.verdict.kills if kind is kinds[0] else self.verdict.outages
+            )
             if number % 20 == 19:
-                self._show(f"{number + 1} kills")
+                self._show(f"{number + 1} kills and outages")
         await asyncio.sleep(max(0.0, begin + seconds - loop.time()))
+
+    def _in_turn(self, kind: Mapping[str, Kill], count: int) -> list[str]:
+        """Each in turn in a random order, so that none is left out of a short battle."""
+        names = sorted(name for name in kind if not self._only or name in self._only)
+        order: list[str] = []
+        while names and len(order) < count:
+            order += self._random.sample(names, len(names))
+        return order[:count]
+
+    def _note(self, name: str, began: float, counted: dict[str, int]) -> None:
+        """Count it, and each second of it as one in which something may be missing."""
+        ended = time.time()
+        self._killed_at += [*range(math.ceil(began), math.floor(ended) + 1), began, ended]
+        if self._stock and name in (STOCK, _QUEUE):
+            self._stock_hit_at.append(ended)
+        counted[name] = counted.get(name, 0) + 1

@@ -11,8 +11,10 @@ from benchmarks.chaos.links import ROOT, Child
 from crucible.settings.fields import QUEUES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from benchmarks.chaos.service.hosts import Hosts
 
 #: Seconds after which stock workers give the claims of one that died back.
 VISIBILITY_S = 12
@@ -21,6 +23,8 @@ _DELIVERIES = 100
 _STOP_S = 40.0
 #: The part that is a stock Celery worker.
 STOCK = "stock worker"
+#: The parts that are async workers, and their names.
+ASYNC = {"worker 1": "w1@battle", "worker 2": "w2@battle"}
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "DOCKER_HOST")
 
 
@@ -33,11 +37,11 @@ class Part:
         lines: what they wrote.
     """
 
-    def __init__(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.name = name
         self.pids: set[int] = set()
         self.lines: list[str] = []
-        self._command = command
+        self._command = list(command)
         self._environment = dict(environment)
         self._child: Child | None = None
 
@@ -133,7 +137,7 @@ def _socket(directory: Path) -> Path:
     return directory / "executor.sock"
 
 
-def parts(directory: Path, variables: Mapping[str, str], *, stock: bool) -> list[Part]:
+def parts(directory: Path, variables: dict[str, str], hosts: Hosts, *, stock: bool) -> list[Part]:
     """All of them, those that others need first; the stock worker only if it is asked for."""
     crucible = [sys.executable, "-m", "crucible"]
     worker = [*crucible, "worker", "--concurrency", "4", "--name"]
@@ -145,11 +149,13 @@ def parts(directory: Path, variables: Mapping[str, str], *, stock: bool) -> list
     commands = {
         "executor": [*crucible, "executor", "--socket", str(_socket(directory))],
         "api": [*crucible, "api"],
-        "worker 1": [*worker, "w1@battle"],
-        "worker 2": [*worker, "w2@battle"],
+        **{part: [*worker, name] for part, name in ASYNC.items()},
         "historian 1": [*crucible, "historian"],
         "historian 2": [*crucible, "historian"],
     }
     if stock:
         commands[STOCK] = stock_worker
-    return [Part(name, command, variables) for name, command in commands.items()]
+    return [
+        Part(name, hosts.command(name, command), variables | hosts.variables(name))
+        for name, command in commands.items()
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,7 +11,7 @@ from redis.asyncio import Redis
 from sqlalchemy import select
 
 from benchmarks.chaos.service.judge import Delivered, Found, Verdict, end_of
-from benchmarks.chaos.service.parts import VISIBILITY_S
+from benchmarks.chaos.service.parts import ASYNC, VISIBILITY_S
 from benchmarks.chaos.settling import settle
 from crucible.broker.wire.priority import STEPS
 from crucible.events.event import TERMINAL
@@ -101,6 +102,16 @@ class Records:
                 self.found.history[row.eval_id] = (row.status, row.verdict)
         async with Redis.from_url(self._service.bus.url) as client_of_bus:
             await self._read_events(client_of_bus)
+        async with Redis.from_url(self._service.queue.url) as queues:
+            held = b"\n".join(await messages(queues)).decode(errors="replace")
+        logs = "\n".join(line for name in ASYNC for line in self._service.part(name).log)
+        for client in self._service.clients:
+            for eval_id in client.ledger.asked:
+                word = re.compile(rf"{re.escape(eval_id)}(?![\w-])")
+                if word.search(held):
+                    self.found.held.add(eval_id)
+                if word.search(logs):
+                    self.found.named.add(eval_id)
 
     async def _compare_results(self, client: Client) -> None:
         for eval_id in client.ledger.asked:
@@ -121,9 +132,11 @@ class Records:
         while rows := await client.xrange(EVENTS, after, "+", _ROWS):
             for entry in entries_of(rows):
                 event = entry.event
+                if event.worker in ASYNC.values():
+                    self.found.named.add(event.eval_id)
                 if event.transition in TERMINAL:
-                    ends = self.found.events.setdefault(event.eval_id, set())
-                    ends.add((str(event.status), event.verdict and str(event.verdict)))
+                    ends = self.found.events.setdefault(event.eval_id, [])
+                    ends.append((str(event.status), event.verdict and str(event.verdict)))
             after = f"({rows[-1][0].decode()}"
 
     async def _repair(self) -> None:
@@ -132,6 +145,13 @@ class Records:
         await repair.start()
         if await repair.ended():
             self._verdict.faults.append(f"the repair failed: {repair.lines[-5:]}")
+
+
+async def messages(client: Any) -> list[bytes]:
+    """Every message in a list, and every claim."""
+    names = itertools.product(QUEUES, STEPS)
+    found = [await client.lrange(Keys().step_list(*name), 0, -1) for name in names]
+    return [*itertools.chain.from_iterable(found), *(await client.hgetall(UNACKED)).values()]
 
 
 async def queued(client: Any) -> int:

@@ -13,6 +13,7 @@ from benchmarks.chaos.disk import Disk
 from benchmarks.chaos.links import Received, listening_receiver, make_key
 from benchmarks.chaos.server import QueueServer
 from benchmarks.chaos.service.client import Client
+from benchmarks.chaos.service.hosts import Hosts
 from benchmarks.chaos.service.parts import Part, environment, parts
 from benchmarks.postgres import PostgresServer
 from crucible.embedded.server import free_port
@@ -40,6 +41,7 @@ class Service:
         postgres: the server of the history; None where that is a SQLite file.
         history: the URL of its database.
         history_files: the directory of its files.
+        hosts: those that workers have of their own, and clocks.
         disks: of its own, by what is on it; empty where the machine's is used.
         received: the receiver of webhooks.
         parts: the processes, those that others need first.
@@ -51,6 +53,7 @@ class Service:
     postgres: PostgresServer | None
     history: str
     history_files: Path
+    hosts: Hosts
     disks: Mapping[str, Disk]
     received: Received
     parts: list[Part]
@@ -84,6 +87,7 @@ async def serving(
     stock: bool = True,
     own_disks: bool = False,
     sqlite: bool = False,
+    apart: bool = False,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Service]:
     """Start everything, and stop it in the end.
@@ -97,6 +101,7 @@ async def serving(
         own_disks: give the queue server, the objects and a SQLite history a disk each, which takes
             root and loop devices.
         sqlite: keep the history in a SQLite file instead of a PostgreSQL database.
+        apart: give the async workers a host each, and some processes clocks of their own.
         settings: further environment variables of the processes.
     """
     async with AsyncExitStack() as stack:
@@ -104,8 +109,14 @@ async def serving(
         disks: dict[str, Disk] = {}
         for name in (QUEUE, OBJECTS, *([HISTORY] if sqlite else [])) if own_disks else ():
             disks[name] = await enter(Disk(directory / f"{name}.image", directory / name))
-        queue = await enter(QueueServer(directory / QUEUE / "server"))
-        bus = await enter(QueueServer(directory / "bus"))
+        hosts = await enter(Hosts(directory / "clocks", apart=apart))
+        beyond = hosts.address if apart else ""
+        queue = await enter(QueueServer(directory / QUEUE / "server", beyond))
+        bus = await enter(QueueServer(directory / "bus", beyond))
+        hosts.serve(
+            CELERY_BROKER_URL=queue.url_at(hosts.address),
+            CRUCIBLE_EVENT_BUS_URL=bus.url_at(hosts.address),
+        )
         history_files, postgres = directory / HISTORY / "files", None
         if sqlite:
             history_files.mkdir(parents=True)
@@ -115,11 +126,12 @@ async def serving(
             history = await postgres.create("history")
         async with open_database(history) as engine:
             await migrate(engine)
-        received = await enter(listening_receiver())
+        received = await enter(listening_receiver(hosts.address))
         port = free_port()
         variables = environment(directory, queue.url, bus.url, history, port, engine_url)
         variables["CRUCIBLE_OBJECT_STORE_URL"] = f"file://{directory / OBJECTS}"
-        processes = parts(directory, {**variables, **settings}, stock=stock)
+        variables["CRUCIBLE_WEBHOOK_NETWORKS"] = f"127.0.0.0/8,{hosts.address}/32"
+        processes = parts(directory, {**variables, **settings}, hosts, stock=stock)
         for part in processes:
             stack.push_async_callback(part.kill)
             await part.start()
@@ -129,7 +141,7 @@ async def serving(
         ]
         await _until_ready(clients[0], WORKERS + stock)
         yield Service(
-            queue, bus, postgres, history, history_files, disks, received, processes, clients
+            queue, bus, postgres, history, history_files, hosts, disks, received, processes, clients
         )
 
 

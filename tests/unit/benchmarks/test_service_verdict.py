@@ -25,7 +25,7 @@ def _found() -> Found:
         results={"e": {"status": "completed", "verdict": "ok", "output": "42\n"}},
         history={"e": OK},
         deliveries={"e": Delivered({"msg_1"}, {OK})},
-        events={"e": {OK}},
+        events={"e": [OK]},
         reports={"s": {"summary": {"runs": 4, "passed_cases": 2}}},
     )
 
@@ -54,7 +54,7 @@ def test_records_that_agree() -> None:
         (lambda found: found.deliveries.clear(), "delivered"),
         (lambda found: found.deliveries["e"].ids.add("msg_2"), "delivered"),
         (lambda found: found.deliveries["e"].ends.add(("failed", "timeout")), "delivered"),
-        (lambda found: found.events["e"].add(("failed", "timeout")), "on the bus"),
+        (lambda found: found.events["e"].append(("failed", "timeout")), "on the bus"),
         (lambda found: found.events.clear(), "no event of its end"),
         (lambda found: found.reports.clear(), "no report"),
         (lambda found: found.reports["s"]["summary"].update(runs=3), "assessment s"),
@@ -78,11 +78,45 @@ def test_an_event_that_a_kill_explains(kill: float, explained: int) -> None:
     assert (verdict.explained, len(verdict.faults)) == (explained, 1 - explained)
 
 
-@pytest.mark.parametrize(("kill", "excused"), [(AT + 5, 1), (AT - 60, 0)])
-def test_what_a_stock_worker_loses_is_counted_apart(kill: float, excused: int) -> None:
-    """Where it or its server was killed since; without a stock worker nothing is excused."""
+@pytest.mark.parametrize(
+    ("ends", "kill", "well"),
+    [
+        ([OK, OK], AT + 60, True),
+        ([OK, ("cancelled", "cancelled")], AT + 5, True),
+        ([OK, ("cancelled", "cancelled")], AT + 60, False),
+        ([("cancelled", "cancelled"), OK], AT + 5, False),
+    ],
+)
+def test_of_two_ends_the_first_is_that_of_the_result(
+    ends: list[tuple[str, str]], kill: float, well: bool
+) -> None:
+    """And there are two that differ only where two workers may have run it."""
     found = _found()
-    found.results.clear()
+    found.events["e"] = list(ends)
+    assert (_judged(found, [kill]).faults == []) is well
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kill", "excused"),
+    [
+        (lambda found: found.results.clear(), AT + 5, True),
+        (lambda found: found.deliveries.clear(), AT + 5, True),
+        # Nobody that may lose a message was killed soon after its publication.
+        (lambda found: found.results.clear(), AT - 60, False),
+        (lambda found: found.results.clear(), AT + 60, False),
+        (lambda found: found.deliveries.clear(), AT + 60, False),
+        # It is still somewhere, or an async worker has had it.
+        (lambda found: (found.results.clear(), found.held.add("e")), AT + 5, False),
+        (lambda found: (found.results.clear(), found.named.add("e")), AT + 5, False),
+        (lambda found: (found.deliveries.clear(), found.held.add("e")), AT + 5, False),
+    ],
+)
+def test_what_a_stock_worker_loses_is_counted_apart(
+    spoil: Callable[[Found], object], kill: float, excused: bool
+) -> None:
+    """Only where nobody else can have lost it; without a stock worker nothing is excused."""
+    found = _found()
+    spoil(found)
     verdict = Verdict()
     judge(verdict, [_ledger()], found, [kill], [kill])
     assert (len(verdict.lost_by_stock), bool(verdict.faults)) == (excused, not excused)

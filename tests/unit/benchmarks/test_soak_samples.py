@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.asyncio import Redis
 
 from benchmarks.soak.picture import draw
-from benchmarks.soak.samples import UNITS, Samples
+from benchmarks.soak.run import _keys, results_s
+from benchmarks.soak.samples import OUTLIVING, UNITS, Samples
+from crucible.embedded.server import EmbeddedServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +33,8 @@ def _sampled(kind: str, name: str, values: list[float]) -> Samples:
         ("keys", [5000.0] * 8 + [100.0] * 8, True),
         ("lag", [0.0] * 12 + [30.0] * 4, False),
         ("lag", [0.0, 30.0], True),  # too few to say
+        ("queue", [11.0] * 8 + [28.0] * 8, True),  # a slow machine
+        ("queue", [10.0 * n for n in range(16)], False),
     ],
 )
 def test_growth_is_from_the_second_quarter_to_the_last(
@@ -45,6 +50,34 @@ def test_the_history_has_a_row_for_each_evaluation() -> None:
     rising = [100.0 * n for n in range(16)]
     assert _sampled("disk", "history", rising).rising == []
     assert _sampled("lag", "history", rising).rising != []
+
+
+def test_keys_that_outlive_the_soak_are_drawn_only() -> None:
+    """They become more until the first expires; all others are judged."""
+    rising = [100.0 * n for n in range(16)]
+    assert _sampled(*OUTLIVING, rising).rising == []
+    assert _sampled("keys", "task queue", rising).rising != []
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(7200, 60), (420, 52), (8, 1), (1, 1)])
+def test_results_have_expired_before_the_second_quarter(seconds: float, kept: int) -> None:
+    """From there on as many expire as are stored."""
+    assert results_s(seconds) == kept
+
+
+async def test_keys_are_counted_by_how_long_they_live(tmp_path: Path) -> None:
+    """One that has no TTL is judged, like one that expires during the soak."""
+    async with EmbeddedServer(tmp_path, durable=False) as server:
+        async with (
+            Redis.from_url(server.url) as queue,
+            Redis.from_url(f"{server.url[:-1]}1") as bus,
+        ):
+            await queue.set("for ever", 1)
+            await queue.set("result", 1, ex=60)
+            await queue.set("delivered", 1, ex=172_800)
+            await bus.set("stream", 1)
+            found = await _keys(queue, bus, 7200)
+    assert found == {("keys", "task queue"): 2, OUTLIVING: 1, ("keys", "event bus"): 1}
 
 
 def test_every_kind_is_drawn(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Disks that are full or slow for a while, under the load of the battle.
+"""Disks that are full or slow, cut links and jumping clocks, under the load of the battle.
 
 Nothing is started again for them: what cannot be written meanwhile is refused or kept, and goes on
 by itself once there is room. The queue server writes its file every second then, as ``crucible up``
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from benchmarks.chaos.service.judge import Verdict
     from benchmarks.chaos.service.up import Service
 
-#: Seconds that a disk is full or slow, and within which work has to go on afterwards.
+    #: Lines of each part so far.
+    Written = Mapping[str, int]
+
+#: Seconds that a disk is full or slow or a clock is wrong, and within which work has to go on then.
 HOLD_S, _AGAIN_S = 2.0, 60.0
+#: Seconds that a worker is cut off, for a heartbeat lasts 9, and that a clock jumps.
+_CUT_S, _TURNED_S = 11.0, 600.0
 #: Seconds within which somebody has to write that a disk is full, and between looks.
 _NOTICED_S, _LOOK_S = 20.0, 0.2
 _FULL = ("No space left", "disk is full")
@@ -30,8 +35,8 @@ _FULL = ("No space left", "disk is full")
 _LINES = 30
 
 
-class DiskFaults:
-    """The faults of the disks that a service has.
+class Outages:
+    """The outages of what a service has of its own: disks, hosts and clocks.
 
     Args:
         service: whose.
@@ -44,22 +49,23 @@ class DiskFaults:
 
     def all(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What brings each about, and returns once the service works again."""
-        found: dict[str, Callable[[], Awaitable[None]]] = {}
-        for name in self._service.disks:
-            found[f"{name} disk full"] = partial(self._suffer, name, full=True)
-            found[f"{name} disk slow"] = partial(self._suffer, name, full=False)
-        return found
-
-    async def _suffer(self, name: str, *, full: bool) -> None:
         service = self._service
-        fault = f"{name} disk {'full' if full else 'slow'}"
+        found: dict[str, Callable[[Written], Awaitable[None]]] = {}
+        for name in service.disks:
+            found[f"{name} disk full"] = partial(self._fill, name)
+            found[f"{name} disk slow"] = partial(self._slow_down, name)
+        for name in service.hosts.hosts:
+            found[f"{name} cut off"] = partial(self._cut_off, name)
+        for name in service.hosts.clocks:
+            found[f"{name} clock ahead"] = partial(self._turn, name, _TURNED_S)
+            found[f"{name} clock behind"] = partial(self._turn, name, -_TURNED_S)
+        return {name: partial(self._suffer, name, outage) for name, outage in found.items()}
+
+    async def _suffer(self, fault: str, outage: Callable[[Written], Awaitable[None]]) -> None:
+        service = self._service
         server_pid = service.queue.pid
         written = {part.name: len(part.log) for part in service.parts}
-        if full:
-            await self._fill(name, written)
-        else:
-            async with service.disks[name].slow():
-                await asyncio.sleep(HOLD_S)
+        await outage(written)
         await self._works_again(fault)
         ended = [part.name for part in service.parts if part.has_ended]
         if service.queue.pid != server_pid:
@@ -70,7 +76,28 @@ class DiskFaults:
                 what = f"{fault}: {name} wrote {len(lines)} lines, such as {lines[-1]}"
                 self._verdict.faults.append(what)
 
-    async def _fill(self, name: str, written: Mapping[str, int]) -> None:
+    async def _slow_down(self, name: str, written: Written) -> None:
+        async with self._service.disks[name].slow():
+            await asyncio.sleep(HOLD_S)
+
+    async def _cut_off(self, name: str, written: Written) -> None:
+        """For longer than its heartbeat lasts: others get what it has, and it does not know."""
+        host = self._service.hosts.hosts[name]
+        await host.cut()
+        try:
+            await asyncio.sleep(_CUT_S)
+        finally:
+            await host.heal()
+
+    async def _turn(self, name: str, seconds: float, written: Written) -> None:
+        """A jump, and one back."""
+        self._service.hosts.turn(name, seconds)
+        try:
+            await asyncio.sleep(HOLD_S)
+        finally:
+            self._service.hosts.turn(name, 0.0)
+
+    async def _fill(self, name: str, written: Written) -> None:
         """Until somebody has noticed, and a while longer."""
         queue = self._service.queue if name == QUEUE else None
         if queue is not None:
@@ -87,12 +114,12 @@ class DiskFaults:
             await queue.until_writable(writable=True)
             await queue.sync(ALWAYS)
 
-    def _told(self, written: Mapping[str, int]) -> bool:
+    def _told(self, written: Written) -> bool:
         """Whether somebody has written that a disk is full."""
         lines = [line for new in self._new_lines(written).values() for line in new]
         return any(word in line for line in lines for word in _FULL)
 
-    def _new_lines(self, written: Mapping[str, int]) -> dict[str, list[str]]:
+    def _new_lines(self, written: Written) -> dict[str, list[str]]:
         return {part.name: part.log[written[part.name] :] for part in self._service.parts}
 
     async def _works_again(self, fault: str) -> None:
