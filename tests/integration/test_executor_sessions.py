@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from support.patience import PATIENCE_S
 
 from crucible.errors import ExecutorRefused
 from crucible.executor import Executor, ExecutorConfig, open_executor
@@ -44,7 +45,7 @@ def spec(isolation: Isolation = "container", **more: object) -> SessionSpec:
     return SessionSpec(isolation=isolation, limits=LIMITS, **more)  # type: ignore[arg-type]  # its own fields
 
 
-async def run(session: Session, code: str, timeout_s: float = 10.0) -> CellResult:
+async def run(session: Session, code: str, timeout_s: float = PATIENCE_S) -> CellResult:
     return await session.execute(Cell(code=code, timeout_s=timeout_s))
 
 
