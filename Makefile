@@ -16,6 +16,8 @@ OUTAGE_ARGS ?= --side-by-side 6
 # Length of the battle with everything on, its SIGKILLs, and more arguments; the engine that is killed
 # is one of its own.
 BATTLE_ARGS ?= --minutes 3 --kills 60 --engine
+# The same of the battle whose history is in a SQLite file.
+SQLITE_ARGS ?= --sqlite --minutes 2 --kills 30
 LONG_MINUTES ?= 20
 LONG_KILLS ?= 400
 # Masters of sentinels that are killed in a row.
@@ -43,13 +45,14 @@ checks:
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 
-bench: setup ## measure everything beside bare limits and other systems (20 minutes)
+bench: setup ## measure everything beside bare limits and other systems (24 minutes)
 	@$(VENV)/python scripts/pinned-envs bench
 	@$(VENV)/crucible bench all --json .cache/bench/latest.json --plot .cache/bench/plots $(BENCH_ARGS)
 
 chaos: setup ## load, kills and other faults, judged by a ledger; MINUTES=20 KILLS=400 for a long one
 	@$(VENV)/python -m benchmarks.chaos --minutes $(MINUTES) --kills $(KILLS) $(CHAOS_ARGS)
 	@$(VENV)/python -m benchmarks.chaos.service $(BATTLE_ARGS)
+	@$(VENV)/python -m benchmarks.chaos.service $(SQLITE_ARGS)
 	@$(VENV)/python -m benchmarks.chaos.outages $(OUTAGE_ARGS)
 	@$(VENV)/python -m benchmarks.chaos.sentinel --rounds $(FAILOVERS)
 	@$(VENV)/python -m benchmarks.chaos.network

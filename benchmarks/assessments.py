@@ -16,8 +16,9 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 
@@ -29,7 +30,7 @@ from crucible.settings import load_settings
 from crucible.worker import TaskRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from crucible.worker import TaskContext
 
@@ -165,36 +166,54 @@ async def measure(
     }
 
 
+class Installation(NamedTuple):
+    """An api and a worker.
+
+    Attributes:
+        client: asks the api.
+        api: process id.
+        worker: process id.
+        redis: URL of the queue server.
+    """
+
+    client: aiohttp.ClientSession
+    api: int
+    worker: int
+    redis: str
+
+
+@asynccontextmanager
+async def installation(folder: Path) -> AsyncIterator[Installation]:
+    """One api, and one worker whose programs take no time."""
+    async with EmbeddedServer(folder, durable=True) as server:
+        port = free_port()
+        environ = {
+            **os.environ,
+            "CELERY_BROKER_URL": server.url,
+            "CRUCIBLE_EVENT_BUS_URL": "off",
+            "CRUCIBLE_PORT": str(port),
+            "CRUCIBLE_LOG_LEVEL": "warning",
+        }
+        queues = "high_priority,evaluation,batch,assessments,reports"
+        serve = ("--tasks", "benchmarks.assessments:registry", "--queues", queues)
+        api = await spawn("api", environ=environ)
+        worker = await spawn("worker", *serve, "--concurrency", "8", environ=environ)
+        try:
+            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+                await ready(client)
+                yield Installation(client, api.pid, worker.pid, server.url)
+        finally:
+            for child in (api, worker):
+                child.terminate()
+                await child.wait()
+
+
 async def run(cases: int, starts: int) -> None:
     """Start an installation, measure, print JSON."""
     with tempfile.TemporaryDirectory() as folder:
-        async with EmbeddedServer(Path(folder), durable=True) as server:
-            url, port = f"redis://127.0.0.1:{server.port}/0", free_port()
-            environ = {
-                **os.environ,
-                "CELERY_BROKER_URL": url,
-                "CRUCIBLE_EVENT_BUS_URL": "off",
-                "CRUCIBLE_PORT": str(port),
-            }
-            queues = "high_priority,evaluation,batch,assessments,reports"
-            worker = (
-                "worker",
-                "--tasks",
-                f"{'benchmarks.assessments'}:registry",
-                "--queues",
-                queues,
-            )
-            api = await spawn("api", environ=environ)
-            workers = await spawn(*worker, "--concurrency", "8", environ=environ)
-            try:
-                async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
-                    await ready(client)
-                    found = await measure(client, cases, starts, workers.pid, api.pid)
-                    print(json.dumps(found, indent=1))
-            finally:
-                for child in (api, workers):
-                    child.terminate()
-                    await child.wait()
+        async with installation(Path(folder)) as one:
+            found = await measure(one.client, cases, starts, one.worker, one.api)
+            print(json.dumps(found, indent=1))
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -74,6 +74,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         asked: the subjects to be measured, by scenario.
         failures: measurements that failed, or succeeded only at the second attempt.
         whole: False if the run was stopped before everything was measured.
+        expected_s: seconds that each scenario was expected to take.
+        took_s: seconds that each has taken, servers included.
     """
 
     version: int = VERSION
@@ -87,6 +89,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     asked: dict[str, list[str]] = {}
     failures: list[Failure] = []
     whole: bool = True
+    expected_s: dict[str, float] = {}
+    took_s: dict[str, float] = {}
 
     @property
     def measured(self) -> Figures:
@@ -212,6 +216,17 @@ def failures_table(report: Report) -> Table:
         reason = escape(failure.reason.strip().splitlines()[-1] if failure.reason.strip() else "")
         subject = failure.subject or "(the scenario)"
         table.add_row(failure.scenario, subject, str(failure.repeat + 1), outcome, reason)
+    return table
+
+
+def times_table(report: Report) -> Table:
+    """How long each scenario took, beside what was expected."""
+    table = Table("scenario", title="time, s", title_justify="left", box=None)
+    for heading in ("expected", "took"):
+        table.add_column(heading, justify="right")
+    for name, took in report.took_s.items():
+        table.add_row(name, f"{report.expected_s.get(name, 0):.0f}", f"{took:.0f}")
+    table.add_row("all", f"{sum(report.expected_s.values()):.0f}", f"{report.seconds:.0f}")
     return table
 
 

@@ -228,6 +228,7 @@ def installation(isolation: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="crucible-rewards-") as data:
         up = ["up", "--port", str(port), "--data-dir", str(Path(data) / "up")]
         command = [sys.executable, "-m", "crucible", *up, "--isolation", isolation]
+        kept["CRUCIBLE_LOG_LEVEL"] = "warning"
         with subprocess.Popen(
             command,
             env=kept,

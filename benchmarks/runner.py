@@ -34,6 +34,9 @@ SCENARIOS = (
     "roundtrip",
     "sandbox",
     "grading",
+    "rewards",
+    "assessments",
+    "sse",
     "depth",
     "wait",
     "processes",
@@ -135,7 +138,13 @@ class Run:
         ]
         self._failures: list[Failure] = []
         self._done, self._total = 0, sum(len(step.turns(plan)) for step in self._steps)
+        self._took: dict[str, float] = {}
         self._whole = False
+
+    @property
+    def expected_s(self) -> dict[str, float]:
+        """Seconds that each scenario will take, about, in the order of the run."""
+        return {step.scenario.name: step.expected_s(self._plan) for step in self._steps}
 
     async def carry_out(self) -> None:
         """Measure everything. Cancelling stops what runs; what was measured is kept."""
@@ -151,6 +160,7 @@ class Run:
         bench, scenario = self._bench, step.scenario
         bench.seconds = self._plan.seconds or scenario.seconds
         turns = step.turns(self._plan)
+        began = time.monotonic()
         try:
             async with scenario.open(bench, scenario) as stage:
                 failed = [turn for turn in turns if not await self._try(stage, scenario, turn)]
@@ -159,12 +169,14 @@ class Run:
         except _FAILURES as error:
             # Failed in the scenario itself (its server, for example), not in a subject.
             self._failures.append(Failure(scenario.name, "", 0, _text(error)))
+        finally:
+            self._took[scenario.name] = round(time.monotonic() - began, 1)
 
     async def _try(self, stage: Stage, scenario: Scenario, turn: tuple[int, str]) -> bool:
         """Make one measurement; returns whether it succeeded."""
         _end_if_cancelled()
         repeat, label = turn
-        self._progress(f"{scenario.name}: {label}", self._done, self._total)
+        self._progress(self._where(scenario, label), self._done, self._total)
         earlier = next((at for at, f in enumerate(self._failures) if _is_of(f, scenario, turn)), -1)
         self._bench.begin(repeat)
         try:
@@ -181,6 +193,16 @@ class Run:
         self._measured(self.report())
         return True
 
+    def _where(self, scenario: Scenario, label: str) -> str:
+        """What is measured now, and how far that is: ``batch 3/15, 9 min left: crucible``."""
+        names = [step.scenario.name for step in self._steps]
+        expected = self.expected_s
+        at = names.index(scenario.name)
+        # What remains of this scenario counts as half of it: turns differ in length.
+        left_s = expected[scenario.name] / 2 + sum(expected[name] for name in names[at + 1 :])
+        minutes = max(1, round(left_s / 60))
+        return f"{scenario.name} {at + 1}/{len(names)}, about {minutes} min left: {label}"
+
     def report(self) -> Report:
         """The report of what has been measured so far."""
         bench = self._bench
@@ -195,6 +217,8 @@ class Run:
             asked={step.scenario.name: step.wanted(self._plan) for step in self._steps},
             failures=self._failures,
             whole=self._whole,
+            expected_s=self.expected_s,
+            took_s=self._took,
         )
 
 
@@ -222,6 +246,10 @@ class _Step(msgspec.Struct, frozen=True):
             labels = [label for label in self.labels if label in judged or not seldom]
             turns += [(repeat, label) for label in rotated(labels, repeat)]
         return turns
+
+    def expected_s(self, plan: Plan) -> float:
+        """Seconds that all turns take, about; ``plan.seconds`` and ``plan.scale`` aside."""
+        return len(self.turns(plan)) * self.scenario.turn_s
 
 
 def _end_if_cancelled() -> None:

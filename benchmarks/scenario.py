@@ -150,6 +150,8 @@ class Scenario:
         seconds: default length of one measurement.
         in_all: whether it is part of ``all``; a soak is not.
         rounds: measurements of each subject per repeat.
+        turn_s: seconds that one measurement takes on the reference machine, with start and end of
+            its processes; only foretells when a run ends.
     """
 
     name: str
@@ -160,6 +162,7 @@ class Scenario:
     seconds: float = 3.0
     in_all: bool = True
     rounds: int = 1
+    turn_s: float = 10.0
 
 
 @asynccontextmanager

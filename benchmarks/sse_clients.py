@@ -12,7 +12,7 @@ import argparse
 import asyncio
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import aiohttp
 import psutil
 
+from benchmarks.budget_paths import processor_s
 from benchmarks.fuzz_api import serving
-from benchmarks.machine import cpu_s, rss_mb
+from benchmarks.machine import rss_mb
 from crucible.embedded.server import EmbeddedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
 #: Streams opened at a time, and seconds within which every event has to be there.
 _OPENING, _PATIENCE_S = 50, 300.0
@@ -81,18 +82,38 @@ class _Client:
                     return
 
 
-async def measure(clients: int, evaluations: int) -> Streamed:
-    """Open the streams, submit, and read everything."""
-    async with AsyncExitStack() as stack:
-        name = stack.enter_context(TemporaryDirectory(prefix="crucible-sse-"))
-        server = await stack.enter_async_context(EmbeddedServer(Path(name)))
+@asynccontextmanager
+async def api_of_many(directory: Path, clients: int) -> AsyncIterator[tuple[str, int]]:
+    """An api that lets so many clients of one address in: its address, and its process id."""
+    async with EmbeddedServer(directory) as server:
         limits = {
             "CRUCIBLE_MAX_EVENT_STREAMS": str(clients),
             "CRUCIBLE_MAX_EVENT_STREAMS_PER_TENANT": str(clients),
             # All are of this machine; the one connection more submits.
             "CRUCIBLE_MAX_CONNECTIONS_PER_ADDRESS": str(clients + 1),
+            "CRUCIBLE_LOG_LEVEL": "warning",
         }
-        address = await stack.enter_async_context(serving(server.url, **limits))
+        async with serving(server.url, **limits) as address:
+            yield address, _listener(int(address.rpartition(":")[2]))
+
+
+async def measure(clients: int, evaluations: int) -> Streamed:
+    """The same at an api of its own."""
+    with TemporaryDirectory(prefix="crucible-sse-") as name:
+        async with api_of_many(Path(name), clients) as (address, pid):
+            return await follow(address, pid, clients, evaluations)
+
+
+async def follow(address: str, pid: int, clients: int, evaluations: int) -> Streamed:
+    """Open the streams, submit, and read everything.
+
+    Args:
+        address: of what serves ``/api/events`` and takes ``/api/eval/batch``.
+        pid: of its process.
+        clients: streams.
+        evaluations: in one batch; every client gets one event of each.
+    """
+    async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
             aiohttp.ClientSession(
                 address,
@@ -100,8 +121,7 @@ async def measure(clients: int, evaluations: int) -> Streamed:
                 timeout=aiohttp.ClientTimeout(total=None),
             )
         )
-        api = _listener(int(address.rpartition(":")[2]))
-        before_mb, opened = rss_mb(api), asyncio.Semaphore(_OPENING)
+        before_mb, opened = rss_mb(pid), asyncio.Semaphore(_OPENING)
 
         async def open_one() -> _Client:
             async with opened:
@@ -115,20 +135,20 @@ async def measure(clients: int, evaluations: int) -> Streamed:
 
         async with asyncio.timeout(_PATIENCE_S):
             streams = await asyncio.gather(*(open_one() for _ in range(clients)))
-            opened_mb = rss_mb(api)
-            began, used = time.perf_counter(), cpu_s(api)
+            opened_mb = rss_mb(pid)
+            began, used = time.perf_counter(), processor_s(pid)
             items = [{"code": f"print({n})"} for n in range(evaluations)]
             async with session.post("/api/eval/batch", json=items) as response:
                 response.raise_for_status()
             await asyncio.gather(*(one.read(evaluations) for one in streams))
-        took_s, used = time.perf_counter() - began, cpu_s(api) - used
+        took_s, used = time.perf_counter() - began, processor_s(pid) - used
         wanted = streams[0].ids
         whole = len(set(wanted)) == evaluations
         return Streamed(
             sum(one.ids == wanted for one in streams) if whole else 0,
             before_mb,
             opened_mb,
-            rss_mb(api),
+            rss_mb(pid),
             used / (clients * evaluations) * 1e6,
             took_s,
         )

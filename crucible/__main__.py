@@ -1,5 +1,5 @@
 """``python -m crucible`` is the ``crucible`` command."""
 
-from crucible.cli.main import main
+from crucible.cli.entry import main
 
 main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from contextlib import AsyncExitStack
@@ -13,6 +14,10 @@ from crucible.embedded.server import EmbeddedServer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+ALWAYS, EVERY_SECOND = "always", "everysec"
+#: Seconds until a server under load has written its file, and between looks.
+_WRITE_S, _LOOK_S = 60.0, 0.05
 
 
 class QueueServer:
@@ -47,7 +52,24 @@ class QueueServer:
         self.port = self._server.port
         async with Redis.from_url(self.url) as client:
             # A confirmed write is in the file, so a kill may lose nothing that was confirmed.
-            await client.config_set("appendfsync", "always")
+            await client.config_set("appendfsync", ALWAYS)
+
+    @property
+    def pid(self) -> int:
+        """Process id while it runs."""
+        return self._server.pid
+
+    async def sync(self, policy: str) -> None:
+        """Set ``appendfsync``: with ``always`` it exits where it cannot write its file."""
+        async with Redis.from_url(self.url) as client:
+            await client.config_set("appendfsync", policy)
+
+    async def until_writable(self, *, writable: bool) -> None:
+        """Wait until its file could be written at its last attempt, or could not."""
+        wanted = "ok" if writable else "err"
+        async with asyncio.timeout(_WRITE_S), Redis.from_url(self.url) as client:
+            while (await client.info("persistence"))["aof_last_write_status"] != wanted:
+                await asyncio.sleep(_LOOK_S)
 
     async def crash(self) -> None:
         """SIGKILL and restart; returns once it answers."""

@@ -49,4 +49,5 @@ SCENARIO = Scenario(
     open=redis_stage,
     measure=measure,
     seconds=1.5,
+    turn_s=2.6,
 )

@@ -145,4 +145,5 @@ SCENARIO = Scenario(
     seconds=3.0,
     # The depths hardly differ, and the machine's fluctuations are larger than the target's margin.
     rounds=3,
+    turn_s=4.2,
 )

@@ -54,4 +54,5 @@ SCENARIO = Scenario(
     open=redis_stage,
     measure=measure,
     in_all=False,
+    turn_s=180.0,
 )

@@ -133,4 +133,5 @@ SCENARIO = Scenario(
     open=servers_stage,
     measure=measure,
     seconds=4.0,
+    turn_s=8.0,
 )

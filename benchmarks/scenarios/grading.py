@@ -95,5 +95,6 @@ SCENARIO = Scenario(
     },
     open=redis_stage,
     measure=measure,
-    seconds=5.0,
+    seconds=3.0,
+    turn_s=7.0,
 )

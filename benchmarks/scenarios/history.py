@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from benchmarks.scenario import Bench
 
 #: Evaluations of the backlog, and of each of the parts in which memory is looked at.
-EVALUATIONS, PARTS = 60_000, 4
+EVALUATIONS, PARTS = 40_000, 4
 #: Evaluations a second at which the lag is measured, and for how many seconds.
-RATE, LAG_S = 2000, 15
+RATE, LAG_S = 2000, 10
 
 
 async def measure(stage: Stage, label: str) -> None:
@@ -122,4 +122,5 @@ SCENARIO = Scenario(
     },
     open=open_stage,
     measure=measure,
+    turn_s=16.0,
 )

@@ -60,4 +60,5 @@ SCENARIO = Scenario(
     open=_stage,
     measure=measure,
     seconds=2.0,
+    turn_s=3.5,
 )

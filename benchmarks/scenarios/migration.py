@@ -78,4 +78,5 @@ SCENARIO = Scenario(
     open=redis_stage,
     measure=measure,
     seconds=2.0,
+    turn_s=8.0,
 )

@@ -68,4 +68,5 @@ SCENARIO = Scenario(
     open=redis_stage,
     measure=measure,
     seconds=2.0,
+    turn_s=10.0,
 )

@@ -149,4 +149,5 @@ SCENARIO = Scenario(
     open=_stage,
     measure=measure,
     seconds=3.0,
+    turn_s=12.0,
 )

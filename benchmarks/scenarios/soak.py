@@ -104,4 +104,5 @@ SCENARIO = Scenario(
     measure=measure,
     seconds=60.0,
     in_all=False,
+    turn_s=90.0,
 )

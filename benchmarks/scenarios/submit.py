@@ -107,4 +107,5 @@ SCENARIO = Scenario(
     open=redis_stage,
     measure=measure,
     seconds=2.0,
+    turn_s=7.5,
 )

@@ -32,4 +32,5 @@ SCENARIO = Scenario(
     subjects={"crucible": Subject("crucible_waiters")},
     open=redis_stage,
     measure=measure,
+    turn_s=6.0,
 )

@@ -80,4 +80,5 @@ SCENARIO = Scenario(
     open=redis_stage,
     measure=measure,
     seconds=2.0,
+    turn_s=6.0,
 )

@@ -132,7 +132,7 @@ def _disk(service: Service) -> dict[tuple[str, str], float]:
     places = {
         "task queue": service.queue.directory,
         "event bus": service.bus.directory,
-        "history": service.postgres.directory,
+        "history": service.history_files,
     }
     return {("disk", name): _size(place) / _MIB for name, place in places.items()}
 

@@ -36,7 +36,8 @@ def add_facades(app: web.Application, setting: str) -> None:
     for name in served:
         for route in FACADES[name].routes:
             handler = _counted(name, _admitted(FACADES[name], route))
-            app.router.add_route(route.method, route.path, handler)
+            for path in FACADES[name].paths_of(route):
+                app.router.add_route(route.method, path, handler)
 
 
 def _admitted(facade: Facade, route: web.RouteDef) -> Handler:

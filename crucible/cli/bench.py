@@ -22,16 +22,12 @@ if TYPE_CHECKING:
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 #: Benchmarks that are commands of their own and no part of ``all``, by the name they have here.
 _COMMANDS = {
-    "rewards": "benchmarks.reward_loop",
-    "assessments": "benchmarks.assessments",
     "growth": "benchmarks.growth.__main__",
 }
 
 
 def command(
-    scenario: Annotated[
-        str, typer.Argument(help="A scenario, all, rewards, assessments, growth.")
-    ] = "all",
+    scenario: Annotated[str, typer.Argument(help="A scenario, all, budgets, growth.")] = "all",
     subjects: Annotated[
         str | None, typer.Option(help="Only these, separated by commas.", show_default=False)
     ] = None,
@@ -110,6 +106,7 @@ def command(
             bar.update(shown, description=what, completed=done, total=total)
 
         run = runner.Run(plan, progress, partial(_write, json_file))
+        console.print(_foretold(run.expected_s), markup=False)
         try:
             asyncio.run(run.carry_out())
         finally:
@@ -128,6 +125,12 @@ def command(
 
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def _foretold(expected_s: dict[str, float]) -> str:
+    """Such as ``about 3 min: batch 55 s, wait 30 s``."""
+    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in expected_s.items())
+    return f"about {max(1, round(sum(expected_s.values()) / 60))} min: {parts}"
 
 
 def _write(path: Path | None, measured: Report) -> None:
@@ -186,6 +189,8 @@ def _show(measured: Report, earlier: Report | None) -> None:
         out.print(report.figures_table(measured, scenario))
     if measured.latencies:
         out.print(report.latency_table(measured))
+    if measured.took_s:
+        out.print(report.times_table(measured))
     if earlier is not None:
         out.print(report.changes_table(measured, earlier))
     if measured.failures:

@@ -11,8 +11,7 @@ import typer
 from crucible.cli.flags import with_settings
 from crucible.cli.options import Json
 from crucible.cli.printing import print_json
-from crucible.cli.running import StopSignals, run
-from crucible.errors import SettingsError
+from crucible.cli.services.historian import SERVICE, history_url, run_historian
 from crucible.settings import Settings
 from crucible.settings.sections import Section
 
@@ -25,25 +24,8 @@ app = typer.Typer(
 )
 
 
-def _history_url(settings: Settings) -> str:
-    if settings.history is None:
-        raise SettingsError(
-            "CRUCIBLE_HISTORY_URL",
-            "is not set: there is no history; sqlite:///FILE or postgresql://USER@HOST/DATABASE",
-        )
-    return settings.history
-
-
 @app.callback()
-@with_settings(
-    Section.HISTORY,
-    Section.EVENT_BUS,
-    Section.BREAKERS,
-    Section.TRACING,
-    "global_keyprefix",
-    "log_level",
-    "log_format",
-)
+@with_settings(*SERVICE.settings)
 def command(settings: Settings, context: typer.Context) -> None:
     """Write the history of evaluations from the event bus to SQL, until SIGTERM.
 
@@ -51,32 +33,7 @@ def command(settings: Settings, context: typer.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    run(_serve(settings, _history_url(settings)), settings)
-
-
-async def _serve(settings: Settings, url: str) -> None:
-    # Imported here so that other commands do not load SQLAlchemy.
-    from crucible.evaluation.executor_settings import breaker_policy
-    from crucible.history.historian import open_historian
-    from crucible.redis_keys import Keys
-    from crucible.telemetry.traces import open_tracing
-
-    if settings.event_bus is None:
-        raise SettingsError("CRUCIBLE_EVENT_BUS_URL", "is off: there are no events to write")
-    signals = StopSignals()
-    keys = Keys(settings.global_keyprefix, settings.result_prefix)
-    async with (
-        open_tracing(settings, "crucible-historian") as tracing,
-        open_historian(
-            url,
-            settings.event_bus,
-            keys,
-            count=settings.history_batch,
-            policy=breaker_policy(settings),
-            written=None if tracing is None else tracing.history.written,
-        ) as historian,
-    ):
-        await historian.run(signals.stop)
+    run_historian(settings)
 
 
 @app.command()
@@ -89,7 +46,7 @@ def migrate(
     as_json: Json = False,
 ) -> None:
     """Bring the database's schema to this version of crucible, or to another one."""
-    before, after = asyncio.run(_migrate(_history_url(settings), to))
+    before, after = asyncio.run(_migrate(history_url(settings), to))
     if as_json:
         print_json({"before": before, "after": after})
     elif before == after:
@@ -110,7 +67,7 @@ async def _migrate(url: str, to: str) -> tuple[str | None, str | None]:
 @with_settings("history_url", Section.TASK_QUEUE)
 def repair(settings: Settings, as_json: Json = False) -> None:
     """Restore what the event bus lost, from the submissions and results that are still kept."""
-    done = asyncio.run(_repair(settings, _history_url(settings)))
+    done = asyncio.run(_repair(settings, history_url(settings)))
     if as_json:
         print_json(asdict(done))
     else:
@@ -121,7 +78,7 @@ def repair(settings: Settings, as_json: Json = False) -> None:
 
 
 async def _repair(settings: Settings, url: str) -> Repaired:
-    from crucible.broker.redis.connection import open_client
+    from crucible.broker.redis.connection import TYPED_CONNECT_TIMEOUT_S, open_client
     from crucible.evaluation.history_repair import Repair
     from crucible.history.database import open_database
     from crucible.history.version import require_newest
@@ -131,8 +88,8 @@ async def _repair(settings: Settings, url: str) -> Repaired:
     keys = Keys(settings.global_keyprefix, settings.result_prefix)
     async with (
         open_database(url) as engine,
-        open_client(settings.celery_broker_url) as queue,
-        open_client(settings.result_url) as results,
+        open_client(settings.celery_broker_url, connect_timeout_s=TYPED_CONNECT_TIMEOUT_S) as queue,
+        open_client(settings.result_url, connect_timeout_s=TYPED_CONNECT_TIMEOUT_S) as results,
     ):
         await require_newest(engine)
         return await Repair(queue, results, keys, HistoryWriter(engine)).run()

@@ -152,10 +152,12 @@ def _print_made(key: KeyMade, as_json: bool) -> None:
 
 @asynccontextmanager
 async def _store(settings: Settings) -> AsyncIterator[KeyStore]:
-    from crucible.broker.redis.connection import open_client
+    from crucible.broker.redis.connection import TYPED_CONNECT_TIMEOUT_S, open_client
     from crucible.identity.key_store import KeyStore
     from crucible.redis_keys import Keys
 
-    async with open_client(settings.celery_broker_url, name="keys") as client:
+    async with open_client(
+        settings.celery_broker_url, connect_timeout_s=TYPED_CONNECT_TIMEOUT_S, name="keys"
+    ) as client:
         names = Keys(settings.global_keyprefix, settings.result_prefix)
         yield KeyStore(client, names)

@@ -1,21 +1,14 @@
-"""The ``crucible`` command: its subcommands, and how errors become exit codes.
-
-Exit codes: 0 success, 1 failure (one line on stderr says why), 2 wrong usage.
-"""
+"""The ``crucible`` command: its subcommands."""
 
 from __future__ import annotations
 
-import errno
-import sys
-from contextlib import suppress
 from types import MappingProxyType
 
 import typer
 
 import crucible
+from crucible.cli.exits import exit_codes
 from crucible.cli.on_demand import CommandsOnDemand
-from crucible.cli.printing import abandon_output, replace_closed_output
-from crucible.errors import CrucibleError
 
 
 class _Commands(CommandsOnDemand):
@@ -81,27 +74,9 @@ def _root(
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    replace_closed_output()
-    try:
+    """The whole command line."""
+    with exit_codes():
         app()
-    except CrucibleError as error:
-        typer.echo(f"crucible: {error}", err=True)
-        sys.exit(1)
-    except OSError as error:
-        if not _is_of_a_file(error):
-            raise
-        # The disk is full, or a file named by a flag cannot be written: no defect, so no traceback.
-        with suppress(OSError):
-            typer.echo(f"crucible: {error.filename or 'the output'}: {error.strerror}", err=True)
-        abandon_output()
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _is_of_a_file(error: OSError) -> bool:
-    return error.filename is not None or error.errno in (errno.ENOSPC, errno.EIO)
 
 
 if __name__ == "__main__":

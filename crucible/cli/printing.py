@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any, NoReturn, TextIO
 
 import msgspec
-import typer
 
 from crucible.errors import CrucibleError
 
@@ -40,7 +39,7 @@ def _closed() -> OutputError:
 
 def print_json(value: Any) -> None:
     """Print plain data or a struct as indented JSON."""
-    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+    print(msgspec.json.format(msgspec.json.encode(value)).decode(), flush=True)
 
 
 def print_bytes(stream: TextIO | None, content: bytes) -> None:

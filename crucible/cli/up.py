@@ -8,10 +8,11 @@ from typing import Annotated
 import msgspec
 import typer
 
-from crucible.cli import api, worker
 from crucible.cli.client import Api, api_of, ask_api
 from crucible.cli.flags import with_settings
 from crucible.cli.running import StopSignals, run
+from crucible.cli.services.api import SECTIONS as API_SECTIONS
+from crucible.cli.services.worker import SECTIONS as WORKER_SECTIONS
 from crucible.evaluation.executor_settings import executor_config
 from crucible.settings import Settings
 from crucible.settings.sections import Section
@@ -20,7 +21,7 @@ from crucible.settings.sections import Section
 SAMPLE = {"code": "print(6*7)", "language": "python"}
 
 
-@with_settings(*api.SECTIONS, *worker.SECTIONS, Section.PROCESS)
+@with_settings(*API_SECTIONS, *WORKER_SECTIONS, Section.PROCESS)
 def command(
     settings: Settings,
     context: typer.Context,
@@ -62,6 +63,8 @@ async def _run(
     settings: Settings, own_queue: bool, own_bus: bool, sample: bool, stop: asyncio.Event
 ) -> None:
     # Imported here so that other commands do not load what only this one needs.
+    from crucible.compat.facades import served_facades
+    from crucible.pipelines.tasks import Pipeline
     from crucible.up.stack import (
         check_engine,
         describe,
@@ -71,6 +74,9 @@ async def _run(
         with_objects,
     )
 
+    # What the parts would refuse, each in a log of its own, is refused before any starts.
+    served_facades(settings.compat)
+    Pipeline(settings)
     if not settings.executor_urls:
         config = executor_config(settings)
         await check_engine(config)

@@ -34,6 +34,7 @@ class Facade(NamedTuple):
         overloaded: its answer while programs cannot be taken, which its clients send again.
         health: what its original says on ``/health``; None where it says nothing.
         empty_refusals: to who may not ask it answers without a body.
+        slashes: its original takes a slash at the end of a path for nothing, and clients send one.
     """
 
     routes: Sequence[web.RouteDef]
@@ -42,6 +43,11 @@ class Facade(NamedTuple):
     overloaded: Callable[[Exception], web.Response]
     health: Any = None
     empty_refusals: bool = False
+    slashes: bool = False
+
+    def paths_of(self, route: web.RouteDef) -> tuple[str, ...]:
+        """The paths under which a route is served."""
+        return (route.path, f"{route.path}/") if self.slashes else (route.path,)
 
 
 FACADES = {
@@ -56,6 +62,7 @@ FACADES = {
         2000,
         {f"{prefix}/execute": piston.Execute for prefix in piston.PREFIXES},
         piston.overloaded,
+        slashes=True,
     ),
     "dify": Facade(
         dify.ROUTES,
@@ -81,6 +88,7 @@ FACADES = {
         },
         judge0.overloaded,
         empty_refusals=True,
+        slashes=True,
     ),
 }
 

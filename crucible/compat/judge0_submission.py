@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 BATCH = 20
 #: Judge0's own limits where a submission names none: seconds, kilobytes, processes.
 CPU_S, WALL_S, MEMORY_KB, PIDS = 5, 10, 128_000, 60
+#: The least that Judge0 takes for each limit.
+LEAST = {"cpu_time_limit": 0, "cpu_extra_time": 0, "wall_time_limit": 1, "memory_limit": 2048}
 #: Bytes of an archive that are unpacked in the event loop; more are in a thread.
 AT_ONCE_BYTES = 64 << 10
 
@@ -72,7 +74,7 @@ async def fields_of(request: web.Request, asked: Submission) -> dict[str, Any]:
     """The fields of ``POST /api/eval``.
 
     Raises:
-        RefusedSubmission: a field is missing or unknown.
+        RefusedSubmission: a field is missing, unknown or too low.
     """
     errors: dict[str, list[str]] = {}
     if not asked.source_code:
@@ -81,6 +83,7 @@ async def fields_of(request: web.Request, asked: Submission) -> dict[str, Any]:
         errors["language_id"] = ["can't be blank"]
     elif asked.language_id not in LANGUAGES:
         errors["language_id"] = [f"language with id {asked.language_id} doesn't exist"]
+    errors |= _limits_refused(asked)
     if errors:
         raise RefusedSubmission(errors)
     ceilings = request.app[CONTEXT].ceilings_of(request)
@@ -88,7 +91,7 @@ async def fields_of(request: web.Request, asked: Submission) -> dict[str, Any]:
         ceilings,
         cpu_time_s=CPU_S if asked.cpu_time_limit is None else asked.cpu_time_limit,
         wall_time_s=WALL_S if asked.wall_time_limit is None else asked.wall_time_limit,
-        memory_mb=(asked.memory_limit or MEMORY_KB) / 1024,
+        memory_mb=(MEMORY_KB if asked.memory_limit is None else asked.memory_limit) / 1024,
         pids=asked.max_processes_and_or_threads or PIDS,
     )
     code = _text(request, "source_code", asked.source_code or "")
@@ -109,6 +112,19 @@ async def fields_of(request: web.Request, asked: Submission) -> dict[str, Any]:
         "limits": msgspec.to_builtins(limits),
         "metadata": {METADATA: kept},
     }
+
+
+def _limits_refused(asked: Submission) -> dict[str, list[str]]:
+    """What is wrong with limits that are too low; those that are too high are lowered."""
+    refused = {
+        field: [f"must be greater than or equal to {least}"]
+        for field, least in LEAST.items()
+        if (value := getattr(asked, field)) is not None and value < least
+    }
+    pids = asked.max_processes_and_or_threads
+    if pids is not None and pids < 1:
+        refused["max_processes_and_or_threads"] = ["must be greater than 0"]
+    return refused
 
 
 def _arguments(line: str) -> list[str]:

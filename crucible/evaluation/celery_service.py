@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from crucible.broker import IdempotencyRecord
@@ -145,15 +146,19 @@ class CeleryService:
     ) -> tuple[Submitted, Evaluation | None]:
         """See ``EvaluationService``. Waits from before the message is sent, so no end is missed."""
         draft = self.draft(caller, asked, key)
-        with self._publisher.results.expecting(task_id_of(draft.eval_id)) as coming:
+        results, task_id = self._publisher.results, task_id_of(draft.eval_id)
+        with results.expecting(task_id) as coming:
             submitted = await self._submit(draft)
+            if not submitted.new:
+                # It may have ended long ago, and nothing more be published.
+                with suppress(ResultTimeout, BrokerError):
+                    await results.wait(task_id, timeout)
+                return submitted, None
             try:
                 async with asyncio.timeout(timeout):
                     meta = await coming
             except (TimeoutError, BrokerError):
                 return submitted, None
-        if not submitted.new:
-            return submitted, None
         # The same as ``look_up`` would find: this record, and the result just received.
         record = draft.record("celery", submitted.queue)
         return submitted, shown(evaluation_of(draft.eval_id, record, meta))

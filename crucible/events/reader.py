@@ -14,7 +14,7 @@ from crucible.events.event import FORMAT, Event, decode_event
 from crucible.events.position import START, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from redis.asyncio import Redis
 
@@ -155,16 +155,25 @@ def _is_gap(after: Position, first: Position | None, last: Position, *, trimmed:
 
 def entries_of(rows: Sequence[Any]) -> list[Entry]:
     """Entries as the bus returned them, without those of other versions."""
-    found = []
+    return [Entry(Position.of_entry(entry_id), event) for entry_id, event in _read(rows)]
+
+
+def events_of(rows: Sequence[Any]) -> list[Event]:
+    """The events of entries, without those of other versions, and without their positions."""
+    return [event for _, event in _read(rows)]
+
+
+def _read(rows: Sequence[Any]) -> Iterator[tuple[bytes, Event]]:
     for entry_id, fields in rows:
         value = fields.get(FORMAT)
         if value is None:
             continue  # of a later version, for its readers
         try:
-            found.append(Entry(Position.of_entry(entry_id), decode_event(value)))
+            event = decode_event(value)
         except msgspec.DecodeError as error:
             log.warning("entry %s of the event bus cannot be read: %s", entry_id, error)
-    return found
+            continue
+        yield entry_id, event
 
 
 def _fields(info: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from crucible.broker.redis.translation import translated
 from crucible.events.position import START, Position
-from crucible.events.reader import EventReader, entries_of
+from crucible.events.reader import EventReader, events_of
 from crucible.redis_keys import HISTORIAN_GROUP
 
 if TYPE_CHECKING:
@@ -188,4 +188,4 @@ def _is_nested(pages: Any) -> bool:
 def _taken(rows: Sequence[Any]) -> Taken:
     # An entry that was trimmed while a member held it has no fields (servers before 7.0).
     whole = [row for row in rows if row[1]]
-    return Taken([row[0] for row in rows], [entry.event for entry in entries_of(whole)])
+    return Taken([row[0] for row in rows], events_of(whole))

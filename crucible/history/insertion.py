@@ -1,17 +1,30 @@
-"""Many rows in one statement, as each database takes them fastest.
+"""Many rows of several tables at once, as each database takes them fastest.
 
-PostgreSQL gets one array a column and makes rows of them itself: one statement is planned and
-executed, where rows one by one would be thousands. SQLite executes a prepared statement for each
-row in its own code, so its rows are tuples, which nothing of SQLAlchemy looks at.
+PostgreSQL gets one statement for all tables, with one array a column, and makes rows of them
+itself: it is planned and executed once, and the database works without pause while the historian
+prepares its next batch. SQLite executes a prepared statement for each row in its own code, so its
+rows are tuples. Nothing of SQLAlchemy looks at the values in either case.
 """
 
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import BigInteger, Boolean, Float, Integer, String, Text, bindparam, func, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Float,
+    Integer,
+    String,
+    Text,
+    bindparam,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import asyncpg
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,49 +35,95 @@ if TYPE_CHECKING:
     from crucible.history.rows import Row
     from crucible.history.upserts import Insert
 
+    #: A table, and what makes the statement of a dialect that inserts rows into it.
+    Target = tuple[Table, Callable[[str], Insert]]
+
+
+class _Statement(NamedTuple):
+    """A statement for rows of one table each.
+
+    Attributes:
+        text: of the statement.
+        names: the columns of the rows, in the order of its placeholders.
+    """
+
+    text: str
+    names: Sequence[str]
+
 
 class Insertion:
-    """Rows of one table.
+    """Rows of some tables.
 
     Args:
         dialect: of the database, ``sqlite`` or ``postgresql``.
-        table: the table.
-        statement: makes the statement that inserts rows, of the dialect.
+        targets: the tables.
     """
 
-    def __init__(self, dialect: str, table: Table, statement: Callable[[str], Insert]) -> None:
-        self._names = [column.name for column in table.columns]
-        self._arrays: Any = None
-        self._text = ""
+    def __init__(self, dialect: str, *targets: Target) -> None:
+        self._columns = [[column.name for column in table.columns] for table, _ in targets]
+        self._apart: list[_Statement] = []
+        self._together = ""
         if dialect == "postgresql":
-            self._arrays = _from_arrays(table, statement(dialect))
+            self._together = _from_arrays(targets)
         else:
-            compiled = statement(dialect).compile(
-                dialect=sqlite.dialect(paramstyle="qmark"), column_keys=self._names
-            )
-            self._text = str(compiled)
-            # In the order of the placeholders.
-            self._names = list(compiled.positiontup or ())
-        self._values = itemgetter(*self._names)
+            self._apart = [_one_by_one(*target) for target in targets]
 
-    async def execute(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
-        """Insert rows, which have no key twice."""
-        if not rows:
+    async def execute(self, connection: AsyncConnection, *tables: Sequence[Row]) -> None:
+        """Insert rows, of each table in turn, which have no key twice."""
+        if self._together:
+            arrays: list[Sequence[Any]] = []
+            for columns, rows in zip(self._columns, tables, strict=True):
+                arrays += _turned(columns, rows)
+            await connection.exec_driver_sql(self._together, tuple(arrays))
             return
-        if self._arrays is None:
-            await connection.exec_driver_sql(self._text, list(map(self._values, rows)))
-            return
-        columns = zip(*map(self._values, rows), strict=True)
-        arrays = dict(zip(self._names, map(list, columns), strict=True))
-        await connection.execute(self._arrays, arrays)
+        for (statement, names), rows in zip(self._apart, tables, strict=True):
+            if rows:
+                values = list(map(itemgetter(*names), rows))
+                await connection.exec_driver_sql(statement, values)
 
 
-def _from_arrays(table: Table, insert: Any) -> Any:
-    """The same statement with the rows of arrays, which are named as the columns are."""
+def _turned(names: Sequence[str], rows: Sequence[Row]) -> Sequence[Sequence[Any]]:
+    """The columns of rows."""
+    if not rows:
+        return [()] * len(names)
+    return list(zip(*map(itemgetter(*names), rows), strict=True))
+
+
+def _one_by_one(table: Table, statement: Callable[[str], Insert]) -> _Statement:
+    compiled = statement("sqlite").compile(
+        dialect=sqlite.dialect(paramstyle="qmark"),
+        column_keys=[column.name for column in table.columns],
+    )
+    return _Statement(str(compiled), list(compiled.positiontup or ()))
+
+
+def _from_arrays(targets: Sequence[Target]) -> str:
+    """One statement for all tables, with the arrays of their columns, in order, as parameters."""
+    parts = [_rows_of_arrays(table, statement("postgresql")) for table, statement in targets]
+    whole: Any = select(literal_column("1"))
+    for part, (table, _) in zip(parts, targets, strict=True):
+        whole = whole.add_cte(part.cte(f"into_{table.name}"))
+    dialect: Any = asyncpg.dialect
+    compiled = whole.compile(dialect=dialect())
+    names = [_parameter(table, column) for table, _ in targets for column in table.columns]
+    if list(compiled.positiontup or ()) != names:
+        raise AssertionError("the arrays are not in the order of the columns")
+    return str(compiled)
+
+
+def _rows_of_arrays(table: Table, insert: Any) -> Any:
+    """The statement for a table with its rows out of arrays."""
     names = [column.name for column in table.columns]
-    arrays = [bindparam(c.name, type_=postgresql.ARRAY(_element(c))) for c in table.columns]
-    given = func.unnest(*arrays).table_valued(*names, name="given").render_derived()
+    arrays = [
+        bindparam(_parameter(table, column), type_=postgresql.ARRAY(_element(column)))
+        for column in table.columns
+    ]
+    given = func.unnest(*arrays).table_valued(*names, name=f"new_{table.name}").render_derived()
     return insert.from_select(names, select(*(given.c[name] for name in names)))
+
+
+def _parameter(table: Table, column: Column[Any]) -> str:
+    return f"{table.name}_{column.name}"
 
 
 def _element(column: Column[Any]) -> Any:

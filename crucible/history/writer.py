@@ -58,10 +58,14 @@ class HistoryWriter:
         self.refused = 0
         self._engine = engine.execution_options(writes=True)
         name = engine.dialect.name
-        self._evaluations = Insertion(name, evaluations, upsert_evaluations)
-        self._transitions = Insertion(name, transitions, insert_transitions)
-        self._attempts = Insertion(name, attempts, upsert_attempts)
-        self._labels = Insertion(name, labels, insert_labels)
+        self._earlier = Insertion(name, (evaluations, upsert_evaluations))
+        self._batch = Insertion(
+            name,
+            (evaluations, upsert_evaluations),
+            (transitions, insert_transitions),
+            (attempts, upsert_attempts),
+            (labels, insert_labels),
+        )
 
     async def check_schema(self) -> None:
         """Refuse a database whose schema is not that of this code.
@@ -127,11 +131,14 @@ class HistoryWriter:
             kept = await self._not_purged(connection, events)
             if batch is None or len(kept) < len(events):
                 batch = batch_of(kept)
-            for wave in batch.evaluations:
-                await self._evaluations.execute(connection, wave)
-            await self._transitions.execute(connection, batch.transitions)
-            await self._attempts.execute(connection, batch.attempts)
-            await self._labels.execute(connection, batch.labels)
+            if not batch.evaluations:
+                return
+            *earlier, last = batch.evaluations
+            for wave in earlier:
+                await self._earlier.execute(connection, wave)
+            await self._batch.execute(
+                connection, last, batch.transitions, batch.attempts, batch.labels
+            )
 
     async def _not_purged(
         self, connection: AsyncConnection, events: Sequence[Event]

@@ -11,9 +11,11 @@ from crucible.errors import SettingsError
 from crucible.settings.fields import env_name
 from crucible.settings.tiers import tiers_of
 from crucible.settings.urls import (
+    ENGINE_SCHEMES,
     EXECUTOR_SCHEMES,
     HISTORY_SCHEMES,
     LEGACY_SCHEMES,
+    MODEL_SCHEMES,
     OBJECT_SCHEMES,
     OTLP_SCHEMES,
     REDIS_SCHEMES,
@@ -111,6 +113,8 @@ def _check_urls(settings: Settings) -> None:
     _check_url("otlp_endpoint", settings.otlp_endpoint, OTLP_SCHEMES)
     _check_url("queue_service_url", settings.queue_service_url, LEGACY_SCHEMES)
     _check_url("flower_url", settings.flower_url, LEGACY_SCHEMES)
+    _check_url("model_url", settings.model_url, MODEL_SCHEMES)
+    _check_url("docker_url", settings.docker_url, ENGINE_SCHEMES)
     for url in settings.executor_urls:
         _check_url("executor_urls", url, EXECUTOR_SCHEMES)
 

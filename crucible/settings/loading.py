@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: The largest number of any setting: servers, engines and event loops take no more of what is made
+#: of it, such as milliseconds or bytes. As seconds it is 68 years.
+_LARGEST = (1 << 31) - 1
 #: Similarity (0 to 1) from which an unknown variable is taken for a misspelt setting: a letter or
 #: two wrong, a word cut short, an extra S.
 _NEARLY = 0.85
@@ -154,6 +157,8 @@ def _convert(field: str, value: object, hint: Any) -> Any:
         raise SettingsError(env_name(field), f"{shown}{_sentence(error, hint)}") from None
     if isinstance(converted, float) and not math.isfinite(converted):
         raise SettingsError(env_name(field), f"{value!r}: must be a finite number")
+    if isinstance(converted, int | float) and converted > _LARGEST:
+        raise SettingsError(env_name(field), f"{value!r}: must be at most {_LARGEST}")
     return converted
 
 

@@ -11,6 +11,8 @@ HISTORY_SCHEMES = ("sqlite", "postgresql")
 OBJECT_SCHEMES = ("file", "s3")
 OTLP_SCHEMES = ("http", "https")
 EXECUTOR_SCHEMES = ("http", "https", "unix")
+MODEL_SCHEMES = ("http", "https", "file", "s3")
+ENGINE_SCHEMES = ("unix", "http", "https", "tcp", "npipe", "ssh")
 
 #: What is wrong with a list of addresses, of which Celery takes the next when one does not answer.
 SEVERAL = (

@@ -25,6 +25,8 @@ _MAX_FLUSH = 500
 #: Bytes of results in one flush, unless one alone has more. A batch of more bytes than the second
 #: number that could not be written in time is tried again in halves.
 _MAX_FLUSH_BYTES, _DIVISIBLE_BYTES = 1024 * 1024, 64 * 1024
+#: Seconds that what is in no hurry waits for a flush to go with.
+_PATIENCE_S = 0.05
 #: With so many waiting no more messages are claimed: one flush under way and the next. What ran and
 #: is not written runs again should this worker die.
 _FULL = 2 * _MAX_FLUSH
@@ -74,7 +76,9 @@ class SettlementWriter:
         self._claims = claims
         self._written = written
         self._pending: list[tuple[Settlement, asyncio.Future[None] | None]] = []
+        #: Some of what is pending waits for no other.
         self._wanted = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None
         self._all_written = asyncio.Event()
         self._all_written.set()
         self._written_some = asyncio.Event()
@@ -98,6 +102,19 @@ class SettlementWriter:
         self._all_written.clear()
         self._wanted.set()
 
+    def put_patient(self, settlement: Settlement) -> None:
+        """Write a settlement with those that come within the next few milliseconds, in order."""
+        self._pending.append((settlement, None))
+        self._all_written.clear()
+        if self._later is None:
+            loop = asyncio.get_running_loop()
+            self._later = loop.call_later(_PATIENCE_S, self._write_patient)
+
+    def _write_patient(self) -> None:
+        self._later = None
+        if self._pending:
+            self._wanted.set()
+
     async def write(self, settlement: Settlement) -> None:
         """Write a settlement; returns when the server has it."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -112,13 +129,18 @@ class SettlementWriter:
 
     async def run(self, beat: Callable[[], None]) -> None:
         """Write until cancelled; what was under way stays pending, for the next ``run``."""
+        if self._pending:
+            self._wanted.set()
         while True:
             if not self._pending:
                 self._all_written.set()
                 self._wanted.clear()
+            if not self._wanted.is_set():
                 beat()
                 await self._wanted.wait()
             batch = self._pending[: self._next_flush()]
+            if len(batch) == len(self._pending):
+                self._wanted.clear()
             await self._write([settlement for settlement, _ in batch], beat)
             del self._pending[: len(batch)]
             self._written_some.set()

@@ -44,9 +44,17 @@ class StateUpdates:
         self._hostname = hostname
         self._hooks = hooks
 
-    async def started(self, message: Message) -> None:
-        """Store STARTED with process and node; returns when it is stored."""
-        await self.store(message, STARTED, {"pid": os.getpid(), "hostname": self._hostname})
+    def started(self, message: Message) -> None:
+        """Store STARTED with process and node, a few milliseconds from now at the latest.
+
+        The task does not wait for it: a round trip before each one is much of a short one's time,
+        and its end is mostly there before anybody could read that it runs. Whatever the task stores
+        later is stored, and published, later.
+        """
+        meta = self._encoder.state(
+            message, STARTED, {"pid": os.getpid(), "hostname": self._hostname}
+        )
+        self._writer.put_patient(Settlement(None, self._keys.result(message.id), meta))
 
     async def store(
         self, message: Message, state: str, result: Any, task_id: str | None = None

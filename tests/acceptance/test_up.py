@@ -180,6 +180,8 @@ async def test_what_it_starts_has_all_its_settings(tmp_path: Path) -> None:
         ({"CRUCIBLE_DOCKER_URL": "unix:///nonexistent.sock"}, "no Docker engine answers"),
         ({"CRUCIBLE_SANDBOX_IMAGE": "nosuch:tag"}, "the engine has no image nosuch:tag"),
         ({"CELERY_PERCENTAGE": "1.5"}, "CELERY_PERCENTAGE"),
+        ({"CRUCIBLE_COMPAT": "nobody"}, "CRUCIBLE_COMPAT"),
+        ({"CRUCIBLE_RESOURCES": "gpu"}, "CRUCIBLE_RESOURCES"),
     ],
 )
 async def test_what_is_missing_is_one_clear_line(

@@ -141,3 +141,28 @@ async def test_a_history_run_end_to_end(tmp_path: Path) -> None:
     for metric in ("evaluations_per_s", "cpu_us_per_evaluation", "resident_mb"):
         assert figures[metric] > 0
     assert 0 <= figures["lag_at_2000_per_s_max_s"] < 60
+
+
+async def test_a_run_of_the_services_parts_end_to_end(tmp_path: Path) -> None:
+    """Reward loop, assessment and event streams, each beside its limit, and how long each took."""
+    result = tmp_path / "parts.json"
+    parts = ("rewards", "assessments", "sse")
+    size = ("--repeats", "1", "--scale", "0.02", "--json", str(result))
+    code, output = await bench("all", "--only", ",".join(parts), *size, cwd=ROOT)
+    # So short a measurement may come to either verdict.
+    assert code in (0, 1), output
+    found = json.loads(result.read_text())
+    assert found["failures"] == []
+    figures = {(f["scenario"], f["subject"], f["metric"]): f["values"][0] for f in found["figures"]}
+    for limit in (
+        ("rewards", "bare processes", "rewards_per_s"),
+        ("assessments", "plain batch", "cases_per_s"),
+        ("sse", "bare aiohttp", "events_per_s"),
+    ):
+        assert figures[limit] > 0
+    for subject in ("facade", "api", "bare processes"):
+        assert figures["rewards", subject, "wrong_or_lost_count"] == 0, output
+    assert figures["assessments", "assessment", "cases_per_s"] > 0
+    assert figures["sse", "crucible", "complete_share"] == 1
+    assert found["took_s"].keys() == found["expected_s"].keys() == set(parts)
+    assert f"min: rewards {found['expected_s']['rewards']:.0f} s" in output

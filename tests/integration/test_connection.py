@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
+import socket
 import ssl
 import subprocess
 from contextlib import asynccontextmanager
@@ -18,6 +20,7 @@ from support.faults import FaultProxy
 
 from crucible.broker import Publisher
 from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.translation import translated
 from crucible.embedded.server import find_binary, free_port
 from crucible.errors import BrokerError, BrokerUnavailable
 
@@ -223,3 +226,23 @@ async def _try_to_send(publisher: Publisher) -> None:
         await publisher.send_task("a.b")
     except BrokerError:
         await asyncio.sleep(0.05)
+
+
+async def test_a_server_that_takes_no_connection_is_not_available() -> None:
+    """A connection that is not made in time is no answer that is late: nothing was sent."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        host, port = full.getsockname()
+        with contextlib.ExitStack() as waiting:
+            # Nobody accepts: once these are in the queue, the kernel leaves out further ones.
+            for _ in range(4):
+                one = waiting.enter_context(socket.socket())
+                one.setblocking(False)
+                one.connect_ex((host, port))
+            async with open_client(f"redis://{host}:{port}", connect_timeout_s=0.3) as client:
+                with pytest.raises(BrokerUnavailable) as raised, translated():
+                    await client.ping()
+    assert str(raised.value) == (
+        f"the queue server is not available: no connection to {host}:{port} within 0.3 s"
+    )

@@ -85,6 +85,7 @@ async def test_an_engine_may_be_killed_restarted_and_stand_still(isolation: Isol
                 await executor.run(hello(executor))
             with pytest.raises(ExecutorError):
                 await executor.check()
+            engine.spoil_a_volume()
             await engine.start()
             assert (await recovered(executor)).stdout == b"42\n"
 

@@ -13,6 +13,8 @@ from crucible.models import Limits, Program, SourceFile, Verdict
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from crucible.models import Isolation
+
 pytestmark = pytest.mark.docker
 
 C_HELLO = '#include <stdio.h>\nint main(void) { printf("%d\\n", 6 * 7); return 0; }\n'
@@ -81,6 +83,35 @@ async def test_output_files_come_back(executor: Executor) -> None:
         Program(language="python", code=code, output_files=("a.bin", "b", "c"))
     )
     assert outcome.files == {"a.bin": bytes(range(256))}
+
+
+@pytest.mark.parametrize("isolation", ["container", "nested"])
+async def test_every_exit_code_is_the_programs_own(
+    executor: Executor, isolation: Isolation
+) -> None:
+    """No exit code of a program is taken for that of a process of the platform."""
+    for code in (2, 3, 4, 126, 127, 255):
+        program = Program(
+            language="python", code=f"import sys; sys.exit({code})", isolation=isolation
+        )
+        outcome = await executor.run(program)
+        assert (outcome.verdict, outcome.exit_code) == (Verdict.NONZERO_EXIT, code)
+
+
+@pytest.mark.parametrize("isolation", ["container", "nested"])
+async def test_files_that_do_not_fit_fill_the_disk(
+    executor: Executor, isolation: Isolation
+) -> None:
+    """A program whose files take more than its disk has a verdict of that, not of its own."""
+    program = Program(
+        language="python",
+        code="print(1)",
+        files=(SourceFile(name="large", content="x" * (1 << 21)),),
+        limits=Limits(disk_mb=1),
+        isolation=isolation,
+    )
+    outcome = await executor.run(program)
+    assert (outcome.verdict, outcome.exit_code) == (Verdict.DISK_LIMIT, 1)
 
 
 async def test_output_survives_a_timeout(executor: Executor) -> None:

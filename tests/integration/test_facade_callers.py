@@ -40,6 +40,11 @@ async def url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
         yield f"redis://127.0.0.1:{server.port}/0"
 
 
+def without_keys(url: str) -> str:
+    """A database of the same server in which no test makes a key."""
+    return f"{url.removesuffix('0')}1"
+
+
 async def ask(
     client: aiohttp.ClientSession, facade: str, headers: dict[str, str] | None = None
 ) -> tuple[int, Any]:
@@ -100,3 +105,37 @@ async def test_health_on_the_port_of_a_facade(url: str) -> None:
         # What is not named is not served.
         async with client.post("/run_code", json={}, headers=key.headers) as response:
             assert response.status == 404
+
+
+async def test_a_slash_at_the_end_is_nothing_where_the_original_has_it_so(url: str) -> None:
+    """Judge0's own documentation posts to ``/submissions/``."""
+    async with running_api(without_keys(url), event_bus_url="off") as client:
+        for facade, status in (("judge0", 422), ("piston", 400)):
+            async with client.post(f"{RUNS[facade][0]}/", json={}) as response:
+                assert response.status == status
+        for path in ("/languages/", "/languages/71/", "/statuses/", "/api/v2/runtimes/"):
+            async with client.get(path) as response:
+                assert response.status == 200
+        async with client.post("/run_code/", json={}) as response:
+            assert response.status == 404
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "least"),
+    [
+        ("cpu_time_limit", -1, "or equal to 0"),
+        ("cpu_extra_time", -0.5, "or equal to 0"),
+        ("wall_time_limit", 0.5, "or equal to 1"),
+        ("memory_limit", 1, "or equal to 2048"),
+        ("max_processes_and_or_threads", 0, "0"),
+    ],
+)
+async def test_limits_under_the_least_of_judge0_are_refused(
+    url: str, field: str, value: float, least: str
+) -> None:
+    """By field, in its words."""
+    async with running_api(without_keys(url), event_bus_url="off") as client:
+        body = {**RUNS["judge0"][1], field: value}
+        async with client.post("/submissions", json=body) as response:
+            assert response.status == 422
+            assert await response.json() == {field: [f"must be greater than {least}"]}

@@ -408,6 +408,20 @@ async def test_drain_keeps_ends_whose_records_come_later(redis_url: str, redis: 
         assert (await look(client, "late"))["output"] == "late\n"
 
 
+@pytest.mark.parametrize("percentage", [0.0, 1.0])
+async def test_what_was_forgotten_is_not_taken_for_lost(redis_url: str, percentage: float) -> None:
+    """A purge leaves a mark; it is of nothing that was accepted, on neither side."""
+    async with both_sides(redis_url, celery_percentage=percentage) as (client, legacy):
+        for eval_id in ("gone", "kept"):
+            await completed(client, (await submit(client, "print(1)", eval_id=eval_id))["eval_id"])
+        async with client.delete("/api/eval/gone?purge=true") as response:
+            assert response.status == 200
+        found = await verified(redis_url, legacy.url)
+        assert (found.accepted, found.unrecorded, found.missing) == (1, 0, [])
+        async with client.get("/api/eval/gone") as response:
+            assert response.status == 404
+
+
 async def test_verify_finds_evaluations_in_motion(redis_url: str) -> None:
     """Under load, with tasks moving between all places, nothing is taken for lost."""
     async with both_sides(redis_url, celery_percentage=0.5) as (client, legacy):

@@ -117,6 +117,56 @@ async def test_rejoining_while_leaving(redis_url: str, redis: Redis) -> None:
             await _subscribed(redis, 0)
 
 
+@pytest.mark.usefixtures("no_safety_look")
+async def test_who_subscribes_before_the_submission_is_not_looked_up(
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short program costs one command to wait for: its channel takes the last one's place."""
+    monkeypatch.setattr(waiter, "LATE_LOOK_S", 600.0)
+    monkeypatch.setattr(waiter, "_LINGER_S", 600.0)
+    async with Publisher.connect(redis_url) as publisher:
+        await _store(redis, "warm up", "SUCCESS", 0)
+        await publisher.results.wait("warm up", timeout=60)
+        await redis.config_resetstat()
+        for number in range(5):
+            with publisher.results.expecting(f"t{number}") as coming:
+                await _subscribed(redis, 1)
+                await _store(redis, f"t{number}", "SUCCESS", number)
+                async with asyncio.timeout(60):
+                    assert (await coming).result == number
+        stats = await redis.info("commandstats")
+        assert stats["cmdstat_subscribe"]["calls"] == stats["cmdstat_unsubscribe"]["calls"] == 5
+        assert "cmdstat_mget" not in stats
+
+
+@pytest.mark.usefixtures("no_safety_look")
+async def test_an_end_before_the_subscription_is_found(redis_url: str, redis: Redis) -> None:
+    """The server may take the submission first, and have its result before anybody listens."""
+    async with Publisher.connect(redis_url) as publisher:
+        await _store(redis, "warm up", "SUCCESS", 0)
+        await publisher.results.wait("warm up", timeout=60)
+        await _store(redis, "t", "SUCCESS", 7)
+        with publisher.results.expecting("t") as coming:
+            async with asyncio.timeout(60):
+                assert (await coming).result == 7
+
+
+@pytest.mark.usefixtures("no_safety_look")
+async def test_who_waits_beside_a_submission_is_looked_up(
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for what may have ended long ago does not depend on who sends it."""
+    monkeypatch.setattr(waiter, "LATE_LOOK_S", 600.0)
+    async with Publisher.connect(redis_url) as publisher:
+        await _store(redis, "t", "SUCCESS", 7)
+        with publisher.results.expecting("t"):
+            assert (await publisher.results.wait("t", timeout=60)).result == 7
+        with publisher.results.expecting("u"):
+            await _subscribed(redis, 1)
+            await redis.set("celery-task-meta-u", encode_meta("u", "SUCCESS", 8))
+            assert (await publisher.results.wait("u", timeout=60)).result == 8
+
+
 async def test_states_on_the_way_do_not_end_a_wait(redis_url: str, redis: Redis) -> None:
     """Only a last state ends a wait; garbage on the channel does not."""
     async with Publisher.connect(redis_url) as publisher:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from support.api_rig import running_api
 
+from crucible.broker.results import waiter
 from crucible.broker.results.lookup import Lookup
 from crucible.worker import TaskRegistry
 from crucible.worker.worker import Worker
@@ -70,6 +71,18 @@ async def test_a_repetition_waits_for_the_first_one(redis_url: str, redis: Redis
             assert worker.node.task_events.totals.total() == 1
         assert await post(client, code="1", eval_id="twice") == await first
         assert (await post(client, code="2", eval_id="twice"))[0] == 409
+
+
+async def test_a_repetition_finds_what_ended_long_ago(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is published any more, so it is looked for at once."""
+    monkeypatch.setattr(waiter, "LATE_LOOK_S", 600.0)
+    monkeypatch.setattr(waiter, "SAFETY_LOOK_S", 600.0)
+    async with running_api(redis_url) as client, serving(redis_url):
+        first = await post(client, code="1", eval_id="again")
+        assert first[0] == 200
+        assert await post(client, code="1", eval_id="again") == first
 
 
 async def test_no_subscription_is_left(redis_url: str, redis: Redis) -> None:

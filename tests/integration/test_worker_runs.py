@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from crucible.broker.canvas.signature import signature
 from crucible.broker.wire.encode import encode_task
 from crucible.worker.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from crucible.worker.registry import TaskRegistry
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from crucible.broker.canvas.signature import Signature
     from crucible.broker.wire.encode import TaskOptions
     from crucible.worker.context import TaskContext
 
@@ -81,6 +83,11 @@ async def quiet(ctx: TaskContext) -> int:
 async def progress(ctx: TaskContext) -> str:
     await ctx.update_state("PROGRESS", {"current": 1, "total": 2})
     return "done"
+
+
+@registry.task("t.short", track_started=True)
+async def short(ctx: TaskContext) -> int:
+    return 1
 
 
 @registry.task("t.sleep")
@@ -223,6 +230,23 @@ async def test_progress_is_seen_before_the_end(redis_url: str, redis: Redis) -> 
                 if message:
                     seen.append(json.loads(message["data"])["status"])
     assert seen == ["STARTED", "PROGRESS", "SUCCESS"]
+
+
+@pytest.mark.parametrize("link", [[], [signature("t.quiet")]])
+async def test_the_start_of_a_short_task_is_seen_before_its_end(
+    redis_url: str, redis: Redis, link: list[Signature]
+) -> None:
+    """Nothing waits for STARTED, which is stored in one step with the end; callbacks or none."""
+    task_id = await send(redis, "t.short", link=link)
+    async with redis.pubsub() as pubsub:
+        await pubsub.subscribe(f"celery-task-meta-{task_id}")
+        async with Worker(registry, broker_url=redis_url), asyncio.timeout(60):
+            seen: list[str] = []
+            while "SUCCESS" not in seen:
+                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1)
+                if message:
+                    seen.append(json.loads(message["data"])["status"])
+    assert seen == ["STARTED", "SUCCESS"]
 
 
 async def test_unknown_task_fails_and_is_kept(worker: Worker, redis: Redis) -> None:

@@ -73,6 +73,11 @@ class Console:
         await self.page.goto(f"{self.url}/#/{place}")
         await expect(self.page.locator("h1")).to_be_visible()
 
+    async def filled(self) -> None:
+        """Return once the screen shows what it has asked for, not only its title."""
+        await expect(self.page.locator("main > *").nth(1)).to_be_attached()
+        await expect(self.page.get_by_text("Asking…")).to_have_count(0)
+
     def button(self, name: str, **options: Any) -> Locator:
         """A button by its name."""
         return self.page.get_by_role("button", name=name, exact=True, **options)

@@ -144,8 +144,16 @@ class Deployment:
         return found
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = WAIT_S) -> None:
-    """Look until something is so; a service that is away counts as not yet."""
+def eventually(
+    condition: Callable[[], bool], timeout_s: float = WAIT_S, *, what: object = None
+) -> None:
+    """Look until something is so; a service that is away counts as not yet.
+
+    Args:
+        condition: looks.
+        timeout_s: only a fault uses it up.
+        what: is shown if it does.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -153,5 +161,5 @@ def eventually(condition: Callable[[], bool], timeout_s: float = WAIT_S) -> None
                 return
         except OSError:
             pass
-        assert time.monotonic() < deadline, "not so in time"
+        assert time.monotonic() < deadline, f"not so in time: {what or condition}"
         time.sleep(0.3)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 IMAGE = "crucible-sandbox:latest"
+#: An engine that was killed between creating and filling the file of a volume's options does not
+#: start again with that (docs/deployment.md, "When the engine does not start").
+_SPOILT = re.compile(r"unmarshaling volume options for volume: ([0-9a-f]+): unexpected end of JSON")
 
 
 class OwnEngine:
@@ -29,9 +34,14 @@ class OwnEngine:
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
+        while (spoilt := await self._started()) is not None:
+            shutil.rmtree(self.folder / "data/volumes" / spoilt)
+
+    async def _started(self) -> str | None:
+        """Start it; the name of the volume that kept it from starting, or None."""
         # The engine's own containerd dies with it and leaves a pid that may be somebody's by now.
         (self.folder / "exec/containerd/containerd.pid").unlink(missing_ok=True)
-        log = (self.folder / "log").open("ab")
+        log = (self.folder / "log").open("wb")
         self.process = await asyncio.create_subprocess_exec(
             "dockerd",
             f"--host={self.url}",
@@ -46,8 +56,13 @@ class OwnEngine:
         log.close()
         async with asyncio.timeout(60):
             while not await self.answers():
-                assert self.process.returncode is None, (self.folder / "log").read_text()[-2000:]
+                if self.process.returncode is not None:
+                    said = (self.folder / "log").read_text()
+                    found = _SPOILT.search(said)
+                    assert found is not None, said[-2000:]
+                    return found[1]
                 await asyncio.sleep(0.1)
+        return None
 
     async def answers(self) -> bool:
         try:
@@ -77,6 +92,12 @@ class OwnEngine:
         assert self.process is not None
         self.process.kill()
         await self.process.wait()
+
+    def spoil_a_volume(self) -> None:
+        """Leave behind what a kill in the middle of making a volume may leave."""
+        folder = self.folder / "data/volumes" / secrets.token_hex(32)
+        folder.mkdir()
+        (folder / "opts.json").touch()
 
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None

@@ -13,6 +13,7 @@ import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from benchmarks.chaos.disk import possible
 from benchmarks.chaos.links import own_engine
 from benchmarks.chaos.service.battle import Battle
 
@@ -28,14 +29,24 @@ async def _run(asked: argparse.Namespace) -> int:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crucible-all-")))
         directory.chmod(0o711)
         engine = await stack.enter_async_context(own_engine()) if asked.engine else None
-        battle = Battle(directory, asked.seed, _show, engine, stock=not asked.without_stock)
+        battle = Battle(
+            directory,
+            asked.seed,
+            _show,
+            engine,
+            stock=not asked.without_stock,
+            own_disks=possible(),
+            sqlite=asked.sqlite,
+            only=asked.only,
+        )
         verdict = await battle.run(asked.minutes * 60, asked.kills, asked.pause)
     if asked.logs:
         asked.logs.mkdir(parents=True, exist_ok=True)
         for part in battle.parts:
-            (asked.logs / f"{part.name}.log").write_text("\n".join(part.lines))
+            (asked.logs / f"{part.name}.log").write_text("\n".join(part.log))
     print(f"load: {verdict.kinds}, {verdict.deliveries} evaluations delivered")
     print(f"{verdict.killed} kills: {verdict.kills}")
+    print(f"full disks that were noticed: {verdict.noticed}")
     print(f"ends without an event, explained by a kill: {verdict.explained}")
     for one in verdict.lost_by_stock:
         print(f"  lost by stock: {one}")
@@ -61,6 +72,14 @@ def main() -> int:
         "--without-stock",
         action="store_true",
         help="leave the stock worker out, and excuse nothing",
+    )
+    parser.add_argument(
+        "--sqlite",
+        action="store_true",
+        help="keep the history in a SQLite file, whose disk is full and slow as well",
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="FAULT", help="such as 'queue disk full'"
     )
     parser.add_argument("--logs", type=Path, help="write what each part wrote to this directory")
     return asyncio.run(_run(parser.parse_args()))

@@ -6,22 +6,25 @@ import asyncio
 import random
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiodocker
 
 from benchmarks.chaos.links import containers_of_processes
+from benchmarks.chaos.service.disk_faults import DiskFaults
 from benchmarks.chaos.service.judge import Verdict, judge
 from benchmarks.chaos.service.parts import STOCK
 from benchmarks.chaos.service.records import Records
 from benchmarks.chaos.service.up import Service, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
     from pathlib import Path
 
     from benchmarks.chaos.links import OwnEngine
     from benchmarks.chaos.service.parts import Part
+    from benchmarks.postgres import PostgresServer
 
     Kill = Callable[[], Awaitable[None]]
     ShowPhase = Callable[[str], None]
@@ -40,6 +43,9 @@ class Battle:
         show: called with each phase.
         engine: of the rig's own, which is killed as well; None: the machine's, which is not.
         stock: whether a stock worker takes part, with what it may lose.
+        own_disks: whether disks are full and slow as well.
+        sqlite: whether the history is in a SQLite file.
+        only: of the faults these; empty for all.
 
     Attributes:
         verdict: what came of it so far.
@@ -54,6 +60,9 @@ class Battle:
         engine: OwnEngine | None = None,
         *,
         stock: bool = True,
+        own_disks: bool = False,
+        sqlite: bool = False,
+        only: Collection[str] = (),
     ) -> None:
         self.verdict = Verdict()
         self.parts: list[Part] = []
@@ -63,6 +72,8 @@ class Battle:
         self._show = show
         self._engine = engine
         self._stock = stock
+        self._own_disks, self._sqlite = own_disks, sqlite
+        self._only = only
         self._killed_at: list[float] = []
         self._stock_hit_at: list[float] = []
 
@@ -77,7 +88,14 @@ class Battle:
         began = time.monotonic()
         self._show("starting")
         url = self._engine.url if self._engine else ""
-        async with serving(self._directory, self._seed, url, stock=self._stock) as service:
+        async with serving(
+            self._directory,
+            self._seed,
+            url,
+            stock=self._stock,
+            own_disks=self._own_disks,
+            sqlite=self._sqlite,
+        ) as service:
             self.parts = service.parts
             self._show("faults")
             await self._load(service, seconds, kills, pause_s)
@@ -92,9 +110,9 @@ class Battle:
         return self.verdict
 
     def _killers(self, service: Service) -> dict[str, Kill]:
-        async def database() -> None:
-            await service.postgres.stop(signal.SIGKILL)
-            await service.postgres.start()
+        async def database(server: PostgresServer) -> None:
+            await server.stop(signal.SIGKILL)
+            await server.start()
 
         async def lane() -> None:
             await self._kill_lane(service.part("executor").pid)
@@ -103,12 +121,14 @@ class Battle:
         found |= {
             _QUEUE: service.queue.crash,
             "event bus": service.bus.crash,
-            "PostgreSQL": database,
             "lane": lane,
         }
+        if service.postgres is not None:
+            found["PostgreSQL"] = partial(database, service.postgres)
+        found |= DiskFaults(service, self.verdict).all()
         if self._engine is not None:
             found["engine"] = self._kill_engine
-        return found
+        return {name: kill for name, kill in found.items() if not self._only or name in self._only}
 
     async def _kill_lane(self, executor_pid: int) -> None:
         """SIGKILL a running container of the executor, once it has one."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 AGAIN_S, _ONE_S, _ALL_S = 0.3, 5.0, 180.0
 _BATCH = 5
 _CANCELLED_SLEEPS_S = 3
+#: Bytes of a large output: more than ``CRUCIBLE_OBJECT_THRESHOLD_KB``.
+_LARGE = 100_000
 #: Answers after which the same is asked again.
 _LATER = (0, 429, 502, 503, 504)
 
@@ -51,9 +53,11 @@ class Client:
 
     async def load(self, pause_s: float, stop: asyncio.Event) -> None:
         """One request after the other, with pauses in between, until ``stop`` is set."""
-        does = (self._plain, self._graded, self._batch, self._cancelled, self._assessment)
+        does = (
+            self._plain, self._graded, self._batch, self._cancelled, self._assessment, self._large
+        )  # fmt: skip
         while not stop.is_set():
-            (do,) = self._chosen.choices(does, (40, 18, 15, 18, 9))
+            (do,) = self._chosen.choices(does, (32, 18, 15, 18, 9, 8))
             await do()
             self.requests += 1
             try:
@@ -84,6 +88,22 @@ class Client:
                 await asyncio.sleep(AGAIN_S)
         return status, answer
 
+    async def whole_output(self, shown: dict[str, Any]) -> str:
+        """The output of an evaluation, from its result or from the object store."""
+        if not (href := shown.get("output_href")):
+            return str(shown.get("output"))
+        until = time.monotonic() + _ALL_S
+        async with self.session() as session:
+            while True:
+                try:
+                    async with session.get(href) as response:
+                        if response.status not in _LATER or time.monotonic() > until:
+                            return await response.text()
+                except (aiohttp.ClientError, TimeoutError):
+                    if time.monotonic() > until:
+                        raise
+                await asyncio.sleep(AGAIN_S)
+
     def _id(self) -> str:
         self._number += 1
         return f"{self.ledger.tenant}-{self._number}"
@@ -108,6 +128,11 @@ class Client:
             await self._submit(asked, code=f"print({word!r}); raise SystemExit(3)")
         else:
             await self._submit(Asked("plain", (OK,), f"{word}\n"), code=f"print({word!r})")
+
+    async def _large(self) -> None:
+        """Its output is an object, or in its result where the store does not answer."""
+        asked = Asked("large", (OK,), f"{'x' * _LARGE}\n")
+        await self._submit(asked, code=f"print('x' * {_LARGE})")
 
     async def _graded(self) -> None:
         wrong = self._chosen.random() < 0.3

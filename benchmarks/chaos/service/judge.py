@@ -55,6 +55,7 @@ class Verdict:
         lost_by_stock: evaluations and deliveries that are missing, in whose time the stock worker
             or its server was killed: stock takes a message before it notes that it has it.
         deliveries: how many evaluations were delivered.
+        noticed: full disks that a process wrote a line about.
         left: messages and claims in the end.
         faults: everything that does not agree.
         seconds: how long it took.
@@ -65,6 +66,7 @@ class Verdict:
     explained: int = 0
     lost_by_stock: list[str] = field(default_factory=list)
     deliveries: int = 0
+    noticed: int = 0
     left: int = 0
     faults: list[str] = field(default_factory=list)
     seconds: float = 0.0

@@ -47,6 +47,16 @@ class Part:
         assert self._child is not None
         return self._child.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """It has exited by itself, and was not started again."""
+        return self._child is not None and self._child.returncode is not None
+
+    @property
+    def log(self) -> list[str]:
+        """What all of its processes have written so far."""
+        return [*self.lines, *(self._child.lines if self._child is not None else ())]
+
     async def start(self) -> None:
         """Start it; does not wait until it serves."""
         self._child = await Child(self._command, self._environment).__aenter__()
@@ -61,7 +71,7 @@ class Part:
 
     async def revive(self) -> None:
         """Start it again if it has exited, as a supervisor does: a database may be starting up."""
-        if self._child is not None and self._child.returncode is not None:
+        if self.has_ended:
             await self.replace()
 
     async def replace(self) -> None:
@@ -110,6 +120,7 @@ def environment(
         "CRUCIBLE_DOCKER_URL": engine,
         "CRUCIBLE_TIERS": FREE_RATES,
         "CRUCIBLE_BREAKER_OPEN_S": "0.5",
+        "CRUCIBLE_OBJECT_THRESHOLD_KB": "64",
         "CRUCIBLE_WEBHOOK_NETWORKS": "127.0.0.0/8",
         "CRUCIBLE_WEBHOOK_TIMEOUT_S": "2",
         "CRUCIBLE_VISIBILITY_TIMEOUT_S": str(VISIBILITY_S),

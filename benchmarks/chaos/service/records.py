@@ -79,6 +79,7 @@ class Records:
         for eval_id in ledger.asked.keys() - found.results.keys():
             _, shown = await client.ask("GET", f"/api/eval/{eval_id}")
             if shown and shown.get("status") in _ENDED:
+                shown["output"] = await client.whole_output(shown)
                 found.results[eval_id] = shown
         closed = len(found.reports.keys() & ledger.suites) + len(
             found.results.keys() & ledger.asked

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from benchmarks.chaos.disk import Disk
 from benchmarks.chaos.links import Received, listening_receiver, make_key
 from benchmarks.chaos.server import QueueServer
 from benchmarks.chaos.service.client import Client
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TENANTS, WORKERS = 4, 2
+#: What may be on a disk of its own.
+QUEUE, OBJECTS, HISTORY = "queue", "objects", "history"
 #: Seconds for everything to serve, and between looks.
 _START_S, _LOOK_S = 90.0, 0.2
 
@@ -34,8 +37,10 @@ class Service:
     Attributes:
         queue: the task queue server.
         bus: the event bus.
-        postgres: the server of the history.
+        postgres: the server of the history; None where that is a SQLite file.
         history: the URL of its database.
+        history_files: the directory of its files.
+        disks: of its own, by what is on it; empty where the machine's is used.
         received: the receiver of webhooks.
         parts: the processes, those that others need first.
         clients: one for each tenant.
@@ -43,8 +48,10 @@ class Service:
 
     queue: QueueServer
     bus: QueueServer
-    postgres: PostgresServer
+    postgres: PostgresServer | None
     history: str
+    history_files: Path
+    disks: Mapping[str, Disk]
     received: Received
     parts: list[Part]
     clients: list[Client]
@@ -75,6 +82,8 @@ async def serving(
     engine_url: str = "",
     *,
     stock: bool = True,
+    own_disks: bool = False,
+    sqlite: bool = False,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Service]:
     """Start everything, and stop it in the end.
@@ -85,19 +94,31 @@ async def serving(
         seed: of what the clients ask for.
         engine_url: of the engine for the executor; empty for the machine's.
         stock: whether there is a stock worker as well.
+        own_disks: give the queue server, the objects and a SQLite history a disk each, which takes
+            root and loop devices.
+        sqlite: keep the history in a SQLite file instead of a PostgreSQL database.
         settings: further environment variables of the processes.
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        queue = await enter(QueueServer(directory / "queue"))
+        disks: dict[str, Disk] = {}
+        for name in (QUEUE, OBJECTS, *([HISTORY] if sqlite else [])) if own_disks else ():
+            disks[name] = await enter(Disk(directory / f"{name}.image", directory / name))
+        queue = await enter(QueueServer(directory / QUEUE / "server"))
         bus = await enter(QueueServer(directory / "bus"))
-        postgres = await enter(PostgresServer(directory / "postgresql"))
-        history = await postgres.create("history")
+        history_files, postgres = directory / HISTORY / "files", None
+        if sqlite:
+            history_files.mkdir(parents=True)
+            history = f"sqlite:///{history_files}/history.sqlite"
+        else:
+            postgres = await enter(PostgresServer(history_files))
+            history = await postgres.create("history")
         async with open_database(history) as engine:
             await migrate(engine)
         received = await enter(listening_receiver())
         port = free_port()
         variables = environment(directory, queue.url, bus.url, history, port, engine_url)
+        variables["CRUCIBLE_OBJECT_STORE_URL"] = f"file://{directory / OBJECTS}"
         processes = parts(directory, {**variables, **settings}, stock=stock)
         for part in processes:
             stack.push_async_callback(part.kill)
@@ -107,7 +128,9 @@ async def serving(
             for number in range(TENANTS)
         ]
         await _until_ready(clients[0], WORKERS + stock)
-        yield Service(queue, bus, postgres, history, received, processes, clients)
+        yield Service(
+            queue, bus, postgres, history, history_files, disks, received, processes, clients
+        )
 
 
 async def _client(base: str, queue: str, receiver: str, seed: int, number: int) -> Client:

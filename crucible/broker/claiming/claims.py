@@ -229,8 +229,12 @@ class Claims:
         ours = 0
         with_effects = [item for item in settlements if item.effects is not None]
         if with_effects:
-            ours += await self.effects.settle(with_effects, ttl_s)
             settlements = [item for item in settlements if item.effects is None]
+            # States first: the next may be the end of the same task, over which none is stored.
+            if states := [item for item in settlements if item.claim is None]:
+                await self._settle(states, ttl_s)
+                settlements = [item for item in settlements if item.claim is not None]
+            ours += await self.effects.settle(with_effects, ttl_s)
         if self._results is not None:
             # Another server: the result first, so that a crash in between repeats the task.
             await self._store_results(self._results, settlements, ttl_s)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Seconds for one connection attempt.
 CONNECT_TIMEOUT_S = 1.0
+#: The same for a command that somebody types, which tries only once: a first packet that was lost,
+#: as where a container has just got its network, is sent again after a second.
+TYPED_CONNECT_TIMEOUT_S = 5.0
 #: Seconds for one command where the caller sets no deadline of its own.
 COMMAND_TIMEOUT_S = 5.0
 

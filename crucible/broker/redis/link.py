@@ -32,7 +32,8 @@ _RETRY_PAUSE_S = 0.05
 _CONNECT_ERRORS = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError)
 
 
-def _pack(command: Sequence[Argument]) -> bytes:
+def pack(command: Sequence[Argument]) -> bytes:
+    """A command as it is sent."""
     parts: tuple[Any, ...] = tuple(command)
     packed: bytes = hiredis.pack_command(parts)
     return packed
@@ -110,7 +111,7 @@ class Link:
             redis.exceptions.RedisError: as redis-py has it; callers translate.
         """
         async with self.connection() as held:
-            packed = _pack(command)
+            packed = pack(command)
             if deadline is not None:
                 deadline.sending(len(packed), held)
             await held.send_packed_command(packed)
@@ -118,7 +119,7 @@ class Link:
 
     async def calls(self, held: AbstractConnection, commands: Sequence[Sequence[Argument]]) -> Any:
         """The replies to several commands sent together over ``held``; errors as values."""
-        packed = b"".join(_pack(command) for command in commands)
+        packed = b"".join(pack(command) for command in commands)
         await held.send_packed_command(packed)
         replies = []
         for _ in commands:
@@ -161,7 +162,7 @@ class KeptConnection:
 
     async def _exchange(self, held: AbstractConnection, command: Sequence[Argument]) -> Any:
         try:
-            await held.send_packed_command(_pack(command))
+            await held.send_packed_command(pack(command))
             return await held.read_response()
         except redis_errors.ResponseError:
             raise

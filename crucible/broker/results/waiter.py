@@ -3,6 +3,10 @@
 A result is published on the channel named like its key, in the same transaction that stores it.
 The order that leaves no gap: subscribe, see it confirmed, look once, then wait. A message lost
 with a link is found by the look after the reconnect, and by a look every few seconds anyway.
+
+A short program ends sooner than all of that takes, so what is not urgent is done for many at once:
+for a task that is sent only after the subscription, the look, and for whoever has left, the end of
+the subscription. Each was a round trip for every task.
 """
 
 from __future__ import annotations
@@ -13,12 +17,13 @@ import math
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from crucible.broker.redis.link import pack
 from crucible.broker.redis.translation import FOREIGN
 from crucible.broker.results.lookup import BATCH, read_meta
 from crucible.errors import BrokerError, BrokerUnavailable, ResultTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
@@ -31,6 +36,11 @@ _log = logging.getLogger(__name__)
 
 #: Seconds between looks at everything waited for, in case a publication was lost with a link.
 SAFETY_LOOK_S = 3.0
+#: Seconds until tasks that were sent after the subscription are looked at: only where the server
+#: took the submission first, and its result as well, is there anything to find.
+LATE_LOOK_S = 0.1
+#: Seconds until a subscription ends that nobody needs, should none begin before.
+_LINGER_S = 0.1
 #: Seconds between PINGs on the subscription.
 PING_S = 2.0
 #: Seconds without any answer, to a PING too, after which the subscription is opened anew.
@@ -54,6 +64,11 @@ class Waiter:
         self._changed: set[str] = set()
         self._to_look: set[str] = set()
         self._subscribed: set[str] = set()
+        #: Ids subscribed before they were sent: not confirmed yet, and confirmed and not looked at.
+        self._unsent: set[str] = set()
+        self._late: set[str] = set()
+        #: What is to happen a little later, by what does it.
+        self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._change = asyncio.Event()
         self._look = asyncio.Event()
         self._heard_at = 0.0
@@ -65,6 +80,8 @@ class Waiter:
 
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
+        for timer in self._timers.values():
+            timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -84,7 +101,12 @@ class Waiter:
             ResultTimeout: it did not end in time, or the server could not be asked.
             BrokerUnavailable: closed meanwhile.
         """
-        with self.expecting(task_id) as coming:
+        with self._joined(task_id) as coming:
+            if task_id in self._unsent or task_id in self._late:
+                # Another is sending it just now; this one may ask for what has ended long ago.
+                self._unsent.discard(task_id)
+                self._late.discard(task_id)
+                self._look_at([task_id])
             try:
                 async with asyncio.timeout(timeout):
                     return await coming
@@ -100,6 +122,13 @@ class Waiter:
         Raises:
             BrokerUnavailable: closed.
         """
+        if task_id not in self._waiting and task_id not in self._subscribed:
+            self._unsent.add(task_id)
+        with self._joined(task_id) as future:
+            yield future
+
+    @contextmanager
+    def _joined(self, task_id: str) -> Iterator[asyncio.Future[Meta]]:
         if self._closed:
             raise BrokerUnavailable("the publisher is closed")
         future = self._join(task_id)
@@ -134,8 +163,20 @@ class Waiter:
 
     def _drop(self, task_id: str) -> None:
         del self._waiting[task_id]
+        self._unsent.discard(task_id)
+        self._late.discard(task_id)
         self._changed.add(task_id)
-        self._change.set()
+        self._soon(_LINGER_S, self._change.set)
+
+    def _soon(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Do something in a while, once for all who ask meanwhile."""
+        if action not in self._timers:
+
+            def act() -> None:
+                del self._timers[action]
+                action()
+
+            self._timers[action] = asyncio.get_running_loop().call_later(delay_s, act)
 
     def _deliver(self, task_id: str, meta: Meta) -> None:
         futures = self._waiting.get(task_id)
@@ -168,6 +209,8 @@ class Waiter:
     async def _serve(self, held: AbstractConnection) -> None:
         """Run one connection until it breaks; everything waited for is subscribed anew."""
         self._subscribed.clear()
+        # Those that were sent meanwhile may have ended unheard.
+        self._unsent.clear()
         self._changed = set(self._waiting)
         self._change.set()
         self._heard_at = asyncio.get_running_loop().time()
@@ -204,13 +247,14 @@ class Waiter:
             left = [i for i in changed if i not in self._waiting and i in self._subscribed]
             self._subscribed.update(new)
             self._subscribed.difference_update(left)
-            await self._send(held, "SUBSCRIBE", new)
-            await self._send(held, "UNSUBSCRIBE", left)
+            commands = [*self._packed("SUBSCRIBE", new), *self._packed("UNSUBSCRIBE", left)]
+            if commands:
+                await held.send_packed_command(b"".join(commands), check_health=False)
 
-    async def _send(self, held: AbstractConnection, command: str, task_ids: list[str]) -> None:
+    def _packed(self, command: str, task_ids: Sequence[str]) -> Iterator[bytes]:
         for start in range(0, len(task_ids), BATCH):
             channels = [self._prefix + task_id for task_id in task_ids[start : start + BATCH]]
-            await held.send_command(command, *channels, check_health=False)
+            yield pack([command, *channels])
 
     async def _read(self, held: AbstractConnection) -> None:
         loop = asyncio.get_running_loop()
@@ -223,7 +267,16 @@ class Waiter:
             if kind == b"message":
                 self._published(channel, answer[2])
             elif kind == b"subscribe":
-                self._look_at([channel.decode().removeprefix(self._prefix)])
+                self._confirmed(channel.decode().removeprefix(self._prefix))
+
+    def _confirmed(self, task_id: str) -> None:
+        """The server sends what is published from now on."""
+        if task_id in self._unsent:
+            self._unsent.discard(task_id)
+            self._late.add(task_id)
+            self._soon(LATE_LOOK_S, self._look_at_late)
+        else:
+            self._look_at([task_id])
 
     def _published(self, channel: bytes, raw: bytes) -> None:
         meta = read_meta(raw)
@@ -231,6 +284,10 @@ class Waiter:
             self._deliver(channel.decode().removeprefix(self._prefix), meta)
 
     # Looking
+
+    def _look_at_late(self) -> None:
+        late, self._late = self._late, set()
+        self._look_at(late)
 
     def _look_at(self, task_ids: Collection[str]) -> None:
         if task_ids:

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     import _socket
     from typing import Any
 
-#: How a runner exits that got no request, or could not lay its files.
-HUNG_UP, NO_ROOM = 3, 4
+#: How a runner exits that got no request.
+HUNG_UP = 3
+#: What a runner that could not lay its files says before it exits with 1. An exit status of its own
+#: would not do: a program may exit with any.
+NO_ROOM = b"F"
 #: Bytes of a request that are read together with what comes before it.
 FIRST_BYTES = 8192
 
@@ -51,7 +54,8 @@ class Runner(Run):
         try:
             self.write_files(0o777, 0o644)
         except OSError:
-            posix._exit(NO_ROOM)  # noqa: SLF001 - os._exit under its built-in name
+            posix.write(channel, NO_ROOM)
+            posix._exit(1)  # noqa: SLF001 - os._exit under its built-in name
         self.limit()
         posix.closerange(3, 4096)
         gc.enable()

@@ -84,6 +84,16 @@ class Namespaces:
         except OSError:
             return
 
+    def had_no_room(self) -> bool:
+        """Whether a process that has ended said that its files do not fit.
+
+        A program cannot say so: its end of the channel is closed before it starts.
+        """
+        try:
+            return self.channel.recv(1, _socket.MSG_DONTWAIT) == NO_ROOM
+        except OSError:
+            return False
+
     def end(self) -> None:
         """Have everything in them killed."""
         self.spawner.send(b"E")
@@ -215,8 +225,7 @@ class Ward(Single):
     def finish(self) -> None:
         """Let children end their last words, kill what is left, and read the pipes empty."""
         self.close_stdin()
-        if posix.WIFEXITED(self.status) and posix.WEXITSTATUS(self.status) == NO_ROOM:
-            self.disk_full = True
+        self.disk_full = self.status == 1 << 8 and self.namespaces.had_no_room()
         until = time.monotonic() + LINGER_S
         while (alive := self.others_alive()) and self.reason == "exit" and time.monotonic() < until:
             select.poll().poll(2)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import WatchError
 
-from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.connection import TYPED_CONNECT_TIMEOUT_S, open_client
 from crucible.broker.redis.translation import translated
 from crucible.broker.results.lookup import read_meta
 from crucible.broker.wire.priority import step_of
@@ -86,10 +86,14 @@ class Sides:
         """Connections of its own; nothing is connected before it is needed."""
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
-            client = await enter(open_client(settings.celery_broker_url, name="migration"))
+            options: dict[str, Any] = {
+                "connect_timeout_s": TYPED_CONNECT_TIMEOUT_S,
+                "name": "migration",
+            }
+            client = await enter(open_client(settings.celery_broker_url, **options))
             results = client
             if settings.result_url != settings.celery_broker_url:
-                results = await enter(open_client(settings.result_url, name="migration"))
+                results = await enter(open_client(settings.result_url, **options))
             legacy = None
             if url := settings.queue_service_url:
                 legacy = await enter(LegacyClient(url, token=settings.queue_service_token))
@@ -120,7 +124,8 @@ class Sides:
         """Every accepted evaluation that is still remembered, once each, in pages.
 
         The records are the ledger of what was accepted: one is written in the same step as the
-        message, or before the legacy queue is asked.
+        message, or before the legacy queue is asked. What was forgotten on request is not among
+        them: its mark says nothing of where it was.
 
         Raises:
             BrokerError: the server does not answer.
@@ -135,12 +140,16 @@ class Sides:
             fresh = [name for name in dict.fromkeys(names) if name not in seen]
             seen.update(fresh)
             if fresh:
-                yield await self._read([name.decode()[len(start) :] for name in fresh])
+                page = await self._read([name.decode()[len(start) :] for name in fresh])
+                yield [one for one in page if not one.record.purged]
             if int(cursor) == 0:
                 return
 
     async def read(self, eval_ids: Sequence[str]) -> list[Recorded]:
-        """The records of some evaluations, as far as there are any; raises BrokerError."""
+        """The records of some evaluations, as far as there are any; raises BrokerError.
+
+        The marks of forgotten ones are among them.
+        """
         return await self._read(list(eval_ids))
 
     async def _read(self, eval_ids: list[str]) -> list[Recorded]:

@@ -144,12 +144,13 @@ class _Search:
         """Look for what was not found, in both queue systems."""
         # Read again: repair, recovery or a failover may have changed sides meanwhile.
         for ids in _pages(self.open_):
-            fresh = {one.eval_id: one for one in await self._sides.read(ids)}
+            read = await self._sides.read(ids)
+            fresh = {one.eval_id: one for one in read if not one.record.purged}
             for eval_id in ids:
                 if eval_id in fresh:
                     self.open_[eval_id] = fresh[eval_id]
                 else:
-                    # Withdrawn: its submission was refused after all.
+                    # Withdrawn: its submission was refused after all; or forgotten on request.
                     del self.open_[eval_id]
                     self._accepted -= 1
         await self._look_at_legacy()

@@ -123,7 +123,7 @@ class Execution:
         notify(self._hooks, lambda hook: hook.started(run))
         try:
             if task.track_started and not is_ignored(message, task):
-                await self._states.started(message)
+                self._states.started(message)
             result = await self._caller.call(run, message, task)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is the result
             return await self._settlements.raised(run, message, task, error)

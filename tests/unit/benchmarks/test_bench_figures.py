@@ -30,9 +30,17 @@ def test_only_chooses_scenarios_of_all() -> None:
     """Their order is kept, and one that is no part of ``all`` can be among them."""
     chosen = [one.name for one in scenarios_of(Plan(only=("wait", "soak", "batch")))]
     assert chosen == ["wait", "soak", "batch"]
-    assert {"features", "history"} <= {one.name for one in scenarios_of(Plan())}
+    everything = {"features", "history", "grading", "rewards", "assessments", "sse"}
+    assert everything <= {one.name for one in scenarios_of(Plan())}
     with pytest.raises(SettingsError, match="nosuch"):
         scenarios_of(Plan(only=("batch", "nosuch")))
+
+
+def test_a_whole_run_takes_less_than_25_minutes() -> None:
+    """On the reference machine, with every peer installed."""
+    plan = Plan()
+    steps = [_Step(one, list(one.subjects)) for one in scenarios_of(plan)]
+    assert sum(step.expected_s(plan) for step in steps) < 25 * 60
 
 
 def test_summary_is_median_and_range() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from crucible.cli.flags import ALIASES, fields_of, flag_name
 from crucible.cli.main import app
+from crucible.cli.setting_flags import ALIASES, fields_of, flag_name
 from crucible.errors import SettingsError
 from crucible.settings import Settings, as_environ, env_name, load_settings
 from crucible.settings.fields import TABLES

@@ -85,6 +85,12 @@ def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
         ("CRUCIBLE_MAX_CPU_TIME_S", "0.01"),
         ("CRUCIBLE_MAX_MEMORY_MB", "15"),
         ("CRUCIBLE_MAX_PIDS", "1"),
+        ("CRUCIBLE_RESULT_TTL_S", "99999999999999999999"),
+        ("CRUCIBLE_QUEUE_LIMIT", "2147483648"),
+        ("CRUCIBLE_MAX_WAIT_S", "1e300"),
+        ("CRUCIBLE_MODEL_URL", "ftp://models"),
+        ("CRUCIBLE_DOCKER_URL", "not a url"),
+        ("CRUCIBLE_DOCKER_URL", "tcp://h:99999"),
     ],
 )
 def test_a_bad_value_stops_the_start_and_is_named(name: str, value: str) -> None:

@@ -1,0 +1,1 @@
+"""Services that run until they are stopped, apart from the command line around them."""
