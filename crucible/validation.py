@@ -5,16 +5,18 @@ msgspec names Python's types and writes the path into the text; a client knows n
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
+from msgspec import inspect
 
 from crucible.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 #: Characters that an error repeats of what a client sent: of a path, and of the sentence.
 PATH_SHOWN, DETAIL_SHOWN = 200, 400
@@ -24,6 +26,7 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`", re.DOTALL)
 #: "Expected `int`, got `str` - at `$.limits.pids`"; a path of `$` alone is the whole value.
 _PATH = re.compile(r" - at `\$\.?([^`]*)`\Z")
 _EXPECTED = re.compile(r"Expected `([^`]+)`(?:, got `([^`]+)`)?(.*)", re.DOTALL)
+_NO_CHOICE = "invalid enum value"
 _PATTERN = re.compile(r" matching regex (['\"])(.*)\1", re.DOTALL)
 _LENGTH = re.compile(r" of length ([<>]=?) (\d+)")
 _BOUND = re.compile(r" ([<>]=?) (-?[0-9.e+]+)")
@@ -41,12 +44,20 @@ _COMPARISONS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less 
 _UNITS = {"str": "characters", "array": "entries", "object": "entries"}
 
 
-def input_error(error: msgspec.ValidationError) -> InputError:
-    """A schema error as one that names the field."""
+def input_error(error: msgspec.ValidationError, kind: Any = None) -> InputError:
+    """A schema error as one that names the field.
+
+    Args:
+        error: msgspec's.
+        kind: the type that was decoded; with it the values are named of which a field has one.
+    """
     text = str(error)
     path = match[1] if (match := _PATH.search(text)) else ""
     detail = _PATH.sub("", text)
     named, detail = _named(detail)
+    if kind is not None and detail.startswith(_NO_CHOICE):
+        choices = ", ".join(_choices_of(kind, _steps_of(path)))
+        detail = f"must be one of {choices}" if choices else detail
     within = f"{path}.{named}" if path and named else named or path
     found = InputError(within[:PATH_SHOWN], detail[:DETAIL_SHOWN])
     if named:
@@ -90,6 +101,49 @@ def _bound(wanted: str, text: str) -> str:
     if match := _BOUND.fullmatch(text):
         return f" of {_COMPARISONS[match[1]]} {float(match[2]):g}"
     return text
+
+
+def _choices_of(kind: Any, steps: Iterable[str]) -> list[str]:
+    """The values of a field that has a choice of some; empty for any other.
+
+    Types are looked at once, and only when something was refused.
+
+    Args:
+        kind: a type that msgspec decodes.
+        steps: keys and indexes that lead to the field.
+    """
+    places = list(_plain(_information(kind)))
+    for step in steps:
+        places = [
+            plain for place in places for inner in _below(place, step) for plain in _plain(inner)
+        ]
+    choices = (place.values for place in places if isinstance(place, inspect.LiteralType))
+    return [str(value) for values in choices for value in values]
+
+
+@functools.cache
+def _information(kind: Any) -> inspect.Type:
+    return inspect.type_info(kind)
+
+
+def _plain(kind: inspect.Type) -> Iterator[inspect.Type]:
+    """The types of a union, and what is behind notes on a type."""
+    if isinstance(kind, inspect.Metadata):
+        yield from _plain(kind.type)
+    elif isinstance(kind, inspect.UnionType):
+        for one in kind.types:
+            yield from _plain(one)
+    else:
+        yield kind
+
+
+def _below(kind: inspect.Type, step: str) -> Iterator[inspect.Type]:
+    if isinstance(kind, inspect.StructType):
+        yield from (field.type for field in kind.fields if field.encode_name == step)
+    elif isinstance(kind, inspect.ListType | inspect.VarTupleType):
+        yield kind.item_type
+    elif isinstance(kind, inspect.DictType):
+        yield kind.value_type
 
 
 def not_json(error: Exception) -> InputError:

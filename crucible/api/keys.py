@@ -9,11 +9,12 @@ import msgspec
 from crucible.api.app_keys import SETTINGS
 from crucible.api.callers import CALLERS
 from crucible.errors import InputError
+from crucible.evaluation.request_errors import undecodable
 from crucible.http.answers import json_answer
 from crucible.http.body import read_body
 from crucible.identity.key_store import MAX_GRACE_S, check_scripting
 from crucible.identity.keys import KeyShown, checked_request, made, shown
-from crucible.validation import input_error, not_json
+from crucible.validation import input_error
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -44,12 +45,13 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 async def create(request: web.Request) -> web.Response:
     """``POST /api/v1/keys``: make a key; the answer is the only one that has its secret."""
+    body = await _body_of(request)
     try:
-        fields = msgspec.json.decode(await _body_of(request), type=dict[str, object])
+        fields = msgspec.json.decode(body, type=dict[str, object])
     except msgspec.ValidationError as error:
         raise input_error(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(error) from None
+        raise undecodable(error, body) from None
     wanted = checked_request(fields)
     check_scripting(request.app[SETTINGS])
     table = request.app[CALLERS].table
@@ -79,7 +81,7 @@ async def rotate(request: web.Request) -> web.Response:
     except msgspec.ValidationError as error:
         raise input_error(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(error) from None
+        raise undecodable(error, body) from None
     if not 0 <= rotation.grace_s <= MAX_GRACE_S:
         raise InputError("grace_s", f"must be between 0 and {MAX_GRACE_S}")
     table = request.app[CALLERS].table

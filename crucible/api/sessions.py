@@ -10,12 +10,13 @@ import msgspec
 from crucible.api.app_keys import SESSIONS
 from crucible.api.callers import caller_of
 from crucible.errors import SessionUnavailable
+from crucible.evaluation.request_errors import undecodable
 from crucible.evaluation.session_service import CellRequest, SessionRequest
 from crucible.executor.sessions.models import CellResult, Reason  # noqa: TC001 - msgspec reads them
 from crucible.http.answers import has_hung_up, json_answer
 from crucible.http.body import read_body
 from crucible.models import Isolation  # noqa: TC001 - msgspec reads it
-from crucible.validation import input_error, not_json
+from crucible.validation import input_error
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -122,9 +123,9 @@ async def _body(request: web.Request, kind: type[T], default: bytes = b"") -> T:
     try:
         return msgspec.json.decode(body or default, type=kind)
     except msgspec.ValidationError as error:
-        raise input_error(error) from None
+        raise input_error(error, kind) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(error) from None
+        raise undecodable(error, body) from None
 
 
 def shown(record: Record) -> SessionShown:

@@ -11,9 +11,10 @@ from aiohttp import web
 from crucible.api.app_keys import WEBHOOKS
 from crucible.api.callers import caller_of
 from crucible.errors import Forbidden
+from crucible.evaluation.request_errors import undecodable
 from crucible.http.answers import json_answer
 from crucible.http.body import read_body
-from crucible.validation import input_error, not_json
+from crucible.validation import input_error
 from crucible.webhooks.registration import ALERT_TYPES
 
 if TYPE_CHECKING:
@@ -149,9 +150,9 @@ async def create(request: web.Request) -> web.Response:
     try:
         asked = _decode(body)
     except msgspec.ValidationError as error:
-        raise input_error(error) from None
+        raise input_error(error, WebhookRequest) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(error) from None
+        raise undecodable(error, body) from None
     caller = caller_of(request)
     if not set(ALERT_TYPES).isdisjoint(asked.events or ()) and "admin" not in caller.scopes:
         raise Forbidden("admin")

@@ -11,8 +11,9 @@ from crucible.errors import InputError
 from crucible.evaluation.kept_metadata import check_kept_metadata
 from crucible.evaluation.limits import LimitsRequest  # noqa: TC001 - msgspec reads the annotations
 from crucible.evaluation.request import EvalOptions, EvalRequest
+from crucible.evaluation.request_errors import undecodable
 from crucible.models import Isolation  # noqa: TC001 - msgspec reads the annotations
-from crucible.validation import input_error, not_json
+from crucible.validation import input_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -148,9 +149,9 @@ def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise input_error(error) from None
+        raise input_error(error, decoder.type) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(error) from None
+        raise undecodable(error, body) from None
 
 
 def shared_options(asked: AssessmentRequest) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def request_of(fields: dict[str, Any]) -> EvalRequest:
     try:
         return msgspec.convert(fields, EvalRequest)
     except msgspec.ValidationError as error:
-        raise input_error(error) from None
+        raise input_error(error, EvalRequest) from None
 
 
 def texts(evaluation: Evaluation) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from crucible.evaluation.grading_request import (
 )
 from crucible.evaluation.limits import LimitsRequest, checked_limits
 from crucible.evaluation.record import public_id, tenant_of
-from crucible.evaluation.request_errors import not_finite, with_key
+from crucible.evaluation.request_errors import undecodable, with_key
 from crucible.executor.admission import (
     COMPILE_LIMITS,
     MAX_CODE_BYTES,
@@ -36,7 +36,7 @@ from crucible.executor.admission import (
 )
 from crucible.grading.models import Stop  # noqa: TC001 - msgspec reads the annotations
 from crucible.models import ISOLATIONS, Isolation, Program, SourceFile
-from crucible.validation import input_error, not_json
+from crucible.validation import input_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -142,9 +142,9 @@ def decode_as(body: bytes, decoder: msgspec.json.Decoder[_Request]) -> _Request:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise with_key(input_error(error), body) from None
+        raise with_key(input_error(error, decoder.type), body) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise (not_finite(body) or not_json(error)) from None
+        raise undecodable(error, body) from None
 
 
 def queue_of(priority: int) -> str:
@@ -295,7 +295,7 @@ def job_from(
             EvalRequest,
         )
     except msgspec.ValidationError as error:
-        raise input_error(error) from None
+        raise input_error(error, EvalRequest) from None
     environment, known, limits = _check_program(arguments, served, ceilings)
     stdin = _check_options(arguments, known)
     check_memory(limits, code, len(stdin), arguments.files)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from crucible.errors import InputError
-from crucible.validation import PATH_SHOWN
+from crucible.validation import PATH_SHOWN, not_json
 
 #: Characters of a key that an error repeats.
 _KEY_SHOWN = 40
@@ -45,10 +45,26 @@ def with_key(error: InputError, body: bytes) -> InputError:
 _Place = tuple["_Place", "str | int"] | None
 
 
-def not_finite(body: bytes) -> InputError | None:
-    """The error of the first field that is NaN or infinite; None where there is none.
+def undecodable(error: Exception, body: bytes) -> InputError:
+    """The error of a body that the decoder could not read; with the field where there is one.
 
-    Neither is JSON, but Python's ``json`` writes both by default.
+    Args:
+        error: the decoder's.
+        body: what was to be decoded.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        # The decoder counts from the beginning of the text that is wrong.
+        try:
+            body.decode()
+        except UnicodeDecodeError as counted:
+            return not_json(counted)
+    return _first_fault(body) or not_json(error)
+
+
+def _first_fault(body: bytes) -> InputError | None:
+    """The first value that Python's ``json`` writes and reads, and no other: None without one.
+
+    Those are NaN, infinity, and text with half of a surrogate pair, which no UTF-8 can have.
     """
     try:
         rest: list[tuple[_Place, Any]] = [(None, json.loads(body.decode()))]
@@ -56,14 +72,33 @@ def not_finite(body: bytes) -> InputError | None:
         return None
     while rest:
         place, value = rest.pop()
-        if isinstance(value, float) and not math.isfinite(value):
+        if detail := _fault_of(value):
             steps = _steps_to(place)
-            return _error(_path_of(steps), steps, "must be a finite number")
+            return _error(_path_of(steps), steps, detail)
         if isinstance(value, dict):
             rest += [((place, key), value[key]) for key in reversed(value)]
         elif isinstance(value, list):
             rest += [((place, at), value[at]) for at in reversed(range(len(value)))]
     return None
+
+
+def _fault_of(value: object) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "must be a finite number"
+    if isinstance(value, str) and _has_half_pair(value):
+        return "must not have half of a surrogate pair"
+    if isinstance(value, dict) and any(map(_has_half_pair, value)):
+        # An error cannot repeat such a name.
+        return "must not have a name with half of a surrogate pair"
+    return ""
+
+
+def _has_half_pair(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _steps_to(place: _Place) -> tuple[str | int, ...]:

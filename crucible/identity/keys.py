@@ -172,7 +172,7 @@ def checked_request(fields: Mapping[str, object]) -> KeyRequest:
     try:
         wanted = msgspec.convert(dict(fields), KeyRequest)
     except msgspec.ValidationError as error:
-        raise input_error(error) from None
+        raise input_error(error, KeyRequest) from None
     if len(set(wanted.scopes)) != len(wanted.scopes):
         raise InputError("scopes", "must not name a scope twice")
     return wanted

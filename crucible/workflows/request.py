@@ -11,7 +11,8 @@ from msgspec import Meta
 from crucible.errors import InputError
 from crucible.evaluation.kept_metadata import check_kept_metadata
 from crucible.evaluation.request import EvalOptions, EvalRequest
-from crucible.validation import input_error, not_json, quoted
+from crucible.evaluation.request_errors import undecodable
+from crucible.validation import input_error, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -144,9 +145,9 @@ def decode_workflow(body: bytes) -> WorkflowRequest:
     try:
         asked = _decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise input_error(error) from None
+        raise input_error(error, WorkflowRequest) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(error) from None
+        raise undecodable(error, body) from None
     given = [name for name in _FORMS if getattr(asked, name) is not None]
     if len(given) != 1:
         raise InputError(given[1] if given else "steps", f"give one of {', '.join(_FORMS)}")

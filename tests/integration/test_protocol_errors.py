@@ -23,6 +23,7 @@ HOST = b"Host: localhost\r\n"
 CODE = b'{"code":"x"}'
 CHUNKED = (b"Host: localhost", b"Content-Type: application/json", b"Transfer-Encoding: chunked")
 LONG = b"x" * 9000
+JSON = {"Content-Type": "application/json"}
 
 
 class Ids(dict[str, str]):
@@ -269,3 +270,28 @@ async def test_a_parameter_without_a_name_is_refused_as_one(redis_url: str) -> N
         for method, path in (("GET", "/tasks"), ("DELETE", "/api/eval/e"), ("GET", "/api/eval")):
             async with client.request(method, f"{path}?=x") as response:
                 assert (response.status, (await response.json())["field"]) == (422, "?")
+
+
+async def test_what_no_json_has_is_named_in_every_body(redis_url: str) -> None:
+    """NaN and halves of surrogate pairs are 422 with their place; no UTF-8 has its byte."""
+    named = {
+        "/api/eval": "code",
+        "/assessments": "name",
+        "/api/v1/workflows": "name",
+        "/api/v1/webhooks": "url",
+        "/api/v1/keys": "name",
+        "/api/v1/sessions": "environment",
+    }
+    async with running_api(redis_url) as api:
+        for path, field in named.items():
+            for value in (b"NaN", b'"\\ud800"'):
+                body = b'{"%s":%s}' % (field.encode(), value)
+                async with api.post(path, data=body, headers=JSON) as response:
+                    answer = await response.json()
+                    assert (response.status, answer["field"]) == (422, field), answer
+                    assert answer["errors"][0]["pointer"] == f"#/{field}"
+            body = b'{"%s":"a\xff"}' % field.encode()
+            async with api.post(path, data=body, headers=JSON) as response:
+                answer = await response.json()
+                assert (response.status, answer["field"]) == (400, "body")
+                assert answer["detail"] == f"the body is not UTF-8 (byte {len(field) + 6})"

@@ -48,6 +48,8 @@ TYPED: dict[str, tuple[str, Any]] = {
     "resources": ("gpu0=1,slots=2", ["gpu0=1", "slots=2"]),
     "otlp_endpoint": ("http://h:4318", "http://h:4318"),
     "flower_url": ("http://h:5555", "http://h:5555"),
+    "model_url": ("http://h:8080/v1", "http://h:8080/v1"),
+    "docker_url": ("tcp://h:2375", "tcp://h:2375"),
     "object_store_url": ("s3://bucket/at", "s3://bucket/at"),
     "trace_sample_rate": ("0.5", 0.5),
     "isolations": ("nested,container", ["nested", "container"]),
