@@ -20,6 +20,8 @@ from benchmarks.http_load import post
 from benchmarks.machine import cores_apart, cpu_s
 from benchmarks.scenarios.submit import BODY
 from crucible.broker.redis.connection import open_client
+from crucible.history.database import open_database
+from crucible.history.migrate import migrate
 from crucible.identity.key_store import KeyStore
 from crucible.identity.keys import checked_request
 from crucible.redis_keys import Keys
@@ -193,6 +195,8 @@ class History:
         """Make its schema, and start it."""
         bus = f"{where.redis}/4"
         database = f"sqlite:///{where.directory}/{secrets.token_hex(4)}.sqlite"
+        async with open_database(database) as engine:
+            await migrate(engine)
         mine, others = cores_apart()
         async with (
             Driven(self.subject, job={"database": database, "redis": bus}, cores=mine) as writer,

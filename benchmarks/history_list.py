@@ -3,15 +3,18 @@
     python -m benchmarks.history_list --rows 1000000 --database sqlite postgresql
 
 Fills an empty database with made-up evaluations, by statements of the database itself, and asks for
-pages as the api does: the newest, and those that follow cursors to random places. Where PostgreSQL
-plans anything but walks of indexes, its plan is printed.
+pages as the api does: the newest, and those that follow cursors to random places. Beside them is
+what PostgreSQL itself takes, and how many pages of its own it reads. Where it plans anything but
+walks of indexes, its plan is printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import random
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -146,6 +149,34 @@ async def measure(reader: HistoryReader, filters: Filters, rows: int) -> tuple[f
     return taken[PAGES // 2], taken[int(PAGES * 0.99)], len(found)
 
 
+async def served(engine: AsyncEngine, filters: Filters, rows: int) -> str:
+    """What PostgreSQL itself takes for pages at random places, and the indexes it walks."""
+    if engine.dialect.name != "postgresql":
+        return ""
+    places = random.Random(11)
+    taken, buffers, read, indexes = [], 0, 0, set()
+    async with engine.connect() as connection:
+        for _ in range(PAGES // 3):
+            after = Place(FIRST_MS + places.randrange(rows) * STEP_MS, "e5")
+            page_ms = 0.0
+            for query in page_queries(filters, after, LIMIT + 1):
+                compiled = query.compile(engine.sync_engine, compile_kwargs={"literal_binds": True})
+                asked = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {compiled}"
+                answer = (await connection.exec_driver_sql(asked)).scalar_one()
+                (plan,) = json.loads(answer) if isinstance(answer, str) else answer
+                page_ms += plan["Execution Time"]
+                buffers += plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
+                read += plan["Plan"]["Shared Read Blocks"]
+                indexes.update(re.findall(r'"Index Name": "(\w+)"', json.dumps(plan)))
+            taken.append(page_ms)
+    taken.sort()
+    pages = len(taken)
+    return (
+        f"server P50 {taken[pages // 2]:6.2f} ms  P99 {taken[int(pages * 0.99)]:6.2f} ms  "
+        f"buffers {buffers // pages}, read {read // pages}  {', '.join(sorted(indexes))}"
+    )
+
+
 async def other_plans(engine: AsyncEngine, filters: Filters) -> list[str]:
     """Plans that read a table from end to end, or sort; of PostgreSQL only."""
     if engine.dialect.name != "postgresql":
@@ -174,7 +205,11 @@ async def run(url: str, rows: int) -> bool:
             for what, filters in cases(rows):
                 p50_ms, p99_ms, first = await measure(reader, filters, rows)
                 within = within and p99_ms <= 20
-                print(f"  {what:34} P50 {p50_ms:7.2f} ms  P99 {p99_ms:7.2f} ms  rows {first}")
+                print(
+                    f"  {what:34} P50 {p50_ms:7.2f} ms  P99 {p99_ms:7.2f} ms  rows {first}  "
+                    f"{await served(engine, filters, rows)}",
+                    flush=True,
+                )
                 for plan in await other_plans(engine, filters):
                     print(plan)
     return within

@@ -19,6 +19,8 @@ from benchmarks.driven import Driven
 from benchmarks.machine import cpu_s, rss_mb
 from benchmarks.postgres import PostgresServer
 from benchmarks.scenario import Scenario, Stage, Subject, redis_stage
+from crucible.history.database import open_database
+from crucible.history.migrate import migrate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -90,12 +92,16 @@ def _server_s(stage: Stage) -> float:
 
 
 async def _database(stage: Stage, label: str) -> str:
-    """A database without tables."""
+    """A database with tables; made here, as what makes them is no part of a historian's memory."""
     name = f"history_{secrets.token_hex(4)}"
     if stage.subjects[label].job["kind"] == "sqlite":
-        return f"sqlite:///{stage.bench.directory}/{name}.sqlite"
-    server: PostgresServer = stage.more["postgresql"]
-    return await server.create(name)
+        url = f"sqlite:///{stage.bench.directory}/{name}.sqlite"
+    else:
+        server: PostgresServer = stage.more["postgresql"]
+        url = await server.create(name)
+    async with open_database(url, statement_s=600.0) as engine:
+        await migrate(engine)
+    return url
 
 
 @asynccontextmanager

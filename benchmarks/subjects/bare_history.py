@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from benchmarks.history_events import events
-from crucible.history.database import open_database
-from crucible.history.migrate import migrate
 from crucible.history.rows import batch_of
 from crucible.history.schema import attempts, evaluations, labels, transitions
 from crucible.settings import load_settings
@@ -21,11 +19,9 @@ if TYPE_CHECKING:
 _url: str
 
 
-async def setup(job: dict[str, Any]) -> None:
+def setup(job: dict[str, Any]) -> None:
     global _url
     _url = job["database"]
-    async with open_database(_url, statement_s=600.0) as engine:
-        await migrate(engine)
 
 
 async def run(job: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,7 @@ from typing import Any
 
 from benchmarks.history_events import EVENTS
 from crucible.breaker import BreakerPolicy
-from crucible.history.database import open_database
 from crucible.history.historian import Historian, open_historian
-from crucible.history.migrate import migrate
 from crucible.redis_keys import Keys
 from crucible.settings import load_settings
 
@@ -23,10 +21,8 @@ _historian: Historian
 
 
 async def setup(job: dict[str, Any]) -> dict[str, Any]:
-    """Make the schema; nothing is read before ``run``."""
+    """Connect; nothing is read before ``run``."""
     global _stack, _historian
-    async with open_database(job["database"], statement_s=600.0) as engine:
-        await migrate(engine)
     _stack = AsyncExitStack()
     count = load_settings({}).history_batch
     _historian = await _stack.enter_async_context(

@@ -80,7 +80,7 @@ class FlowerProxy:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """What Flower answers, or a page that says why it does not."""
         if not self._url:
-            return explained(503, "No Flower is configured", _NONE)
+            return explained(404, "No Flower is configured", _NONE)
         try:
             if request.headers.get("Upgrade", "").lower() == _SOCKET:
                 return await self._socket(request)

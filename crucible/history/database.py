@@ -22,7 +22,7 @@ _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 #: Seconds to connect, and for one statement; a writer is not to wait for ever behind another.
 CONNECT_S, STATEMENT_S = 5.0, 30.0
 #: SQLite: seconds to wait for the one writer, and KiB of pages that a connection keeps.
-_BUSY_S, _CACHE_KB = 10.0, 16 * 1024
+_BUSY_S, _CACHE_KB = 10.0, 4 * 1024
 
 
 @asynccontextmanager
@@ -112,13 +112,23 @@ def translated() -> Iterator[None]:
 
 
 def _translate(error: DBAPIError) -> HistoryError:
-    """What was written cannot be stored, or the database cannot store anything now."""
-    cause = getattr(error.orig, "__cause__", None) or error.orig
-    text = _first_line(cause or error)
+    cause = getattr(error.orig, "__cause__", None) or error.orig or error
+    if isinstance(error, (DataError, IntegrityError)):
+        return HistoryError(_first_line(cause))
+    return fault_of(cause)
+
+
+def fault_of(error: BaseException) -> HistoryError:
+    """What was written cannot be stored, or the database cannot store anything now.
+
+    Args:
+        error: of a driver.
+    """
+    text = _first_line(error)
     # Classes 22 and 23 of PostgreSQL; asyncpg raises a ValueError for what it cannot encode. All
     # else may pass, a missing table included: events are kept until then.
-    data = str(getattr(cause, "sqlstate", "") or "")[:2] in ("22", "23")
-    if data or isinstance(error, (DataError, IntegrityError)) or isinstance(cause, ValueError):
+    data = str(getattr(error, "sqlstate", "") or "")[:2] in ("22", "23")
+    if data or isinstance(error, (ValueError, OverflowError)):
         return HistoryError(text)
     return HistoryUnavailable(text)
 

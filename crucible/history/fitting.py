@@ -9,6 +9,8 @@ import msgspec
 from crucible.history.lengths import EVAL_ID, NAME, TASK_ID, TENANT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crucible.events.event import Event
 
 _MESSAGE, _SHORT = 2000, 20
@@ -89,3 +91,11 @@ def _whole(value: int, most: int) -> int:
 def whole_or_none(value: int | None, most: int = INT64) -> int | None:
     """A number that fits its column."""
     return None if value is None else _whole(value, most)
+
+
+def fitted_numbers(*values: int | None) -> Sequence[int | None]:
+    """Numbers that fit their columns: nearly always those that were given."""
+    for value in values:
+        if value is not None and not -INT64 <= value <= INT64:
+            return [whole_or_none(one) for one in values]
+    return values

@@ -21,7 +21,11 @@ _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}\Z", re.IGNORECA
 
 def label_rows(event: Event) -> Iterator[dict[str, Any]]:
     """What an evaluation is found by: scalars of its metadata, and words of them and of its id."""
-    pairs = dict.fromkeys(_labels_of(event))
+    is_generated = _UUID.match(event.eval_id) is not None
+    if is_generated and not event.metadata:
+        return
+    # Nobody searches for a part of a generated id, and it would be five words.
+    pairs = dict.fromkeys(_labels_of(event, [] if is_generated else [event.eval_id]))
     for name, value in list(pairs)[:_MAX_LABELS]:
         yield {
             "tenant": event.tenant,
@@ -32,15 +36,13 @@ def label_rows(event: Event) -> Iterator[dict[str, Any]]:
         }
 
 
-def _labels_of(event: Event) -> Iterator[tuple[str, str]]:
+def _labels_of(event: Event, texts: list[str]) -> Iterator[tuple[str, str]]:
     found = [
         (name, value)
         for name, stored in (event.metadata or {}).items()
         if name and len(name) <= WORD and (value := label_value(stored)) is not None
     ]
     yield from ((text(name, WORD), value) for name, value in found)
-    # Nobody searches for a part of a generated id, and it would be five words.
-    texts = [] if _UUID.match(event.eval_id) else [event.eval_id]
     for one in (*texts, *(value for _, value in found)):
         yield from (("", word) for word in words_of(one))
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from crucible.events.event import Event, Transition
-from crucible.history.fitting import fitted, whole_or_none
+from crucible.events.event import TERMINAL, Event, Transition
+from crucible.history.fitting import fitted, fitted_numbers, whole_or_none
 from crucible.history.labels import label_rows
 from crucible.models import LOCAL_TENANT
 
@@ -61,6 +61,7 @@ STATE = (
     "output_truncated",
 )
 _METADATA = 64 * 1024
+_RUNNING = (Transition.RUNNING, Transition.PROGRESS)
 _seq = attrgetter("seq")
 
 
@@ -96,22 +97,25 @@ def batch_of(events: Iterable[Event]) -> Batch:
     labels: dict[tuple[Any, ...], Row] = {}
     for key in sorted(by_evaluation):
         own = by_evaluation[key]
+        submissions = [event for event in own if is_submission(event)]
         for number, part in enumerate(_by_system(own)):
             if number == len(waves):
                 waves.append([])
             waves[number].append(_evaluation_row(part))
         transitions += _transition_rows(own)
         attempts += _attempt_rows(own)
-        for event in own:
-            if is_submission(event):
-                labels.update((tuple(row.values()), row) for row in label_rows(event))
+        for event in submissions:
+            labels.update((tuple(row.values()), row) for row in label_rows(event))
     return Batch(waves, transitions, attempts, [labels[key] for key in sorted(labels)])
 
 
 def _by_system(events: list[Event]) -> Iterable[list[Event]]:
     """Events of one evaluation, divided where the queue system changes: those are not folded."""
     first = events[0].queue_system
-    if all(event.queue_system == first for event in events):
+    for event in events:
+        if event.queue_system != first:
+            break
+    else:
         return (events,)
     parts = [[events[0]]]
     for event in events[1:]:
@@ -124,7 +128,7 @@ def _by_system(events: list[Event]) -> Iterable[list[Event]]:
 
 def _evaluation_row(events: list[Event]) -> Row:
     """The row of ``evaluations`` as events of one queue system make it."""
-    last = max(events, key=_seq)  # the first of several with the same
+    last = _last(events)
     submission = next(filter(is_submission, events), None)
     if submission is None:
         submitted: Row = dict.fromkeys(SUBMISSION)
@@ -150,9 +154,24 @@ def _evaluation_row(events: list[Event]) -> Row:
     }
 
 
+def _last(events: list[Event]) -> Event:
+    """The one with the highest ``seq``, and the first of several with the same."""
+    return events[0] if len(events) == 1 else max(events, key=_seq)
+
+
 def _state_of(event: Event) -> Row:
-    started_ms = event.at if event.transition is Transition.RUNNING else event.started_ms
-    state: Row = {
+    sandbox, run, wall, cpu, memory, exit_code, number, output, error = fitted_numbers(
+        event.sandbox_ms,
+        event.run_ms,
+        event.wall_time_ms,
+        event.cpu_time_ms,
+        event.memory_peak_kb,
+        event.exit_code,
+        event.signal,
+        event.output_bytes,
+        event.error_bytes,
+    )
+    return {
         "celery_task_id": task_id_of(event) if event.queue_system == "celery" else None,
         "queue_system": event.queue_system,
         "seq": event.seq,
@@ -163,21 +182,20 @@ def _state_of(event: Event) -> Row:
         "worker": event.worker,
         "message": event.message,
         "progress": event.progress,
-        "started_ms": whole_or_none(started_ms),
-        "finished_ms": event.at if event.terminal else None,
-        "sandbox_ms": whole_or_none(event.sandbox_ms),
-        "run_ms": whole_or_none(event.run_ms),
-        "wall_time_ms": whole_or_none(event.wall_time_ms),
-        "cpu_time_ms": whole_or_none(event.cpu_time_ms),
-        "memory_peak_kb": whole_or_none(event.memory_peak_kb),
-        "exit_code": whole_or_none(event.exit_code),
-        "signal": whole_or_none(event.signal),
+        "started_ms": _started_ms(event),
+        "finished_ms": event.at if event.transition in TERMINAL else None,
+        "sandbox_ms": sandbox,
+        "run_ms": run,
+        "wall_time_ms": wall,
+        "cpu_time_ms": cpu,
+        "memory_peak_kb": memory,
+        "exit_code": exit_code,
+        "signal": number,
         "isolation": event.isolation,
-        "output_bytes": whole_or_none(event.output_bytes),
-        "error_bytes": whole_or_none(event.error_bytes),
+        "output_bytes": output,
+        "error_bytes": error,
         "output_truncated": event.output_truncated,
     }
-    return state
 
 
 def task_id_of(event: Event) -> str:
@@ -219,12 +237,13 @@ def _attempt_rows(events: list[Event]) -> list[Row]:
 
 def _attempt_row(events: list[Event]) -> Row:
     """The last event says how an attempt stands, any says when it started."""
-    last = max(events, key=_seq)
-    running = last.transition in (Transition.RUNNING, Transition.PROGRESS)
+    last = _last(events)
+    running = last.transition in _RUNNING
     started_ms = _started_ms(last)
     if started_ms is None:
         starts = (_started_ms(event) for event in sorted(events, key=_seq, reverse=True))
         started_ms = next((one for one in starts if one is not None), None)
+    wall, cpu, memory = fitted_numbers(last.wall_time_ms, last.cpu_time_ms, last.memory_peak_kb)
     return {
         "tenant": last.tenant,
         "eval_id": last.eval_id,
@@ -238,9 +257,9 @@ def _attempt_row(events: list[Event]) -> Row:
         "started_ms": started_ms,
         "ended_ms": None if running else last.at,
         "verdict": last.verdict,
-        "wall_time_ms": whole_or_none(last.wall_time_ms),
-        "cpu_time_ms": whole_or_none(last.cpu_time_ms),
-        "memory_peak_kb": whole_or_none(last.memory_peak_kb),
+        "wall_time_ms": wall,
+        "cpu_time_ms": cpu,
+        "memory_peak_kb": memory,
         "message": last.message,
     }
 

@@ -242,7 +242,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     max_event_streams: Count = 2048
     max_event_streams_per_tenant: Count = 2048
     history_url: str = ""
-    history_batch: Annotated[int, Meta(ge=1, le=10_000)] = 3000
+    history_batch: Annotated[int, Meta(ge=1, le=10_000)] = 2000
     history_days_premium: Count = 365
     history_days_standard: Count = 90
     history_days_bulk: Count = 30

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from stock_rig.child import Child
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 #: A claim of a dead stock worker goes back after this many seconds; nothing here runs for longer.
 VISIBILITY_S = "6"

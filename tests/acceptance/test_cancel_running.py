@@ -10,7 +10,7 @@ import pytest
 from support.api_rig import running_api
 from support.worker_rig import async_worker, stock_worker
 
-pytestmark = [pytest.mark.docker, pytest.mark.stock, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker, pytest.mark.stock, pytest.mark.timeout(400)]
 
 
 def processes_with(argument: str) -> list[int]:

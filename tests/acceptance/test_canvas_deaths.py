@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from stock_rig.child import Child
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 TESTS = str(Path(__file__).resolve().parent.parent)
 INSTANTS = ("counted", "planned", "settled")

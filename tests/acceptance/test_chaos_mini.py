@@ -7,7 +7,7 @@ import pytest
 from benchmarks.chaos.records import FaultKind
 from benchmarks.chaos.run import ChaosRun, Options, RunProgress
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 KILLS = 25
 

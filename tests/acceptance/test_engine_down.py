@@ -13,7 +13,7 @@ from support.worker_rig import async_worker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
 
 ENGINE = "/var/run/docker.sock"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import aiohttp
     from stock_rig.child import Child
 
-pytestmark = [pytest.mark.docker, pytest.mark.stock, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker, pytest.mark.stock, pytest.mark.timeout(400)]
 
 ADD = "a, b = map(int, input().split())\nprint(a + b)"
 ADD_IN_C = """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 EXAMPLE = Path("examples/model")
 SUITE: dict[str, Any] = {**json.loads((EXAMPLE / "suite.json").read_text()), "isolation": "nested"}

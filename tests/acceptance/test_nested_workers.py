@@ -15,7 +15,7 @@ from crucible.embedded.server import free_port
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
 
 #: What only a program of a lane finds: a user namespace that has not all ids.
 CODE = "read -r _ _ ids < /proc/self/uid_map; test $ids -lt 4294967295 && echo in a lane"

@@ -36,6 +36,15 @@ async def test_the_caller_learns_who_it_is(redis_url: str) -> None:
         assert (me["scopes"], me["key_id"], me["flower"]) == (["read"], key.id, True)
 
 
+async def test_without_a_flower_there_is_none(redis_url: str) -> None:
+    """Nothing is out of order and nothing comes of trying again, so it is no 503."""
+    async with running_api(redis_url) as client:
+        for path in ("/flower/", "/flower/workers"):
+            async with client.get(path) as response:
+                assert response.status == 404
+                assert "CRUCIBLE_FLOWER_URL" in await response.text()
+
+
 async def test_what_an_evaluation_ran_can_be_read_once_it_has_ended(redis_url: str) -> None:
     """With everything that came with it; before, it is a 409."""
     body: dict[str, Any] = {

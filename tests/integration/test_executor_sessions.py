@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from support.patience import PATIENCE_S
 
 from crucible.errors import ExecutorRefused
 from crucible.executor import Executor, ExecutorConfig, open_executor
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.docker,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(400),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
@@ -44,8 +45,16 @@ def spec(isolation: Isolation = "container", **more: object) -> SessionSpec:
     return SessionSpec(isolation=isolation, limits=LIMITS, **more)  # type: ignore[arg-type]  # its own fields
 
 
-async def run(session: Session, code: str, timeout_s: float = 10.0) -> CellResult:
+async def run(session: Session, code: str, timeout_s: float = PATIENCE_S) -> CellResult:
     return await session.execute(Cell(code=code, timeout_s=timeout_s))
+
+
+async def timed_out(session: Session, code: str) -> str:
+    """How a cell of a second ends, or why its session did: on a busy machine SIGINT may be late."""
+    try:
+        return (await run(session, code, 1.0)).status
+    except SessionLost as lost:
+        return lost.reason
 
 
 @pytest.mark.parametrize("isolation", ["container", "nested"])
@@ -84,7 +93,7 @@ async def test_a_hostile_cell_gets_what_a_program_gets(
         assert (await run(session, forked)).display == [{"text/plain": "True"}]
         assert (await run(session, "here == os.getpid()")).display == [{"text/plain": "True"}]
         bomb = "while True:\n    try: os.fork()\n    except OSError: pass"
-        assert (await run(session, bomb, 1.0)).status == "timeout"
+        assert await timed_out(session, bomb) in ("timeout", "cell_timeout")
     async with open_session(executor, spec(isolation)) as fresh:
         assert (await run(fresh, "import os; os.listdir('.')")).display == [{"text/plain": "[]"}]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
 
 #: What each runs a program by, and with what.
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {

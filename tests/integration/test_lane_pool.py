@@ -106,7 +106,7 @@ async def test_why_a_lane_serves_nobody_any_more(
 
 async def test_a_turn_ends_where_others_wait() -> None:
     """A lane goes from a tenant with programs of its own to one that has none, restarted."""
-    async with DockerExecutor.open(config(lane_programs=1000)) as executor:
+    async with DockerExecutor.open(config(lane_programs=1000, acquire_s=300)) as executor:
         await executor.run(of("a"))
         many = [asyncio.create_task(executor.run(of("a"))) for _ in range(40)]
         await executor.run(of("b"))

@@ -19,7 +19,7 @@ from crucible.webhooks.addresses import AddressPolicy
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 MODEL = bytes(range(256)) * 8192
 
 
