@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 from contextlib import AsyncExitStack
@@ -26,6 +27,9 @@ def _show(phase: str) -> None:
 
 
 async def _run(asked: argparse.Namespace) -> int:
+    if (running := asyncio.current_task()) is not None:
+        # Whoever ends it early finds no process, disk or network of it left over.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crucible-all-")))
         directory.chmod(0o711)
@@ -89,7 +93,11 @@ def main() -> int:
         "--only", action="append", default=[], metavar="FAULT", help="such as 'queue disk full'"
     )
     parser.add_argument("--logs", type=Path, help="write what each part wrote to this directory")
-    return asyncio.run(_run(parser.parse_args()))
+    try:
+        return asyncio.run(_run(parser.parse_args()))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        print("stopped; nothing was judged")
+        return 130
 
 
 if __name__ == "__main__":
