@@ -56,9 +56,10 @@ class Bulk:
                 break
             self._send_again(refused)
             await self._settled()
+        # Entries refer to this: kept here, they would stay until the garbage collector runs.
+        entries, self._entries = self._entries, []
         return [
-            entry if isinstance(entry, CrucibleError) else self._outcome(entry)
-            for entry in self._entries
+            entry if isinstance(entry, CrucibleError) else self._outcome(entry) for entry in entries
         ]
 
     async def _settled(self) -> None:

@@ -23,7 +23,7 @@ _UNENDED_S = 7 * 86_400
 _FOR_EVER_S = 100 * 365 * 86_400
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
     """The value of an evaluation's idempotency record. Small: there is one for each queued message.
 
     Attributes:

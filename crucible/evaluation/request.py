@@ -57,7 +57,7 @@ MAX_METADATA_DEPTH = 100
 _TOO_DEEP = f"must not be nested more than {MAX_METADATA_DEPTH} deep"
 
 
-class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EvalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """What may come with a program: the keyword arguments of ``tasks.evaluate_code``.
 
     Attributes:

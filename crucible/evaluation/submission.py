@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from crucible.errors import ConflictError, NotReplicated
 from crucible.evaluation.record import Record, public_id
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from crucible.tracing import Publication
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(msgspec.Struct):
     """A checked submission.
 
     Attributes:

@@ -46,7 +46,7 @@ TERMINAL = frozenset(
 )
 
 
-class Event(msgspec.Struct, frozen=True, array_like=True):
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One transition. Stored as a msgpack array of the fields in this order.
 
     Fields that an event's transition does not know have their defaults.

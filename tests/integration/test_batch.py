@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 from typing import TYPE_CHECKING, Any
@@ -202,6 +203,23 @@ async def test_what_the_server_never_got_is_sent_again(
     assert (answer["request_counts"]["accepted"], sizes) == (3, [3, 1])
     assert [one["eval_id"] for one in answer["items"]] == ["e0", "e1", "e2"]
     assert len(await queued(redis)) == 3
+
+
+async def test_a_batch_leaves_nothing_to_the_garbage_collector(redis_url: str) -> None:
+    """Its objects go with the request, instead of being memory until the collector runs."""
+    items = [{"code": f"{n}"} for n in range(2 * CHUNK)]
+    async with running_api(redis_url) as client:
+        await post(client, items)  # what only the first request makes
+        gc.collect()
+        gc.disable()
+        try:
+            status, _ = await post(client, items)
+            left = gc.collect()
+        finally:
+            gc.enable()
+    assert status == 202
+    # The connection, the request and its tasks are a few hundred.
+    assert left < CHUNK * 2
 
 
 async def test_waiting_streams_each_as_it_ends(redis_url: str, held: Held) -> None:

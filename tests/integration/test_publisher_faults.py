@@ -178,7 +178,7 @@ async def test_events_left_at_the_end_are_logged_with_the_reason(
     """The server that would take them is gone: the line says so."""
     raw = encode_task("p.add", [1, 2], task_id="a")
     ignored: Any = None
-    write = Write("q", "q", [raw], None, ignored, 0.0)
+    write = Write("q", "q", [raw], None, ignored, 0.0, len(raw))
     url = f"redis://127.0.0.1:{free_port()}/0"
     async with open_client(url) as client:
         async with SentEvents(Confirming(), Link(client), Keys(), 0, "gen1@rig") as events:

@@ -33,7 +33,7 @@ _TOO_LATE_S = 0.05
 _TOO_LATE = "the queue server did not answer in time"
 
 
-class IdempotencyRecord(msgspec.Struct, frozen=True):
+class IdempotencyRecord(msgspec.Struct, frozen=True, gc=False):
     """Makes a publication happen once, however often it is repeated.
 
     Attributes:
@@ -65,7 +65,7 @@ class PublishCallback(Protocol):
         """The same, where the flush as a whole failed."""
 
 
-class Write:
+class Write(msgspec.Struct, eq=False):
     """Messages for one list, and the callback for their result.
 
     Attributes:
@@ -75,39 +75,18 @@ class Write:
         idempotency: for a single message only.
         callback: receives the result.
         expires_at: loop time by which the result is due.
-        quota: bounds it; only with an idempotency record.
         size: bytes of all messages.
+        quota: bounds it; only with an idempotency record.
     """
 
-    __slots__ = (
-        "callback",
-        "expires_at",
-        "idempotency",
-        "list_key",
-        "messages",
-        "queue",
-        "quota",
-        "size",
-    )
-
-    def __init__(
-        self,
-        queue: str,
-        list_key: str,
-        messages: Sequence[bytes],
-        idempotency: IdempotencyRecord | None,
-        callback: PublishCallback,
-        expires_at: float,
-        quota: Quota | None = None,
-    ) -> None:
-        self.queue = queue
-        self.list_key = list_key
-        self.messages = messages
-        self.idempotency = idempotency
-        self.callback = callback
-        self.expires_at = expires_at
-        self.quota = quota
-        self.size = len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
+    queue: str
+    list_key: str
+    messages: Sequence[bytes]
+    idempotency: IdempotencyRecord | None
+    callback: PublishCallback
+    expires_at: float
+    size: int
+    quota: Quota | None = None
 
 
 class PublishResult(msgspec.Struct, frozen=True):
@@ -213,8 +192,10 @@ class GroupCommit:
         if self._closed:
             raise NothingStored("the publisher is closed")
         expires_at = self._loop.time() + self._deadline_s
-        write = Write(queue, list_key, messages, idempotency, callback, expires_at, quota)
-        self._waiting.append(write)
+        size = len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
+        self._waiting.append(
+            Write(queue, list_key, messages, idempotency, callback, expires_at, size, quota)
+        )
         if self._flusher is None:
             self._flusher = self._loop.create_task(self._flush_all(), name="crucible-group-commit")
 

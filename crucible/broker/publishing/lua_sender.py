@@ -185,6 +185,8 @@ def _by_write(
         for write in batch.writes:
             result = next(rest)
             by_write[write] = pushed if result == 1 else _result(batch, result, 1, depth, state)
+    if len(batches) == 1:  # as for most flushes; they are in this order already
+        return list(by_write.values())
     return [by_write[write] for write in writes]
 
 

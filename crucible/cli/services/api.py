@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crucible.cli.running import StopSignals, run
+from crucible.cli.running import StopSignals, keep_from_collector, run
 from crucible.cli.services.service import Service
 from crucible.settings.sections import Section
 
@@ -50,7 +50,7 @@ async def _serve(settings: Settings, shared: Path | None) -> None:
         return
     from crucible.api.server import serve
 
-    await serve(settings, stop, shared=shared)
+    await serve(settings, stop, shared=shared, started=lambda _: keep_from_collector())
 
 
 def _write(name: str, line: str) -> None:
