@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from crucible.broker.redis import link as link_module
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.link import Link, open_link
+from crucible.broker.redis.translation import translated
+from crucible.errors import BrokerUnavailable
 
 
 async def _write_to_a_closed_connection(redis_url: str) -> None:
@@ -110,3 +114,26 @@ async def test_a_server_that_accepts_and_is_silent_is_given_up(
 def port_of(server: asyncio.Server) -> int:
     port: int = server.sockets[0].getsockname()[1]
     return port
+
+
+async def test_a_deadline_names_the_refusal_before_the_attempt_it_ends() -> None:
+    """Refused at first, then left without an answer: what is said is that there is no server."""
+    with socket.socket() as refusing, contextlib.ExitStack() as waiting:
+        refusing.bind(("127.0.0.1", 0))
+        host, port = refusing.getsockname()
+        async with open_link(f"redis://{host}:{port}") as link:
+            call = asyncio.create_task(_within(0.6, link))
+            await asyncio.sleep(0.2)
+            refusing.listen(0)
+            for _ in range(4):
+                one = waiting.enter_context(socket.socket())
+                one.setblocking(False)
+                one.connect_ex((host, port))
+            with pytest.raises(BrokerUnavailable, match="is not available: Error 111"):
+                await call
+
+
+async def _within(seconds: float, link: Link) -> None:
+    with translated():
+        async with asyncio.timeout(seconds):
+            await link.call("PING")

@@ -83,10 +83,13 @@ class Link:
 
     async def acquire(self, *, patient: bool = True) -> AbstractConnection:
         """A connection as ``connection`` yields it, to be given back with ``release``."""
+        refusal: Exception | None = None
         while True:
             if self._closed:
                 raise BrokerUnavailable("the publisher is closed")
             try:
+                if refusal is not None:
+                    await asyncio.sleep(_RETRY_PAUSE_S)
                 if patient:
                     # Not a timeout of None: each one is a system call on Python 3.11 (getpid).
                     return cast("AbstractConnection", await self._pool.get_connection())
@@ -94,11 +97,13 @@ class Link:
                     return cast("AbstractConnection", await self._pool.get_connection())
             except redis_errors.AuthenticationError:
                 raise
-            except _CONNECT_ERRORS:
+            except asyncio.CancelledError as cancelled:
+                # A deadline that passed while it was waited or tried again can say why.
+                raise cancelled from refusal
+            except _CONNECT_ERRORS as error:
                 if not patient:
                     raise
-                # Here, so that a deadline that passes now has this error in its context.
-                await asyncio.sleep(_RETRY_PAUSE_S)
+                refusal = error
 
     async def call(self, *command: Argument, deadline: Deadline | None = None) -> Any:
         """One command's reply.
