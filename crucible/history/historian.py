@@ -157,9 +157,15 @@ class Historian:
         return is_full
 
     async def _write_and_take(self, taken: Taken, batch: Batch, stop: asyncio.Event) -> bool:
-        """Write a batch, and prepare the next one while the database works: there is a backlog."""
+        """Write a batch, and prepare the next one while the database works: there is a backlog.
+
+        Not sooner: before it has anything to do, the database would wait for the preparation.
+        """
+        working = asyncio.Event()
         written, ahead = await asyncio.gather(
-            self._write(taken, batch, stop), self._take_and_fold(), return_exceptions=True
+            self._write(taken, batch, stop, working),
+            self._take_and_fold(working),
+            return_exceptions=True,
         )
         if isinstance(written, BaseException):
             raise written
@@ -180,8 +186,10 @@ class Historian:
             )
         self._joined = True
 
-    async def _take_and_fold(self) -> tuple[Taken, Batch]:
+    async def _take_and_fold(self, after: asyncio.Event | None = None) -> tuple[Taken, Batch]:
         """The next entries and their rows: half of a historian's own work."""
+        if after is not None:
+            await after.wait()
         taken = await self._take()
         return taken, batch_of(taken.events)
 
@@ -194,15 +202,38 @@ class Historian:
             await self._consumer.tidy()
         return await self._consumer.take(_BLOCK_MS)
 
-    async def _write(self, taken: Taken, batch: Batch, stop: asyncio.Event) -> bool:
-        """Write a batch, however long the database is away; False where asked to stop before."""
+    async def _write(
+        self,
+        taken: Taken,
+        batch: Batch,
+        stop: asyncio.Event,
+        working: asyncio.Event | None = None,
+    ) -> bool:
+        """Write a batch, however long the database is away; False where asked to stop before.
+
+        Args:
+            taken: the batch.
+            batch: its rows.
+            stop: ends the wait.
+            working: is set when the database has most of its work before it, at the latest when
+                this returns.
+        """
+        try:
+            return await self._write_until(taken, batch, stop, working)
+        finally:
+            if working is not None:
+                working.set()
+
+    async def _write_until(
+        self, taken: Taken, batch: Batch, stop: asyncio.Event, working: asyncio.Event | None
+    ) -> bool:
         while True:
             permit = self._breaker.permit()
             if permit is not None:
                 began_s = time.monotonic()
                 try:
                     with permit:
-                        await self._writer.write(taken.events, batch)
+                        await self._writer.write(taken.events, batch, working)
                 except HistoryError as error:
                     self._note(f"the database does not take events: {error}")
                 else:

@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from crucible.history.database import fault_of
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Sequence
 
     from sqlalchemy import Table
@@ -62,10 +63,26 @@ class Insertion:
         else:
             self._statements = [_one_by_one(*target) for target in targets]
 
-    async def execute(self, connection: AsyncConnection, *tables: Sequence[Row]) -> None:
-        """Insert rows, of each table in turn, which have no key twice."""
+    async def execute(
+        self,
+        connection: AsyncConnection,
+        *tables: Sequence[Row],
+        working: asyncio.Event | None = None,
+    ) -> None:
+        """Insert rows, of each table in turn, which have no key twice.
+
+        Args:
+            connection: in a transaction.
+            tables: the rows of each.
+            working: is set where the database begins with what takes longest.
+        """
         if self._copied:
             await self._copy(connection, tables)
+        if working is not None:
+            # Whoever waits for it goes on in the next turn of the loop: when this is sent.
+            working.set()
+        if self._copied:
+            await connection.exec_driver_sql(self._merge)
             return
         for (statement, names), rows in zip(self._statements, tables, strict=True):
             if rows:
@@ -73,6 +90,7 @@ class Insertion:
                 await connection.exec_driver_sql(statement, values)
 
     async def _copy(self, connection: AsyncConnection, tables: Sequence[Sequence[Row]]) -> None:
+        """Have the rows in the temporary tables."""
         from asyncpg import InterfaceError, PostgresError
 
         # SQLAlchemy begins a transaction with a statement of its own.
@@ -89,7 +107,6 @@ class Insertion:
                     await driver.copy_records_to_table(name, records=records, columns=names)
         except (PostgresError, InterfaceError, ValueError, OverflowError) as error:
             raise fault_of(error) from error
-        await connection.exec_driver_sql(self._merge)
 
 
 def _one_by_one(table: Table, statement: Callable[[str], Insert]) -> _Statement:

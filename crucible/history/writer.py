@@ -21,6 +21,7 @@ from crucible.history.upserts import (
 from crucible.history.version import require_newest
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -76,19 +77,26 @@ class HistoryWriter:
         """
         await require_newest(self._engine)
 
-    async def write(self, events: Sequence[Event], batch: Batch | None = None) -> None:
+    async def write(
+        self,
+        events: Sequence[Event],
+        batch: Batch | None = None,
+        working: asyncio.Event | None = None,
+    ) -> None:
         """Write events, all or none; what the database refuses by itself is left out.
 
         Args:
             events: in any order, and perhaps written before.
             batch: their rows, where they were made beforehand.
+            working: is set when the database has most of its work before it; not set where it
+                gets none.
 
         Raises:
             HistoryUnavailable: it does not answer; nothing is written, or all of it is.
         """
         try:
             with translated():
-                await self._write(events, batch)
+                await self._write(events, batch, working)
         except HistoryUnavailable:
             raise
         except HistoryError as error:
@@ -124,7 +132,9 @@ class HistoryWriter:
         await self.write(events[:middle])
         await self.write(events[middle:])
 
-    async def _write(self, events: Sequence[Event], batch: Batch | None) -> None:
+    async def _write(
+        self, events: Sequence[Event], batch: Batch | None, working: asyncio.Event | None
+    ) -> None:
         if not events:
             return
         async with self._engine.begin() as connection:
@@ -137,7 +147,12 @@ class HistoryWriter:
             for wave in earlier:
                 await self._earlier.execute(connection, wave)
             await self._batch.execute(
-                connection, last, batch.transitions, batch.attempts, batch.labels
+                connection,
+                last,
+                batch.transitions,
+                batch.attempts,
+                batch.labels,
+                working=working,
             )
 
     async def _not_purged(
