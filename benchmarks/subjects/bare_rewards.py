@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
+import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -36,16 +37,20 @@ async def _one_after_the_other(waiting: Iterator[Case]) -> int:
 
 
 async def _reward(case: Case) -> float:
-    program = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-c", case.code),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        preexec_fn=_limit,
-    )
+    # A file, as uvloop refuses to write to a pipe that a program which has ended left behind.
+    with tempfile.TemporaryFile() as stdin:
+        stdin.write(case.stdin.encode())
+        stdin.seek(0)
+        program = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-c", case.code),
+            stdin=stdin,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            preexec_fn=_limit,
+        )
     try:
         async with asyncio.timeout(RUN_S):
-            output, _ = await program.communicate(case.stdin.encode())
+            output, _ = await program.communicate()
     except TimeoutError:
         program.kill()
         await program.wait()
