@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import socket
 import ssl
@@ -17,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from support.faults import FaultProxy
+from support.full_backlog import filled
 
 from crucible.broker import Publisher
 from crucible.broker.redis.connection import open_client
@@ -232,14 +232,8 @@ async def test_a_server_that_takes_no_connection_is_not_available() -> None:
     """A connection that is not made in time is no answer that is late: nothing was sent."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
-        full.listen(0)
         host, port = full.getsockname()
-        with contextlib.ExitStack() as waiting:
-            # Nobody accepts: once these are in the queue, the kernel leaves out further ones.
-            for _ in range(4):
-                one = waiting.enter_context(socket.socket())
-                one.setblocking(False)
-                one.connect_ex((host, port))
+        with filled(full):
             async with open_client(f"redis://{host}:{port}", connect_timeout_s=0.3) as client:
                 with pytest.raises(BrokerUnavailable) as raised, translated():
                     await client.ping()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from support.full_backlog import filled
 from typer.testing import CliRunner
 
 from crucible.cli.main import app
@@ -41,12 +42,8 @@ async def deaf_at_first(url: str) -> AsyncIterator[str]:
     with contextlib.ExitStack() as full:
         listening = full.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
+        full.enter_context(filled(listening))
         place = listening.getsockname()
-        for _ in range(4):
-            one = full.enter_context(socket.socket())
-            one.setblocking(False)
-            one.connect_ex(place)
 
         async def accept_later() -> None:
             await asyncio.sleep(AWAY_S)

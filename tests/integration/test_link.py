@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from support.full_backlog import filled
 
 from crucible.broker.redis import link as link_module
 from crucible.broker.redis.connection import open_client
@@ -118,18 +118,16 @@ def port_of(server: asyncio.Server) -> int:
 
 async def test_a_deadline_names_the_refusal_before_the_attempt_it_ends() -> None:
     """Refused at first, then left without an answer: what is said is that there is no server."""
-    with socket.socket() as refusing, contextlib.ExitStack() as waiting:
+    with socket.socket() as refusing:
         refusing.bind(("127.0.0.1", 0))
         host, port = refusing.getsockname()
         async with open_link(f"redis://{host}:{port}") as link:
             call = asyncio.create_task(_within(0.6, link))
             await asyncio.sleep(0.2)
-            refusing.listen(0)
-            for _ in range(4):
-                one = waiting.enter_context(socket.socket())
-                one.setblocking(False)
-                one.connect_ex((host, port))
-            with pytest.raises(BrokerUnavailable, match="is not available: Error 111"):
+            with (
+                filled(refusing),
+                pytest.raises(BrokerUnavailable, match="is not available: Error 111"),
+            ):
                 await call
 
 

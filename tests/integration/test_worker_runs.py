@@ -218,9 +218,8 @@ async def test_an_unknown_task_fails_whatever_else_its_message_says(
         assert (meta["status"], meta["result"]["exc_type"]) == ("FAILURE", "NotRegistered")
 
 
-async def test_progress_is_seen_before_the_end(redis_url: str, redis: Redis) -> None:
-    """STARTED and a state of the task's own are published before SUCCESS."""
-    task_id = await send(redis, "t.progress")
+async def published_by(redis_url: str, redis: Redis, task_id: str) -> list[str]:
+    """The states of a task that a worker publishes, up to its success."""
     async with redis.pubsub() as pubsub:
         await pubsub.subscribe(f"celery-task-meta-{task_id}")
         async with Worker(registry, broker_url=redis_url), asyncio.timeout(60):
@@ -229,7 +228,13 @@ async def test_progress_is_seen_before_the_end(redis_url: str, redis: Redis) -> 
                 message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1)
                 if message:
                     seen.append(json.loads(message["data"])["status"])
-    assert seen == ["STARTED", "PROGRESS", "SUCCESS"]
+    return seen
+
+
+async def test_progress_is_seen_before_the_end(redis_url: str, redis: Redis) -> None:
+    """STARTED and a state of the task's own are published before SUCCESS."""
+    task_id = await send(redis, "t.progress")
+    assert await published_by(redis_url, redis, task_id) == ["STARTED", "PROGRESS", "SUCCESS"]
 
 
 @pytest.mark.parametrize("link", [[], [signature("t.quiet")]])
@@ -238,15 +243,7 @@ async def test_the_start_of_a_short_task_is_seen_before_its_end(
 ) -> None:
     """Nothing waits for STARTED, which is stored in one step with the end; callbacks or none."""
     task_id = await send(redis, "t.short", link=link)
-    async with redis.pubsub() as pubsub:
-        await pubsub.subscribe(f"celery-task-meta-{task_id}")
-        async with Worker(registry, broker_url=redis_url), asyncio.timeout(60):
-            seen: list[str] = []
-            while "SUCCESS" not in seen:
-                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1)
-                if message:
-                    seen.append(json.loads(message["data"])["status"])
-    assert seen == ["STARTED", "SUCCESS"]
+    assert await published_by(redis_url, redis, task_id) == ["STARTED", "SUCCESS"]
 
 
 async def test_unknown_task_fails_and_is_kept(worker: Worker, redis: Redis) -> None:
