@@ -1,9 +1,9 @@
 """Writes events to the bus beside the work they are about.
 
 ``add`` appends to a buffer in memory. One task takes what piled up and appends it to the stream
-with one script call, ``_PAUSE_S`` after the call before at the earliest. While the bus is away the
-buffer is bounded: the oldest events are dropped and counted. A batch whose reply was lost is sent
-again under its number, and the script appends no number twice.
+with script calls: at once while whole batches wait, else ``_PAUSE_S`` after the call before at the
+earliest. While the bus is away the buffer is bounded: the oldest events are dropped and counted. A
+batch whose reply was lost is sent again under its number, and the script appends no number twice.
 
 What a process that is killed had in its buffer is lost. Consumers that need every row repair them
 from the results (docs/events.md).
@@ -35,12 +35,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Events that may wait: some 10 MB, and ten seconds of a busy api.
+#: Events that may wait: some 20 MB, and two seconds of a saturated api.
 MAX_WAITING = 50_000
-#: Events and bytes of one batch, unless one alone has more. The script blocks the bus meanwhile.
-_BATCH, _BATCH_BYTES = 1000, 1024 * 1024
-#: Seconds between two batches: what comes in between shares the cost of a call. More after a batch
-#: of so many events, since a busy process has better uses for its time.
+#: Events and bytes of one batch, unless one alone has more. The script blocks the bus meanwhile,
+#: and the process is blocked for half a millisecond; larger batches cost no less an event.
+_BATCH, _BATCH_BYTES = 500, 1024 * 1024
+#: Seconds until the next batch where less than one waits: what comes in between shares the cost of
+#: a call. More after a batch of so many events, since a busy process has better uses for its time.
 _PAUSE_S, _BUSY_PAUSE_S, _BUSY = 0.05, 0.1, 64
 #: Seconds one call may take, and between attempts while the bus is away.
 _CALL_S, _AWAY_PAUSES_S = 2.0, (0.1, 0.2, 0.5, 1.0)
@@ -169,7 +170,9 @@ class EventWriter:
                 log.error("the event bus refuses %d events: %s", len(self._batch), error)
                 self.dropped += len(self._batch)
                 self._batch.clear()
-            await self._pause(pause_s)
+            # With a pause after each batch, a busy api would add more than it may write.
+            if self._failures or len(self._waiting) < _BATCH:
+                await self._pause(pause_s)
 
     async def _wait(self) -> bool:
         """Wait for an event; False where none will come."""

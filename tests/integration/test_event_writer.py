@@ -61,6 +61,18 @@ async def test_events_arrive_once_and_in_order(redis_url: str) -> None:
     assert (writer.dropped, writer.waiting, writer.lag_s) == (0, 0, 0.0)
 
 
+async def test_whole_batches_are_written_without_a_pause(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a busy api adds more than is written, and the oldest are dropped."""
+    monkeypatch.setattr("crucible.events.writer._BUSY_PAUSE_S", 3600.0)
+    async with open_writer(redis_url, KEYS) as writer:
+        for number in range(20_100):
+            writer.add(event(number))
+        await until(lambda: writer.waiting < 500)
+        assert writer.dropped == 0
+
+
 async def test_another_thread_may_add_events(redis_url: str) -> None:
     """As in stock workers; a sleeping writer wakes up."""
     async with open_writer(redis_url, KEYS) as writer:
