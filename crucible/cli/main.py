@@ -7,7 +7,6 @@ from types import MappingProxyType
 import typer
 
 import crucible
-from crucible.cli.exits import exit_codes
 from crucible.cli.on_demand import CommandsOnDemand
 
 
@@ -71,13 +70,3 @@ def _root(
     ),
 ) -> None:
     pass
-
-
-def main() -> None:
-    """The whole command line."""
-    with exit_codes():
-        app()
-
-
-if __name__ == "__main__":
-    main()

@@ -105,7 +105,7 @@ async def test_the_wheel_runs_the_main_job_in_an_empty_environment(
     command = [
         *(str(venv / "bin" / "python"), "-c", f"import os; os.chdir({str(elsewhere)!r}); "
           "import crucible, sys; assert 'site-packages' in crucible.__file__; "
-          "from crucible.cli.main import main; main()"),
+          "from crucible.cli.entry import main; main()"),
         *("up", "--sample", "--port", str(free_port()), "--data-dir", str(tmp_path / "data")),
     ]  # fmt: skip
     async with Child(command, plain_environment(PYTHONSAFEPATH="1")) as up:

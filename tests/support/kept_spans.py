@@ -74,7 +74,7 @@ def _received(span: ReadableSpan) -> Received:
 
 
 if __name__ == "__main__":
-    from crucible.cli.main import main
+    from crucible.cli.entry import main
 
     with kept_spans(WrittenAtLast()):
         main()

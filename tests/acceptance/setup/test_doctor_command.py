@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def crucible(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "crucible.cli.main", *words],
+        [sys.executable, "-m", "crucible", *words],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

@@ -10,7 +10,12 @@ import pytest
 
 def outcome_of(command: str) -> subprocess.CompletedProcess[str]:
     """The entry point around a command whose body is ``command``."""
-    program = f"import crucible.cli.main as m\ndef app():\n    {command}\nm.app = app\nm.main()"
+    program = (
+        "import crucible.cli.main, crucible.cli.entry\n"
+        f"def app():\n    {command}\n"
+        "crucible.cli.main.app = app\n"
+        "crucible.cli.entry.main()"
+    )
     return subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
