@@ -19,7 +19,10 @@ async def add_consumer(
     routing_key: str | None = None,
     **_: Any,
 ) -> dict[str, str]:
-    """Serve one more queue, after the others. Redis has no exchanges between: names suffice."""
+    """Serve one more queue, after the others, for what is sent to its own name.
+
+    No binding is written: exchange and routing key, which stock clients send, are ignored.
+    """
     if not isinstance(queue, str) or not queue:
         raise ValueError(f"not a queue: {queue!r}")
     queues = worker.consumer.queues
