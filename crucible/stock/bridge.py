@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Unpack
 
-from celery import exceptions
+from celery import exceptions, states
+from celery.backends.base import DisabledBackend
 
 from crucible.broker.canvas.signature import signature
 from crucible.stock.loop import LoopThread
@@ -144,6 +146,32 @@ def _given(options: RetryOptions) -> dict[str, Any]:
     return {name: value for name, value in every.items() if value is not None}
 
 
+def _begin(celery_task: Any) -> None:
+    """Store STARTED as stock does, but not over REVOKED.
+
+    A worker that has a task in memory, and was not reachable when it was revoked, would run it, and
+    its result would replace the REVOKED that everybody has been shown: stock keeps SUCCESS only
+    (``KeyValueStoreBackend._store_result``).
+
+    Raises:
+        Ignore: it was revoked before it began.
+    """
+    request, backend = celery_task.request, celery_task.backend
+    # What its message does not say has a default in the class of requests.
+    ignored = vars(request).get("ignore_result")
+    if ignored is None:
+        ignored = celery_task.ignore_result
+    is_here = request.is_eager or request.called_directly
+    if ignored or is_here or isinstance(backend, DisabledBackend):
+        return
+    if backend.get_task_meta(request.id, cache=False)["status"] == states.REVOKED:
+        # The chord that it is part of is not told otherwise.
+        backend.mark_as_revoked(request.id, "revoked", request, store_result=False)
+        raise exceptions.Ignore
+    started = {"pid": os.getpid(), "hostname": request.hostname}
+    backend.store_result(request.id, started, states.STARTED, request=request)
+
+
 class Bridge:
     """Registers every task of a registry with a Celery application.
 
@@ -167,7 +195,8 @@ class Bridge:
             bind=True,
             # shared=True would register the task with every application of the process.
             shared=False,
-            track_started=task.track_started,
+            # ``_begin`` does it.
+            track_started=False,
             ignore_result=task.ignore_result,
             max_retries=task.max_retries,
             default_retry_delay=task.retry_delay_s,
@@ -179,6 +208,8 @@ class Bridge:
 
     def _run(self, celery_task: Any, task: Task, args: Any, kwargs: Any) -> Any:
         context = StockContext(celery_task, task, self._loop.state_of(task.home))
+        if task.track_started:
+            _begin(celery_task)
         try:
             result = task.function(context, *args, **kwargs)
             return self._loop.run(result) if inspect.iscoroutine(result) else result

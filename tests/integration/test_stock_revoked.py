@@ -1,0 +1,73 @@
+"""Tasks that were revoked while a stock worker could not be told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from celery import Celery
+from celery.app.trace import build_tracer
+
+from crucible.broker.control.client import ControlClient
+from crucible.stock.bridge import Bridge
+from crucible.worker import TaskRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Stock calls it; nothing of ours does.
+pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
+
+
+class Rig:
+    """A stock application with a task that says what its state is while it runs."""
+
+    def __init__(self, url: str) -> None:
+        self.seen: list[str] = []
+        registry = TaskRegistry()
+
+        @registry.task("t.tracked", track_started=True)
+        def tracked(ctx: Any) -> int:
+            self.seen.append(self.state(ctx.id))
+            return 42
+
+        self.app = Celery("rig", broker=url, backend=url, set_as_current=False)
+        self.bridge = Bridge(self.app, registry)
+
+    def state(self, task_id: str) -> str:
+        """The stored state."""
+        return str(self.app.AsyncResult(task_id).state)
+
+    def run(self, task_id: str, **request: Any) -> None:
+        """What a process of a stock worker does with a message."""
+        task = self.app.tasks["t.tracked"]
+        trace = build_tracer(task.name, task, app=self.app)
+        trace(task_id, (), {}, {"id": task_id, "delivery_info": {}, "hostname": "s@h", **request})
+
+
+@pytest.fixture
+def rig(redis_url: str) -> Iterator[Rig]:
+    made = Rig(redis_url)
+    yield made
+    made.bridge.close()
+    made.app.close()
+
+
+@pytest.mark.parametrize("final", [True, False])
+async def test_a_revoked_task_does_not_run_and_stays_revoked(
+    redis_url: str, rig: Rig, *, final: bool
+) -> None:
+    """The broadcast was missed: the worker has the message, and was not connected."""
+    async with ControlClient.connect(redis_url) as control:
+        await control.revoke(["one"], terminate=True, final=final)
+    await asyncio.to_thread(rig.run, "one")
+    assert (rig.seen, await asyncio.to_thread(rig.state, "one")) == ([], "REVOKED")
+
+
+async def test_others_are_started_as_by_stock(rig: Rig) -> None:
+    """While it runs its state is STARTED, unless its result is ignored."""
+    await asyncio.to_thread(rig.run, "two")
+    await asyncio.to_thread(rig.run, "three", ignore_result=True)
+    assert rig.seen == ["STARTED", "PENDING"]
+    assert await asyncio.to_thread(rig.state, "two") == "SUCCESS"
