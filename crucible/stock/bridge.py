@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from celery import exceptions, states
 from celery.backends.base import DisabledBackend
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from crucible.broker.canvas.signature import signature
 from crucible.stock.loop import LoopThread
@@ -214,15 +216,7 @@ class Bridge:
             result = task.function(context, *args, **kwargs)
             return self._loop.run(result) if inspect.iscoroutine(result) else result
         except raised.Retry as retry:
-            # ctx.retry has already checked max_retries, and stock must not check it again.
-            raise celery_task.retry(
-                exc=retry.exc,
-                eta=retry.eta,
-                countdown=retry.countdown,
-                max_retries=self._unlimited,
-                throw=False,
-                **_given(retry.options),
-            ) from retry
+            raise self._next_try(celery_task, retry) from retry
         except raised.MaxRetriesExceeded as exceeded:
             raise exceptions.MaxRetriesExceededError(*exceeded.args) from exceeded
         except raised.Replaced as replaced:
@@ -231,6 +225,27 @@ class Bridge:
             raise exceptions.Ignore from ignore
         except raised.Reject as reject:
             raise exceptions.Reject(reject.reason, requeue=reject.requeue) from reject
+
+    def _next_try(self, celery_task: Any, retry: raised.Retry) -> BaseException:
+        """Send the message of the next try; what the task has to raise then.
+
+        Stock drops a task whose next try cannot be sent. Where that is for the queue server, which
+        may be out of disk, the message of this try goes back to its queue instead.
+        """
+        try:
+            next_try: BaseException = celery_task.retry(
+                exc=retry.exc,
+                eta=retry.eta,
+                countdown=retry.countdown,
+                # ctx.retry has already checked it, and stock must not check it again.
+                max_retries=self._unlimited,
+                throw=False,
+                **_given(retry.options),
+            )
+        except exceptions.Reject as reject:
+            unsent = isinstance(reject.reason, (OperationalError, RedisError, OSError))
+            return exceptions.Reject(reject.reason, requeue=unsent)
+        return next_try
 
     #: More retries than any task has; stock reads None as "the task's own max_retries".
     _unlimited = 1_000_000_000

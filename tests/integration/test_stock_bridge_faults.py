@@ -1,4 +1,4 @@
-"""Tasks that were revoked while a stock worker could not be told."""
+"""Tasks in stock workers that cannot be reached, or cannot reach the queue server."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from celery import Celery
 from celery.app.trace import build_tracer
 
 from crucible.broker.control.client import ControlClient
+from crucible.embedded.server import free_port
 from crucible.stock.bridge import Bridge
 from crucible.worker import TaskRegistry
 
@@ -21,9 +22,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:Depreca
 
 
 class Rig:
-    """A stock application with a task that says what its state is while it runs."""
+    """A stock application with a task that says what its state is while it runs.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        url: of the result server.
+        broker: of the queue server, where it is another.
+    """
+
+    def __init__(self, url: str, broker: str = "") -> None:
         self.seen: list[str] = []
         registry = TaskRegistry()
 
@@ -32,18 +38,24 @@ class Rig:
             self.seen.append(self.state(ctx.id))
             return 42
 
-        self.app = Celery("rig", broker=url, backend=url, set_as_current=False)
+        @registry.task("t.again")
+        def again(ctx: Any) -> None:
+            raise ctx.retry(countdown=0)
+
+        self.app = Celery("rig", broker=broker or url, backend=url, set_as_current=False)
         self.bridge = Bridge(self.app, registry)
 
     def state(self, task_id: str) -> str:
         """The stored state."""
         return str(self.app.AsyncResult(task_id).state)
 
-    def run(self, task_id: str, **request: Any) -> None:
-        """What a process of a stock worker does with a message."""
-        task = self.app.tasks["t.tracked"]
-        trace = build_tracer(task.name, task, app=self.app)
-        trace(task_id, (), {}, {"id": task_id, "delivery_info": {}, "hostname": "s@h", **request})
+    def run(self, task_id: str, name: str = "t.tracked", **request: Any) -> Any:
+        """What a process of a stock worker does with a message; how the task ended."""
+        task = self.app.tasks[name]
+        trace = build_tracer(name, task, app=self.app)
+        request = {"id": task_id, "delivery_info": {}, "hostname": "s@h", **request}
+        _, ended, *_ = trace(task_id, (), {}, request)
+        return ended
 
 
 @pytest.fixture
@@ -71,3 +83,17 @@ async def test_others_are_started_as_by_stock(rig: Rig) -> None:
     await asyncio.to_thread(rig.run, "three", ignore_result=True)
     assert rig.seen == ["STARTED", "PENDING"]
     assert await asyncio.to_thread(rig.state, "two") == "SUCCESS"
+
+
+async def test_a_next_try_that_the_server_does_not_take_leaves_this_one_queued(
+    redis_url: str,
+) -> None:
+    """Stock drops it."""
+    rig = Rig(redis_url, f"redis://127.0.0.1:{free_port()}/0")
+    rig.app.conf.task_publish_retry = False
+    try:
+        ended = await asyncio.to_thread(rig.run, "one", "t.again")
+    finally:
+        rig.bridge.close()
+        rig.app.close()
+    assert (ended.state, ended.retval.requeue) == ("REJECTED", True)
