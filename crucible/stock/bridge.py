@@ -233,7 +233,7 @@ class Bridge:
         may be out of disk, the message of this try goes back to its queue instead.
         """
         try:
-            next_try: BaseException = celery_task.retry(
+            next_try = celery_task.retry(
                 exc=retry.exc,
                 eta=retry.eta,
                 countdown=retry.countdown,
@@ -245,6 +245,7 @@ class Bridge:
         except exceptions.Reject as reject:
             unsent = isinstance(reject.reason, (OperationalError, RedisError, OSError))
             return exceptions.Reject(reject.reason, requeue=unsent)
+        assert isinstance(next_try, BaseException)
         return next_try
 
     #: More retries than any task has; stock reads None as "the task's own max_retries".

@@ -58,6 +58,8 @@ async def _run(asked: argparse.Namespace) -> int:
     print(f"ends without an event, explained by a kill: {verdict.explained}")
     for one in verdict.lost_by_stock:
         print(f"  lost by stock: {one}")
+    for one in verdict.of_stock:
+        print(f"  of stock: {one}")
     for fault in verdict.faults[:_SHOWN]:
         print(f"  {fault}")
     print(f"{len(verdict.faults)} faults in {verdict.seconds:.0f} s")

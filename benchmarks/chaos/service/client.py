@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from benchmarks.chaos.service.ledger import CANCELLED, OK, WRONG, Asked, Ledger, Suite
+from benchmarks.chaos.service.ledger import CANCELLED, OK, WRONG, Asked, Ledger, Suite, run_id
 
 if TYPE_CHECKING:
     import random
@@ -191,4 +191,4 @@ class Client:
         self.ledger.suites[name] = Suite(runs=4, passed_cases=2)
         ends = (OK, ("completed", "accepted"), ("completed", "accepted"))
         for number, end in enumerate((*ends, ("completed", "nonzero_exit"))):
-            self.ledger.asked[f"as-{name}-{number}"] = Asked("run", (end,), at=time.time())
+            self.ledger.asked[run_id(name, number)] = Asked("run", (end,), at=time.time())

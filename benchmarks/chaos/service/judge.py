@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.chaos.service.ledger import run_id
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -61,7 +63,9 @@ class Verdict:
         explained: ends that the bus does not have, in whose time something was killed.
         lost_by_stock: evaluations and deliveries whose message is nowhere, which no async worker
             has named, and after whose publication the stock worker or its server was killed: stock
-            takes a message off its list before it notes that it has it.
+            takes a message off its list before it notes that it has it. Assessments that wait for
+            such evaluations as well.
+        of_stock: how the stock worker bore a full disk of the queue server.
         deliveries: how many evaluations were delivered.
         noticed: full disks that a process wrote a line about.
         left: messages and claims in the end.
@@ -74,6 +78,7 @@ class Verdict:
     outages: dict[str, int] = field(default_factory=dict)
     explained: int = 0
     lost_by_stock: list[str] = field(default_factory=list)
+    of_stock: list[str] = field(default_factory=list)
     deliveries: int = 0
     noticed: int = 0
     left: int = 0
@@ -109,10 +114,12 @@ def judge(
     """
     for ledger in ledgers:
         verdict.faults += [f"refused: {one}" for one in ledger.refused]
+        lost: set[str] = set()
         for eval_id, asked in ledger.asked.items():
             _count(verdict, asked.kind)
             if by_stock := _lost_by_stock(eval_id, asked, found, stock_kills):
                 verdict.lost_by_stock.append(by_stock)
+                lost.add(eval_id)
                 continue
             verdict.faults += _evaluation(eval_id, asked, found)
             fault, explained = _event(eval_id, asked, found, kills)
@@ -120,6 +127,10 @@ def judge(
             verdict.explained += explained
         for name, suite in ledger.suites.items():
             _count(verdict, "assessment")
+            runs = {run_id(name, number) for number in range(suite.runs)}
+            if found.reports.get(name) is None and runs & lost:
+                verdict.lost_by_stock.append(f"assessment {name} waits for one of them")
+                continue
             verdict.faults += _report(name, suite, found.reports.get(name))
     verdict.deliveries = len(found.deliveries)
     if verdict.left:

@@ -50,3 +50,8 @@ class Ledger:
     asked: dict[str, Asked] = field(default_factory=dict)
     suites: dict[str, Suite] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+
+
+def run_id(assessment_id: str, number: int) -> str:
+    """Id of the evaluation that is one of an assessment's runs."""
+    return f"as-{assessment_id}-{number}"

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.chaos.server import ALWAYS, EVERY_SECOND
+from benchmarks.chaos.service.parts import STOCK
 from benchmarks.chaos.service.up import QUEUE
 
 if TYPE_CHECKING:
@@ -70,11 +71,21 @@ class Outages:
         ended = [part.name for part in service.parts if part.has_ended]
         if service.queue.pid != server_pid:
             ended.append("queue server")
-        self._verdict.faults += [f"{one} ended: {fault}" for one in ended]
+        for one in ended:
+            self._whose(fault, one).append(f"{one} ended: {fault}")
         for name, lines in self._new_lines(written).items():
             if len(lines) > _LINES:
                 what = f"{fault}: {name} wrote {len(lines)} lines, such as {lines[-1]}"
-                self._verdict.faults.append(what)
+                self._whose(fault, name).append(what)
+
+    def _whose(self, fault: str, part: str) -> list[str]:
+        """Where it is kept what a part did about a fault.
+
+        Stock's own loop ends with a traceback at a command that the queue server refuses, and an
+        operator's supervisor starts it again.
+        """
+        of_stock = part == STOCK and fault == f"{QUEUE} disk full"
+        return self._verdict.of_stock if of_stock else self._verdict.faults
 
     async def _slow_down(self, name: str, written: Written) -> None:
         async with self._service.disks[name].slow():

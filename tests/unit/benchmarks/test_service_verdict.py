@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.chaos.service.judge import Delivered, Found, Verdict, judge
-from benchmarks.chaos.service.ledger import OK, Asked, Ledger, Suite
+from benchmarks.chaos.service.ledger import OK, Asked, Ledger, Suite, run_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,6 +121,19 @@ def test_what_a_stock_worker_loses_is_counted_apart(
     judge(verdict, [_ledger()], found, [kill], [kill])
     assert (len(verdict.lost_by_stock), bool(verdict.faults)) == (excused, not excused)
     assert _judged(found, [kill]).faults
+
+
+@pytest.mark.parametrize(("of", "excused"), [("s", True), ("another", False)])
+def test_an_assessment_waits_for_a_run_that_a_stock_worker_lost(of: str, *, excused: bool) -> None:
+    """Only for one of its own, and only for its report."""
+    ledger, found, verdict = _ledger(), _found(), Verdict()
+    ledger.asked = {run_id(of, 3): Asked("run", (OK,), at=AT)}
+    found.results.clear()
+    found.deliveries.clear()
+    found.reports.clear()
+    judge(verdict, [ledger], found, [AT + 5], [AT + 5])
+    assert (verdict.faults == []) is excused
+    assert len(verdict.lost_by_stock) == 1 + excused
 
 
 def test_what_is_left_is_a_fault() -> None:
