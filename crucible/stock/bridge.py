@@ -244,7 +244,7 @@ class Bridge:
             )
         except exceptions.Reject as reject:
             unsent = isinstance(reject.reason, (OperationalError, RedisError, OSError))
-            return exceptions.Reject(reject.reason, requeue=unsent)
+            next_try = exceptions.Reject(reject.reason, requeue=unsent)
         assert isinstance(next_try, BaseException)
         return next_try
 
