@@ -51,13 +51,16 @@ def limits_within(ceilings: Limits, **asked: float | None) -> LimitsRequest:
     return LimitsRequest(**found)
 
 
-async def evaluate(request: web.Request, fields: dict[str, Any], patience_s: float) -> Evaluation:
+async def evaluate(
+    request: web.Request, fields: dict[str, Any], patience_s: float, eval_id: str = ""
+) -> Evaluation:
     """Run a program and return it ended.
 
     Args:
         request: the facade's.
         fields: of ``POST /api/eval``.
         patience_s: seconds that the client waits for an answer.
+        eval_id: its id, where the caller has to know it meanwhile.
 
     Raises:
         InputError: it could never run.
@@ -65,7 +68,7 @@ async def evaluate(request: web.Request, fields: dict[str, Any], patience_s: flo
     """
     context = request.app[CONTEXT]
     caller, service = context.caller_of(request), context.service
-    eval_id = uuid.uuid4().hex
+    eval_id = eval_id or uuid.uuid4().hex
     asked = request_of({**fields, "eval_id": eval_id})
     until = time.monotonic() + patience_s
     try:

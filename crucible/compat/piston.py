@@ -62,6 +62,7 @@ async def run(
     request: web.Request,
     asked: Execute,
     found: Callable[[str, str], Awaitable[None]] | None = None,
+    eval_id: str = "",
 ) -> tuple[str, str, Evaluation]:
     """Run a program; its language and version by our names, and the ended evaluation.
 
@@ -69,6 +70,7 @@ async def run(
         request: the facade's.
         asked: what to run.
         found: called with language and version before it is queued.
+        eval_id: its id, where the caller has to know it meanwhile.
 
     Raises:
         InputError: it could never run.
@@ -80,7 +82,7 @@ async def run(
     fields = _fields(request, asked, language)
     if found is not None:
         await found(language, version)
-    return language, version, await evaluate(request, fields, PATIENCE_S)
+    return language, version, await evaluate(request, fields, PATIENCE_S, eval_id)
 
 
 def answer_of(language: str, version: str, found: Evaluation) -> dict[str, Any]:

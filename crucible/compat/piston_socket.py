@@ -2,22 +2,26 @@
 
 A client sends ``init``, which is the body of ``execute``, and gets ``runtime``, then for each stage
 ``stage``, ``data`` and ``exit``. The program is an evaluation: its standard input comes with
-``init``, and what it writes is sent once it has ended.
+``init``, and what it writes is sent once it has ended. A signal that would end a process that does
+not handle it cancels the evaluation; the program itself does not see it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import WSMsgType, web
 
+from crucible.broker.wire.ids import new_id
 from crucible.compat import piston
+from crucible.compat.context import CONTEXT
 from crucible.compat.evaluating import OverloadedError
-from crucible.errors import InputError
-from crucible.models import Verdict
+from crucible.errors import BrokerError, InputError, LegacyError, NotFound
+from crucible.models import Status, Verdict
 
 if TYPE_CHECKING:
     from crucible.compat.piston import Execute
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
 #: Seconds until ``init`` has to be there.
 INIT_S = 1.0
 MAX_MESSAGE_BYTES = 8 << 20
+#: Signals that do not end a process that has no handler for them (signal(7)).
+_IGNORED = frozenset({"SIGCHLD", "SIGCLD", "SIGCONT", "SIGURG", "SIGWINCH"})
+#: Seconds between attempts to cancel what is not queued yet.
+_QUEUED_LOOK_S = 0.05
 #: Close codes: of what a client did wrong, and of the end.
 ALREADY, INIT_TIMEOUT, NOTIFIED, NOT_YET, NOT_STDIN, BAD_SIGNAL, DONE = (
     4000, 4001, 4002, 4003, 4004, 4005, 4999,
@@ -61,21 +69,33 @@ async def _initialized(socket: web.WebSocketResponse) -> Execute | None:
         return None
 
 
+@dataclass(slots=True)
+class _Job:
+    """One program.
+
+    Attributes:
+        eval_id: of its evaluation.
+        killed_by: the signal that the client sent to end it.
+    """
+
+    eval_id: str = field(default_factory=new_id)
+    killed_by: str | None = None
+
+
 async def _run(request: web.Request, socket: web.WebSocketResponse, asked: Execute) -> None:
-    running = asyncio.create_task(_execute(request, socket, asked))
+    job = _Job()
+    running = asyncio.create_task(_execute(request, socket, asked, job))
     hearing = asyncio.create_task(_hear(socket))
     try:
         await asyncio.wait({running, hearing}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            await running
-            await socket.close(code=DONE, message=b"Job Completed")
-        elif (killed := await hearing) is not None:
-            # Cancelling the wait cancels the evaluation.
-            running.cancel()
-            await asyncio.wait({running})
-            exit_ = {"type": "exit", "stage": "run", "code": None, "signal": killed}
-            await socket.send_json(exit_)
-            await socket.close(code=DONE, message=b"Job Completed")
+        if not running.done():
+            # Cancelling the wait, where it has hung up, cancels the evaluation too.
+            if (killed_by := await hearing) is None:
+                return
+            job.killed_by = killed_by
+            await _kill(request, job, running)
+        await running
+        await socket.close(code=DONE, message=b"Job Completed")
     except (InputError, OverloadedError) as error:
         await _notify(socket, str(error))
     finally:
@@ -84,21 +104,43 @@ async def _run(request: web.Request, socket: web.WebSocketResponse, asked: Execu
         await asyncio.gather(running, hearing, return_exceptions=True)
 
 
-async def _execute(request: web.Request, socket: web.WebSocketResponse, asked: Execute) -> None:
+async def _kill(request: web.Request, job: _Job, running: asyncio.Task[None]) -> None:
+    """Cancel its evaluation, once it is queued; what it has written so far is its result."""
+    context = request.app[CONTEXT]
+    while not running.done():
+        try:
+            await context.service.cancel(context.caller_of(request), job.eval_id)
+        except NotFound:
+            await asyncio.wait({running}, timeout=_QUEUED_LOOK_S)
+        except (BrokerError, LegacyError) as error:
+            raise OverloadedError(str(error)) from error
+        else:
+            return
+
+
+async def _execute(
+    request: web.Request, socket: web.WebSocketResponse, asked: Execute, job: _Job
+) -> None:
     language, version, found = await piston.run(
-        request, asked, lambda *runtime: _announce(socket, *runtime)
+        request, asked, lambda *runtime: _announce(socket, *runtime), job.eval_id
     )
     answer = piston.answer_of(language, version, found)
-    for stage in ("compile", "run"):
-        if stage not in answer or (stage == "run" and found.verdict == Verdict.COMPILE_ERROR):
-            continue
+    compiles = request.app[CONTEXT].served.languages()[language].compile is not None
+    if found.verdict == Verdict.COMPILE_ERROR:
+        del answer["run"]
+    elif found.status is Status.CANCELLED and compiles and "compile" not in answer:
+        answer = {"compile": answer["run"]}
+    stages = [stage for stage in ("compile", "run") if stage in answer]
+    for stage in stages:
         ran = answer[stage]
         await socket.send_json({"type": "stage", "stage": stage})
         for stream in ("stdout", "stderr"):
             if ran[stream]:
                 await socket.send_json({"type": "data", "stream": stream, "data": ran[stream]})
-        exit_ = {"type": "exit", "stage": stage, "code": ran["code"], "signal": ran["signal"]}
-        await socket.send_json(exit_)
+        code, ended_by = ran["code"], ran["signal"]
+        if found.status is Status.CANCELLED and stage == stages[-1]:
+            code, ended_by = None, job.killed_by or "SIGKILL"
+        await socket.send_json({"type": "exit", "stage": stage, "code": code, "signal": ended_by})
 
 
 async def _announce(socket: web.WebSocketResponse, language: str, version: str) -> None:
@@ -113,9 +155,10 @@ async def _hear(socket: web.WebSocketResponse) -> str | None:
                 await socket.close(code=ALREADY, message=b"Already Initialized")
             case "signal":
                 name = str(message.get("signal"))
-                if name in signal.Signals.__members__:
+                if name not in signal.Signals.__members__:
+                    await socket.close(code=BAD_SIGNAL, message=b"Invalid signal")
+                elif name not in _IGNORED:
                     return name
-                await socket.close(code=BAD_SIGNAL, message=b"Invalid signal")
             case "data" if message.get("stream") != "stdin":
                 await socket.close(code=NOT_STDIN, message=b"Can only write to stdin")
             case "data":
@@ -128,7 +171,7 @@ async def _hear(socket: web.WebSocketResponse) -> str | None:
 async def _next(socket: web.WebSocketResponse) -> dict[str, Any] | None:
     """The next message; None once there are no more."""
     received = await socket.receive()
-    if received.type is not WSMsgType.TEXT:
+    if received.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
         return None
     try:
         return msgspec.json.decode(received.data, type=dict[str, Any])

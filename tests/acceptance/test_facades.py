@@ -6,7 +6,9 @@ import asyncio
 import base64
 import io
 import json
+import uuid
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +170,10 @@ async def connected(client: aiohttp.ClientSession, *messages: Any) -> tuple[list
     """What comes over the WebSocket for some messages, and the code it is closed with."""
     async with client.ws_connect("/api/v2/connect") as socket:
         for message in messages:
-            await socket.send_str(message if isinstance(message, str) else json.dumps(message))
+            if isinstance(message, bytes):
+                await socket.send_bytes(message)
+            else:
+                await socket.send_str(message if isinstance(message, str) else json.dumps(message))
         heard = [message.json() async for message in socket]
         return heard, socket.close_code
 
@@ -208,6 +213,59 @@ async def test_piston_over_a_web_socket(client: aiohttp.ClientSession) -> None:
     ):
         heard, closed = await connected(client, *messages)
         assert (closed, any(one["type"] == "error" for one in heard)) == (code_, error), messages
+
+
+def has_process(argument: str) -> bool:
+    """Whether a process of this machine, in whatever container, has the argument."""
+    for found in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if f"\0{argument}\0".encode() in found.read_bytes():
+                return True
+    return False
+
+
+async def ask_status(client: aiohttp.ClientSession, eval_id: str) -> str:
+    async with client.get(f"/api/eval/{eval_id}") as response:
+        return str((await response.json())["status"])
+
+
+async def test_piston_is_signalled(
+    client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written before comes first; the stage is the one that ran; some end nothing."""
+    init = {"type": "init", "language": "python", "version": "*"}
+    marker = uuid.uuid4().hex
+    monkeypatch.setattr("crucible.compat.piston_socket.new_id", lambda: marker)
+    code = (
+        "import os, sys; print('first', flush=True)\n"
+        "wait = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        f"os.execv(sys.executable, [*wait, '{marker}'])"
+    )
+    async with client.ws_connect("/api/v2/connect") as socket:
+        # Piston's own server takes both kinds of frames.
+        await socket.send_bytes(json.dumps({**init, "files": [{"content": code}]}).encode())
+        assert (await socket.receive_json())["type"] == "runtime"
+        await socket.send_json({"type": "signal", "signal": "SIGWINCH"})
+        async with asyncio.timeout(60):
+            while not has_process(marker):
+                await asyncio.sleep(0.1)
+            # What is not known to run yet has no output when it is cancelled.
+            while (await ask_status(client, marker)) != "running":
+                await asyncio.sleep(0.1)
+        monkeypatch.undo()
+        await socket.send_json({"type": "signal", "signal": "SIGTERM"})
+        heard = [message.json() async for message in socket]
+    assert heard == [
+        {"type": "stage", "stage": "run"},
+        {"type": "data", "stream": "stdout", "data": "first\n"},
+        {"type": "exit", "stage": "run", "code": None, "signal": "SIGTERM"},
+    ]
+    assert socket.close_code == 4999
+    slow = {**init, "language": "c", "files": [{"content": '#include "/dev/zero"'}]}
+    heard, closed = await connected(client, slow, {"type": "signal", "signal": "SIGKILL"})
+    # It may have run out of memory first.
+    assert (heard[-1]["type"], heard[-1]["stage"]) == ("exit", "compile")
+    assert closed == 4999
 
 
 async def dify(client: aiohttp.ClientSession, code: str, **body: Any) -> Any:
