@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -78,12 +78,12 @@ class _Job:
         killed_by: the signal that the client sent to end it.
     """
 
-    eval_id: str = field(default_factory=new_id)
+    eval_id: str
     killed_by: str | None = None
 
 
 async def _run(request: web.Request, socket: web.WebSocketResponse, asked: Execute) -> None:
-    job = _Job()
+    job = _Job(new_id())
     running = asyncio.create_task(_execute(request, socket, asked, job))
     hearing = asyncio.create_task(_hear(socket))
     try:
