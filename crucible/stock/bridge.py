@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from celery import exceptions, states
 from celery.backends.base import DisabledBackend
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from crucible.broker.canvas.signature import signature
@@ -243,7 +242,7 @@ class Bridge:
                 **_given(retry.options),
             )
         except exceptions.Reject as reject:
-            unsent = isinstance(reject.reason, (OperationalError, RedisError, OSError))
+            unsent = isinstance(reject.reason, (exceptions.OperationalError, RedisError, OSError))
             next_try = exceptions.Reject(reject.reason, requeue=unsent)
         assert isinstance(next_try, BaseException)
         return next_try
