@@ -161,8 +161,7 @@ async def test_one_trace_in_memory(redis_url: str, tmp_path: Path, kind: str, se
     exporter, path = InMemorySpanExporter(), tmp_path / "spans.json"
     with kept_spans(exporter):
         # One request in a hundred would be sampled beside the one that brings its trace.
-        flags = {"otlp_endpoint": ENDPOINT, "trace_sample_rate": 0.0}
-        async with running_api(redis_url, **flags) as client:
+        async with running_api(redis_url, otlp_endpoint=ENDPOINT, trace_sample_rate=0.0) as client:
             async with keeping_worker(kind, redis_url, path) as worker:
                 trace_id, span_id, eval_id = await traced(client)
                 await completed(client, eval_id)
