@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from celery import exceptions, states
 from celery.backends.base import DisabledBackend
-from redis.exceptions import RedisError
 
 from crucible.broker.canvas.signature import signature
 from crucible.stock.loop import LoopThread
@@ -228,8 +227,10 @@ class Bridge:
     def _next_try(self, celery_task: Any, retry: raised.Retry) -> BaseException:
         """Send the message of the next try; what the task has to raise then.
 
-        Stock drops a task whose next try cannot be sent. Where that is for the queue server, which
-        may be out of disk, the message of this try goes back to its queue instead.
+        Stock drops a task whose next try cannot be sent. The message of this try goes back to its
+        queue instead, unless the next one could never be sent: what it carries was checked before,
+        so it is the connection nearly always, for which kombu has errors of any kind (of a channel
+        that is closed it asks None for an attribute).
         """
         try:
             next_try = celery_task.retry(
@@ -242,8 +243,8 @@ class Bridge:
                 **_given(retry.options),
             )
         except exceptions.Reject as reject:
-            unsent = isinstance(reject.reason, (exceptions.OperationalError, RedisError, OSError))
-            next_try = exceptions.Reject(reject.reason, requeue=unsent)
+            never = isinstance(reject.reason, (exceptions.QueueNotFound, TypeError, ValueError))
+            next_try = exceptions.Reject(reject.reason, requeue=not never)
         assert isinstance(next_try, BaseException)
         return next_try
 

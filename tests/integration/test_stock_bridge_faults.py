@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery
 from celery.app.trace import build_tracer
+from celery.exceptions import QueueNotFound
 
 from crucible.broker.control.client import ControlClient
 from crucible.embedded.server import free_port
@@ -97,3 +98,24 @@ async def test_a_next_try_that_the_server_does_not_take_leaves_this_one_queued(
         rig.bridge.close()
         rig.app.close()
     assert (ended.state, ended.retval.requeue) == ("REJECTED", True)
+
+
+@pytest.mark.parametrize(
+    ("error", "requeue"),
+    [
+        # What kombu raises on a channel that was closed under it; no server brings it about at will.
+        (AttributeError("'NoneType' object has no attribute 'client'"), True),
+        (QueueNotFound("nowhere"), False),
+    ],
+)
+async def test_only_what_can_never_be_sent_is_dropped(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, error: Exception, *, requeue: bool
+) -> None:
+    """It would come back for ever."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("celery.canvas.Signature.apply_async", refuse)
+    ended = await asyncio.to_thread(rig.run, "one", "t.again")
+    assert (ended.state, ended.retval.requeue) == ("REJECTED", requeue)
