@@ -103,7 +103,7 @@ async def test_a_next_try_that_the_server_does_not_take_leaves_this_one_queued(
 @pytest.mark.parametrize(
     ("error", "requeue"),
     [
-        # What kombu raises on a channel that was closed under it; no server brings it about at will.
+        # What kombu raises on a channel that was closed under it; no server does so on demand.
         (AttributeError("'NoneType' object has no attribute 'client'"), True),
         (QueueNotFound("nowhere"), False),
     ],
