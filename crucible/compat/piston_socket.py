@@ -90,9 +90,9 @@ async def _run(request: web.Request, socket: web.WebSocketResponse, asked: Execu
         await asyncio.wait({running, hearing}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
             # Cancelling the wait, where it has hung up, cancels the evaluation too.
-            if (killed_by := await hearing) is None:
+            job.killed_by = await hearing
+            if job.killed_by is None:
                 return
-            job.killed_by = killed_by
             await _kill(request, job, running)
         await running
         await socket.close(code=DONE, message=b"Job Completed")

@@ -170,9 +170,11 @@ class EventWriter:
                 log.error("the event bus refuses %d events: %s", len(self._batch), error)
                 self.dropped += len(self._batch)
                 self._batch.clear()
-            # With a pause after each batch, a busy api would add more than it may write.
-            if self._failures or len(self._waiting) < _BATCH:
-                await self._pause(pause_s)
+            else:
+                if len(self._waiting) >= _BATCH:
+                    # With a pause after each batch, a busy api would add more than it may write.
+                    continue
+            await self._pause(pause_s)
 
     async def _wait(self) -> bool:
         """Wait for an event; False where none will come."""

@@ -8,7 +8,6 @@ import io
 import json
 import uuid
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import pytest
 import pytest_asyncio
 from support.api_rig import port_of, running_api
 from support.receiver import listening_receiver
+from support.sandboxes import sleeping
 from support.worker_rig import async_worker
 
 from benchmarks import reward_loop
@@ -170,10 +170,7 @@ async def connected(client: aiohttp.ClientSession, *messages: Any) -> tuple[list
     """What comes over the WebSocket for some messages, and the code it is closed with."""
     async with client.ws_connect("/api/v2/connect") as socket:
         for message in messages:
-            if isinstance(message, bytes):
-                await socket.send_bytes(message)
-            else:
-                await socket.send_str(message if isinstance(message, str) else json.dumps(message))
+            await socket.send_str(message if isinstance(message, str) else json.dumps(message))
         heard = [message.json() async for message in socket]
         return heard, socket.close_code
 
@@ -215,15 +212,6 @@ async def test_piston_over_a_web_socket(client: aiohttp.ClientSession) -> None:
         assert (closed, any(one["type"] == "error" for one in heard)) == (code_, error), messages
 
 
-def has_process(argument: str) -> bool:
-    """Whether a process of this machine, in whatever container, has the argument."""
-    for found in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if f"\0{argument}\0".encode() in found.read_bytes():
-                return True
-    return False
-
-
 async def ask_status(client: aiohttp.ClientSession, eval_id: str) -> str:
     async with client.get(f"/api/eval/{eval_id}") as response:
         return str((await response.json())["status"])
@@ -234,23 +222,19 @@ async def test_piston_is_signalled(
 ) -> None:
     """What was written before comes first; the stage is the one that ran; some end nothing."""
     init = {"type": "init", "language": "python", "version": "*"}
-    marker = uuid.uuid4().hex
-    monkeypatch.setattr("crucible.compat.piston_socket.new_id", lambda: marker)
-    code = (
-        "import os, sys; print('first', flush=True)\n"
-        "wait = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
-        f"os.execv(sys.executable, [*wait, '{marker}'])"
-    )
+    eval_id, seconds = uuid.uuid4().hex, "60.7315"
+    monkeypatch.setattr("crucible.compat.piston_socket.new_id", lambda: eval_id)
+    code = f"import os; print('first', flush=True); os.execlp('sleep', 'sleep', '{seconds}')"
     async with client.ws_connect("/api/v2/connect") as socket:
         # Piston's own server takes both kinds of frames.
         await socket.send_bytes(json.dumps({**init, "files": [{"content": code}]}).encode())
         assert (await socket.receive_json())["type"] == "runtime"
         await socket.send_json({"type": "signal", "signal": "SIGWINCH"})
         async with asyncio.timeout(60):
-            while not has_process(marker):
+            while not sleeping(seconds):
                 await asyncio.sleep(0.1)
             # What is not known to run yet has no output when it is cancelled.
-            while (await ask_status(client, marker)) != "running":
+            while (await ask_status(client, eval_id)) != "running":
                 await asyncio.sleep(0.1)
         monkeypatch.undo()
         await socket.send_json({"type": "signal", "signal": "SIGTERM"})
