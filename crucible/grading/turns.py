@@ -13,6 +13,10 @@ import enum
 #: A side that used the processor for this share of a turn was computing, and not waiting. Low,
 #: since on a crowded machine one that computes gets only a little; one that waits uses none.
 BUSY_SHARE = 0.02
+#: Seconds of the processor that no turn counts as computing: to read an answer, and to be looked
+#: after by the supervisor, which the kernel accounts with the program, takes a few milliseconds
+#: however short the turn.
+BUSY_LEAST_S = 0.01
 
 
 class Side(enum.Enum):
@@ -82,7 +86,7 @@ class Turns:
 
     def _busy(self, side: Side, now_s: float) -> bool:
         spent_s = self._cpu_s[side] - self._cpu_before_s[side]
-        return spent_s >= BUSY_SHARE * (now_s - self._since_s)
+        return spent_s >= max(BUSY_LEAST_S, BUSY_SHARE * (now_s - self._since_s))
 
     def _begin(self, side: Side, now_s: float) -> None:
         if self._turn is Side.PROGRAM:

@@ -39,6 +39,18 @@ def test_half_a_line_and_a_long_thought() -> None:
     assert turns.overdue(1.2) is Overdue.PROGRAM
 
 
+def test_what_every_turn_needs_is_not_computing() -> None:
+    """Where a crowded machine left a turn little time, to have read the answer is no thinking."""
+    turns = Turns(0.5, 10.0, 0.0)
+    turns.used(P, 0.012)
+    turns.spoke(P, 0.45)
+    turns.spoke(J, 0.46)
+    turns.used(P, 0.014)
+    assert turns.overdue(0.52) is Overdue.BOTH_WAIT
+    turns.used(P, 0.024)
+    assert turns.overdue(0.52) is Overdue.PROGRAM
+
+
 @given(st.lists(st.tuples(st.sampled_from(Side), st.floats(0, 10))))
 def test_time_of_turns_adds_up(events: list[tuple[Side, float]]) -> None:
     """The program's turns are never more than all the time, and never shrink."""
