@@ -41,9 +41,9 @@ MAX_BYTES = 64 << 20
 #: Bytes of items that are held before the first of them is queued.
 HELD_BYTES = 4 << 20
 #: Items submitted at once; encoding them is all the loop does meanwhile.
-CHUNK = 250
-#: Chunks under way at a time.
-UNDER_WAY = 3
+CHUNK = 50
+#: Chunks under way at a time: as many items as go in one flush.
+UNDER_WAY = 20
 #: Times that what the queue server never got is sent again, each with a deadline of its own.
 MORE_TRIES = 2
 #: Between the key of a batch and the number of an item: no header field can have it, so the key of
@@ -173,6 +173,9 @@ class Batch:
                 named = custom_id_of(raw) if raw is not None else None
                 self.lines[at] = batch_answers.rejected(error, named, named=False)
         self._under_way.append(asyncio.create_task(self._submit(chunk)))
+        # The loop goes round: this chunk is encoded, and what was before it is sent or answered.
+        # Without that all chunks that may be under way would be encoded first, and then waited for.
+        await asyncio.sleep(0)
         while len(self._under_way) >= UNDER_WAY:
             await self._under_way.popleft()
 
