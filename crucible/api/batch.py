@@ -128,7 +128,7 @@ class Batch:
         self._eval_ids: list[str] = []
         self._custom_ids: dict[int, str] = {}
         #: Not submitted yet; the last ones that came.
-        self._waiting: list[bytes | None] = []
+        self._waiting: deque[bytes | None] = deque()
         self._held_bytes = 0
         self._has_begun = False
         self._under_way: deque[asyncio.Task[None]] = deque()
@@ -162,9 +162,10 @@ class Batch:
             await self._under_way.popleft()
 
     async def _submit_chunk(self) -> None:
-        raw_items, self._waiting = self._waiting[:CHUNK], self._waiting[CHUNK:]
         chunk: list[tuple[int, BatchItem]] = []
-        for at, raw in enumerate(raw_items, len(self.lines)):
+        first = len(self.lines)
+        for at in range(first, first + min(CHUNK, len(self._waiting))):
+            raw = self._waiting.popleft()
             self.lines.append("")
             self._eval_ids.append("")
             try:

@@ -48,13 +48,17 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
     result_ttl_s: int = MAX_RESULT_TTL_S
     chooses: bool = False
 
-    def admit(self, asked: EvalRequest) -> EvalRequest:
-        """A request as it is queued.
+    def admit(self, asked: EvalRequest, *, plain: bool | None = None) -> EvalRequest:
+        """A request as it is queued; the same object where nothing of it changes.
+
+        Args:
+            asked: what was asked.
+            plain: what ``is_plain`` says of it, where that is known.
 
         Raises:
             InputError: it could never run, or asks for more than the caller may have.
         """
-        asked = check_request(asked, self.served, self.ceilings, self.isolations)
+        asked = check_request(asked, self.served, self.ceilings, self.isolations, plain=plain)
         ttl_s = asked.result_ttl_s
         if ttl_s is not None and not 1 <= ttl_s <= self.result_ttl_s:
             raise InputError("result_ttl_s", f"must be between 1 and {self.result_ttl_s}")

@@ -34,6 +34,7 @@ from crucible.evaluation.record import (
 from crucible.evaluation.request import (
     celery_priority,
     digest_of,
+    is_plain,
     options_of,
     queue_of,
 )
@@ -183,7 +184,9 @@ class CeleryService:
         rate = self._rates.of(caller)
         if rate is not None:
             rate.check()
-        asked = self._allowed[caller.tier].admit(asked)
+        plain = is_plain(asked)
+        admitted = self._allowed[caller.tier].admit(asked, plain=plain)
+        plain, asked = plain and admitted is asked, admitted
         if asked.isolation is not None:
             self._offered.check(asked.isolation)
         if asked.webhook_url is not None:
@@ -194,7 +197,7 @@ class CeleryService:
         eval_id = asked.eval_id or (str(uuid.uuid5(_KEY_NAMESPACE, key)) if key else new_id())
         scoped = scoped_id(caller.tenant, eval_id)
         now_ms = time.time_ns() // 1_000_000
-        options = options_of(asked)
+        options = {} if plain else options_of(asked)
         digest = digest_of(asked, plain=not options)
         draft = Draft(asked, scoped, digest, field, now_ms, rate=rate, options=options)
         trace = current.get()

@@ -159,9 +159,14 @@ def celery_priority(priority: int) -> int:
     return 9 - priority
 
 
+def is_plain(request: EvalOptions) -> bool:
+    """Whether all options are their defaults, as of most requests."""
+    return bool(_options(request) == _DEFAULTS)
+
+
 def options_of(request: EvalOptions) -> dict[str, Any]:
     """The keyword arguments of the task: what differs from the default, as plain JSON types."""
-    if _options(request) == _DEFAULTS:  # most have none
+    if is_plain(request):
         return {}
     return {
         name: msgspec.to_builtins(value)
@@ -212,8 +217,17 @@ def check_request(
     served: ServedEnvironments,
     ceilings: Limits,
     isolations: Collection[Isolation] = ISOLATIONS,
+    *,
+    plain: bool | None = None,
 ) -> EvalRequest:
     """Refuse what could never run, or may not as asked.
+
+    Args:
+        request: what was asked.
+        served: the installation's environments.
+        ceilings: the most that may be asked for.
+        isolations: those that may be asked for.
+        plain: what ``is_plain`` says of the request, where that is known.
 
     Returns:
         The request, with its language by its name where it had an alias.
@@ -224,7 +238,7 @@ def check_request(
     if request.metadata:
         _check_metadata(request.metadata)
     environment, language, limits = _check_program(request, served, ceilings)
-    if _options(request) == _DEFAULTS:  # as with most, whose checks below would find nothing
+    if is_plain(request) if plain is None else plain:  # the checks below would find nothing
         check_memory(limits, request.code, 0, ())
     else:
         _compile_limits(request, environment, language, limits, ceilings)

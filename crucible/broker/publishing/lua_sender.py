@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -33,17 +34,17 @@ class _ListBatch:
     Attributes:
         queue: the list's queue.
         list_key: the list.
-        ttl_ms: of the idempotency records; 0 without any.
+        ttl_s: of the idempotency records; None without any.
         quota: bounds them; None where none does.
         writes: its writes.
     """
 
-    __slots__ = ("list_key", "queue", "quota", "ttl_ms", "writes")
+    __slots__ = ("list_key", "queue", "quota", "ttl_s", "writes")
 
-    def __init__(self, write: Write, ttl_ms: int) -> None:
+    def __init__(self, write: Write, ttl_s: float | None) -> None:
         self.queue = write.queue
         self.list_key = write.list_key
-        self.ttl_ms = ttl_ms
+        self.ttl_s = ttl_s
         self.quota = write.quota
         self.writes: list[Write] = []
 
@@ -53,10 +54,10 @@ def _by_list(writes: Sequence[Write]) -> list[_ListBatch]:
     batches: list[_ListBatch] = []
     current: dict[str, _ListBatch] = {}
     for write in writes:
-        ttl_ms = 0 if write.idempotency is None else write.idempotency.ttl_ms
+        ttl_s = None if write.idempotency is None else write.idempotency.ttl_s
         batch = current.get(write.list_key)
-        if batch is None or batch.ttl_ms != ttl_ms or batch.quota is not write.quota:
-            batch = current[write.list_key] = _ListBatch(write, ttl_ms)
+        if batch is None or batch.ttl_s != ttl_s or batch.quota is not write.quota:
+            batch = current[write.list_key] = _ListBatch(write, ttl_s)
             batches.append(batch)
         batch.writes.append(write)
     return batches
@@ -138,16 +139,17 @@ class LuaSender:
         args += quotas.arguments(position)
         record_keys: list[Argument] = []
         for batch in batches:
-            head = (position(batch.list_key), queues.get(batch.queue, 0), batch.ttl_ms)
-            if batch.ttl_ms:
-                args += (*head, len(batch.writes), quotas.number_of(batch.quota))
-                records = [write.idempotency for write in batch.writes if write.idempotency]
+            head = (position(batch.list_key), queues.get(batch.queue, 0))
+            records = [write.idempotency for write in batch.writes if write.idempotency]
+            if records:
+                ttl_ms, count = records[0].ttl_ms, len(batch.writes)
+                args += (*head, ttl_ms, count, quotas.number_of(batch.quota))
                 record_keys += [one.key for one in records]
                 args += [one.value for one in records]
                 args += [write.messages[0] for write in batch.writes]
             else:
                 messages = [raw for write in batch.writes for raw in write.messages]
-                args += (*head, len(messages), 0, *messages)
+                args += (*head, 0, len(messages), 0, *messages)
         header = (len(named), len(queues), *quotas.counts)
         return _Call([*named, *record_keys], [*header, *args], list(queues), quotas)
 
@@ -173,21 +175,33 @@ def _by_write(
     states: Mapping[Quota, QuotaState],
 ) -> list[PublishResult]:
     """The script's results in the order of the writes."""
-    by_write: dict[Write, PublishResult] = {}
     rest = iter(results)
+    if len(batches) == 1 and batches[0].ttl_s is not None:  # as most; they are in its order
+        return _of_records(batches[0], rest, depths, states)
+    by_write: dict[Write, PublishResult] = {}
     for batch in batches:
-        depth = depths.get(batch.queue, 0)
-        if not batch.ttl_ms:
-            by_write.update(_shared_out(batch, next(rest), depth))
-            continue
-        state = None if batch.quota is None else states[batch.quota]
-        pushed = _PUSHED if state is None else PublishResult(1, quota=state)
-        for write in batch.writes:
-            result = next(rest)
-            by_write[write] = pushed if result == 1 else _result(batch, result, 1, depth, state)
-    if len(batches) == 1:  # as for most flushes; they are in this order already
-        return list(by_write.values())
+        if batch.ttl_s is None:
+            by_write.update(_shared_out(batch, next(rest), depths.get(batch.queue, 0)))
+        else:
+            of_records = _of_records(batch, rest, depths, states)
+            by_write.update(zip(batch.writes, of_records, strict=True))
     return [by_write[write] for write in writes]
+
+
+def _of_records(
+    batch: _ListBatch,
+    rest: Iterator[Any],
+    depths: Mapping[str, int],
+    states: Mapping[Quota, QuotaState],
+) -> list[PublishResult]:
+    """The script's next results, one for each write of a batch with records."""
+    depth = depths.get(batch.queue, 0)
+    state = None if batch.quota is None else states[batch.quota]
+    pushed = _PUSHED if state is None else PublishResult(1, quota=state)
+    return [
+        pushed if result == 1 else _result(batch, result, 1, depth, state)
+        for result in islice(rest, len(batch.writes))
+    ]
 
 
 def _shared_out(
