@@ -76,7 +76,7 @@ LANGUAGES = {
     85: NumberedLanguage("Perl", "perl"),
 }
 
-_SIGNALS = {
+_SIGNALS: dict[int, int] = {
     signal.SIGSEGV: 7,
     signal.SIGXFSZ: 8,
     signal.SIGFPE: 9,
@@ -105,7 +105,7 @@ def status_of(found: Evaluation, *, as_expected: bool) -> int:
         case Verdict.NONZERO_EXIT:
             return 11
         case Verdict.SIGNALLED:
-            return _SIGNALS.get(signal.Signals(found.signal or 9), 12)
+            return _SIGNALS.get(found.signal or signal.SIGKILL, 12)
         case Verdict.INTERNAL_ERROR | Verdict.CANCELLED | Verdict.EXPIRED:
             return 13
         case _:

@@ -155,8 +155,12 @@ async def test_piston_refuses_as_piston_does(client: aiohttp.ClientSession) -> N
     for change, words in (
         ({"language": "cobol"}, "cobol-* runtime is unknown"),
         ({"version": "2.7"}, "python-2.7 runtime is unknown"),
+        ({"version": "3.1"}, "python-3.1 runtime is unknown"),
+        ({"version": "^4 || <3"}, "python-^4 || <3 runtime is unknown"),
+        ({"language": None}, "language is required as a string"),
         ({"run_timeout": 10**9}, "run_timeout cannot exceed the configured limit of"),
-        ({"files": []}, "files"),
+        ({"run_timeout": -5}, "run_timeout must be non-negative"),
+        ({"files": []}, "files must include at least one utf8 encoded file"),
         ({"files": [{"content": "?", "encoding": "base64"}]}, "files[0].content is not base64"),
     ):
         status, answer = await ask(client, "/api/v2/piston/execute", asked | change)
@@ -164,6 +168,56 @@ async def test_piston_refuses_as_piston_does(client: aiohttp.ClientSession) -> N
         assert words in answer["message"]
     async with client.post("/api/v2/execute", data={"language": "python"}) as response:
         assert response.status == 415
+
+
+async def test_piston_takes_ranges_and_nulls(client: aiohttp.ClientSession) -> None:
+    """Versions as npm's ranges; null and 0 are the defaults; data may come before the program."""
+    for version in ("3", "3.x", "3.*", ">=3", "^3.0", ">=3.4 <4 || 2"):
+        await piston(client, "print(1)", version=version)
+    nothing = dict.fromkeys(("stdin", "args", "run_cpu_time", "compile_timeout"))
+    hexed = {"name": "data.bin", "content": "ff00", "encoding": "hex"}
+    files = [hexed, {"content": "print(open('data.bin', 'rb').read())"}]
+    asked = {**nothing, "files": files, "run_timeout": 0, "run_memory_limit": None}
+    assert (await piston(client, "", **asked))["run"]["stdout"] == "b'\\xff\\x00'\n"
+    shell = await piston(client, "kill -35 $$", language="sh")
+    assert (shell["language"], shell["run"]["signal"]) == ("bash", "SIGRTMIN+1")
+
+
+async def test_piston_says_how_a_compiler_ended(client: aiohttp.ClientSession) -> None:
+    """A status, and a run where there was none."""
+    broken = await piston(client, "int main( {", language="c")
+    compiled = broken["compile"]
+    assert (compiled["status"], compiled["code"], compiled["signal"]) == ("RE", 1, None)
+    assert compiled["message"] == "Exited with error status 1"
+    assert broken["run"] == compiled
+    endless = "constexpr long f(long n) { return n < 2 ? n : f(n - 1) + f(n - 2); }\n"
+    code = endless + "static_assert(f(60) > 0); int main() {}"
+    slow = await piston(client, code, language="cpp", compile_timeout=300)
+    compiled = slow["compile"]
+    assert (compiled["status"], compiled["code"], compiled["signal"]) == ("TO", None, "SIGKILL")
+    assert slow["run"]["status"] == "TO"
+
+
+async def test_piston_packages(client: aiohttp.ClientSession) -> None:
+    """What there is, is installed; nothing else can be."""
+    async with client.get("/api/v2/packages") as response:
+        installed = {one["language"]: one for one in await response.json()}
+    python = installed["python"]
+    assert set(python) == {"language", "language_version", "installed"}
+    known = {"language": "python", "version": python["language_version"]}
+    unknown = {"language": "cobol", "version": "1.0.0"}
+    for method in ("POST", "DELETE"):
+        for body, status, text in (
+            (known, 500, "installed"),
+            (unknown, 404, "Requested package cobol-1.0.0 does not exist"),
+            ({}, 404, "Requested package undefined-undefined does not exist"),
+            ([], 400, "object"),
+        ):
+            async with client.request(method, "/api/v2/packages", json=body) as response:
+                assert response.status == status
+                assert text in (await response.json())["message"]
+        async with client.request(method, "/api/v2/packages", data="{}") as response:
+            assert response.status == 415
 
 
 async def connected(client: aiohttp.ClientSession, *messages: Any) -> tuple[list[Any], int | None]:
@@ -203,6 +257,10 @@ async def test_piston_over_a_web_socket(client: aiohttp.ClientSession) -> None:
         (({"type": "data", "stream": "stdin", "data": "x"},), 4003, False),
         (("{",), 4002, True),
         (({**init, "language": "cobol", "files": [{"content": "1"}]},), 4002, True),
+        (({**init, "files": None},), 4002, True),
+        (({"type": "nonsense"},), 4001, False),
+        (({"type": "signal", "signal": "SIGKILL"},), 4003, False),
+        ((endless, {"type": "nonsense"}, {"type": "signal", "signal": "SIGKILL"}), 4999, False),
         ((endless, endless), 4000, False),
         ((endless, {"type": "data", "stream": "stdout", "data": "x"}), 4004, False),
         ((endless, {"type": "data", "stream": "stdin", "data": "x"}), 4002, True),
@@ -229,7 +287,8 @@ async def test_piston_is_signalled(
         # Piston's own server takes both kinds of frames.
         await socket.send_bytes(json.dumps({**init, "files": [{"content": code}]}).encode())
         assert (await socket.receive_json())["type"] == "runtime"
-        await socket.send_json({"type": "signal", "signal": "SIGWINCH"})
+        for passed_over in ("SIGWINCH", "SIGSTOP", "SIGRTMIN+1"):
+            await socket.send_json({"type": "signal", "signal": passed_over})
         async with asyncio.timeout(60):
             while not sleeping(seconds):
                 await asyncio.sleep(0.1)
