@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from crucible.compat import (
     dify,
     judge0,
-    judge0_submission,
+    judge0_request,
     nemo_skills,
     piston,
     piston_clients,
@@ -85,8 +85,8 @@ FACADES = {
         judge0.ROUTES,
         2358,
         {
-            "/submissions": judge0_submission.Submission,
-            "/submissions/batch": judge0.SubmissionBatch,
+            "/submissions": judge0_request.Submission,
+            "/submissions/batch": judge0_request.SubmissionBatch,
         },
         judge0.overloaded,
         empty_refusals=True,

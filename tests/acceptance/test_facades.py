@@ -387,7 +387,9 @@ async def test_judge0(client: aiohttp.ClientSession) -> None:
     assert (good["stdout"], good["stderr"], good["compile_output"]) == ("1\n", None, None)
     assert isinstance(good["time"], str)
     for number, code, more in (
+        (3, "print('1 ', 2, sep='\\n')", {"expected_output": "1\r\n2"}),
         (4, "print(1)", {"expected_output": "2"}),
+        (12, "import os; os.kill(os.getpid(), 35)", {}),
         (5, "while 1: pass", {"cpu_time_limit": 0.5}),
         (7, "import os; os.kill(os.getpid(), 11)", {}),
         (11, "raise SystemExit(1)", {}),
@@ -395,6 +397,8 @@ async def test_judge0(client: aiohttp.ClientSession) -> None:
     ):
         _, found = await judge0(client, source_code=code, **more)
         assert found["status"]["id"] == number, found
+    assert (found["time"], found["memory"], found["stderr"]) == (None, None, None)
+    assert "main.c" in found["compile_output"]
     for field, body in (
         ("source_code", {}),
         ("language_id", {"source_code": "x", "language_id": 1}),
@@ -430,7 +434,15 @@ async def test_judge0_bytes_and_batches(client: aiohttp.ClientSession) -> None:
     """Output that is no text needs base64; a batch keeps its order."""
     code = "import sys; sys.stdout.buffer.write(b'\\xff')"
     status, answer = await judge0(client, source_code=code)
-    assert (status, "base64_encoded=true" in answer["error"]) == (400, True)
+    # It was run, so that its token comes with the error.
+    assert (status, "base64_encoded=true" in answer["error"]) == (201, True)
+    token = answer["token"]
+    for query, status in (("", 400), ("?fields=stdout", 400), ("?fields=status,stderr", 200)):
+        async with client.get(f"/submissions/{token}{query}") as response:
+            assert response.status == status
+    async with client.get(f"/submissions/batch?tokens={token}") as response:
+        assert response.status == 400
+        assert "one or more submissions" in (await response.json())["error"]
     encoded = base64.b64encode(code.encode()).decode()
     _, answer = await judge0(
         client, "wait=true&base64_encoded=true&fields=stdout", source_code=encoded
