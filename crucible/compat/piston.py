@@ -19,6 +19,7 @@ from crucible.compat.evaluating import (
     seconds_of,
     texts,
 )
+from crucible.compat.piston_request import DEFAULTS
 from crucible.compat.piston_runtimes import message, runtime_of
 from crucible.compat.piston_signals import NAMES
 from crucible.errors import InputError
@@ -137,13 +138,15 @@ def _limits(request: web.Request, stage: str, asked: Execute) -> LimitsRequest:
         f"{stage}_timeout": round(ceilings.wall_time_s * 1000),
         f"{stage}_cpu_time": round(ceilings.cpu_time_s * 1000),
     }
+    wanted = {}
     for name, limit in most.items():
         value = getattr(asked, name)
-        if value > limit:
+        wanted[name] = min(DEFAULTS[name], limit) if value is None else value
+        if wanted[name] > limit:
             raise InputError("", f"{name} cannot exceed the configured limit of {limit}")
-        if value < 0 and value != -1:
+        if wanted[name] < 0 and wanted[name] != -1:
             raise InputError("", f"{name} must be non-negative")
-    memory, wall_ms, cpu_ms = (getattr(asked, name) for name in most)
+    memory, wall_ms, cpu_ms = wanted.values()
     return limits_within(
         ceilings,
         wall_time_s=wall_ms / 1000,

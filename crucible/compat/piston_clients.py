@@ -32,8 +32,8 @@ class ExecuteV1(msgspec.Struct, kw_only=True):
     source: str
     stdin: str | None = ""
     args: list[str] | None = None
-    compile_timeout: float = 10000
-    run_timeout: float = 3000
+    compile_timeout: float | None = None
+    run_timeout: float | None = None
 
 
 async def execute(request: web.Request) -> web.Response:

@@ -12,6 +12,15 @@ Encoding = Literal["utf8", "base64", "hex"]
 STAGES = ("compile", "run")
 #: Kinds of limits, in Piston's order.
 LIMITS = ("memory_limit", "timeout", "cpu_time")
+#: What Piston takes where a limit is not named.
+DEFAULTS = {
+    "compile_timeout": 10_000,
+    "run_timeout": 3000,
+    "compile_cpu_time": 10_000,
+    "run_cpu_time": 3000,
+    "compile_memory_limit": -1,
+    "run_memory_limit": -1,
+}
 
 
 class File(msgspec.Struct, kw_only=True):
@@ -23,19 +32,22 @@ class File(msgspec.Struct, kw_only=True):
 
 
 class Execute(msgspec.Struct, kw_only=True):
-    """The body of ``/api/v2/execute``; times in milliseconds, memory in bytes, -1 for the most."""
+    """The body of ``/api/v2/execute``; times in milliseconds, memory in bytes, -1 for the most.
+
+    Limits that are None are those of ``DEFAULTS``, or the most where that is less.
+    """
 
     language: str
     version: str
     files: list[File]
     stdin: str = ""
     args: list[str] = []
-    compile_timeout: float = 10000
-    run_timeout: float = 3000
-    compile_cpu_time: float = 10000
-    run_cpu_time: float = 3000
-    compile_memory_limit: float = -1
-    run_memory_limit: float = -1
+    compile_timeout: float | None = None
+    run_timeout: float | None = None
+    compile_cpu_time: float | None = None
+    run_cpu_time: float | None = None
+    compile_memory_limit: float | None = None
+    run_memory_limit: float | None = None
 
 
 def execute_of(document: Any) -> Execute:

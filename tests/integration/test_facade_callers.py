@@ -141,6 +141,24 @@ async def test_limits_under_the_least_of_judge0_are_refused(
             assert await response.json() == {field: [f"must be greater than {least}"]}
 
 
+async def test_limits_that_piston_is_not_asked_for_fit_the_installation(url: str) -> None:
+    """What it takes by default is no more than there is; what is named is refused."""
+    database = f"{url.removesuffix('0')}3"
+    small: dict[str, Any] = {"max_wall_time_s": 2.0, "max_cpu_time_s": 1.0}
+    async with running_api(database, event_bus_url="off", queue_limit=1, **small) as client:
+        async with client.post("/api/eval", json={"code": "1"}) as response:
+            assert response.status == 202
+        path, body = RUNS["piston"]
+        for more, status in (
+            ({}, 503),
+            ({"run_timeout": 2000, "run_cpu_time": 1000, "run_memory_limit": -1}, 503),
+            ({"run_timeout": 3000}, 400),
+            ({"compile_cpu_time": 10_000}, 400),
+        ):
+            async with client.post(path, json={**body, **more}) as response:
+                assert response.status == status, more
+
+
 #: What is refused of a submission, and the field that is named.
 WRONG: list[tuple[str, Any]] = [
     ("language_id", "python"),

@@ -12,18 +12,18 @@ from crucible.errors import InputError
 
 FILE = {"content": "1"}
 BODY: dict[str, Any] = {"language": "python", "version": "*", "files": [FILE]}
-DEFAULTS = Execute(language="python", version="*", files=[File(content="1")])
+NO_LIMITS = Execute(language="python", version="*", files=[File(content="1")])
 LIMIT_NAMES = [f"{stage}_{kind}" for stage in STAGES for kind in LIMITS]
 
 
 @pytest.mark.parametrize("name", ["stdin", "args", *LIMIT_NAMES])
 def test_null_takes_the_default(name: str) -> None:
-    assert execute_of({**BODY, name: None}) == DEFAULTS
+    assert execute_of({**BODY, name: None}) == NO_LIMITS
 
 
 @pytest.mark.parametrize("name", LIMIT_NAMES)
 def test_zero_takes_the_default_of_a_limit(name: str) -> None:
-    assert execute_of({**BODY, name: 0}) == DEFAULTS
+    assert execute_of({**BODY, name: 0}) == NO_LIMITS
     assert getattr(execute_of({**BODY, name: 1500.5}), name) == 1500.5
 
 
