@@ -24,6 +24,7 @@ TEXTS = (
 )
 NUMBERS = ("cpu_time_limit", "cpu_extra_time", "wall_time_limit", "memory_limit")
 WHOLE = ("language_id", "max_processes_and_or_threads")
+_MERGED = "redirect_stderr_to_stdout"
 #: A number as text, which forms send.
 _NUMERIC = re.compile(r"\s*[+-]?\d{1,30}(\.\d{1,30})?([eE][+-]?\d{1,3})?\s*", re.ASCII)
 _NO_BASE64 = re.compile(r"[^A-Za-z0-9+/]+")
@@ -52,6 +53,7 @@ class Submission(msgspec.Struct, kw_only=True):
     command_line_arguments: str | None = None
     callback_url: str | None = None
     additional_files: str | None = None
+    redirect_stderr_to_stdout: bool | None = False
 
 
 class SubmissionBatch(msgspec.Struct, kw_only=True):
@@ -81,7 +83,12 @@ def submission_from(document: Any) -> Submission:
             errors[name] = ["is not a number"]
     if errors:
         raise RefusedSubmission(errors)
-    return Submission(**found)
+    return Submission(**found, redirect_stderr_to_stdout=_is_on(document.get(_MERGED)))
+
+
+def _is_on(value: Any) -> bool:
+    """A flag as Rails reads it: what is none of these is on."""
+    return value not in (None, False, 0, "", "0", "f", "F", "false", "FALSE", "off", "OFF")
 
 
 def _number(value: Any, *, whole: bool) -> float | None:

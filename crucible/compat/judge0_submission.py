@@ -72,6 +72,8 @@ async def fields_of(request: web.Request, asked: Submission) -> dict[str, Any]:
         kept["expected"] = digest_of(_bytes(request, asked.expected_output))
     if asked.callback_url:
         kept["callback"] = True
+    if asked.redirect_stderr_to_stdout:
+        kept["merged"] = True
     return {
         "code": _text("source_code", code),
         "webhook_url": asked.callback_url or None,

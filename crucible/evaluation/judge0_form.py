@@ -157,12 +157,15 @@ def submission_of(
     """
     kept = kept_of(found)
     stdout = bytes_of(found.output, found.output_encoding)
+    stderr = bytes_of(found.error, found.error_encoding)
+    if kept.get("merged"):
+        stdout, stderr = stdout + stderr, b""
     expected = kept.get("expected")
     number = status_of(found, as_expected=expected is None or expected == digest_of(stdout))
     compiled = found.compile if isinstance(found.compile, msgspec.Struct) else None
     texts = {
         "stdout": stdout,
-        "stderr": bytes_of(found.error, found.error_encoding),
+        "stderr": stderr,
         "compile_output": bytes_of(compiled.error, compiled.error_encoding) if compiled else b"",
         "message": (found.message or "").encode(),
     }
@@ -177,7 +180,9 @@ def submission_of(
         **dict.fromkeys(_OF_A_RUN),
     }
     if number == COMPILATION_ERROR:
-        texts |= {"stdout": b"", "stderr": b""}
+        # A compiler that was stopped may have said nothing; why is said here, as there.
+        said = texts["compile_output"] or texts["message"]
+        texts |= {"stdout": b"", "stderr": b"", "compile_output": said}
     else:
         facts |= _run_of(found)
     shown = facts | {

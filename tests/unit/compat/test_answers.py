@@ -140,6 +140,23 @@ def test_a_compiler_of_piston(
     assert (answer["run"] == compiled) == (verdict is Verdict.COMPILE_ERROR)
 
 
+def test_judge0_merges_standard_error_where_it_was_asked_to() -> None:
+    found = ended(Verdict.OK)
+    expected = judge0_form.digest_of(b"out\nerr")
+    found.metadata = {"judge0": {"merged": True, "expected": expected}}
+    shown = judge0_form.submission_of(found, encoded=False)
+    assert (shown["stdout"], shown["stderr"], shown["status_id"]) == ("out\nerr\n", None, 3)
+
+
+def test_judge0_says_why_a_compiler_was_stopped() -> None:
+    """A compiler that is stopped may have written nothing."""
+    found = ended(Verdict.OK)
+    found.verdict, found.compile = Verdict.COMPILE_ERROR, CompileView()
+    shown = judge0_form.submission_of(found, encoded=False)
+    assert (shown["status_id"], shown["compile_output"]) == (6, "why")
+    assert {shown[name] for name in ("stdout", "stderr", "time", "exit_code")} == {None}
+
+
 def test_a_real_time_signal() -> None:
     """Python has no name for most."""
     found = ended(Verdict.SIGNALLED)

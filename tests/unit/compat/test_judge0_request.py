@@ -19,6 +19,17 @@ from crucible.compat.judge0_request import (
 from crucible.evaluation.judge0_form import digest_of
 
 
+@pytest.mark.parametrize("value", [True, 1, "1", "true", "on", "yes"])
+def test_a_flag_that_is_on(value: Any) -> None:
+    asked = submission_from({"redirect_stderr_to_stdout": value})
+    assert asked.redirect_stderr_to_stdout is True
+
+
+@pytest.mark.parametrize("value", [None, False, 0, "0", "false", "off", ""])
+def test_a_flag_that_is_off(value: Any) -> None:
+    assert submission_from({"redirect_stderr_to_stdout": value}) == Submission()
+
+
 def test_null_is_as_if_it_were_not_there() -> None:
     assert submission_from(dict.fromkeys((*TEXTS, *NUMBERS, *WHOLE))) == Submission()
     assert submission_from(dict.fromkeys((*NUMBERS, *WHOLE), "")) == Submission()
