@@ -9,7 +9,8 @@ from typing import Any
 from aiohttp import web
 
 from crucible.compat.context import CONTEXT
-from crucible.compat.judge0_submission import BATCH, CPU_S, MEMORY_KB, PIDS, WALL_S
+from crucible.compat.judge0_request import BATCH
+from crucible.compat.judge0_submission import CPU_S, MEMORY_KB, PIDS, WALL_S
 from crucible.errors import BrokerError
 from crucible.evaluation.judge0_form import CALLBACK_S, CALLBACK_TRIES, LANGUAGES, STATUSES
 from crucible.executor.admission import MAX_FILES_BYTES
@@ -25,6 +26,13 @@ async def languages(request: web.Request) -> web.Response:
     )
 
 
+async def all_languages(request: web.Request) -> web.Response:
+    """``GET /languages/all``: none is archived."""
+    return web.json_response(
+        [{name: one[name] for name in ("id", "name", "is_archived")} for one in await _all(request)]
+    )
+
+
 async def language(request: web.Request) -> web.Response:
     """``GET /languages/{id}``."""
     for one in await _all(request):
@@ -33,21 +41,26 @@ async def language(request: web.Request) -> web.Response:
     return web.json_response({"error": "not found"}, status=404)
 
 
-async def statuses(request: web.Request) -> web.Response:
+async def statuses(_: web.Request) -> web.Response:
     """``GET /statuses``."""
     return web.json_response(
         [{"id": number, "description": text} for number, text in STATUSES.items()]
     )
 
 
-async def about(request: web.Request) -> web.Response:
+async def about(_: web.Request) -> web.Response:
     """``GET /about``."""
     return web.json_response(
-        {"version": "1.13.1", "homepage": "", "source_code": "", "maintainer": ""}
+        {"version": VERSION, "homepage": "", "source_code": "", "maintainer": ""}
     )
 
 
-async def system_info(request: web.Request) -> web.Response:
+async def version(_: web.Request) -> web.Response:
+    """``GET /version``."""
+    return web.Response(text=VERSION)
+
+
+async def system_info(_: web.Request) -> web.Response:
     """``GET /system_info``: the machine that answers, not those that run programs."""
     return web.json_response(
         {"Architecture": platform.machine(), "CPU(s)": str(os.cpu_count() or 1)}
@@ -142,9 +155,11 @@ async def _all(request: web.Request) -> list[dict[str, Any]]:
 
 ROUTES = (
     web.get("/languages", languages),
+    web.get("/languages/all", all_languages),
     web.get("/languages/{id}", language),
     web.get("/statuses", statuses),
     web.get("/about", about),
+    web.get("/version", version),
     web.get("/config_info", config_info),
     web.get("/system_info", system_info),
     web.get("/workers", workers),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import re
 import shlex
 from typing import TYPE_CHECKING, Any
@@ -13,48 +12,21 @@ import msgspec
 
 from crucible.compat.context import CONTEXT
 from crucible.compat.evaluating import limits_within
+from crucible.compat.judge0_request import RefusedSubmission, Submission, decoded
 from crucible.compat.zipped import ZipRefused, unzipped
 from crucible.evaluation.judge0_form import LANGUAGES, METADATA, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from aiohttp import web
 
     from crucible.errors import InputError
 
-BATCH = 20
 #: Judge0's own limits where a submission names none: seconds, kilobytes, processes.
 CPU_S, WALL_S, MEMORY_KB, PIDS = 5, 10, 128_000, 60
 #: The least that Judge0 takes for each limit.
 LEAST = {"cpu_time_limit": 0, "cpu_extra_time": 0, "wall_time_limit": 1, "memory_limit": 2048}
 #: Bytes of an archive that are unpacked in the event loop; more are in a thread.
 AT_ONCE_BYTES = 64 << 10
-
-
-class RefusedSubmission(Exception):  # noqa: N818 - an answer
-    """A 422: texts by field."""
-
-    def __init__(self, errors: Mapping[str, list[str]]) -> None:
-        super().__init__(errors)
-        self.errors = errors
-
-
-class Submission(msgspec.Struct, kw_only=True):
-    """A submission; limits in seconds and kilobytes, None for Judge0's own default."""
-
-    source_code: str | None = None
-    language_id: int | None = None
-    stdin: str | None = None
-    expected_output: str | None = None
-    cpu_time_limit: float | None = None
-    cpu_extra_time: float | None = None
-    wall_time_limit: float | None = None
-    memory_limit: float | None = None
-    max_processes_and_or_threads: int | None = None
-    command_line_arguments: str | None = None
-    callback_url: str | None = None
-    additional_files: str | None = None
 
 
 def refused_of(error: InputError) -> RefusedSubmission:
@@ -77,7 +49,8 @@ async def fields_of(request: web.Request, asked: Submission) -> dict[str, Any]:
         RefusedSubmission: a field is missing, unknown or too low.
     """
     errors: dict[str, list[str]] = {}
-    if not asked.source_code:
+    code = _bytes(request, asked.source_code)
+    if not code.strip():
         errors["source_code"] = ["can't be blank"]
     if asked.language_id is None:
         errors["language_id"] = ["can't be blank"]
@@ -94,19 +67,19 @@ async def fields_of(request: web.Request, asked: Submission) -> dict[str, Any]:
         memory_mb=(MEMORY_KB if asked.memory_limit is None else asked.memory_limit) / 1024,
         pids=asked.max_processes_and_or_threads or PIDS,
     )
-    code = _text(request, "source_code", asked.source_code or "")
-    expected = asked.expected_output
     kept: dict[str, Any] = {"language_id": asked.language_id}
-    if expected is not None:
-        kept["expected"] = digest_of(_bytes(request, "expected_output", expected))
+    if asked.expected_output is not None:
+        kept["expected"] = digest_of(_bytes(request, asked.expected_output))
     if asked.callback_url:
         kept["callback"] = True
+    if asked.redirect_stderr_to_stdout:
+        kept["merged"] = True
     return {
-        "code": code,
+        "code": _text("source_code", code),
         "webhook_url": asked.callback_url or None,
         "files": await _files(asked.additional_files),
         "language": LANGUAGES[asked.language_id or 0].ours,
-        "stdin": base64.b64encode(_bytes(request, "stdin", asked.stdin or "")).decode(),
+        "stdin": base64.b64encode(_bytes(request, asked.stdin)).decode(),
         "stdin_encoding": "base64",
         "args": _arguments(asked.command_line_arguments or ""),
         "limits": msgspec.to_builtins(limits),
@@ -147,30 +120,26 @@ async def _files(archive: str | None) -> list[dict[str, Any]]:
     """
     if not archive:
         return []
+    content = decoded(archive)
     try:
-        content = base64.b64decode(archive)
         if len(content) <= AT_ONCE_BYTES:
             files = unzipped(content)
         else:
             files = await asyncio.to_thread(unzipped, content)
-    except (binascii.Error, ValueError):
-        raise RefusedSubmission({"additional_files": ["is not base64"]}) from None
     except ZipRefused as refused:
         raise RefusedSubmission({"additional_files": [str(refused)]}) from None
     return [msgspec.to_builtins(file) for file in files]
 
 
-def _bytes(request: web.Request, field: str, text: str) -> bytes:
-    if not is_encoded(request):
-        return text.encode()
-    try:
-        return base64.b64decode(text)
-    except (binascii.Error, ValueError):
-        raise RefusedSubmission({field: ["is not base64"]}) from None
+def _bytes(request: web.Request, text: str | None) -> bytes:
+    """A text of a submission, out of its base64 where it is in some."""
+    if not text:
+        return b""
+    return decoded(text) if is_encoded(request) else text.encode()
 
 
-def _text(request: web.Request, field: str, text: str) -> str:
+def _text(field: str, content: bytes) -> str:
     try:
-        return _bytes(request, field, text).decode()
+        return content.decode()
     except UnicodeDecodeError:
         raise RefusedSubmission({field: ["is not UTF-8"]}) from None

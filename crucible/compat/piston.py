@@ -1,14 +1,14 @@
-"""Piston's programs and ``/api/v2/runtimes``; ``execute`` is in ``piston_clients``."""
+"""Piston's programs and what it says of them; ``execute`` is in ``piston_clients``."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import math
 import signal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from aiohttp import web
 
 from crucible.compat.context import CONTEXT
 from crucible.compat.evaluating import (
@@ -19,43 +19,40 @@ from crucible.compat.evaluating import (
     seconds_of,
     texts,
 )
+from crucible.compat.piston_request import DEFAULTS
+from crucible.compat.piston_runtimes import message, runtime_of
+from crucible.compat.piston_signals import NAMES
 from crucible.errors import InputError
+from crucible.evaluation.limits import LimitsRequest
+from crucible.evaluation.result import bytes_of
 from crucible.models import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from crucible.models import Evaluation
+    from aiohttp import web
+
+    from crucible.compat.piston_request import Execute, File
+    from crucible.models import CompileView, Evaluation
 
 #: Seconds that open-r1 waits for an answer, less the way back.
 PATIENCE_S = 28.0
-#: What other names Piston has for our languages.
-ALIASES = {"javascript": ("node", "node-js", "js"), "cpp": ("c++", "g++"), "python": ("py", "py3")}
-RUNTIMES = {"javascript": "node", "c": "gcc", "cpp": "gcc"}
 
 
-class File(msgspec.Struct, kw_only=True):
-    """One file; the first is the program."""
+class Ran(NamedTuple):
+    """A program that has ended.
 
-    content: str
-    name: str | None = None
-    encoding: Literal["utf8", "base64", "hex"] = "utf8"
-
-
-class Execute(msgspec.Struct, kw_only=True):
-    """The body of ``/api/v2/execute``; times in milliseconds, memory in bytes, -1 for the most."""
+    Attributes:
+        language: by our name.
+        version: of the language.
+        evaluation: how it ended.
+        compile_limits: under which it was compiled.
+    """
 
     language: str
     version: str
-    files: list[File]
-    stdin: str = ""
-    args: list[str] = []
-    compile_timeout: float = 10000
-    run_timeout: float = 3000
-    compile_cpu_time: float = 10000
-    run_cpu_time: float = 3000
-    compile_memory_limit: int = -1
-    run_memory_limit: int = -1
+    evaluation: Evaluation
+    compile_limits: LimitsRequest
 
 
 async def run(
@@ -63,8 +60,8 @@ async def run(
     asked: Execute,
     found: Callable[[str, str], Awaitable[None]] | None = None,
     eval_id: str = "",
-) -> tuple[str, str, Evaluation]:
-    """Run a program; its language and version by our names, and the ended evaluation.
+) -> Ran:
+    """Run a program and return it ended.
 
     Args:
         request: the facade's.
@@ -76,73 +73,46 @@ async def run(
         InputError: it could never run.
         OverloadedError: it has not ended in time.
     """
-    versions = await request.app[CONTEXT].versions()
-    language = _language(request, asked, versions)
-    version = versions.get(language) or "*"
-    fields = _fields(request, asked, language)
+    language, version = await runtime_of(request, asked.language, asked.version)
+    compile_limits = _limits(request, "compile", asked)
+    fields = _fields(request, asked, language, compile_limits)
     if found is not None:
         await found(language, version)
-    return language, version, await evaluate(request, fields, PATIENCE_S, eval_id)
+    ended = await evaluate(request, fields, PATIENCE_S, eval_id)
+    return Ran(language, version, ended, compile_limits)
 
 
-def answer_of(language: str, version: str, found: Evaluation) -> dict[str, Any]:
-    """The body that says how a program ended."""
-    answer: dict[str, Any] = {"language": language, "version": version, "run": _run(found)}
-    compiled = found.compile if isinstance(found.compile, msgspec.Struct) else None
-    if compiled is not None:
-        answer["compile"] = {
-            **_stage("", compiled.error, compiled.exit_code),
-            "cpu_time": compiled.usage.cpu_time_ms,
-            "wall_time": compiled.usage.wall_time_ms,
-            "memory": compiled.usage.memory_peak_kb * 1024,
-        }
+def answer_of(
+    language: str,
+    version: str,
+    found: Evaluation,
+    compile_limits: LimitsRequest = LimitsRequest(),  # noqa: B008 - frozen
+) -> dict[str, Any]:
+    """The body that says how a program ended.
+
+    A program that was not compiled has no run of its own: as there, its ``run`` is its ``compile``.
+    """
+    answer: dict[str, Any] = {"language": language, "version": version}
+    if isinstance(found.compile, msgspec.Struct):
+        answer["compile"] = _compile(found, found.compile, compile_limits)
+    refused = found.verdict == Verdict.COMPILE_ERROR and "compile" in answer
+    answer["run"] = answer["compile"] if refused else _run(found)
     return answer
 
 
-async def runtimes(request: web.Request) -> web.Response:
-    """``GET /api/v2/runtimes``."""
-    context = request.app[CONTEXT]
-    versions = await context.versions()
-    shown = []
-    for name, language in context.served.languages().items():
-        one: dict[str, Any] = {
-            "language": name,
-            "version": versions.get(name) or "0.0.0",
-            "aliases": sorted({*language.aliases, *ALIASES.get(name, ())}),
-        }
-        if name in RUNTIMES:
-            one["runtime"] = RUNTIMES[name]
-        shown.append(one)
-    return web.json_response(shown)
-
-
-def _language(request: web.Request, asked: Execute, versions: Any) -> str:
-    """Our name of the language.
-
-    Raises:
-        InputError: there is none of this name and version.
-    """
-    languages = request.app[CONTEXT].served.languages()
-    for name, language in languages.items():
-        if asked.language in (name, *language.aliases, *ALIASES.get(name, ())):
-            version = versions.get(name)
-            wanted = asked.version.lower().removeprefix("^").removeprefix("~").split(".x")[0]
-            if wanted in ("*", "x", "") or version is None or version.startswith(wanted):
-                return name
-    raise InputError("", f"{asked.language}-{asked.version} runtime is unknown")
-
-
-def _fields(request: web.Request, asked: Execute, language: str) -> dict[str, Any]:
+def _fields(
+    request: web.Request, asked: Execute, language: str, compile_limits: LimitsRequest
+) -> dict[str, Any]:
     if not asked.files:
-        raise InputError("", "files must contain at least one file")
-    ceilings = request.app[CONTEXT].ceilings_of(request)
-    program, *others = asked.files
-    code = _content(program, 0)
+        raise InputError("", "files must include at least one utf8 encoded file")
+    others = dict(enumerate(asked.files))
+    # Others may come before it: data in base64, for one.
+    first = next((number for number, file in others.items() if file.encoding == "utf8"), 0)
+    code = _content(others.pop(first), first)
     try:
         text = code.decode()
     except UnicodeDecodeError:
-        raise InputError("", "files[0].content must be UTF-8") from None
-    run = _limits(ceilings, "run", asked)
+        raise InputError("", f"files[{first}].content must be UTF-8") from None
     return {
         "code": text,
         "language": language,
@@ -154,30 +124,35 @@ def _fields(request: web.Request, asked: Execute, language: str) -> dict[str, An
                 "content": base64.b64encode(_content(file, number)).decode(),
                 "encoding": "base64",
             }
-            for number, file in enumerate(others, 1)
+            for number, file in others.items()
         ],
-        "limits": run,
-        "compile_limits": _limits(ceilings, "compile", asked),
+        "limits": msgspec.to_builtins(_limits(request, "run", asked)),
+        "compile_limits": msgspec.to_builtins(compile_limits),
     }
 
 
-def _limits(ceilings: Any, stage: str, asked: Execute) -> dict[str, Any]:
-    wall_s = getattr(asked, f"{stage}_timeout") / 1000
-    cpu_s = getattr(asked, f"{stage}_cpu_time") / 1000
-    memory = getattr(asked, f"{stage}_memory_limit")
-    if wall_s > ceilings.wall_time_s:
-        most = ceilings.wall_time_s * 1000
-        raise InputError("", f"{stage}_timeout cannot exceed the configured limit of {most:g}")
-    if cpu_s > ceilings.cpu_time_s:
-        most = ceilings.cpu_time_s * 1000
-        raise InputError("", f"{stage}_cpu_time cannot exceed the configured limit of {most:g}")
-    if memory > ceilings.memory_mb << 20:
-        most = ceilings.memory_mb << 20
-        raise InputError("", f"{stage}_memory_limit cannot exceed the configured limit of {most}")
-    memory_mb = -1 if memory < 0 else memory >> 20
-    limits = limits_within(ceilings, wall_time_s=wall_s, cpu_time_s=cpu_s, memory_mb=memory_mb)
-    plain: dict[str, Any] = msgspec.to_builtins(limits)
-    return plain
+def _limits(request: web.Request, stage: str, asked: Execute) -> LimitsRequest:
+    ceilings = request.app[CONTEXT].ceilings_of(request)
+    most = {
+        f"{stage}_memory_limit": ceilings.memory_mb << 20,
+        f"{stage}_timeout": round(ceilings.wall_time_s * 1000),
+        f"{stage}_cpu_time": round(ceilings.cpu_time_s * 1000),
+    }
+    wanted = {}
+    for name, limit in most.items():
+        value = getattr(asked, name)
+        wanted[name] = min(DEFAULTS[name], limit) if value is None else value
+        if wanted[name] > limit:
+            raise InputError("", f"{name} cannot exceed the configured limit of {limit}")
+        if wanted[name] < 0 and wanted[name] != -1:
+            raise InputError("", f"{name} must be non-negative")
+    memory, wall_ms, cpu_ms = wanted.values()
+    return limits_within(
+        ceilings,
+        wall_time_s=wall_ms / 1000,
+        cpu_time_s=cpu_ms / 1000,
+        memory_mb=-1 if memory < 0 else int(memory) >> 20,
+    )
 
 
 def _content(file: File, number: int) -> bytes:
@@ -199,15 +174,12 @@ def _run(found: Evaluation) -> dict[str, Any]:
     elif found.verdict in PLATFORM:
         stage |= {"status": "XX", "message": found.message or "the program could not be run"}
     elif found.verdict in TIMED_OUT:
-        stage |= {"status": "TO", "code": None, "signal": "SIGKILL", "message": found.message}
+        wall_clock = " (wall clock)" if found.verdict == Verdict.TIMEOUT else ""
+        stage |= _killed("TO", f"Time limit exceeded{wall_clock}")
     elif found.verdict == Verdict.OUTPUT_LIMIT:
-        status = "EL" if len(stderr) > len(stdout) else "OL"
-        stage |= {"status": status, "code": None, "signal": "SIGKILL", "message": found.message}
+        stage |= _killed(*_TOO_LONG[len(stderr) > len(stdout)])
     elif found.exit_code is None:
-        number = found.signal or signal.SIGKILL
-        stage |= {"status": "SG", "signal": signal.Signals(number).name, "message": found.message}
-    elif found.exit_code:
-        stage |= {"status": "RE", "message": f"Exited with error status {found.exit_code}"}
+        stage |= _signalled(found)
     usage = found.usage
     return stage | {
         "cpu_time": usage.cpu_time_ms if usage else 0,
@@ -216,27 +188,53 @@ def _run(found: Evaluation) -> dict[str, Any]:
     }
 
 
+def _compile(found: Evaluation, compiled: CompileView, limits: LimitsRequest) -> dict[str, Any]:
+    """How a compiler ended; it does not say by which limit, so what it used has to."""
+    written = bytes_of(compiled.error, compiled.error_encoding).decode(errors="replace")
+    stage, usage = _stage("", written, compiled.exit_code), compiled.usage
+    if compiled.exit_code is not None:
+        pass
+    elif found.verdict in PLATFORM:
+        stage |= {"status": "XX", "message": found.message}
+    elif usage.wall_time_ms >= (limits.wall_time_s or math.inf) * 1000:
+        stage |= _killed("TO", "Time limit exceeded (wall clock)")
+    elif usage.cpu_time_ms >= (limits.cpu_time_s or math.inf) * 1000:
+        stage |= _killed("TO", "Time limit exceeded")
+    else:
+        stage |= _signalled(found)
+    return stage | {
+        "cpu_time": usage.cpu_time_ms,
+        "wall_time": usage.wall_time_ms,
+        "memory": usage.memory_peak_kb * 1024,
+    }
+
+
+#: By whether it was standard error that was too long.
+_TOO_LONG = {False: ("OL", "stdout length exceeded"), True: ("EL", "stderr length exceeded")}
+
+
+def _killed(status: str, text: str) -> dict[str, Any]:
+    return {"status": status, "code": None, "signal": "SIGKILL", "message": text}
+
+
+def _signalled(found: Evaluation) -> dict[str, Any]:
+    name = NAMES.get(found.signal or signal.SIGKILL)
+    return {"status": "SG", "signal": name, "message": found.message}
+
+
 def _stage(stdout: str, stderr: str, code: int | None) -> dict[str, Any]:
+    """What a stage is that ended by itself."""
     return {
         "stdout": stdout,
         "stderr": stderr,
         "output": stdout + stderr,
         "code": code,
         "signal": None,
-        "message": None,
-        "status": None,
+        "message": f"Exited with error status {code}" if code else None,
+        "status": "RE" if code else None,
     }
-
-
-def message(status: int, text: str) -> web.Response:
-    """An answer that says what is wrong."""
-    return web.json_response({"message": text}, status=status)
 
 
 def overloaded(error: Exception) -> web.Response:
     """The answer while programs cannot be taken."""
     return message(503, f"Resource temporarily unavailable: {error}")
-
-
-PREFIXES = ("/api/v2", "/api/v2/piston")
-ROUTES = tuple(web.get(f"{prefix}/runtimes", runtimes) for prefix in PREFIXES)

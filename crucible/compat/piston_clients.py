@@ -7,7 +7,7 @@ posts a form. ``aio-piston`` speaks version 1 of the API, as text as well.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
@@ -15,16 +15,14 @@ from aiohttp import web
 
 from crucible.compat import piston
 from crucible.compat.evaluating import OverloadedError
+from crucible.compat.piston_request import Execute, File, execute_of
+from crucible.compat.piston_runtimes import PREFIXES, message
 from crucible.errors import InputError
 from crucible.http.body import read_body
-
-if TYPE_CHECKING:
-    from crucible.compat.piston import Execute
 
 FORM = "application/x-www-form-urlencoded"
 #: How the library names itself that ``piston-client`` is made with.
 NODE_FETCH = "node-fetch"
-_V2 = msgspec.json.Decoder(piston.Execute)
 
 
 class ExecuteV1(msgspec.Struct, kw_only=True):
@@ -34,8 +32,8 @@ class ExecuteV1(msgspec.Struct, kw_only=True):
     source: str
     stdin: str | None = ""
     args: list[str] | None = None
-    compile_timeout: float = 10000
-    run_timeout: float = 3000
+    compile_timeout: float | None = None
+    run_timeout: float | None = None
 
 
 async def execute(request: web.Request) -> web.Response:
@@ -43,12 +41,12 @@ async def execute(request: web.Request) -> web.Response:
     try:
         asked = await asked_in(request)
         if asked is None:
-            return piston.message(415, "requests must be of type application/json")
+            return message(415, "requests must be of type application/json")
         return web.json_response(piston.answer_of(*await piston.run(request, asked)))
     except msgspec.DecodeError as error:
-        return piston.message(400, str(error))
+        return message(400, str(error))
     except InputError as error:
-        return piston.message(400, str(error))
+        return message(400, str(error))
     except OverloadedError as error:
         return piston.overloaded(error)
 
@@ -57,14 +55,15 @@ async def asked_in(request: web.Request) -> Execute | None:
     """What ``/api/v2/execute`` is asked for; None where the content type is not taken.
 
     Raises:
-        msgspec.DecodeError: the body is not that of a program.
+        msgspec.DecodeError: the body is no JSON.
+        InputError: it is not that of a program.
     """
     kind = request.content_type
     if kind == FORM:
         return _of_form(await read_body(request))
     as_text = kind == "text/plain" and NODE_FETCH in request.headers.get("User-Agent", "")
     if kind == "application/json" or as_text:
-        return _V2.decode(await read_body(request))
+        return execute_of(msgspec.json.decode(await read_body(request)))
     return None
 
 
@@ -83,17 +82,17 @@ def _of_form(body: bytes) -> Execute | None:
         "stdin": fields.get("stdin", [""])[0],
         "args": fields.get("args", []),
     }
-    return msgspec.convert(document, piston.Execute)
+    return execute_of(document)
 
 
 async def execute_v1(request: web.Request) -> web.Response:
     """``POST /api/v1/execute``: one program of one file; the newest version of its language."""
     try:
         asked = msgspec.json.decode(await read_body(request), type=ExecuteV1)
-        program = piston.Execute(
+        program = Execute(
             language=asked.language,
             version="*",
-            files=[piston.File(content=asked.source)],
+            files=[File(content=asked.source)],
             stdin=asked.stdin or "",
             args=asked.args or [],
             compile_timeout=asked.compile_timeout,
@@ -101,9 +100,9 @@ async def execute_v1(request: web.Request) -> web.Response:
         )
         answer = piston.answer_of(*await piston.run(request, program))
     except msgspec.DecodeError as error:
-        return piston.message(400, str(error))
+        return message(400, str(error))
     except InputError as error:
-        return piston.message(400, str(error))
+        return message(400, str(error))
     except OverloadedError as error:
         return piston.overloaded(error)
     compiled, ran = answer.get("compile"), answer["run"]
@@ -120,6 +119,6 @@ async def execute_v1(request: web.Request) -> web.Response:
 
 
 ROUTES = (
-    *(web.post(f"{prefix}/execute", execute) for prefix in piston.PREFIXES),
+    *(web.post(f"{prefix}/execute", execute) for prefix in PREFIXES),
     *(web.post(f"{prefix}/execute", execute_v1) for prefix in ("/api/v1", "/api/v1/piston")),
 )

@@ -9,7 +9,6 @@ not handle it cancels the evaluation; the program itself does not see it.
 from __future__ import annotations
 
 import asyncio
-import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +19,18 @@ from crucible.broker.wire.ids import new_id
 from crucible.compat import piston
 from crucible.compat.context import CONTEXT
 from crucible.compat.evaluating import OverloadedError
+from crucible.compat.piston_request import execute_of
+from crucible.compat.piston_runtimes import PREFIXES
+from crucible.compat.piston_signals import ENDING_NOTHING, KNOWN
 from crucible.errors import BrokerError, InputError, LegacyError, NotFound
 from crucible.models import Status, Verdict
 
 if TYPE_CHECKING:
-    from crucible.compat.piston import Execute
+    from crucible.compat.piston_request import Execute
 
 #: Seconds until ``init`` has to be there.
 INIT_S = 1.0
 MAX_MESSAGE_BYTES = 8 << 20
-#: Signals that do not end a process that has no handler for them (signal(7)).
-_IGNORED = frozenset({"SIGCHLD", "SIGCLD", "SIGCONT", "SIGURG", "SIGWINCH"})
 #: Seconds between attempts to cancel what is not queued yet.
 _QUEUED_LOOK_S = 0.05
 #: Close codes: of what a client did wrong, and of the end.
@@ -56,17 +56,19 @@ async def connect(request: web.Request) -> web.WebSocketResponse:
 
 async def _initialized(socket: web.WebSocketResponse) -> Execute | None:
     """The program of the first message; None where the connection is closed for what came."""
-    message = await _next(socket)
-    if message is None:
-        return None
-    if message.get("type") != "init":
-        await socket.close(code=NOT_YET, message=b"Not yet initialized")
-        return None
-    try:
-        return msgspec.convert(message, piston.Execute)
-    except msgspec.ValidationError as error:
-        await _notify(socket, str(error))
-        return None
+    while (message := await _next(socket)) is not None:
+        match message.get("type"):
+            case "init":
+                try:
+                    return execute_of(message)
+                except InputError as error:
+                    await _notify(socket, str(error))
+                    return None
+            case "data" | "signal":
+                await socket.close(code=NOT_YET, message=b"Not yet initialized")
+                return None
+            # Piston passes over any other type.
+    return None
 
 
 @dataclass(slots=True)
@@ -121,23 +123,23 @@ async def _kill(request: web.Request, job: _Job, running: asyncio.Task[None]) ->
 async def _execute(
     request: web.Request, socket: web.WebSocketResponse, asked: Execute, job: _Job
 ) -> None:
-    language, version, found = await piston.run(
+    ran = await piston.run(
         request, asked, lambda *runtime: _announce(socket, *runtime), job.eval_id
     )
-    answer = piston.answer_of(language, version, found)
-    compiles = request.app[CONTEXT].served.languages()[language].compile is not None
+    answer, found = piston.answer_of(*ran), ran.evaluation
+    compiles = request.app[CONTEXT].served.languages()[ran.language].compile is not None
     if found.verdict == Verdict.COMPILE_ERROR:
         del answer["run"]
     elif found.status is Status.CANCELLED and compiles and "compile" not in answer:
         answer = {"compile": answer["run"]}
     stages = [stage for stage in ("compile", "run") if stage in answer]
     for stage in stages:
-        ran = answer[stage]
+        shown = answer[stage]
         await socket.send_json({"type": "stage", "stage": stage})
         for stream in ("stdout", "stderr"):
-            if ran[stream]:
-                await socket.send_json({"type": "data", "stream": stream, "data": ran[stream]})
-        code, ended_by = ran["code"], ran["signal"]
+            if shown[stream]:
+                await socket.send_json({"type": "data", "stream": stream, "data": shown[stream]})
+        code, ended_by = shown["code"], shown["signal"]
         if found.status is Status.CANCELLED and stage == stages[-1]:
             code, ended_by = None, job.killed_by or "SIGKILL"
         await socket.send_json({"type": "exit", "stage": stage, "code": code, "signal": ended_by})
@@ -155,16 +157,14 @@ async def _hear(socket: web.WebSocketResponse) -> str | None:
                 await socket.close(code=ALREADY, message=b"Already Initialized")
             case "signal":
                 name = str(message.get("signal"))
-                if name not in signal.Signals.__members__:
+                if name not in KNOWN:
                     await socket.close(code=BAD_SIGNAL, message=b"Invalid signal")
-                elif name not in _IGNORED:
+                elif name not in ENDING_NOTHING:
                     return name
             case "data" if message.get("stream") != "stdin":
                 await socket.close(code=NOT_STDIN, message=b"Can only write to stdin")
             case "data":
                 await _notify(socket, "standard input has to come with init")
-            case _:
-                await _notify(socket, "the type of the message is unknown")
     return None
 
 
@@ -185,4 +185,4 @@ async def _notify(socket: web.WebSocketResponse, text: str) -> None:
     await socket.close(code=NOTIFIED, message=b"Notified Error")
 
 
-ROUTES = tuple(web.get(f"{prefix}/connect", connect) for prefix in piston.PREFIXES)
+ROUTES = tuple(web.get(f"{prefix}/connect", connect) for prefix in PREFIXES)

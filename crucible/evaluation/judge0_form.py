@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import signal
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,9 @@ from crucible.evaluation.result import bytes_of
 from crucible.models import Evaluation, Status, Verdict
 from crucible.webhooks.connector import TOTAL_S as CALLBACK_S
 from crucible.webhooks.schedule import RETRIES
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = ["CALLBACK_S", "CALLBACK_TRIES", "callback_of", "digest_of", "status_of", "submission_of"]
 #: Attempts of a callback, each of ``CALLBACK_S`` seconds unless an installation says otherwise.
@@ -25,6 +28,17 @@ CALLBACK_TRIES = RETRIES + 1
 METADATA = "judge0"
 #: Fields of a submission that are shown where none are named.
 FIELDS = ("stdout", "time", "memory", "stderr", "token", "compile_output", "message", "status")
+
+#: Every field that Judge0 has.
+ALL_FIELDS = frozenset({
+    *FIELDS, "status_id", "language", "language_id", "source_code", "stdin", "expected_output",
+    "created_at", "finished_at", "wall_time", "exit_code", "exit_signal", "number_of_runs",
+    "cpu_time_limit", "cpu_extra_time", "wall_time_limit", "memory_limit", "stack_limit",
+    "max_processes_and_or_threads", "enable_per_process_and_thread_time_limit",
+    "enable_per_process_and_thread_memory_limit", "max_file_size", "compiler_options",
+    "command_line_arguments", "redirect_stderr_to_stdout", "callback_url", "additional_files",
+    "enable_network", "started_at", "queued_at", "updated_at", "queue_host", "execution_host",
+})  # fmt: skip
 
 STATUSES = {
     1: "In Queue",
@@ -76,7 +90,7 @@ LANGUAGES = {
     85: NumberedLanguage("Perl", "perl"),
 }
 
-_SIGNALS = {
+_SIGNALS: dict[int, int] = {
     signal.SIGSEGV: 7,
     signal.SIGXFSZ: 8,
     signal.SIGFPE: 9,
@@ -105,11 +119,15 @@ def status_of(found: Evaluation, *, as_expected: bool) -> int:
         case Verdict.NONZERO_EXIT:
             return 11
         case Verdict.SIGNALLED:
-            return _SIGNALS.get(signal.Signals(found.signal or 9), 12)
+            return _SIGNALS.get(found.signal or signal.SIGKILL, 12)
         case Verdict.INTERNAL_ERROR | Verdict.CANCELLED | Verdict.EXPIRED:
             return 13
         case _:
             return 12
+
+
+#: White space, as Ruby strips it from an end.
+_SPACE = b"\t\n\v\f\r \0"
 
 
 def kept_of(found: Evaluation) -> dict[str, Any]:
@@ -119,60 +137,88 @@ def kept_of(found: Evaluation) -> dict[str, Any]:
 
 
 def digest_of(output: bytes) -> str:
-    """What is compared of an output: all but white space at its end."""
-    return hashlib.sha256(output.rstrip()).hexdigest()
+    """What is compared of an output: all but white space at the ends of its lines and its own."""
+    lines = (line.rstrip(_SPACE) for line in output.split(b"\n"))
+    return hashlib.sha256(b"\n".join(lines).rstrip(_SPACE)).hexdigest()
 
 
-def submission_of(found: Evaluation, *, encoded: bool) -> dict[str, Any]:
-    """Every field of a submission.
+def submission_of(
+    found: Evaluation, *, encoded: bool, names: Collection[str] | None = None
+) -> dict[str, Any]:
+    """What is known of a submission.
 
     Args:
         found: its evaluation.
         encoded: texts are in base64.
+        names: of the fields to show; None for all.
 
     Raises:
-        UnicodeDecodeError: a part is no text, and they are not.
+        UnicodeDecodeError: a part to be shown is no text, and they are not.
     """
-
-    def part(content: bytes) -> str | None:
-        if not content:
-            return None
-        return base64.b64encode(content).decode() if encoded else content.decode()
-
     kept = kept_of(found)
     stdout = bytes_of(found.output, found.output_encoding)
+    stderr = bytes_of(found.error, found.error_encoding)
+    if kept.get("merged"):
+        stdout, stderr = stdout + stderr, b""
     expected = kept.get("expected")
     number = status_of(found, as_expected=expected is None or expected == digest_of(stdout))
     compiled = found.compile if isinstance(found.compile, msgspec.Struct) else None
-    said = bytes_of(compiled.error, compiled.error_encoding) if compiled else b""
-    usage = found.usage
-    stderr = b"" if number == COMPILATION_ERROR else bytes_of(found.error, found.error_encoding)
-    return {
-        "stdout": part(stdout),
-        "time": None if usage is None else f"{usage.cpu_time_ms / 1000:.3f}",
-        "wall_time": None if usage is None else f"{usage.wall_time_ms / 1000:.3f}",
-        "memory": None if usage is None else usage.memory_peak_kb,
-        "stderr": part(stderr),
+    texts = {
+        "stdout": stdout,
+        "stderr": stderr,
+        "compile_output": bytes_of(compiled.error, compiled.error_encoding) if compiled else b"",
+        "message": (found.message or "").encode(),
+    }
+    facts: dict[str, Any] = {
         "token": found.eval_id,
-        "compile_output": part(said),
-        "message": part((found.message or "").encode()),
         "status": {"id": number, "description": STATUSES[number]},
         "status_id": number,
         "language_id": kept.get("language_id"),
         "language": _named(kept.get("language_id")),
-        "exit_code": found.exit_code,
-        "exit_signal": found.signal,
         "created_at": found.created_at,
         "finished_at": found.finished_at,
+        **dict.fromkeys(_OF_A_RUN),
     }
+    if number == COMPILATION_ERROR:
+        # A compiler that was stopped may have said nothing; why is said here, as there.
+        said = texts["compile_output"] or texts["message"]
+        texts |= {"stdout": b"", "stderr": b"", "compile_output": said}
+    else:
+        facts |= _run_of(found)
+    shown = facts | {
+        name: _part(text, encoded=encoded)
+        for name, text in texts.items()
+        if names is None or name in names
+    }
+    return shown if names is None else {name: shown.get(name) for name in names}
+
+
+#: What there is only of a program that was run.
+_OF_A_RUN = ("time", "wall_time", "memory", "exit_code", "exit_signal")
+
+
+def _run_of(found: Evaluation) -> dict[str, Any]:
+    usage = found.usage
+    return {
+        "time": None if usage is None else f"{usage.cpu_time_ms / 1000:.3f}",
+        "wall_time": None if usage is None else f"{usage.wall_time_ms / 1000:.3f}",
+        "memory": None if usage is None else usage.memory_peak_kb,
+        "exit_code": found.exit_code,
+        "exit_signal": found.signal,
+    }
+
+
+def _part(content: bytes, *, encoded: bool) -> str | None:
+    if not content:
+        return None
+    return base64.b64encode(content).decode() if encoded else content.decode()
 
 
 def callback_of(found: Evaluation) -> bytes | None:
     """The body of a callback, in base64 as Judge0's are; None where none was asked for."""
     if not kept_of(found).get("callback"):
         return None
-    everything = submission_of(found, encoded=True)
-    return msgspec.json.encode({name: everything[name] for name in FIELDS})
+    return msgspec.json.encode(submission_of(found, encoded=True, names=FIELDS))
 
 
 def _named(number: Any) -> dict[str, Any] | None:

@@ -155,8 +155,12 @@ async def test_piston_refuses_as_piston_does(client: aiohttp.ClientSession) -> N
     for change, words in (
         ({"language": "cobol"}, "cobol-* runtime is unknown"),
         ({"version": "2.7"}, "python-2.7 runtime is unknown"),
+        ({"version": "3.1"}, "python-3.1 runtime is unknown"),
+        ({"version": "^4 || <3"}, "python-^4 || <3 runtime is unknown"),
+        ({"language": None}, "language is required as a string"),
         ({"run_timeout": 10**9}, "run_timeout cannot exceed the configured limit of"),
-        ({"files": []}, "files"),
+        ({"run_timeout": -5}, "run_timeout must be non-negative"),
+        ({"files": []}, "files must include at least one utf8 encoded file"),
         ({"files": [{"content": "?", "encoding": "base64"}]}, "files[0].content is not base64"),
     ):
         status, answer = await ask(client, "/api/v2/piston/execute", asked | change)
@@ -164,6 +168,56 @@ async def test_piston_refuses_as_piston_does(client: aiohttp.ClientSession) -> N
         assert words in answer["message"]
     async with client.post("/api/v2/execute", data={"language": "python"}) as response:
         assert response.status == 415
+
+
+async def test_piston_takes_ranges_and_nulls(client: aiohttp.ClientSession) -> None:
+    """Versions as npm's ranges; null and 0 are the defaults; data may come before the program."""
+    for version in ("3", "3.x", "3.*", ">=3", "^3.0", ">=3.4 <4 || 2"):
+        await piston(client, "print(1)", version=version)
+    nothing = dict.fromkeys(("stdin", "args", "run_cpu_time", "compile_timeout"))
+    hexed = {"name": "data.bin", "content": "ff00", "encoding": "hex"}
+    files = [hexed, {"content": "print(open('data.bin', 'rb').read())"}]
+    asked = {**nothing, "files": files, "run_timeout": 0, "run_memory_limit": None}
+    assert (await piston(client, "", **asked))["run"]["stdout"] == "b'\\xff\\x00'\n"
+    shell = await piston(client, "kill -35 $$", language="sh")
+    assert (shell["language"], shell["run"]["signal"]) == ("bash", "SIGRTMIN+1")
+
+
+async def test_piston_says_how_a_compiler_ended(client: aiohttp.ClientSession) -> None:
+    """A status, and a run where there was none."""
+    broken = await piston(client, "int main( {", language="c")
+    compiled = broken["compile"]
+    assert (compiled["status"], compiled["code"], compiled["signal"]) == ("RE", 1, None)
+    assert compiled["message"] == "Exited with error status 1"
+    assert broken["run"] == compiled
+    endless = "constexpr long f(long n) { return n < 2 ? n : f(n - 1) + f(n - 2); }\n"
+    code = endless + "static_assert(f(60) > 0); int main() {}"
+    slow = await piston(client, code, language="cpp", compile_timeout=300)
+    compiled = slow["compile"]
+    assert (compiled["status"], compiled["code"], compiled["signal"]) == ("TO", None, "SIGKILL")
+    assert slow["run"]["status"] == "TO"
+
+
+async def test_piston_packages(client: aiohttp.ClientSession) -> None:
+    """What there is, is installed; nothing else can be."""
+    async with client.get("/api/v2/packages") as response:
+        installed = {one["language"]: one for one in await response.json()}
+    python = installed["python"]
+    assert set(python) == {"language", "language_version", "installed"}
+    known = {"language": "python", "version": python["language_version"]}
+    unknown = {"language": "cobol", "version": "1.0.0"}
+    for method in ("POST", "DELETE"):
+        for body, status, text in (
+            (known, 500, "installed"),
+            (unknown, 404, "Requested package cobol-1.0.0 does not exist"),
+            ({}, 404, "Requested package undefined-undefined does not exist"),
+            ([], 400, "object"),
+        ):
+            async with client.request(method, "/api/v2/packages", json=body) as response:
+                assert response.status == status
+                assert text in (await response.json())["message"]
+        async with client.request(method, "/api/v2/packages", data="{}") as response:
+            assert response.status == 415
 
 
 async def connected(client: aiohttp.ClientSession, *messages: Any) -> tuple[list[Any], int | None]:
@@ -203,6 +257,10 @@ async def test_piston_over_a_web_socket(client: aiohttp.ClientSession) -> None:
         (({"type": "data", "stream": "stdin", "data": "x"},), 4003, False),
         (("{",), 4002, True),
         (({**init, "language": "cobol", "files": [{"content": "1"}]},), 4002, True),
+        (({**init, "files": None},), 4002, True),
+        (({"type": "nonsense"},), 4001, False),
+        (({"type": "signal", "signal": "SIGKILL"},), 4003, False),
+        ((endless, {"type": "nonsense"}, {"type": "signal", "signal": "SIGKILL"}), 4999, False),
         ((endless, endless), 4000, False),
         ((endless, {"type": "data", "stream": "stdout", "data": "x"}), 4004, False),
         ((endless, {"type": "data", "stream": "stdin", "data": "x"}), 4002, True),
@@ -229,7 +287,8 @@ async def test_piston_is_signalled(
         # Piston's own server takes both kinds of frames.
         await socket.send_bytes(json.dumps({**init, "files": [{"content": code}]}).encode())
         assert (await socket.receive_json())["type"] == "runtime"
-        await socket.send_json({"type": "signal", "signal": "SIGWINCH"})
+        for passed_over in ("SIGWINCH", "SIGSTOP", "SIGRTMIN+1"):
+            await socket.send_json({"type": "signal", "signal": passed_over})
         async with asyncio.timeout(60):
             while not sleeping(seconds):
                 await asyncio.sleep(0.1)
@@ -328,7 +387,9 @@ async def test_judge0(client: aiohttp.ClientSession) -> None:
     assert (good["stdout"], good["stderr"], good["compile_output"]) == ("1\n", None, None)
     assert isinstance(good["time"], str)
     for number, code, more in (
+        (3, "print('1 ', 2, sep='\\n')", {"expected_output": "1\r\n2"}),
         (4, "print(1)", {"expected_output": "2"}),
+        (12, "import os; os.kill(os.getpid(), 35)", {}),
         (5, "while 1: pass", {"cpu_time_limit": 0.5}),
         (7, "import os; os.kill(os.getpid(), 11)", {}),
         (11, "raise SystemExit(1)", {}),
@@ -336,6 +397,8 @@ async def test_judge0(client: aiohttp.ClientSession) -> None:
     ):
         _, found = await judge0(client, source_code=code, **more)
         assert found["status"]["id"] == number, found
+    assert (found["time"], found["memory"], found["stderr"]) == (None, None, None)
+    assert "main.c" in found["compile_output"]
     for field, body in (
         ("source_code", {}),
         ("language_id", {"source_code": "x", "language_id": 1}),
@@ -371,7 +434,15 @@ async def test_judge0_bytes_and_batches(client: aiohttp.ClientSession) -> None:
     """Output that is no text needs base64; a batch keeps its order."""
     code = "import sys; sys.stdout.buffer.write(b'\\xff')"
     status, answer = await judge0(client, source_code=code)
-    assert (status, "base64_encoded=true" in answer["error"]) == (400, True)
+    # It was run, so that its token comes with the error.
+    assert (status, "base64_encoded=true" in answer["error"]) == (201, True)
+    token = answer["token"]
+    for query, status in (("", 400), ("?fields=stdout", 400), ("?fields=status,stderr", 200)):
+        async with client.get(f"/submissions/{token}{query}") as response:
+            assert response.status == status
+    async with client.get(f"/submissions/batch?tokens={token}") as response:
+        assert response.status == 400
+        assert "one or more submissions" in (await response.json())["error"]
     encoded = base64.b64encode(code.encode()).decode()
     _, answer = await judge0(
         client, "wait=true&base64_encoded=true&fields=stdout", source_code=encoded

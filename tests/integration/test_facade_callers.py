@@ -139,3 +139,124 @@ async def test_limits_under_the_least_of_judge0_are_refused(
         async with client.post("/submissions", json=body) as response:
             assert response.status == 422
             assert await response.json() == {field: [f"must be greater than {least}"]}
+
+
+async def test_limits_that_piston_is_not_asked_for_fit_the_installation(url: str) -> None:
+    """What it takes by default is no more than there is; what is named is refused."""
+    database = f"{url.removesuffix('0')}3"
+    small: dict[str, Any] = {"max_wall_time_s": 2.0, "max_cpu_time_s": 1.0}
+    async with running_api(database, event_bus_url="off", queue_limit=1, **small) as client:
+        async with client.post("/api/eval", json={"code": "1"}) as response:
+            assert response.status == 202
+        path, body = RUNS["piston"]
+        for more, status in (
+            ({}, 503),
+            ({"run_timeout": 2000, "run_cpu_time": 1000, "run_memory_limit": -1}, 503),
+            ({"run_timeout": 3000}, 400),
+            ({"compile_cpu_time": 10_000}, 400),
+        ):
+            async with client.post(path, json={**body, **more}) as response:
+                assert response.status == status, more
+
+
+#: What is refused of a submission, and the field that is named.
+WRONG: list[tuple[str, Any]] = [
+    ("language_id", "python"),
+    ("language_id", None),
+    ("language_id", 1),
+    ("source_code", 5),
+    ("source_code", " \n"),
+    ("stdin", ["a"]),
+    ("expected_output", {}),
+    ("cpu_time_limit", "fast"),
+    ("wall_time_limit", "0.5"),
+    ("memory_limit", True),
+    ("max_processes_and_or_threads", []),
+]
+
+
+async def test_judge0_names_the_field_that_is_wrong(url: str) -> None:
+    """422 by field, whatever is wrong; 400 for what is no body and for unknown ``fields``."""
+    async with running_api(without_keys(url), event_bus_url="off") as client:
+        good = RUNS["judge0"][1]
+        for field, value in WRONG:
+            async with client.post("/submissions", json={**good, field: value}) as response:
+                assert (response.status, list(await response.json())) == (422, [field]), value
+        for query, body in (
+            ("", b"{"),
+            ("?fields=stdout,nothing,more", b"{}"),
+            ("?fields=nothing,more&wait=true", b"{}"),
+        ):
+            async with client.post(f"/submissions{query}", data=body) as response:
+                assert response.status == 400
+                said = (await response.json())["error"]
+            assert ("invalid fields: [nothing, more]" in said) == ("fields" in query)
+        encoded = {**good, "source_code": "!!!!"}
+        async with client.post("/submissions?base64_encoded=true", json=encoded) as response:
+            assert response.status == 422
+            assert await response.json() == {"source_code": ["can't be blank"]}
+        nulls = dict.fromkeys(("stdin", "memory_limit", "number_of_runs", "additional_files"))
+        for more in (nulls, {"language_id": "71", "cpu_time_limit": "1.5"}):
+            async with client.post("/submissions", json={**good, **more}) as response:
+                assert (response.status, list(await response.json())) == (201, ["token"])
+        async with client.post("/submissions", data={**good, "stdin": "a b"}) as response:
+            assert response.status == 201
+            token = (await response.json())["token"]
+        for path, status in (
+            (f"/submissions/{token}?fields=status_id,source_code", 200),
+            (f"/submissions/{token}?fields=*", 200),
+            (f"/submissions/{token}?fields=nothing", 400),
+            (f"/submissions/batch?tokens={token}&fields=nothing", 400),
+            ("/submissions/batch?tokens=,", 400),
+            (f"/submissions/batch?tokens={','.join([token] * 21)}", 400),
+            ("/submissions/nobody", 404),
+            ("/submissions", 403),
+        ):
+            async with client.get(path) as response:
+                assert response.status == status, path
+        async with client.get(f"/submissions/{token}?fields=status_id,source_code") as response:
+            assert await response.json() == {"status_id": 1, "source_code": None}
+        async with client.get("/submissions/batch", headers={"tokens": token}) as response:
+            assert len((await response.json())["submissions"]) == 1
+        async with client.delete(f"/submissions/{token}") as response:
+            assert (response.status, await response.json()) == (
+                400,
+                {"error": "delete not allowed"},
+            )
+
+
+async def test_a_batch_of_judge0_is_taken_by_the_piece(url: str) -> None:
+    """A wrong item is an error in its place; none taken is 422, and 503 where the queue is full."""
+
+    async def batch(*submissions: Any) -> tuple[int, Any]:
+        body = {"submissions": list(submissions)}
+        async with client.post("/submissions/batch", json=body) as response:
+            return response.status, await response.json()
+
+    good = RUNS["judge0"][1]
+    database = f"{url.removesuffix('0')}2"
+    async with running_api(database, event_bus_url="off", queue_limit=1) as client:
+        assert (await batch())[0] == (await batch(*[good] * 21))[0] == 400
+        async with client.post("/submissions/batch", json={"submissions": "x"}) as response:
+            assert response.status == 400
+        status, said = await batch({**good, "language_id": "x"}, 5)
+        assert (status, said) == (
+            422,
+            [{"language_id": ["is not a number"]}, {"submission": ["must be an object"]}],
+        )
+        status, said = await batch({**good, "stdin": 5}, good, good)
+        assert (status, [list(one) for one in said]) == (201, [["stdin"], ["token"], ["error"]])
+        for submissions in ((good, good), ({}, good)):
+            assert await batch(*submissions) == (503, {"error": "queue is full"})
+
+
+async def test_what_judge0_says_of_itself(url: str) -> None:
+    """Languages with archived ones, and its version as text."""
+    async with running_api(without_keys(url), event_bus_url="off") as client:
+        async with client.get("/languages/all") as response:
+            for one in await response.json():
+                assert set(one) == {"id", "name", "is_archived"}
+        async with client.get("/version") as response:
+            assert await response.text() == "1.13.1"
+        async with client.get("/languages/9999") as response:
+            assert response.status == 404

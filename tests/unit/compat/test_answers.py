@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from crucible.compat import dify, nemo_skills, piston, sandbox_fusion
-from crucible.models import Evaluation, Status, Usage, Verdict
+from crucible.evaluation import judge0_form
+from crucible.evaluation.limits import LimitsRequest
+from crucible.models import CompileView, Evaluation, Status, Usage, Verdict
 
 USAGE = Usage(wall_time_ms=20, cpu_time_ms=10, memory_peak_kb=100)
 #: Verdict, exit code and signal.
@@ -98,7 +100,69 @@ def test_piston(verdict: Verdict, status: str | None, code: int | None, signal: 
     assert (ran["status"], ran["code"], ran["signal"]) == (status, code, signal)
     assert (ran["cpu_time"], ran["wall_time"], ran["memory"]) == (10, 20, 102400)
     longer = piston.answer_of("python", "3", ended(Verdict.OUTPUT_LIMIT, b"long out"))["run"]
-    assert longer["status"] == "OL"
+    assert (longer["status"], longer["message"]) == ("OL", "stdout length exceeded")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code", "wall_ms", "cpu_ms", "status", "signal"),
+    [
+        (Verdict.OK, 0, 9000, 9000, None, None),
+        (Verdict.COMPILE_ERROR, 1, 10, 10, "RE", None),
+        (Verdict.COMPILE_ERROR, None, 2000, 10, "TO", "SIGKILL"),
+        (Verdict.COMPILE_ERROR, None, 10, 1500, "TO", "SIGKILL"),
+        (Verdict.COMPILE_ERROR, None, 1999, 1499, "SG", "SIGABRT"),
+        (Verdict.INTERNAL_ERROR, None, 0, 0, "XX", None),
+    ],
+)
+def test_a_compiler_of_piston(
+    verdict: Verdict,
+    code: int | None,
+    wall_ms: int,
+    cpu_ms: int,
+    status: str | None,
+    signal: str | None,
+) -> None:
+    """A program that was not compiled shows its compiler as its run, as there."""
+    found = ended(Verdict.OK)
+    found.verdict, found.signal = verdict, 6
+    found.compile = CompileView(
+        exit_code=code,
+        error="d/8=",
+        error_encoding="base64",
+        usage=Usage(wall_time_ms=wall_ms, cpu_time_ms=cpu_ms),
+    )
+    limits = LimitsRequest(wall_time_s=2, cpu_time_s=1.5)
+    answer = piston.answer_of("c", "12", found, limits)
+    compiled = answer["compile"]
+    assert (compiled["status"], compiled["code"], compiled["signal"]) == (status, code, signal)
+    assert (compiled["message"] is None) == (status is None)
+    assert (compiled["stderr"], compiled["wall_time"]) == ("w\ufffd", wall_ms)
+    assert (answer["run"] == compiled) == (verdict is Verdict.COMPILE_ERROR)
+
+
+def test_judge0_merges_standard_error_where_it_was_asked_to() -> None:
+    found = ended(Verdict.OK)
+    expected = judge0_form.digest_of(b"out\nerr")
+    found.metadata = {"judge0": {"merged": True, "expected": expected}}
+    shown = judge0_form.submission_of(found, encoded=False)
+    assert (shown["stdout"], shown["stderr"], shown["status_id"]) == ("out\nerr\n", None, 3)
+
+
+def test_judge0_says_why_a_compiler_was_stopped() -> None:
+    """A compiler that is stopped may have written nothing."""
+    found = ended(Verdict.OK)
+    found.verdict, found.compile = Verdict.COMPILE_ERROR, CompileView()
+    shown = judge0_form.submission_of(found, encoded=False)
+    assert (shown["status_id"], shown["compile_output"]) == (6, "why")
+    assert {shown[name] for name in ("stdout", "stderr", "time", "exit_code")} == {None}
+
+
+def test_a_real_time_signal() -> None:
+    """Python has no name for most."""
+    found = ended(Verdict.SIGNALLED)
+    found.signal = 35
+    assert piston.answer_of("python", "3", found)["run"]["signal"] == "SIGRTMIN+1"
+    assert judge0_form.status_of(found, as_expected=True) == 12
 
 
 @pytest.mark.parametrize(
