@@ -20,6 +20,7 @@ from crucible.models import Status
 from crucible.platform_tasks import build_registry
 from crucible.settings import Settings, load_settings
 from crucible.stock.bridge import Bridge
+from crucible.stock.request import hard_limit_reached
 from crucible.stock.urls import celery_tls, celery_url
 from crucible.telemetry.traces import start_tracing
 
@@ -190,15 +191,13 @@ def _report_ends(app: Celery, bridge: Bridge) -> None:
     revoked message is dropped. Celery has stored the result by then.
     """
 
-    def revoked(sender: Any, request: Any, **_: Any) -> None:
-        report(sender, request)
-
     def failed(sender: Any, **_: Any) -> None:
-        if not bridge.is_open:
+        # Celery names no message where a hard time limit was reached.
+        if not bridge.is_open and sender.request.id is not None:
             report(sender, sender.request)
 
-    def report(task: Any, request: Any) -> None:
-        if task.name not in EVALUATING:
+    def report(sender: Any, request: Any, **_: Any) -> None:
+        if sender.name not in EVALUATING:
             return
         call = report_call(
             request.id,
@@ -210,7 +209,8 @@ def _report_ends(app: Celery, bridge: Bridge) -> None:
         if call is not None:
             _send(app, call, retry_policy=_REPORT_RETRIES)
 
-    signals.task_revoked.connect(revoked, weak=False)
+    signals.task_revoked.connect(report, weak=False)
+    hard_limit_reached.connect(report, weak=False)
     signals.task_failure.connect(failed, weak=False)
 
 
