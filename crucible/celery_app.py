@@ -11,21 +11,28 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, signals
 
 from crucible.evaluation.completion_hooks import CompletionHooks
+from crucible.evaluation.end_report import report_call
 from crucible.evaluation.event_hooks import EventHooks, delivery_of
 from crucible.evaluation.schedule import QUEUE, TASKS
+from crucible.evaluation.tasks import EVALUATING
 from crucible.evaluation.webhook_hooks import WebhookHooks
 from crucible.models import Status
 from crucible.platform_tasks import build_registry
 from crucible.settings import Settings, load_settings
 from crucible.stock.bridge import Bridge
+from crucible.stock.request import hard_limit_reached
 from crucible.stock.urls import celery_tls, celery_url
 from crucible.telemetry.traces import start_tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from crucible.evaluation.transitions import Delivery
     from crucible.telemetry.tracing.tasks import StockSpans
+
+#: How Celery tries to send a report while the queue server is away: for some ten seconds, in which
+#: a main process could do nothing else either. Its default is half a second.
+_REPORT_RETRIES = {
+    "max_retries": 14, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1.0,
+}  # fmt: skip
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -97,11 +104,12 @@ def create_app(settings: Settings) -> Celery:
     bridge = Bridge(app, registry)
     for hooks in registry.all_hooks():
         if isinstance(hooks, CompletionHooks):
-            _count_ends(hooks)
+            _count_ends(bridge, hooks)
         elif isinstance(hooks, EventHooks):
-            _write_events(hooks)
+            _write_events(bridge, hooks)
         elif isinstance(hooks, WebhookHooks):
-            _send_webhooks(app, hooks)
+            _send_webhooks(app, bridge, hooks)
+    _report_ends(app, bridge)
 
     if tracing is not None:
         _trace(tracing.stock)
@@ -117,35 +125,32 @@ def create_app(settings: Settings) -> Celery:
     return app
 
 
-def _count_ends(hooks: CompletionHooks) -> None:
-    """Count completions of evaluations as async workers do.
-
-    Evaluations revoked before they start are not counted: Celery signals those in the worker's main
-    process, which writes no counts.
-    """
+def _count_ends(bridge: Bridge, hooks: CompletionHooks) -> None:
+    """Count completions of evaluations as async workers do."""
 
     def returned(sender: Any, result: Any, **_: Any) -> None:
         hooks.returned(sender.name, result)
 
     def failed(sender: Any, task_id: str, **_: Any) -> None:
-        hooks.ended(sender.name, task_id, Status.FAILED)
+        if bridge.is_open:
+            hooks.ended(sender.name, task_id, Status.FAILED)
 
     signals.task_success.connect(returned, weak=False)
     signals.task_failure.connect(failed, weak=False)
 
 
-def _write_events(hooks: EventHooks) -> None:
+def _write_events(bridge: Bridge, hooks: EventHooks) -> None:
     """Write events of evaluations as async workers do; Celery has stored results by then.
 
-    That an evaluation runs is written by its task. What is revoked before it starts is written by
-    the api that was asked to cancel it.
+    That an evaluation runs is written by its task.
     """
 
     def returned(sender: Any, result: Any, **_: Any) -> None:
         hooks.returned(sender.name, _delivery(sender.request), result)
 
     def failed(sender: Any, exception: BaseException, **_: Any) -> None:
-        hooks.gave_up(sender.name, _delivery(sender.request), exception)
+        if bridge.is_open:
+            hooks.gave_up(sender.name, _delivery(sender.request), exception)
 
     def retried(sender: Any, request: Any, reason: Any, **_: Any) -> None:
         hooks.delayed(sender.name, _delivery(request), reason)
@@ -155,35 +160,70 @@ def _write_events(hooks: EventHooks) -> None:
     signals.task_retry.connect(retried, weak=False)
 
 
-def _send_webhooks(app: Celery, hooks: WebhookHooks) -> None:
+def _send_webhooks(app: Celery, bridge: Bridge, hooks: WebhookHooks) -> None:
     """Send deliveries as async workers do, before the message of the evaluation is acknowledged.
 
-    A worker that is killed before it has sent them runs the evaluation again. What is revoked
-    before it starts is reported by the api that was asked to cancel it.
+    A worker that is killed before it has sent them runs the evaluation again.
     """
-
-    def send(calls: Sequence[Any]) -> None:
-        for call in calls:
-            app.send_task(
-                call.name,
-                kwargs=dict(call.kwargs or {}),
-                task_id=call.task_id,
-                queue=call.queue,
-                ignore_result=True,
-                **(call.options or {}),
-            )
 
     def returned(sender: Any, result: Any, **_: Any) -> None:
         request = sender.request
         arguments = (request.args or (), request.kwargs or {}, request.headers or {})
-        send(hooks.returned(sender.name, *arguments, result))
+        for call in hooks.returned(sender.name, *arguments, result):
+            _send(app, call)
 
     def failed(sender: Any, task_id: str, **_: Any) -> None:
+        if not bridge.is_open:
+            return
         request = sender.request
-        send(hooks.gave_up(sender.name, task_id, request.kwargs or {}, request.headers or {}))
+        arguments = (request.kwargs or {}, request.headers or {})
+        for call in hooks.gave_up(sender.name, task_id, *arguments):
+            _send(app, call)
 
     signals.task_success.connect(returned, weak=False)
     signals.task_failure.connect(failed, weak=False)
+
+
+def _report_ends(app: Celery, bridge: Bridge) -> None:
+    """Have a worker report what ends where no hooks are open: in the main process of a pool.
+
+    It is there that a child is killed, by a revocation, a hard time limit or the kernel, and that a
+    revoked message is dropped. Celery has stored the result by then.
+    """
+
+    def failed(sender: Any, **_: Any) -> None:
+        # Celery names no message where a hard time limit was reached.
+        if not bridge.is_open and sender.request.id is not None:
+            report(sender, sender.request)
+
+    def report(sender: Any, request: Any, **_: Any) -> None:
+        if sender.name not in EVALUATING:
+            return
+        call = report_call(
+            request.id,
+            request.kwargs or {},
+            request.headers or {},
+            queue=_queue_of(request),
+            worker=request.hostname,
+        )
+        if call is not None:
+            _send(app, call, retry_policy=_REPORT_RETRIES)
+
+    signals.task_revoked.connect(report, weak=False)
+    hard_limit_reached.connect(report, weak=False)
+    signals.task_failure.connect(failed, weak=False)
+
+
+def _send(app: Celery, call: Any, **options: Any) -> None:
+    app.send_task(
+        call.name,
+        kwargs=dict(call.kwargs or {}),
+        task_id=call.task_id,
+        queue=call.queue,
+        ignore_result=True,
+        **(call.options or {}),
+        **options,
+    )
 
 
 def _trace(spans: StockSpans) -> None:
@@ -203,10 +243,14 @@ def _delivery(request: Any) -> Delivery:
     return delivery_of(
         request.id,
         request.headers or {},
-        queue=str((request.delivery_info or {}).get("routing_key") or ""),
+        queue=_queue_of(request),
         worker=request.hostname,
         retries=request.retries,
     )
+
+
+def _queue_of(request: Any) -> str:
+    return str((request.delivery_info or {}).get("routing_key") or "")
 
 
 app = create_app(load_settings())

@@ -357,7 +357,8 @@ class CeleryService:
         """Cancel one evaluation, with and of scoped ids; asking again is safe.
 
         A queued evaluation has ended when this returns. The worker of a running one has
-        ``STOP_WAIT_S`` to stop the program and to store the result.
+        ``STOP_WAIT_S`` to stop the program and to store the result; an end that comes later is
+        reported by that worker alone.
         """
         evaluation = await self.find(eval_id)
         if evaluation.status in ENDED:
@@ -373,10 +374,9 @@ class CeleryService:
         return found
 
     async def _report_cancelled(self, eval_id: str, found: Evaluation) -> None:
-        """Report an end that no worker may report.
+        """Report an end now: a worker may not have it for a long time, and then does the same.
 
-        None may have it for a long time, and a stock one kills the process that runs it. An end
-        that is reported twice has the same ids.
+        An end that is reported twice has the same ids.
         """
         self.events.add(cancelled(Delivery(eval_id, found.queue, None)))
         await self._notify(eval_id, found)

@@ -15,6 +15,8 @@ from crucible.evaluation import maintenance, transitions
 from crucible.evaluation.announcements import announcing
 from crucible.evaluation.completion_hooks import CompletionHooks, SandboxHooks
 from crucible.evaluation.completions import CompletionCounter
+from crucible.evaluation.end_report import TASK as REPORT_END
+from crucible.evaluation.end_report import EndReporter, open_reporter, report_end
 from crucible.evaluation.event_hooks import EventHooks
 from crucible.evaluation.executor_health import ExecutorHealth
 from crucible.evaluation.executor_settings import breaker_policy, executor_config
@@ -70,6 +72,7 @@ class Platform:
         webhooks: makes deliveries.
         outputs: moves large outputs out of results.
         running: called with the task and the scoped id of an evaluation that is about to run.
+        ends: reports ends that no hooks saw; None where no worker serves that task.
     """
 
     executor: Executor
@@ -79,6 +82,7 @@ class Platform:
     webhooks: WebhookOutlet
     outputs: LargeOutputs = field(default_factory=LargeOutputs)
     running: Callable[[TaskContext, str], None] = lambda ctx, eval_id: None
+    ends: EndReporter | None = None
 
 
 def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) -> TaskRegistry:
@@ -130,6 +134,9 @@ def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) 
             subscriptions.watching(broker_url, keys),
             serving_sessions(executor, broker_url, keys, settings.sessions),
             open_outlet(settings, keys, policy, hosts, completions.webhook_attempted) as webhooks,
+            open_reporter(
+                settings, keys, events=sink, subscriptions=subscriptions, completions=completions
+            ) as ends,
         ):
             opened.append(executor)
             try:
@@ -142,6 +149,7 @@ def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) 
                         webhooks,
                         outputs,
                         events.running,
+                        ends,
                     )
             finally:
                 opened.remove(executor)
@@ -163,6 +171,7 @@ def build_registry(settings: Settings, observers: Sequence[ExecutorHooks] = ()) 
     registry.task("tasks.health_check")(health_check)
     # It counts its attempts itself: the schedule has an end, a server that is away does not count.
     registry.task(DELIVER_WEBHOOK, ignore_result=True, max_retries=None)(deliver_webhook)
+    registry.task(REPORT_END, ignore_result=True, max_retries=None, resumes=True)(report_end)
     maintenance.register(registry, settings)
     return registry
 

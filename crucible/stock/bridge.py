@@ -7,7 +7,7 @@ import os
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Unpack
 
-from celery import exceptions, states
+from celery import exceptions, signals, states
 from celery.backends.base import DisabledBackend
 
 from crucible.broker.canvas.signature import signature
@@ -167,6 +167,10 @@ def _begin(celery_task: Any) -> None:
     if backend.get_task_meta(request.id, cache=False)["status"] == states.REVOKED:
         # The chord that it is part of is not told otherwise.
         backend.mark_as_revoked(request.id, "revoked", request, store_result=False)
+        # As stock's main process does with what it knows to be revoked.
+        signals.task_revoked.send(
+            celery_task, request=request, terminated=False, signum=None, expired=False
+        )
         raise exceptions.Ignore
     started = {"pid": os.getpid(), "hostname": request.hostname}
     backend.store_result(request.id, started, states.STARTED, request=request)
@@ -193,6 +197,7 @@ class Bridge:
             run,
             name=task.name,
             bind=True,
+            Request="crucible.stock.request:Request",
             # shared=True would register the task with every application of the process.
             shared=False,
             # ``_begin`` does it.
@@ -247,6 +252,11 @@ class Bridge:
             next_try = exceptions.Reject(reject.reason, requeue=not never)
         assert isinstance(next_try, BaseException)
         return next_try
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what tasks need is open in this process, hooks of evaluations included."""
+        return self._loop.is_open
 
     #: More retries than any task has; stock reads None as "the task's own max_retries".
     _unlimited = 1_000_000_000

@@ -33,6 +33,11 @@ class LoopThread:
         self._stack = AsyncExitStack()
         self._states: dict[Hashable, Any] = {}
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has started it, as those do that run tasks."""
+        return self._loop is not None and self._pid == os.getpid()
+
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """The coroutine's result, from any thread; an exception here cancels it."""
         loop = self._started()

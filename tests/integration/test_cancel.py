@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from support.api_rig import running_api
+from support.patience import PATIENCE_S
 from support.worker_rig import crucible
 
 from crucible.broker.control.client import ControlClient
 from crucible.broker.control.revoked import RevokedKey
+from crucible.evaluation.result import plain, result_of
+from crucible.evaluation.view import now_text
+from crucible.models import Outcome, Verdict
 from crucible.worker import TaskRegistry
 from crucible.worker.worker import Worker
 
@@ -83,6 +87,48 @@ async def test_a_running_evaluation_is_stopped(redis_url: str) -> None:
         status, view = await delete(client, "running")
         assert (status, view["status"], view["verdict"]) == (200, "cancelled", "cancelled")
         assert stopped == ["running"]
+
+
+@pytest.mark.parametrize("claim", ["atomic", "brpop"])
+async def test_what_was_written_before_the_start_was_stored_is_kept(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, claim: Literal["atomic", "brpop"]
+) -> None:
+    """The api sees no start, so that it has ended for the api; its worker knows more."""
+    monkeypatch.setattr("crucible.worker.settlement_writer._PATIENCE_S", 3600.0)
+    writing = asyncio.Event()
+    leaving = TaskRegistry()
+
+    @leaving.task("tasks.evaluate_code", track_started=True)
+    async def evaluate(ctx: TaskContext, eval_id: str, code: str, language: str, **_: Any) -> Any:
+        writing.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            outcome = Outcome(verdict=Verdict.CANCELLED, stdout=b"so far")
+            now, name = now_text(), ctx.hostname
+            left = result_of(
+                eval_id, outcome, worker=name, retry_count=0, started_at=now, finished_at=now
+            )
+            ctx.leave(plain(left))
+            raise
+
+    async with (
+        running_api(redis_url, claim=claim) as client,
+        Worker(leaving, broker_url=redis_url, queues=("evaluation",), claim=claim),
+    ):
+        await submit(client, "young")
+        async with asyncio.timeout(PATIENCE_S):
+            await writing.wait()
+        assert (await show(client, "young"))["status"] == "queued"
+        status, view = await delete(client, "young")
+        assert (status, view["status"]) == (200, "cancelled")
+        async with asyncio.timeout(PATIENCE_S):
+            while (view := await show(client, "young"))["output"] != "so far":
+                await asyncio.sleep(0.01)
+        assert (view["status"], view["verdict"]) == ("cancelled", "cancelled")
+        assert view["worker"] is not None
+        # Asking again changes nothing.
+        assert await delete(client, "young") == (200, view)
 
 
 async def test_what_ended_keeps_its_end(redis_url: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from celery import Celery
+from celery import Celery, signals
 from celery.app.trace import build_tracer
 from celery.exceptions import QueueNotFound
 
@@ -74,8 +74,17 @@ async def test_a_revoked_task_does_not_run_and_stays_revoked(
     """The broadcast was missed: the worker has the message, and was not connected."""
     async with ControlClient.connect(redis_url) as control:
         await control.revoke(["one"], terminate=True, final=final)
+    found = []
+
+    def revoked(request: Any, **_: Any) -> None:
+        found.append(request.id)
+
+    signals.task_revoked.connect(revoked)
     await asyncio.to_thread(rig.run, "one")
+    signals.task_revoked.disconnect(revoked)
     assert (rig.seen, await asyncio.to_thread(rig.state, "one")) == ([], "REVOKED")
+    # As of any other revoked message, so that its end is reported.
+    assert found == ["one"]
 
 
 async def test_others_are_started_as_by_stock(rig: Rig) -> None:

@@ -174,6 +174,35 @@ async def test_a_run_that_was_not_seen_ends_a_revoked_task(redis: Redis, steps: 
     assert b"REVOKED" in (await redis.get("celery-task-meta-b") or b"")
 
 
+@pytest.mark.parametrize(
+    ("stored", "new", "replaced"),
+    [
+        ({}, {"result": {"left": "out"}}, True),
+        ({}, {"result": {"left": None}}, False),
+        ({}, {"result": {}}, False),
+        ({"result": {"left": "out"}}, {"result": {"left": "other"}}, False),
+        ({"status": "SUCCESS"}, {"result": {"left": "out"}}, False),
+        ({}, {"status": "SUCCESS", "result": {"left": "out"}}, False),
+    ],
+)
+async def test_a_revoked_task_is_given_what_it_left(
+    redis: Redis,
+    steps: RedisStore,
+    stored: dict[str, Any],
+    new: dict[str, Any],
+    *,
+    replaced: bool,
+) -> None:
+    """Once, and nothing else: it was cancelled before its start was stored."""
+    claims, key = Claims(steps, new_worker_id(), ["celery"]), "celery-task-meta-a"
+    before, after = (
+        json.dumps({"status": "REVOKED", "children": []} | one).encode() for one in (stored, new)
+    )
+    for one in (before, after):
+        await claims.settle([Settlement(None, key, one)])
+    assert await redis.get(key) == (after if replaced else before)
+
+
 async def test_old_stock_claims_return_as_stock_returns_them(
     redis: Redis, steps: RedisStore
 ) -> None:

@@ -30,3 +30,17 @@ def is_final(meta: Mapping[str, Any]) -> bool:
     if meta.get("status") == REVOKED:
         return meta.get("children", ()) is not None
     return meta.get("status") in (SUCCESS, FAILURE)
+
+
+def adds_left(meta: Mapping[str, Any], stored: Mapping[str, Any]) -> bool:
+    """Whether a state is a REVOKED with what its task left, and the stored one has nothing of that.
+
+    A task that is cancelled before its start was stored is REVOKED before the worker that runs it
+    has stopped it.
+    """
+    return meta.get("status") == REVOKED and _has_left(meta) and not _has_left(stored)
+
+
+def _has_left(meta: Mapping[str, Any]) -> bool:
+    result = meta.get("result")
+    return isinstance(result, dict) and result.get("left") is not None

@@ -98,7 +98,7 @@ class TransactionClaims(TransactionClient):
             stored = 0
             async with self._redis.pipeline(transaction=True) as pipe:
                 for key, meta in zip(result_keys, metas, strict=True):
-                    if not await has_ended(self._redis, key):
+                    if not await has_ended(self._redis, key, meta):
                         store_result(pipe, key, meta, ttl_s)
                         stored += 1
                 if fields:
@@ -115,7 +115,8 @@ class TransactionClaims(TransactionClient):
         async def body(pipe: Any) -> bool:
             if not await pipe.hexists(keys.unacked, settled.field):
                 return False
-            store = bool(settled.meta) and not await has_ended(self._redis, settled.result_key)
+            key, meta = settled.result_key, settled.meta
+            store = bool(meta) and not await has_ended(self._redis, key, meta)
             pipe.multi()
             _send_on(pipe, keys, settled, visibility_timeout_s)
             if store:

@@ -17,6 +17,7 @@ from crucible.broker.redis.without_lua.watched import (
     has_ended,
     pairs,
     store_result,
+    to_bytes,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class TransactionEffects(TransactionClient):
                 ended = {
                     write.key
                     for write in _writes(block)
-                    if write.verb is Verb.STORE and await has_ended(self._redis, write.key)
+                    if write.verb is Verb.STORE
+                    and await has_ended(self._redis, write.key, to_bytes(write.args[0]))
                 }
                 pipe.multi()
                 _queue_block(pipe, keys, block, allowed, ended, ttl_s)

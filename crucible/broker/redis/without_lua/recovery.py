@@ -106,7 +106,7 @@ class TransactionRecovery(TransactionClient):
                 return RestoreStatus.NOT_LOST
             if not await pipe.hexists(keys.unacked, row.field):
                 return RestoreStatus.NOT_LOST
-            store = bool(row.meta) and not await has_ended(self._redis, row.result_key)
+            store = bool(row.meta) and not await has_ended(self._redis, row.result_key, row.meta)
             pipe.multi()
             _place(pipe, row)
             if store:

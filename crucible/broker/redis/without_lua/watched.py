@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import WatchError
 
 from crucible.broker.redis.commands import CommandClient
-from crucible.broker.wire.states import is_final
+from crucible.broker.wire.states import REVOKED, adds_left, is_final
 from crucible.redis_keys import DEAD_LETTER_LIMIT
 
 if TYPE_CHECKING:
@@ -41,16 +41,20 @@ async def watched(client: Any, key: Any, body: Callable[[Any], Awaitable[Any]]) 
             return reply
 
 
-async def has_ended(client: Any, key: Any) -> bool:
-    """Whether a result that ends its task is stored under ``key``."""
-    stored = await client.get(key)
-    if stored is None:
+async def has_ended(client: Any, key: Any, meta: bytes) -> bool:
+    """Whether a result that ends its task is stored under ``key``, and ``meta`` adds nothing."""
+    stored = _decoded(await client.get(key))
+    if not is_final(stored):
         return False
+    return stored["status"] != REVOKED or not adds_left(_decoded(meta), stored)
+
+
+def _decoded(stored: bytes | None) -> dict[str, Any]:
     try:
-        meta = json.loads(stored)
+        meta = {} if stored is None else json.loads(stored)
     except ValueError:
-        return False
-    return isinstance(meta, dict) and is_final(meta)
+        return {}
+    return meta if isinstance(meta, dict) else {}
 
 
 def store_result(pipe: Any, key: str, meta: bytes, ttl_s: int) -> None:
