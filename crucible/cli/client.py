@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 import typer
@@ -21,9 +21,12 @@ from crucible.evaluation.result import bytes_of
 from crucible.models import ENDED, Evaluation, Status, Verdict
 from crucible.settings import Settings, http_url
 from crucible.settings.sections import Section
+from crucible.validation import input_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
 
 #: Seconds one request waits for the completion before the next one is sent.
 WAIT_SLICE_S = 20.0
@@ -37,13 +40,28 @@ Url = Annotated[
     typer.Option(help="URL of the API; default: from --host and --port.", show_default=False),
 ]
 
+
+class Accepted(msgspec.Struct):
+    """What an answer to a submission has at least."""
+
+    eval_id: str
+
+
+class Standing(msgspec.Struct):
+    """What an answer about an evaluation has at least."""
+
+    status: Status
+    verdict: Verdict | None = None
+
+
 EvalId = Annotated[str, typer.Argument(help="The evaluation's id, as submit prints it.")]
 
 
 @with_settings(Section.LISTENING)
 def status(settings: Settings, eval_id: EvalId, url: Url = None, as_json: Json = False) -> None:
     """Print the status of an evaluation."""
-    found = asyncio.run(ask_api(api_of(url, settings), "GET", path_of(eval_id)))
+    api = api_of(url, settings)
+    found = asyncio.run(ask_api(api, "GET", path_of(eval_id), kind=Standing))
     if as_json:
         print_json(found)
     else:
@@ -62,8 +80,9 @@ def cancel(
     as_json: Json = False,
 ) -> None:
     """Cancel a queued or running evaluation; exit code 1 if it had finished before."""
-    query = "?purge=true" if purge else ""
-    found = asyncio.run(ask_api(api_of(url, settings), "DELETE", f"{path_of(eval_id)}{query}"))
+    path = f"{path_of(eval_id)}?purge=true" if purge else path_of(eval_id)
+    kind = dict[str, Any] if purge else Standing
+    found = asyncio.run(ask_api(api_of(url, settings), "DELETE", path, kind=kind))
     if as_json:
         print_json(found)
     elif purge:
@@ -71,7 +90,7 @@ def cancel(
     elif found["status"] == Status.CANCELLED:
         typer.echo("cancelled")
     elif found["status"] in ENDED:
-        typer.echo(f"{found['status']} ({found['verdict']}) before it could be cancelled")
+        typer.echo(f"{found['status']} ({found.get('verdict')}) before it could be cancelled")
     else:
         typer.echo("cancelling")
     if not purge and found["status"] in ENDED and found["status"] != Status.CANCELLED:
@@ -139,7 +158,8 @@ async def ended(
     most_s = WAIT_SLICE_S if seen is None else SEEN_SLICE_S
     while True:
         slice_s = most_s if left is None else min(left, most_s)
-        found = await ask_api(api, "GET", f"{path_of(eval_id)}?wait={slice_s:g}", wait_s=slice_s)
+        path = f"{path_of(eval_id)}?wait={slice_s:g}"
+        found = await ask_api(api, "GET", path, wait_s=slice_s, kind=Standing)
         if left is not None:
             left -= slice_s
         if found["status"] in ENDED or (left is not None and left <= 0):
@@ -149,20 +169,52 @@ async def ended(
 
 
 async def ask_api(
-    api: Api, method: str, path: str, body: Mapping[str, Any] | None = None, wait_s: float = 0
+    api: Api,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    wait_s: float = 0,
+    kind: Any = dict[str, Any],
 ) -> dict[str, Any]:
-    """One answer of the API, which is asked once; raises ApiError."""
+    """One answer of the API, which is asked once.
+
+    Args:
+        api: where it is.
+        method: of the request.
+        path: of the request, with its query.
+        body: of the request.
+        wait_s: seconds that the API may take longer than usual.
+        kind: what the answer has at least.
+
+    Raises:
+        ApiError: it refuses, does not answer, or what answers is no API of Crucible.
+    """
     content = None if body is None else msgspec.json.encode(body)
     async with Transport(api.url, api.key, retry_for_s=0) as transport:
         answer = await transport.ask(method, path, body=content, wait_s=wait_s)
     if answer.status == HTTPStatus.NO_CONTENT:
         return {}
     try:
-        return msgspec.json.decode(answer.content, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        found = msgspec.json.decode(answer.content, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ApiError(
             f"the API answered {answer.status} with something that is not JSON"
         ) from None
+    as_answer(found, kind)
+    return found
+
+
+def as_answer(found: dict[str, Any], kind: type[T]) -> T:
+    """An answer as a type.
+
+    Raises:
+        ApiError: it is no such answer: another service listens there.
+    """
+    try:
+        return msgspec.convert(found, kind)
+    except msgspec.ValidationError as error:
+        wrong = input_error(error)
+        raise ApiError(f"the answer is not one of Crucible's: {wrong}") from None
 
 
 def show(found: dict[str, Any], as_json: bool) -> None:
@@ -172,7 +224,7 @@ def show(found: dict[str, Any], as_json: bool) -> None:
     elif found.get("tests"):
         print_graded(found)
     else:
-        _print_output(msgspec.convert(found, Evaluation))
+        _print_output(as_answer(found, Evaluation))
     if found.get("verdict") not in PASSED:
         raise typer.Exit(1)
 

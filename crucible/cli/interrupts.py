@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 from rich.console import Console
 
-from crucible.cli.client import Api, ask_api, ended, path_of
+from crucible.cli.client import Accepted, Api, ask_api, ended, path_of
 from crucible.cli.running import StopSignals
 from crucible.cli.tests_table import Watcher
 from crucible.models import ENDED, Status
@@ -49,7 +49,8 @@ class Submission:
         After a first SIGINT its answer is waited for all the same, since it has the id.
         """
         signals = self._signals
-        sending = asyncio.create_task(ask_api(self._api, "POST", "/api/eval", self._body))
+        request = ask_api(self._api, "POST", "/api/eval", self._body, kind=Accepted)
+        sending = asyncio.create_task(request)
         try:
             if not await _done_before(sending, signals.stop):
                 _say("waiting for the API to answer with the id; Ctrl-C again does not wait")

@@ -6,6 +6,7 @@ import asyncio
 from itertools import islice
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Column, Table
@@ -88,12 +89,19 @@ def command(
     Console(width=None if Console().is_terminal else 200).print(table)
 
 
+class Page(msgspec.Struct):
+    """What one page of evaluations has at least."""
+
+    items: list[dict[str, Any]]
+    next_cursor: str | None
+
+
 async def _ask(api: Api, filters: dict[str, Any], limit: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     cursor = None
     while len(found) < limit:
         asked = {**filters, "limit": min(_PAGE, limit - len(found)), "cursor": cursor}
-        page = await ask_api(api, "GET", f"/api/eval{query_of(asked)}")
+        page = await ask_api(api, "GET", f"/api/eval{query_of(asked)}", kind=Page)
         found += islice(page["items"], limit - len(found))
         cursor = page["next_cursor"]
         if cursor is None:

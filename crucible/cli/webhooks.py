@@ -6,6 +6,7 @@ import asyncio
 from typing import Annotated, Any
 from urllib.parse import quote
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -23,8 +24,40 @@ _PATH = "/api/v1/webhooks"
 WebhookId = Annotated[str, typer.Argument(help="Its id, as list prints it.")]
 
 
-def _ask(settings: Settings, url: str | None, method: str, path: str, body: Any = None) -> Any:
-    return asyncio.run(ask_api(api_of(url, settings), method, path, body))
+class Queued(msgspec.Struct):
+    """What an answer about a delivery has at least."""
+
+    id: str
+
+
+class Secret(msgspec.Struct):
+    """What an answer with a new secret has at least."""
+
+    id: str
+    secret: str
+
+
+class Webhooks(msgspec.Struct):
+    """What a list of webhooks has."""
+
+    webhooks: list[dict[str, Any]]
+
+
+class Deliveries(msgspec.Struct):
+    """What a list of deliveries has."""
+
+    deliveries: list[dict[str, Any]]
+
+
+def _ask(
+    settings: Settings,
+    url: str | None,
+    method: str,
+    path: str,
+    body: Any = None,
+    kind: Any = dict[str, Any],
+) -> Any:
+    return asyncio.run(ask_api(api_of(url, settings), method, path, body, kind=kind))
 
 
 @app.command("create")
@@ -40,7 +73,7 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Register a webhook and print its id and its secret, which is not shown again."""
-    made = _ask(settings, url, "POST", _PATH, {"url": receiver, "events": event or None})
+    made = _ask(settings, url, "POST", _PATH, {"url": receiver, "events": event or None}, Secret)
     _print_secret(made, as_json)
 
 
@@ -48,7 +81,7 @@ def create(
 @with_settings(Section.LISTENING)
 def list_(settings: Settings, url: Url = None, as_json: Json = False) -> None:
     """Print the webhooks."""
-    found = _ask(settings, url, "GET", _PATH)["webhooks"]
+    found = _ask(settings, url, "GET", _PATH, kind=Webhooks)["webhooks"]
     if as_json:
         print_json(found)
         return
@@ -80,7 +113,7 @@ def rotate(
 ) -> None:
     """Give a webhook a new secret and print it; the old one goes on signing for a day."""
     path = f"{_PATH}/{_segment(webhook_id)}/rotate"
-    _print_secret(_ask(settings, url, "POST", path), as_json)
+    _print_secret(_ask(settings, url, "POST", path, kind=Secret), as_json)
 
 
 @app.command("deliveries")
@@ -90,7 +123,7 @@ def deliveries(
 ) -> None:
     """Print the latest deliveries of a webhook."""
     path = f"{_PATH}/{_segment(webhook_id)}/deliveries"
-    found = _ask(settings, url, "GET", path)["deliveries"]
+    found = _ask(settings, url, "GET", path, kind=Deliveries)["deliveries"]
     if as_json:
         print_json(found)
         return
@@ -113,7 +146,7 @@ def replay(
 ) -> None:
     """Deliver once more, under the same webhook-id."""
     path = f"{_PATH}/deliveries/{_segment(delivery_id)}/replay"
-    found = _ask(settings, url, "POST", path)
+    found = _ask(settings, url, "POST", path, kind=Queued)
     if as_json:
         print_json(found)
     else:

@@ -12,7 +12,7 @@ import msgspec
 from crucible.client.models import Event, Resync
 from crucible.client.retrying import BUSY
 from crucible.client.sse import MessageReader
-from crucible.errors import ApiRefused, ApiUnreached
+from crucible.errors import ApiError, ApiRefused, ApiUnreached
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 #: Seconds before a stream that was cut is opened again, and of silence after which it counts as
 #: cut; the API sends a comment every 15 s.
 REOPEN_S, SILENT_S = 0.2, 45.0
+EVENT_STREAM = "text/event-stream"
 
 
 async def followed(
@@ -39,10 +40,11 @@ async def followed(
     """
     given_up = time.monotonic() + transport.retry_for_s
     while True:
-        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
+        headers = {"Accept": EVENT_STREAM} | ({"Last-Event-ID": after} if after else {})
         try:
             reader = MessageReader()
             async with transport.sent("GET", path, headers=headers, wait_s=SILENT_S) as response:
+                _check_stream(response, path)
                 async for line in response.content:
                     message = reader.take(line.decode().rstrip("\r\n"))
                     if message is None:
@@ -64,3 +66,13 @@ async def followed(
                 reason = str(error) or type(error).__name__
                 raise ApiUnreached(f"the stream of events was cut: {reason}") from None
         await asyncio.sleep(REOPEN_S)
+
+
+def _check_stream(response: aiohttp.ClientResponse, path: str) -> None:
+    """Refuse the answer of another service, which would be read as a stream without events.
+
+    Raises:
+        ApiError: it is no stream.
+    """
+    if response.content_type != EVENT_STREAM:
+        raise ApiError(f"what answers at {path} is no stream of events")

@@ -6,6 +6,7 @@ a session that was lost is made anew by the next request for it, which says so.
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -33,10 +34,17 @@ HEADER = "X-Session-ID"
 MAX_NAME = 200
 #: Seconds that the client waits on top of a cell's own, less the way back.
 PATIENCE_S = 4.0
+#: Sequences that colour text on a terminal, and move about on it.
+_ANSI = re.compile(r"\x1b(?:[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])")
 
 
-async def run_cell(request: web.Request, code: str, timeout_s: float) -> dict[str, Any]:
+async def run_cell(request: web.Request, code: str, asked_s: float | None) -> dict[str, Any]:
     """Run a cell in the session that a request names.
+
+    Args:
+        request: the facade's.
+        code: of the cell.
+        asked_s: seconds that it may take; None and negative numbers take the most.
 
     Raises:
         InputError: it names none, or the cell cannot be.
@@ -49,43 +57,61 @@ async def run_cell(request: web.Request, code: str, timeout_s: float) -> dict[st
     if len(name) > MAX_NAME:
         raise InputError("", f"{HEADER} must be at most {MAX_NAME} characters")
     caller = context.caller_of(request)
-    allowed_s = clamped(
-        timeout_s, LIMIT_FLOORS.wall_time_s, context.ceilings_of(request).wall_time_s
-    )
+    most_s = context.ceilings_of(request).wall_time_s
+    wanted_s = most_s if asked_s is None or asked_s < 0 else asked_s
+    allowed_s = clamped(wanted_s, LIMIT_FLOORS.wall_time_s, most_s)
+    late = timed_out(asked_s, allowed_s)
     new = False
     try:
         record, new = await context.sessions.open_named(
             caller, SessionRequest(), name, allowed_s + PATIENCE_S
         )
         cell = CellRequest(code=code, timeout_s=allowed_s)
-        return _answer(await context.sessions.execute(caller, record.id, cell), timeout_s, new=new)
+        return _answer(await context.sessions.execute(caller, record.id, cell), late, new=new)
     except SessionGone as gone:
-        return _lost(gone, timeout_s)
+        return _lost(gone, late)
     except (SessionUnavailable, SessionQuota, BrokerError) as error:
         raise OverloadedError(str(error)) from error
 
 
-def _answer(result: CellResult, timeout_s: float, *, new: bool) -> dict[str, Any]:
+def _answer(result: CellResult, late: str, *, new: bool) -> dict[str, Any]:
     """As IPython writes it on a terminal: values and tracebacks are on standard output."""
     shown = [str(forms.get("text/plain", "")) for forms in result.display]
     status, stderr = "completed", result.stderr
     if result.status == "timeout":
-        status, stderr = "timeout", f"{stderr}Execution timed out after {timeout_s} seconds\n"
+        status, stderr = "timeout", stderr + late
     elif result.error is not None:
         status = "error"
         shown += result.error.traceback
     stdout = result.stdout + "".join(f"{line}\n" for line in shown)
     return {
         "process_status": status,
-        "stdout": stdout.lstrip("\n"),
-        "stderr": stderr,
+        "stdout": _plain(stdout),
+        "stderr": _plain(stderr),
         "new_session_created": new,
     }
 
 
-def _lost(gone: SessionGone, timeout_s: float) -> dict[str, Any]:
+def _plain(text: str) -> str:
+    """Without colours and empty lines around it: ``x`` and ``print(x)`` have the same output."""
+    text = _ANSI.sub("", text).lstrip("\n").rstrip()
+    return f"{text}\n" if text else ""
+
+
+def timed_out(asked_s: float | None, granted_s: float) -> str:
+    """What is said of a program that had its time, by the time that it had.
+
+    Args:
+        asked_s: seconds, as the client wrote them.
+        granted_s: the limit.
+    """
+    said = asked_s if asked_s == granted_s else granted_s
+    return f"Execution timed out after {said} seconds\n"
+
+
+def _lost(gone: SessionGone, late: str) -> dict[str, Any]:
     if gone.reason == "cell_timeout":
-        status, stderr = "timeout", f"Execution timed out after {timeout_s} seconds\n"
+        status, stderr = "timeout", late
     else:
         status, stderr = "error", f"Session error: {gone}\n"
     return {"process_status": status, "stdout": "", "stderr": stderr, "new_session_created": True}

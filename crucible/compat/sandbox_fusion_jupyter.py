@@ -10,7 +10,8 @@ from aiohttp import web
 
 from crucible.compat.context import CONTEXT
 from crucible.compat.evaluating import OverloadedError, clamped
-from crucible.compat.sandbox_fusion_forms import files_of, invalid, overloaded, relative
+from crucible.compat.requests import body_of
+from crucible.compat.sandbox_fusion_forms import asked_files, files_of, invalid, overloaded
 from crucible.errors import (
     BrokerError,
     InputError,
@@ -20,7 +21,6 @@ from crucible.errors import (
 )
 from crucible.evaluation.session_service import CellRequest, SessionLimits, SessionRequest
 from crucible.executor.sessions.models import PLATFORM_REASONS
-from crucible.http.body import read_body
 from crucible.models import LIMIT_FLOORS
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ class RunJupyter(msgspec.Struct, kw_only=True):
     kernel: Literal["python3"] = "python3"
     files: dict[str, str | None] = {}
     fetch_files: list[str] = []
+
+
+#: Numbers in quotes are numbers, as to its framework.
+_RUN_JUPYTER = msgspec.json.Decoder(RunJupyter, strict=False)
 
 
 class Notebook:
@@ -90,9 +94,10 @@ class Notebook:
                 return "TimeLimitExceeded"
             self.cells.append(_cell(result))
         if self._asked.fetch_files:
-            names = tuple(relative(name) for name in self._asked.fetch_files)
-            result = await self._cell("", self._most_s, names)
-            self.files = {name: result.files[name] for name in names if name in result.files}
+            paths = asked_files(self._asked.fetch_files)
+            result = await self._cell("", self._most_s, tuple(paths.values()))
+            files = result.files
+            self.files = {name: files[path] for name, path in paths.items() if path in files}
         return "Finished"
 
     async def _cell(self, code: str, wait_s: float, names: tuple[str, ...] = ()) -> CellResult:
@@ -104,14 +109,9 @@ class Notebook:
 async def run_jupyter(request: web.Request) -> web.Response:
     """``POST /run_jupyter``."""
     try:
-        asked = msgspec.json.decode(await read_body(request), type=RunJupyter)
-        return web.json_response(await _run(request, asked))
-    except msgspec.ValidationError as error:
-        return invalid("body", str(error))
-    except msgspec.DecodeError as error:
-        return invalid("body", f"is not JSON: {error}")
+        return web.json_response(await _run(request, await body_of(request, _RUN_JUPYTER)))
     except InputError as error:
-        return invalid(error.field, error.detail)
+        return invalid(error)
     except (SessionUnavailable, SessionQuota, BrokerError, OverloadedError) as error:
         return overloaded(error)
 
@@ -121,9 +121,8 @@ async def _run(request: web.Request, asked: RunJupyter) -> dict[str, Any]:
     caller, ceilings = context.caller_of(request), context.ceilings_of(request)
     if len(asked.cells) > MAX_CELLS:
         raise InputError("cells", f"must be at most {MAX_CELLS} cells")
-    for name in asked.fetch_files:
-        relative(name)
-    memory_mb = ceilings.memory_mb if asked.memory_limit_MB < 0 else asked.memory_limit_MB
+    asked_files(asked.fetch_files)
+    memory_mb = asked.memory_limit_MB if asked.memory_limit_MB > 0 else ceilings.memory_mb
     limits = SessionLimits(
         memory_mb=int(clamped(memory_mb, LIMIT_FLOORS.memory_mb, ceilings.memory_mb))
     )

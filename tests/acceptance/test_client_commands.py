@@ -125,6 +125,42 @@ async def test_an_evaluation_that_has_not_ended_is_told_as_that() -> None:
     assert printed == "crucible: running, not finished yet"
 
 
+OTHERS: dict[str, Any] = {
+    "nothing": {"eval_id": None, "status": None},
+    "other types": {"eval_id": 5, "status": 5, "items": 5, "webhooks": 5, "id": 5},
+    "an unknown status": {"eval_id": "one", "status": "done", "webhooks": [5]},
+}
+
+
+@pytest.mark.parametrize("found", OTHERS.values(), ids=OTHERS)
+async def test_another_service_is_told_from_the_api(tmp_path: Path, found: dict[str, Any]) -> None:
+    """A port may be another's, which answers in JSON as well: one line says so."""
+    program = tmp_path / "a.py"
+    program.write_text("print(1)")
+    commands = (
+        ("submit", str(program)),
+        ("status", "x"),
+        ("result", "x", "--json"),
+        ("cancel", "x"),
+        ("list",),
+        ("webhooks", "list"),
+        ("webhooks", "create", "https://example.org/"),
+        ("tail",),
+    )
+    async with api(**found) as server:
+        for command in commands:
+            printed = await run(*command, "--url", server.url, code=1)
+            assert printed.startswith(("crucible: the answer is not one", "crucible: what answers"))
+            assert "\n" not in printed
+
+
+async def test_output_that_is_none_is_told() -> None:
+    """What is printed is looked at in full."""
+    async with api(output=5) as server:
+        printed = await run("result", "x", "--url", server.url, code=1)
+    assert printed.endswith("not one of Crucible's: output: must be a string, not a whole number")
+
+
 async def test_an_api_on_ipv6_loopback_is_found() -> None:
     """Its address is put into brackets."""
     async with api("::1") as server:

@@ -141,7 +141,7 @@ async def test_sandbox_fusion_notebooks(client: aiohttp.ClientSession) -> None:
     assert (cells[2]["stdout"], cells[3]["stderr"]) == ("123\n", "stderr message")
     [error] = cells[4]["error"]
     assert (error["ename"], error["evalue"]) == ("RuntimeError", "error message")
-    assert answer["files"] == {"out.txt": content, "d/in.txt": content}
+    assert answer["files"] == {"out.txt": content, "/tmp/work/d/in.txt": content}
 
 
 async def test_sandbox_fusion_notebooks_that_fail(client: aiohttp.ClientSession) -> None:

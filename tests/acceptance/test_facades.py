@@ -106,7 +106,7 @@ async def test_sandbox_fusion_files(client: aiohttp.ClientSession) -> None:
         fetch_files=["/tmp/work/out.bin", "not-there"],
     )
     assert answer["status"] == "Success", answer
-    assert answer["files"] == {"out.bin": content}
+    assert answer["files"] == {"/tmp/work/out.bin": content}
     status, refused = await ask(
         client, "/run_code", {"code": "x", "language": "python", "files": {"/etc/x": content}}
     )
