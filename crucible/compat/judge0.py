@@ -127,8 +127,8 @@ async def list_all(_: web.Request) -> web.Response:
 
 
 async def delete(_: web.Request) -> web.Response:
-    """``DELETE /submissions/{token}``: not allowed, as by Judge0 unless it is enabled."""
-    return _error("delete not allowed")
+    """``DELETE /submissions/{token}``: for nobody, as by Judge0 without its ``X-Auth-User``."""
+    return _error("delete not allowed", status=403)
 
 
 def _document(request: web.Request, body: bytes) -> Any:

@@ -62,7 +62,7 @@ async def reporting(redis_url: str, redis: Redis) -> AsyncIterator[tuple[Publish
     registry.task(TASK, max_retries=None)(report_end)
     async with (
         Worker(registry, broker_url=redis_url, queues=("maintenance",)),
-        Publisher.connect(redis_url) as publisher,
+        Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher,
     ):
         yield publisher, events
 

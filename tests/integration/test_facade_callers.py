@@ -220,7 +220,7 @@ async def test_judge0_names_the_field_that_is_wrong(url: str) -> None:
             assert len((await response.json())["submissions"]) == 1
         async with client.delete(f"/submissions/{token}") as response:
             assert (response.status, await response.json()) == (
-                400,
+                403,
                 {"error": "delete not allowed"},
             )
 

@@ -30,7 +30,7 @@ HOLD_S, _AGAIN_S = 2.0, 60.0
 #: Seconds that a worker is cut off, for a heartbeat lasts 9, and that a clock jumps.
 _CUT_S, _TURNED_S = 11.0, 600.0
 #: Seconds within which somebody has to write that a disk is full, and between looks.
-_NOTICED_S, _LOOK_S = 20.0, 0.2
+_NOTICED_S, _LOOK_S = 60.0, 0.2
 _FULL = ("No space left", "disk is full")
 #: Lines that one process may write about one outage.
 _LINES = 30
