@@ -13,6 +13,7 @@ from crucible.compat.context import CONTEXT
 from crucible.compat.evaluating import request_of
 from crucible.compat.judge0_request import BATCH, RefusedSubmission, Submission, submission_from
 from crucible.compat.judge0_submission import fields_of, is_encoded, refused_of
+from crucible.compat.requests import json_of
 from crucible.errors import BrokerError, InputError, LegacyError, NotFound
 from crucible.evaluation.judge0_form import ALL_FIELDS, FIELDS, submission_of
 from crucible.http.body import read_body
@@ -74,7 +75,7 @@ async def show(request: web.Request) -> web.Response:
 async def submit_batch(request: web.Request) -> web.Response:
     """``POST /submissions/batch``."""
     try:
-        body = msgspec.json.decode(await read_body(request))
+        body = json_of(await read_body(request))
     except msgspec.DecodeError as error:
         return _error(str(error))
     found = body.get("submissions") if isinstance(body, dict) else None
@@ -138,7 +139,7 @@ def _document(request: web.Request, body: bytes) -> Any:
         msgspec.DecodeError: it is neither.
     """
     if request.content_type != FORM or body.lstrip().startswith(b"{"):
-        return msgspec.json.decode(body)
+        return json_of(body)
     try:
         return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=100))
     except ValueError as error:

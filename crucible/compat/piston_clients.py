@@ -17,6 +17,7 @@ from crucible.compat import piston
 from crucible.compat.evaluating import OverloadedError
 from crucible.compat.piston_request import Execute, File, execute_of
 from crucible.compat.piston_runtimes import PREFIXES, message
+from crucible.compat.requests import json_of
 from crucible.errors import InputError
 from crucible.http.body import read_body
 
@@ -63,7 +64,7 @@ async def asked_in(request: web.Request) -> Execute | None:
         return _of_form(await read_body(request))
     as_text = kind == "text/plain" and NODE_FETCH in request.headers.get("User-Agent", "")
     if kind == "application/json" or as_text:
-        return execute_of(msgspec.json.decode(await read_body(request)))
+        return execute_of(json_of(await read_body(request)))
     return None
 
 
@@ -88,7 +89,7 @@ def _of_form(body: bytes) -> Execute | None:
 async def execute_v1(request: web.Request) -> web.Response:
     """``POST /api/v1/execute``: one program of one file; the newest version of its language."""
     try:
-        asked = msgspec.json.decode(await read_body(request), type=ExecuteV1)
+        asked = json_of(await read_body(request), ExecuteV1)
         program = Execute(
             language=asked.language,
             version="*",

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from crucible.compat.context import CONTEXT
+from crucible.compat.requests import json_of
 from crucible.compat.semver import satisfies
 from crucible.errors import InputError
 from crucible.http.body import read_body
@@ -89,7 +90,7 @@ async def _refused(request: web.Request, why: str) -> web.Response:
     if request.content_type != "application/json":
         return message(415, "requests must be of type application/json")
     try:
-        fields = msgspec.json.decode(await read_body(request), type=dict[str, Any])
+        fields = json_of(await read_body(request), dict[str, Any])
     except (msgspec.DecodeError, InputError) as error:
         return message(400, str(error))
     language, version = (str(fields.get(name, "undefined")) for name in ("language", "version"))

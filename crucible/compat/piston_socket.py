@@ -22,6 +22,7 @@ from crucible.compat.evaluating import OverloadedError
 from crucible.compat.piston_request import execute_of
 from crucible.compat.piston_runtimes import PREFIXES
 from crucible.compat.piston_signals import ENDING_NOTHING, KNOWN
+from crucible.compat.requests import json_of
 from crucible.errors import BrokerError, InputError, LegacyError, NotFound
 from crucible.models import Status, Verdict
 
@@ -174,10 +175,11 @@ async def _next(socket: web.WebSocketResponse) -> dict[str, Any] | None:
     if received.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
         return None
     try:
-        return msgspec.json.decode(received.data, type=dict[str, Any])
+        found: dict[str, Any] = json_of(received.data, dict[str, Any])
     except msgspec.DecodeError as error:
         await _notify(socket, str(error))
         return None
+    return found
 
 
 async def _notify(socket: web.WebSocketResponse, text: str) -> None:

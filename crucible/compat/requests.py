@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -34,6 +34,22 @@ async def body_of(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T:
     # Text that is no UTF-8, and arrays in arrays without end, have errors of their own.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise not_json(error) from None
+
+
+def json_of(body: bytes | str, kind: Any = Any) -> Any:
+    """A body as JSON, where what is wrong with it is the text of one kind of error.
+
+    Args:
+        body: what was sent.
+        kind: of what it has to be.
+
+    Raises:
+        msgspec.DecodeError: it is none, or of another type.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(not_json(error))) from None
 
 
 def runnable(code: str, language: str) -> str:

@@ -68,6 +68,23 @@ async def test_what_is_no_request(client: aiohttp.ClientSession, path: str, body
         assert (detail["loc"][0], set(detail)) == ("body", {"loc", "msg", "type"})
 
 
+@pytest.mark.parametrize("body", [NESTED, b'{"language": "\xff"}'], ids=["nested", "not utf-8"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/api/v2/execute", "/api/v1/execute", "/api/v2/packages"),
+        *("/submissions", "/submissions/batch"),
+    ],
+)
+async def test_what_piston_and_judge0_cannot_read(
+    client: aiohttp.ClientSession, path: str, body: bytes
+) -> None:
+    """Refused in their form, too."""
+    async with client.post(path, data=body, headers=JSON) as response:
+        said = await response.json()
+    assert (response.status, list(said)) == (400, ["error" if "submissions" in path else "message"])
+
+
 async def test_a_coding_that_a_body_does_not_have(client: aiohttp.ClientSession) -> None:
     """It is read before it is decoded, and refused in the same form."""
     for path, status in zip(BODIES, (422, 422, 200, 400), strict=True):
