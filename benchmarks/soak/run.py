@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from benchmarks.chaos.server import QueueServer
+
 #: Looks at everything, whatever the length, and the longest time between two of them.
 LOOKS, LONGEST_S = 120, 60.0
 #: Requests that are sent at once to find the highest rate, and how often they are counted, seconds.
@@ -32,6 +34,11 @@ SETTINGS = {"CRUCIBLE_EVENT_LIMIT": "5000"}
 #: Seconds that results are kept, and at most this share of the soak: as many keys as there will be
 #: are there before the second quarter, which is judged.
 RESULTS_S, RESULTS_SHARE = 60, 1 / 8
+#: Assessments that each client keeps: a tenant may have a thousand.
+ASSESSMENTS = 20
+#: Bytes from which on an append-only file is rewritten when it has doubled in size: with 256 MiB it
+#: only grows in a soak.
+REWRITTEN = 8 << 20
 _MIB = 2.0**20
 
 
@@ -60,6 +67,10 @@ async def soak(
     show("starting")
     settings = SETTINGS | {"CRUCIBLE_RESULT_TTL_S": str(results_s(seconds))}
     async with serving(directory, seed, settings=settings) as service:
+        for client in service.clients:
+            client.keeps = ASSESSMENTS
+        for server in (service.queue, service.bus):
+            await _rewrite_at(server, REWRITTEN)
         show("finding the highest load")
         began, before = time.monotonic(), _requests(service)
         async with _loading(service, 0.0):
@@ -85,6 +96,11 @@ async def soak(
         refused = [one for client in service.clients for one in client.ledger.refused]
         soaked.faults = [*verdict.faults, *refused, *await service.stop()]
     return soaked
+
+
+async def _rewrite_at(server: QueueServer, size: int) -> None:
+    async with Redis.from_url(server.url) as client:
+        await client.config_set("auto-aof-rewrite-min-size", size)
 
 
 def results_s(seconds: float) -> int:

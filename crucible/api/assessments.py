@@ -16,7 +16,7 @@ from crucible.errors import ParameterError
 from crucible.evaluation.allowance import allowances
 from crucible.http.answers import json_answer
 from crucible.http.body import read_body
-from crucible.http.query import limit_of
+from crucible.http.query import flag_of, limit_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +46,18 @@ class AssessmentList(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     assessments: list[AssessmentShown]
+
+
+class AssessmentForgotten(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a purge.
+
+    Attributes:
+        assessment_id: the id, which is unknown from now on.
+        purged: true.
+    """
+
+    assessment_id: str
+    purged: bool = True
 
 
 async def open_assessments(
@@ -100,7 +112,13 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def cancel(request: web.Request) -> web.Response:
-    """``DELETE /assessments/{id}``: cancel all that is left; one that has ended stays as it is."""
+    """``DELETE /assessments/{id}``: cancel all that is left; one that has ended stays as it is.
+
+    With ``?purge=true`` one that has ended is deleted: 200, and 404 from then on.
+    """
+    if flag_of(request, "purge"):
+        await request.app[ASSESSMENTS].forget(caller_of(request), _id_of(request))
+        return json_answer(AssessmentForgotten(assessment_id=_id_of(request)))
     head = await request.app[ASSESSMENTS].cancel(caller_of(request), _id_of(request))
     return json_answer(shown_of(head))
 

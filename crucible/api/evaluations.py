@@ -19,6 +19,7 @@ from crucible.http.answers import json_answer
 from crucible.http.body import read_body
 from crucible.http.preferences import preferred_wait
 from crucible.http.problems import IDEMPOTENCY_KEY
+from crucible.http.query import flag_of
 from crucible.models import ENDED, Evaluation
 
 JSON_TYPE = "application/json"
@@ -125,18 +126,11 @@ async def cancel(request: web.Request) -> web.Response:
     ``?purge=true`` it is forgotten as well: 200, and 404 from then on.
     """
     caller, eval_id = caller_of(request), request.match_info["eval_id"]
-    if _is_purge(request):
+    if flag_of(request, "purge"):
         await request.app[FORGETTER].forget(caller, eval_id)
         return json_answer(Forgotten(eval_id=eval_id))
     evaluation = await request.app[SERVICE].cancel(caller, eval_id)
     return _json(evaluation, status=200 if evaluation.status in ENDED else 202)
-
-
-def _is_purge(request: web.Request) -> bool:
-    text = request.query.get("purge", "false")
-    if text not in ("true", "false"):
-        raise ParameterError("purge", "must be true or false")
-    return text == "true"
 
 
 def wait_of(request: web.Request) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crucible.api.assessments import LARGEST_PAGE, AssessmentList
+from crucible.api.assessments import LARGEST_PAGE, AssessmentForgotten, AssessmentList
 from crucible.api.events.assessment import AssessmentEvent
 from crucible.api.events.frames import CONTENT_TYPE, Resync
 from crucible.api.openapi_events import RESUME, event_shape
@@ -23,7 +23,7 @@ from crucible.assessments.view import AssessmentShown, Started
 
 TYPES = (
     AssessmentRequest, CaseRequest, CasesRequest, AssessmentShown, AssessmentList, Started,
-    AssessmentReport, Comparison, AssessmentEvent,
+    AssessmentReport, Comparison, AssessmentEvent, AssessmentForgotten,
 )  # fmt: skip
 _BAD_BODY = ("400", "409", "413", "415", "422", "503")
 
@@ -45,6 +45,11 @@ def _paths(root: str, of: Schemas, errors: Responses) -> dict[str, Any]:
     shown = of[AssessmentShown]
     event = event_shape("assessment", "resync", data=[of[AssessmentEvent], of[Resync]])
     one = parameter("assessment_id", {"type": "string"}, "Its id.", where="path")
+    purge = parameter(
+        "purge",
+        {"type": "string", "enum": ["true", "false"]},
+        "Delete it with its cases and report. Its runs stay; 409 where it has not ended.",
+    )
     missing = some(errors, "404", "503")
     return {
         root: {
@@ -73,9 +78,16 @@ def _paths(root: str, of: Schemas, errors: Responses) -> dict[str, Any]:
                 "responses": {"200": response("The assessment.", shown), **missing},
             },
             "delete": {
-                "summary": "Cancel all that is left of an assessment",
-                "parameters": [one],
-                "responses": {"200": response("It has ended.", shown), **missing},
+                "summary": "Cancel all that is left of an assessment; or delete one that has ended",
+                "parameters": [one, purge],
+                "responses": {
+                    "200": response(
+                        "It has ended; or is deleted.",
+                        {"anyOf": [shown, of[AssessmentForgotten]]},
+                    ),
+                    **missing,
+                    **some(errors, "409", "422"),
+                },
             },
         },
         f"{root}/{{assessment_id}}/cases": {

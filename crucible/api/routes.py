@@ -94,6 +94,7 @@ class Route:
 
 _WAIT = frozenset({"wait"})
 _LIMIT = frozenset({"limit"})
+_PURGE = frozenset({"purge"})
 _TASK_ROUTES: tuple[tuple[str, str, Need, Handler, frozenset[str]], ...] = (
     ("GET", "/tasks", "read", tasks.list_, _LIMIT | {"state", "cursor"}),
     ("GET", "/tasks/workers/status", "read", tasks.workers, frozenset()),
@@ -104,7 +105,7 @@ _TASK_ROUTES: tuple[tuple[str, str, Need, Handler, frozenset[str]], ...] = (
     ("POST", "/assessments", "submit", assessments.create, frozenset()),
     ("GET", "/assessments", "read", assessments.list_, _LIMIT),
     ("GET", "/assessments/{assessment_id}", "read", assessments.show, frozenset()),
-    ("DELETE", "/assessments/{assessment_id}", "submit", assessments.cancel, frozenset()),
+    ("DELETE", "/assessments/{assessment_id}", "submit", assessments.cancel, _PURGE),
     ("POST", "/assessments/{assessment_id}/cases", "submit", assessments.add_cases, frozenset()),
     ("POST", "/assessments/{assessment_id}/start", "submit", assessments.start, frozenset()),
     (
@@ -122,7 +123,7 @@ ROUTES = (
     Route("GET", "/api/v1/stats", "read", history.stats, history.COUNTED),
     Route("GET", "/api/eval/{eval_id}", "read", evaluations.show, _WAIT),
     Route("GET", "/api/eval/{eval_id}/output/{name}", "read", outputs.show),
-    Route("DELETE", "/api/eval/{eval_id}", "submit", evaluations.cancel, frozenset({"purge"})),
+    Route("DELETE", "/api/eval/{eval_id}", "submit", evaluations.cancel, _PURGE),
     Route("POST", "/api/eval/{eval_id}/retry", "submit", attempts.retry),
     Route("GET", "/api/eval/{eval_id}/request", "read", attempts.content),
     Route("DELETE", "/api/eval", "submit", attempts.cancel_many, *attempts.QUERY),

@@ -244,6 +244,15 @@ class AssessmentService:
                 await self._control.revoke([head.task_id], terminate=True, final=True)
         return await self._store.get(scoped)
 
+    async def forget(self, caller: Principal, assessment_id: str) -> None:
+        """Delete an assessment that has ended; the evaluations that were its runs stay.
+
+        Raises:
+            NotFound: the caller has no such assessment.
+            NotEnded: it has not ended.
+        """
+        await self._store.forget(_scoped(caller, assessment_id))
+
     async def report(self, caller: Principal, assessment_id: str, kind: str) -> bytes:
         """The report of an assessment, as one of ``REPORTS``.
 

@@ -28,7 +28,7 @@ from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.translation import translated
 from crucible.errors import ConflictError, InputError, NotEnded, NotFound
 from crucible.evaluation.leases import Lease, changed
-from crucible.evaluation.record import public_id, tenant_of
+from crucible.evaluation.record import public_id, scoped_id, tenant_of
 from crucible.validation import quoted
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 
 #: Entries read with one command.
 _CHUNK = 500
+#: Of so many of the oldest, one that has ended makes room for a new one.
+_OLDEST = 20
+#: What is kept of one assessment; its lease ends by itself.
+_PARTS = "head", "cases", "ids", "window", "runs", "report"
 
 
 class AssessmentStore:
@@ -71,8 +75,11 @@ class AssessmentStore:
     ) -> Head:
         """Keep a new assessment; one that is there with the same content is returned as it is.
 
+        Where the tenant has as many as it may, the oldest that has ended is deleted.
+
         Raises:
-            ConflictError: the id was used for something else, or the tenant has too many.
+            ConflictError: the id was used for something else, or the tenant has too many that have
+                not ended.
         """
         index = self._keys.assessments(tenant_of(assessment_id))
         head, now = self._keys.assessment(assessment_id), now_ms()
@@ -91,7 +98,8 @@ class AssessmentStore:
             if await pipe.exists(head):
                 return None
             if await pipe.zcard(index) >= MAX_KEPT:
-                raise ConflictError("assessment_id", f"there are {MAX_KEPT} assessments already")
+                message = f"there are {MAX_KEPT} assessments already; cancel or purge some first"
+                raise ConflictError("assessment_id", message)
 
             def write() -> None:
                 pipe.hset(head, mapping=fields)
@@ -103,11 +111,33 @@ class AssessmentStore:
 
         with translated():
             await self._redis.zremrangebyscore(index, "-inf", now - KEPT_S * 1000)
+        await self._make_room(assessment_id)
         await self._changed(change)
         found = await self.get(assessment_id)
         if found.plan.digest != plan.digest:
             raise ConflictError("assessment_id", "was used before with different content")
         return found
+
+    async def _make_room(self, assessment_id: str) -> None:
+        """Delete the oldest that has ended, if the tenant has as many as it may and this is new."""
+        tenant = tenant_of(assessment_id)
+        index = self._keys.assessments(tenant)
+        with translated():
+            if await self._redis.zcard(index) < MAX_KEPT:
+                return
+            if await self._redis.exists(self._keys.assessment(assessment_id)):
+                return
+            oldest = await self._redis.zrange(index, 0, _OLDEST - 1)
+        for one in oldest:
+            try:
+                await self.forget(scoped_id(tenant, one.decode()))
+            except NotEnded:
+                continue
+            except NotFound:
+                # Its keys have expired, and it is in the index alone.
+                with translated():
+                    await self._redis.zrem(index, one)
+            return
 
     async def add_cases(self, assessment_id: str, at: int, cases: Sequence[Case]) -> Head:
         """Add cases to a draft; the same cases at the same place again add nothing.
@@ -172,8 +202,33 @@ class AssessmentStore:
         self._keep(pipe, assessment_id)
 
     def _keep(self, pipe: Any, assessment_id: str) -> None:
-        for part in ("head", "cases", "ids", "window", "runs", "report"):
+        for part in _PARTS:
             pipe.expire(self._keys.assessment(assessment_id, part), KEPT_S)
+
+    async def forget(self, assessment_id: str) -> None:
+        """Delete an assessment that has ended.
+
+        Raises:
+            NotFound: there is none with this id.
+            NotEnded: it has not ended, or who ran it has not let go of it yet.
+        """
+        head = self._keys.assessment(assessment_id)
+        index = self._keys.assessments(tenant_of(assessment_id))
+
+        async def change(pipe: Any) -> Callable[[], None]:
+            await pipe.watch(head)
+            found = await self.get(assessment_id)
+            # Who has the lease may still note how a run ended.
+            if found.stage not in OVER or await self.lease(assessment_id).held():
+                raise NotEnded(f"the assessment is {found.stage}; cancel it, and purge it then")
+
+            def write() -> None:
+                pipe.delete(*(self._keys.assessment(assessment_id, part) for part in _PARTS))
+                pipe.zrem(index, public_id(assessment_id))
+
+            return write
+
+        await self._changed(change)
 
     async def get(self, assessment_id: str) -> Head:
         """One assessment.

@@ -39,6 +39,18 @@ def check_query(request: web.Request, known: Collection[str], prefix: str = "") 
             raise ParameterError(name, "must not be repeated")
 
 
+def flag_of(request: web.Request, name: str) -> bool:
+    """Whether a parameter is ``true``; False without it.
+
+    Raises:
+        ParameterError: neither ``true`` nor ``false``.
+    """
+    text = request.query.get(name, "false")
+    if text not in ("true", "false"):
+        raise ParameterError(name, "must be true or false")
+    return text == "true"
+
+
 def limit_of(request: web.Request, default: int, most: int) -> int:
     """How many entries an answer may have at most (``?limit=``).
 

@@ -190,8 +190,71 @@ async def test_tenants_do_not_see_each_other(redis_url: str) -> None:
         for path in ("/assessments/mine", "/assessments/acme:mine", "/tasks/assessment-mine"):
             async with client.get(path, headers=other.headers) as response:
                 assert response.status == 404, path
+        purge = "/assessments/mine?purge=true"
+        async with client.delete(purge, headers=other.headers) as response:
+            assert response.status == 404
         async with client.get("/tasks/assessment-mine", headers=acme.headers) as response:
             assert response.status == 200
+
+
+async def test_one_that_has_ended_is_deleted(redis_url: str, redis: Redis) -> None:
+    """With all its keys; its runs stay, and its id is free again."""
+    programs = Programs()
+    async with running_api(redis_url) as client, serving(redis_url, programs):
+        href = await started(client, cases=[case(), case(hold=True)])
+        purge = f"{href}?purge=true"
+        await until(client, href, "running")
+        assert (await ask(client, "DELETE", purge))[0] == 409
+        programs.released.set()
+        own_id = (await until(client, href))["assessment_id"]
+        status, problem = await ask(client, "DELETE", f"{href}?purge=yes")
+        assert (status, problem["field"]) == (422, "purge")
+        assert await ask(client, "DELETE", purge) == (
+            200,
+            {"assessment_id": own_id, "purged": True},
+        )
+        assert (await ask(client, "GET", href))[0] == 404
+        assert (await ask(client, "DELETE", purge))[0] == 404
+        assert (await ask(client, "GET", "/assessments"))[1] == {"assessments": []}
+        assert [key async for key in redis.scan_iter("*assessment:*")] == []
+        assert (await ask(client, "GET", f"/api/eval/as-{own_id}-0"))[1]["verdict"] == "ok"
+        body = {"name": "again", "assessment_id": own_id, "cases": [case()]}
+        assert (await ask(client, "POST", "/assessments", body))[0] == 201
+
+
+async def test_the_oldest_that_has_ended_makes_room(
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has not ended stays; with nothing else there, the error says what to do."""
+    monkeypatch.setattr("crucible.assessments.store.MAX_KEPT", 3)
+    async with running_api(redis_url) as client:
+
+        async def make(name: str) -> tuple[int, dict[str, Any]]:
+            body = {"name": name, "assessment_id": name, "cases": [case()]}
+            return await ask(client, "POST", "/assessments", body)
+
+        async def kept() -> list[str]:
+            found = (await ask(client, "GET", "/assessments"))[1]["assessments"]
+            return [one["assessment_id"] for one in found]
+
+        for name in ("waits", "ended", "ended-too"):
+            assert (await make(name))[0] == 201
+            # The index has them by the millisecond.
+            await asyncio.sleep(0.002)
+        for name in ("ended-too", "ended"):
+            await ask(client, "DELETE", f"/assessments/{name}")
+        assert (await make("waits"))[0] == 200
+        assert (await make("new"))[0] == 201
+        assert await kept() == ["new", "ended-too", "waits"]
+        assert [key async for key in redis.scan_iter("*assessment:*:ended")] == []
+        assert (await make("newer"))[0] == 201
+        assert await kept() == ["newer", "new", "waits"]
+        status, problem = await make("one-more")
+        assert (status, problem["field"]) == (409, "assessment_id")
+        assert "cancel or purge" in problem["detail"]
+        await redis.delete(*[key async for key in redis.scan_iter("*assessment:*waits")])
+        assert (await make("one-more"))[0] == 201
+        assert await kept() == ["one-more", "newer", "new"]
 
 
 async def test_two_assessments_are_compared(redis_url: str) -> None:
