@@ -10,7 +10,7 @@ import msgspec
 
 from crucible.assessments.comparison import Comparison, compare
 from crucible.assessments.messages import PROCESS, QUEUE
-from crucible.assessments.record import OVER, Head, Plan, Stage, now_ms, scoped_eval_id
+from crucible.assessments.record import Head, Plan, Stage, now_ms, scoped_eval_id
 from crucible.assessments.report import AssessmentReport
 from crucible.assessments.suite import (
     AssessmentRequest,
@@ -146,12 +146,12 @@ class AssessmentService:
         return cases
 
     async def start(self, caller: Principal, assessment_id: str) -> Head:
-        """Queue an assessment; one that was started stays as it is.
+        """Queue an assessment; one that was started stays as it is, also where it has ended since.
 
         Raises:
             NotFound: the caller has no such assessment.
             InputError: it has no cases.
-            NotEnded: it has ended and cannot be started again.
+            NotEnded: it was cancelled.
             QueueFull: the queue holds as many messages as it may.
         """
         head, changed = await self._store.move(
@@ -289,11 +289,14 @@ def _scoped(caller: Principal, assessment_id: str) -> str:
 
 
 def _startable(head: Head) -> None:
-    """Refuse to start what has no cases, or has ended."""
+    """Refuse to start what has no cases, or was cancelled.
+
+    What has ended otherwise was started: whoever asks for that again has lost the answer.
+    """
     if not head.cases:
         raise InputError("cases", "must not be empty: an assessment needs at least one case")
-    if head.stage in OVER:
-        raise NotEnded(f"the assessment is {head.stage}; make a new one to run it again")
+    if head.stage is Stage.CANCELLED:
+        raise NotEnded("the assessment is cancelled; make a new one to run it")
 
 
 def _restored(shared: dict[str, object]) -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from crucible.assessments.record import Head, Stage, task_id_of
+from crucible.assessments.record import OVER, Head, Stage, task_id_of
 from crucible.evaluation.record import public_id
 from crucible.evaluation.view import text_time
 
@@ -143,11 +143,13 @@ def shown_of(head: Head) -> AssessmentShown:
 def started_of(head: Head) -> Started:
     """The answer to ``start``."""
     href = href_of(head.id)
+    runs = "runs in the background; its progress"
+    now = f"is {head.stage} already; what came of it" if head.stage in OVER else runs
     return Started(
         assessment_id=public_id(head.id),
         task_id=task_id_of(public_id(head.id)),
         status=head.stage,
-        message=f"The assessment runs in the background; its progress is at {href}.",
+        message=f"The assessment {now} is at {href}.",
         href=href,
     )
 

@@ -16,9 +16,9 @@ from aiohttp import web
 from stock_rig.child import Child
 from support.api_rig import port_of, running_api
 from support.client_tasks import registry
+from support.listening import listening
 from support.worker_rig import START_S, crucible
 
-from crucible.settings import http_url
 from crucible.worker.worker import Worker
 
 FOUND = {
@@ -57,14 +57,8 @@ async def api(host: str = "127.0.0.1", **found: Any) -> AsyncIterator[Api]:
     fake = Api({**FOUND, **found})
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", fake.answer)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, 0).start()
-        fake.url = http_url(host, runner.addresses[0][1])
+    async with listening(application, host) as fake.url:
         yield fake
-    finally:
-        await runner.cleanup()
 
 
 async def run(*arguments: str, code: int = 0, **environment: str) -> str:

@@ -16,6 +16,7 @@ import aiohttp
 import msgspec
 import pytest
 from support.api_rig import running_api
+from support.listening import listening
 from support.migration_rig import LegacyInstallation, LocalExecutor, both_sides, completed, submit
 from support.worker_rig import crucible
 
@@ -232,11 +233,7 @@ async def test_the_legacy_worker_command_runs_programs_of_an_executor_service(
 
     app = web.Application()
     app.router.add_post("/run", run)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        executor_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with listening(app) as executor_url:
         async with legacy_queue() as (url, _):
             worker = [
                 "legacy",
@@ -253,8 +250,6 @@ async def test_the_legacy_worker_command_runs_programs_of_an_executor_service(
                 ended = await completed(client, (await submit(client, "print(6*7)"))["eval_id"])
                 assert (ended["output"], ended["queue_system"]) == ("42\n", "legacy")
                 assert await process.stop() == 0
-    finally:
-        await runner.cleanup()
     code, out = await command({}, "legacy", "worker")
     assert (code, out.startswith("crucible: QUEUE_SERVICE_URL")) == (1, True)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+from support.listening import listening
 from support.patience import PATIENCE_S
 from support.worker_rig import async_worker, stock_worker
 
@@ -72,15 +73,9 @@ async def model_host(breaks: int = 0) -> AsyncIterator[ModelHost]:
     host = ModelHost(breaks)
     application = web.Application()
     application.router.add_get("/models/classifier.py", host.answer)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host.url = f"http://127.0.0.1:{runner.addresses[0][1]}/models/classifier.py"
-    try:
+    async with listening(application) as url:
+        host.url = f"{url}/models/classifier.py"
         yield host
-    finally:
-        await runner.cleanup()
 
 
 def environment(tmp_path: Path) -> dict[str, str]:

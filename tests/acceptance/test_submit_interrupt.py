@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from stock_rig.child import Child
 from support.api_rig import port_of, running_api
+from support.listening import listening
 from support.worker_rig import START_S, crucible
 
 from crucible.settings import http_url
@@ -134,11 +135,8 @@ async def held_api() -> AsyncIterator[tuple[str, HeldApi]]:
     application = web.Application()
     application.router.add_post("/api/eval", held.submit)
     application.router.add_delete("/api/eval/{eval_id}", held.cancel)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield http_url("127.0.0.1", runner.addresses[0][1]), held
-    finally:
-        held.allowed.set()
-        await runner.cleanup()
+    async with listening(application) as url:
+        try:
+            yield url, held
+        finally:
+            held.allowed.set()

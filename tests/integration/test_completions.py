@@ -13,6 +13,7 @@ from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 from support.api_rig import running_api
 from support.faults import Fault, FaultProxy
+from support.listening import executor_service
 from support.migration_rig import LocalExecutor, celery_worker, completed, submit, until
 from support.sweeping import seasoned_sweeper
 from typer.testing import CliRunner
@@ -98,17 +99,7 @@ async def test_a_stock_worker_counts_the_same(redis_url: str) -> None:
         body = msgspec.msgpack.encode(Outcome(verdict=Verdict.OK, exit_code=0))
         return web.Response(body=body, content_type="application/msgpack")
 
-    async def ready(_: web.Request) -> web.Response:
-        return web.json_response({})
-
-    app = web.Application()
-    app.router.add_post("/run", run)
-    app.router.add_get("/ready", ready)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        executor_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with executor_service(run) as executor_url:
         environment = {"CELERY_BROKER_URL": redis_url, "CRUCIBLE_EXECUTOR_URLS": executor_url}
         worker = StockWorker(
             PROJECT, redis_url, queues=("evaluation",), pool="prefork", concurrency=2,
@@ -120,8 +111,6 @@ async def test_a_stock_worker_counts_the_same(redis_url: str) -> None:
                     await completed(client, (await submit(client, code))["eval_id"])
                 assert await worker.stop() == 0
             found = await ends_of(client)
-    finally:
-        await runner.cleanup()
     assert (found[_completed("completed")], found[_completed("failed")]) == (2, 1)
     assert found[_count()] == 3
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 from aiohttp import web
+from support.listening import executor_service
 
 from crucible.errors import ExecutorRefused, ExecutorUnavailable, SettingsError
 from crucible.executor import ExecutorConfig, open_executor
@@ -135,24 +136,16 @@ async def test_a_busy_service_is_passed_over_and_a_lost_one_is_not() -> None:
         return web.Response()
 
     async with asyncio.timeout(30):
-        urls = []
-        runners = []
-        for handler in (busy, vanish):
-            app = web.Application()
-            app.add_routes([web.post("/run", handler)])
-            runner = web.AppRunner(app)
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            runners.append(runner)
-            urls.append(f"http://127.0.0.1:{runner.addresses[0][1]}")
-        async with open_service(CONFIG) as url:
-            async with open_executor(ExecutorConfig(urls=(urls[0], url))) as executor:
+        async with (
+            executor_service(busy) as first,
+            executor_service(vanish) as second,
+            open_service(CONFIG) as url,
+        ):
+            async with open_executor(ExecutorConfig(urls=(first, url))) as executor:
                 assert (await executor.run(HELLO)).stdout == b"42\n"
-            async with open_executor(ExecutorConfig(urls=(urls[1], url))) as executor:
+            async with open_executor(ExecutorConfig(urls=(second, url))) as executor:
                 with pytest.raises(ProgramLost):
                     await executor.run(HELLO)
-        for runner in runners:
-            await runner.cleanup()
     assert calls == ["busy", "vanish"]
 
 

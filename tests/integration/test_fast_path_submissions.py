@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 from stock_rig.mask import mask_message, mask_text
 from support.api_rig import port_of, running_api
+from support.listening import listening
 from support.raw_http import LAST, connected, post, raw_post, sent
+from yarl import URL
 
 from crucible.api.problems import translate
 from crucible.errors import BrokerError, BrokerUnavailable, QueueFull, QuotaExceeded
@@ -260,14 +262,9 @@ async def test_errors_are_rendered_as_aiohttp_renders_them(error: BrokerError) -
     app = web.Application()
     app.on_response_prepare.append(add_security_fields)
     app.router.add_get("/", fail)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with listening(app) as url:
         ask = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        async with connected(runner.addresses[0][1]) as client:
+        async with connected(URL(url).port) as client:
             client.transport.write(ask)
             await client.got(b'"status":')
             assert masked(client.received) == masked(rendered(translate(error)))
-    finally:
-        await runner.cleanup()

@@ -15,6 +15,7 @@ import pytest_asyncio
 from aiohttp import web
 from support import raw_http
 from support.corpus import load_corpus
+from support.listening import listening
 from support.loop_turns import turns
 
 from crucible.errors import (
@@ -371,18 +372,13 @@ async def test_every_broken_answer_is_unavailable() -> None:
 
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with LegacyClient(url, deadline_s=0.5) as client:
+    async with listening(app) as url, LegacyClient(url, deadline_s=0.5) as client:
+        try:
             for task_id in ("silent", "nonsense", "wrong", "moved", "cut", "foreign"):
                 with pytest.raises(LegacyUnavailable):
                     await client.get(task_id)
-    finally:
-        silent.set()
-        await runner.cleanup()
+        finally:
+            silent.set()
 
 
 async def test_token_guards_all_but_health() -> None:

@@ -17,6 +17,7 @@ from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 from support.api_rig import running_api
 from support.faults import Fault, FaultProxy
+from support.listening import executor_service
 from support.migration_rig import (
     LegacyInstallation,
     LocalExecutor,
@@ -44,7 +45,7 @@ from crucible.models import Program
 from crucible.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
 #: A breaker that opens soon and tries again soon.
 QUICK: dict[str, Any] = {"breaker_failures": 2, "breaker_open_s": 0.5, "publish_deadline_s": 0.5}
@@ -453,7 +454,10 @@ async def test_what_a_killed_stock_worker_held_is_claimed_and_not_lost(redis_url
         await asyncio.sleep(60)
         return web.Response(status=503)
 
-    async with _service(hang) as executor_url, LegacyInstallation(LocalExecutor(), 1) as legacy:
+    async with (
+        executor_service(hang) as executor_url,
+        LegacyInstallation(LocalExecutor(), 1) as legacy,
+    ):
         environment = {"CELERY_BROKER_URL": redis_url, "CRUCIBLE_EXECUTOR_URLS": executor_url}
         worker = StockWorker(
             PROJECT, redis_url, queues=("evaluation",), pool="prefork", concurrency=1,
@@ -493,21 +497,3 @@ async def test_what_a_living_worker_runs_is_running(redis_url: str) -> None:
         assert found.places["celery"]["running"] >= 1
         async with client.delete(f"/api/eval/{slow}") as response:
             assert response.status in (200, 202)
-
-
-@asynccontextmanager
-async def _service(run: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
-    """An executor service that runs programs this way."""
-
-    async def ready(_: web.Request) -> web.Response:
-        return web.json_response({})
-
-    app = web.Application()
-    app.add_routes([web.post("/run", run), web.get("/ready", ready)])
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()

@@ -10,6 +10,7 @@ from aiohttp import web
 from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 from support.api_rig import running_api
+from support.listening import executor_service
 from support.migration_rig import completed, submit
 
 from crucible.broker.redis.connection import open_client
@@ -31,25 +32,14 @@ async def run(request: web.Request) -> web.Response:
     return web.Response(body=body, content_type="application/msgpack")
 
 
-async def ready(_: web.Request) -> web.Response:
-    """It is."""
-    return web.json_response({})
-
-
 @pytest.mark.stock
 async def test_a_stock_worker_writes_the_same_events(redis_url: str) -> None:
     """From its children, by the end of the worker at the latest."""
-    app = web.Application()
-    app.router.add_post("/run", run)
-    app.router.add_get("/ready", ready)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with executor_service(run) as url:
         environment = {
             "CELERY_BROKER_URL": redis_url,
             "CRUCIBLE_EVENT_BUS_URL": redis_url,
-            "CRUCIBLE_EXECUTOR_URLS": f"http://127.0.0.1:{runner.addresses[0][1]}",
+            "CRUCIBLE_EXECUTOR_URLS": url,
         }
         worker = StockWorker(
             PROJECT, redis_url, queues=("evaluation",), pool="prefork", concurrency=2,
@@ -62,8 +52,6 @@ async def test_a_stock_worker_writes_the_same_events(redis_url: str) -> None:
                 for eval_id in (fine, refused):
                     await completed(client, eval_id)
                 assert await worker.stop() == 0
-    finally:
-        await runner.cleanup()
     async with open_client(redis_url) as bus:
         page = await EventReader(bus, Keys()).page(START)
     events = sorted((entry.event for entry in page.entries), key=lambda event: event.seq)

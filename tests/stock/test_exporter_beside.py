@@ -16,6 +16,7 @@ from stock_rig.child import Child
 from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 from support.api_rig import running_api
+from support.listening import executor_service
 from support.migration_rig import completed, submit, until
 from support.worker_rig import START_S, async_worker, plain_environment
 
@@ -89,19 +90,8 @@ async def executor() -> AsyncIterator[str]:
         body = msgspec.msgpack.encode(Outcome(verdict=Verdict.OK, exit_code=0))
         return web.Response(body=body, content_type="application/msgpack")
 
-    async def ready(_: web.Request) -> web.Response:
-        return web.json_response({})
-
-    app = web.Application()
-    app.router.add_post("/run", run)
-    app.router.add_get("/ready", ready)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with executor_service(run) as url:
+        yield url
 
 
 async def test_its_figures_agree_with_ours(redis_url: str) -> None:

@@ -15,6 +15,7 @@ from aiohttp import web
 from stock_rig.environments import PROJECT
 from stock_rig.worker import StockWorker
 from support.api_rig import running_api
+from support.listening import executor_service
 from support.migration_rig import submit, until
 from support.patience import PATIENCE_S
 from support.receiver import listening_receiver
@@ -72,21 +73,8 @@ class Programs:
     @asynccontextmanager
     async def served(self) -> AsyncIterator[Programs]:
         """Serve while the context is open."""
-
-        async def ready(_: web.Request) -> web.Response:
-            return web.json_response({})
-
-        app = web.Application()
-        app.router.add_post("/run", self.run)
-        app.router.add_get("/ready", ready)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with executor_service(self.run) as self.url:
             yield self
-        finally:
-            await runner.cleanup()
 
 
 class Rig:

@@ -13,6 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from support.listening import listening
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
@@ -132,11 +134,5 @@ async def listening_receiver() -> AsyncIterator[Receiver]:
     receiver = Receiver()
     app = web.Application(client_max_size=64 << 20)
     app.router.add_post("/v1/traces", receiver.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with listening(app) as receiver.url:
         yield receiver
-    finally:
-        await runner.cleanup()

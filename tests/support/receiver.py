@@ -10,6 +10,8 @@ import msgspec
 from aiohttp import web
 from standardwebhooks import Webhook
 
+from support.listening import listening
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -70,13 +72,6 @@ async def listening_receiver(address: str = "127.0.0.1") -> AsyncIterator[Receiv
     received = Received()
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", received.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, address, 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        received.url = f"http://{address}:{port}/hook"
+    async with listening(app, address) as url:
+        received.url = f"{url}/hook"
         yield received
-    finally:
-        await runner.cleanup()

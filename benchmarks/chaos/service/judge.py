@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 End = tuple[str, str | None]
 #: Seconds before and after an evaluation in which a kill may have taken the event of its end.
 _BEFORE_S, _AFTER_S = 1.0, 10.0
-#: Seconds after the publication of a message in which a stock worker may have been taking it.
+#: Seconds after the publication of a message in which a stock worker may have been taking it,
+#: beyond what the messages of that battle waited at most.
 _TAKEN_S = 30.0
+#: States of an assessment whose message somebody has to have.
+_UNDER_WAY = ("queued", "running")
 
 
 @dataclass(slots=True)
@@ -39,7 +42,8 @@ class Found:
         deliveries: by evaluation.
         events: the ends on the bus, in its order.
         reports: by assessment, None where there is none.
-        held: evaluations whose message is in a list or claimed, in the end.
+        suites: what the API says of each assessment in the end.
+        held: evaluations and assessments whose message is in a list or claimed, in the end.
         named: evaluations that an async worker named in an event or in its log.
     """
 
@@ -48,6 +52,7 @@ class Found:
     deliveries: dict[str, Delivered] = field(default_factory=dict)
     events: dict[str, list[End]] = field(default_factory=dict)
     reports: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    suites: dict[str, dict[str, Any]] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
 
@@ -112,12 +117,14 @@ def judge(
         kills: times, seconds since the epoch.
         stock_kills: of these, those in which a stock worker may lose a message.
     """
+    ledgers = list(ledgers)
+    hit = StockHits(stock_kills, _longest_wait_s(ledgers, found))
     for ledger in ledgers:
         verdict.faults += [f"refused: {one}" for one in ledger.refused]
         lost: set[str] = set()
         for eval_id, asked in ledger.asked.items():
             _count(verdict, asked.kind)
-            if by_stock := _lost_by_stock(eval_id, asked, found, stock_kills):
+            if by_stock := _lost_by_stock(eval_id, asked, found, hit):
                 verdict.lost_by_stock.append(by_stock)
                 lost.add(eval_id)
                 continue
@@ -131,7 +138,10 @@ def judge(
             if found.reports.get(name) is None and runs & lost:
                 verdict.lost_by_stock.append(f"assessment {name} waits for one of them")
                 continue
-            verdict.faults += _report(name, suite, found.reports.get(name))
+            if _is_left_by_stock(name, found, hit):
+                verdict.lost_by_stock.append(f"assessment {name} has not ended")
+                continue
+            verdict.faults += _report(name, suite, found)
     verdict.deliveries = len(found.deliveries)
     if verdict.left:
         verdict.faults.append(f"{verdict.left} messages and claims are left")
@@ -141,34 +151,75 @@ def _count(verdict: Verdict, kind: str) -> None:
     verdict.kinds[kind] = verdict.kinds.get(kind, 0) + 1
 
 
-def _lost_by_stock(eval_id: str, asked: Asked, found: Found, stock_kills: Sequence[float]) -> str:
+@dataclass(frozen=True, slots=True)
+class StockHits:
+    """When a stock worker may have lost a message.
+
+    Attributes:
+        at: times of its kills and of its server's, seconds since the epoch.
+        wait_s: seconds that messages waited at most.
+    """
+
+    at: Sequence[float]
+    wait_s: float
+
+    def may_have_lost(self, published: float) -> bool:
+        """Whether a message may have been taken at one of them."""
+        until = published + self.wait_s + _TAKEN_S
+        return any(published - _BEFORE_S <= at <= until for at in self.at)
+
+
+def _longest_wait_s(ledgers: Iterable[Ledger], found: Found) -> float:
+    """Seconds that an evaluation waited at most until it ran."""
+    waits = [
+        _seconds(started) - asked.at
+        for ledger in ledgers
+        for eval_id, asked in ledger.asked.items()
+        if (started := found.results.get(eval_id, {}).get("started_at"))
+    ]
+    return max(0.0, *waits, 0.0)
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _lost_by_stock(eval_id: str, asked: Asked, found: Found, hit: StockHits) -> str:
     """What is missing of an evaluation for that reason; empty for nothing."""
     if eval_id in found.held:
         return ""
     if (shown := found.results.get(eval_id)) is None:
-        excused = eval_id not in found.named and _is_taken(asked.at, stock_kills)
+        excused = eval_id not in found.named and hit.may_have_lost(asked.at)
         return f"{eval_id} ({asked.kind}) has not ended" if excused else ""
     # The message of a delivery is published at the end of its evaluation.
     undelivered = asked.webhook and eval_id not in found.deliveries
-    excused = undelivered and _is_taken(_ended_at(asked, shown), stock_kills)
+    excused = undelivered and hit.may_have_lost(_ended_at(asked, shown))
     return f"{eval_id} ({asked.kind}) is not delivered" if excused else ""
 
 
-def _is_taken(published: float, stock_kills: Sequence[float]) -> bool:
-    return any(published - _BEFORE_S <= at <= published + _TAKEN_S for at in stock_kills)
+def _is_left_by_stock(name: str, found: Found, hit: StockHits) -> bool:
+    """Whether the message of an assessment's own task may be what it waits for."""
+    suite = found.suites.get(name, {})
+    if name in found.held or suite.get("status") not in _UNDER_WAY:
+        return False
+    return hit.may_have_lost(_seconds(suite["updated_at"]))
 
 
 def _ended_at(asked: Asked, shown: Mapping[str, Any]) -> float:
     """When an evaluation ended; the clock of the worker that stored it may have been behind."""
     finished = shown.get("finished_at")
-    return max(datetime.fromisoformat(finished).timestamp() if finished else 0.0, asked.at)
+    return max(_seconds(finished) if finished else 0.0, asked.at)
 
 
 def _evaluation(eval_id: str, asked: Asked, found: Found) -> list[str]:
     shown = found.results.get(eval_id, {})
     end = end_of(shown)
     if end not in asked.ends:
-        return [f"{eval_id} ({asked.kind}): {end} {shown.get('error')}, expected {asked.ends}"]
+        who = "an async worker had it" if eval_id in found.named else "no async worker names it"
+        told = (
+            f"{end} {shown.get('error')}, expected {asked.ends}; {who}, accepted at {asked.at:.1f}"
+        )
+        return [f"{eval_id} ({asked.kind}): {told}"]
     faults = []
     if asked.output is not None and shown.get("output") != asked.output:
         faults.append(f"{eval_id}: printed {shown.get('output')!r}, expected {asked.output!r}")
@@ -204,9 +255,10 @@ def _is_explained(asked: Asked, shown: Mapping[str, Any], kills: Sequence[float]
     return any(asked.at - _BEFORE_S <= at <= last + _AFTER_S for at in kills)
 
 
-def _report(name: str, suite: Suite, report: dict[str, Any] | None) -> list[str]:
+def _report(name: str, suite: Suite, found: Found) -> list[str]:
+    report = found.reports.get(name)
     if report is None:
-        return [f"assessment {name}: no report"]
+        return [f"assessment {name}: no report; it is {found.suites.get(name)}"]
     summary = report["summary"]
     told = summary["runs"], summary["passed_cases"]
     return [] if told == (suite.runs, suite.passed_cases) else [f"assessment {name}: {summary}"]

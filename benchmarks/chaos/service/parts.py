@@ -142,7 +142,7 @@ def parts(directory: Path, variables: dict[str, str], hosts: Hosts, *, stock: bo
     crucible = [sys.executable, "-m", "crucible"]
     worker = [*crucible, "worker", "--concurrency", "4", "--name"]
     stock_worker = [
-        *(sys.executable, "-m", "celery", "-A", "crucible.celery_app", "worker"),
+        *(sys.executable, "-m", "celery", "--quiet", "-A", "crucible.celery_app", "worker"),
         *("-c", "2", "-Q", ",".join(QUEUES), "-n", "stock@battle", "-l", "WARNING"),
         *("--without-mingle", "--without-gossip"),
     ]

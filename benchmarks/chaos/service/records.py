@@ -74,6 +74,7 @@ class Records:
         found, ledger = self.found, client.ledger
         for name in ledger.suites.keys() - found.reports.keys():
             _, suite = await client.ask("GET", f"/api/v1/assessments/{name}")
+            found.suites[name] = suite or {}
             if suite and suite.get("status") in _ENDED:
                 status, report = await client.ask("GET", f"/api/v1/assessments/{name}/report")
                 found.reports[name] = report if status == 200 else None
@@ -106,7 +107,7 @@ class Records:
             held = b"\n".join(await messages(queues)).decode(errors="replace")
         logs = "\n".join(line for name in ASYNC for line in self._service.part(name).log)
         for client in self._service.clients:
-            for eval_id in client.ledger.asked:
+            for eval_id in (*client.ledger.asked, *client.ledger.suites):
                 word = re.compile(rf"{re.escape(eval_id)}(?![\w-])")
                 if word.search(held):
                     self.found.held.add(eval_id)

@@ -136,6 +136,39 @@ def test_an_assessment_waits_for_a_run_that_a_stock_worker_lost(of: str, *, excu
     assert len(verdict.lost_by_stock) == 1 + excused
 
 
+@pytest.mark.parametrize(
+    ("status", "held", "kill", "excused"),
+    [
+        ("queued", False, AT + 5, True),
+        ("running", False, AT + 5, True),
+        ("running", True, AT + 5, False),
+        ("running", False, AT + 60, False),
+        ("failed", False, AT + 5, False),
+    ],
+)
+def test_an_assessment_whose_own_message_a_stock_worker_lost(
+    status: str, *, held: bool, kill: float, excused: bool
+) -> None:
+    """It goes on with nobody's; one that has ended is somebody's fault."""
+    found, verdict = _found(), Verdict()
+    found.reports.clear()
+    found.suites["s"] = {"status": status, "updated_at": "1970-01-12T13:46:40+00:00"}
+    if held:
+        found.held.add("s")
+    judge(verdict, [_ledger()], found, [kill], [kill])
+    assert (verdict.faults == []) is excused
+    assert verdict.lost_by_stock == ["assessment s has not ended"] * excused
+
+
+def test_a_message_may_wait_before_a_stock_worker_takes_it() -> None:
+    """As long as others of that battle did, and a while."""
+    ledger, found, verdict = _ledger(), _found(), Verdict()
+    ledger.asked["lost"] = Asked("plain", (OK,), at=AT)
+    found.results["e"]["started_at"] = "1970-01-12T13:47:20+00:00"
+    judge(verdict, [ledger], found, [AT + 60], [AT + 60])
+    assert (verdict.faults, verdict.lost_by_stock) == ([], ["lost (plain) has not ended"])
+
+
 def test_what_is_left_is_a_fault() -> None:
     """Messages and claims that nobody works off."""
     verdict = Verdict(left=2)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 from aiohttp import web
+from support.listening import listening
 
 from crucible.http.problems import problem_middleware
 
@@ -53,18 +54,11 @@ async def test_only_faults_of_ours_are_logged(
 
     application = web.Application(middlewares=[watched, problem_middleware(translate)])
     application.router.add_get("/", stream)
-    # Not aiohttp's test server: it cancels the handlers of clients that have hung up.
-    runner = web.AppRunner(application)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port = runner.addresses[0][1]
+    async with listening(application) as url:
         with caplog.at_level(logging.ERROR):
-            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+            async with aiohttp.ClientSession(url) as client:
                 async with client.get("/") as response:
                     assert await response.content.read(3) == b"one"
                     response.close()
                 await asyncio.wait_for(ended.wait(), WAIT_S)
-    finally:
-        await runner.cleanup()
     assert len(caplog.records) == logged
