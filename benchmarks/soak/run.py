@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,16 @@ import psutil
 from redis.asyncio import Redis
 
 from benchmarks.chaos.service.judge import Verdict
+from benchmarks.chaos.service.parts import STOCK
 from benchmarks.chaos.service.records import Records, queued
 from benchmarks.chaos.service.up import Service, serving
 from benchmarks.machine import descriptors, rss_mb
-from benchmarks.soak.samples import OUTLIVING, Samples
+from benchmarks.soak.samples import OF_CHILDREN, OUTLIVING, Samples
 from crucible.history.consumer import HistoryConsumer
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from benchmarks.chaos.server import QueueServer
@@ -147,10 +148,22 @@ def _processes(service: Service) -> dict[tuple[str, str], float]:
     """Memory and descriptors of each part, with its children."""
     looked = {}
     for part in service.parts:
-        pids = [part.pid, *(one.pid for one in psutil.Process(part.pid).children(recursive=True))]
-        looked["memory", part.name] = sum(rss_mb(pid) for pid in pids)
-        looked["descriptors", part.name] = float(sum(descriptors(pid) for pid in pids))
+        children = [one.pid for one in psutil.Process(part.pid).children(recursive=True)]
+        looked["memory", part.name] = _sum(rss_mb, [part.pid, *children])
+        if part.name == STOCK:
+            looked[OF_CHILDREN] = _sum(descriptors, children)
+            children = []
+        looked["descriptors", part.name] = _sum(descriptors, [part.pid, *children])
     return looked
+
+
+def _sum(measure: Callable[[int], float], pids: Sequence[int]) -> float:
+    """Of those that live: a child may end while others are looked at."""
+    total = 0.0
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess, FileNotFoundError):
+            total += measure(pid)
+    return total
 
 
 def _disk(service: Service) -> dict[tuple[str, str], float]:

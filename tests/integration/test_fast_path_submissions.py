@@ -17,7 +17,6 @@ from stock_rig.mask import mask_message, mask_text
 from support.api_rig import port_of, running_api
 from support.listening import listening
 from support.raw_http import LAST, connected, post, raw_post, sent
-from yarl import URL
 
 from crucible.api.problems import translate
 from crucible.errors import BrokerError, BrokerUnavailable, QueueFull, QuotaExceeded
@@ -264,7 +263,7 @@ async def test_errors_are_rendered_as_aiohttp_renders_them(error: BrokerError) -
     app.router.add_get("/", fail)
     async with listening(app) as url:
         ask = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        async with connected(URL(url).port) as client:
+        async with connected(int(url.rpartition(":")[2])) as client:
             client.transport.write(ask)
             await client.got(b'"status":')
             assert masked(client.received) == masked(rendered(translate(error)))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from redis.asyncio import Redis
 
+from benchmarks.machine import descriptors, rss_mb
 from benchmarks.soak.picture import draw
-from benchmarks.soak.run import _keys, results_s
-from benchmarks.soak.samples import OUTLIVING, UNITS, Samples
+from benchmarks.soak.run import _keys, _sum, results_s
+from benchmarks.soak.samples import OF_CHILDREN, OUTLIVING, UNITS, Samples
 from crucible.embedded.server import EmbeddedServer
 
 if TYPE_CHECKING:
@@ -57,6 +60,21 @@ def test_keys_that_outlive_the_soak_are_drawn_only() -> None:
     rising = [100.0 * n for n in range(16)]
     assert _sampled(*OUTLIVING, rising).rising == []
     assert _sampled("keys", "task queue", rising).rising != []
+
+
+def test_what_a_child_of_the_stock_worker_holds_is_drawn_only() -> None:
+    """It depends on how long ago a cancellation ended the child before; its parent's is judged."""
+    rising = [10.0 * n for n in range(16)]
+    assert _sampled(*OF_CHILDREN, rising).rising == []
+    assert _sampled("descriptors", "stock worker", rising).rising != []
+
+
+def test_a_process_that_ends_meanwhile_has_nothing() -> None:
+    """Two hours are not lost to a child that was there a moment ago."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert _sum(descriptors, [os.getpid(), ended.pid]) == descriptors(os.getpid())
+    assert _sum(rss_mb, [ended.pid]) == 0.0
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(7200, 60), (420, 52), (8, 1), (1, 1)])
