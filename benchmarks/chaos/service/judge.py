@@ -20,6 +20,8 @@ _BEFORE_S, _AFTER_S = 1.0, 10.0
 #: Seconds after the publication of a message in which a stock worker may have been taking it,
 #: beyond what the messages of that battle waited at most.
 _TAKEN_S = 30.0
+#: Seconds from which on a wait is that of a clock that was turned.
+_TURNED_S = 300.0
 #: States of an assessment whose message somebody has to have.
 _UNDER_WAY = ("queued", "running")
 
@@ -170,14 +172,15 @@ class StockHits:
 
 
 def _longest_wait_s(ledgers: Iterable[Ledger], found: Found) -> float:
-    """Seconds that an evaluation waited at most until it ran."""
+    """Seconds that an evaluation waited at most until it ran, as far as clocks can be believed."""
     waits = [
-        _seconds(started) - asked.at
+        wait_s
         for ledger in ledgers
         for eval_id, asked in ledger.asked.items()
         if (started := found.results.get(eval_id, {}).get("started_at"))
+        and 0 < (wait_s := _seconds(started) - asked.at) < _TURNED_S
     ]
-    return max(0.0, *waits, 0.0)
+    return max(waits, default=0.0)
 
 
 def _seconds(text: str) -> float:

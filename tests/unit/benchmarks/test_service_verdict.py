@@ -167,6 +167,12 @@ def test_a_message_may_wait_before_a_stock_worker_takes_it() -> None:
     found.results["e"]["started_at"] = "1970-01-12T13:47:20+00:00"
     judge(verdict, [ledger], found, [AT + 60], [AT + 60])
     assert (verdict.faults, verdict.lost_by_stock) == ([], ["lost (plain) has not ended"])
+    # The clock of the worker that ran it was turned.
+    found.results["e"]["started_at"] = "1970-01-12T13:56:40+00:00"
+    verdict = Verdict()
+    judge(verdict, [ledger], found, [AT + 60], [AT + 60])
+    assert verdict.lost_by_stock == []
+    assert verdict.faults
 
 
 def test_what_is_left_is_a_fault() -> None:
