@@ -71,7 +71,9 @@ async def ids(redis: Redis, key: str) -> list[str]:
     return [json.loads(raw)["headers"]["id"] for raw in reversed(await redis.lrange(key, 0, -1))]
 
 
-async def test_dead_workers_claims_return_in_order(redis: Redis, steps: RedisStore) -> None:
+async def test_dead_workers_claims_return_in_order(
+    redis: Redis, steps: RedisStore, caplog: pytest.LogCaptureFixture
+) -> None:
     """They are served next, oldest first, flagged and counted, in the list of their priority."""
     for number in range(3):
         await send(redis, f"a{number}")
@@ -81,6 +83,8 @@ async def test_dead_workers_claims_return_in_order(redis: Redis, steps: RedisSto
     sweeper = sweeper_of(steps)
     await bury_owner(redis, claims[0])
     assert (await swept(redis, sweeper)).restored == 4
+    (said,) = [one for one in caplog.messages if one.startswith("recovered")]
+    assert said.endswith('4 back in their queues ("p", "a2", "a1", "a0"), 0 dead letters')
     assert await ids(redis, "celery") == ["a0", "a1", "a2", "later"]
     assert await ids(redis, f"celery{SEP}3") == ["p"]
     message = json.loads((await redis.lrange("celery", -1, -1))[0])

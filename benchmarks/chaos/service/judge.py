@@ -46,7 +46,10 @@ class Found:
         reports: by assessment, None where there is none.
         suites: what the API says of each assessment in the end.
         held: evaluations and assessments whose message is in a list or claimed, in the end.
-        named: evaluations that an async worker named in an event or in its log.
+        named: evaluations that an async worker had, and when it named them last in an event or in
+            its log, seconds since the epoch.
+        given_back: evaluations that async workers took from one that was gone and put back into
+            their list, and when that was last.
     """
 
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -56,7 +59,8 @@ class Found:
     reports: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     suites: dict[str, dict[str, Any]] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
-    named: set[str] = field(default_factory=set)
+    named: dict[str, float] = field(default_factory=dict)
+    given_back: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -69,9 +73,9 @@ class Verdict:
         outages: of disks, links and clocks.
         explained: ends that the bus does not have, in whose time something was killed.
         lost_by_stock: evaluations and deliveries whose message is nowhere, which no async worker
-            has named, and after whose publication the stock worker or its server was killed: stock
-            takes a message off its list before it notes that it has it. Assessments that wait for
-            such evaluations as well.
+            has named since it was in its list, and after whose publication the stock worker or its
+            server was killed: stock takes a message off its list before it notes that it has it.
+            Assessments that wait for such evaluations as well.
         of_stock: how the stock worker bore a full disk of the queue server.
         deliveries: how many evaluations were delivered.
         noticed: full disks that a process wrote a line about.
@@ -192,7 +196,9 @@ def _lost_by_stock(eval_id: str, asked: Asked, found: Found, hit: StockHits) -> 
     if eval_id in found.held:
         return ""
     if (shown := found.results.get(eval_id)) is None:
-        excused = eval_id not in found.named and hit.may_have_lost(asked.at)
+        back = found.given_back.get(eval_id, 0.0)
+        had = found.named.get(eval_id, 0.0) > back
+        excused = not had and hit.may_have_lost(max(asked.at, back))
         return f"{eval_id} ({asked.kind}) has not ended" if excused else ""
     # The message of a delivery is published at the end of its evaluation.
     undelivered = asked.webhook and eval_id not in found.deliveries

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,6 +25,8 @@ from crucible.redis_keys import DLQ, EVENTS, UNACKED, Keys
 from crucible.settings.fields import QUEUES
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from benchmarks.chaos.service.client import Client
     from benchmarks.chaos.service.up import Service
 
@@ -30,6 +34,11 @@ if TYPE_CHECKING:
 _PATIENCE_S = 6.0 * VISIBILITY_S
 _ENDED = ("completed", "failed", "cancelled")
 _ROWS = 1000
+#: What an async worker writes when it puts messages back; what an id is made of; and how a line of
+#: a log begins.
+_GIVEN_BACK = "recovered the claims of dead workers"
+_WORD = re.compile(r"[\w-]+")
+_LINE_BEGINS = "%Y-%m-%d %H:%M:%S,%f"
 
 
 class Records:
@@ -105,14 +114,21 @@ class Records:
             await self._read_events(client_of_bus)
         async with Redis.from_url(self._service.queue.url) as queues:
             held = b"\n".join(await messages(queues)).decode(errors="replace")
-        logs = "\n".join(line for name in ASYNC for line in self._service.part(name).log)
         for client in self._service.clients:
             for eval_id in (*client.ledger.asked, *client.ledger.suites):
-                word = re.compile(rf"{re.escape(eval_id)}(?![\w-])")
-                if word.search(held):
+                if re.search(rf"{re.escape(eval_id)}(?![\w-])", held):
                     self.found.held.add(eval_id)
-                if word.search(logs):
-                    self.found.named.add(eval_id)
+        known = {eval_id for client in self._service.clients for eval_id in client.ledger.asked}
+        for name in ASYNC:
+            for line in self._service.part(name).log:
+                self._read_line(line, known)
+
+    def _read_line(self, line: str, known: AbstractSet[str]) -> None:
+        """Note the evaluations that a line of an async worker names."""
+        found = self.found
+        noted = found.given_back if _GIVEN_BACK in line else found.named
+        for eval_id in known & set(_WORD.findall(line)):
+            noted[eval_id] = max(noted.get(eval_id, 0.0), _time_of(line))
 
     async def _compare_results(self, client: Client) -> None:
         for eval_id in client.ledger.asked:
@@ -134,7 +150,8 @@ class Records:
             for entry in entries_of(rows):
                 event = entry.event
                 if event.worker in ASYNC.values():
-                    self.found.named.add(event.eval_id)
+                    # By the clock of the bus: those of workers are turned.
+                    self.found.named[event.eval_id] = entry.position.ms / 1000
                 if event.transition in TERMINAL:
                     ends = self.found.events.setdefault(event.eval_id, [])
                     ends.append((str(event.status), event.verdict and str(event.verdict)))
@@ -146,6 +163,14 @@ class Records:
         await repair.start()
         if await repair.ended():
             self._verdict.faults.append(f"the repair failed: {repair.lines[-5:]}")
+
+
+def _time_of(line: str) -> float:
+    """When a line was written, seconds since the epoch; infinite where it does not say that."""
+    try:
+        return datetime.strptime(line[:23], _LINE_BEGINS).astimezone().timestamp()
+    except ValueError:
+        return math.inf
 
 
 async def messages(client: Any) -> list[bytes]:

@@ -47,6 +47,7 @@ class RestoreRow(NamedTuple):
         others: further lists that get the message.
         result_key: where ``meta`` is stored; empty for no result.
         meta: the result.
+        task_id: of a task's message that goes to a list, for the log.
     """
 
     field: str
@@ -58,6 +59,7 @@ class RestoreRow(NamedTuple):
     others: Sequence[str] = ()
     result_key: str = ""
     meta: bytes = b""
+    task_id: str = ""
 
 
 class RestoreStatus(IntEnum):

@@ -107,7 +107,7 @@ def test_of_two_ends_the_first_is_that_of_the_result(
         (lambda found: found.deliveries.clear(), AT + 60, False),
         # It is still somewhere, or an async worker has had it.
         (lambda found: (found.results.clear(), found.held.add("e")), AT + 5, False),
-        (lambda found: (found.results.clear(), found.named.add("e")), AT + 5, False),
+        (lambda found: (found.results.clear(), found.named.update(e=AT + 1)), AT + 5, False),
         (lambda found: (found.deliveries.clear(), found.held.add("e")), AT + 5, False),
     ],
 )
@@ -158,6 +158,19 @@ def test_an_assessment_whose_own_message_a_stock_worker_lost(
     judge(verdict, [_ledger()], found, [kill], [kill])
     assert (verdict.faults == []) is excused
     assert verdict.lost_by_stock == ["assessment s has not ended"] * excused
+
+
+@pytest.mark.parametrize(("back", "kill", "excused"), [(2, 5, True), (0, 5, False), (2, 90, False)])
+def test_what_an_async_worker_put_back_is_in_its_list_again(
+    back: float, kill: float, *, excused: bool
+) -> None:
+    """Unless an async worker had it since then."""
+    found, verdict = _found(), Verdict()
+    found.results.clear()
+    found.named["e"] = AT + 1
+    found.given_back["e"] = AT + back
+    judge(verdict, [_ledger()], found, [AT + kill], [AT + kill])
+    assert (len(verdict.lost_by_stock), bool(verdict.faults)) == (excused, not excused)
 
 
 def test_a_message_may_wait_before_a_stock_worker_takes_it() -> None:

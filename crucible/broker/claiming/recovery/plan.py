@@ -111,7 +111,11 @@ class RestorePlanner:
     ) -> RestoreRow:
         step = step_of(priority_of(envelope))
         target, *others = [self._keys.step_list(queue, step) for queue in queues]
-        return RestoreRow(claim.field, claim.score, claim.owner, target, raw, others=others)
+        headers = envelope.get("headers")
+        task_id = _text(headers.get("id")) if isinstance(headers, dict) else ""
+        return RestoreRow(
+            claim.field, claim.score, claim.owner, target, raw, others=others, task_id=task_id
+        )
 
     def _give_up(
         self,

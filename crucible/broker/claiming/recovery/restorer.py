@@ -8,12 +8,13 @@ number of workers may restore at the same time.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from crucible.broker.claiming.claims import RESULT_TTL_S
 from crucible.broker.claiming.recovery.plan import LostClaim, RestorePlanner
 from crucible.broker.redis.recovery_store import RestoreRow, RestoreStatus
+from crucible.validation import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +31,8 @@ MAX_DELIVERIES = 5
 _CHUNK = 100
 #: Bytes of messages in one script, unless one alone has more.
 _CHUNK_BYTES = 1024 * 1024
+#: Tasks that are named in the log of one sweep, and characters of an id, which anybody may choose.
+_NAMED, _ID_SHOWN = 10, 80
 
 
 @dataclass(slots=True)
@@ -39,10 +42,12 @@ class Swept:
     Attributes:
         restored: claims that went back to their lists.
         dead_letters: claims that became dead letters.
+        task_ids: of the first that went back.
     """
 
     restored: int = 0
     dead_letters: int = 0
+    task_ids: list[str] = field(default_factory=list)
 
     @property
     def moved(self) -> int:
@@ -92,8 +97,8 @@ class Restorer:
             await self._restore_chunk(rows[start : start + _CHUNK], swept)
         if swept.moved:
             logger.warning(
-                "recovered the claims of dead workers: %d back in their queues, %d dead letters",
-                swept.restored, swept.dead_letters,
+                "recovered the claims of dead workers: %d back in their queues%s, %d dead letters",
+                swept.restored, _named(swept), swept.dead_letters,
             )  # fmt: skip
         return swept
 
@@ -122,6 +127,8 @@ class Restorer:
                 swept.dead_letters += 1
             elif status is RestoreStatus.TAKEN:
                 swept.restored += 1
+                if row.task_id and len(swept.task_ids) < _NAMED:
+                    swept.task_ids.append(quoted(row.task_id, _ID_SHOWN))
 
     async def _store_apart(
         self, results: ClaimStore, rows: Sequence[RestoreRow]
@@ -133,6 +140,14 @@ class Restorer:
                 self._keys, (), list(metas), list(metas.values()), self._result_ttl_s
             )
         return [row._replace(result_key="", meta=b"") for row in rows]
+
+
+def _named(swept: Swept) -> str:
+    """The first tasks that went back, in brackets."""
+    if not swept.task_ids:
+        return ""
+    more = ", …" if len(swept.task_ids) < swept.restored else ""
+    return f" ({', '.join(swept.task_ids)}{more})"
 
 
 def _by_size(rows: Sequence[RestoreRow]) -> Iterator[list[RestoreRow]]:
