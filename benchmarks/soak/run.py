@@ -86,7 +86,8 @@ async def soak(
         pause_s = 2 * len(service.clients) / soaked.full_per_s
         try:
             async with _loading(service, pause_s):
-                await asyncio.sleep(seconds)
+                # It ends before its time where it fails: two hours without a look are lost.
+                await asyncio.wait([looking], timeout=seconds)
         finally:
             looking.cancel()
             await asyncio.wait([looking])

@@ -83,7 +83,7 @@ class Samples:
 #: Keys with a TTL that ends after the soak: of assessments, deliveries, and what is done once.
 OUTLIVING = "keys", "outlive the soak"
 #: Of the children of the stock worker. Each running evaluation that is cancelled ends one; the next
-#: has what its parent has open, and opens its own with its first tasks: 30 to 60 for two of them.
+#: has what its parent has open, and opens its own with its first tasks: 11 to 38 sockets each.
 OF_CHILDREN = "descriptors", "stock worker's children"
 #: A row for each evaluation, and keys of which none expires during the soak (a key without a TTL is
 #: none of them); and what depends on how old some children are.
