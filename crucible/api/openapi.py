@@ -27,6 +27,7 @@ from crucible.api.openapi_forms import (
     Responses,
     Schemas,
     content,
+    flag,
     limit,
     response,
     simple,
@@ -79,12 +80,7 @@ _WAIT = {
     "description": "Seconds to wait for the evaluation to end.",
 }
 _EVAL_ID = {"name": "eval_id", "in": "path", "required": True, "schema": {"type": "string"}}
-_PURGE = {
-    "name": "purge",
-    "in": "query",
-    "schema": {"type": "string", "enum": ["true", "false"]},
-    "description": "Forget the evaluation: its result, history, events and deliveries.",
-}
+_PURGE = flag("purge", "Forget the evaluation: its result, history, events and deliveries.")
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",

@@ -8,7 +8,16 @@ from crucible.api.assessments import LARGEST_PAGE, AssessmentForgotten, Assessme
 from crucible.api.events.assessment import AssessmentEvent
 from crucible.api.events.frames import CONTENT_TYPE, Resync
 from crucible.api.openapi_events import RESUME, event_shape
-from crucible.api.openapi_forms import Responses, Schemas, content, limit, parameter, response, some
+from crucible.api.openapi_forms import (
+    Responses,
+    Schemas,
+    content,
+    flag,
+    limit,
+    parameter,
+    response,
+    some,
+)
 from crucible.assessments.comparison import Comparison
 from crucible.assessments.report import AssessmentReport
 from crucible.assessments.service import REPORTS
@@ -45,10 +54,8 @@ def _paths(root: str, of: Schemas, errors: Responses) -> dict[str, Any]:
     shown = of[AssessmentShown]
     event = event_shape("assessment", "resync", data=[of[AssessmentEvent], of[Resync]])
     one = parameter("assessment_id", {"type": "string"}, "Its id.", where="path")
-    purge = parameter(
-        "purge",
-        {"type": "string", "enum": ["true", "false"]},
-        "Delete it with its cases and report. Its runs stay; 409 where it has not ended.",
+    purge = flag(
+        "purge", "Delete it with its cases and report. Its runs stay; 409 where it has not ended."
     )
     missing = some(errors, "404", "503")
     return {

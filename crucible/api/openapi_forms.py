@@ -16,6 +16,11 @@ def parameter(name: str, schema: dict[str, Any], text: str, *, where: str = "que
     return described | ({"required": True} if where == "path" else {})
 
 
+def flag(name: str, text: str) -> Any:
+    """A parameter of the query that is true or false, as ``http.query.flag_of`` reads it."""
+    return parameter(name, {"type": "string", "enum": ["true", "false"]}, text)
+
+
 def limit(most: int) -> dict[str, Any]:
     """The parameter ``limit``."""
     schema = {"type": "integer", "minimum": 1, "maximum": most}

@@ -109,21 +109,23 @@ class AssessmentStore:
 
             return write
 
-        with translated():
-            await self._redis.zremrangebyscore(index, "-inf", now - KEPT_S * 1000)
-        await self._make_room(assessment_id)
+        await self._make_room(assessment_id, now)
         await self._changed(change)
         found = await self.get(assessment_id)
         if found.plan.digest != plan.digest:
             raise ConflictError("assessment_id", "was used before with different content")
         return found
 
-    async def _make_room(self, assessment_id: str) -> None:
-        """Delete the oldest that has ended, if the tenant has as many as it may and this is new."""
+    async def _make_room(self, assessment_id: str, now: int) -> None:
+        """Forget what has expired; and the oldest that has ended, if a new one is one too many."""
         tenant = tenant_of(assessment_id)
         index = self._keys.assessments(tenant)
         with translated():
-            if await self._redis.zcard(index) < MAX_KEPT:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.zremrangebyscore(index, "-inf", now - KEPT_S * 1000)
+                pipe.zcard(index)
+                _, kept = await pipe.execute()
+            if kept < MAX_KEPT:
                 return
             if await self._redis.exists(self._keys.assessment(assessment_id)):
                 return
