@@ -4,10 +4,14 @@ A server says in the first word of an error what is the matter. redis-py takes t
 it has a class for it. An error inside a script has a place in front of it, and up to Redis 6.2 the
 word comes after a text of its own: ``Error running script (call to f_…): @user_script:12:
 @user_script: 12: -OOM command not allowed …``, which a script sees as ``@user_script: 12: -OOM …``.
+redis-py puts the command with its arguments in front of an error of a pipeline: ``Command # 1 (SET
+key value) of pipeline caused error: ('MISCONF Errors writing …',)``. Those may be a secret, and are
+taken off.
 """
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import re
 from contextlib import contextmanager
@@ -65,6 +69,8 @@ _BY_TEXT = (
 )
 _WRAPPED = re.compile(r"(?:^|: )-([A-Z]+) (.*)", re.DOTALL)
 _LEADING = re.compile(r"-?([A-Z]{2,}) (.*)", re.DOTALL)
+#: Greedy: an argument of the command may read like this too, and comes before.
+_OF_PIPELINE = re.compile(r"Command # \d+ \(.*\) of pipeline caused error: (.*)", re.DOTALL)
 
 
 def state_of(error: Exception) -> str:
@@ -113,7 +119,7 @@ def translated() -> Iterator[None]:
 
 def _read(error: Exception) -> tuple[str, str]:
     """State and text; the state is empty where the error is about the command itself."""
-    text = str(error) or type(error).__name__
+    text = _said(str(error)) or type(error).__name__
     if (found := _WRAPPED.search(text) or _LEADING.match(text)) and found[1] in STATES:
         return found[1], found[2]
     word = getattr(error, "status_code", None) or _BY_CLASS.get(type(error), "")
@@ -123,3 +129,14 @@ def _read(error: Exception) -> tuple[str, str]:
         if part in text:
             return state, text
     return "", text
+
+
+def _said(text: str) -> str:
+    """What the server said, without the command of a pipeline that it was said about."""
+    if (found := _OF_PIPELINE.fullmatch(text)) is None:
+        return text
+    try:
+        # The error's arguments, as Python writes a tuple.
+        return str(*ast.literal_eval(found[1])[:1])
+    except (SyntaxError, ValueError):
+        return found[1]

@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 from redis import exceptions as redis_errors
+from redis.asyncio.client import Pipeline
 
 from crucible.broker.redis.translation import STATES, state_of, translate
 from crucible.errors import BrokerError, BrokerUnavailable, MemoryFull, NothingStored, NotPermitted
@@ -72,6 +73,33 @@ def test_a_state_of_the_server_is_known_by_its_word(error: Exception, state: str
     assert type(translated) is KINDS.get(state, NothingStored)
     assert state in str(translated)
     assert state in STATES
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (redis_errors.ResponseError("MISCONF Errors writing to the AOF file"), "MISCONF"),
+        (redis_errors.ResponseError("NOREPLICAS Not enough good replicas to write."), "NOREPLICAS"),
+        (redis_errors.ResponseError(f"@user_script: 40: -READONLY {_REPLICA}"), "READONLY"),
+        (redis_errors.OutOfMemoryError(_NO_MEMORY), "OOM"),
+        (redis_errors.AuthenticationError("required.", status_code="NOAUTH"), "NOAUTH"),
+        (redis_errors.ResponseError("WRONGTYPE Operation against a key"), ""),
+        (redis_errors.ResponseError(), ""),
+    ],
+    ids=repr,
+)
+def test_an_error_of_a_pipeline_says_what_the_server_said(
+    error: redis_errors.ResponseError, state: str
+) -> None:
+    """redis-py puts the command in front, whose arguments are nobody's business."""
+    alone = redis_errors.ResponseError(*error.args)
+    command = ("HSET", "webhook", "whsec of pipeline caused error: ('OOM',)")
+    Pipeline.annotate_exception(None, error, 3, command)  # type: ignore[arg-type]
+    assert "whsec" in str(error)
+    assert state_of(error) == state
+    assert "whsec" not in str(translate(error))
+    if not state:
+        assert str(translate(error)) == str(translate(alone))
 
 
 @pytest.mark.parametrize(
