@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
-from redis.exceptions import WatchError
 
 from crucible.broker.redis.connection import open_client
+from crucible.broker.redis.transactions import executed
 from crucible.broker.redis.translation import translated
 from crucible.evaluation.in_flight import release
 from crucible.evaluation.record import TASK_ID_PREFIX, decode_record, once_name, task_id_of
@@ -217,11 +217,7 @@ class CompletionStore:
                 pipe.set(keys.completions_letter, rows[-1][0])
                 for push in pushes:
                     pipe.lpush(push.list_key, push.raw)
-                try:
-                    await pipe.execute()
-                except WatchError:
-                    return []
-                return letters
+                return [] if await executed(pipe) is None else letters
 
     async def _pushes_of(self, completions: Sequence[Completion]) -> list[Push]:
         """What these completions cause; raises BrokerError where the server does not answer."""

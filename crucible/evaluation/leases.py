@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import WatchError
-
+from crucible.broker.redis.transactions import executed
 from crucible.broker.redis.translation import translated
 from crucible.errors import BrokerUnavailable
 
@@ -38,11 +37,8 @@ async def changed(client: Redis, change: Change) -> bool:
                     return False
                 pipe.multi()
                 write()
-                try:
-                    await pipe.execute()
-                except WatchError:
-                    continue
-                return True
+                if await executed(pipe) is not None:
+                    return True
     raise BrokerUnavailable("it changes too often at this moment")
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from redis.exceptions import WatchError
 
+from crucible.broker.redis.transactions import executed
 from crucible.broker.redis.translation import translated
 from crucible.errors import InputError, NotFound, SettingsError
 from crucible.identity.keys import ID_PATTERN, KeyShown, Secret, StoredKey, shown
@@ -196,11 +196,8 @@ class KeyStore:
                         pipe.hdel(self._keys.api_keys_used, other)
                     pipe.hincrby(name, VERSION, 1)
                     pipe.publish(self.channel, key.id)
-                    try:
-                        await pipe.execute()
-                    except WatchError:
-                        continue
-                    return key
+                    if await executed(pipe) is not None:
+                        return key
 
     async def _watched(self, pipe: Pipeline) -> Snapshot:
         await pipe.watch(self._keys.api_keys)

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from redis.exceptions import WatchError
 
+from crucible.broker.redis.transactions import executed
 from crucible.broker.redis.translation import translated
 from crucible.errors import ConflictError
 from crucible.migration.routing import Switches
@@ -209,11 +209,7 @@ class SwitchStore:
                     approximate=True,
                 )
                 pipe.publish(keys.migration, stored)
-                try:
-                    await pipe.execute()
-                except WatchError:
-                    return None
-        return after
+                return None if await executed(pipe) is None else after
 
     def _audited(self, before: State, after: State) -> AuditEntry:
         url = self._settings.queue_service_url

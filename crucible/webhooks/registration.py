@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-from redis.exceptions import WatchError
 
+from crucible.broker.redis.transactions import executed
 from crucible.broker.redis.translation import translated
 from crucible.errors import BrokerUnavailable, ConflictError, InputError, NotFound
 from crucible.redis_keys import WEBHOOKS_OF_TENANT
@@ -256,11 +256,8 @@ class RegistrationStore:
                     pipe.multi()  # type: ignore[no-untyped-call]  # redis-py left it unannotated
                     pipe.hset(key, field, _encode(changed))
                     pipe.publish(key, field)
-                    try:
-                        await pipe.execute()
-                    except WatchError:
-                        continue
-                    return changed
+                    if await executed(pipe) is not None:
+                        return changed
         raise BrokerUnavailable("the webhooks are being changed by others all the time")
 
 

@@ -80,6 +80,7 @@ def state_of(error: Exception) -> str:
 
 def translate(error: Exception) -> BrokerError:
     """What an error of redis-py, a socket or a deadline means to a caller."""
+    error = broken_off(error) or error
     if isinstance(error, (TimeoutError, asyncio.TimeoutError, redis_errors.TimeoutError)):
         if (refusal := _refusal_before(error)) is not None:
             return BrokerUnavailable(f"the queue server is not available: {refusal}")
@@ -93,6 +94,20 @@ def translate(error: Exception) -> BrokerError:
     if isinstance(error, (redis_errors.ConnectionError, OSError)):
         return BrokerUnavailable(f"the queue server is not available: {text}")
     return BrokerError(f"the queue server refused: {text}")
+
+
+def broken_off(error: Exception) -> Exception | None:
+    """What broke the connection of a transaction that watched keys.
+
+    redis-py says so with a ``WatchError`` as where others have changed them; what really happened
+    is its context, such as a deadline, a reset, or a server that has begun to load its file. None
+    for any other error.
+    """
+    if isinstance(error, redis_errors.WatchError) and not error.__suppress_context__:
+        cause = error.__context__
+        if isinstance(cause, FOREIGN):
+            return cause
+    return None
 
 
 def _refusal_before(error: BaseException) -> redis_errors.ConnectionError | None:

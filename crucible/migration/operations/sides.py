@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from redis.exceptions import WatchError
 
 from crucible.broker.redis.connection import TYPED_CONNECT_TIMEOUT_S, open_client
+from crucible.broker.redis.transactions import executed
 from crucible.broker.redis.translation import translated
 from crucible.broker.results.lookup import read_meta
 from crucible.broker.wire.priority import step_of
@@ -272,8 +272,4 @@ class Sides:
                     pipe.lpush(*pushed)
                 if program is not None:
                     pipe.set(kept, program, ex=ttl_s)
-                try:
-                    await pipe.execute()
-                except WatchError:
-                    return False
-        return True
+                return await executed(pipe) is not None

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import WatchError
-
 from crucible.broker.redis.effect_store import ChordCounted, ChordState, EffectsSettled, Verb
+from crucible.broker.redis.transactions import executed
 from crucible.broker.redis.without_lua.watched import (
     TransactionClient,
     add_dead_letter,
@@ -63,11 +62,8 @@ class TransactionEffects(TransactionClient):
                 }
                 pipe.multi()
                 _queue_block(pipe, keys, block, allowed, ended, ttl_s)
-                try:
-                    await pipe.execute()
-                except WatchError:
-                    continue
-                return block.claim is not None, allowed
+                if await executed(pipe) is not None:
+                    return block.claim is not None, allowed
 
     async def count_chord_part(
         self, keys: Keys, counted: PartCount, *, ttl_s: int, mark_ttl_s: int
@@ -119,10 +115,9 @@ class TransactionEffects(TransactionClient):
                 pipe.set(chord.mark, counted.token, ex=mark_ttl_s)
             pipe.pttl(chord.mark)
             pipe.get(chord.structure)
-            try:
-                *_, left_ms, structure = await pipe.execute()
-            except WatchError:
+            if (replies := await executed(pipe)) is None:
                 return None
+            *_, left_ms, structure = replies
         if not complete:
             return ChordCounted(ChordState.WAITING)
         if taken:

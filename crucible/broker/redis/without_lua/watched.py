@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import WatchError
-
 from crucible.broker.redis.commands import CommandClient
+from crucible.broker.redis.transactions import executed
 from crucible.broker.wire.states import REVOKED, adds_left, is_final
 from crucible.redis_keys import DEAD_LETTER_LIMIT
 
@@ -32,13 +31,10 @@ async def watched(client: Any, key: Any, body: Callable[[Any], Awaitable[Any]]) 
     """
     while True:
         async with client.pipeline(transaction=True) as pipe:
-            try:
-                await pipe.watch(key)
-                reply = await body(pipe)
-                await pipe.execute()
-            except WatchError:
-                continue
-            return reply
+            await pipe.watch(key)
+            reply = await body(pipe)
+            if await executed(pipe) is not None:
+                return reply
 
 
 async def has_ended(client: Any, key: Any, meta: bytes) -> bool:
