@@ -1,6 +1,6 @@
 """A circuit breaker: after some failures in a row a downstream is not called for a while.
 
-No I/O and no loop; the clock is injected. ::
+No loop, and no I/O but lines in the log; the clock is injected. ::
 
     closed ── `failures` in a row ──▶ open ── `open_s` later ──▶ half open
       ▲                                ▲                            │
@@ -20,6 +20,7 @@ Use::
 from __future__ import annotations
 
 import enum
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -32,6 +33,12 @@ from crucible.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
+
+
+log = logging.getLogger(__name__)
+
+#: Seconds without a failure after which the next one is worth a line again.
+_QUIET_S = 60.0
 
 
 class BreakerState(enum.StrEnum):
@@ -113,6 +120,7 @@ class CircuitBreaker:
         *counted: type[BaseException],
         policy: BreakerPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
+        log_level: int = logging.WARNING,
     ) -> None:
         """A closed breaker.
 
@@ -122,12 +130,16 @@ class CircuitBreaker:
                 cancellation for one, says nothing about it. ``Exception`` when none is given.
             policy: thresholds.
             clock: monotonic seconds.
+            log_level: of what it logs: the first failure after a quiet minute, that it opens, and
+                that it has closed again.
         """
         self.name = name
         self.opened_total = 0
         self._counted = counted or (Exception,)
         self._policy = policy or BreakerPolicy()
         self._clock = clock
+        self._level = log_level
+        self._failed_s = -math.inf
         self._state = BreakerState.CLOSED
         self._opened_s = -math.inf
         self._failed = 0
@@ -173,8 +185,11 @@ class CircuitBreaker:
             return "success"
         return "failure" if isinstance(error, self._counted) else "neither"
 
-    def count(self, epoch: int, end: Literal["success", "failure", "neither"]) -> None:
+    def count(self, epoch: int, error: BaseException | None) -> None:
         """Count the end of an attempt whose permit was given in ``epoch``."""
+        end = self.classify(error)
+        if end == "failure":
+            self._note(error)
         # Reading the state may change it and the epoch; an attempt of a past epoch counts no more.
         state = self.state
         if epoch != self._epoch:
@@ -191,7 +206,18 @@ class CircuitBreaker:
             if state is BreakerState.HALF_OPEN and self._succeeded >= self._policy.trials:
                 self._enter(BreakerState.CLOSED)
 
+    def _note(self, error: BaseException | None) -> None:
+        now = self._clock()
+        if now - self._failed_s > _QUIET_S:
+            log.log(self._level, "%s fails: %s", self.name, error)
+        self._failed_s = now
+
     def _enter(self, state: BreakerState) -> None:
+        if state is BreakerState.CLOSED:
+            log.log(self._level, "%s answers again", self.name)
+        elif state is BreakerState.OPEN and self._state is BreakerState.CLOSED:
+            text = "%s is not called any more after %d failures in a row, but for a try every %g s"
+            log.log(self._level, text, self.name, self._failed, self._policy.open_s)
         self._state = state
         self._epoch += 1
         self._failed = self._succeeded = self._trying = 0
@@ -226,4 +252,4 @@ class Permit:
         """End it; the exception goes on its way."""
         if not self._used:
             self._used = True
-            self._breaker.count(self._epoch, self._breaker.classify(exc))
+            self._breaker.count(self._epoch, exc)

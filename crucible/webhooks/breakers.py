@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,10 @@ class HostBreakers:
         host = f"{target.host}:{target.port}"
         breaker = self._by_host.get(host)
         if breaker is None:
-            breaker = CircuitBreaker(f"webhook {host}", HostIll, policy=self._policy)
+            # Receivers are their tenants' business, who see each attempt in the deliveries.
+            breaker = CircuitBreaker(
+                f"webhook {host}", HostIll, policy=self._policy, log_level=logging.DEBUG
+            )
             self._by_host[host] = breaker
             if len(self._by_host) > _REMEMBERED:
                 self._by_host.popitem(last=False)

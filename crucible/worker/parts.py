@@ -14,6 +14,7 @@ from crucible.broker.claiming.delayed import DueMessages
 from crucible.broker.claiming.liveness import Heartbeat, encode_heartbeat
 from crucible.broker.claiming.recovery.restorer import Restorer
 from crucible.broker.claiming.recovery.sweeper import Sweeper
+from crucible.broker.outage import Outage
 from crucible.worker.admission import Admission
 from crucible.worker.canvas.builtins import builtin_tasks
 from crucible.worker.canvas.chords import Chords
@@ -32,7 +33,6 @@ from crucible.worker.liveness.delayed import DelayedMessages
 from crucible.worker.liveness.lease import Lease
 from crucible.worker.liveness.recovery import Recovery
 from crucible.worker.load import WorkerLoad
-from crucible.worker.outage import Outage
 from crucible.worker.processor import Processor
 from crucible.worker.rate_limits import RateLimits
 from crucible.worker.refused import RefusedSettlements

@@ -8,8 +8,8 @@ import itertools
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from crucible.broker.outage import Outage
 from crucible.errors import BrokerError, BrokerUnavailable
-from crucible.worker.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

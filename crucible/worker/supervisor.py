@@ -12,7 +12,7 @@ from crucible.errors import BrokerUnavailable, CrucibleError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from crucible.worker.outage import Outage
+    from crucible.broker.outage import Outage
 
     #: A loop runs until cancelled and calls its argument whenever it has made progress.
     Loop = Callable[[Callable[[], None]], Awaitable[None]]

@@ -195,4 +195,6 @@ async def test_each_route_says_that_the_server_is_away(
         assert {one.status for one in answers if one.path in own and one.status > 500} == {503}
         assert not [one.getMessage() for one in caplog.records if one.exc_info]
         assert "unexpected error" not in caplog.text
+        told = [one.getMessage() for one in caplog.records if "cannot be sent" in one.getMessage()]
+        assert len(told) == 1, told
         assert (await ended(asked.client, PROGRAM))["status"] == "completed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 import msgspec
@@ -98,6 +99,37 @@ def test_half_open_lets_one_through() -> None:
     clock.now += 10
     assert attempt(breaker)
     assert breaker.state is CLOSED
+
+
+def test_what_is_worth_knowing_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The first failure with its reason, the opening, the end; no line for each failure."""
+    clock = Clock()
+    breaker = make(clock)
+
+    def attempt(error: Exception | None) -> None:
+        permit = breaker.permit()
+        assert permit is not None
+        with contextlib.suppress(BrokerUnavailable), permit:
+            if error is not None:
+                raise error
+
+    for _ in range(4):
+        for number in range(3):
+            attempt(BrokerUnavailable(f"reason {number}"))
+            if breaker.state is OPEN:
+                break
+        clock.now += 10
+    attempt(None)
+    attempt(BrokerUnavailable("soon again"))
+    assert [one.getMessage() for one in caplog.records] == [
+        "queue fails: reason 0",
+        "queue is not called any more after 3 failures in a row, but for a try every 10 s",
+        "queue answers again",
+    ]
+    clock.now += 61
+    attempt(BrokerUnavailable("another time"))
+    assert caplog.records[-1].getMessage() == "queue fails: another time"
+    assert {one.levelname for one in caplog.records} == {"WARNING"}
 
 
 def test_cancelled_trial_gives_its_place_back() -> None:

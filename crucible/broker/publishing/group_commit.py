@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
+from crucible.broker.outage import Outage
 from crucible.broker.publishing.quota import QuotaState  # noqa: TC001 - msgspec reads annotations
 from crucible.errors import BrokerError, BrokerUnavailable, MemoryFull, NothingStored, NotPermitted
 
@@ -141,6 +142,7 @@ class GroupCommit:
         self._flusher: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
         self._closed = False
+        self._outage = Outage("messages cannot be sent, and whoever sends one is told so")
 
     async def __aenter__(self) -> Self:
         # Asked for once: in Python 3.11 each question is a system call (getpid).
@@ -247,7 +249,7 @@ class GroupCommit:
         """The results; None when the flush failed, which all its callbacks know then."""
         try:
             async with asyncio.timeout_at(writes[0].expires_at):
-                return await self._sender.send(writes)
+                results = await self._sender.send(writes)
         except TimeoutError:
             self._fail_flush(writes, BrokerUnavailable(_TOO_LATE))
             # What waited behind this flush would only wait for the same server again.
@@ -255,16 +257,25 @@ class GroupCommit:
         except BrokerError as error:
             self._fail_flush(writes, error)
         except asyncio.CancelledError:
-            self._fail_flush(writes, BrokerUnavailable("the publisher was closed"))
+            _fail(writes, BrokerUnavailable("the publisher was closed"))
             raise
         except Exception as error:  # noqa: BLE001 - supervision, see below
             # A defect of our own: its callers must learn of it, and the next flush must run.
             _log.exception("a flush of %d writes failed", len(writes))
             _fail(writes, BrokerError(f"publishing failed: {error!r}"))
+        else:
+            # A server that stores nothing refuses each write by itself: the first tells of all.
+            if isinstance(refusal := results[0].error, BrokerUnavailable):
+                self._outage.failed(refusal)
+            else:
+                self._outage.succeeded()
+            return results
         return None
 
     def _fail_flush(self, writes: Sequence[Write], error: BrokerError) -> None:
         """Report a flush that failed; a server that never got any of it stored nothing."""
+        if isinstance(error, BrokerUnavailable):
+            self._outage.failed(error)
         if isinstance(error, BrokerUnavailable) and not self._sender.reached:
             unsent = NothingStored(str(error))
             unsent.__cause__ = error.__cause__

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crucible.broker.claiming.claims import Claims
-    from crucible.worker.outage import Outage
+    from crucible.broker.outage import Outage
     from crucible.worker.unsettled import UnsettledRuns
 
 logger = logging.getLogger(__name__)

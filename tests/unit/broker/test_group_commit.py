@@ -116,6 +116,18 @@ async def test_a_failed_flush_is_told_and_outlived(
     assert bool(caplog.records) == isinstance(error, KeyError)
 
 
+async def test_an_outage_leaves_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """However many flushes fail: whoever submits is told, and so is whoever runs the service."""
+    gate = Gate()
+    gate.error = NothingStored("it cannot write to its disk")
+    async with GroupCommit(gate, 5) as commit:
+        for _ in range(3):
+            with pytest.raises(NothingStored):
+                await commit.add("q", "q", (b"1",))
+    assert [one.levelname for one in caplog.records] == ["WARNING"]
+    assert "it cannot write to its disk" in caplog.text
+
+
 async def test_cancelled_before_its_flush() -> None:
     """A write whose caller went away while it waited is not sent."""
     gate = Gate()

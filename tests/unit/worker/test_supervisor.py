@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from crucible.broker.outage import Outage
 from crucible.errors import BrokerUnavailable
 from crucible.worker import supervisor as module
-from crucible.worker.outage import Outage
 from crucible.worker.supervisor import Supervisor, WorkerFailed
 
 Beat = Callable[[], None]

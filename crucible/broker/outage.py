@@ -18,13 +18,19 @@ _QUIET_S = 1.5
 
 
 class Outage:
-    """What a worker's loops see of the queue server's absence, as one event.
+    """What the loops of a process see of the queue server's absence, as one event.
 
     Args:
+        begun: what is logged when it begins, before the error.
         clock: seconds, only forward.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        begun: str = "the queue server is gone, trying again until it is back",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._begun = begun
         self._clock = clock
         self._since: float | None = None
         self._last = 0.0
@@ -34,7 +40,7 @@ class Outage:
         self._last = self._clock()
         if self._since is None:
             self._since = self._last
-            logger.warning("the queue server is gone, trying again until it is back: %s", error)
+            logger.warning("%s: %s", self._begun, error)
 
     def succeeded(self) -> None:
         """A call was answered. Others may still fail, on connections of their own."""
