@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.patience import PATIENCE_S
 from support.script_calls import ScriptCall, script_calls
 from support.server_states import Stage, State, provoked, stage
 from support.servers import KINDS
@@ -19,6 +20,8 @@ from crucible.broker.redis.scripts import script
 from crucible.broker.redis.translation import translated
 from crucible.broker.wire.encode import encode_task
 from crucible.errors import BrokerError, NothingStored
+from crucible.worker import TaskContext, TaskRegistry
+from crucible.worker.worker import Worker
 
 #: Not called by themselves: put in front of others.
 INCLUDED = {"store_result"}
@@ -79,6 +82,51 @@ async def run(link: Link, call: ScriptCall) -> None:
     """One call, with its errors translated as everywhere."""
     with translated():
         await script(call.script).run(link.call, call.keys, call.args)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_whoever_waits_at_a_server_that_becomes_a_replica_is_told(
+    kind: str, tmp_path: Path
+) -> None:
+    """Nothing was taken, and waiting again is all there is to do."""
+    async with stage(tmp_path, kind, State.READONLY) as on, open_client(on.url) as client:
+        waiting = asyncio.create_task(outcome(wait_for_message(client)))
+        async with asyncio.timeout(PATIENCE_S):
+            while not (await on.admin.info("clients"))["blocked_clients"]:
+                await asyncio.sleep(0.01)
+        async with provoked(on):
+            told = await waiting
+    assert told.startswith("nothing stored")
+    assert "UNBLOCKED" in told
+
+
+async def test_a_worker_without_scripts_waits_on_at_a_server_that_becomes_a_replica(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As at one that is gone: two lines, and no traceback."""
+    registry = TaskRegistry()
+
+    @registry.task("double")
+    async def double(ctx: TaskContext, number: int) -> int:
+        return 2 * number
+
+    async with (
+        stage(tmp_path, "embedded", State.READONLY) as on,
+        Publisher.connect(on.url) as publisher,
+        Worker(registry, broker_url=on.url, queues=["celery"], claim="brpop"),
+    ):
+        assert await (await publisher.send_task("double", [1])).get(PATIENCE_S) == 2
+        async with provoked(on), asyncio.timeout(PATIENCE_S):
+            while "the queue server is gone" not in caplog.text:
+                await asyncio.sleep(0.01)
+        assert await (await publisher.send_task("double", [2])).get(PATIENCE_S) == 4
+    assert not [one.getMessage() for one in caplog.records if one.exc_info]
+
+
+async def wait_for_message(client: Any) -> None:
+    """As workers without scripts and sessions do."""
+    with translated():
+        await client.brpop(["nothing"], timeout=3)
 
 
 async def run_pipeline(client: Any, name: str, transaction: bool) -> None:

@@ -44,6 +44,7 @@ STATES = {
     "OOM": "its memory is full",
     "READONLY": "it is a replica",
     "TRYAGAIN": "its cluster is moving keys",
+    "UNBLOCKED": "it has broken off what waits there",
     "WRONGPASS": "it refuses the password",
 }
 #: Words that redis-py took off.

@@ -47,6 +47,10 @@ def test_a_server_that_does_not_answer_may_have_done_it(error: Exception) -> Non
         (redis_errors.ClusterCrossSlotError("Keys in request"), "CROSSSLOT"),
         (redis_errors.ResponseError("MISCONF cannot persist"), "MISCONF"),
         (redis_errors.ResponseError("NOREPLICAS Not enough good replicas to write."), "NOREPLICAS"),
+        (
+            redis_errors.ResponseError("UNBLOCKED force unblock"),
+            "UNBLOCKED",
+        ),
         # Up to 6.2: of a script that raised, and as a script sees it.
         (
             redis_errors.ResponseError(
