@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from support.full_backlog import filled
+from support.patience import PATIENCE_S
 
 from crucible.broker.redis import link as link_module
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.link import Link, open_link
 from crucible.broker.redis.translation import translated
-from crucible.errors import BrokerUnavailable
+from crucible.broker.redis.with_lua.store import LuaStore
+from crucible.errors import BrokerError, BrokerUnavailable
 
 
 async def _write_to_a_closed_connection(redis_url: str) -> None:
@@ -135,3 +137,34 @@ async def _within(seconds: float, link: Link) -> None:
     with translated():
         async with asyncio.timeout(seconds):
             await link.call("PING")
+
+
+async def test_commands_that_are_sent_together_are_answered_in_their_order(redis_url: str) -> None:
+    """One that is refused says so, after all have run; the connection serves on."""
+    async with open_client(redis_url) as client:
+        store = LuaStore(client)
+        assert await store.commands([("SET", "a", "1"), ("GET", "a"), ("LLEN", "none")]) == [
+            b"OK",
+            b"1",
+            0,
+        ]
+        with pytest.raises(BrokerError, match="WRONGTYPE"):
+            await store.commands([("LLEN", "a"), ("SET", "b", "2")])
+        assert await store.commands([("GET", "b")]) == [b"2"]
+
+
+async def test_commands_have_a_deadline(redis_url: str) -> None:
+    """Late replies are not taken for those of the next commands."""
+    async with open_client(redis_url) as client, open_client(redis_url) as other:
+        store, admin = LuaStore(client), cast("Any", other)
+        await store.command("SET", "a", "late")
+        await admin.execute_command("CLIENT", "PAUSE", 4000, "ALL")
+        with pytest.raises(BrokerUnavailable):
+            await store.commands([("GET", "a"), ("GET", "a")])
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                try:
+                    assert await store.commands([("ECHO", "x"), ("ECHO", "y")]) == [b"x", b"y"]
+                except BrokerUnavailable:
+                    continue
+                break

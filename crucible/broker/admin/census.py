@@ -53,23 +53,21 @@ class Census(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def take_census(store: Commands, keys: Keys, queues: Sequence[str]) -> Census:
-    """Count what waits; the numbers are read one after another, not at one instant.
+    """Count what waits, in one round trip; not at one instant, for others come in between.
 
     Raises:
         BrokerError: the server could not be asked.
     """
-    depths = []
-    for queue in queues:
-        by_step = {
-            str(step): int(await store.command("LLEN", keys.step_list(queue, step)))
-            for step in STEPS
-        }
-        depths.append(QueueDepth(name=queue, waiting=sum(by_step.values()), by_step=by_step))
-    return Census(
-        queues=depths,
-        claimed=int(await store.command("HLEN", keys.unacked)),
-        dead_letters=int(await store.command("XLEN", keys.dlq)),
+    lists = [("LLEN", keys.step_list(queue, step)) for queue in queues for step in STEPS]
+    claimed, dead_letters, *lengths = await store.commands(
+        [("HLEN", keys.unacked), ("XLEN", keys.dlq), *lists]
     )
+    depths = []
+    for at, queue in enumerate(queues):
+        of_queue = lengths[at * len(STEPS) : (at + 1) * len(STEPS)]
+        by_step = {str(step): length for step, length in zip(STEPS, of_queue, strict=True)}
+        depths.append(QueueDepth(name=queue, waiting=sum(of_queue), by_step=by_step))
+    return Census(queues=depths, claimed=claimed, dead_letters=dead_letters)
 
 
 async def purge_queue(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from redis.exceptions import ResponseError
+
 from crucible.broker.redis.deadline import Pace, bounded
 from crucible.broker.redis.link import Link
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
     from redis.asyncio import Redis
@@ -32,6 +35,14 @@ class Commands(Protocol):
             BrokerError: the server refused it.
         """
 
+    async def commands(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """The replies to several small commands, sent together.
+
+        Raises:
+            BrokerUnavailable: as with ``command``; each of them may have run or not.
+            BrokerError: the server refused one of them; the others have run.
+        """
+
 
 class CommandClient:
     """What both kinds of stores are built on.
@@ -52,3 +63,12 @@ class CommandClient:
         """The reply to one command; see ``Commands``."""
         async with self._bounded(long_reply=long_reply) as deadline:
             return await self._link.call(*command, deadline=deadline)
+
+    async def commands(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """The replies to several commands; see ``Commands``."""
+        async with self._bounded(), self._link.connection() as held:
+            replies: list[Any] = await self._link.calls(held, commands)
+            for reply in replies:
+                if isinstance(reply, ResponseError):
+                    raise reply
+            return replies
