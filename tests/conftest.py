@@ -10,11 +10,13 @@ import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
+from support.faults import FaultProxy
 
 from crucible.embedded.server import EmbeddedServer
 
@@ -55,6 +57,19 @@ async def redis_url(redis_server: EmbeddedServer) -> AsyncIterator[str]:
         await client.flushdb()
         yield url
         await client.flushdb()
+
+
+@pytest_asyncio.fixture
+async def proxy(redis_url: str) -> AsyncIterator[FaultProxy]:
+    """A way to the test's server that fails as told."""
+    async with FaultProxy("127.0.0.1", urlsplit(redis_url).port or 0) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied_url(redis_url: str, proxy: FaultProxy) -> str:
+    """URL of the test's database on that way."""
+    return proxy.url(int(urlsplit(redis_url).path[1:]))
 
 
 @pytest_asyncio.fixture

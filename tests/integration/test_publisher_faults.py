@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis
 from support.faults import Fault, FaultProxy
 from support.patience import PATIENCE_S
@@ -24,20 +22,8 @@ from crucible.errors import BrokerUnavailable
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-
-
-@pytest_asyncio.fixture
-async def proxy(redis_url: str) -> AsyncIterator[FaultProxy]:
-    parts = urlsplit(redis_url)
-    async with FaultProxy(parts.hostname or "", parts.port or 0) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxied_url(redis_url: str, proxy: FaultProxy) -> str:
-    return proxy.url(int(urlsplit(redis_url).path[1:]))
 
 
 DEAD = [Fault.STALL, Fault.BLACKHOLE, Fault.RESET, Fault.LOST_REPLIES]

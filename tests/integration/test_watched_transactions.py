@@ -9,7 +9,6 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
-from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -112,22 +111,13 @@ OPERATIONS: list[Operation] = [
 
 
 @pytest_asyncio.fixture
-async def proxy(redis_url: str) -> AsyncIterator[FaultProxy]:
-    """Between the client and the server."""
-    parts = urlsplit(redis_url)
-    async with FaultProxy(parts.hostname or "", parts.port or 0) as proxy:
-        yield proxy
-
-
-@pytest_asyncio.fixture
-async def client(redis_url: str, redis: Redis, proxy: FaultProxy) -> AsyncIterator[Redis]:
+async def client(redis: Redis, proxied_url: str) -> AsyncIterator[Redis]:
     """Through the proxy; the server has what the operations change."""
     webhook = await RegistrationStore(redis, KEYS).create("t", "https://own.example/", ())
     await redis.hset(KEYS.webhooks, "t:wh_1", msgspec.json.encode(webhook))
     await redis.hset(KEYS.unacked, CLAIM, claim_value.join(b"{}", '"celery"'))
     await redis.xadd(KEYS.dlq, {"task_id": "eval-lost", "detail": "died", "raw": b"x"})
-    url = proxy.url(int(urlsplit(redis_url).path[1:]))
-    async with open_client(url, command_timeout_s=REPLY_S) as client:
+    async with open_client(proxied_url, command_timeout_s=REPLY_S) as client:
         yield client
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import pytest
 from support.faults import Fault, FaultProxy
@@ -16,7 +15,7 @@ from crucible.worker.registry import TaskRegistry
 from crucible.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from redis.asyncio import Redis
 
@@ -35,12 +34,6 @@ async def hold(ctx: TaskContext, seconds: float) -> str:
     runs.append(ctx.id)
     await asyncio.sleep(seconds)
     return ctx.id
-
-
-@pytest.fixture
-async def proxy(redis_url: str) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy("127.0.0.1", urlsplit(redis_url).port or 0) as proxy:
-        yield proxy
 
 
 async def send(redis: Redis, seconds: float, *ids: str) -> None:
@@ -76,12 +69,11 @@ async def settled(redis: Redis, timeout: float = 60.0) -> None:
 
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.PASS])
 async def test_a_worker_outlives_a_failing_link(
-    redis_url: str, redis: Redis, proxy: FaultProxy, fault: Fault
+    proxied_url: str, redis: Redis, proxy: FaultProxy, fault: Fault
 ) -> None:
     """Running tasks go on and their results arrive afterwards; new ones run within 5 s."""
     runs.clear()
-    url = redis_url.replace(str(urlsplit(redis_url).port), str(proxy.port))
-    async with Worker(registry, broker_url=url, concurrency=4) as worker:
+    async with Worker(registry, broker_url=proxied_url, concurrency=4) as worker:
         await send(redis, 0.5, "running1", "running2")
         async with asyncio.timeout(60):
             while len(list(worker.running)) < 2:
@@ -100,11 +92,10 @@ async def test_a_worker_outlives_a_failing_link(
 
 
 async def test_an_idle_worker_notices_a_silent_link(
-    redis_url: str, redis: Redis, proxy: FaultProxy
+    proxied_url: str, redis: Redis, proxy: FaultProxy
 ) -> None:
     """A link that died while nothing happened does not leave the worker deaf."""
-    url = redis_url.replace(str(urlsplit(redis_url).port), str(proxy.port))
-    async with Worker(registry, broker_url=url):
+    async with Worker(registry, broker_url=proxied_url):
         await send(redis, 0.0, "first")
         await ended(redis, ["first"])
         proxy.set(Fault.HALF_OPEN)
@@ -114,12 +105,11 @@ async def test_an_idle_worker_notices_a_silent_link(
 
 
 async def test_a_worker_starts_before_its_server(
-    redis_url: str, redis: Redis, proxy: FaultProxy
+    proxied_url: str, redis: Redis, proxy: FaultProxy
 ) -> None:
     """A worker started while the server is away serves as soon as it is there."""
     proxy.set(Fault.RESET)
-    url = redis_url.replace(str(urlsplit(redis_url).port), str(proxy.port))
     await send(redis, 0.0, "early")
-    async with Worker(registry, broker_url=url):
+    async with Worker(registry, broker_url=proxied_url):
         proxy.set(Fault.PASS)
         await ended(redis, ["early"])
