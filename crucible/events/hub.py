@@ -20,6 +20,7 @@ from crucible.errors import BrokerError
 from crucible.events.position import START, Position
 from crucible.events.reader import EventReader
 from crucible.events.subscription import Subscription
+from crucible.fail_fast_lock import FailFastLock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -84,7 +85,7 @@ class EventHub:
         self._by_tenant: dict[str | None, set[Subscription]] = {}
         self._admitted: Counter[str] = Counter()
         self._following: asyncio.Task[None] | None = None
-        self._starting = asyncio.Lock()
+        self._starting = FailFastLock()
         self._closed = False
 
     @property
@@ -120,7 +121,7 @@ class EventHub:
         Raises:
             BrokerError: the bus does not answer.
         """
-        async with self._starting:
+        async with self._starting.hold():
             if self._following is None or self._following.done():
                 self.position = await self.pages.last()
                 self._following = asyncio.create_task(self._follow(), name="crucible-event-hub")

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from crucible.broker.redis.translation import FOREIGN
-from crucible.errors import BrokerError
+from crucible.errors import BrokerError, BrokerUnavailable
+from crucible.fail_fast_lock import FailFastLock
 from crucible.identity.key_store import KeyStore
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class KeyTable:
         self._by_digest: dict[bytes, _Known] = {}
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._looked_at = -math.inf
-        self._reading = asyncio.Lock()
+        self._reading = FailFastLock()
         self._used: set[str] = set()
         self._read_once = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -125,7 +126,7 @@ class KeyTable:
         if wait_s > 0:
             # Those that come meanwhile share the next look-up.
             await asyncio.sleep(wait_s)
-        async with self._reading:
+        async with self._reading.hold():
             if self.find(digest) is None and self._looked_at + LOOK_UP_S <= time.monotonic():
                 self._looked_at = time.monotonic()
                 await self._refresh()
@@ -145,7 +146,7 @@ class KeyTable:
 
     async def refresh(self) -> None:
         """Read what changed; raises BrokerError. For whoever changed it in this process."""
-        async with self._reading:
+        async with self._reading.hold():
             await self._refresh()
 
     async def _refresh(self, timeout: float = READ_TIMEOUT_S) -> None:
@@ -155,7 +156,7 @@ class KeyTable:
                     return
                 self._adopt(await self.store.read())
         except TimeoutError:
-            raise BrokerError("the keys could not be read in time") from None
+            raise BrokerUnavailable("the keys could not be read in time") from None
 
     def _adopt(self, snapshot: Snapshot) -> None:
         now = time.monotonic()
@@ -180,7 +181,7 @@ class KeyTable:
 
     async def _try_refreshing(self, timeout: float = READ_TIMEOUT_S) -> None:
         try:
-            async with self._reading:
+            async with self._reading.hold():
                 await self._refresh(timeout)
         except BrokerError as error:
             log.debug("the keys cannot be read now: %s", error)

@@ -162,7 +162,6 @@ class SessionDesk:
                     spec=spec,
                     idle_s=idle_s,
                     name=name,
-                    until_s=time.time() + wait_s + STARTING_S,
                 )
                 await self._push(self._keys.sessions_wanted, asked)
                 await asyncio.wait({answer}, timeout=wait_s)

@@ -150,8 +150,7 @@ class SessionHost:
             return
         match call:
             case Open():
-                if call.until_s > time.time():
-                    self._start(self._open(call))
+                self._start(self._open(call))
             case Execute():
                 kept = self._kept.get(call.session)
                 if kept is None:
@@ -185,6 +184,8 @@ class SessionHost:
             idle_s=asked.idle_s,
             total_s=asked.spec.limits.wall_time_s,
         )
+        if not await self._is_wanted(record):
+            return
         kept: KeptSession | None = None
         reason: Reason = "sandbox_lost"
         try:
@@ -205,6 +206,18 @@ class SessionHost:
             self._kept.pop(asked.session, None)
             if kept is not None:
                 await self._conclude(kept, reason)
+
+    async def _is_wanted(self, record: Record) -> bool:
+        """Whether somebody still waits for a session: reservations expire with the wait.
+
+        By the server's clock, since those of the machines may differ by more than the wait.
+        """
+        try:
+            with translated():
+                return bool(await self._client.exists(self._keys.session(record.tenant, record.id)))
+        except BrokerError as error:
+            log.warning("session %s is not opened: %s", record.id, error)
+            return False
 
     async def _is_awaited(self, record: Record) -> bool:
         """Store that a session is open; False where its reservation was given up meanwhile."""

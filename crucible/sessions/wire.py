@@ -38,7 +38,6 @@ class Open(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
         spec: what it is to be like.
         name: what a facade's client calls it; empty for others.
         idle_s: seconds without a cell after which it ends.
-        until_s: Unix seconds after which nobody waits for it any more.
     """
 
     call: int
@@ -47,7 +46,6 @@ class Open(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
     spec: SessionSpec
     idle_s: float
     name: str = ""
-    until_s: float
 
 
 class Execute(msgspec.Struct, frozen=True, kw_only=True, tag="execute"):

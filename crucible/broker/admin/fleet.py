@@ -13,6 +13,7 @@ from crucible.broker.claiming.liveness import Heartbeat, read_heartbeats
 from crucible.broker.control.client import ControlClient
 from crucible.broker.redis.connection import open_client
 from crucible.broker.redis.translation import translated
+from crucible.fail_fast_lock import FailFastLock
 from crucible.redis_keys import Keys
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Fleet:
         self._control = control
         self._keys = keys
         self._timeout_s = timeout_s
-        self._asking = asyncio.Lock()
+        self._asking = FailFastLock()
         self._asked_at = -math.inf
         self._known: list[WorkerInfo] = []
 
@@ -143,7 +144,7 @@ class Fleet:
             BrokerError: the server did not answer.
         """
         clock = asyncio.get_running_loop().time
-        async with self._asking:
+        async with self._asking.hold():
             if clock() - self._asked_at > FRESH_S:
                 self._known = await self.ask()
                 self._asked_at = clock()

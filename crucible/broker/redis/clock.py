@@ -13,17 +13,18 @@ class ServerClock:
     """Estimates the server's time from the replies of scripts.
 
     The estimate is never ahead of the server by more than the drift since the last reply: the
-    time in a reply was read before the reply arrived.
+    time in a reply was read before the reply arrived. In between the monotonic clock counts: the
+    machine's time may jump, and what is due in a second would be due in as long as it jumped.
     """
 
     def __init__(self) -> None:
-        #: Seconds to add to ``time.time()``.
-        self._offset_s = 0.0
+        #: Seconds to add to ``time.monotonic()``; until the first reply this machine's time.
+        self._offset_s = time.time() - time.monotonic()
 
     def observe(self, server_time: float) -> None:
         """Take note of a TIME, in seconds since the epoch, whose reply has just arrived."""
-        self._offset_s = server_time - time.time()
+        self._offset_s = server_time - time.monotonic()
 
     def now(self) -> float:
         """Seconds since the epoch on the server's clock."""
-        return time.time() + self._offset_s
+        return time.monotonic() + self._offset_s

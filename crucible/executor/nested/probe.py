@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.resources
 import logging
 import math
@@ -14,6 +13,7 @@ from crucible.executor.nested.lane import Lane
 from crucible.executor.nested.options import APPARMOR_PROFILE
 from crucible.executor.nested.requirements import NestedUnavailable
 from crucible.executor.sandbox import Shape
+from crucible.fail_fast_lock import FailFastLock
 from crucible.models import Limits
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class NestedTrial:
         self._clock = clock
         self._engine = engine
         self._config = config
-        self._trying = asyncio.Lock()
+        self._trying = FailFastLock()
         self._missing: RequirementError | None = None
         self._valid_until_s = -math.inf
 
@@ -81,7 +81,7 @@ class NestedTrial:
         Raises:
             ExecutorError: the engine or the image is not there, so it is not known.
         """
-        async with self._trying:
+        async with self._trying.hold():
             if self._clock() >= self._valid_until_s:
                 await self._try()
             return self._missing

@@ -117,8 +117,9 @@ class TransactionClaims(TransactionClient):
                 return False
             key, meta = settled.result_key, settled.meta
             store = bool(meta) and not await has_ended(self._redis, key, meta)
+            now = seconds_of(await pipe.time()) if settled.delayed is not None else 0.0
             pipe.multi()
-            _send_on(pipe, keys, settled, visibility_timeout_s)
+            _send_on(pipe, keys, settled, visibility_timeout_s, now)
             if store:
                 store_result(pipe, settled.result_key, settled.meta, ttl_s)
             pipe.hdel(keys.unacked, settled.field)
@@ -190,13 +191,13 @@ class TransactionClaims(TransactionClient):
 
 
 def _send_on(
-    pipe: Any, keys: Keys, settled: MessageSettlement, visibility_timeout_s: float
+    pipe: Any, keys: Keys, settled: MessageSettlement, visibility_timeout_s: float, now: float
 ) -> None:
-    """Queue writing the message to where it goes."""
+    """Queue writing the message to where it goes; ``now`` is the server's time."""
     destination, target, raw = settled.destination, settled.target, settled.raw
     if destination is Destination.QUEUE_HEAD:
         pipe.rpush(target, raw)
-    elif settled.delayed is not None and settled.delayed.eta > time.time():
+    elif settled.delayed is not None and settled.delayed.eta > now:
         field, eta, queue_name = settled.delayed
         pipe.hset(keys.unacked, field, claim_value.join(raw, queue_name))
         pipe.zadd(keys.unacked_index, {field: eta - visibility_timeout_s})
