@@ -76,7 +76,8 @@ class Verdict:
             has named since it was in its list, and after whose publication the stock worker or its
             server was killed: stock takes a message off its list before it notes that it has it.
             Assessments that wait for such evaluations as well.
-        of_stock: how the stock worker bore a full disk of the queue server.
+        of_stock: how the stock worker bore a full disk of the queue server, and what it wrote of
+            connections that broke off.
         deliveries: how many evaluations were delivered.
         noticed: full disks that a process wrote a line about.
         left: messages and claims in the end.

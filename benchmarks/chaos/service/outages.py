@@ -76,7 +76,9 @@ class Outages:
         for name, lines in self._new_lines(written).items():
             if len(lines) > _LINES:
                 what = f"{fault}: {name} wrote {len(lines)} lines, such as {lines[-1]}"
-                self._whose(fault, name).append(what)
+                # How much stock writes when its connection breaks off is not ours to judge.
+                told = self._verdict.of_stock if name == STOCK else self._verdict.faults
+                told.append(what)
 
     def _whose(self, fault: str, part: str) -> list[str]:
         """Where it is kept what a part did about a fault.
