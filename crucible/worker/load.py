@@ -28,11 +28,11 @@ class WorkerLoad:
     Args:
         slots: run the tasks.
         unsettled: the claims of the worker.
-        clock: seconds since the epoch, as ``Run.started_at``.
+        clock: seconds, as ``Run.started_s``.
     """
 
     def __init__(
-        self, slots: Slots, unsettled: Sized, clock: Callable[[], float] = time.time
+        self, slots: Slots, unsettled: Sized, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._slots = slots
         self._unsettled = unsettled
@@ -67,7 +67,7 @@ class WorkerLoad:
     def failed(self, run: Run, error: BaseException, traceback: str | None) -> None:
         """Count its time, if it was started."""
         if run.started_at:
-            self._ended(self._clock() - run.started_at)
+            self._ended(self._clock() - run.started_s)
 
     def retried(self, run: Run, error: BaseException, traceback: str | None) -> None:
         """Count its time: the attempt took a slot like any other."""

@@ -49,6 +49,7 @@ class Run:
         task: its task, None where the name is unknown.
         runner: the asyncio task it runs in; None while it cannot be stopped, as before its start.
         started_at: time.time() of its start, 0 before.
+        started_s: time.monotonic() of the same, which no jump of the machine's time changes.
         stop: why it is being stopped, None while it is not.
         soft_limit: the soft time limit has passed and is to be raised in it.
         hard_limit_s: the hard time limit it runs under, None where there is none.
@@ -68,6 +69,7 @@ class Run:
     task: Task | None = None
     runner: asyncio.Task[Any] | None = None
     started_at: float = 0.0
+    started_s: float = 0.0
     stop: Stop | None = None
     soft_limit: bool = False
     hard_limit_s: float | None = None

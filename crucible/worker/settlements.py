@@ -113,7 +113,7 @@ class Settlements:
         except (TypeError, ValueError, RecursionError) as error:
             failure = EncodeError(f"{type(error).__name__}: {error}")
             return await self._failed(run, message, task, failure, _text(error))
-        runtime_s = time.time() - run.started_at
+        runtime_s = time.monotonic() - run.started_s
         notify(self._hooks, lambda hook: hook.succeeded(run, result, runtime_s))
         key = self._result_prefix + message.id if meta else ""
         return Settlement(run.claim, key, meta, effects=continuation)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
+from unittest import mock
 
 import pytest
 from support.api_rig import running_api
@@ -63,6 +64,27 @@ async def test_a_retry_is_neither_early_nor_late(
         assert await (await publisher.send_task("again")).get(PATIENCE_S) == "done"
         monkeypatch.undo()
     assert runs_s[1] - runs_s[0] >= COUNTDOWN_S - 0.1
+
+
+@pytest.mark.parametrize("jump_s", [JUMP_S, -JUMP_S], ids=["ahead", "behind"])
+async def test_how_long_a_task_took_does_not_jump(
+    redis_url: str, jump_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Autoscaling and metrics believe it."""
+    registry, real, hooks = TaskRegistry(), time.time, mock.MagicMock()
+
+    @registry.task("jump")
+    async def jump(ctx: Any) -> None:
+        monkeypatch.setattr("time.time", lambda: real() + jump_s)
+
+    async with (
+        Publisher.connect(redis_url) as publisher,
+        Worker(registry, broker_url=redis_url, queues=["celery"], hooks=hooks),
+    ):
+        await (await publisher.send_task("jump")).get(PATIENCE_S)
+        monkeypatch.undo()
+    [call] = hooks.succeeded.call_args_list
+    assert 0.0 <= call.args[2] < PATIENCE_S
 
 
 async def test_a_session_opens_where_machines_disagree_about_the_time(

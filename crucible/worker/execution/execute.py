@@ -119,7 +119,7 @@ class Execution:
         return await self._settlements.unreadable(run, detail)
 
     async def _call(self, run: Run, message: Message, task: Task) -> Settlement | None:
-        run.started_at = time.time()
+        run.started_at, run.started_s = time.time(), time.monotonic()
         notify(self._hooks, lambda hook: hook.started(run))
         try:
             if task.track_started and not is_ignored(message, task):
