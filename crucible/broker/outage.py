@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crucible.errors import BrokerUnavailable
+    from crucible.errors import BrokerError
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Outage:
         self._since: float | None = None
         self._last = 0.0
 
-    def failed(self, error: BrokerUnavailable) -> None:
+    def failed(self, error: BrokerError) -> None:
         """A call failed because the server is not there."""
         self._last = self._clock()
         if self._since is None:

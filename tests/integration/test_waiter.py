@@ -6,6 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.faults import Fault, FaultProxy
+from support.patience import PATIENCE_S
 
 from crucible.broker import Publisher
 from crucible.broker.results import waiter
@@ -248,3 +250,22 @@ async def test_the_safety_look_comes_whoever_else_arrives(
         assert (await unheard).value() == 1
         for task in arrived:
             task.cancel()
+
+
+async def test_an_outage_is_one_line(
+    proxied_url: str, proxy: FaultProxy, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it tries to subscribe again meanwhile; and the end is heard of."""
+    async with Publisher.connect(proxied_url) as publisher:
+        wait = asyncio.create_task(publisher.results.wait("t", timeout=PATIENCE_S))
+        await _subscribed(redis, 1)
+        tried = proxy.accepted
+        proxy.set(Fault.RESET)
+        async with asyncio.timeout(PATIENCE_S):
+            while proxy.accepted < tried + 5:
+                await asyncio.sleep(0.01)
+        proxy.set(Fault.PASS)
+        await _store(redis, "t", "SUCCESS", 7)
+        assert (await wait).result == 7
+    assert len([line for line in caplog.messages if "not heard of" in line]) == 1
+    assert len(caplog.messages) <= 2, caplog.messages

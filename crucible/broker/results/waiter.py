@@ -12,13 +12,13 @@ the subscription. Each was a round trip for every task.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from crucible.broker.outage import Outage
 from crucible.broker.redis.link import pack
-from crucible.broker.redis.translation import FOREIGN
+from crucible.broker.redis.translation import FOREIGN, translate
 from crucible.broker.results.lookup import BATCH, read_meta
 from crucible.errors import BrokerError, BrokerUnavailable, ResultTimeout
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from crucible.broker.results.meta import Meta
     from crucible.redis_keys import Keys
 
-_log = logging.getLogger(__name__)
 
 #: Seconds between looks at everything waited for, in case a publication was lost with a link.
 SAFETY_LOOK_S = 3.0
@@ -72,6 +71,7 @@ class Waiter:
         self._change = asyncio.Event()
         self._look = asyncio.Event()
         self._heard_at = 0.0
+        self._outage = Outage("ends of tasks are not heard of, who waits for one waits on")
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
 
@@ -197,9 +197,7 @@ class Waiter:
                 async with self._link.connection(patient=False) as held:
                     await self._serve(held)
             except FOREIGN as error:
-                _log.warning(
-                    "the result subscription broke off: %s", str(error) or type(error).__name__
-                )
+                self._outage.failed(translate(error))
             self._subscribed.clear()
             if asyncio.get_running_loop().time() - started > _LONGEST_PAUSE_S:
                 pause_s = _FIRST_PAUSE_S
@@ -261,6 +259,7 @@ class Waiter:
         while True:
             answer: Any = await held.read_response(timeout=math.inf)
             self._heard_at = loop.time()
+            self._outage.succeeded()
             if not isinstance(answer, list):
                 continue
             kind, channel = answer[0], answer[1]
@@ -313,7 +312,7 @@ class Waiter:
                 metas = await self._lookup.metas(wanted)
             except BrokerError as error:
                 # The next safety look covers them.
-                _log.warning("looking for results failed: %s", error)
+                self._outage.failed(error)
                 await asyncio.sleep(_LONGEST_PAUSE_S)
                 continue
             for task_id, meta in zip(wanted, metas, strict=True):
