@@ -48,8 +48,8 @@ class Found:
         held: evaluations and assessments whose message is in a list or claimed, in the end.
         named: evaluations that an async worker had, and when it named them last in an event or in
             its log, seconds since the epoch.
-        given_back: evaluations that async workers took from one that was gone and put back into
-            their list, and when that was last.
+        given_back: evaluations that async workers put back into their list, for another try or
+            because the worker that had them was gone, and when that was last.
     """
 
     results: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from benchmarks.chaos.service.judge import Delivered, Found, Verdict, end_of
 from benchmarks.chaos.service.parts import ASYNC, VISIBILITY_S
 from benchmarks.chaos.settling import settle
 from crucible.broker.wire.priority import STEPS
-from crucible.events.event import TERMINAL
+from crucible.events.event import TERMINAL, Transition
 from crucible.events.reader import entries_of
 from crucible.history.consumer import HistoryConsumer
 from crucible.history.database import open_database
@@ -150,8 +150,12 @@ class Records:
             for entry in entries_of(rows):
                 event = entry.event
                 if event.worker in ASYNC.values():
+                    # Said once its next try is in the list again, where stock may take it.
+                    again = event.transition is Transition.RETRYING
+                    noted = self.found.given_back if again else self.found.named
                     # By the clock of the bus: those of workers are turned.
-                    self.found.named[event.eval_id] = entry.position.ms / 1000
+                    at = entry.position.ms / 1000
+                    noted[event.eval_id] = max(noted.get(event.eval_id, 0.0), at)
                 if event.transition in TERMINAL:
                     ends = self.found.events.setdefault(event.eval_id, [])
                     ends.append((str(event.status), event.verdict and str(event.verdict)))
