@@ -171,7 +171,7 @@ class Battle:
     async def _suffer(self, service: Service, seconds: float, kills: int, outages: int) -> None:
         """Kills and outages, one at a time and evenly spread."""
         loop = asyncio.get_running_loop()
-        kinds = self._killers(service), Outages(service, self.verdict).all()
+        kinds = self._killers(service), Outages(service, self.verdict, self._stock_hit_at).all()
         plan = [
             ((number + 0.5) / count, name, kind)
             for count, kind in zip((kills, outages), kinds, strict=True)

@@ -17,7 +17,7 @@ from benchmarks.chaos.service.parts import STOCK
 from benchmarks.chaos.service.up import QUEUE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from benchmarks.chaos.service.judge import Verdict
     from benchmarks.chaos.service.up import Service
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 HOLD_S, _AGAIN_S = 2.0, 60.0
 #: Seconds that a worker is cut off, for a heartbeat lasts 9, and that a clock jumps.
 _CUT_S, _TURNED_S = 11.0, 600.0
+#: Seconds that a stock worker takes to end, of which an outage may see the last.
+_ENDING_S = 60.0
 #: Seconds within which somebody has to write that a disk is full, and between looks.
 _NOTICED_S, _LOOK_S = 60.0, 0.2
 _FULL = ("No space left", "disk is full")
@@ -42,11 +44,13 @@ class Outages:
     Args:
         service: whose.
         verdict: gets what does not go on afterwards.
+        stock_hit_at: when the stock worker or its server was killed, seconds since the epoch.
     """
 
-    def __init__(self, service: Service, verdict: Verdict) -> None:
+    def __init__(self, service: Service, verdict: Verdict, stock_hit_at: Sequence[float]) -> None:
         self._service = service
         self._verdict = verdict
+        self._stock_hit_at = stock_hit_at
 
     def all(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What brings each about, and returns once the service works again."""
@@ -83,10 +87,12 @@ class Outages:
     def _whose(self, fault: str, part: str) -> list[str]:
         """Where it is kept what a part did about a fault.
 
-        Stock's own loop ends with a traceback at a command that the queue server refuses, and an
+        Stock's own loop ends with a traceback at a command that the queue server refuses, and at
+        one in three kills of that server; then it lets its tasks end, for some seconds. An
         operator's supervisor starts it again.
         """
-        of_stock = part == STOCK and fault == f"{QUEUE} disk full"
+        recently = any(time.time() - at < _ENDING_S for at in self._stock_hit_at)
+        of_stock = part == STOCK and (recently or fault == f"{QUEUE} disk full")
         return self._verdict.of_stock if of_stock else self._verdict.faults
 
     async def _slow_down(self, name: str, written: Written) -> None:
