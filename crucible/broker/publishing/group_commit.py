@@ -251,13 +251,17 @@ class GroupCommit:
             async with asyncio.timeout_at(writes[0].expires_at):
                 results = await self._sender.send(writes)
         except TimeoutError:
-            self._fail_flush(writes, BrokerUnavailable(_TOO_LATE))
+            late = BrokerUnavailable(_TOO_LATE)
+            self._outage.failed(late)
+            self._fail_flush(writes, late)
             # What waited behind this flush would only wait for the same server again.
             self._refuse_waiting(_TOO_LATE)
         except BrokerError as error:
+            if isinstance(error, BrokerUnavailable):
+                self._outage.failed(error)
             self._fail_flush(writes, error)
         except asyncio.CancelledError:
-            _fail(writes, BrokerUnavailable("the publisher was closed"))
+            self._fail_flush(writes, BrokerUnavailable("the publisher was closed"))
             raise
         except Exception as error:  # noqa: BLE001 - supervision, see below
             # A defect of our own: its callers must learn of it, and the next flush must run.
@@ -274,8 +278,6 @@ class GroupCommit:
 
     def _fail_flush(self, writes: Sequence[Write], error: BrokerError) -> None:
         """Report a flush that failed; a server that never got any of it stored nothing."""
-        if isinstance(error, BrokerUnavailable):
-            self._outage.failed(error)
         if isinstance(error, BrokerUnavailable) and not self._sender.reached:
             unsent = NothingStored(str(error))
             unsent.__cause__ = error.__cause__

@@ -153,6 +153,7 @@ def _said(text: str) -> str:
         return text
     try:
         # The error's arguments, as Python writes a tuple.
-        return str(*ast.literal_eval(found[1])[:1])
+        said = ast.literal_eval(found[1])
     except (SyntaxError, ValueError):
         return found[1]
+    return str(*said[:1]) if isinstance(said, tuple) else found[1]

@@ -156,6 +156,26 @@ async def test_leaving_with_a_silent_server() -> None:
         commit.add("q", "q", (b"2",))
 
 
+@pytest.mark.parametrize("reached", [True, False])
+async def test_a_flush_that_is_cancelled_says_what_is_known(
+    reached: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not sent, nothing was stored; and that somebody stopped it is no outage."""
+    gate = Gate()
+    gate.open.clear()
+    gate.reached = reached
+    async with GroupCommit(gate, 5) as commit:
+        waiting = commit.add("q", "q", (b"1",))
+        await gate.begun.wait()
+        flusher = commit._flusher
+        assert flusher is not None
+        flusher.cancel()
+        with pytest.raises(BrokerUnavailable) as caught:
+            await waiting
+    assert isinstance(caught.value, NothingStored) is not reached
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("error", [BrokerUnavailable("reset"), None], ids=repr)
 async def test_a_server_that_was_never_reached_stored_nothing(error: Exception | None) -> None:
     """A flush that fails or runs out of time before a connection is open was not sent."""

@@ -106,6 +106,13 @@ def test_an_error_of_a_pipeline_says_what_the_server_said(
         assert str(translate(error)) == str(translate(alone))
 
 
+@pytest.mark.parametrize("said", ["MISCONF as older versions write it", "5", "'OOM'"])
+def test_an_error_of_a_pipeline_that_is_no_tuple_is_taken_as_it_is(said: str) -> None:
+    """Whatever redis-py makes of it."""
+    error = redis_errors.ResponseError(f"Command # 1 (GET k) of pipeline caused error: {said}")
+    assert said in str(translate(error))
+
+
 @pytest.mark.parametrize(
     "text",
     [
