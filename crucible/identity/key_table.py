@@ -145,9 +145,12 @@ class KeyTable:
             self._unknown.popitem(last=False)
 
     async def refresh(self) -> None:
-        """Read what changed; raises BrokerError. For whoever changed it in this process."""
-        async with self._reading.hold():
-            await self._refresh()
+        """Read what changed. For whoever changed it in this process.
+
+        What was changed is changed where this cannot read it, and a secret is shown only once: so
+        it raises nothing, and the next poll reads it.
+        """
+        await self._try_refreshing(FIRST_READ_S)
 
     async def _refresh(self, timeout: float = READ_TIMEOUT_S) -> None:
         try:

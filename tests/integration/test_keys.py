@@ -16,7 +16,8 @@ from crucible.api.openapi import description
 from crucible.api.routes import ROUTES
 from crucible.broker.wire.decode import decode
 from crucible.embedded.server import free_port
-from crucible.errors import SettingsError
+from crucible.errors import BrokerUnavailable, SettingsError
+from crucible.identity.key_store import KeyStore
 from crucible.identity.secret import new_secret
 
 if TYPE_CHECKING:
@@ -284,6 +285,33 @@ async def test_a_rotated_key(redis_url: str) -> None:
         await until(200, client, "/api/languages", Made(key.id, fourth))
         await until(401, client, "/api/languages", Made(key.id, third))
         assert await status_of(client, "GET", "/api/languages", Made(key.id, second)) == 401
+
+
+async def test_a_secret_is_shown_whatever_comes_after(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key is made, rotated and revoked though this process cannot read it back at once."""
+    admin = await make_key(redis_url, "ops", "admin")
+
+    async def away(store: KeyStore) -> int:
+        raise BrokerUnavailable("the queue server did not answer in time")
+
+    async with running_api(redis_url) as client:
+        wanted = {"name": "ci", "tenant": "acme", "scopes": ["submit"]}
+        assert await status_of(client, "GET", "/api/v1/keys", admin) == 200
+        monkeypatch.setattr(KeyStore, "version", away)
+        async with client.post("/api/v1/keys", json=wanted, headers=admin.headers) as response:
+            assert response.status == 201
+            path = f"/api/v1/keys/{(await response.json())['id']}"
+        async with client.post(f"{path}/rotate", headers=admin.headers) as response:
+            assert response.status == 200
+            key = Made("", (await response.json())["key"])
+        monkeypatch.undo()
+        await until(200, client, "/api/v1/me", key)
+        monkeypatch.setattr(KeyStore, "version", away)
+        assert await status_of(client, "DELETE", path, admin) == 200
+        monkeypatch.undo()
+        await until(401, client, "/api/v1/me", key)
 
 
 async def test_keys_over_http(
