@@ -205,9 +205,9 @@ class RegistrationStore:
         def change(before: Registration) -> Registration:
             return msgspec.structs.replace(before.rotated(secret, now_ms), disabled=None)
 
-        changed = await self._change(tenant, webhook_id, change)
+        # Before it: the new secret is shown once, whatever would fail afterwards.
         await self.succeeded(tenant, webhook_id)
-        return changed
+        return await self._change(tenant, webhook_id, change)
 
     async def disable(self, tenant: str, webhook_id: str, reason: str) -> None:
         """Deliver nothing to it any more; nothing happens where there is no such webhook."""

@@ -20,6 +20,7 @@ from support.worker_rig import async_worker
 
 from crucible.broker.results.meta import REVOKED, STARTED, encode_meta, revoked_result
 from crucible.broker.wire.decode import decode
+from crucible.errors import BrokerUnavailable
 from crucible.redis_keys import REVOKED as REVOKED_IDS
 from crucible.redis_keys import Keys
 from crucible.webhooks.registration import DEFAULT, EVENT_TYPES, RegistrationStore
@@ -333,3 +334,19 @@ async def test_tenants_have_webhooks_of_their_own(redis: Redis) -> None:
     other = await store.create("other", "https://b.example/", EVENT_TYPES)
     assert [one.id for one in await store.of_tenant("acme")] == [mine.id]
     assert [one.id for one in await store.of_tenant("other")] == [other.id]
+
+
+async def test_a_rotation_that_is_refused_changes_nothing(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would have been shown the new secret."""
+    store = RegistrationStore(redis, Keys())
+    made = await store.create("t", "https://1.1.1.1/", ())
+
+    async def away(*_: object) -> None:
+        raise BrokerUnavailable("the queue server did not answer in time")
+
+    monkeypatch.setattr(store, "succeeded", away)
+    with pytest.raises(BrokerUnavailable):
+        await store.rotate("t", made.id)
+    assert await store.get("t", made.id) == made
