@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.patience import PATIENCE_S
 
 from crucible.broker import IdempotencyRecord, Publisher, TaskCall, TaskResult
 from crucible.broker.canvas.signature import chord, group, signature
@@ -35,7 +36,9 @@ async def _run_until_flushing(publisher: Publisher) -> None:
 @MODES
 async def test_task_lies_in_its_list(redis_url: str, redis: Redis, scripting: bool) -> None:
     """A task is in the list of its queue and priority when ``send_task`` returns."""
-    async with Publisher.connect(redis_url, scripting=scripting) as publisher:
+    async with Publisher.connect(
+        redis_url, scripting=scripting, deadline_s=PATIENCE_S
+    ) as publisher:
         result = await publisher.send_task("a.b", [1], {"x": 2}, queue="evaluation", priority=4)
         raw = await redis.lindex("evaluation\x06\x163", 0)
     message = _read(raw)
@@ -47,7 +50,9 @@ async def test_task_lies_in_its_list(redis_url: str, redis: Redis, scripting: bo
 async def test_order_is_kept(redis_url: str, redis: Redis, scripting: bool) -> None:
     """Publications of one moment are served in the order they were made, across flushes."""
     count = 3 * MAX_FLUSH_MESSAGES
-    async with Publisher.connect(redis_url, scripting=scripting) as publisher:
+    async with Publisher.connect(
+        redis_url, scripting=scripting, deadline_s=PATIENCE_S
+    ) as publisher:
         sends = [publisher.publish(b"%d" % number, queue="q") for number in range(count)]
         await asyncio.gather(*sends)
     served = [int(raw) for raw in reversed(await redis.lrange("q", 0, -1))]
@@ -57,7 +62,9 @@ async def test_order_is_kept(redis_url: str, redis: Redis, scripting: bool) -> N
 @MODES
 async def test_once(redis_url: str, redis: Redis, scripting: bool) -> None:
     """Of all publications under one key only the first is pushed; the others get its value."""
-    async with Publisher.connect(redis_url, scripting=scripting) as publisher:
+    async with Publisher.connect(
+        redis_url, scripting=scripting, deadline_s=PATIENCE_S
+    ) as publisher:
         sends = [
             publisher.publish(
                 b"%d" % n, queue="q", idempotency=IdempotencyRecord("key", b"v%d" % n, 60)
@@ -78,7 +85,9 @@ async def test_once(redis_url: str, redis: Redis, scripting: bool) -> None:
 @MODES
 async def test_once_keeps_its_place(redis_url: str, redis: Redis, scripting: bool) -> None:
     """A publication with a key stays in line with plain ones before and after it."""
-    async with Publisher.connect(redis_url, scripting=scripting) as publisher:
+    async with Publisher.connect(
+        redis_url, scripting=scripting, deadline_s=PATIENCE_S
+    ) as publisher:
         await asyncio.gather(
             publisher.publish(b"1", queue="q"),
             publisher.publish(b"2", queue="q", idempotency=IdempotencyRecord("key", b"", 60)),
@@ -114,7 +123,7 @@ async def test_full_queue_refuses(redis_url: str, redis: Redis, scripting: bool)
 async def test_wrong_key_fails_only_its_own_callers(redis_url: str, redis: Redis) -> None:
     """A list key that holds something else fails those who publish there and nobody beside them."""
     await redis.set("bad", "a string")
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         outcomes = await asyncio.gather(
             publisher.publish(b"1", queue="good"),
             publisher.publish(b"2", queue="bad"),
@@ -133,7 +142,9 @@ async def test_cancelled_callers_take_nobody_along(
     redis_url: str, redis: Redis, scripting: bool
 ) -> None:
     """Callers that go away before or during a flush change nothing for the others."""
-    async with Publisher.connect(redis_url, scripting=scripting) as publisher:
+    async with Publisher.connect(
+        redis_url, scripting=scripting, deadline_s=PATIENCE_S
+    ) as publisher:
         tasks = [asyncio.create_task(publisher.publish(b"%d" % n, queue="q")) for n in range(300)]
         for task in tasks[:50]:
             task.cancel()
@@ -149,7 +160,7 @@ async def test_cancelled_callers_take_nobody_along(
 async def test_batch(redis_url: str, redis: Redis) -> None:
     """A batch goes to its lists in order, and hands back a result each."""
     calls = [TaskCall("a.b", [n], queue=f"q{n % 3}", priority=n % 10) for n in range(2000)]
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         results = await publisher.send_batch(calls)
         assert await publisher.send_batch([]) == []
     ids = [result.id for result in results]
@@ -193,7 +204,7 @@ async def test_prefixes(redis_url: str, redis: Redis) -> None:
 
 async def test_script_cache_flushed(redis_url: str, redis: Redis) -> None:
     """A server that forgot its scripts is given them again, without a failure."""
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         await publisher.publish(b"1", queue="q")
         await redis.script_flush()
         await publisher.publish(b"2", queue="q")
@@ -202,7 +213,7 @@ async def test_script_cache_flushed(redis_url: str, redis: Redis) -> None:
 
 async def test_closed_publisher(redis_url: str, redis: Redis) -> None:
     """What waits when a publisher is left is still sent; afterwards it refuses."""
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         sending = asyncio.create_task(publisher.publish(b"last", queue="q"))
         await asyncio.sleep(0)
     await sending
@@ -218,7 +229,7 @@ async def test_closed_publisher(redis_url: str, redis: Redis) -> None:
 async def test_large_messages(redis_url: str, redis: Redis) -> None:
     """Messages far beyond the size of a flush arrive whole."""
     raws = [bytes([65 + n]) * (1_500_000 + n) for n in range(5)]
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         await asyncio.gather(*(publisher.publish(raw, queue="q") for raw in raws))
     assert list(reversed(await redis.lrange("q", 0, -1))) == raws
 
@@ -242,7 +253,7 @@ async def test_nested_groups_in_a_header_are_saved(redis_url: str, redis: Redis)
     """A header whose member ends in a group is kept for whoever joins the results."""
     ends_in_group = [signature("a.b"), group([signature("a.c"), signature("a.d")])]
     work = chord([{**signature("x"), **_chain(ends_in_group)}], signature("a.sum"), task_id="g")
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         await publisher.send_canvas(work)
     saved = await redis.get("celery-taskset-meta-g")
     assert isinstance(saved, bytes)
@@ -258,7 +269,7 @@ def _chain(parts: list[Any]) -> dict[str, Any]:
 
 async def test_canvas_helpers(redis_url: str, redis: Redis) -> None:
     """Chains, groups and chords can be sent without building them first."""
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         chained = await publisher.send_chain(signature("a.b", [1]), signature("a.c"))
         assert chained.parent is not None
         assert _read(await redis.rpop("celery")).id == chained.parent.id

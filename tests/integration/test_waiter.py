@@ -43,7 +43,7 @@ async def _subscribed(redis: Redis, count: int) -> None:
 async def test_ten_thousand_waiters(redis_url: str, redis: Redis) -> None:
     """Ten thousand tasks are waited for at once over one subscription; each gets its own."""
     count = 10_000
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         waits = [
             asyncio.create_task(publisher.results.wait(f"t{n}", timeout=60)) for n in range(count)
         ]
@@ -64,14 +64,14 @@ async def test_ten_thousand_waiters(redis_url: str, redis: Redis) -> None:
 async def test_result_of_long_ago(redis_url: str, redis: Redis) -> None:
     """A result stored before anybody asked is found at once."""
     await _store(redis, "t", "SUCCESS", [1])
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         assert (await publisher.results.wait("t", timeout=60)).value() == [1]
 
 
 @pytest.mark.usefixtures("no_safety_look")
 async def test_no_gap_between_look_and_subscription(redis_url: str, redis: Redis) -> None:
     """Results stored at any moment around the beginning of a wait are all seen."""
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
 
         async def one(number: int) -> Any:
             storing = asyncio.create_task(_store(redis, f"t{number}", "SUCCESS", number))
@@ -88,7 +88,7 @@ async def test_no_gap_between_look_and_subscription(redis_url: str, redis: Redis
 
 async def test_many_wait_for_one(redis_url: str, redis: Redis) -> None:
     """All who wait for one task get its result; one who gives up takes nothing from the others."""
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         hasty = asyncio.create_task(publisher.results.wait("t", timeout=0.05))
         patient = [asyncio.create_task(publisher.results.wait("t", timeout=30)) for _ in range(5)]
         gone = asyncio.create_task(publisher.results.wait("t", timeout=30))
@@ -104,7 +104,7 @@ async def test_many_wait_for_one(redis_url: str, redis: Redis) -> None:
 @pytest.mark.usefixtures("no_safety_look")
 async def test_rejoining_while_leaving(redis_url: str, redis: Redis) -> None:
     """Whoever waits again for a task just after the last one left misses nothing."""
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         for number in range(50):
             task_id = f"t{number}"
             first = asyncio.create_task(publisher.results.wait(task_id, timeout=30))
@@ -126,7 +126,7 @@ async def test_who_subscribes_before_the_submission_is_not_looked_up(
     """A short program costs one command to wait for: its channel takes the last one's place."""
     monkeypatch.setattr(waiter, "LATE_LOOK_S", 600.0)
     monkeypatch.setattr(waiter, "_LINGER_S", 600.0)
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         await _store(redis, "warm up", "SUCCESS", 0)
         await publisher.results.wait("warm up", timeout=60)
         await redis.config_resetstat()
@@ -144,7 +144,7 @@ async def test_who_subscribes_before_the_submission_is_not_looked_up(
 @pytest.mark.usefixtures("no_safety_look")
 async def test_an_end_before_the_subscription_is_found(redis_url: str, redis: Redis) -> None:
     """The server may take the submission first, and have its result before anybody listens."""
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         await _store(redis, "warm up", "SUCCESS", 0)
         await publisher.results.wait("warm up", timeout=60)
         await _store(redis, "t", "SUCCESS", 7)
@@ -159,7 +159,7 @@ async def test_who_waits_beside_a_submission_is_looked_up(
 ) -> None:
     """Whoever waits for what may have ended long ago does not depend on who sends it."""
     monkeypatch.setattr(waiter, "LATE_LOOK_S", 600.0)
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         await _store(redis, "t", "SUCCESS", 7)
         with publisher.results.expecting("t"):
             assert (await publisher.results.wait("t", timeout=60)).result == 7
@@ -171,7 +171,7 @@ async def test_who_waits_beside_a_submission_is_looked_up(
 
 async def test_states_on_the_way_do_not_end_a_wait(redis_url: str, redis: Redis) -> None:
     """Only a last state ends a wait; garbage on the channel does not."""
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         waiting = asyncio.create_task(publisher.results.wait("t", timeout=30))
         await _subscribed(redis, 1)
         for status in ("STARTED", "RETRY", "PROGRESS"):
@@ -185,7 +185,7 @@ async def test_states_on_the_way_do_not_end_a_wait(redis_url: str, redis: Redis)
 
 async def test_how_a_task_ended(redis_url: str, redis: Redis) -> None:
     """A failure, a revocation and a missing result are each their own error."""
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         result = await publisher.send_task("a.b")
         assert await result.state() == "PENDING"
         with pytest.raises(ResultTimeout):
@@ -204,7 +204,7 @@ async def test_lookups_share_a_command(redis_url: str, redis: Redis) -> None:
     """Many who ask for stored results at once cost one MGET."""
     await _store(redis, "t1", "SUCCESS", 1)
     await redis.set("celery-task-meta-broken", b"garbage")
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         await publisher.results.meta("warm up")
         await redis.config_resetstat()
         metas = await asyncio.gather(*(publisher.results.meta(f"t{n % 5}") for n in range(100)))
@@ -221,7 +221,7 @@ async def test_group_result(redis_url: str, redis: Redis) -> None:
     """A group's handle collects its members in order, and fails with the first failure."""
     from crucible.broker.canvas.signature import signature
 
-    async with Publisher.connect(redis_url) as publisher:
+    async with Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher:
         sent = await publisher.send_group([signature("a.b", [n]) for n in range(3)])
         for number, member in reversed(list(enumerate(sent.results))):
             await _store(redis, member.id, "SUCCESS", number)
@@ -236,7 +236,10 @@ async def test_the_safety_look_comes_whoever_else_arrives(
 ) -> None:
     """A result that was stored unheard is found although new waiters come all the time."""
     monkeypatch.setattr(waiter, "SAFETY_LOOK_S", 0.3)
-    async with Publisher.connect(redis_url) as publisher, asyncio.TaskGroup() as others:
+    async with (
+        Publisher.connect(redis_url, deadline_s=PATIENCE_S) as publisher,
+        asyncio.TaskGroup() as others,
+    ):
         unheard = asyncio.create_task(publisher.results.wait("unheard", timeout=30))
         await _subscribed(redis, 1)
         await redis.set("celery-task-meta-unheard", encode_meta("unheard", "SUCCESS", 1))
