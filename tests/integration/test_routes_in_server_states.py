@@ -48,13 +48,7 @@ BODIES: dict[str, Any] = {
     "/api/v1/workflows": {"chain": [{"id": "one", **PROGRAM}, {"id": "two", **PROGRAM}]},
     "/api/v1/migration": {"celery_percentage": 1.0, "reason": "a test"},
     **{f"{prefix}/assessments": CASES for prefix in ("", "/api/v1")},
-    **{
-        f"{prefix}/assessments/{{assessment_id}}/cases": {
-            "at": 1,
-            "cases": [{"id": "two", **PROGRAM}],
-        }
-        for prefix in ("", "/api/v1")
-    },
+    **{f"{prefix}/assessments/{{assessment_id}}/cases": MORE for prefix in ("", "/api/v1")},
     "/run_code": {**PROGRAM, "language": "python"},
     "/run_jupyter": {"cells": ["1"], "kernel": "python3"},
     "/api/v2/execute": {"language": "python", "version": "*", "files": [{"content": "1"}]},
