@@ -47,7 +47,11 @@ _KILLED = 128 + signal.SIGKILL
 
 
 class NotStarted(ExecutorUnavailable):
-    """The sandbox was lost before the program started; another may run it."""
+    """The sandbox was lost before it said that the program started; another may run it.
+
+    An engine that is killed may take that word with it, and then the program has begun twice
+    within one attempt.
+    """
 
 
 class ProgramLost(ExecutorUnavailable):
@@ -173,7 +177,7 @@ class Sandbox:
             talk: what it is told while it runs, and who hears what it says.
 
         Raises:
-            NotStarted: the sandbox was lost before it had the program.
+            NotStarted: the sandbox was lost before it said that the program started.
             ProgramLost: it was lost afterwards.
             ExecutorUnavailable: the engine was lost on the way.
             Interrupted: cancelled while the program ran.

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from support.full_backlog import filled
 from support.patience import PATIENCE_S
@@ -36,6 +37,16 @@ async def _write_to_a_closed_connection(redis_url: str) -> None:
 def test_a_reset_connection_is_a_connection_error_on_uvloop(redis_url: str) -> None:
     """uvloop's RuntimeError for a closed handle reaches callers as what it is: a lost link."""
     uvloop.run(_write_to_a_closed_connection(redis_url))
+
+
+async def test_the_first_refusal_of_several_commands_is_raised(redis_url: str) -> None:
+    """The commands after it have run, and no reply is left for whoever uses the connection next."""
+    async with open_link(redis_url) as link:
+        async with link.connection() as held:
+            commands = [("SET", "a", 1), ("LPUSH", "a", 1), ("NONE",), ("SET", "b", 2)]
+            with pytest.raises(ResponseError, match="WRONGTYPE"):
+                await link.calls(held, commands)
+            assert await link.calls(held, [("GET", "a"), ("GET", "b")]) == [b"1", b"2"]
 
 
 async def _listen_on_a_closed_connection(redis_url: str) -> None:

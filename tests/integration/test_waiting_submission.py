@@ -88,15 +88,16 @@ async def test_a_repetition_finds_what_ended_long_ago(
 async def test_no_subscription_is_left(redis_url: str, redis: Redis) -> None:
     """Not by one that ended, by one that ran out, or by one that was refused."""
     async with running_api(redis_url, queue_limit=1) as client:
-        assert (await post(client, "0.05", code="1"))[0] == 202
-        assert (await post(client, "30", code="1"))[0] == 503
+        assert (await post(client, "0.05", code="1", eval_id="left-1"))[0] == 202
+        assert (await post(client, "30", code="1", eval_id="left-2"))[0] == 503
         async with serving(redis_url):
             async with asyncio.timeout(60):
                 while await redis.llen("evaluation\x06\x163"):
                     await asyncio.sleep(0.01)
-            assert (await post(client, code="1"))[0] == 200
+            assert (await post(client, code="1", eval_id="left-3"))[0] == 200
         async with asyncio.timeout(60):
-            while await redis.pubsub_channels("celery-task-meta-*"):
+            # By name: the server answers for all databases, those of other tests as well.
+            while await redis.pubsub_channels("celery-task-meta-eval-left-*"):
                 await asyncio.sleep(0.01)
 
 

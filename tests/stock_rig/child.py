@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 REAP_DEADLINE_S = 30.0
 #: Seconds for what it has to write or to end for: only a fault uses them up.
 WAIT_S = 60.0
+#: Last lines of its output that go with what fails beside it.
+NOTED_LINES = 40
 
 
 class Child:
@@ -76,6 +78,9 @@ class Child:
     ) -> None:
         await self.kill()
         assert self._reader is not None
+        if exc is not None:
+            # What fails beside a process is seldom understood without what the process said.
+            exc.add_note("\n".join([f"said by process {self.pid}:", *self.lines[-NOTED_LINES:]]))
         self._reader.cancel()
         with suppress(asyncio.CancelledError):
             await self._reader

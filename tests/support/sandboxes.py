@@ -7,9 +7,10 @@ import os
 import re
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiodocker
+import pytest
 
 from crucible.executor.sandbox_options import LABEL
 
@@ -73,12 +74,18 @@ def traces_of(container_ids: Collection[str]) -> list[str]:
 
 async def until_gone(container_ids: Collection[str], engine_url: str | None = None) -> None:
     """Return once nothing is left of containers; the test fails when that takes too long."""
-    async with aiodocker.Docker(url=engine_url) as docker, asyncio.timeout(REAPED_S):
-        while True:
-            there = {one.id for one in await docker.containers.list(all=True)}
-            if not there.intersection(container_ids) and not traces_of(container_ids):
-                return
-            await asyncio.sleep(0.1)
+    left: list[Any] = []
+    try:
+        async with aiodocker.Docker(url=engine_url) as docker, asyncio.timeout(REAPED_S):
+            while True:
+                there = await docker.containers.list(all=True)
+                known = [(one.id, one["Status"]) for one in there if one.id in container_ids]
+                left = [*known, *traces_of(container_ids)]
+                if not left:
+                    return
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        pytest.fail(f"left of sandboxes after {REAPED_S:g} s: {left}")
 
 
 def _groups() -> list[tuple[str, str]]:

@@ -55,6 +55,4 @@ class ChordKeys:
     async def _run(self, *commands: Sequence[Argument]) -> None:
         with translated():
             async with asyncio.timeout(self._deadline_s), self._link.connection() as held:
-                for reply in await self._link.calls(held, commands):
-                    if isinstance(reply, Exception):
-                        raise reply
+                await self._link.calls(held, commands)

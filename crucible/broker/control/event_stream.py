@@ -16,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from crucible.broker.redis.connection import COMMAND_TIMEOUT_S
-from crucible.broker.redis.translation import translate, translated
+from crucible.broker.redis.translation import translated
 from crucible.broker.wire.fanout import Envelope
 from crucible.broker.wire.jsontypes import quote
 from crucible.errors import BrokerError, BrokerUnavailable, NotPermitted
@@ -180,7 +180,4 @@ class EventStream:
         ]
         with translated():
             async with asyncio.timeout(COMMAND_TIMEOUT_S), self._link.connection() as held:
-                replies = await self._link.calls(held, commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise translate(reply)
+                await self._link.calls(held, commands)

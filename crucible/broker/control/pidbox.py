@@ -214,10 +214,7 @@ class Mailbox:
             reply_list = self._keys.step_list(queue, 0)
             async with self._link.connection() as held:
                 # The client may have left since, and then nobody deletes the list.
-                answers = await self._link.calls(
+                await self._link.calls(
                     held,
                     [("LPUSH", reply_list, message), ("EXPIRE", reply_list, REPLY_TTL_S)],
                 )
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ResponseError
-
 from crucible.broker.publishing.group_commit import PublishResult
 from crucible.broker.publishing.replication import Replication
 from crucible.broker.redis.translation import translate, translated
@@ -69,10 +67,7 @@ class TransactionSender:
             return results
 
         async def call(*command: Argument) -> Any:
-            reply = (await self._link.calls(held, [command]))[0]
-            if isinstance(reply, ResponseError):
-                raise reply
-            return reply
+            return (await self._link.calls(held, [command]))[0]
 
         return await self._replication.confirm(call, writes, results)
 
@@ -88,9 +83,6 @@ class TransactionSender:
         if not commands:
             return _Look({}, {})
         replies = await self._link.calls(held, commands)
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                raise reply
         held_values = dict(zip(record_keys, replies[1] if record_keys else (), strict=True))
         lengths = replies[2:] if record_keys else replies
         per_queue = len(STEPS)
@@ -103,14 +95,12 @@ class TransactionSender:
     async def _commit(self, held: Any, plan: _Plan) -> bool:
         """Run the transaction; False when an idempotency record was written meanwhile."""
         self.reached = True
-        replies = await self._link.calls(held, [("MULTI",), *plan.commands, ("EXEC",)])
-        # A command refused while it was queued says why; EXEC only that it did nothing.
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                raise translate(reply)
-        if replies[-1] is None:
+        # A command refused while it was queued says why, and is raised before EXEC's, which says
+        # only that it did nothing.
+        executed = (await self._link.calls(held, [("MULTI",), *plan.commands, ("EXEC",)]))[-1]
+        if executed is None:
             return False
-        for reply in replies[-1]:
+        for reply in executed:
             if isinstance(reply, Exception):
                 raise translate(reply)
         return True

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from redis.exceptions import ResponseError
-
 from crucible.broker.redis.deadline import Pace, bounded
 from crucible.broker.redis.link import Link
 
@@ -67,8 +65,4 @@ class CommandClient:
     async def commands(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """The replies to several commands; see ``Commands``."""
         async with self._bounded(), self._link.connection() as held:
-            replies: list[Any] = await self._link.calls(held, commands)
-            for reply in replies:
-                if isinstance(reply, ResponseError):
-                    raise reply
-            return replies
+            return await self._link.calls(held, commands)

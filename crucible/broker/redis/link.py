@@ -122,16 +122,27 @@ class Link:
             await held.send_packed_command(packed)
             return await held.read_response()
 
-    async def calls(self, held: AbstractConnection, commands: Sequence[Sequence[Argument]]) -> Any:
-        """The replies to several commands sent together over ``held``; errors as values."""
+    async def calls(
+        self, held: AbstractConnection, commands: Sequence[Sequence[Argument]]
+    ) -> list[Any]:
+        """The replies to several commands sent together over ``held``.
+
+        Raises:
+            redis.exceptions.ResponseError: the first refusal; the commands after it have run, and
+                all replies are read.
+            redis.exceptions.RedisError: as redis-py has it; callers translate.
+        """
         packed = b"".join(pack(command) for command in commands)
         await held.send_packed_command(packed)
-        replies = []
+        replies: list[Any] = []
+        refusal: redis_errors.ResponseError | None = None
         for _ in commands:
             try:
                 replies.append(await held.read_response())
             except redis_errors.ResponseError as error:
-                replies.append(error)
+                refusal = refusal or error
+        if refusal is not None:
+            raise refusal
         return replies
 
 
