@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
 import aiodocker
@@ -31,6 +32,10 @@ PIN_S = 10.0
 
 class ContainerGone(ExecutorUnavailable):
     """The engine does not know the container any more."""
+
+
+class ContainerNotRemoved(ExecutorUnavailable):
+    """The engine works and could not remove this container; it may at another try."""
 
 
 @contextlib.asynccontextmanager
@@ -233,13 +238,21 @@ class Engine:
         return dict(shown["State"])
 
     async def remove(self, container_id: str) -> None:
-        """Kill and remove a container; one that is gone or going is fine."""
+        """Kill and remove a container; one that is gone or going is fine.
+
+        Raises:
+            ContainerNotRemoved: the engine failed with this one.
+            ExecutorUnavailable: it did not answer.
+        """
         try:
             async with translated("remove sandbox", self._deadline_s):
                 await self._docker.containers.container(container_id).delete(force=True, v=True)
         except ExecutorUnavailable as error:
             cause = error.__cause__
-            if not (isinstance(cause, aiodocker.DockerError) and cause.status in (404, 409)):
+            status = cause.status if isinstance(cause, aiodocker.DockerError) else None
+            if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise ContainerNotRemoved(str(error)) from cause
+            if status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
 
     async def labelled(self, label: str) -> dict[str, str]:

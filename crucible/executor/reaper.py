@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from crucible.errors import ExecutorError
+from crucible.executor.engine import ContainerNotRemoved
 from crucible.executor.hooks import SandboxRetired, Trouble
 from crucible.executor.sandbox_options import LABEL
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Seconds between sweeps.
 SWEEP_S = 30.0
+#: Sweeps at the end, at most, and seconds between them.
+CLOSING_SWEEPS = 3
+CLOSING_PAUSE_S = 1.0
 #: Of this process, those that sweep.
 _open: set[Reaper] = set()
 
@@ -72,8 +76,12 @@ class Reaper:
             await asyncio.gather(self._task, return_exceptions=True)
         _open.discard(self)
         if not self._namesakes():
-            # The pool is closed by now: whatever still carries our name was left by accident.
-            await self._sweep(closing=True)
+            # The pool is closed by now: whatever still carries our name was left by accident. There
+            # is no later sweep for what the engine, busy with ending others, fails to remove now.
+            sweeps = 1
+            while not await self._sweep(closing=True) and sweeps < CLOSING_SWEEPS:
+                await asyncio.sleep(CLOSING_PAUSE_S)
+                sweeps += 1
 
     def watch(self, *pools: Pool | LanePool) -> None:
         """Containers of our own name that none of ``pools`` knows are orphans too."""
@@ -88,18 +96,30 @@ class Reaper:
             await self._sweep(closing=False)
             await asyncio.sleep(SWEEP_S)
 
-    async def _sweep(self, *, closing: bool) -> None:
-        """Remove orphans; a sweep that fails is tried again at the next."""
+    async def _sweep(self, *, closing: bool) -> bool:
+        """Remove orphans; a sweep that fails is tried again at the next.
+
+        Returns:
+            Whether the engine did not answer, or removed all: False is worth another sweep.
+        """
+        done = True
         try:
             found = await self._engine.labelled(LABEL)
             mine = {key for key, owner in found.items() if owner == self._owner}
             host = socket.gethostname()
             dead = {key for key, owner in found.items() if is_dead(owner, host)} - mine
             for container_id in dead | (mine if closing else self._strays(mine)):
-                await self._engine.remove(container_id)
+                try:
+                    await self._engine.remove(container_id)
+                except ContainerNotRemoved as error:
+                    # It must not stand in the way of the others.
+                    self._hooks.trouble(Trouble(doing="sweep", error=error))
+                    done = False
+                    continue
                 self._hooks.sandbox_retired(SandboxRetired(isolation=None, reason="orphan", uses=0))
         except ExecutorError as error:
             self._hooks.trouble(Trouble(doing="sweep", error=error))
+        return done
 
     def _strays(self, mine: set[str]) -> set[str]:
         """Containers of this process that were unknown to it at two sweeps in a row.
