@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ _BEFORE_S, _AFTER_S = 1.0, 10.0
 _TAKEN_S = 30.0
 #: Seconds from which on a wait is that of a clock that was turned.
 _TURNED_S = 300.0
+#: Characters of a message that are shown.
+_SHOWN = 400
 #: States of an assessment whose message somebody has to have.
 _UNDER_WAY = ("queued", "running")
 
@@ -45,7 +48,7 @@ class Found:
         events: the ends on the bus, in its order.
         reports: by assessment, None where there is none.
         suites: what the API says of each assessment in the end.
-        held: evaluations and assessments whose message is in a list or claimed, in the end.
+        left: messages in a list or claimed, in the end, as text.
         named: evaluations that an async worker had, and when it named them last in an event or in
             its log, seconds since the epoch.
         given_back: evaluations that async workers put back into their list, for another try or
@@ -58,9 +61,13 @@ class Found:
     events: dict[str, list[End]] = field(default_factory=dict)
     reports: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     suites: dict[str, dict[str, Any]] = field(default_factory=dict)
-    held: set[str] = field(default_factory=set)
+    left: list[str] = field(default_factory=list)
     named: dict[str, float] = field(default_factory=dict)
     given_back: dict[str, float] = field(default_factory=dict)
+
+    def holds(self, name: str) -> bool:
+        """Whether the message of an evaluation or assessment is still there."""
+        return any(_is_of(text, name) for text in self.left)
 
 
 @dataclass(slots=True)
@@ -80,7 +87,6 @@ class Verdict:
             connections that broke off.
         deliveries: how many evaluations were delivered.
         noticed: full disks that a process wrote a line about.
-        left: messages and claims in the end.
         faults: everything that does not agree.
         seconds: how long it took.
     """
@@ -93,7 +99,6 @@ class Verdict:
     of_stock: list[str] = field(default_factory=list)
     deliveries: int = 0
     noticed: int = 0
-    left: int = 0
     faults: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -126,6 +131,8 @@ def judge(
     """
     ledgers = list(ledgers)
     hit = StockHits(stock_kills, _longest_wait_s(ledgers, found))
+    # Assessments that wait for what stock lost: their own tasks queue themselves again and again.
+    waiting: set[str] = set()
     for ledger in ledgers:
         verdict.faults += [f"refused: {one}" for one in ledger.refused]
         lost: set[str] = set()
@@ -144,14 +151,16 @@ def judge(
             runs = {run_id(name, number) for number in range(suite.runs)}
             if found.reports.get(name) is None and runs & lost:
                 verdict.lost_by_stock.append(f"assessment {name} waits for one of them")
+                waiting.add(name)
                 continue
             if _is_left_by_stock(name, found, hit):
                 verdict.lost_by_stock.append(f"assessment {name} has not ended")
                 continue
             verdict.faults += _report(name, suite, found)
     verdict.deliveries = len(found.deliveries)
-    if verdict.left:
-        verdict.faults.append(f"{verdict.left} messages and claims are left")
+    left = [text for text in found.left if not any(_is_of(text, name) for name in waiting)]
+    if left:
+        verdict.faults.append(f"{len(left)} messages and claims are left, as {left[0][:_SHOWN]}")
 
 
 def _count(verdict: Verdict, kind: str) -> None:
@@ -188,13 +197,18 @@ def _longest_wait_s(ledgers: Iterable[Ledger], found: Found) -> float:
     return max(waits, default=0.0)
 
 
+def _is_of(message: str, name: str) -> bool:
+    """Whether a message is that of an evaluation or assessment, whose runs have longer names."""
+    return re.search(rf"{re.escape(name)}(?![\w-])", message) is not None
+
+
 def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
 def _lost_by_stock(eval_id: str, asked: Asked, found: Found, hit: StockHits) -> str:
     """What is missing of an evaluation for that reason; empty for nothing."""
-    if eval_id in found.held:
+    if found.holds(eval_id):
         return ""
     if (shown := found.results.get(eval_id)) is None:
         back = found.given_back.get(eval_id, 0.0)
@@ -210,7 +224,7 @@ def _lost_by_stock(eval_id: str, asked: Asked, found: Found, hit: StockHits) -> 
 def _is_left_by_stock(name: str, found: Found, hit: StockHits) -> bool:
     """Whether the message of an assessment's own task may be what it waits for."""
     suite = found.suites.get(name, {})
-    if name in found.held or suite.get("status") not in _UNDER_WAY:
+    if found.holds(name) or suite.get("status") not in _UNDER_WAY:
         return False
     return hit.may_have_lost(_seconds(suite["updated_at"]))
 

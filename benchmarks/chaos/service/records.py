@@ -73,7 +73,6 @@ class Records:
                 return open_ + await queued(queues) + behind
 
             await settle(left, _PATIENCE_S)
-            self._verdict.left = await queued(queues)
             letters = await queues.xlen(DLQ)
         if letters:
             self._verdict.faults.append(f"{letters} dead letters")
@@ -113,11 +112,8 @@ class Records:
         async with Redis.from_url(self._service.bus.url) as client_of_bus:
             await self._read_events(client_of_bus)
         async with Redis.from_url(self._service.queue.url) as queues:
-            held = b"\n".join(await messages(queues)).decode(errors="replace")
-        for client in self._service.clients:
-            for eval_id in (*client.ledger.asked, *client.ledger.suites):
-                if re.search(rf"{re.escape(eval_id)}(?![\w-])", held):
-                    self.found.held.add(eval_id)
+            left = await messages(queues)
+        self.found.left = [message.decode(errors="replace") for message in left]
         known = {eval_id for client in self._service.clients for eval_id in client.ledger.asked}
         for name in ASYNC:
             for line in self._service.part(name).log:

@@ -106,9 +106,9 @@ def test_of_two_ends_the_first_is_that_of_the_result(
         (lambda found: found.results.clear(), AT + 60, False),
         (lambda found: found.deliveries.clear(), AT + 60, False),
         # It is still somewhere, or an async worker has had it.
-        (lambda found: (found.results.clear(), found.held.add("e")), AT + 5, False),
+        (lambda found: (found.results.clear(), found.left.append("of (e)")), AT + 5, False),
         (lambda found: (found.results.clear(), found.named.update(e=AT + 1)), AT + 5, False),
-        (lambda found: (found.deliveries.clear(), found.held.add("e")), AT + 5, False),
+        (lambda found: (found.deliveries.clear(), found.left.append("of (e)")), AT + 5, False),
     ],
 )
 def test_what_a_stock_worker_loses_is_counted_apart(
@@ -154,7 +154,7 @@ def test_an_assessment_whose_own_message_a_stock_worker_lost(
     found.reports.clear()
     found.suites["s"] = {"status": status, "updated_at": "1970-01-12T13:46:40+00:00"}
     if held:
-        found.held.add("s")
+        found.left.append("of (s)")
     judge(verdict, [_ledger()], found, [kill], [kill])
     assert (verdict.faults == []) is excused
     assert verdict.lost_by_stock == ["assessment s has not ended"] * excused
@@ -190,6 +190,22 @@ def test_a_message_may_wait_before_a_stock_worker_takes_it() -> None:
 
 def test_what_is_left_is_a_fault() -> None:
     """Messages and claims that nobody works off."""
-    verdict = Verdict(left=2)
-    judge(verdict, [], Found(), [])
-    assert verdict.faults == ["2 messages and claims are left"]
+    verdict = Verdict()
+    judge(verdict, [], Found(left=["one", "two"]), [])
+    assert verdict.faults == ["2 messages and claims are left, as one"]
+
+
+@pytest.mark.parametrize(
+    ("left", "faults"), [("task of (s) again", 0), ("run s-3", 1), ("task of (s2)", 1)]
+)
+def test_an_assessment_that_waits_for_what_stock_lost_queues_itself_again(
+    left: str, faults: int
+) -> None:
+    """Its message is no fault of its own; any other is."""
+    ledger, found, verdict = _ledger(), _found(), Verdict()
+    ledger.asked[run_id("s", 0)] = Asked("run", (OK,), at=AT)
+    found.reports.clear()
+    found.left = [left]
+    judge(verdict, [ledger], found, [AT + 1], [AT + 1])
+    assert verdict.lost_by_stock[-1] == "assessment s waits for one of them"
+    assert len(verdict.faults) == faults
