@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiodocker
 import msgspec
+import pytest
 import pytest_asyncio
 from support.sandboxes import containers_of, processes_of
 
@@ -20,8 +22,6 @@ from crucible.models import Isolation, Limits, Outcome, Program, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    import pytest
 
     from crucible.executor.artifact import Artifact
 
@@ -81,9 +81,26 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def open_descriptors() -> int:
-    """Descriptors this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
+def open_descriptors() -> dict[str, str]:
+    """Descriptors this process has open, with what each is."""
+    found = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the folder itself
+            found[entry.name] = str(entry.readlink())
+    return found
+
+
+async def until_closed(before: dict[str, str]) -> None:
+    """Return once no more descriptors are open than before; what stays open is a leak.
+
+    A transport that is closed gives up its socket in a later turn of the loop.
+    """
+    try:
+        async with asyncio.timeout(30):
+            while len(open_descriptors()) > len(before):
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pytest.fail(f"descriptors are left: {sorted(open_descriptors().items() - before.items())}")
 
 
 async def volumes_of(container_ids: list[str]) -> list[str]:
@@ -159,7 +176,7 @@ async def besieged(
     mounts = Path("/proc/mounts").read_text()
     assert not [key for key in (*known, *made) if key in mounts]
     assert not await volumes() & set(made)
-    assert open_descriptors() <= before
+    await until_closed(before)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=ISOLATIONS)

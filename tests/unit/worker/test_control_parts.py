@@ -54,6 +54,8 @@ class Recorded:
 
     async def calls(self, _held: object, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         self.commands += commands
+        if isinstance(self.answer, Exception):
+            raise self.answer
         return [self.answer] * len(commands)
 
 
