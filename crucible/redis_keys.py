@@ -108,10 +108,11 @@ ENVIRONMENT_TTL_S = 100
 #: The same of isolations.
 ISOLATIONS_TTL_S = 100
 #: About how many entries the stream of events keeps unless ``CRUCIBLE_EVENT_LIMIT`` says so, and
-#: seconds the number of a writer's last batch is kept: longer than a bus is away whose last reply
-#: was lost. A stock worker has a new writer for each child, and a child ends with each program that
+#: seconds the number of a writer's last batch is kept: longer than most outages of the bus. After
+#: a longer one a batch whose reply was lost comes twice, which readers tell by the ``seq`` of its
+#: events. A stock worker has a new writer for each child, and a child ends with each program that
 #: is cancelled while it runs: with an hour there were thousands of numbers.
-EVENT_LIMIT, EVENT_WRITER_TTL_S = 500_000, 900
+EVENT_LIMIT, EVENT_WRITER_TTL_S = 500_000, 300
 #: About how many attempts a tenant's log keeps, and the seconds it is kept after the last one.
 WEBHOOK_LOG_LIMIT, WEBHOOK_LOG_TTL_S = 1000, 30 * 86_400
 #: Seconds it is remembered that a delivery was accepted: longer than all its attempts take.
