@@ -58,7 +58,7 @@ class QuotaArguments:
         sets = {key: number for number, key in enumerate(self._sets, 1)}
         args: list[Argument] = []
         for rate in self._rates.values():
-            args += (position(rate.key), repr(rate.interval_us), repr(rate.capacity_us))
+            args += (position(rate.key), *rate.words)
         for held in self._sets.values():
             args += (position(held.key), held.ttl_s)
         for quota in self._quotas:
